@@ -1,0 +1,1 @@
+"""The HTTP side: validates, stores, wakes a worker, answers."""

@@ -1,0 +1,43 @@
+"""Run the API with the settings of the environment: `python -m api`."""
+
+import gc
+import socket
+import sys
+
+import uvicorn
+
+from api.main import create_app
+from shared.config import get_settings
+from shared.logs import configure_logging
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT."""
+    settings = get_settings()
+    configure_logging(settings.log_level)
+    with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            sys.exit(f"guichet: cannot listen on {settings.host}:{settings.port} ({error.strerror}): set PORT or HOST.")
+    app = create_app(settings)
+    # What was loaded so far lives as long as the process: the collector need not walk it on every pass.
+    gc.collect()
+    gc.freeze()
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=10,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Who calls: an API key becomes a Caller with scopes; keys are 32 random bytes, known here by their SHA-256 alone."""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from enum import StrEnum
+
+from starlette.requests import Request
+
+from api.catalog import Catalog
+from shared.errors import Forbidden, Unauthorized
+
+KEY_PREFIX = "guichet_"
+
+
+class Scope(StrEnum):
+    """What a key may do."""
+
+    PREDICT = "predict"  # submit, wait for, cancel and read its own jobs
+    READ = "read"  # read its own jobs, and the models
+    ADMIN = "admin"  # everything, on everyone's jobs
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sent a request."""
+
+    id: str | None  # the key's id; None where AUTH=open
+    scopes: frozenset[str]
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether the caller may see everyone's jobs."""
+        return Scope.ADMIN in self.scopes
+
+    @property
+    def sees(self) -> str | None:
+        """The owner whose jobs the caller may see; None means everyone's."""
+        return None if self.is_admin else self.id
+
+
+ANYONE = Caller(None, frozenset(Scope))
+
+
+def make_key() -> tuple[str, str]:
+    """Return a new key and its SHA-256; the key itself is kept nowhere."""
+    key = KEY_PREFIX + secrets.token_urlsafe(32)
+    return key, hash_key(key)
+
+
+def hash_key(key: str) -> str:
+    """Return the SHA-256 by which a key is known. No salt or stretching: 256 random bits cannot be guessed."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def identify(request: Request, catalog: Catalog, *, scope: Scope, is_open: bool) -> Caller:
+    """Return who calls; raise Unauthorized without a known key, Forbidden without the scope."""
+    if is_open:
+        return ANYONE
+    header = request.headers.get("authorization", "")
+    scheme, _, credential = header.partition(" ")
+    given = credential.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
+    if not given:
+        raise Unauthorized("Send an API key: `Authorization: Bearer KEY` or `X-API-Key: KEY`.")
+    digest = hash_key(given)
+    key = catalog.picture.keys.get(digest)
+    if key is None and catalog.refresh_if_older(0.5):
+        key = catalog.picture.keys.get(digest)  # it may have been made a moment ago
+    if key is None:
+        raise Unauthorized("This API key is not known, or was revoked: ask the operator for a new one.")
+    if scope not in key.scopes and Scope.ADMIN not in key.scopes:
+        raise Forbidden(f"This API key lacks the scope `{scope.value}`: ask the operator for one that has it.")
+    return Caller(key.id, key.scopes)

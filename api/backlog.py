@@ -1,0 +1,101 @@
+"""How long the queues are and how fast they drain: what positions and ETAs are made of.
+
+Sampled once a second by a thread. The rate is measured while there is a backlog (otherwise it would only mirror how
+fast jobs arrive): what the workers counted in Redis as drained, smoothed over about ten seconds.
+"""
+
+import logging
+import math
+import threading
+import time
+from dataclasses import dataclass
+
+from redis import Redis, RedisError
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from shared.job_queries import count_queued
+from shared.queue import drained_key
+
+log = logging.getLogger(__name__)
+
+SAMPLE_SECONDS = 1.0
+SMOOTHING = 0.2  # weight of the newest sample
+
+Queue = tuple[str, int]  # lane, model version id
+
+
+@dataclass(slots=True)
+class Drain:
+    """What is known of one queue."""
+
+    queued: int = 0
+    drained: int | None = None  # the workers' counter at the last sample
+    sampled_at: float = 0.0
+    rate: float | None = None  # jobs per second under backlog
+
+
+class Backlog:
+    """Samples every queue; answers from memory."""
+
+    def __init__(self, engine: Engine, redis: Redis, *, max_queued: int) -> None:
+        self._engine = engine
+        self._redis = redis
+        self._max_queued = max_queued
+        self._drains: dict[Queue, Drain] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="backlog", daemon=True)
+
+    def start(self) -> None:
+        """Begin to sample."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop sampling."""
+        self._stopping.set()
+        self._thread.join(timeout=3)
+
+    def queued(self, lane: str, model_version_id: int) -> int:
+        """Return how many jobs of a queue waited at the last sample."""
+        drain = self._drains.get((lane, model_version_id))
+        return 0 if drain is None else drain.queued
+
+    def is_full(self, lane: str, model_version_id: int) -> bool:
+        """Tell whether a queue has reached MAX_QUEUED."""
+        return self.queued(lane, model_version_id) >= self._max_queued
+
+    def eta(self, lane: str, model_version_id: int, *, position: int) -> float | None:
+        """Return the seconds until a job at `position` (from 1) is done, None while no rate is known."""
+        drain = self._drains.get((lane, model_version_id))
+        if drain is None or drain.rate is None or drain.rate <= 0:
+            return None
+        return round(position / drain.rate, 1)
+
+    def retry_after(self, lane: str, model_version_id: int, *, position: int) -> int:
+        """Return the whole seconds after which to ask again, between 1 and 60."""
+        eta = self.eta(lane, model_version_id, position=position)
+        return 1 if eta is None else min(max(math.ceil(eta), 1), 60)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(SAMPLE_SECONDS):
+            try:
+                self._sample()
+            except (SQLAlchemyError, RedisError, OSError) as error:
+                # A position or an ETA is a hint: the last one stays.
+                log.debug("the queues were not sampled: %s", type(error).__name__)
+
+    def _sample(self) -> None:
+        with self._engine.connect() as connection:
+            counts = count_queued(connection, limit=self._max_queued)
+        now = time.monotonic()
+        for queue in counts.keys() | self._drains.keys():
+            drain = self._drains.setdefault(queue, Drain())
+            queued = counts.get(queue, 0)
+            busy = drain.queued > 0 and queued > 0
+            drain.queued = queued
+            value = self._redis.get(drained_key(*queue))
+            drained = int(value) if isinstance(value, bytes) else 0
+            if busy and drain.drained is not None and drained >= drain.drained:
+                measured = (drained - drain.drained) / (now - drain.sampled_at)
+                drain.rate = measured if drain.rate is None else drain.rate + SMOOTHING * (measured - drain.rate)
+            drain.drained, drain.sampled_at = drained, now

@@ -1,0 +1,202 @@
+"""The API's picture of models, aliases, keys and workers: read every few seconds, replaced as a whole.
+
+A request never asks the database what a model is. What was added a moment ago is looked for once when it is missed.
+"""
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Engine, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from shared.cards import Card
+from shared.config import Settings
+from shared.errors import NotFound, Unavailable
+from shared.rows import RowValidator
+from shared.tables import ApiKey, ModelAlias, ModelVersion, Worker
+
+log = logging.getLogger(__name__)
+
+CHAMPION = "champion"
+WORKER_ALIVE = timedelta(seconds=20)  # four heartbeats
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A registered model version with its compiled validator."""
+
+    id: int
+    sha256: str
+    card: Card
+    validator: RowValidator
+    scorer: dict[str, Any]
+    created_at: datetime
+
+    @property
+    def label(self) -> str:
+        """`name@version`."""
+        return f"{self.card.name}@{self.card.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An API key that is valid now."""
+
+    id: str
+    name: str
+    scopes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class SeenWorker:
+    """A worker process heard of lately."""
+
+    id: str
+    lanes: list[str]
+    models: list[str]
+    seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Everything at one moment."""
+
+    by_id: dict[int, Version] = field(default_factory=dict)
+    by_name: dict[str, dict[int, Version]] = field(default_factory=dict)
+    aliases: dict[str, dict[str, int]] = field(default_factory=dict)  # name -> alias -> model version id
+    keys: dict[str, Key] = field(default_factory=dict)  # SHA-256 -> key
+    workers: list[SeenWorker] = field(default_factory=list)
+
+
+class Catalog:
+    """Holds the picture and renews it in a thread of its own."""
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._read_at = 0.0
+        self._thread = threading.Thread(target=self._run, name="catalog", daemon=True)
+        self.picture = Picture()
+        self.is_connected = False
+
+    def start(self) -> None:
+        """Read once, then again every `refresh_seconds`."""
+        self.refresh()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop reading."""
+        self._stopping.set()
+        self._thread.join(timeout=3)
+
+    def refresh(self) -> None:
+        """Read everything now; keep the old picture when the database does not answer."""
+        with self._lock:
+            try:
+                with self._engine.connect() as connection:
+                    self.picture = _read(connection, self.picture)
+                self.is_connected = True
+            except SQLAlchemyError as error:
+                if self.is_connected:
+                    log.warning("the registry could not be read (%s); the last picture stays", type(error).__name__)
+                self.is_connected = False
+            self._read_at = time.monotonic()
+
+    def refresh_if_older(self, seconds: float) -> bool:
+        """Read again if the picture is older than that; return whether it was."""
+        if time.monotonic() - self._read_at < seconds:
+            return False
+        self.refresh()
+        return True
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._settings.refresh_seconds):
+            self.refresh()
+
+    def default_model(self) -> str | None:
+        """Return the name of the model that is meant when none is named."""
+        names = self.picture.by_name
+        if self._settings.default_model is not None:
+            return self._settings.default_model
+        return min(names, key=lambda name: min(version.id for version in names[name].values())) if names else None
+
+    def find(self, name: str | None, version: int | None) -> Version | None:
+        """Return the version that a request means, None when there is none."""
+        picture = self.picture
+        name = name if name is not None else self.default_model()
+        if name is None:
+            return None
+        versions = picture.by_name.get(name)
+        if versions is None:
+            return None
+        if version is not None:
+            return versions.get(version)
+        champion = picture.aliases.get(name, {}).get(CHAMPION)
+        return picture.by_id[champion] if champion is not None else versions[max(versions)]
+
+    def explain_missing(self, name: str | None, version: int | None) -> NotFound | Unavailable:
+        """Return the error for a version that does not exist, in words that name those that do."""
+        names = self.picture.by_name
+        if not names:
+            return Unavailable(
+                "No model is registered: add one with `python -m shared.registry add model.joblib --reference rows.csv "
+                "--name NAME`.",
+                retry_after=10,
+            )
+        name = name if name is not None else self.default_model()
+        if name not in names:
+            return NotFound(f"There is no model of that name. Known models: {', '.join(sorted(names))}.")
+        known = ", ".join(str(number) for number in sorted(names[name]))
+        return NotFound(f"There is no such version of {name}. Known versions: {known}.")
+
+    def live_workers(self) -> list[SeenWorker]:
+        """Return the worker processes heard of in the last 20 seconds."""
+        horizon = datetime.now(UTC) - WORKER_ALIVE
+        return [worker for worker in self.picture.workers if worker.seen_at > horizon]
+
+
+def _read(connection: Connection, old: Picture) -> Picture:
+    by_id: dict[int, Version] = {}
+    by_name: dict[str, dict[int, Version]] = {}
+    known = list(connection.scalars(select(ModelVersion.id)))
+    new = [number for number in known if number not in old.by_id]
+    rows = connection.execute(
+        select(
+            ModelVersion.id,
+            ModelVersion.sha256,
+            ModelVersion.card,
+            ModelVersion.scorer,
+            ModelVersion.created_at,
+        ).where(ModelVersion.id.in_(new))
+    )
+    fresh = {}
+    for number, sha256, stored_card, scorer, created_at in rows:
+        card = Card.model_validate(stored_card)
+        fresh[number] = Version(number, sha256, card, RowValidator(card), scorer, created_at)
+    for number in known:
+        version = by_id[number] = old.by_id.get(number) or fresh[number]
+        by_name.setdefault(version.card.name, {})[version.card.version] = version
+    aliases: dict[str, dict[str, int]] = {}
+    for alias in connection.execute(select(ModelAlias.name, ModelAlias.alias, ModelAlias.model_version_id)):
+        aliases.setdefault(alias[0], {})[alias[1]] = alias[2]
+    keys = {
+        row[0]: Key(row[1], row[2], frozenset(row[3].split(",")))
+        for row in connection.execute(
+            select(ApiKey.sha256, ApiKey.id, ApiKey.name, ApiKey.scopes).where(ApiKey.revoked_at.is_(None))
+        )
+    }
+    workers = [
+        SeenWorker(row[0], row[1].split(",") if row[1] else [], row[2], row[3])
+        for row in connection.execute(
+            select(Worker.id, Worker.lanes, Worker.models, Worker.seen_at)
+            .where(Worker.seen_at > datetime.now(UTC) - timedelta(hours=1))
+            .order_by(Worker.id)
+        )
+    ]
+    return Picture(by_id, by_name, aliases, keys, workers)

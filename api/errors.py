@@ -1,0 +1,87 @@
+"""From an exception to a problem document, and to error_logs."""
+
+import logging
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from api.responses import problem_response, request_id_of
+from api.services import services_of
+from shared.errors import Fault, GuichetError, RowFaults, Unavailable
+
+log = logging.getLogger(__name__)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every exception with a problem document."""
+    app.add_exception_handler(GuichetError, _on_refusal)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(SQLAlchemyError, _on_database_error)
+    app.add_exception_handler(Exception, _on_crash)
+
+
+def _answer(request: Request, error: GuichetError) -> Response:
+    services_of(request).refusals.add(
+        {
+            "request_id": request_id_of(request),
+            "method": request.method[:8],
+            "path": request.url.path[:2000].replace("\x00", ""),
+            "status": error.status,
+            "code": error.code,
+            "detail": error.detail,
+            "faults": error.faults or None,
+            "job_id": error.job_id,
+            "owner": request.scope.get("owner"),
+        }
+    )
+    return problem_response(request, error)
+
+
+async def _on_refusal(request: Request, error: Exception) -> Response:
+    assert isinstance(error, GuichetError)
+    return _answer(request, error)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    problem = GuichetError(_sentence(error))
+    status = HTTPStatus(error.status_code)
+    problem.status, problem.title, problem.code = status.value, status.phrase, status.phrase.lower().replace(" ", "_")  # type: ignore[misc]
+    response = _answer(request, problem)
+    response.headers.update(error.headers or {})
+    return response
+
+
+def _sentence(error: HTTPException) -> str:
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return "There is nothing at this path: /docs lists what there is."
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return "This path does not take this method: the Allow header and /docs say which it takes."
+    return str(error.detail)
+
+
+async def _on_invalid_request(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    # FastAPI's own answer repeats the input, which may be secret, or NaN, which would make it a 500.
+    faults = [
+        Fault("/" + "/".join(str(part) for part in fault["loc"]), fault["type"], fault["msg"])
+        for fault in error.errors()
+    ]
+    return _answer(request, RowFaults("The request's parameters are not valid: see errors.", faults=faults))
+
+
+async def _on_database_error(request: Request, error: Exception) -> Response:
+    log.error("the database failed a request: %s", type(error).__name__)
+    return _answer(request, Unavailable("The database does not answer: try again in a moment.", retry_after=2))
+
+
+async def _on_crash(request: Request, error: Exception) -> Response:
+    log.error("request %s failed", request_id_of(request), exc_info=error)
+    answer = _answer(request, GuichetError("The service failed on this request; its log has the reason."))
+    answer.headers["X-Request-Id"] = request_id_of(request)  # this handler stands outside the middleware
+    return answer

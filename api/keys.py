@@ -1,0 +1,78 @@
+"""API keys from the command line: `python -m api.keys create --name NAME --scopes predict,read`."""
+
+import argparse
+import secrets
+import sys
+
+from sqlalchemy import func, select
+
+from api.auth import Scope, make_key
+from shared.db import session_scope
+from shared.tables import ApiKey
+
+
+def create(name: str, scopes: list[Scope]) -> tuple[str, str]:
+    """Make a key; return its id and the key, which is shown this once."""
+    key, digest = make_key()
+    key_id = secrets.token_hex(8)
+    with session_scope() as session:
+        session.add(ApiKey(id=key_id, name=name, sha256=digest, scopes=",".join(scopes)))
+    return key_id, key
+
+
+def revoke(key_id: str) -> bool:
+    """End a key; return whether it was valid until now."""
+    with session_scope() as session:
+        row = session.get(ApiKey, key_id)
+        if row is None or row.revoked_at is not None:
+            return False
+        row.revoked_at = session.scalar(select(func.now()))
+    return True
+
+
+def list_keys() -> list[ApiKey]:
+    """Return every key, newest first."""
+    with session_scope(read_only=True) as session:
+        return list(session.scalars(select(ApiKey).order_by(ApiKey.created_at.desc(), ApiKey.id)))
+
+
+def _scopes(text: str) -> list[Scope]:
+    try:
+        return [Scope(part.strip()) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"scopes are {', '.join(Scope)}, separated by commas") from None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m api.keys", description="Make, list and revoke API keys.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    maker = commands.add_parser("create", help="make a key and print it, this once")
+    maker.add_argument("--name", required=True, help="whose key it is")
+    maker.add_argument(
+        "--scopes",
+        type=_scopes,
+        default=[Scope.PREDICT, Scope.READ],
+        help="predict, read, admin (default predict,read)",
+    )
+    commands.add_parser("list", help="list the keys, never their secrets")
+    revoker = commands.add_parser("revoke", help="end a key")
+    revoker.add_argument("id", help="id of the key, from `list`")
+    options = parser.parse_args(arguments)
+    if options.command == "create":
+        key_id, key = create(options.name, options.scopes)
+        print(f"id:     {key_id}\nscopes: {','.join(options.scopes)}\nkey:    {key}\nIt is not shown again.")
+    elif options.command == "list":
+        for row in list_keys():
+            state = "valid" if row.revoked_at is None else f"revoked {row.revoked_at:%Y-%m-%d %H:%M}"
+            print(f"{row.id}  {row.scopes:20}  {row.created_at:%Y-%m-%d %H:%M}  {state:24}  {row.name}")
+    elif not revoke(options.id):
+        print(f"There is no valid key with the id {options.id}; `list` shows them.", file=sys.stderr)
+        return 1
+    else:
+        print(f"{options.id} is revoked; running API processes refuse it within a few seconds.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

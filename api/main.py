@@ -1,0 +1,40 @@
+"""The API's entry: `create_app` puts settings, services, routes and errors together."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+from fastapi_offline import FastAPIOffline
+
+from api import errors, openapi
+from api.middleware import RequestContext
+from api.routes import health, jobs, models, predict
+from api.services import Services
+from shared.config import Settings, get_settings
+from shared.version import VERSION
+
+ROUTERS: tuple[APIRouter, ...] = (predict.router, jobs.router, models.router, health.router)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Return the application; its threads and connections start with the server's lifespan."""
+    settings = settings or get_settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        services = Services(settings)
+        app.state.services = services
+        services.start()
+        try:
+            yield
+        finally:
+            services.stop()
+
+    # The offline variant serves Swagger UI and ReDoc from the wheel: /docs needs no other server.
+    app: FastAPI = FastAPIOffline(title="Guichet", version=VERSION, lifespan=lifespan)
+    for router in ROUTERS:
+        app.include_router(router)
+    errors.install(app)
+    openapi.install(app)
+    app.add_middleware(RequestContext)
+    return app

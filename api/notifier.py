@@ -1,0 +1,89 @@
+"""Sends wake-ups from a thread of its own, so that neither the event loop nor a commit ever waits for Redis.
+
+A circuit breaker keeps a dead Redis from costing anything: after three failures it waits five seconds. What could
+not be sent stays noted and is sent when Redis is back; should this process die first, the recovery beat does it.
+"""
+
+import logging
+import threading
+import time
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis import Redis, RedisError
+
+from shared.wakeups import send_wakeup
+
+log = logging.getLogger(__name__)
+
+FAILURES = 3
+OPEN_SECONDS = 5.0
+
+
+class Notifier:
+    """Wakes workers for (lane, model version id) pairs, each once however often it is asked for."""
+
+    def __init__(self, redis: Redis, app: Celery) -> None:
+        self._redis = redis
+        self._app = app
+        self._pending: set[tuple[str, int]] = set()
+        self._wake = threading.Event()
+        self._stopping = False
+        self._failures = 0
+        self._thread = threading.Thread(target=self._run, name="notifier", daemon=True)
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Send what is noted, then stop."""
+        self._stopping = True
+        self._wake.set()
+        self._thread.join(timeout=3)
+
+    def notify(self, lane: str, model_version_id: int) -> None:
+        """Note that there is work; safe from any thread, returns at once."""
+        self._pending.add((lane, model_version_id))
+        self._wake.set()
+
+    def check(self) -> bool:
+        """Tell whether Redis answers now, in half a second at most."""
+        if self._failures >= FAILURES:
+            return False  # the circuit is open: do not wait for it again
+        try:
+            return bool(self._redis.ping())
+        except (RedisError, OSError):
+            return False
+
+    def _run(self) -> None:
+        while not (self._stopping and not self._pending):
+            self._wake.wait()
+            self._wake.clear()
+            while self._pending:
+                pair = self._pending.pop()
+                if self._send(*pair):
+                    continue
+                self._pending.add(pair)
+                if self._stopping:
+                    return  # the recovery beat sends it
+                if self._failures >= FAILURES:
+                    self._pause()
+
+    def _pause(self) -> None:
+        until = time.monotonic() + OPEN_SECONDS
+        while not self._stopping and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, 0.1))
+
+    def _send(self, lane: str, model_version_id: int) -> bool:
+        try:
+            send_wakeup(self._redis, self._app, lane=lane, model_version_id=model_version_id)
+        except (RedisError, OperationalError, OSError) as error:
+            self._failures += 1
+            if self._failures == FAILURES:
+                log.warning("Redis does not answer (%s): jobs are kept, and workers are woken when it is back", error)
+            return False
+        if self._failures >= FAILURES:
+            log.info("Redis answers again")
+        self._failures = 0
+        return True

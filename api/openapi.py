@@ -1,0 +1,78 @@
+"""OpenAPI with a real example for each registered model: /docs can be used by hand."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from api.catalog import Catalog, Version
+from api.schemas import BatchBody, SubmitBody
+from shared.version import VERSION
+
+DESCRIPTION = """
+Take a ticket, a worker scores your row, every input and output is kept.
+
+`POST /jobs` answers 202 at once; poll `GET /jobs/{id}`. `POST /predict` waits for the result
+(`Prefer: wait=N`, `Prefer: respond-async`). Errors are RFC 9457 problem documents that list every fault.
+"""
+_SUBMITTING = ("/jobs", "/predict", "/predict_batch", "/models/{name}/predict")
+
+
+def install(app: FastAPI) -> None:
+    """Generate the document from the routes once, and its examples from the models that are registered now."""
+    base: dict[str, Any] = {}
+
+    def document() -> dict[str, Any]:
+        if not base:
+            base.update(
+                get_openapi(
+                    title="Guichet", version=VERSION, description=DESCRIPTION, routes=app.routes, tags=app.openapi_tags
+                )
+            )
+            schemas = base["components"]["schemas"]
+            for body in (SubmitBody, BatchBody):
+                schemas[body.__name__] = body.model_json_schema()
+            base["components"]["securitySchemes"] = {
+                "bearer": {"type": "http", "scheme": "bearer", "description": "API key"},
+                "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            }
+            base["security"] = [{"bearer": []}, {"api_key": []}, {}]
+        return _with_examples(base, app.state.services.catalog)
+
+    app.openapi = document  # type: ignore[method-assign]
+
+
+def _with_examples(base: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
+    served = [version for name in sorted(catalog.picture.by_name) if (version := catalog.find(name, None)) is not None]
+    # The default model first: it is the one that /docs fills in.
+    default = catalog.default_model()
+    served.sort(key=lambda version: version.card.name != default)
+    paths = dict(base["paths"])
+    schemas = dict(base["components"]["schemas"])
+    for version in served:
+        schemas[f"{version.card.name}_row"] = version.card.json_schema()
+    for path in _SUBMITTING:
+        operation = dict(paths[path]["post"])
+        content = operation["requestBody"]["content"]["application/json"]
+        examples = {
+            version.card.name: {
+                "summary": f"{version.label}: {version.card.description}",
+                "value": _value(path, version),
+            }
+            for version in served
+        }
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {**content, "examples": examples}},
+        }
+        paths[path] = {**paths[path], "post": operation}
+    return {**base, "paths": paths, "components": {**base["components"], "schemas": schemas}}
+
+
+def _value(path: str, version: Version) -> dict[str, Any]:
+    row = version.card.example()
+    if path == "/predict_batch":
+        return {"model": version.card.name, "rows": [row, row]}
+    if path == "/models/{name}/predict":
+        return {"features": row}
+    return {"model": version.card.name, "features": row}

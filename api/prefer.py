@@ -1,0 +1,35 @@
+"""The Prefer header (RFC 7240): `respond-async` and `wait=N`."""
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """How long the caller wants to wait for the result, in seconds, and what of its wish was applied."""
+
+    wait: float
+    applied: str | None
+
+
+def read_preference(request: Request, *, default: float, cap: float) -> Preference:
+    """Return what the Prefer headers ask for; words that we do not know are ignored, as the RFC says."""
+    if "prefer" not in request.headers:
+        return Preference(default, None)
+    wait: float | None = None
+    respond_async = False
+    for header in request.headers.getlist("prefer"):
+        for part in header.split(","):
+            name, _, value = part.strip().partition("=")
+            name = name.strip().lower()
+            if name == "respond-async":
+                respond_async = True
+            elif name == "wait" and value.strip().strip('"').isdigit() and wait is None:
+                wait = min(float(value.strip().strip('"')), cap)
+    if wait is not None:
+        # With both, RFC 7240 (4.3) lets the server answer asynchronously when the wait is over.
+        return Preference(wait, f"respond-async, wait={wait:g}" if respond_async else f"wait={wait:g}")
+    if respond_async:
+        return Preference(0, "respond-async")
+    return Preference(default, None)

@@ -1,0 +1,137 @@
+"""Jobs, results, models as the caller sees them: plain dicts, made to be written by orjson."""
+
+from datetime import datetime
+from typing import Any
+
+from api.catalog import Catalog, Version
+from shared.cards import Card
+from shared.job_queries import RowResult, StoredJob, StoredOutput
+from shared.tables import JobKind, JobState
+
+
+def job_body(
+    job: StoredJob, version: Version, *, position: int | None = None, eta_seconds: float | None = None
+) -> dict[str, Any]:
+    """Return a job; `position` and `eta_seconds` are given while it is queued."""
+    finished = job.is_terminal
+    succeeded = job.row_count - job.failed_count if job.state == JobState.SUCCEEDED else 0
+    failed = job.failed_count if job.state != JobState.FAILED else job.row_count
+    pending = 0 if finished else job.row_count - failed
+    body: dict[str, Any] = {
+        "id": job.id,
+        "kind": job.kind,
+        "status": job.state,
+        "model": version.card.name,
+        "model_version": version.card.version,
+        "model_sha256": version.sha256,
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+        "expires_at": job.expires_at,
+        "attempts": job.attempt,
+        "counts": {"total": job.row_count, "succeeded": succeeded, "failed": failed, "pending": pending},
+        "queue": {"position": position, "eta_seconds": eta_seconds} if job.state == JobState.QUEUED else None,
+        "has_failures": failed > 0,
+        "request_id": job.request_id,
+        "links": job_links(job),
+    }
+    if job.cancel_requested_at is not None and not finished:
+        body["cancel_requested_at"] = job.cancel_requested_at
+    if job.output is not None:
+        body["result"] = result_body(job, version, job.output)
+    if job.error is not None:
+        body["error"] = job.error
+    return body
+
+
+def job_links(job: StoredJob) -> dict[str, str]:
+    """Return where to go from a job."""
+    links = {"self": f"/jobs/{job.id}", "result": f"/jobs/{job.id}/result"}
+    if not job.is_terminal:
+        links["cancel"] = f"/jobs/{job.id}/cancel"
+    return links
+
+
+def result_body(job: StoredJob, version: Version, output: StoredOutput) -> dict[str, Any]:
+    """Return the result of a single-row job."""
+    return {
+        "job_id": job.id,
+        "request_id": job.request_id,
+        "model": version.card.name,
+        "model_version": version.card.version,
+        **score_body(version.card, output),
+        "latency_ms": latency_ms(job.created_at, job.finished_at),
+    }
+
+
+def score_body(card: Card, output: StoredOutput) -> dict[str, Any]:
+    """Return the score of one row: prediction, label, probability, threshold, and all probabilities of many classes."""
+    prediction: float | int | str = output.prediction
+    if card.task == "binary":
+        prediction = int(output.prediction)
+    elif card.task == "multiclass":
+        prediction = class_of(card, int(output.prediction))
+    body: dict[str, Any] = {
+        "prediction": prediction,
+        "label": output.label,
+        "probability": output.probability,
+        "threshold": output.threshold,
+    }
+    if output.probabilities is not None:
+        body["probabilities"] = dict(zip(card.labels.values(), output.probabilities, strict=True))
+    return body
+
+
+def class_of(card: Card, index: int) -> str | int:
+    """Return the class as the estimator knows it: a number where its text is one."""
+    text = list(card.labels)[index]
+    return int(text) if text.removeprefix("-").isdigit() else text
+
+
+def batch_body(job: StoredJob, version: Version, rows: list[RowResult]) -> dict[str, Any]:
+    """Return the results of a batch in input order, each row with its own status."""
+    return {
+        "job_id": job.id,
+        "request_id": job.request_id,
+        "model": version.card.name,
+        "model_version": version.card.version,
+        "n_rows": job.row_count,
+        "has_failures": job.failed_count > 0,
+        "items": [_item(version.card, row) for row in rows],
+        "latency_ms": latency_ms(job.created_at, job.finished_at),
+    }
+
+
+def _item(card: Card, row: RowResult) -> dict[str, Any]:
+    if row.output is not None:
+        return {"index": row.index, "status": "succeeded", **score_body(card, row.output)}
+    return {"index": row.index, "status": "failed", "errors": row.faults or []}
+
+
+def latency_ms(start: datetime, end: datetime | None) -> float | None:
+    """Return the milliseconds from acceptance to the stored result."""
+    return None if end is None else round((end - start).total_seconds() * 1000, 3)
+
+
+def version_body(version: Version, catalog: Catalog) -> dict[str, Any]:
+    """Return a model version: its card, how it is scored, and which aliases mean it."""
+    aliases = catalog.picture.aliases.get(version.card.name, {})
+    return {
+        "model": version.card.name,
+        "model_version": version.card.version,
+        "model_sha256": version.sha256,
+        "aliases": sorted(alias for alias, number in aliases.items() if number == version.id),
+        "created_at": version.created_at,
+        "card": version.card.model_dump(mode="json"),
+        "example": version.card.example(),
+        "scorer": version.scorer,
+        "links": {
+            "self": f"/models/{version.card.name}/versions/{version.card.version}",
+            "predict": f"/models/{version.card.name}/predict",
+        },
+    }
+
+
+def is_single(job: StoredJob) -> bool:
+    """Tell whether a job is one row."""
+    return job.kind == JobKind.PREDICT

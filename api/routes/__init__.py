@@ -1,0 +1,1 @@
+"""The routes, one file an area; api/main.py lists them."""

@@ -1,0 +1,102 @@
+"""Whether the service lives, is ready, and how it is. Open to everyone: probes have no keys."""
+
+import platform
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from api.deps import ServicesDep
+from api.responses import json_response
+from api.schemas import Health
+from api.services import Services
+from shared.version import VERSION
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/health", responses={200: {"model": Health}, 503: {"model": Health}}, response_model=None)
+async def health(services: ServicesDep) -> Response:
+    """Tell how the service is: database, broker, workers, and whether the default model is loaded."""
+    # It asks Redis, which may take half a second: not on the event loop.
+    body = await run_in_threadpool(describe, services)
+    return json_response(body, status=503 if body["status"] == "down" else 200)
+
+
+@router.get("/livez", responses={200: {"description": "The process lives."}}, response_model=None)
+async def livez() -> Response:
+    """Answer as long as the process does."""
+    return json_response({"status": "ok"})
+
+
+@router.get(
+    "/readyz",
+    responses={200: {"description": "Requests are welcome."}, 503: {"description": "Not now; `reasons` says why."}},
+    response_model=None,
+)
+async def readyz(services: ServicesDep) -> Response:
+    """Tell whether requests can be taken. A broker that is down does not count: jobs are stored all the same."""
+    reasons = _blocking(services)
+    if reasons:
+        return json_response({"status": "down", "reasons": reasons}, status=503, headers={"Retry-After": "2"})
+    return json_response({"status": "ok"})
+
+
+@router.get(
+    "/version", responses={200: {"description": "Versions of the service and its runtime."}}, response_model=None
+)
+async def version(services: ServicesDep) -> Response:
+    """Tell which version of the service this is."""
+    return json_response(
+        {
+            "name": "guichet",
+            "version": VERSION,
+            "runtime": services.settings.runtime,
+            "python": platform.python_version(),
+        }
+    )
+
+
+def _blocking(services: Services) -> list[str]:
+    reasons = []
+    if not services.catalog.is_connected:
+        reasons.append("The database does not answer.")
+    if not services.catalog.picture.by_name:
+        reasons.append("No model is registered: add one with `python -m shared.registry add`.")
+    return reasons
+
+
+def describe(services: Services) -> dict[str, Any]:
+    """Return the body of /health."""
+    reasons = _blocking(services)
+    down = bool(reasons)
+    served = services.catalog.find(None, None)
+    workers = services.catalog.live_workers() if services.queue is not None else []
+    broker = None
+    if services.queue is not None:
+        loaded = served is not None and any(served.label in worker.models for worker in workers)
+        broker = "ok" if services.queue.notifier.check() else "down"
+        if broker == "down":
+            reasons.append("Redis does not answer: jobs are stored, workers find them when it is back.")
+        if not workers:
+            reasons.append("No worker has been heard of for 20 seconds: jobs are stored and wait.")
+    else:
+        assert services.models is not None
+        loaded = served is not None and served.label in services.models.names()
+    if served is not None and not loaded and (workers or services.queue is None):
+        reasons.append(f"The default model {served.label} is not loaded yet.")
+    return {
+        "status": "down" if down else "degraded" if reasons else "ok",
+        "model_loaded": loaded,
+        "model": None if served is None else served.card.name,
+        "model_version": None if served is None else served.card.version,
+        "runtime": services.settings.runtime,
+        "database": "ok" if services.catalog.is_connected else "down",
+        "broker": broker,
+        "workers": [
+            {"id": worker.id, "lanes": worker.lanes, "models": worker.models, "seen_at": worker.seen_at}
+            for worker in workers
+        ],
+        "reasons": reasons,
+    }

@@ -1,0 +1,187 @@
+"""Jobs: list, poll, read the result, cancel."""
+
+import hashlib
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Path, Query, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from api.auth import Caller
+from api.deps import PredictCaller, ReadCaller, ServicesDep
+from api.prefer import read_preference
+from api.representations import job_body
+from api.responses import json_response
+from api.schemas import BatchResult, JobBody, JobPage, Problem, Result
+from api.services import Services
+from api.submissions import accepted_response, error_of, find_job, result_of
+from shared import jobs
+from shared.errors import Conflict, NotFound
+from shared.job_queries import StoredJob, count_ahead, find_jobs, list_jobs
+from shared.tables import JobState
+
+router = APIRouter(tags=["jobs"])
+
+JobId = Annotated[str, Path(alias="id", description="Job id, from the answer to the submission")]
+PROBLEM: dict[str, Any] = {"model": Problem, "content": {"application/problem+json": {}}}
+COMMON: dict[int | str, dict[str, Any]] = {
+    401: {**PROBLEM, "description": "No API key, or an unknown one."},
+    403: {**PROBLEM, "description": "The key lacks the scope."},
+    404: {**PROBLEM, "description": "No such job, or it is someone else's."},
+    503: {**PROBLEM, "description": "The database does not answer."},
+}
+
+
+@router.get(
+    "/jobs",
+    responses={200: {"model": JobPage}, 401: COMMON[401], 403: COMMON[403], 503: COMMON[503]},
+    response_model=None,
+)
+async def get_jobs(
+    services: ServicesDep,
+    caller: ReadCaller,
+    status: Annotated[JobState | None, Query(description="Only jobs in this state")] = None,
+    model: Annotated[str | None, Query(description="Only jobs of this model", max_length=63)] = None,
+    limit: Annotated[int, Query(ge=1, le=200, description="Jobs on a page")] = 50,
+    before: Annotated[UUID | None, Query(description="Only jobs older than this one: the cursor")] = None,
+) -> Response:
+    """List your jobs, newest first; follow `next` for older ones."""
+    picture = services.catalog.picture
+    versions = None if model is None else [version.id for version in picture.by_name.get(model, {}).values()]
+
+    def read() -> list[StoredJob]:
+        with services.reader.connect() as connection:
+            return list_jobs(
+                connection,
+                owner=caller.sees,
+                before=None if before is None else str(before),
+                limit=limit + 1,
+                state=None if status is None else status.value,
+                model_version_ids=versions,
+            )
+
+    found = await run_in_threadpool(read)
+    page = found[:limit]
+    following = None
+    if len(found) > limit:
+        following = f"/jobs?limit={limit}&before={page[-1].id}"
+        following += "" if status is None else f"&status={status.value}"
+        following += "" if model is None else f"&model={model}"
+    return json_response({"items": [_body(services, job) for job in page], "next": following})
+
+
+@router.get(
+    "/jobs/{id}", responses={200: {"model": JobBody}, 304: {"description": "Unchanged"}, **COMMON}, response_model=None
+)
+async def get_job(request: Request, services: ServicesDep, caller: ReadCaller, job_id: JobId) -> Response:
+    """Poll a job. `ETag` and `If-None-Match` save the body; `Prefer: wait=N` waits until it ends, N seconds at most."""
+    job = await _find(services, caller, job_id)
+    preference = read_preference(request, default=0, cap=services.settings.wait_cap_seconds)
+    if preference.wait > 0 and not job.is_terminal:
+        job = await _wait(services, job, preference.wait)
+    position = eta = None
+    headers = {}
+    if job.state == JobState.QUEUED and services.queue is not None:
+        position = await run_in_threadpool(_position, services, job)
+        eta = services.queue.backlog.eta(job.lane, job.model_version_id, position=position)
+        headers["Retry-After"] = str(
+            services.queue.backlog.retry_after(job.lane, job.model_version_id, position=position)
+        )
+    elif not job.is_terminal:
+        headers["Retry-After"] = "1"
+    if preference.applied is not None:
+        headers["Preference-Applied"] = preference.applied
+    response = json_response(_body(services, job, position=position, eta_seconds=eta), headers=headers)
+    etag = f'"{hashlib.sha256(bytes(response.body)).hexdigest()[:32]}"'
+    if request.headers.get("if-none-match") == etag:
+        return Response(status_code=304, headers={"ETag": etag, **headers})
+    response.headers["ETag"] = etag
+    return response
+
+
+@router.get(
+    "/jobs/{id}/result",
+    responses={
+        200: {"model": Result | BatchResult},
+        202: {"model": JobBody, "description": "Not yet finished."},
+        409: {**PROBLEM, "description": "Failed, canceled or expired: there is no result."},
+        **COMMON,
+    },
+    response_model=None,
+)
+async def get_result(services: ServicesDep, caller: ReadCaller, job_id: JobId) -> Response:
+    """Read the result: one score, or every row of a batch in input order."""
+    job = await _find(services, caller, job_id)
+    if not job.is_terminal:
+        return accepted_response(services, job, {})
+    if job.state != JobState.SUCCEEDED:
+        raise Conflict(error_of(job).detail, job_id=job.id)
+    return json_response(await result_of(services, job))
+
+
+@router.post(
+    "/jobs/{id}/cancel",
+    responses={
+        200: {"model": JobBody, "description": "It was queued: it is canceled."},
+        202: {"model": JobBody, "description": "It runs: it is canceled as soon as its worker sees it."},
+        409: {**PROBLEM, "description": "It has ended already."},
+        **COMMON,
+    },
+    response_model=None,
+)
+async def cancel_job(services: ServicesDep, caller: PredictCaller, job_id: JobId) -> Response:
+    """Cancel a job: at once while it is queued, cooperatively while it runs."""
+    await _find(services, caller, job_id)
+
+    def cancel() -> str | None:
+        with services.writer() as connection:
+            return jobs.cancel(connection, job_id)
+
+    state = await run_in_threadpool(cancel)
+    job = await _find(services, caller, job_id)
+    if state is None:
+        raise Conflict(f"The job has already ended: it {_ended_as(job)}.", job_id=job.id)
+    if state == JobState.CANCELED:
+        return json_response(_body(services, job))
+    return accepted_response(services, job, {})
+
+
+def _ended_as(job: StoredJob) -> str:
+    return f"was {job.state}" if job.state == JobState.CANCELED else job.state
+
+
+async def _find(services: Services, caller: Caller, job_id: str) -> StoredJob:
+    """Read a job by id and owner: what belongs to someone else does not exist."""
+    try:
+        canonical = str(UUID(job_id))
+    except ValueError:
+        canonical = None
+
+    def read() -> StoredJob | None:
+        assert canonical is not None
+        with services.reader.connect() as connection:
+            return find_jobs(connection, [canonical]).get(canonical)
+
+    job = await run_in_threadpool(read) if canonical == job_id.lower() else None
+    if job is None or (caller.sees is not None and job.owner != caller.sees):
+        raise NotFound("There is no job with this id: ids come with the answer to a submission.")
+    if job.model_version_id not in services.catalog.picture.by_id:
+        await run_in_threadpool(services.catalog.refresh)  # a version that another process registered a moment ago
+    return job
+
+
+async def _wait(services: Services, job: StoredJob, seconds: float) -> StoredJob:
+    if services.queue is None:
+        return job
+    ended = await services.queue.waiting.wait(job.id, seconds)
+    return ended if ended is not None else await find_job(services, job.id)
+
+
+def _position(services: Services, job: StoredJob) -> int:
+    with services.reader.connect() as connection:
+        return count_ahead(connection, job) + 1
+
+
+def _body(services: Services, job: StoredJob, **place: Any) -> dict[str, Any]:  # noqa: ANN401 - position and ETA
+    return job_body(job, services.catalog.picture.by_id[job.model_version_id], **place)

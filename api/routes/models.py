@@ -1,0 +1,70 @@
+"""The registered models: cards, versions, examples."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path
+from starlette.responses import Response
+
+from api.deps import ReadCaller, ServicesDep
+from api.representations import version_body
+from api.responses import json_response
+from api.schemas import ModelBody, ModelList, Problem
+from api.submissions import find_version
+
+router = APIRouter(tags=["models"])
+
+Name = Annotated[str, Path(description="Model name")]
+PROBLEM: dict[str, Any] = {"model": Problem, "content": {"application/problem+json": {}}}
+COMMON: dict[int | str, dict[str, Any]] = {
+    401: {**PROBLEM, "description": "No API key, or an unknown one."},
+    403: {**PROBLEM, "description": "The key lacks the scope `read`."},
+}
+MISSING: dict[int | str, dict[str, Any]] = {
+    404: {**PROBLEM, "description": "No such model or version."},
+    503: {**PROBLEM, "description": "No model is registered."},
+}
+
+
+@router.get("/models", responses={200: {"model": ModelList}, **COMMON}, response_model=None)
+async def get_models(services: ServicesDep, caller: ReadCaller) -> Response:
+    """List the models with their versions and aliases."""
+    picture = services.catalog.picture
+    default = services.catalog.default_model()
+    items = []
+    for name, versions in sorted(picture.by_name.items()):
+        served = services.catalog.find(name, None)
+        assert served is not None
+        items.append(
+            {
+                "model": name,
+                "description": served.card.description,
+                "task": served.card.task,
+                "versions": sorted(versions),
+                "aliases": {
+                    alias: picture.by_id[number].card.version
+                    for alias, number in sorted(picture.aliases.get(name, {}).items())
+                },
+                "is_default": name == default,
+                "links": {"self": f"/models/{name}", "predict": f"/models/{name}/predict"},
+            }
+        )
+    return json_response({"items": items})
+
+
+@router.get("/models/{name}", responses={200: {"model": ModelBody}, **COMMON, **MISSING}, response_model=None)
+async def get_model(services: ServicesDep, caller: ReadCaller, name: Name) -> Response:
+    """Read the version of a model that serves now: its card, an example row, and how it is scored."""
+    return json_response(version_body(find_version(services, name, None), services.catalog))
+
+
+@router.get(
+    "/models/{name}/versions/{version}", responses={200: {"model": ModelBody}, **COMMON, **MISSING}, response_model=None
+)
+async def get_version(
+    services: ServicesDep,
+    caller: ReadCaller,
+    name: Name,
+    version: Annotated[int, Path(ge=1, description="Version number")],
+) -> Response:
+    """Read one version of a model."""
+    return json_response(version_body(find_version(services, name, version), services.catalog))

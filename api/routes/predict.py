@@ -1,0 +1,146 @@
+"""Submitting rows: `/jobs`, `/predict`, `/predict_batch`, `/models/{name}/predict`."""
+
+from dataclasses import replace
+from typing import Any
+
+from fastapi import APIRouter, Path, Request
+from starlette.responses import Response
+
+from api.deps import PredictCaller, ServicesDep
+from api.schemas import BatchBody, BatchResult, JobBody, Problem, Result, SubmitBody
+from api.submissions import check_batch, check_single, preference_of, submit
+from shared.tables import JobKind
+
+router = APIRouter(tags=["predict"])
+
+ACCEPTED: dict[str, Any] = {
+    "model": JobBody,
+    "description": "Accepted and stored: Location says where to poll, Retry-After when.",
+}
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": text, "content": {"application/problem+json": {}}}
+    for status, text in {
+        400: "The body is not plain JSON.",
+        401: "No API key, or an unknown one.",
+        403: "The key lacks the scope `predict`.",
+        404: "No such model or version.",
+        409: "The first request with this Idempotency-Key is still being stored.",
+        413: "Too many bytes or rows.",
+        415: "The body is not JSON.",
+        422: "The row does not fit the card; every fault is listed.",
+        503: "Service full, database down, or no model registered: see Retry-After.",
+    }.items()
+}
+ENDED: dict[int | str, dict[str, Any]] = {
+    500: {
+        "model": Problem,
+        "description": "The model raised on this row.",
+        "content": {"application/problem+json": {}},
+    },
+    504: {
+        "model": Problem,
+        "description": "The job ran out of its own timeout.",
+        "content": {"application/problem+json": {}},
+    },
+}
+
+
+def _body(schema: type[SubmitBody] | type[BatchBody]) -> dict[str, Any]:
+    # The body is read by hand (strictly, and only once), so OpenAPI is told of it by hand.
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema.__name__}"}}},
+        },
+        "parameters": [
+            {
+                "name": "Prefer",
+                "in": "header",
+                "schema": {"type": "string"},
+                "description": "`respond-async`, or `wait=N` seconds (RFC 7240)",
+            },
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+                "description": "Sending the same request again with the same key gives the same job",
+            },
+        ],
+    }
+
+
+@router.post(
+    "/jobs",
+    status_code=202,
+    responses={202: ACCEPTED, **REFUSALS},
+    openapi_extra=_body(SubmitBody),
+    response_model=None,
+)
+async def post_job(request: Request, services: ServicesDep, caller: PredictCaller) -> Response:
+    """Submit one row and take a ticket: the answer is 202 at once, the result waits at `/jobs/{id}`."""
+    options, row, raw = await check_single(services, request, None)
+    preference = replace(preference_of(services, request), wait=0.0)
+    return await submit(
+        services, request, caller, options, [row], [None], raw, kind=JobKind.PREDICT, preference=preference
+    )
+
+
+@router.post(
+    "/predict",
+    responses={200: {"model": Result}, 202: ACCEPTED, **REFUSALS, **ENDED},
+    openapi_extra=_body(SubmitBody),
+    response_model=None,
+)
+async def predict(request: Request, services: ServicesDep, caller: PredictCaller) -> Response:
+    """Score one row: 200 with the result if it ends within the wait, otherwise 202 and the job goes on."""
+    return await _predict(request, services, caller, None)
+
+
+@router.post(
+    "/models/{name}/predict",
+    responses={200: {"model": Result}, 202: ACCEPTED, **REFUSALS, **ENDED},
+    openapi_extra=_body(SubmitBody),
+    response_model=None,
+)
+async def predict_with(
+    request: Request, services: ServicesDep, caller: PredictCaller, name: str = Path(description="Model name")
+) -> Response:
+    """Score one row with a named model, as `/predict` does with the default one."""
+    return await _predict(request, services, caller, name)
+
+
+async def _predict(request: Request, services: ServicesDep, caller: PredictCaller, name: str | None) -> Response:
+    options, row, raw = await check_single(services, request, name)
+    return await submit(
+        services,
+        request,
+        caller,
+        options,
+        [row],
+        [None],
+        raw,
+        kind=JobKind.PREDICT,
+        preference=preference_of(services, request),
+    )
+
+
+@router.post(
+    "/predict_batch",
+    responses={200: {"model": BatchResult}, 202: ACCEPTED, **REFUSALS, **ENDED},
+    openapi_extra=_body(BatchBody),
+    response_model=None,
+)
+async def predict_batch(request: Request, services: ServicesDep, caller: PredictCaller) -> Response:
+    """Score several rows in one job: results in input order, each row with its own status."""
+    options, rows, faults, raw = await check_batch(services, request, None)
+    return await submit(
+        services,
+        request,
+        caller,
+        options,
+        rows,
+        faults,
+        raw,
+        kind=JobKind.BATCH,
+        preference=preference_of(services, request),
+    )

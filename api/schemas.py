@@ -1,0 +1,198 @@
+"""Bodies as OpenAPI shows them. Rows themselves are checked by the card's own validator, not by these."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+
+class SubmitBody(BaseModel):
+    """One row to score."""
+
+    features: dict[str, Any] = Field(description="Feature name to value, as the model's card says.")
+    model: str | None = Field(None, description="Model name; the default model when left out.")
+    version: int | None = Field(None, description="Model version; the champion when left out.")
+    expires_in: float | None = Field(None, gt=0, description="Seconds that the job may queue; then it expires.")
+    timeout: float | None = Field(None, gt=0, description="Seconds that the job may run; then it fails.")
+
+
+class BatchBody(BaseModel):
+    """Several rows to score in one job."""
+
+    rows: list[dict[str, Any]] = Field(description="Rows in order, each with the features of one row.")
+    on_error: Literal["continue", "abort"] = Field(
+        "continue", description="`continue`: bad rows get their faults, good rows their score. `abort`: refuse all."
+    )
+    model: str | None = Field(None, description="Model name; the default model when left out.")
+    version: int | None = Field(None, description="Model version; the champion when left out.")
+    expires_in: float | None = Field(None, gt=0, description="Seconds that the job may queue; then it expires.")
+    timeout: float | None = Field(None, gt=0, description="Seconds that the job may run; then it fails.")
+
+
+class Counts(BaseModel):
+    """Rows of a job."""
+
+    total: int
+    succeeded: int
+    failed: int
+    pending: int
+
+
+class QueuePlace(BaseModel):
+    """Where a queued job stands."""
+
+    position: int | None = Field(description="Place in its queue, from 1; an estimate in the answer to a submission.")
+    eta_seconds: float | None = Field(
+        description="Seconds until it is done at the measured drain rate, if one is known."
+    )
+
+
+class Score(BaseModel):
+    """The score of one row."""
+
+    prediction: float | int | str = Field(description="Binary: 0 or 1; multiclass: the class; regression: the number.")
+    label: str | None = Field(description="The predicted class in the card's words.")
+    probability: float | None = Field(description="Binary: of the positive class; multiclass: of the predicted one.")
+    threshold: float | None = Field(description="Binary: the probability from which on the prediction is 1.")
+    probabilities: dict[str, float] | None = Field(None, description="Multiclass: of every label.")
+
+
+class Result(Score):
+    """The result of a single row."""
+
+    job_id: str
+    request_id: str
+    model: str
+    model_version: int
+    latency_ms: float | None = Field(description="From acceptance to the stored result.")
+
+
+class FaultBody(BaseModel):
+    """One thing that is wrong."""
+
+    pointer: str = Field(description="Where, as an RFC 6901 JSON pointer.")
+    code: str
+    message: str
+
+
+class BatchItem(BaseModel):
+    """One row of a batch: a score or its faults."""
+
+    index: int
+    status: Literal["succeeded", "failed"]
+    prediction: float | int | str | None = None
+    label: str | None = None
+    probability: float | None = None
+    threshold: float | None = None
+    probabilities: dict[str, float] | None = None
+    errors: list[FaultBody] | None = None
+
+
+class BatchResult(BaseModel):
+    """The results of a batch, in input order."""
+
+    job_id: str
+    request_id: str
+    model: str
+    model_version: int
+    n_rows: int
+    has_failures: bool
+    items: list[BatchItem]
+    latency_ms: float | None
+
+
+class JobError(BaseModel):
+    """Why a job has no result."""
+
+    code: str
+    message: str
+
+
+class JobBody(BaseModel):
+    """A job."""
+
+    id: str
+    kind: Literal["predict", "batch"]
+    status: Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
+    model: str
+    model_version: int
+    model_sha256: str
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    expires_at: datetime | None
+    cancel_requested_at: datetime | None = None
+    attempts: int
+    counts: Counts
+    queue: QueuePlace | None
+    has_failures: bool
+    result: Result | None = None
+    error: JobError | None = None
+    request_id: str
+    links: dict[str, str]
+
+
+class JobPage(BaseModel):
+    """A page of jobs, newest first."""
+
+    items: list[JobBody]
+    next: str | None = Field(description="Path of the next page, null on the last.")
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    request_id: str
+    job_id: str | None = None
+    errors: list[FaultBody] | None = None
+
+
+class ModelSummary(BaseModel):
+    """A model in the list."""
+
+    model: str
+    description: str
+    task: str
+    versions: list[int]
+    aliases: dict[str, int]
+    is_default: bool
+    links: dict[str, str]
+
+
+class ModelList(BaseModel):
+    """The registered models."""
+
+    items: list[ModelSummary]
+
+
+class ModelBody(BaseModel):
+    """A model version: its card, an example row, and how it is scored."""
+
+    model: str
+    model_version: int
+    model_sha256: str
+    aliases: list[str]
+    created_at: datetime
+    card: dict[str, Any]
+    example: dict[str, Any]
+    scorer: dict[str, Any] = Field(description="The chosen path, its parity with the pipeline, its speed, the others.")
+    links: dict[str, str]
+
+
+class Health(BaseModel):
+    """How the service is."""
+
+    status: Literal["ok", "degraded", "down"]
+    model_loaded: bool
+    model: str | None
+    model_version: int | None
+    runtime: Literal["queue", "sync"]
+    database: Literal["ok", "down"]
+    broker: Literal["ok", "down"] | None = Field(description="Null in the sync runtime.")
+    workers: list[dict[str, Any]]
+    reasons: list[str] = Field(description="What is wrong, one sentence each.")

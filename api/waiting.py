@@ -1,0 +1,118 @@
+"""Requests that wait for their job to end.
+
+Workers publish the ids of finished jobs on Redis; one thread listens, reads the rows of those that somebody here
+waits for in one statement, and wakes them. When Redis is silent or gone, it looks for all of them every
+`poll_seconds`, again in one statement: the row is the truth.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Iterable
+
+import orjson
+from redis import Redis, RedisError
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from shared.job_queries import StoredJob, find_finished
+from shared.queue import DONE_CHANNEL
+
+log = logging.getLogger(__name__)
+
+
+class Waiting:
+    """Wakes those who wait for jobs that a worker ends."""
+
+    def __init__(self, engine: Engine, redis: Redis, *, poll_seconds: float) -> None:
+        self._engine = engine
+        self._redis = redis
+        self._poll_seconds = poll_seconds
+        self._waiters: dict[str, list[asyncio.Future[StoredJob]]] = {}
+        self._stopping = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._run, name="waiting", daemon=True)
+
+    def start(self) -> None:
+        """Begin to listen; call it on the event loop of the waiters."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop listening."""
+        self._stopping = True
+        self._thread.join(timeout=3)
+
+    def expect(self, job_id: str) -> "asyncio.Future[StoredJob]":
+        """Return a future of the ended job; call it before the job is committed, and `forget` it in the end."""
+        assert self._loop is not None
+        future: asyncio.Future[StoredJob] = self._loop.create_future()
+        self._waiters.setdefault(job_id, []).append(future)
+        return future
+
+    def forget(self, job_id: str, future: "asyncio.Future[StoredJob]") -> None:
+        """Stop waiting for a job."""
+        waiters = self._waiters.get(job_id)
+        if waiters is not None:
+            waiters.remove(future)
+            if not waiters:
+                del self._waiters[job_id]
+        future.cancel()
+
+    async def ended(self, future: "asyncio.Future[StoredJob]", seconds: float) -> StoredJob | None:
+        """Return the ended job, or None when the wait is over first."""
+        try:
+            return await asyncio.wait_for(asyncio.shield(future), seconds)
+        except TimeoutError:
+            return None
+
+    async def wait(self, job_id: str, seconds: float) -> StoredJob | None:
+        """Wait for a job that is stored already; the next poll finds it even if it ended a moment ago."""
+        future = self.expect(job_id)
+        try:
+            return await self.ended(future, seconds)
+        finally:
+            self.forget(job_id, future)
+
+    def _run(self) -> None:
+        subscriber = self._redis.pubsub(ignore_subscribe_messages=True)
+        next_poll = time.monotonic() + self._poll_seconds
+        while not self._stopping:
+            left = max(next_poll - time.monotonic(), 0.001)
+            try:
+                if not subscriber.subscribed:
+                    subscriber.subscribe(DONE_CHANNEL)
+                message = subscriber.get_message(timeout=left)
+            except (RedisError, OSError):
+                # Polling goes on, and the subscription is tried again with it.
+                subscriber.close()
+                subscriber = self._redis.pubsub(ignore_subscribe_messages=True)
+                time.sleep(left)
+                message = None
+            if message is not None:
+                self._wake(self._waiters.keys() & orjson.loads(message["data"]))
+            if time.monotonic() >= next_poll:
+                next_poll = time.monotonic() + self._poll_seconds
+                self._wake(list(self._waiters))
+        subscriber.close()
+
+    def _wake(self, job_ids: Iterable[str]) -> None:
+        wanted = list(job_ids)
+        if not wanted:
+            return
+        try:
+            with self._engine.connect() as connection:
+                finished = find_finished(connection, wanted)
+        except SQLAlchemyError as error:
+            log.warning("finished jobs could not be read (%s); the next poll tries again", type(error).__name__)
+            return
+        if finished:
+            assert self._loop is not None
+            self._loop.call_soon_threadsafe(self._resolve, finished)
+
+    def _resolve(self, finished: dict[str, StoredJob]) -> None:
+        for job_id, job in finished.items():
+            for future in self._waiters.get(job_id, ()):
+                if not future.done():
+                    future.set_result(job)

@@ -1,0 +1,74 @@
+"""Whether a card and the estimator that it describes say the same: features, classes, task."""
+
+from shared.cards import Card
+from shared.errors import CardError
+
+
+def check_agreement(card: Card, estimator: object) -> None:
+    """Raise CardError where the card and the estimator contradict each other: features, classes, task."""
+    names = [feature.name for feature in card.features]
+    trained = feature_names(estimator)
+    count = getattr(estimator, "n_features_in_", None)
+    if trained is not None and trained != names:
+        raise CardError(_names_disagree(card, names, trained))
+    if count is not None and count != len(names):
+        raise CardError(
+            f"The card of {card.name} lists {len(names)} features and the model was trained on {count}: "
+            "list in the card exactly those that it was trained on, in the same order."
+        )
+    classes = class_names(estimator)
+    if (classes is None) != (card.task == "regression"):
+        kind = "is a classifier" if classes is not None else "has no classes_"
+        raise CardError(f"The card of {card.name} says task {card.task!r} but the model {kind}: correct the task.")
+    if classes is not None:
+        _check_classes(card, classes)
+
+
+def _names_disagree(card: Card, names: list[str], trained: list[str]) -> str:
+    absent = [name for name in trained if name not in names]
+    foreign = [name for name in names if name not in trained]
+    if not absent and not foreign:
+        return (
+            f"The card of {card.name} lists the model's features in another order: "
+            f"give them as the model was trained, starting with {', '.join(trained[:3])}."
+        )
+    said = [f"lacks {', '.join(absent[:5])}"] if absent else []
+    said += [f"names {', '.join(foreign[:5])}, which the model does not know"] if foreign else []
+    return (
+        f"The card of {card.name} and the model disagree: the card {' and '.join(said)}. "
+        f"List in the card exactly the {len(trained)} features that the model was trained on."
+    )
+
+
+def _check_classes(card: Card, classes: list[str]) -> None:
+    task = "binary" if len(classes) == 2 else "multiclass"
+    if card.task != task:
+        raise CardError(
+            f"The card of {card.name} says task {card.task!r} but the model has {len(classes)} classes: "
+            f"set the task to {task!r}."
+        )
+    if card.labels and set(card.labels) != set(classes):
+        raise CardError(
+            f"The card of {card.name} labels the classes {', '.join(card.labels)} but the model knows "
+            f"{', '.join(classes)}: give one label for each class of the model."
+        )
+
+
+def feature_names(estimator: object) -> list[str] | None:
+    """Return the names that the estimator was trained with, in order; None when it saw a bare array."""
+    names = getattr(estimator, "feature_names_in_", None)
+    return None if names is None else [str(name) for name in names]
+
+
+def class_names(estimator: object) -> list[str] | None:
+    """Return the classes as text, in the order of the model's probabilities; None for a regressor."""
+    classes = getattr(estimator, "classes_", None)
+    return None if classes is None else [str(value) for value in classes]
+
+
+def in_class_order(card: Card, estimator: object) -> Card:
+    """Return the card with its labels in the order of the model's classes; JSONB does not keep the order of keys."""
+    classes = class_names(estimator)
+    if classes is None:
+        return card
+    return card.model_copy(update={"labels": {value: card.labels.get(value, value) for value in classes}})

@@ -1,0 +1,192 @@
+"""A card for a model that came without one: read off the fitted pipeline and its reference rows.
+
+What cannot be known is not invented: no ranges, no rules, no descriptions.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+from pydantic import ValidationError
+
+from shared.agreement import class_names, feature_names
+from shared.cards import Card, Task
+from shared.errors import CardError
+from shared.features import Category, Feature, FeatureType
+from shared.package import library_versions
+from shared.reference import NULLS, value_of
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """What a fitted encoder says about one column."""
+
+    categories: list[Category]  # without null
+    nullable: bool  # null was one of the categories
+    unknown: str  # accept or refuse
+
+
+def infer_card(
+    estimator: object,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    name: str,
+    version: int,
+    sha256: str,
+    target: str | None = None,
+    threshold: float | None = None,
+    labels: Mapping[str, str] | None = None,
+    task: str | None = None,
+) -> Card:
+    """Return the card of a fitted estimator, learnt from it and from rows like those it was trained on.
+
+    Types come from the encoders and the rows, categories from the encoders, labels from `classes_` and examples
+    from the first row; `target` is the column of the rows that is no feature. Raises CardError where the rows lack
+    a feature, or where the model is of no known kind.
+    """
+    names = _features_of(estimator, rows, target)
+    encodings = dict(_encodings(estimator, names))
+    classes = class_names(estimator)
+    if task is not None and task not in get_args(Task):
+        raise CardError(f"The task {task!r} is not known: use one of {', '.join(get_args(Task))}.")
+    try:
+        return Card(
+            name=name,
+            version=version,
+            sha256=sha256,
+            task=task or _task_of(estimator, classes),  # type: ignore[arg-type]  # checked just above
+            labels=dict(labels) if labels else {value: value for value in classes or ()},
+            threshold=threshold,
+            features=[_feature(key, [row.get(key) for row in rows], encodings.get(key)) for key in names],
+            target=target,
+            libraries=library_versions(estimator),
+            notes="This card was inferred from the artefact and its reference rows.",
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise CardError(f"No valid card can be made for {name!r}: {where}: {first['msg']}.") from error
+
+
+def _features_of(estimator: object, rows: Sequence[Mapping[str, Any]], target: str | None) -> list[str]:
+    columns = [column for column in rows[0] if column != target]
+    names = feature_names(estimator)
+    if names is None:
+        count = getattr(estimator, "n_features_in_", None)
+        if count is not None and count != len(columns):
+            raise CardError(
+                f"The model was trained on {count} unnamed columns and the reference rows have {len(columns)}: give "
+                "rows with exactly those columns, in that order, and name the target column with --target."
+            )
+        return columns
+    absent = [name for name in names if name not in columns]
+    if absent:
+        raise CardError(
+            f"The reference rows lack {len(absent)} of the model's {len(names)} features "
+            f"({', '.join(absent[:5])}): give rows with every column that it was trained on."
+        )
+    return names
+
+
+def _task_of(estimator: object, classes: list[str] | None) -> str:
+    if classes is not None:
+        return "binary" if len(classes) == 2 else "multiclass"
+    if not hasattr(estimator, "predict"):
+        raise CardError(
+            f"{type(estimator).__name__} has neither classes_ nor predict: register a fitted classifier or regressor."
+        )
+    return "regression"
+
+
+def _feature(name: str, values: Sequence[object], encoding: Encoding | None) -> Feature:
+    kind = _category_type(encoding.categories) if encoding else _type_of(values)
+    typed = [value_of(value, kind) for value in values]
+    known = [value for value in typed if value is not None]
+    return Feature(
+        name=name,
+        type=kind,
+        nullable=len(known) < len(typed) or (encoding is not None and encoding.nullable),
+        categories=encoding.categories if encoding else None,
+        unknown="refuse" if encoding and encoding.unknown == "refuse" else "accept",
+        example=known[0] if known else None,
+    )
+
+
+def _type_of(values: Sequence[object]) -> FeatureType:
+    """Return the narrowest type that holds every value; text is read as a spreadsheet would."""
+    known = [value for value in values if not _is_null(value)]
+    if known and all(isinstance(value, bool) or _word(value) in {"true", "false"} for value in known):
+        return "boolean"
+    if not known:
+        return "number"  # nothing but blanks: an imputer can take only numbers here
+    numbers = [value_of(value, "number") for value in known]
+    if any(isinstance(value, bool) or not isinstance(value, int | float) for value in numbers):
+        return "string"
+    return "integer" if all(_is_integer(value) for value in known) else "number"
+
+
+def _is_integer(value: object) -> bool:
+    if isinstance(value, str):
+        return isinstance(value_of(value, "integer"), int) and not set(value) & set(".eE")
+    return isinstance(value, int)
+
+
+def _is_null(value: object) -> bool:
+    return value is None or _word(value) in NULLS or (isinstance(value, float) and math.isnan(value))
+
+
+def _word(value: object) -> str | None:
+    return value.strip().lower() if isinstance(value, str) else None
+
+
+def _category_type(categories: Sequence[Category]) -> FeatureType:
+    if all(isinstance(value, bool) for value in categories):
+        return "boolean"
+    if any(isinstance(value, bool | str) for value in categories):
+        return "string"
+    return "integer" if all(isinstance(value, int) for value in categories) else "number"
+
+
+def _encodings(estimator: object, names: Sequence[str]) -> Iterator[tuple[str, Encoding]]:
+    """Yield what each encoder that sees original columns knows about them, searching pipelines by columns."""
+    steps = [step for _, step in getattr(estimator, "steps", [("", estimator)])]
+    for step in steps:
+        if hasattr(step, "transformers_"):
+            for _, transformer, columns in step.transformers_:
+                if not isinstance(transformer, str):
+                    yield from _encodings(transformer, _column_names(columns, names))
+            return
+        if hasattr(step, "categories_") and len(step.categories_) == len(names):
+            unknown = "refuse" if getattr(step, "handle_unknown", "error") == "error" else "accept"
+            for name, categories in zip(names, step.categories_, strict=True):
+                yield from _encoding(name, categories, unknown)
+            return
+        if not hasattr(step, "statistics_"):  # only an imputer leaves the columns and their values as they were
+            return
+
+
+def _encoding(name: str, categories: Sequence[object], unknown: str) -> Iterator[tuple[str, Encoding]]:
+    plain = [value.item() if isinstance(value, np.generic) else value for value in categories]
+    known: list[Category] = [value for value in plain if isinstance(value, str | int | float) and value == value]
+    nulls = sum(value is None or value != value for value in plain)  # NaN alone differs from itself
+    if not known or len(known) + nulls < len(plain):
+        return  # a kind of object that JSON does not have: the rows tell the type
+    if all(isinstance(value, float) and value.is_integer() for value in known):
+        known = [int(value) for value in known]  # blanks make pandas hold integer codes as floats
+    yield name, Encoding(known, nullable=nulls > 0, unknown=unknown)
+
+
+def _column_names(columns: object, names: Sequence[str]) -> list[str]:
+    """Return the names of a ColumnTransformer's selection: names, positions, a slice or a mask."""
+    if isinstance(columns, slice) and not isinstance(columns.start, str) and not isinstance(columns.stop, str):
+        return list(names[columns])
+    if isinstance(columns, slice):
+        first = 0 if columns.start is None else names.index(columns.start)
+        last = len(names) if columns.stop is None else names.index(columns.stop) + 1
+        return list(names[first:last])
+    chosen = [columns] if isinstance(columns, str | int) else list(np.asarray(columns).tolist())
+    if chosen and all(isinstance(column, bool) for column in chosen):
+        return [name for name, taken in zip(names, chosen, strict=True) if taken]
+    return [column if isinstance(column, str) else names[column] for column in chosen]

@@ -1,0 +1,193 @@
+"""The card (`model.json`): all that the code must know about a model, beside its artefact."""
+
+import math
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+
+from shared.errors import CardError
+from shared.features import Feature as Feature
+from shared.features import check_value, integer_bounds, limit_or, plain
+from shared.rules import parse_rule
+
+Task = Literal["binary", "multiclass", "regression"]
+
+
+class Rule(BaseModel):
+    """A relation between features that every row must keep, e.g. `age_debut_carriere < age`.
+
+    A plain string stands for a rule without a message of its own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    expression: str = Field(min_length=1, max_length=500)
+    message: str | None = None  # what the caller reads when it is broken
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        return {"expression": value} if isinstance(value, str) else value
+
+
+class Card(BaseModel):
+    """A model version in words: task, labels, features, rules and how strict its input is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")
+    version: int = Field(ge=1)
+    description: str = ""
+    task: Task
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")  # of model.joblib, checked before it is unpickled
+    labels: dict[str, str] = {}  # class as text -> label; empty: the class is its own label
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None  # binary only, where it defaults to 0.5
+    features: list[Feature] = Field(min_length=1)
+    rules: list[Rule] = []
+    missing: Literal["refuse", "null"] = "refuse"  # a required feature that is absent
+    extra: Literal["refuse", "ignore"] = "refuse"  # features that the card does not name
+    metrics: dict[str, FiniteFloat] = {}
+    trained_at: datetime | None = None
+    libraries: dict[str, str] = {}  # package -> version at training
+    target: str | None = None
+    notes: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_threshold(cls, value: object) -> object:
+        if isinstance(value, dict) and value.get("task") == "binary" and value.get("threshold") is None:
+            return {**value, "threshold": 0.5}
+        return value
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "Card":
+        names = [feature.name for feature in self.features]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"feature {name} is described twice; keep one")
+        if self.task != "binary" and self.threshold is not None:
+            raise ValueError(f"a threshold is for binary models, not for {self.task}; remove it")
+        if self.task == "regression" and self.labels:
+            raise ValueError("labels are for classifiers, not for regression; remove them")
+        if self.task == "binary" and len(self.labels) not in (0, 2):
+            raise ValueError("a binary model has two labels, one for each class")
+        if len(set(self.labels.values())) < len(self.labels):
+            raise ValueError("two classes have the same label; make the labels different")
+        for rule in self.rules:
+            parse_rule(rule.expression, rule.message, self.features)
+        return self
+
+    @classmethod
+    def load(cls, path: Path) -> "Card":
+        """Read a card; raise CardError that names the file, what is wrong and what to do."""
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise CardError(f"{path} is missing: `python -m shared.registry add` writes a card for a model.") from None
+        except OSError as error:
+            raise CardError(f"{path} cannot be read ({error.strerror}): check that it is a file.") from error
+        try:
+            return cls.model_validate_json(content.removeprefix(b"\xef\xbb\xbf"))
+        except ValidationError as error:
+            raise CardError(f"{path} is not a valid card: {_first_faults(error)}. Correct the file.") from None
+
+    def dump(self, path: Path) -> None:
+        """Write the card as indented UTF-8 JSON, whole or not at all."""
+        text = self.model_dump_json(indent=2, exclude_none=True) + "\n"
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(path)
+        except OSError as error:
+            draft.unlink(missing_ok=True)
+            raise CardError(f"{path} cannot be written ({error.strerror}): check the folder and its rights.") from error
+
+    def example(self) -> dict[str, Any]:
+        """Return one row: each feature with its example, or with a value of its type and range.
+
+        Made-up values respect each feature alone; only the card's own examples can keep its rules.
+        """
+        return {feature.name: _likely_example(feature) for feature in self.features}
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return the JSON Schema (2020-12) of one row; rules between features cannot be said in it."""
+        absent = self.missing == "null"
+        return {
+            "type": "object",
+            "title": f"{self.name}@{self.version}",
+            "properties": {
+                feature.name: _feature_schema(feature, null=absent or feature.nullable or not feature.required)
+                for feature in self.features
+            },
+            "required": [feature.name for feature in self.features if feature.required and not absent],
+            "additionalProperties": self.extra == "ignore",
+            "examples": [self.example()],
+        }
+
+
+def _first_faults(error: ValidationError, limit: int = 3) -> str:
+    """Say where and why a card is wrong, without repeating its values."""
+    faults = error.errors(include_input=False, include_url=False, include_context=False)
+    parts = []
+    for fault in faults[:limit]:
+        place = ".".join(str(step) for step in fault["loc"])
+        message = fault["msg"].removeprefix("Value error, ")
+        parts.append(f"{place}: {message}" if place else message)
+    more = len(faults) - limit
+    return "; ".join(parts) + (f"; and {more} more" if more > 0 else "")
+
+
+def _likely_example(feature: Feature) -> Any:  # noqa: ANN401  # any JSON scalar
+    """Return the feature's example, or a value that fits it (null where only null is sure to be right)."""
+    if feature.example is not None:
+        return feature.example
+    for candidate in _candidates(feature):
+        value, fault = check_value(feature, candidate)
+        if fault is None:
+            return value
+    return None
+
+
+def _candidates(feature: Feature) -> list[Any]:
+    if feature.categories:
+        return list(feature.categories)
+    if feature.type == "boolean":
+        return [False]
+    if feature.type == "string":
+        length = max(feature.min_length or 0, 1)
+        return ["text", "text" * length, "t" * length, ""]
+    if feature.type == "integer":
+        low, high = integer_bounds(feature)
+        return [1, 0, low, high]
+    low_end = max(limit_or(feature.min, -math.inf), limit_or(feature.exclusive_min, -math.inf))
+    high_end = min(limit_or(feature.max, math.inf), limit_or(feature.exclusive_max, math.inf))
+    ends = [end for end in (low_end, high_end) if math.isfinite(end)]
+    middle = low_end / 2 + high_end / 2
+    return [1.0, 0.0, *([middle] if math.isfinite(middle) else []), low_end + 1, high_end - 1, *ends]
+
+
+def _feature_schema(feature: Feature, *, null: bool) -> dict[str, Any]:
+    """Return the JSON Schema of one feature; `null` tells whether the row may hold null for it."""
+    schema: dict[str, Any] = {"type": [feature.type, "null"] if null else feature.type}
+    if feature.type == "integer":
+        schema["minimum"], schema["maximum"] = integer_bounds(feature)
+    elif feature.type == "number":
+        limits = (
+            ("minimum", feature.min),
+            ("maximum", feature.max),
+            ("exclusiveMinimum", feature.exclusive_min),
+            ("exclusiveMaximum", feature.exclusive_max),
+        )
+        schema |= {keyword: plain(limit) for keyword, limit in limits if limit is not None}
+    elif feature.type == "string":
+        lengths = (("minLength", feature.min_length), ("maxLength", feature.max_length))
+        schema |= {keyword: length for keyword, length in lengths if length is not None}
+    if feature.categories is not None and feature.unknown == "refuse":
+        schema["enum"] = [*feature.categories, *([None] if null else [])]
+    if feature.description:
+        schema["description"] = feature.description
+    schema["examples"] = [_likely_example(feature)]
+    return schema

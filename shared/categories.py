@@ -1,0 +1,169 @@
+"""Encoders of categories as tables: the fitted encoder is asked once, not imitated.
+
+Every known category, an unknown one and a missing one are sent through OneHotEncoder, OrdinalEncoder or TargetEncoder
+when a model is loaded, so that dropped, rare, unknown and missing categories come out as the encoder has them.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from shared.steps import Fitted, Matrix, Node, Raw, Sources, Unsupported, by_itself, dense, is_missing, nameless
+
+
+class UnknownCategory(ValueError):
+    """A value outside the categories of an encoder that was told to refuse them."""
+
+
+class Table(dict[Any, float]):
+    """Category -> encoded value; `unknown` for any other, or UnknownCategory where the encoder refuses."""
+
+    __slots__ = ("name", "unknown")
+
+    def __init__(self, entries: dict[Any, float], *, unknown: float | None, name: str) -> None:
+        super().__init__(entries)
+        self.unknown = unknown
+        self.name = name
+
+    def __missing__(self, key: object) -> float:
+        # A null that is not an entry was refused by the encoder, and must not pass as unknown.
+        if key is None:
+            raise UnknownCategory(f"{self.name} is null, and the model was not trained with nulls there")
+        if self.unknown is None:
+            raise UnknownCategory(f"{self.name} has a category that the model was not trained with")
+        return self.unknown
+
+
+def one_hot(step: Fitted, state: Raw | Node) -> Node:
+    """OneHotEncoder: one column per category, by a table of which column a value sets."""
+    if isinstance(state, Node):
+        return by_itself(step, state)
+    widths = _one_hot_widths(step)
+    answers = _ask(step, state.names)
+    starts = np.concatenate([[0], np.cumsum(widths)])
+    width = int(starts[-1])
+    if answers and answers[0].width != width:
+        raise Unsupported("OneHotEncoder has columns that we cannot attribute to its features")
+    tables = []
+    for answer, low, high in zip(answers, starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+        # Column `width` does not exist in the result: it takes the ones of values that set no column.
+        def place(line: Matrix, low: int = low, high: int = high) -> int:
+            hits = np.flatnonzero(line[low:high])
+            return low + int(hits[0]) if len(hits) else width
+
+        tables.append(answer.table(place, state.fills))
+    getters = [table.__getitem__ for table in tables]
+    index = [state.plan.column(name) for name in state.names]
+
+    def fill(sources: Sources, out: Matrix) -> None:
+        columns = sources.columns
+        places = np.array([list(map(get, columns[i])) for get, i in zip(getters, index, strict=True)], dtype=np.intp)
+        wide = np.zeros((len(out), width + 1))
+        wide[np.arange(len(out)), places] = 1.0
+        out[:] = wide[:, :width]
+
+    return Node(width, fill, [None] * width)
+
+
+def one_number(step: Fitted, state: Raw | Node) -> Node:
+    """OrdinalEncoder or TargetEncoder: one number per feature, by a table."""
+    if isinstance(state, Node):
+        return by_itself(step, state)
+    answers = _ask(step, state.names)
+    if answers and answers[0].width != len(state.names):
+        raise Unsupported(f"{type(step).__name__} gives several columns per feature")
+    tables = [
+        answer.table(lambda line, j=j: float(line[j]), state.fills)  # type: ignore[misc]
+        for j, answer in enumerate(answers)
+    ]
+    getters = [table.__getitem__ for table in tables]
+    index = [state.plan.column(name) for name in state.names]
+
+    def fill(sources: Sources, out: Matrix) -> None:
+        columns = sources.columns
+        for j, (get, i) in enumerate(zip(getters, index, strict=True)):
+            out[:, j] = list(map(get, columns[i]))
+
+    return Node(len(index), fill, [None] * len(index))
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What a fitted encoder makes of one feature's categories; a line is an encoded row, None a refusal."""
+
+    name: str
+    lines: dict[Any, Matrix]
+    unknown: Matrix | None
+    missing: Matrix | None
+    width: int
+
+    def table(self, read: Callable[[Matrix], float], fills: dict[str, Any]) -> Table:
+        """Keep of every line only what `read` finds, and send None to where the imputer before sends it."""
+        entries = {key: read(line) for key, line in self.lines.items()}
+        unknown = None if self.unknown is None else read(self.unknown)
+        table = Table(entries, unknown=unknown, name=self.name)
+        fill = fills.get(self.name)
+        if fill is not None:
+            if fill in entries or unknown is not None:
+                table[None] = table[fill]
+        elif self.missing is not None:
+            table[None] = read(self.missing)
+        return table
+
+
+def _ask(step: Fitted, names: list[str]) -> list[_Answer]:
+    encoder = nameless(step)
+    categories = [list(np.asarray(values).tolist()) for values in step.categories_]
+    text = any(np.asarray(values).dtype.kind not in "biuf" for values in step.categories_)
+    known = [[value for value in values if not is_missing(value)] for values in categories]
+    if not all(known):
+        raise Unsupported(f"{type(step).__name__} has a feature without categories")
+
+    def send(lines: list[list[Any]]) -> Matrix | None:
+        try:
+            return dense(encoder.transform(np.array(lines, dtype=object if text else np.float64)))
+        except ValueError:
+            return None  # the encoder refuses such a value
+
+    answers = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # encoders warn about the unknown value that we send on purpose
+        first = [values[0] for values in known]
+        for j, name in enumerate(names):
+            encoded = send([[*first[:j], value, *first[j + 1 :]] for value in known[j]])
+            if encoded is None:
+                raise Unsupported(f"{type(step).__name__} refuses its own categories of {name}")
+            absent = None if None in categories[j] else np.nan
+            outside = _outside(known[j], text=text)
+            unknown = send([[*first[:j], outside, *first[j + 1 :]]])
+            missing = send([[*first[:j], absent, *first[j + 1 :]]])
+            lines = dict(zip(known[j], encoded, strict=True))
+            answers.append(
+                _Answer(
+                    name,
+                    lines,
+                    None if unknown is None else unknown[0],
+                    None if missing is None else missing[0],
+                    encoded.shape[1],
+                )
+            )
+    return answers
+
+
+def _outside(known: list[Any], *, text: bool) -> str | float:
+    if text:
+        return "\x00outside"
+    return float(max(known)) + 1.0
+
+
+def _one_hot_widths(step: Fitted) -> list[int]:
+    widths = []
+    infrequent = getattr(step, "infrequent_categories_", None) or [None] * len(step.categories_)
+    dropped = step.drop_idx_ if step.drop_idx_ is not None else [None] * len(step.categories_)
+    for values, rare, drop in zip(step.categories_, infrequent, dropped, strict=True):
+        merged = 0 if rare is None else len(rare) - 1
+        widths.append(len(values) - merged - (drop is not None))
+    return widths

@@ -1,0 +1,130 @@
+"""Every setting of the service, read once from the environment, each with its meaning."""
+
+import ipaddress
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What an operator can set; a wrong value stops the start with one sentence."""
+
+    model_config = SettingsConfigDict(env_file=None, extra="ignore", frozen=True)
+
+    runtime: Literal["queue", "sync"] = Field(
+        "queue",
+        description="`queue`: PostgreSQL, Redis and Celery workers. `sync`: one process that scores at once.",
+    )
+    host: str = Field("127.0.0.1", description="Address that the API listens on.")
+    port: int = Field(8000, ge=1, le=65535, description="Port that the API listens on.")
+    auth: Literal["open", "keys"] = Field(
+        "keys", description="`keys`: every call needs an API key. `open`: none does; loopback addresses only."
+    )
+    data_dir: Path = Field(Path(".guichet"), description="Folder for everything that the service keeps.")
+    models_dir: Path | None = Field(None, description="Folder of model packages; DATA_DIR/models when empty.")
+    database_url: str | None = Field(
+        None, description="SQLAlchemy URL; a SQLite file in DATA_DIR when empty (sync runtime only)."
+    )
+    redis_url: str | None = Field(None, description="Broker and wake-ups; needed by the queue runtime.")
+    default_model: str | None = Field(
+        None,
+        description="Model that `/predict` and `/jobs` mean when none is named; the first one when empty.",
+    )
+
+    max_body_bytes: int = Field(10_000_000, ge=1_000, description="Largest request body, in bytes.")
+    max_batch_rows: int = Field(1_000, ge=1, description="Most rows in one `/predict_batch`.")
+    max_queued: int = Field(
+        1_000_000,
+        ge=1,
+        description="Queued jobs of one model and lane above which new ones are refused (503).",
+    )
+    max_group: int = Field(256, ge=1, description="Most submissions in one transaction.")
+    max_claim_jobs: int = Field(512, ge=1, description="Most jobs in one claim of a worker.")
+    max_claim_rows: int = Field(4_096, ge=1, description="Most rows in one claim of a worker.")
+    interactive_rows: int = Field(
+        100, ge=1, description="A batch of at most this many rows goes to the interactive lane, else to bulk."
+    )
+    max_waiting: int = Field(
+        10_000, ge=1, description="Requests that may wait for their group commit before new ones get 503."
+    )
+
+    wait_seconds: float = Field(
+        10, ge=0, description="How long `/predict` waits for its result when the caller does not say."
+    )
+    wait_cap_seconds: float = Field(60, ge=0, description="Longest wait that a caller may ask for.")
+    job_timeout_seconds: float = Field(30, gt=0, description="How long a job may run when its caller does not say.")
+    job_timeout_cap_seconds: float = Field(600, gt=0, description="Longest `timeout` that a caller may ask for.")
+    max_attempts: int = Field(3, ge=1, description="Deaths or transient errors after which a job has failed.")
+    lease_seconds: float = Field(15, gt=0, description="How long a claim holds without a heartbeat.")
+    heartbeat_seconds: float = Field(5, gt=0, description="How often a worker renews its leases.")
+    recover_seconds: float = Field(5, gt=0, description="How often expired leases and lost wake-ups are looked for.")
+    drain_seconds: float = Field(5, gt=0, description="How long one task keeps claiming before it hands over.")
+    poll_seconds: float = Field(
+        0.5, gt=0, description="How often the API looks for finished jobs when Redis does not tell it."
+    )
+    refresh_seconds: float = Field(2, gt=0, description="How old the API's picture of the registry may be.")
+    idempotency_hours: float = Field(24, ge=24, description="How long an Idempotency-Key is kept.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level logged.")
+
+    @field_validator("database_url", "redis_url", "models_dir", "default_model", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.auth == "open" and not _is_loopback(self.host):
+            raise ValueError(
+                f"AUTH=open is for loopback addresses only, and HOST is {self.host}: "
+                "set AUTH=keys and make a key with `python -m api.keys create`"
+            )
+        if self.runtime == "queue" and not (self.database_url or "").startswith("postgresql"):
+            raise ValueError(
+                "RUNTIME=queue needs a DATABASE_URL of PostgreSQL, e.g. "
+                "postgresql+psycopg2://user:password@host/guichet; SQLite serves RUNTIME=sync only"
+            )
+        if self.heartbeat_seconds * 2 > self.lease_seconds:
+            raise ValueError("HEARTBEAT_SECONDS must be at most half of LEASE_SECONDS, or leases are lost")
+        return self
+
+    @property
+    def database(self) -> str:
+        """The SQLAlchemy URL in force."""
+        return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'guichet.db'}"
+
+    @property
+    def broker(self) -> str:
+        """The URL of Redis; commands that only touch the database can do without."""
+        if self.redis_url is None:
+            raise SystemExit("guichet: RUNTIME=queue needs REDIS_URL, e.g. redis://127.0.0.1:6379/0")
+        return self.redis_url
+
+    @property
+    def models(self) -> Path:
+        """The folder of model packages in force."""
+        return self.models_dir or self.data_dir / "models"
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """Return the settings of this process, read from the environment at the first call."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = "\n".join(
+            f"  {'.'.join(map(str, fault['loc'])).upper() or 'settings'}: {fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors(include_input=False, include_url=False)
+        )
+        raise SystemExit(f"guichet: the settings do not hold:\n{faults}") from None

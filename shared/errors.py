@@ -1,0 +1,147 @@
+"""One error tree: each error carries an HTTP status, a stable code and a sentence on which the caller can act.
+
+GuichetError
+├── MalformedBody          400  the bytes are not the JSON that we accept
+├── Unauthorized           401  no key, or one that we do not know
+├── Forbidden              403  the key lacks the scope
+├── NotFound               404  no such job, model or version (or it is someone else's)
+├── Conflict               409  the job's state does not allow it, or the first request with this key still runs
+├── TooLarge               413  more bytes or rows than the limit
+├── UnsupportedMediaType   415  not application/json
+├── RowFaults              422  the rows do not fit the card: every fault listed with its JSON pointer
+├── IdempotencyMismatch    422  the same Idempotency-Key with another body
+├── ModelFailed            500  the model raised on this row
+├── Unavailable            503  database down, service full, or no model loaded (with Retry-After)
+├── JobTimeout             504  the job's own timeout ran out
+└── ModelError             500  a model package cannot be used
+    ├── CardError               model.json is wrong, or disagrees with the artefact
+    └── ArtefactError           model.joblib is missing, altered, or cannot be loaded
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong with a request: where (RFC 6901 JSON pointer), which kind, and what to do."""
+
+    pointer: str
+    code: str
+    message: str
+
+    def under(self, prefix: str) -> "Fault":
+        """Return the same fault below another place of the body, e.g. `/rows/3`."""
+        return Fault(prefix + self.pointer, self.code, self.message)
+
+
+class GuichetError(Exception):
+    """Anything that the service refuses or fails to do, in words for the caller."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        faults: list[Fault] | None = None,
+        job_id: str | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.faults = faults or []
+        self.job_id = job_id
+        self.retry_after = retry_after
+
+
+class MalformedBody(GuichetError):
+    """The body is not the JSON that we accept."""
+
+    status, code, title = 400, "malformed_body", "Malformed body"
+
+
+class Unauthorized(GuichetError):
+    """No API key, or one that we do not know."""
+
+    status, code, title = 401, "unauthorized", "Unauthorized"
+
+
+class Forbidden(GuichetError):
+    """The API key lacks a scope."""
+
+    status, code, title = 403, "forbidden", "Forbidden"
+
+
+class NotFound(GuichetError):
+    """No such thing, or it belongs to someone else."""
+
+    status, code, title = 404, "not_found", "Not found"
+
+
+class Conflict(GuichetError):
+    """The present state does not allow it."""
+
+    status, code, title = 409, "conflict", "Conflict"
+
+
+class TooLarge(GuichetError):
+    """More bytes or rows than the limit."""
+
+    status, code, title = 413, "too_large", "Too large"
+
+
+class UnsupportedMediaType(GuichetError):
+    """The content type is not one that this route reads."""
+
+    status, code, title = 415, "unsupported_media_type", "Unsupported media type"
+
+
+class RowFaults(GuichetError):
+    """The request does not fit the model's card or the route's body; `faults` lists everything that is wrong."""
+
+    status, code, title = 422, "invalid_row", "The request does not fit the model"
+
+
+class IdempotencyMismatch(GuichetError):
+    """The same Idempotency-Key came with another body."""
+
+    status, code, title = 422, "idempotency_mismatch", "Idempotency-Key was used with another body"
+
+
+class ModelFailed(GuichetError):
+    """The model raised while it scored this row."""
+
+    status, code, title = 500, "model_failed", "The model failed on this row"
+
+
+class Unavailable(GuichetError):
+    """The service cannot do it now; try again later."""
+
+    status, code, title = 503, "unavailable", "Service unavailable"
+
+
+class JobTimeout(GuichetError):
+    """The job ran longer than its own timeout."""
+
+    status, code, title = 504, "job_timeout", "The job ran out of time"
+
+
+class ModelError(GuichetError):
+    """A model package cannot be used."""
+
+    code, title = "model_error", "The model cannot be used"
+
+
+class CardError(ModelError):
+    """model.json is wrong, or disagrees with the artefact."""
+
+    code = "card_error"
+
+
+class ArtefactError(ModelError):
+    """model.joblib is missing, altered, or cannot be loaded."""
+
+    code = "artefact_error"

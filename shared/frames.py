@@ -1,0 +1,133 @@
+"""Rows as the estimator itself was trained to take them: a DataFrame, or the same columns as plain arrays.
+
+The DataFrame is what every fast path is proved against. The arrays send each column through the fitted steps one
+by one; a worker proves its path against them at start, so that it needs no pandas unless it scores by the pipeline.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.cards import Card
+from shared.encoding import Row, chosen, fitted_names, input_names, split
+from shared.features import Feature
+from shared.steps import Fitted, dense, nameless
+
+
+def frame_maker(card: Card, estimator: Fitted) -> Callable[[Sequence[Row]], Any]:
+    """Return a function from rows to the estimator's input: a DataFrame, or an array if it was trained on one."""
+    names = input_names(card, estimator)
+    features = {feature.name: feature for feature in card.features}
+    if fitted_names(estimator) is None and hasattr(_first_step(estimator), "n_features_in_"):
+        return lambda rows: narrow(columns_of(rows, names), [features[name] for name in names])
+
+    import pandas as pd
+
+    types = {name: _dtype(card, features[name], estimator) for name in names}
+
+    def frame(rows: Sequence[Row]) -> Any:  # noqa: ANN401 - a DataFrame, and pandas must not be imported for its type
+        return pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=types[name]) for name in names})
+
+    return frame
+
+
+def array_maker(card: Card, estimator: Fitted) -> Callable[[Sequence[Row]], Any]:
+    """Return a function from rows to the final estimator's input, by each fitted step's own `transform` on arrays."""
+    names = input_names(card, estimator)
+    features = {feature.name: feature for feature in card.features}
+    steps, _ = split(estimator)
+
+    def arrays(rows: Sequence[Row]) -> Any:  # noqa: ANN401 - dense or sparse, as the steps leave it
+        block: Any = columns_of(rows, names)
+        at: list[Feature] | None = [features[name] for name in names]
+        for step in steps:
+            block, at = _through(step, block, at)
+        return block if at is None else narrow(block, at)
+
+    return arrays
+
+
+def may_be_null(card: Card, feature: Feature) -> bool:
+    """Tell whether a canonical row may hold None for this feature."""
+    return feature.nullable or not feature.required or card.missing == "null"
+
+
+def columns_of(rows: Sequence[Row], names: list[str]) -> NDArray[np.object_]:
+    """Return the (n, p) object array of these features, None as it is."""
+    block = np.empty((len(rows), len(names)), dtype=object)
+    for j, name in enumerate(names):
+        block[:, j] = [row[name] for row in rows]
+    return block
+
+
+def narrow(block: NDArray[Any], features: list[Feature]) -> NDArray[Any]:
+    """Return a block as float64 when none of its features is text, else as objects with NaN for None."""
+    if all(feature.type != "string" for feature in features):
+        return block.astype(np.float64)
+    return np.where(block == None, np.nan, block)  # noqa: E711 - element by element
+
+
+def _through(step: Fitted, block: Any, features: list[Feature] | None) -> tuple[Any, list[Feature] | None]:  # noqa: ANN401
+    kind = type(step).__name__
+    if step is None or step == "passthrough":
+        return block, features
+    if kind == "Pipeline":
+        for _, part in step.steps:
+            block, features = _through(part, block, features)
+        return block, features
+    if kind == "ColumnTransformer" and features is not None:
+        places = {feature.name: j for j, feature in enumerate(features)}
+        parts = []
+        for _, part, where in step.transformers_:
+            index = [places[name] for name in chosen(where, list(places))]
+            if not index or (isinstance(part, str) and part == "drop"):
+                continue
+            some: list[Feature] | None = [features[j] for j in index]
+            out, some = _through(part, block[:, index], some)
+            parts.append(dense(out if some is None else narrow(out, some)))
+        joined = np.hstack(parts)
+        if step.sparse_output_:
+            from scipy.sparse import csr_matrix
+
+            return csr_matrix(joined), None
+        return joined, None
+    given = block if features is None else narrow(block, features)
+    keeps = kind == "SimpleImputer" and not step.add_indicator
+    return nameless(step).transform(given), features if keeps else None
+
+
+def _dtype(card: Card, feature: Feature, estimator: Fitted) -> str:
+    if feature.type == "string":
+        if _native_categories(estimator):
+            return "category"
+        return "object" if feature.name in _none_columns(estimator) else "str"
+    if feature.type == "number" or may_be_null(card, feature):
+        return "float64"
+    return "int64" if feature.type == "integer" else "bool"
+
+
+def _none_columns(estimator: Fitted) -> set[str]:
+    # An encoder that was trained with None in an object column tells None from NaN, so it must be given None.
+    found: set[str] = set()
+    waiting = [step for step in split(estimator)[0] if not isinstance(step, str)]
+    while waiting:
+        step = waiting.pop()
+        parts = getattr(step, "transformers_", None) or getattr(step, "steps", None) or []
+        waiting += [entry[1] for entry in parts if not isinstance(entry[1], str)]
+        for name, values in zip(getattr(step, "feature_names_in_", []), getattr(step, "categories_", []), strict=False):
+            if any(value is None for value in values):
+                found.add(str(name))
+    return found
+
+
+def _native_categories(estimator: Fitted) -> bool:
+    # XGBoost and LightGBM with categories of their own accept text in a category column only.
+    booster = getattr(estimator, "_Booster", None)
+    return bool(getattr(estimator, "enable_categorical", False) or getattr(booster, "pandas_categorical", None))
+
+
+def _first_step(estimator: Fitted) -> Fitted:
+    steps, final = split(estimator)
+    return steps[0] if steps else final

@@ -1,0 +1,209 @@
+"""Reading jobs: one, several, a page of them, their results. Nothing here writes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, and_, func, literal, select, tuple_
+
+from shared.tables import Job, JobKind, JobState, ModelInput, ModelOutput
+
+TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED, JobState.EXPIRED})
+
+
+@dataclass(slots=True)
+class StoredOutput:
+    """The score of a row as it stands in the tables."""
+
+    prediction: float
+    label: str | None
+    probability: float | None
+    probabilities: list[float] | None
+    threshold: float | None
+
+
+@dataclass(slots=True)
+class StoredJob:
+    """A job as it stands in the tables; `output` is set for a single row that was scored."""
+
+    id: str
+    kind: str
+    lane: str
+    state: str
+    model_version_id: int
+    owner: str | None
+    request_id: str
+    priority: int
+    row_count: int
+    failed_count: int
+    attempt: int
+    run_after: datetime
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    expires_at: datetime | None
+    cancel_requested_at: datetime | None
+    error: dict[str, Any] | None
+    output: StoredOutput | None = None
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the job can change no more."""
+        return self.state in TERMINAL
+
+
+@dataclass(slots=True)
+class RowResult:
+    """One row of a job: its place, and its output or its faults (both None while it is not scored)."""
+
+    index: int
+    output: StoredOutput | None
+    faults: list[dict[str, Any]] | None
+
+
+_JOB = (
+    Job.id,
+    Job.kind,
+    Job.lane,
+    Job.state,
+    Job.model_version_id,
+    Job.owner,
+    Job.request_id,
+    Job.priority,
+    Job.row_count,
+    Job.failed_count,
+    Job.attempt,
+    Job.run_after,
+    Job.created_at,
+    Job.started_at,
+    Job.finished_at,
+    Job.expires_at,
+    Job.cancel_requested_at,
+    Job.error,
+)
+_OUTPUT = (
+    ModelOutput.prediction,
+    ModelOutput.label,
+    ModelOutput.probability,
+    ModelOutput.probabilities,
+    ModelOutput.threshold,
+)
+_WITH_OUTPUT = (
+    select(*_JOB, *_OUTPUT)
+    .outerjoin(ModelInput, and_(ModelInput.job_id == Job.id, ModelInput.row_index == 0, Job.kind == JobKind.PREDICT))
+    .outerjoin(
+        ModelOutput,
+        and_(ModelOutput.input_id == ModelInput.id, ModelOutput.model_version_id == Job.model_version_id),
+    )
+)
+
+
+def _stored_job(row: Sequence[Any]) -> StoredJob:
+    output = row[len(_JOB) :]
+    job = StoredJob(*row[: len(_JOB)])
+    job.output = None if output[0] is None else StoredOutput(*output)
+    return job
+
+
+def find_jobs(connection: Connection, job_ids: Sequence[str]) -> dict[str, StoredJob]:
+    """Read several jobs at once; ids that do not exist are missing from the answer."""
+    rows = connection.execute(_WITH_OUTPUT.where(Job.id.in_(job_ids)))
+    return {row[0]: _stored_job(row) for row in rows}
+
+
+def find_finished(connection: Connection, job_ids: Sequence[str]) -> dict[str, StoredJob]:
+    """Read those of several jobs that are terminal."""
+    rows = connection.execute(_WITH_OUTPUT.where(Job.id.in_(job_ids), Job.state.in_(TERMINAL)))
+    return {row[0]: _stored_job(row) for row in rows}
+
+
+def find_by_idempotency_key(connection: Connection, scope: str, key: str) -> tuple[str, str | None] | None:
+    """Return (job id, body hash) of the job that holds an Idempotency-Key, if any."""
+    row = connection.execute(
+        select(Job.id, Job.body_hash).where(Job.idempotency_scope == scope, Job.idempotency_key == key)
+    ).first()
+    return None if row is None else (row[0], row[1])
+
+
+def list_jobs(
+    connection: Connection,
+    *,
+    owner: str | None,
+    before: str | None,
+    limit: int,
+    state: str | None = None,
+    model_version_ids: Sequence[int] | None = None,
+) -> list[StoredJob]:
+    """Return a page of jobs, newest first: at most `limit` with an id below `before`; `owner` None means everyone's."""
+    query: Select[Any] = _WITH_OUTPUT.order_by(Job.id.desc()).limit(limit)
+    if owner is not None:
+        query = query.where(Job.owner == owner)
+    if before is not None:
+        query = query.where(Job.id < before)
+    if state is not None:
+        query = query.where(Job.state == state)
+    if model_version_ids is not None:
+        query = query.where(Job.model_version_id.in_(model_version_ids))
+    return [_stored_job(row) for row in connection.execute(query)]
+
+
+def list_rows(connection: Connection, job: StoredJob) -> list[RowResult]:
+    """Return every row of a job in input order, with its output or its faults."""
+    rows = connection.execute(
+        select(ModelInput.row_index, ModelInput.faults, *_OUTPUT)
+        .outerjoin(
+            ModelOutput,
+            and_(ModelOutput.input_id == ModelInput.id, ModelOutput.model_version_id == job.model_version_id),
+        )
+        .where(ModelInput.job_id == job.id)
+        .order_by(ModelInput.row_index)
+    )
+    return [RowResult(row[0], None if row[2] is None else StoredOutput(*row[2:]), row[1]) for row in rows]
+
+
+def count_ahead(connection: Connection, job: StoredJob, *, limit: int = 10_000) -> int:
+    """Count the queued jobs of the same version and lane that run before this one, `limit` at most."""
+    ahead = (
+        select(literal(1))
+        .where(
+            Job.state == JobState.QUEUED,
+            Job.model_version_id == job.model_version_id,
+            Job.lane == job.lane,
+            tuple_(Job.priority, Job.run_after, Job.id) < tuple_(job.priority, job.run_after, job.id),
+        )
+        .limit(limit)
+    )
+    return connection.scalar(select(func.count()).select_from(ahead.subquery())) or 0
+
+
+def count_queued(connection: Connection, *, limit: int) -> dict[tuple[str, int], int]:
+    """Count the queued jobs by (lane, model version id), each `limit` at most."""
+    # A loose scan over the partial index: never more than `limit` entries a group, however long the queue is.
+    counts: dict[tuple[str, int], int] = {}
+    for lane, version in list_ready(connection):
+        queued = (
+            select(literal(1))
+            .where(Job.state == JobState.QUEUED, Job.model_version_id == version, Job.lane == lane)
+            .limit(limit)
+        )
+        counts[lane, version] = connection.scalar(select(func.count()).select_from(queued.subquery())) or 0
+    return counts
+
+
+_NEXT_READY = """
+SELECT model_version_id, lane FROM jobs
+WHERE state = 'queued' AND (model_version_id, lane) > (%s, %s)
+ORDER BY model_version_id, lane LIMIT 1
+"""
+
+
+def list_ready(connection: Connection) -> list[tuple[str, int]]:
+    """Return the (lane, model version id) pairs that have queued jobs, by one index step each."""
+    found: list[tuple[str, int]] = []
+    last: tuple[int, str] = (0, "")
+    sql = _NEXT_READY.replace("%s", "?") if connection.dialect.name == "sqlite" else _NEXT_READY
+    while (row := connection.exec_driver_sql(sql, last).first()) is not None:
+        last = (row[0], row[1])
+        found.append((row[1], row[0]))
+    return found

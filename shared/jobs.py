@@ -1,0 +1,547 @@
+"""The life of a job: every transition, each as one conditional statement.
+
+                     submit
+                       │
+                       ▼   claim (attempt + 1, new token, lease)
+         ┌────────▶ queued ─────────────────────────────▶ running
+         │            │  │                                 │ │ │
+         │   cancel ──┘  └── expire                        │ │ └── finish ──▶ succeeded | failed | canceled
+         │      ▼              ▼                           │ └──── recover ─▶ failed (died too often) | canceled
+         │   canceled       expired                        │
+         └─────────────────────────────────────────────────┘
+               recover (lease ran out), retry (transient error), release (given back untouched)
+
+Delivery is at least once, effect is exactly once: a claim's token fences late writers, and an output is unique for
+its input and model version. Times are the database's. `record` is the whole life at once, for the sync runtime.
+Every function takes a connection in autocommit mode: one statement is one transaction.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, insert
+
+from shared.db import dumps
+from shared.errors import Fault
+from shared.tables import Job, JobState, ModelInput, ModelOutput
+
+# ── accepted ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(slots=True)
+class Submission:
+    """One accepted request on its way into the tables."""
+
+    id: str
+    kind: str
+    lane: str
+    model_version_id: int
+    request_id: str
+    rows: list[Any]  # canonical rows; a row that does not fit the card as it was sent
+    faults: list[list[Fault] | None]  # by row: why it will not be scored
+    timeout_seconds: float
+    max_attempts: int
+    owner: str | None = None
+    traceparent: str | None = None
+    expires_in: float | None = None
+    priority: int = 0
+    idempotency_scope: str | None = None
+    idempotency_key: str | None = None
+    body_hash: str | None = None
+
+    @property
+    def failed_count(self) -> int:
+        """How many of its rows will not be scored."""
+        return sum(fault is not None for fault in self.faults)
+
+    def expires_at(self, created_at: datetime) -> datetime | None:
+        """When it may no longer start, None for never."""
+        return None if self.expires_in is None else created_at + timedelta(seconds=self.expires_in)
+
+
+_SUBMIT = """
+WITH accepted AS (
+    INSERT INTO jobs (id, kind, lane, state, model_version_id, owner, request_id, traceparent, priority, row_count,
+                      failed_count, max_attempts, timeout_seconds, expires_at, idempotency_scope, idempotency_key,
+                      body_hash)
+    SELECT id, kind, lane, 'queued', version, owner, request_id, traceparent, priority, row_count, failed_count,
+           max_attempts, timeout, now() + expires_in * interval '1 second', scope, key, body_hash
+    FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::smallint[],
+                %s::int[], %s::int[], %s::smallint[], %s::float8[], %s::float8[], %s::text[], %s::text[], %s::text[])
+        AS t (id, kind, lane, version, owner, request_id, traceparent, priority, row_count, failed_count, max_attempts,
+              timeout, expires_in, scope, key, body_hash)
+    ON CONFLICT DO NOTHING
+    RETURNING id, created_at
+), stored AS (
+    INSERT INTO model_inputs (job_id, row_index, features, faults)
+    SELECT t.job_id, t.row_index, t.features, t.faults
+    FROM unnest(%s::uuid[], %s::int[], %s::jsonb[], %s::jsonb[]) AS t (job_id, row_index, features, faults)
+    JOIN accepted ON accepted.id = t.job_id
+)
+SELECT id, created_at FROM accepted
+"""
+
+
+def submit(connection: Connection, group: Sequence[Submission]) -> dict[str, datetime]:
+    """Store a group of submissions as queued jobs with their inputs; return id to time of those that are new.
+
+    An id that is missing from the answer was there before, or its idempotency key was: nothing of it is stored.
+    """
+    job_ids: list[str] = []
+    indexes: list[int] = []
+    features: list[str] = []
+    faults: list[str | None] = []
+    for job in group:
+        for index, row in enumerate(job.rows):
+            job_ids.append(job.id)
+            indexes.append(index)
+            features.append(dumps(row))
+            fault = job.faults[index]
+            faults.append(None if fault is None else dumps(fault))
+    rows = connection.exec_driver_sql(
+        _SUBMIT,
+        (
+            [job.id for job in group],
+            [job.kind for job in group],
+            [job.lane for job in group],
+            [job.model_version_id for job in group],
+            [job.owner for job in group],
+            [job.request_id for job in group],
+            [job.traceparent for job in group],
+            [job.priority for job in group],
+            [len(job.rows) for job in group],
+            [job.failed_count for job in group],
+            [job.max_attempts for job in group],
+            [job.timeout_seconds for job in group],
+            [job.expires_in for job in group],
+            [job.idempotency_scope for job in group],
+            [job.idempotency_key for job in group],
+            [job.body_hash for job in group],
+            job_ids,
+            indexes,
+            features,
+            faults,
+        ),
+    )
+    return {str(row[0]): row[1] for row in rows}
+
+
+# ── claimed ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(slots=True)
+class Claim:
+    """A job that this worker holds: its token fences whoever held it before."""
+
+    job_id: str
+    token: int
+    attempt: int
+    max_attempts: int
+    crash_count: int
+    timeout_seconds: float
+    input_ids: list[int] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+
+# {crashed}: jobs that took a worker down before are claimed alone, so that they harm no one else.
+_CLAIM = """
+WITH ready AS MATERIALIZED (
+    SELECT id, row_count, priority, run_after FROM jobs
+    WHERE state = 'queued' AND model_version_id = %(version)s AND lane = %(lane)s AND run_after <= now()
+      AND crash_count {crashed} 0 AND (expires_at IS NULL OR expires_at > now())
+    ORDER BY priority, run_after, id LIMIT %(jobs)s FOR UPDATE SKIP LOCKED
+), bounded AS (
+    SELECT id FROM (
+        SELECT id, sum(row_count) OVER w AS upto, row_number() OVER w AS place
+        FROM ready WINDOW w AS (ORDER BY priority, run_after, id)
+    ) AS counted WHERE upto <= %(rows)s OR place = 1
+), claimed AS (
+    UPDATE jobs SET state = 'running', attempt = attempt + 1, claim_token = nextval('claim_tokens'),
+        leased_by = %(worker)s, lease_expires_at = now() + %(lease)s * interval '1 second',
+        claimed_at = now(), started_at = coalesce(started_at, now())
+    FROM bounded WHERE jobs.id = bounded.id AND jobs.state = 'queued'
+    RETURNING jobs.id, claim_token, attempt, max_attempts, crash_count, timeout_seconds
+)
+SELECT claimed.*, input.id, input.features
+FROM claimed JOIN model_inputs AS input ON input.job_id = claimed.id
+WHERE input.faults IS NULL
+"""
+_CLAIM_SOUND = _CLAIM.format(crashed="=")
+_CLAIM_CRASHED = _CLAIM.format(crashed=">")
+
+
+def claim(
+    connection: Connection,
+    *,
+    model_version_id: int,
+    lane: str,
+    worker: str,
+    lease_seconds: float,
+    max_jobs: int,
+    max_rows: int,
+    crashed: bool = False,
+) -> list[Claim]:
+    """Take queued jobs of one version and lane, at most `max_jobs` and (but for a single large job) `max_rows`.
+
+    With `crashed`, take one job that took its worker down before, alone; without, only sound ones.
+    """
+    rows = connection.exec_driver_sql(
+        _CLAIM_CRASHED if crashed else _CLAIM_SOUND,
+        {
+            "version": model_version_id,
+            "lane": lane,
+            "jobs": 1 if crashed else max_jobs,
+            "rows": max_rows,
+            "worker": worker,
+            "lease": lease_seconds,
+        },
+    )
+    claims: dict[str, Claim] = {}
+    for job_id, token, attempt, max_attempts, crash_count, timeout, input_id, features in rows:
+        taken = claims.get(job_id)
+        if taken is None:
+            taken = claims[job_id] = Claim(str(job_id), token, attempt, max_attempts, crash_count, timeout)
+        taken.input_ids.append(input_id)
+        taken.rows.append(features)
+    return list(claims.values())
+
+
+_HEARTBEAT = """
+UPDATE jobs SET lease_expires_at = now() + %s * interval '1 second'
+FROM unnest(%s::uuid[], %s::bigint[]) AS t (id, token)
+WHERE jobs.id = t.id AND jobs.state = 'running' AND jobs.claim_token = t.token
+"""
+
+
+def heartbeat(connection: Connection, claims: Sequence[Claim], *, lease_seconds: float) -> int:
+    """Renew the leases of claims that are still ours; return how many were."""
+    held = connection.exec_driver_sql(
+        _HEARTBEAT, (lease_seconds, [claim.job_id for claim in claims], [claim.token for claim in claims])
+    )
+    return held.rowcount
+
+
+# ── finished ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(slots=True)
+class Output:
+    """The score of one row, as it is stored."""
+
+    task: str
+    prediction: float
+    label: str | None = None
+    probability: float | None = None
+    probabilities: list[float] | None = None
+    threshold: float | None = None
+
+
+_FINISH = """
+WITH done AS (
+    UPDATE jobs SET state = CASE WHEN cancel_requested_at IS NULL THEN t.state ELSE 'canceled' END,
+        failed_count = failed_count + t.failed, error = CASE WHEN cancel_requested_at IS NULL THEN t.error END,
+        finished_at = now(), claim_token = NULL, leased_by = NULL, lease_expires_at = NULL
+    FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::int[], %s::jsonb[]) AS t (id, token, state, failed, error)
+    WHERE jobs.id = t.id AND jobs.state = 'running' AND jobs.claim_token = t.token
+    RETURNING jobs.id, jobs.state
+), scored AS (
+    INSERT INTO model_outputs
+        (input_id, model_version_id, task, prediction, label, probability, probabilities, threshold)
+    SELECT t.input_id, %s, t.task, t.prediction, t.label, t.probability, t.probabilities, t.threshold
+    FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::float8[], %s::text[], %s::float8[], %s::jsonb[], %s::float8[])
+        AS t (job_id, input_id, task, prediction, label, probability, probabilities, threshold)
+    JOIN done ON done.id = t.job_id AND done.state = 'succeeded'
+){faulty}
+SELECT id FROM done
+"""
+_FAULTY = """, faulty AS (
+    UPDATE model_inputs SET faults = t.faults
+    FROM unnest(%s::uuid[], %s::bigint[], %s::jsonb[]) AS t (job_id, input_id, faults)
+    JOIN done ON done.id = t.job_id AND done.state <> 'canceled'
+    WHERE model_inputs.id = t.input_id
+)"""
+_FINISH_ALL_GOOD = _FINISH.format(faulty="")
+_FINISH_SOME_FAULTY = _FINISH.format(faulty=_FAULTY)
+
+
+def finish(
+    connection: Connection,
+    claims: Sequence[Claim],
+    results: Sequence[Sequence[Output | Fault]],
+    *,
+    model_version_id: int,
+) -> list[str]:
+    """Store the outputs and the terminal states of claims in one fenced statement; return the ids that were ours.
+
+    `results` holds, by claim and row, the output or why there is none. A job without any output has failed. A claim
+    whose token is stale changes nothing and stores nothing; one whose cancelation was asked for becomes canceled.
+    """
+    states: list[str] = []
+    failed: list[int] = []
+    errors: list[str | None] = []
+    out_jobs: list[str] = []
+    out_inputs: list[int] = []
+    outputs: list[Output] = []
+    faulty: list[tuple[str, int, str]] = []
+    for taken, rows in zip(claims, results, strict=True):
+        faults = 0
+        for input_id, result in zip(taken.input_ids, rows, strict=True):
+            if isinstance(result, Fault):
+                faults += 1
+                faulty.append((taken.job_id, input_id, dumps([result])))
+            else:
+                out_jobs.append(taken.job_id)
+                out_inputs.append(input_id)
+                outputs.append(result)
+        failed.append(faults)
+        if faults == len(rows):
+            first = next(result for result in rows if isinstance(result, Fault))
+            states.append(JobState.FAILED.value)
+            errors.append(dumps({"code": first.code, "message": first.message}))
+        else:
+            states.append(JobState.SUCCEEDED.value)
+            errors.append(None)
+    parameters: list[object] = [
+        [taken.job_id for taken in claims],
+        [taken.token for taken in claims],
+        states,
+        failed,
+        errors,
+        model_version_id,
+        out_jobs,
+        out_inputs,
+        [output.task for output in outputs],
+        [output.prediction for output in outputs],
+        [output.label for output in outputs],
+        [output.probability for output in outputs],
+        [None if output.probabilities is None else dumps(output.probabilities) for output in outputs],
+        [output.threshold for output in outputs],
+    ]
+    if faulty:
+        parameters += [list(column) for column in zip(*faulty, strict=True)]
+    rows_done = connection.exec_driver_sql(_FINISH_SOME_FAULTY if faulty else _FINISH_ALL_GOOD, tuple(parameters))
+    return [str(row[0]) for row in rows_done]
+
+
+_FAIL = """
+UPDATE jobs SET state = CASE WHEN cancel_requested_at IS NULL THEN 'failed' ELSE 'canceled' END,
+    failed_count = row_count, error = CASE WHEN cancel_requested_at IS NULL THEN %s::jsonb END,
+    finished_at = now(), claim_token = NULL, leased_by = NULL, lease_expires_at = NULL
+WHERE id = %s::uuid AND state = 'running' AND claim_token = %s
+RETURNING id
+"""
+
+
+def fail(connection: Connection, taken: Claim, *, code: str, message: str) -> bool:
+    """End a claim as failed, e.g. because its own timeout ran out; return whether it was still ours."""
+    error = dumps({"code": code, "message": message})
+    return connection.exec_driver_sql(_FAIL, (error, taken.job_id, taken.token)).first() is not None
+
+
+# ── back to the queue ────────────────────────────────────────────────────────────────────────────────────────────
+
+# Full jitter (Brooker, "Exponential backoff and jitter", 2015): a random time up to min(60 s, 2^attempt s).
+_BACKOFF = "now() + random() * least(interval '60 seconds', interval '1 second' * power(2, jobs.attempt))"
+
+_RETRY = f"""
+UPDATE jobs SET
+    state = CASE WHEN cancel_requested_at IS NOT NULL THEN 'canceled'
+                 WHEN attempt >= max_attempts THEN 'failed' ELSE 'queued' END,
+    finished_at = CASE WHEN cancel_requested_at IS NOT NULL OR attempt >= max_attempts THEN now() END,
+    error = CASE WHEN cancel_requested_at IS NULL AND attempt >= max_attempts THEN %s::jsonb END,
+    run_after = {_BACKOFF}, claim_token = NULL, leased_by = NULL, lease_expires_at = NULL
+FROM unnest(%s::uuid[], %s::bigint[]) AS t (id, token)
+WHERE jobs.id = t.id AND jobs.state = 'running' AND jobs.claim_token = t.token
+RETURNING jobs.id, jobs.state
+"""  # noqa: S608 - built from a constant
+
+
+def retry(connection: Connection, claims: Sequence[Claim], *, code: str, message: str) -> dict[str, str]:
+    """Give claims back after a transient error, with backoff; return id to state of those that were ours.
+
+    The last attempt's error is final: the job has failed with `code` and `message`.
+    """
+    error = dumps({"code": code, "message": message})
+    rows = connection.exec_driver_sql(
+        _RETRY, (error, [taken.job_id for taken in claims], [taken.token for taken in claims])
+    )
+    return {str(row[0]): row[1] for row in rows}
+
+
+_RELEASE = """
+UPDATE jobs SET state = 'queued', attempt = attempt - 1, crash_count = crash_count + %s,
+    claim_token = NULL, leased_by = NULL, lease_expires_at = NULL
+FROM unnest(%s::uuid[], %s::bigint[]) AS t (id, token)
+WHERE jobs.id = t.id AND jobs.state = 'running' AND jobs.claim_token = t.token
+"""
+
+
+def release(connection: Connection, claims: Sequence[Claim], *, suspect: bool = False) -> int:
+    """Give claims back at once, without burning an attempt; return how many were ours.
+
+    `suspect` jobs were together in a claim that got stuck: from now on each is claimed alone, until the guilty one
+    is found.
+    """
+    rows = connection.exec_driver_sql(
+        _RELEASE, (int(suspect), [taken.job_id for taken in claims], [taken.token for taken in claims])
+    )
+    return rows.rowcount
+
+
+# The condition is repeated in the UPDATE: without it, a job that finishes at this moment would be overwritten.
+_RECOVER = f"""
+WITH dead AS MATERIALIZED (
+    SELECT id FROM jobs WHERE state = 'running' AND lease_expires_at < now()
+    ORDER BY lease_expires_at LIMIT 500 FOR UPDATE SKIP LOCKED
+)
+UPDATE jobs SET
+    state = CASE WHEN cancel_requested_at IS NOT NULL THEN 'canceled'
+                 WHEN attempt >= max_attempts THEN 'failed' ELSE 'queued' END,
+    finished_at = CASE WHEN cancel_requested_at IS NOT NULL OR attempt >= max_attempts THEN now() END,
+    failed_count = CASE WHEN cancel_requested_at IS NULL AND attempt >= max_attempts
+                        THEN row_count ELSE failed_count END,
+    error = CASE WHEN cancel_requested_at IS NULL AND attempt >= max_attempts THEN %s::jsonb END,
+    crash_count = crash_count + 1,
+    run_after = {_BACKOFF}, claim_token = NULL, leased_by = NULL, lease_expires_at = NULL
+FROM dead WHERE jobs.id = dead.id AND jobs.state = 'running' AND jobs.lease_expires_at < now()
+RETURNING jobs.id, jobs.state
+"""  # noqa: S608 - built from a constant
+
+
+def recover(connection: Connection) -> dict[str, str]:
+    """Take jobs back whose lease ran out (500 at most); return id to new state."""
+    error = dumps(
+        {
+            "code": "worker_lost",
+            "message": "every worker that ran this job died or went silent; the row may crash the model",
+        }
+    )
+    return {str(row[0]): row[1] for row in connection.exec_driver_sql(_RECOVER, (error,))}
+
+
+# ── ended while queued ───────────────────────────────────────────────────────────────────────────────────────────
+
+_EXPIRE = """
+WITH late AS MATERIALIZED (
+    SELECT id FROM jobs WHERE state = 'queued' AND expires_at <= now()
+    ORDER BY expires_at LIMIT 500 FOR UPDATE SKIP LOCKED
+)
+UPDATE jobs SET state = 'expired', finished_at = now(), failed_count = row_count,
+    error = '{"code": "expired", "message": "it queued longer than its expires_in allowed"}'
+FROM late WHERE jobs.id = late.id AND jobs.state = 'queued'
+RETURNING jobs.id
+"""
+
+
+def expire(connection: Connection) -> list[str]:
+    """End queued jobs whose time to wait is over (500 at most); return their ids."""
+    return [str(row[0]) for row in connection.exec_driver_sql(_EXPIRE)]
+
+
+_CANCEL = """
+UPDATE jobs SET cancel_requested_at = coalesce(cancel_requested_at, CURRENT_TIMESTAMP),
+    finished_at = CASE WHEN state = 'queued' THEN CURRENT_TIMESTAMP END,
+    state = CASE WHEN state = 'queued' THEN 'canceled' ELSE state END
+WHERE id = {id} AND state IN ('queued', 'running')
+RETURNING state
+"""
+
+
+def cancel(connection: Connection, job_id: str) -> str | None:
+    """Cancel a queued job, or ask for the cancelation of a running one; return its state, None if terminal."""
+    marker = "?" if connection.dialect.name == "sqlite" else "%s::uuid"
+    row = connection.exec_driver_sql(_CANCEL.format(id=marker), (job_id,)).first()
+    return None if row is None else str(row[0])
+
+
+# ── the sync runtime: a whole life in one transaction ────────────────────────────────────────────────────────────
+
+
+def record(
+    connection: Connection,
+    group: Sequence[Submission],
+    results: Sequence[Sequence[Output | Fault]],
+    *,
+    started_at: datetime,
+) -> datetime:
+    """Store jobs that were scored as soon as they came: jobs, inputs and outputs, in the transaction that is open.
+
+    `results` holds, by submission, one entry for each row without faults. Returns when they finished. Both dialects;
+    the clock is this process's.
+    """
+    now = datetime.now(UTC)
+    jobs: list[dict[str, Any]] = []
+    inputs: list[dict[str, Any]] = []
+    scored: list[tuple[int, int, Output]] = []
+    for job, outcomes in zip(group, results, strict=True):
+        faults = [outcome for outcome in outcomes if isinstance(outcome, Fault)]
+        failed = len(faults) == len(outcomes)
+        pending = iter(outcomes)
+        for index, row in enumerate(job.rows):
+            fault = job.faults[index]
+            if fault is None:
+                outcome = next(pending)
+                if isinstance(outcome, Fault):
+                    fault = [outcome]
+                else:
+                    scored.append((len(inputs), job.model_version_id, outcome))
+            inputs.append(
+                {
+                    "job_id": job.id,
+                    "row_index": index,
+                    "features": row,
+                    "faults": fault,
+                    "created_at": now,
+                }
+            )
+        jobs.append(
+            {
+                "id": job.id,
+                "kind": job.kind,
+                "lane": job.lane,
+                "state": JobState.FAILED.value if failed else JobState.SUCCEEDED.value,
+                "model_version_id": job.model_version_id,
+                "owner": job.owner,
+                "request_id": job.request_id,
+                "traceparent": job.traceparent,
+                "priority": job.priority,
+                "row_count": len(job.rows),
+                "failed_count": job.failed_count + len(faults),
+                "attempt": 1,
+                "max_attempts": job.max_attempts,
+                "timeout_seconds": job.timeout_seconds,
+                "expires_at": job.expires_at(started_at),
+                "run_after": started_at,
+                "created_at": started_at,
+                "claimed_at": started_at,
+                "started_at": started_at,
+                "finished_at": now,
+                "error": {"code": faults[0].code, "message": faults[0].message} if failed else None,
+                "idempotency_scope": job.idempotency_scope,
+                "idempotency_key": job.idempotency_key,
+                "body_hash": job.body_hash,
+            }
+        )
+    connection.execute(insert(Job), jobs)
+    ids = connection.scalars(insert(ModelInput).returning(ModelInput.id, sort_by_parameter_order=True), inputs).all()
+    if scored:
+        connection.execute(
+            insert(ModelOutput),
+            [
+                {
+                    "input_id": ids[place],
+                    "model_version_id": version,
+                    "task": output.task,
+                    "prediction": output.prediction,
+                    "label": output.label,
+                    "probability": output.probability,
+                    "probabilities": output.probabilities,
+                    "threshold": output.threshold,
+                    "created_at": now,
+                }
+                for place, version, output in scored
+            ],
+        )
+    return now

@@ -1,0 +1,121 @@
+"""The whole pipeline as one ONNX graph with at most two inputs: every number in one tensor, every text in another.
+
+ONNX computes in float32. Linear models come out within 4e-7; trees take the other branch for values near a split,
+and are then wrong by a lot. That is why nothing here is used unless the proof in shared/scorer.py lets it pass.
+"""
+
+import copy
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from shared.cards import Card
+from shared.encoding import Row, chosen, getter, input_names
+from shared.scores import Judge, Scores
+from shared.steps import Fitted, Unsupported, nameless
+
+
+class OnnxScorer:
+    """Scores rows with ONNX Runtime on one thread."""
+
+    kind = "onnx"
+
+    def __init__(self, card: Card, estimator: Fitted, judge: Judge) -> None:
+        if judge.task != "regression" and judge.answer != "predict_proba":
+            raise Unsupported("the ONNX path gives probabilities, and this classifier has none")
+        types = {feature.name: feature.type for feature in card.features}
+        names = input_names(card, estimator)
+        numbers = [name for name in names if types[name] != "string"]
+        texts = [name for name in names if types[name] == "string"]
+        graph = _convert(_by_position(estimator, names, numbers + texts), len(numbers), len(texts), judge)
+        self.judge = judge
+        self.numbers = getter(numbers) if numbers else None
+        self.texts = getter(texts) if texts else None
+        self.session = _session(graph)
+        self.output = [self.session.get_outputs()[0 if judge.task == "regression" else 1].name]
+
+    def score(self, rows: Sequence[Row]) -> Scores:
+        """Return the scores of canonical rows; a missing number is NaN and a missing text is empty."""
+        if not rows:
+            return self.judge.empty()
+        inputs: dict[str, Any] = {}
+        if self.numbers is not None:
+            inputs["numbers"] = np.array([self.numbers(row) for row in rows], dtype=np.float64).astype(np.float32)
+        if self.texts is not None:
+            inputs["texts"] = np.array([[text or "" for text in self.texts(row)] for row in rows], dtype=object)
+        return self.judge.judge(self.session.run(self.output, inputs)[0])
+
+
+def _by_position(estimator: Fitted, names: list[str], order: list[str]) -> Fitted:
+    """Return a copy of a pipeline whose columns are selected by their position in `order`."""
+    estimator = getattr(estimator, "best_estimator_", estimator)
+    kind = type(estimator).__name__
+    if kind == "Pipeline":
+        clone = copy.copy(estimator)
+        (label, first), *rest = estimator.steps
+        clone.steps = [(label, _by_position(first, names, order)), *rest]
+        return clone
+    if kind != "ColumnTransformer":
+        if names != order:
+            raise Unsupported(f"{kind} takes text and numbers mixed, which two tensors cannot hold in order")
+        return nameless(estimator)
+    clone = nameless(estimator)
+    clone.transformers_ = [
+        (label, part, [order.index(name) for name in chosen(where, names)])
+        for label, part, where in estimator.transformers_
+    ]
+    return clone
+
+
+def _convert(estimator: Fitted, numbers: int, texts: int, judge: Judge) -> bytes:
+    try:
+        import skl2onnx
+        from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+    except ImportError:
+        raise Unsupported("skl2onnx is not installed") from None
+    inputs: list[tuple[str, Any]] = []
+    if numbers:
+        inputs.append(("numbers", FloatTensorType([None, numbers])))
+    if texts:
+        inputs.append(("texts", StringTensorType([None, texts])))
+    options = {} if judge.task == "regression" else {id(estimator): {"zipmap": False}}
+    try:
+        with warnings.catch_warnings(), _whole_numbers():
+            warnings.simplefilter("ignore")  # the converter's deprecations are not our caller's business
+            graph = skl2onnx.convert_sklearn(estimator, initial_types=inputs, options=options)
+    except Exception as error:  # converters raise anything; the reason is reported
+        raise Unsupported(f"skl2onnx cannot convert it: {type(error).__name__}: {error}"[:300]) from error
+    return bytes(graph.SerializeToString())
+
+
+@contextmanager
+def _whole_numbers() -> Iterator[None]:
+    # skl2onnx 1.20 marks the leaves of histogram boosting with False, which protobuf 7 refuses as an
+    # integer; every conversion of such a model would fail. Only while converting, give it 0 and 1.
+    from skl2onnx.common import tree_ensemble
+
+    original = tree_ensemble.add_node
+
+    def add_node(*values: Any, **named: Any) -> None:  # noqa: ANN401 - passed on as they are
+        tracks = "nodes_missing_value_tracks_true"
+        original(*values, **named | {tracks: int(named.get(tracks, 0))})
+
+    tree_ensemble.add_node = add_node
+    try:
+        yield
+    finally:
+        tree_ensemble.add_node = original
+
+
+def _session(graph: bytes) -> Any:  # noqa: ANN401 - an onnxruntime.InferenceSession, imported only here
+    try:
+        import onnxruntime
+    except ImportError:
+        raise Unsupported("onnxruntime is not installed") from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,249 @@
+"""A model package on disk: `model.joblib`, its card `model.json` and its sample `reference.jsonl`.
+
+A pickle runs code when it is read, so the artefact's SHA-256 is checked before the first byte is unpickled.
+"""
+
+import hashlib
+import importlib.metadata
+import logging
+import os
+import pickle
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from shared.agreement import check_agreement
+from shared.cards import Card
+from shared.errors import ArtefactError, CardError
+from shared.reference import canonical_rows, read_rows, write_rows
+
+MODEL_FILE = "model.joblib"
+CARD_FILE = "model.json"
+REFERENCE_FILE = "reference.jsonl"
+UNHASHED = "0" * 64  # the SHA-256 in the card of a model that is not saved yet
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A trained model with all that it is registered with."""
+
+    card: Card
+    estimator: Any  # a fitted scikit-learn compatible estimator or pipeline
+    reference: list[dict[str, Any]]  # canonical rows that resemble what it was trained on
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hex digits; raise ArtefactError when it cannot be read."""
+    with _opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_estimator(directory: Path, card: Card) -> Any:  # noqa: ANN401 - estimators share no base class
+    """Return the estimator of the package in `directory`, which must be the one that the card was written for.
+
+    Raises ArtefactError when model.joblib is missing, is not the file with the card's SHA-256 (it is then never
+    unpickled) or cannot be loaded, and CardError when the card describes another model.
+    """
+    path = directory / MODEL_FILE
+    estimator = unpickle(path, sha256=card.sha256, libraries=card.libraries)
+    check_agreement(card, estimator)
+    return estimator
+
+
+def unpickle(path: Path, *, sha256: str | None, libraries: Mapping[str, str] | None = None) -> Any:  # noqa: ANN401
+    """Return the object in a joblib file whose SHA-256 has been checked; None trusts the file as it is."""
+    with _opened(path) as file:
+        if sha256 is not None:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+            if found != sha256:
+                raise ArtefactError(
+                    f"{path} was not loaded: its SHA-256 is {found[:12]}…, and {sha256[:12]}… was registered. The "
+                    "file was altered, cut short or swapped; restore the original, or add this one as a new "
+                    "version with `python -m shared.registry add`."
+                )
+            # The same open file is read again: replacing the path in between changes nothing.
+            file.seek(0)
+        warn_of_versions(path, libraries or {})
+        return _read_pickle(path, file)
+
+
+def _read_pickle(path: Path, file: BufferedReader) -> Any:  # noqa: ANN401
+    import joblib  # heavy: most of this module does without
+
+    try:
+        with warnings.catch_warnings():
+            # warn_of_versions says it once, in our words, for every library.
+            warnings.filterwarnings("ignore", message="Trying to unpickle estimator")
+            warnings.filterwarnings("ignore", category=UserWarning, module="xgboost|lightgbm")
+            return joblib.load(file)
+    except ModuleNotFoundError as error:
+        raise ArtefactError(
+            f"{path} needs the Python package {error.name!r}: install it, in the version that the card names."
+        ) from error
+    except (pickle.UnpicklingError, EOFError, ValueError, KeyError, IndexError) as error:
+        raise ArtefactError(
+            f"{path} is not a complete joblib file ({type(error).__name__}): save it again with joblib.dump."
+        ) from error
+    except Exception as error:  # unpickling runs the libraries' own code, which may raise anything
+        raise ArtefactError(
+            f"{path} cannot be loaded ({type(error).__name__}: {error}): train and save it again with the library "
+            "versions that are installed here."
+        ) from error
+
+
+def library_versions(estimator: object) -> dict[str, str]:
+    """Return the installed versions of the packages that the estimator's parts come from, and of numpy."""
+    roots = {"joblib", "numpy"} | {type(part).__module__.partition(".")[0] for part in parts(estimator)}
+    distributions = importlib.metadata.packages_distributions()
+    names = {name for root in roots for name in distributions.get(root, [])[:1]}
+    return {name: importlib.metadata.version(name) for name in sorted(names)}
+
+
+def parts(estimator: object) -> Iterator[object]:
+    """Yield the estimator and, depth first, every transformer or estimator inside it."""
+    yield estimator
+    inner = [step for _, step in getattr(estimator, "steps", [])]
+    inner += [entry[1] for entry in getattr(estimator, "transformers_", [])]
+    inner += [step for _, step in getattr(estimator, "transformer_list", [])]
+    inner += [getattr(estimator, name, None) for name in ("estimator", "estimator_", "best_estimator_")]
+    for part in inner:
+        if part is not None and not isinstance(part, str):
+            yield from parts(part)
+
+
+def warn_of_versions(path: Path, libraries: Mapping[str, str]) -> list[str]:
+    """Log one warning for libraries that differ from those at training; return `name trained -> installed`."""
+    differing = []
+    for name, trained in libraries.items():
+        try:
+            installed = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            installed = "not installed"
+        if installed != trained:
+            differing.append(f"{name} {trained} -> {installed}")
+    if differing:
+        log.warning(
+            "%s was trained with other library versions (%s); its file is the registered one, and its scores are "
+            "compared on the reference rows before it serves",
+            path,
+            ", ".join(differing),
+        )
+    return differing
+
+
+def read_package(artefact: Path, card_path: Path, reference: Path | None, changes: Mapping[str, Any]) -> Package:
+    """Return the package of an artefact and its card with `changes` to the card; the SHA-256 is the card's.
+
+    Without reference rows, the examples of the card make one.
+    """
+    card = Card.load(card_path)
+    try:
+        card = Card.model_validate(card.model_dump() | dict(changes))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise CardError(f"The card would not be valid: {first['loc'][0]}: {first['msg']}.") from error
+    estimator = unpickle(artefact, sha256=card.sha256, libraries=card.libraries)
+    check_agreement(card, estimator)
+    rows = read_rows(reference) if reference is not None else [_example(card)]
+    return Package(card, estimator, canonical_rows(card, rows, source=str(reference or card_path)))
+
+
+def _example(card: Card) -> dict[str, Any]:
+    silent = [feature.name for feature in card.features if feature.example is None and not feature.nullable]
+    if silent:
+        raise CardError(
+            f"The card of {card.name} gives no example for {', '.join(silent[:5])}: name a file of reference rows "
+            "with --reference, or write the examples."
+        )
+    return {feature.name: feature.example for feature in card.features}
+
+
+def infer_package(artefact: Path, reference: Path | None, changes: Mapping[str, Any]) -> Package:
+    """Return the package of a bare artefact, whose card is inferred from it and its reference rows."""
+    from shared.card_inference import infer_card  # needs numpy; a package with a card does not
+
+    if reference is None:
+        raise CardError(
+            f"{artefact} comes without a card: give --reference rows.csv, from which one is written, or --card."
+        )
+    if "name" not in changes:
+        raise CardError(f"{artefact} comes without a card: give the model a name with --name.")
+    sha256 = sha256_of(artefact)
+    estimator = unpickle(artefact, sha256=sha256)
+    rows = read_rows(reference)
+    card = infer_card(estimator, rows, sha256=sha256, **({"version": 1} | dict(changes)))
+    check_agreement(card, estimator)
+    return Package(card, estimator, canonical_rows(card, rows, source=str(reference)))
+
+
+def write_package(models_dir: Path, card: Card, artefact: Path, reference: Sequence[Mapping[str, Any]]) -> Path:
+    """Write the package `<models_dir>/<name>/<version>` from an artefact file, whole or not at all; return its folder.
+
+    Where this artefact is already, its card and rows are brought up to date. Raises ArtefactError when another
+    model is in its place.
+    """
+    target = models_dir / card.name / str(card.version)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{card.version}-", dir=target.parent))
+    try:
+        shutil.copyfile(artefact, draft / MODEL_FILE)
+        card.dump(draft / CARD_FILE)
+        write_rows(draft / REFERENCE_FILE, reference)
+        for file in draft.iterdir():
+            _flush(file)
+        draft.chmod(0o755)  # mkdtemp lets only its maker in; a worker may run as another user
+        _put_in_place(draft, target, card)
+        _flush(target.parent)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return target
+
+
+def _put_in_place(draft: Path, target: Path, card: Card) -> None:
+    try:
+        draft.rename(target)  # atomic; fails when the target holds files
+    except OSError as error:
+        if not (target / MODEL_FILE).is_file() or not (target / CARD_FILE).is_file():
+            raise ArtefactError(
+                f"{target} is in the way and is not a complete package: move it elsewhere and try again."
+            ) from error
+        if sha256_of(target / MODEL_FILE) != card.sha256:
+            raise ArtefactError(
+                f"{target} holds another artefact than {card.name}@{card.version}: versions are immutable. Register "
+                "this one under the next number, or move the folder away if it is damaged."
+            ) from error
+        for name in (REFERENCE_FILE, CARD_FILE):
+            (draft / name).replace(target / name)
+
+
+def _flush(path: Path) -> None:
+    # A power cut after the database's COMMIT must not leave an empty file behind.
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BufferedReader]:
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise ArtefactError(
+            f"{path} is missing: copy the package there, or add the model with `python -m shared.registry add`."
+        ) from None
+    except OSError as error:
+        raise ArtefactError(f"{path} cannot be read ({error.strerror}): check the file and its rights.") from error
+    with file:
+        yield file

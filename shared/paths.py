@@ -1,0 +1,94 @@
+"""The ways to score canonical rows: the pipeline itself, and an own encoding before a faster estimator."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from shared.cards import Card
+from shared.encoding import Encoding, Row
+from shared.frames import frame_maker
+from shared.scores import Judge, Scores
+from shared.steps import Fitted, Matrix, Unsupported
+from shared.trees import zeros_as_missing
+
+Kind = Literal["onnx", "treelite", "numpy", "pipeline"]
+
+
+class Scorer(Protocol):
+    """Anything that scores canonical rows: card order is not needed, every feature is, None is null."""
+
+    kind: str
+
+    def score(self, rows: Sequence[Mapping[str, Any]]) -> Scores:
+        """Return the scores of these rows in their order."""
+        ...
+
+
+class PipelineScorer:
+    """The estimator as it was trained, behind a DataFrame: slow for one row, and right by definition."""
+
+    kind = "pipeline"
+
+    def __init__(self, card: Card, estimator: Fitted, judge: Judge) -> None:
+        self.estimator = estimator
+        self.judge = judge
+        self.frame = frame_maker(card, estimator)
+
+    def score(self, rows: Sequence[Row]) -> Scores:
+        """Return the scores of these rows; whatever the pipeline raises passes through."""
+        return self.judge.read(self.estimator, self.frame(rows)) if rows else self.judge.empty()
+
+
+class EncodedScorer:
+    """An own encoding into float64, then a model that takes arrays."""
+
+    def __init__(self, kind: Kind, encoding: Encoding, model: Callable[[Matrix], Scores], judge: Judge) -> None:
+        self.kind: str = kind
+        self.encode = encoding.encode
+        self.model = model
+        self.judge = judge
+
+    def score(self, rows: Sequence[Row]) -> Scores:
+        """Return the scores of these rows; ValueError where the pipeline would refuse one of them."""
+        return self.model(self.encode(rows)) if rows else self.judge.empty()
+
+
+def native(estimator: Fitted, judge: Judge, *, sparse: bool) -> Callable[[Matrix], Scores]:
+    """Return the estimator's own method on the encoded array, on one thread."""
+    if "n_jobs" in vars(estimator):
+        estimator.n_jobs = 1  # a copy of ours; starting threads costs more than a batch
+    if sparse and type(estimator).__module__.startswith("xgboost."):
+        return lambda features: judge.read(estimator, zeros_as_missing(features))
+    return lambda features: judge.read(estimator, features)
+
+
+def linear(estimator: Fitted, judge: Judge) -> Callable[[Matrix], Scores]:
+    """Return a linear model as one product and scikit-learn's own link; raise Unsupported for other models."""
+    coefficients = getattr(estimator, "coef_", None)
+    intercept = getattr(estimator, "intercept_", None)
+    if intercept is None or not isinstance(coefficients, np.ndarray) or coefficients.dtype != np.float64:
+        raise Unsupported(f"{type(estimator).__name__} is not a linear model")
+    weights = np.ascontiguousarray(np.atleast_2d(coefficients).T)
+    single = weights.shape[1] == 1
+    if single:
+        weights = weights[:, 0].copy()
+        intercept = float(np.ravel(intercept)[0])
+
+    def decide(features: Matrix) -> Matrix:
+        decision: Matrix = features @ weights + intercept
+        if not np.isfinite(decision).all():
+            raise ValueError("the model takes no missing values")
+        return decision
+
+    if judge.task == "regression" or judge.answer == "decision_function":
+        return lambda features: judge.judge(decide(features))
+    if judge.answer != "predict_proba":
+        raise Unsupported(f"{type(estimator).__name__} gives neither probabilities nor decisions")
+    from scipy.special import expit
+
+    if single:
+        return lambda features: judge.judge_probability(expit(decide(features)))
+    from sklearn.utils.extmath import softmax
+
+    return lambda features: judge.judge(softmax(decide(features), copy=False))

@@ -1,0 +1,68 @@
+"""The one Celery app, and the names of lanes and tasks."""
+
+from enum import StrEnum
+
+from celery import Celery
+
+from shared.config import get_settings
+
+
+class Lane(StrEnum):
+    """A Celery queue, consumed by workers of its own."""
+
+    INTERACTIVE = "interactive"  # single rows and small batches: somebody waits
+    BULK = "bulk"  # large batches: nobody waits
+    MAINTENANCE = "maintenance"  # recovery and housekeeping
+
+
+class TaskName:
+    """Names under which tasks are sent, so that the API need not import the worker."""
+
+    SCORE = "guichet.score"
+    RECOVER = "guichet.recover"
+    FORGET = "guichet.forget_idempotency_keys"
+
+
+DONE_CHANNEL = "guichet:done"  # finished job ids, one JSON list a message
+
+
+def wake_key(lane: str, model_version_id: int) -> str:
+    """Return the Redis key that stands while a wake-up for this lane and version is pending."""
+    return f"guichet:wake:{lane}:{model_version_id}"
+
+
+def drained_key(lane: str, model_version_id: int) -> str:
+    """Return the Redis key that counts the jobs drained for this lane and version."""
+    return f"guichet:drained:{lane}:{model_version_id}"
+
+
+def make_app(*, publisher: bool = False) -> Celery:
+    """Return the Celery app; a `publisher` (the API) fails fast when Redis is gone.
+
+    A worker must not have the short socket timeout: it has to exceed the second that its BRPOP blocks.
+    """
+    settings = get_settings()
+    app = Celery("guichet", broker=settings.broker)
+    options: dict[str, object] = {"visibility_timeout": 3600}
+    if publisher:
+        options |= {"socket_timeout": 0.5, "socket_connect_timeout": 0.5}
+    app.conf.update(
+        task_ignore_result=True,  # the row is the truth: there is no result backend
+        task_acks_late=False,  # the lease in the table does redelivery
+        task_serializer="json",
+        accept_content=["json"],
+        task_default_queue=Lane.INTERACTIVE.value,
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        worker_send_task_events=True,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options=options,
+        task_publish_retry_policy={
+            "max_retries": 1,
+            "interval_start": 0,
+            "interval_step": 0.1,
+            "interval_max": 0.1,
+        },
+        timezone="UTC",
+    )
+    return app

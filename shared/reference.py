@@ -1,0 +1,138 @@
+"""Reference rows: the sample that shows what a model was trained on, as CSV or JSON lines.
+
+They prove that a faster scorer gives the pipeline's answers, and teach the types of a model without a card.
+"""
+
+import csv
+import io
+import json
+import math
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from shared.cards import Card
+from shared.errors import CardError
+from shared.rows import RowValidator
+
+MAX_ROWS = 500
+SAMPLE_SEED = 1729  # any number, but always the same one: adding a model twice takes the same sample
+NULLS = {"", "na", "n/a", "nan", "null", "none"}  # what a number's cell holds when it is not known
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a .csv file (every cell text, None where empty) or of a .jsonl file; CardError otherwise."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise CardError(f"{path} is missing: name a CSV or JSON lines file with reference rows.") from None
+    except UnicodeDecodeError as error:
+        raise CardError(f"{path} is not UTF-8 text: save it as UTF-8 and try again.") from error
+    except OSError as error:
+        raise CardError(f"{path} cannot be read ({error.strerror}): check the file and its rights.") from error
+    rows = _read_json_lines(path, text) if path.suffix in {".jsonl", ".ndjson"} else _read_csv(path, text)
+    if not rows:
+        raise CardError(f"{path} holds no rows: give at least one, and some hundreds if you can.")
+    return rows
+
+
+def _read_json_lines(path: Path, text: str) -> list[dict[str, Any]]:
+    rows = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise CardError(f"{path}, line {number} is not JSON: write one object a line.") from error
+        if not isinstance(row, dict):
+            raise CardError(f"{path}, line {number} is not an object: write one object of features a line.")
+        rows.append(row)
+    return rows
+
+
+def _read_csv(path: Path, text: str) -> list[dict[str, Any]]:
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text))
+    try:
+        header = next(lines, [])
+        if len(set(header)) != len(header):
+            raise CardError(f"{path} names a column twice: give every column its own name.")
+        rows = []
+        for cells in lines:
+            if len(cells) not in (0, len(header)):
+                raise CardError(
+                    f"{path}, line {lines.line_num} has {len(cells)} cells and the header {len(header)}: correct it."
+                )
+            if cells:
+                rows.append({name: cell or None for name, cell in zip(header, cells, strict=True)})
+    except csv.Error as error:
+        raise CardError(f"{path}, line {lines.line_num} is not CSV ({error}): save the file again.") from error
+    return rows
+
+
+def _delimiter(text: str) -> str:
+    header = text.partition("\n")[0]
+    return max(",;\t", key=header.count)  # spreadsheets in many languages write semicolons
+
+
+def value_of(text: object, kind: str) -> Any:  # noqa: ANN401 - one of the JSON types
+    """Return a cell's text as a value of this feature type, None where it is not known; other objects as they are.
+
+    Text that is not of this type comes back as it is, for the validator to refuse in its own words.
+    """
+    if not isinstance(text, str):
+        return None if isinstance(text, float) and math.isnan(text) else text
+    if kind == "string":
+        return text
+    word = text.strip().lower()
+    if word in NULLS:
+        return None
+    if kind == "boolean":
+        return {"true": True, "false": False, "1": True, "0": False}.get(word, text)
+    try:
+        return int(word) if kind == "integer" else float(word)
+    except ValueError:
+        return _integral(word, text) if kind == "integer" else text
+
+
+def _integral(word: str, text: str) -> int | str:
+    try:
+        number = float(word)
+    except ValueError:
+        return text
+    return int(number) if number.is_integer() else text
+
+
+def canonical_rows(card: Card, rows: Iterable[Mapping[str, Any]], *, source: str) -> list[dict[str, Any]]:
+    """Return at most 500 of the rows in the card's own form; raise CardError that tells the first bad row's faults.
+
+    Columns that the card does not name (the target, an id) are left out; cells of text become the card's types.
+    """
+    kinds = {feature.name: feature.type for feature in card.features}
+    typed = [
+        {name: value_of(row[name], kind) for name, kind in kinds.items() if name in row} for row in sample(list(rows))
+    ]
+    good, faults = RowValidator(card).validate_many(typed)
+    for number, found in enumerate(faults, start=1):
+        if found:
+            told = "; ".join(f"{fault.pointer} {fault.message}" for fault in found[:3])
+            raise CardError(
+                f"{source}: sampled row {number} does not fit the card of {card.name} ({told}). "
+                "Correct the row, or the card."
+            )
+    return [row for row in good if row is not None]
+
+
+def sample(rows: Sequence[Mapping[str, Any]], limit: int = MAX_ROWS) -> list[Mapping[str, Any]]:
+    """Return all rows, or `limit` of them drawn with a fixed seed, in their order."""
+    if len(rows) <= limit:
+        return list(rows)
+    chosen = sorted(random.Random(SAMPLE_SEED).sample(range(len(rows)), limit))  # noqa: S311 - not a secret
+    return [rows[index] for index in chosen]
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as JSON lines in UTF-8."""
+    lines = (json.dumps(dict(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+    path.write_text("".join(lines), encoding="utf-8")

@@ -1,0 +1,320 @@
+"""The model registry: immutable versions, movable aliases, and the packages that they stand for.
+
+A version is registered in this order: check, prove a scorer, write the package, and last the row in the database.
+Whatever breaks in between leaves no half-registered model, only a folder that the same command takes over.
+"""
+
+import logging
+import re
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from shared.agreement import check_agreement, in_class_order
+from shared.cards import Card
+from shared.config import get_settings
+from shared.errors import ArtefactError, CardError, Conflict, GuichetError, NotFound
+from shared.package import (
+    CARD_FILE,
+    MODEL_FILE,
+    REFERENCE_FILE,
+    Package,
+    infer_package,
+    library_versions,
+    load_estimator,
+    read_package,
+    sha256_of,
+    warn_of_versions,
+    write_package,
+)
+from shared.reference import canonical_rows, read_rows
+from shared.scorer import Scorer, build, choose
+from shared.tables import ModelAlias, ModelVersion
+
+CHAMPION = "champion"
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model version in memory, ready to score."""
+
+    card: Card
+    estimator: Any
+    scorer: Scorer
+    reference: list[dict[str, Any]]
+
+
+def add(
+    session: Session,
+    artefact: Path,
+    *,
+    reference: Path | None = None,
+    card: Path | None = None,
+    name: str | None = None,
+    version: int | None = None,
+    target: str | None = None,
+    threshold: float | None = None,
+    labels: Mapping[str, str] | None = None,
+    alias: str | None = None,
+    task: str | None = None,
+    models_dir: Path | None = None,
+) -> ModelVersion:
+    """Register a joblib file as a new immutable version; its card is read from `card`, or inferred from `reference`.
+
+    A `model.json` and a `reference.jsonl` beside the artefact are taken when none are named. The version counts on
+    from the last one; adding the same model with the same card again returns the version that it has.
+    Raises ArtefactError, CardError, or Conflict when the version is another model's.
+    """
+    if artefact.is_dir():
+        artefact = artefact / MODEL_FILE
+    card = card or _beside(artefact, CARD_FILE)
+    reference = reference or _beside(artefact, REFERENCE_FILE)
+    chosen = {
+        "name": name,
+        "version": version,
+        "target": target,
+        "threshold": threshold,
+        "task": task,
+        "labels": dict(labels) if labels else None,
+    }
+    changes = {key: value for key, value in chosen.items() if value is not None}
+    if card is not None:
+        package = read_package(artefact, card, reference, changes)
+    else:
+        package = infer_package(artefact, reference, changes)
+    return _publish(session, package, artefact, models_dir=models_dir, alias=alias, keep_version=version is not None)
+
+
+def register(
+    session: Session, package: Package, *, alias: str | None = None, models_dir: Path | None = None
+) -> ModelVersion:
+    """Register a model that was trained in this process, as the next free version from its card's on.
+
+    The SHA-256 and the library versions in the card are filled in here.
+    """
+    import joblib  # heavy: most of the registry does without
+
+    with tempfile.TemporaryDirectory() as folder:
+        artefact = Path(folder) / MODEL_FILE
+        joblib.dump(package.estimator, artefact)
+        facts = {"sha256": sha256_of(artefact), "libraries": library_versions(package.estimator)}
+        made = Package(package.card.model_copy(update=facts), package.estimator, package.reference)
+        return _publish(session, made, artefact, models_dir=models_dir, alias=alias, keep_version=False)
+
+
+def list_versions(session: Session, name: str | None = None) -> list[ModelVersion]:
+    """Return the versions of one model, or of all, by name and number."""
+    query = select(ModelVersion).order_by(ModelVersion.name, ModelVersion.version)
+    return list(session.scalars(query.where(ModelVersion.name == name) if name else query))
+
+
+def aliases_of(session: Session) -> dict[int, list[str]]:
+    """Return the aliases of every version that has any: version id -> aliases in alphabetical order."""
+    found: dict[int, list[str]] = {}
+    for alias in session.scalars(select(ModelAlias).order_by(ModelAlias.alias)):
+        found.setdefault(alias.model_version_id, []).append(alias.alias)
+    return found
+
+
+def resolve(session: Session, name: str, version: int | None = None, alias: str = CHAMPION) -> ModelVersion:
+    """Return a version by its number, or the one that the alias means; raise NotFound with the names that exist."""
+    query = select(ModelVersion).where(ModelVersion.name == name)
+    if version is not None:
+        query = query.where(ModelVersion.version == version)
+    else:
+        query = query.join(ModelAlias, ModelAlias.model_version_id == ModelVersion.id)
+        query = query.where(ModelAlias.alias == alias)
+    found = session.scalar(query)
+    if found is None:
+        raise NotFound(_not_found(session, name, version, alias))
+    return found
+
+
+def promote(session: Session, name: str, version: int, alias: str = CHAMPION) -> ModelVersion:
+    """Let the alias mean this version from now on; jobs that are already accepted keep the version they have."""
+    if not NAME.fullmatch(alias):
+        raise Conflict(f"{alias[:70]!r} cannot be an alias: use a to z, 0 to 9, _ and -, starting with a letter.")
+    chosen = resolve(session, name, version)
+    current = session.scalar(select(ModelAlias).where(ModelAlias.name == name, ModelAlias.alias == alias))
+    if current is None:
+        session.add(ModelAlias(name=name, alias=alias, model_version_id=chosen.id))
+    else:
+        current.model_version_id = chosen.id
+        current.updated_at = func.now()
+    session.flush()
+    return chosen
+
+
+def verify(session: Session, name: str, version: int, *, models_dir: Path | None = None) -> dict[str, Any]:
+    """Check a version from file to score and return what was checked; raise the error that says what is wrong."""
+    row = resolve(session, name, version)
+    models_dir = models_dir or get_settings().models
+    folder = models_dir / row.uri
+    card = Card.model_validate(row.card)
+    on_disk = Card.load(folder / CARD_FILE)
+    if on_disk != card:
+        fields = [key for key in Card.model_fields if getattr(on_disk, key) != getattr(card, key)]
+        raise CardError(
+            f"{folder / CARD_FILE} is not the card that was registered (it differs in {', '.join(fields)}): restore "
+            "it, or add the model again as a new version."
+        )
+    model = load(row, models_dir)
+    return {
+        "model": f"{name}@{version}",
+        "sha256": row.sha256,
+        "features": len(card.features),
+        "reference_rows": len(model.reference),
+        "scorer": model.scorer.kind,
+        "registered_scorer": row.scorer["kind"],
+        "other_library_versions": warn_of_versions(folder / MODEL_FILE, card.libraries),
+    }
+
+
+def load(model_version: ModelVersion, models_dir: Path) -> LoadedModel:
+    """Return a registered version ready to score; the SHA-256 in the database is checked before unpickling.
+
+    Its registered scorer is built and proved again on the reference rows; if it is no longer exact (another
+    library version, say), the pipeline itself serves and a warning is logged.
+    Raises ArtefactError or CardError with what to do.
+    """
+    folder = models_dir / model_version.uri
+    card = Card.model_validate(model_version.card | {"sha256": model_version.sha256})
+    estimator = load_estimator(folder, card)
+    card = in_class_order(card, estimator)
+    reference = canonical_rows(card, read_rows(folder / REFERENCE_FILE), source=str(folder / REFERENCE_FILE))
+    kind = str(model_version.scorer["kind"])
+    try:
+        scorer = build(card, estimator, kind, reference)
+    except ArtefactError as error:
+        if kind == "pipeline":
+            raise
+        log.warning("%s is scored by its pipeline, not by %s: %s", f"{card.name}@{card.version}", kind, error.detail)
+        scorer = build(card, estimator, "pipeline", reference)
+    return LoadedModel(card, estimator, scorer, reference)
+
+
+def _beside(artefact: Path, name: str) -> Path | None:
+    path = artefact.with_name(name)
+    return path if path.is_file() else None
+
+
+def _publish(
+    session: Session,
+    package: Package,
+    artefact: Path,
+    *,
+    models_dir: Path | None,
+    alias: str | None,
+    keep_version: bool,
+) -> ModelVersion:
+    models_dir = models_dir or get_settings().models
+    check_agreement(package.card, package.estimator)
+    card = in_class_order(package.card, package.estimator)
+    # The slow part comes before the first query: no transaction is open while the scorers are compared.
+    report = _chosen_scorer(card, package)
+    if not keep_version:
+        card = card.model_copy(update={"version": _free_version(session, card, models_dir)})
+    row = session.scalar(
+        select(ModelVersion).where(ModelVersion.name == card.name, ModelVersion.version == card.version)
+    )
+    if row is not None:
+        _check_same(card, row)
+        write_package(models_dir, Card.model_validate(row.card), artefact, package.reference)
+    else:
+        folder = write_package(models_dir, card, artefact, package.reference)
+        row = _insert(session, card, uri=folder.relative_to(models_dir).as_posix(), report=report)
+    if alias is None and not session.scalar(select(ModelAlias.id).where(ModelAlias.name == card.name).limit(1)):
+        alias = CHAMPION  # a model's first version serves at once; later ones wait to be promoted
+    if alias is not None:
+        promote(session, card.name, card.version, alias)
+    return row
+
+
+def _chosen_scorer(card: Card, package: Package) -> dict[str, Any]:
+    try:
+        return choose(card, package.estimator, package.reference).report
+    except GuichetError:
+        raise
+    except Exception as error:  # the estimator is anyone's code
+        raise ArtefactError(
+            f"The model cannot score its own reference rows ({type(error).__name__}: {error}): check that they have "
+            "the types and the columns that it was trained on."
+        ) from error
+
+
+def _free_version(session: Session, card: Card, models_dir: Path) -> int:
+    """Return the version that this very model has already, or else the next one that is nobody's."""
+    rows = list_versions(session, card.name)
+    for row in rows:
+        if row.sha256 == card.sha256 and _same_card(card.model_copy(update={"version": row.version}), row):
+            return row.version
+    number = max([card.version, *(row.version + 1 for row in rows)])
+    # A folder without a row is left over from another database or a crash: the same artefact is taken over.
+    while (path := models_dir / card.name / str(number) / MODEL_FILE).exists() and sha256_of(path) != card.sha256:
+        number += 1
+    return number
+
+
+def _same_card(card: Card, row: ModelVersion) -> bool:
+    """Tell whether a card says what was registered; when and with what it was trained does not matter."""
+    told = {"trained_at", "libraries"}
+    return card.model_dump(exclude=told) == Card.model_validate(row.card).model_dump(exclude=told)
+
+
+def _check_same(card: Card, row: ModelVersion) -> None:
+    same_artefact = row.sha256 == card.sha256
+    if same_artefact and _same_card(card, row):
+        return
+    what = "another card" if same_artefact else f"the artefact {row.sha256[:12]}…, not {card.sha256[:12]}…"
+    raise Conflict(
+        f"{card.name}@{card.version} is registered with {what}, and versions are immutable: leave out the version "
+        "to register this one under the next number."
+    )
+
+
+def _insert(session: Session, card: Card, *, uri: str, report: dict[str, Any]) -> ModelVersion:
+    row = ModelVersion(
+        name=card.name,
+        version=card.version,
+        sha256=card.sha256,
+        uri=uri,
+        card=card.model_dump(mode="json", exclude_none=True),
+        scorer=report,
+    )
+    try:
+        with session.begin_nested():
+            session.add(row)
+    except IntegrityError as error:
+        raise Conflict(f"{card.name}@{card.version} has just been registered by someone else: try again.") from error
+    return row
+
+
+def _not_found(session: Session, name: str, version: int | None, alias: str) -> str:
+    versions = list_versions(session)
+    if not versions:
+        return (
+            "No model is registered yet: add one with `python -m shared.registry add`, or build the examples with "
+            "`python -m examples.build`."
+        )
+    numbers = [str(row.version) for row in versions if row.name == name]
+    if not numbers:
+        return f"There is no model {name[:63]!r}; there are {', '.join(sorted({row.name for row in versions}))}."
+    if version is not None:
+        return f"There is no version {version} of {name}; there are {', '.join(numbers)}."
+    return f"No version of {name} is its {alias[:63]}: promote one of {', '.join(numbers)}."
+
+
+if __name__ == "__main__":
+    from shared.registry_command import main
+
+    sys.exit(main())

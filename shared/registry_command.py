@@ -1,0 +1,152 @@
+"""`python -m shared.registry`: add, list, verify and promote model versions from a shell."""
+
+# ruff: noqa: T201 - a command prints
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy.exc import OperationalError, ProgrammingError
+
+from shared.db import session_scope
+from shared.errors import GuichetError
+from shared.registry import CHAMPION, add, aliases_of, list_versions, promote, verify
+from shared.tables import ModelVersion
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return 0, 1 when it was refused (the reason is on stderr), or 2 when it was not understood."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except GuichetError as error:
+        print(f"error: {error.detail}", file=sys.stderr)
+        return 1
+    except (OperationalError, ProgrammingError) as error:
+        reason = str(error.orig).splitlines()[0]
+        print(
+            f"error: the database does not answer ({reason}): check DATABASE_URL, and that `alembic upgrade head` ran.",
+            file=sys.stderr,
+        )
+        return 1
+    except ValidationError as error:
+        print(f"error: the settings are not valid: {error.errors()[0]['msg']}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m shared.registry", description="Model versions and their aliases.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    adding = commands.add_parser(
+        "add",
+        help="register model.joblib, or a folder that holds one, as a new immutable version",
+        description="A joblib file is a program: add only files whose origin you trust.",
+    )
+    adding.add_argument("artefact", type=Path, metavar="model.joblib")
+    adding.add_argument("--reference", type=Path, help="CSV or JSON lines with rows like those it was trained on")
+    adding.add_argument("--card", type=Path, help="model.json; inferred from the reference rows when there is none")
+    adding.add_argument("--name", help="model name; the card's when not given")
+    adding.add_argument("--version", type=_positive, help="version number; the next one when not given")
+    adding.add_argument("--target", help="column of the reference rows that is the answer, not a feature")
+    adding.add_argument("--threshold", type=float, help="binary: probability from which the answer is 1 (0.5)")
+    adding.add_argument("--labels", type=_labels, metavar="0=No,1=Yes", help="names of the classes")
+    adding.add_argument("--task", choices=["binary", "multiclass", "regression"], help="read off the model by default")
+    adding.add_argument("--alias", help=f"alias to move to the new version; a first version becomes {CHAMPION}")
+    adding.set_defaults(run=_add)
+
+    listing = commands.add_parser("list", help="list the versions, their aliases and how they are scored")
+    listing.add_argument("name", nargs="?", help="one model only")
+    listing.add_argument("--json", action="store_true", help="one JSON object a line")
+    listing.set_defaults(run=_list)
+
+    verifying = commands.add_parser("verify", help="check files, SHA-256, card and scorer of one version, or of all")
+    verifying.add_argument("model", nargs="?", type=_reference, metavar="name@version")
+    verifying.set_defaults(run=_verify)
+
+    promoting = commands.add_parser("promote", help="let an alias mean this version")
+    promoting.add_argument("model", type=_reference, metavar="name@version")
+    promoting.add_argument("--alias", default=CHAMPION, help=f"which alias ({CHAMPION})")
+    promoting.set_defaults(run=_promote)
+    return parser
+
+
+def describe(row: ModelVersion, aliases: Sequence[str] = ()) -> str:
+    """Return a version in one line: name, aliases, how it is scored, how exactly and how fast."""
+    report: dict[str, Any] = row.scorer
+    names = f" ({', '.join(aliases)})" if aliases else ""
+    return (
+        f"{row.name}@{row.version}{names}: {row.card['task']}, {len(row.card['features'])} features, "
+        f"sha256 {row.sha256[:12]}…; scored by {report['kind']}, {report['rows_checked']} rows checked against the "
+        f"pipeline (largest difference {report['max_abs_diff']:.1e}, decisions that differ: "
+        f"{report['decisions_differ']}), {report['one_row_us']:.0f} us a row, {report['rows_per_s']:,.0f} rows/s"
+    )
+
+
+def _add(options: argparse.Namespace) -> None:
+    chosen = vars(options).copy()
+    for key in ("run", "artefact"):
+        del chosen[key]
+    with session_scope() as session:
+        row = add(session, options.artefact, **chosen)
+        aliases = aliases_of(session).get(row.id, [])
+    print(describe(row, aliases))
+
+
+def _list(options: argparse.Namespace) -> None:
+    with session_scope(read_only=True) as session:
+        rows, aliases = list_versions(session, options.name), aliases_of(session)
+    for row in rows:
+        if options.json:
+            told = {"name": row.name, "version": row.version, "sha256": row.sha256, "aliases": aliases.get(row.id, [])}
+            print(json.dumps(told | {"created_at": row.created_at.isoformat(), "scorer": row.scorer}))
+        else:
+            print(describe(row, aliases.get(row.id, [])))
+    if not rows:
+        print("No model is registered yet.", file=sys.stderr)
+
+
+def _verify(options: argparse.Namespace) -> None:
+    with session_scope(read_only=True) as session:
+        chosen = [options.model] if options.model else [(row.name, row.version) for row in list_versions(session)]
+        for name, version in chosen:
+            found = verify(session, name, version)
+            differing = ", ".join(found["other_library_versions"]) or "none"
+            kind, registered = found["scorer"], found["registered_scorer"]
+            fallback = "" if kind == registered else f" {registered} is not exact any more, so it is not used."
+            print(
+                f"{found['model']}: sound. SHA-256, card and artefact agree; {kind} gives the pipeline's answers on "
+                f"{found['reference_rows']} reference rows.{fallback} Other library versions: {differing}."
+            )
+
+
+def _promote(options: argparse.Namespace) -> None:
+    name, version = options.model
+    with session_scope() as session:
+        promote(session, name, version, options.alias)
+    print(f"{name}@{version} is now the {options.alias} of {name}.")
+
+
+def _reference(text: str) -> tuple[str, int]:
+    name, at, version = text.partition("@")
+    if not at or not name or not version.isdecimal() or int(version) < 1:
+        raise argparse.ArgumentTypeError("write it as name@version, e.g. attrition@2")
+    return name, int(version)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("a version is a number from 1 on")
+    return int(text)
+
+
+def _labels(text: str) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    if any(not at or not key.strip() or not label.strip() for key, at, label in pairs):
+        raise argparse.ArgumentTypeError("write them as class=label, e.g. 0=Reste,1=Part")
+    return {key.strip(): label.strip() for key, _, label in pairs}

@@ -1,0 +1,253 @@
+"""The fastest exact way to score a model.
+
+`choose` builds every path that can represent the model, proves each against the pipeline itself on the reference
+sample and on edge rows made from it, measures those, and takes the fastest exact one. `build` makes a chosen path
+again when a worker starts, and proves it again. A path that fails its proof is never used, however fast it is.
+
+    onnx      the whole pipeline as one float32 graph (shared/onnx_path.py)
+    treelite  own encoding, then float64 trees (shared/trees.py)
+    numpy     own encoding, then a dot product, or the estimator on the array (shared/paths.py)
+    pipeline  a DataFrame through the pipeline: always possible, always right
+"""
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from shared.cards import Card
+from shared.edges import edge_rows
+from shared.encoding import Encoding, compile_encoding, split
+from shared.errors import ArtefactError
+from shared.frames import array_maker
+from shared.onnx_path import OnnxScorer
+from shared.paths import EncodedScorer, Kind, PipelineScorer, Scorer, linear, native
+from shared.proof import FEW, Answers, Score, Verdict, ask, compare
+from shared.scores import Judge, Scores, judge_of
+from shared.steps import Fitted, Unsupported, nameless
+from shared.trees import Trees, thresholds
+
+__all__ = ["Choice", "Scorer", "Scores", "build", "choose"]
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+FAST: tuple[Kind, ...] = ("numpy", "treelite", "onnx")  # the lighter on memory first
+MARGIN = 0.85  # a heavier path must take less than this part of the time to be preferred
+SECONDS = 0.15  # spent on one measurement of one path
+BATCH = 1000  # rows
+
+Row = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Choice:
+    """The chosen scorer, and a JSON-able report of what was proved and measured for every path."""
+
+    scorer: Scorer
+    report: dict[str, Any]
+
+
+@dataclass(slots=True)
+class _Model:
+    """One model version while its paths are built."""
+
+    card: Card
+    estimator: Fitted
+    judge: Judge
+    reference: list[Row]
+    encoding: Encoding | None  # None when a step has no equivalent on arrays
+    final: Fitted  # takes what the encoding gives
+    obstacle: str  # why there is no encoding
+
+
+def choose(card: Card, estimator: Fitted, reference: list[Row]) -> Choice:
+    """Return the fastest exact scorer for a fitted estimator, with a report on every candidate.
+
+    `reference` holds canonical rows, as RowValidator returns them. Speed is the geometric mean of the time of one
+    row alone and of one row in a batch of 1,000, since workers see both. Raises CardError when the card and the
+    estimator disagree, ArtefactError when the estimator cannot score the reference sample.
+    """
+    model = _prepare(card, estimator, reference)
+    rows = _rows(model)
+    pipeline = PipelineScorer(card, estimator, model.judge)
+    truth = _truth(model, pipeline.score, rows)
+    found: list[tuple[Scorer, dict[str, Any]]] = []
+    candidates: list[dict[str, Any]] = []
+    for kind in FAST:
+        scorer, verdict, reason = _candidate(model, kind, rows, truth)
+        entry = _entry(kind, verdict, reason)
+        candidates.append(entry)
+        if scorer is not None:
+            entry |= _measure(scorer, model.reference)
+            if entry["exact"]:
+                found.append((scorer, entry))
+    itself = _entry("pipeline", Verdict(0.0, 0, len(rows), ""), "the pipeline itself")
+    itself |= _measure(pipeline, model.reference)
+    candidates.append(itself)
+    best: tuple[Scorer, dict[str, Any]] | None = None
+    for scorer, entry in [*found, (pipeline, itself)]:
+        if best is None or _cost(entry) < MARGIN * _cost(best[1]):
+            best = scorer, entry
+    assert best is not None
+    names = ("kind", "max_abs_diff", "decisions_differ", "rows_checked", "one_row_us", "rows_per_s")
+    return Choice(best[0], {name: best[1][name] for name in names} | {"candidates": candidates})
+
+
+def build(card: Card, estimator: Fitted, kind: str, reference: list[Row]) -> Scorer:
+    """Return the scorer of a kind that was chosen before, proved again on the reference sample and its edges.
+
+    Here the truth is each fitted step's own `transform` on arrays and the estimator itself, without pandas, so that
+    a worker stays small. Raises ArtefactError when the path cannot be built or is not exact any more.
+    """
+    who = f"{card.name}@{card.version}"
+    advice = "run `python -m shared.registry verify` on it with the libraries that are installed here"
+    model = _prepare(card, estimator, reference)
+    if kind == "pipeline":
+        pipeline = PipelineScorer(card, estimator, model.judge)
+        _truth(model, pipeline.score, model.reference[:1])
+        return pipeline
+    wanted = next((known for known in FAST if known == kind), None)
+    if wanted is None:
+        raise ArtefactError(f"{who}: '{kind}' is no way to score a model; {advice}.")
+    rows = _rows(model)
+    scorer, verdict, reason = _candidate(model, wanted, rows, _truth(model, _by_parts(model), rows))
+    if scorer is None or verdict is None or not verdict.exact:
+        raise ArtefactError(f"{who} cannot be scored by {kind} any more ({reason}); {advice}.")
+    return scorer
+
+
+def _prepare(card: Card, estimator: Fitted, reference: list[Row]) -> _Model:
+    judge = judge_of(card, estimator)
+    reference = reference or [card.example()]
+    try:
+        encoding, final = compile_encoding(card, estimator)
+    except Unsupported as obstacle:
+        return _Model(card, estimator, judge, reference, None, split(estimator)[1], str(obstacle))
+    return _Model(card, estimator, judge, reference, encoding, final, "")
+
+
+def _rows(model: _Model) -> list[Row]:
+    origins = [] if model.encoding is None else model.encoding.origins
+    splits = {} if model.encoding is None else thresholds(model.final)
+    return model.reference + edge_rows(model.card, model.reference, origins, splits)
+
+
+def _truth(model: _Model, score: Score, rows: list[Row]) -> Answers:
+    answers = ask(score, rows, task=model.card.task)
+    if answers.refused[: len(model.reference)].all():
+        try:
+            score(model.reference[:1])
+        except Exception as error:
+            raise ArtefactError(
+                f"{model.card.name}@{model.card.version} refuses its own reference rows "
+                f"({type(error).__name__}); check that model.json describes the features it was trained with."
+            ) from error
+    return answers
+
+
+def _by_parts(model: _Model) -> Score:
+    arrays = array_maker(model.card, model.estimator)
+    final = nameless(split(model.estimator)[1])
+
+    def score(rows: Any) -> Scores:  # noqa: ANN401 - any sequence of rows
+        return model.judge.read(final, arrays(rows))
+
+    answers = ask(score, model.reference[:1], task=model.card.task)
+    if answers.refused.any():  # a step that insists on a DataFrame: then the proof costs pandas
+        return PipelineScorer(model.card, model.estimator, model.judge).score
+    return score
+
+
+def _candidate(model: _Model, kind: Kind, rows: list[Row], truth: Answers) -> tuple[Scorer | None, Verdict | None, str]:
+    """Return the first exact scorer of a kind, or the last that was tried; its verdict; and why it was refused."""
+    scorer: Scorer | None = None
+    verdict: Verdict | None = None
+    reason = "nothing of this kind applies"
+    for make in _makers(model, kind):
+        try:
+            scorer = make()
+            verdict = _prove(scorer, rows, truth, task=model.card.task)
+        except Unsupported as error:
+            reason = reason if verdict is not None else str(error)
+            continue
+        except Exception as error:  # noqa: BLE001 - a path that breaks is reported, and the next one is tried
+            reason = f"{type(error).__name__}: {error}"[:300]
+            scorer, verdict = None, None
+            continue
+        reason = verdict.reason
+        if verdict.exact:
+            break
+    return scorer, verdict, reason
+
+
+def _makers(model: _Model, kind: Kind) -> Iterator[Callable[[], Scorer]]:
+    judge = model.judge
+    if kind == "onnx":
+        yield lambda: OnnxScorer(model.card, model.estimator, judge)
+        return
+    encoding = model.encoding
+    if encoding is None:
+
+        def refuse() -> Scorer:
+            raise Unsupported(model.obstacle)
+
+        yield refuse
+    elif kind == "treelite":
+
+        def trees() -> Scorer:
+            compiled = Trees(model.final, judge, sparse=encoding.sparse)
+            compiled.find_switch(encoding.encode(model.reference[:FEW]))
+            return EncodedScorer("treelite", encoding, compiled.score, judge)
+
+        yield trees
+    elif kind == "numpy":
+        yield lambda: EncodedScorer("numpy", encoding, linear(model.final, judge), judge)
+        yield lambda: EncodedScorer("numpy", encoding, native(model.final, judge, sparse=encoding.sparse), judge)
+
+
+def _prove(scorer: Scorer, rows: list[Row], truth: Answers, *, task: str) -> Verdict:
+    few = compare(truth, ask(scorer.score, rows, task=task, chunk=FEW))
+    many = compare(truth, ask(scorer.score, rows, task=task))
+    return max(few, many, key=lambda verdict: (len(verdict.reason) > 0, verdict.max_abs_diff))
+
+
+def _entry(kind: Kind, verdict: Verdict | None, reason: str) -> dict[str, Any]:
+    finite = verdict is not None and math.isfinite(verdict.max_abs_diff)
+    return {
+        "kind": kind,
+        "exact": verdict is not None and verdict.exact,
+        "max_abs_diff": verdict.max_abs_diff if verdict is not None and finite else None,
+        "decisions_differ": None if verdict is None else verdict.decisions_differ,
+        "rows_checked": 0 if verdict is None else verdict.rows_checked,
+        "one_row_us": None,
+        "rows_per_s": None,
+        "reason": reason or "exact",
+    }
+
+
+def _measure(scorer: Scorer, reference: list[Row]) -> dict[str, float]:
+    batch = [reference[i % len(reference)] for i in range(BATCH)]
+    try:
+        one = _times(lambda i: scorer.score([batch[i % BATCH]]), least=5)
+        many = _times(lambda _: scorer.score(batch), least=2)
+    except Exception:  # noqa: BLE001 - a reference row that the model refuses; then nothing can be timed
+        return {}
+    return {"one_row_us": round(statistics.median(one) * 1e6, 1), "rows_per_s": round(BATCH / min(many))}
+
+
+def _times(call: Callable[[int], object], *, least: int) -> list[float]:
+    call(0)
+    times: list[float] = []
+    end = time.perf_counter() + SECONDS
+    while len(times) < least or (time.perf_counter() < end and len(times) < 500):
+        began = time.perf_counter()
+        call(len(times))
+        times.append(time.perf_counter() - began)
+    return times
+
+
+def _cost(entry: dict[str, Any]) -> float:
+    if not entry["one_row_us"] or not entry["rows_per_s"]:
+        return math.inf
+    return math.sqrt(entry["one_row_us"] * 1e6 / entry["rows_per_s"])

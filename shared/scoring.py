@@ -1,0 +1,85 @@
+"""Rows in, outputs out: the one place where a model is asked, for both runtimes.
+
+A batch that raises is halved until the guilty rows stand alone; every other row keeps its score.
+"""
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from shared.cards import Card
+from shared.errors import Fault
+from shared.jobs import Output
+from shared.scorer import Scorer, Scores
+
+log = logging.getLogger(__name__)
+
+
+class ScoredModel(Protocol):
+    """What scoring needs of a loaded model."""
+
+    @property
+    def card(self) -> Card:
+        """The model's card."""
+        ...
+
+    @property
+    def scorer(self) -> Scorer:
+        """The fastest exact way to score it."""
+        ...
+
+
+def score_rows(model: ScoredModel, rows: Sequence[dict[str, Any]]) -> list[Output | Fault]:
+    """Score canonical rows (n dicts) in one vectorised call; return n outputs, or the fault of a row that fails.
+
+    Exceptions of the model become faults of the rows that cause them (code `model_failed`); MemoryError is not the
+    rows' fault and goes up.
+    """
+    if not rows:
+        return []
+    try:
+        return _outputs(model.card, model.scorer.score(rows))
+    except MemoryError:
+        raise
+    except Exception as error:
+        if len(rows) == 1:
+            log.warning("%s@%s failed on a row", model.card.name, model.card.version, exc_info=error)
+            return [Fault("", "model_failed", f"the model raised {type(error).__name__} on this row")]
+        middle = len(rows) // 2
+        return score_rows(model, rows[:middle]) + score_rows(model, rows[middle:])
+
+
+def _outputs(card: Card, scores: Scores) -> list[Output | Fault]:
+    predictions: list[float] = scores.prediction.tolist()
+    if card.task == "regression":
+        return [
+            Output("regression", value) if math.isfinite(value) else _no_number(card, "prediction")
+            for value in predictions
+        ]
+    labels = list(card.labels.values())
+    if scores.probability is None:
+        return [Output(card.task, value, labels[int(value)], None, None, card.threshold) for value in predictions]
+    probabilities: list[float] = scores.probability.tolist()
+    if card.task == "binary":
+        threshold = card.threshold
+        return [
+            Output("binary", value, labels[int(value)], probability, None, threshold)
+            if 0.0 <= probability <= 1.0
+            else _no_number(card, "probability")
+            for value, probability in zip(predictions, probabilities, strict=True)
+        ]
+    by_class: list[list[float] | None] = (
+        [None] * len(predictions) if scores.probabilities is None else scores.probabilities.tolist()
+    )
+    return [
+        Output("multiclass", value, labels[int(value)], probability, every)
+        if 0.0 <= probability <= 1.0
+        else _no_number(card, "probability")
+        for value, probability, every in zip(predictions, probabilities, by_class, strict=True)
+    ]
+
+
+def _no_number(card: Card, what: str) -> Fault:
+    log.warning("%s@%s returned a %s that is no usable number", card.name, card.version, what)
+    return Fault("", "model_failed", f"the model returned a {what} that is not a usable number for this row")

@@ -1,0 +1,163 @@
+"""Tree ensembles in float64 through treelite's general inference library, which needs no compiler."""
+
+import ctypes
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.scores import Judge, Scores
+from shared.steps import Fitted, Matrix, Unsupported
+
+SKLEARN = ("HistGradientBoosting", "GradientBoosting", "RandomForest", "ExtraTrees")  # then Classifier, Regressor
+SMALLEST_SWITCH = 128  # rows; the proof scores fewer at a time, so that it exercises both sides of the switch
+
+
+class Trees:
+    """A compiled ensemble: few rows go through treelite, many through the estimator where that is faster.
+
+    For one row treelite is some 40 times faster than scikit-learn; for a thousand rows scikit-learn, which runs
+    row by row within one tree, overtakes it. Both are exact, so the switch is a matter of time only.
+    """
+
+    def __init__(self, estimator: Fitted, judge: Judge, *, sparse: bool) -> None:
+        if judge.answer == "decision_function" or (judge.answer == "predict" and judge.task != "regression"):
+            raise Unsupported("treelite gives probabilities, and this classifier has none")
+        library = type(estimator).__module__.partition(".")[0]
+        self.estimator = estimator
+        self.judge = judge
+        self.model = import_trees(estimator)
+        # scikit-learn's own trees, except histogram boosting, compare float32 values with float64 thresholds.
+        self.rounds = library == "sklearn" and not type(estimator).__name__.startswith("Hist")
+        self.refuses_nan = not _allows_nan(estimator)
+        self.zero_is_missing = sparse and library == "xgboost"
+        self.dtype = np.dtype(self.model.input_type)
+        self.switch: int | None = None
+        self._call = _predictor(self.model, self.dtype)
+
+    def score(self, features: Matrix) -> Scores:
+        """Return the scores of encoded rows, shape (n, width); ValueError where the estimator would refuse them."""
+        if self.switch is not None and len(features) >= self.switch:
+            return self.score_natively(features)
+        if self.zero_is_missing:
+            zeros_as_missing(features)
+        if self.refuses_nan and np.isnan(features).any():
+            raise ValueError("the model takes no missing values")
+        if self.rounds:
+            single = features.astype(np.float32)
+            if np.isinf(single).any():
+                raise ValueError("a value is too large for the model's float32")
+            features = single.astype(np.float64)
+        elif self.dtype != features.dtype:
+            features = features.astype(self.dtype)
+        raw = self._call(features)
+        if raw.shape[1] == 1 and self.judge.task == "binary":
+            return self.judge.judge_probability(raw[:, 0])
+        return self.judge.judge(raw)
+
+    def score_natively(self, features: Matrix) -> Scores:
+        """Return the same scores by the estimator itself."""
+        if self.zero_is_missing:
+            zeros_as_missing(features)
+        return self.judge.read(self.estimator, features)
+
+    def find_switch(self, sample: Matrix) -> None:
+        """Measure both sides on encoded rows and set from how many rows on the estimator is the faster one."""
+        many = np.resize(sample, (2 * SMALLEST_SWITCH, sample.shape[1]))
+        one = many[:1].copy()
+        self.switch = None
+        base_native, base_trees = _best(self.score_natively, one), _best(self.score, one)
+        slope_native = (_best(self.score_natively, many) - base_native) / (len(many) - 1)
+        slope_trees = (_best(self.score, many) - base_trees) / (len(many) - 1)
+        if slope_native < 0.9 * slope_trees:
+            crossing = (base_native - base_trees) / (slope_trees - max(slope_native, 0.0))
+            self.switch = max(SMALLEST_SWITCH, int(crossing) + 1)
+
+
+def zeros_as_missing(features: Matrix) -> Matrix:
+    """Write NaN for zero in place: what XGBoost reads when the pipeline hands it a sparse matrix."""
+    features[features == 0.0] = np.nan
+    return features
+
+
+def import_trees(estimator: Fitted) -> Any:  # noqa: ANN401 - a treelite.Model, imported only here
+    """Return the treelite model of an ensemble; raise Unsupported for anything else."""
+    kind, library = type(estimator).__name__, type(estimator).__module__.partition(".")[0]
+    known = library == "sklearn" and kind.removesuffix("Classifier").removesuffix("Regressor") in SKLEARN
+    if not known and library not in ("xgboost", "lightgbm"):
+        raise Unsupported(f"{kind} is not an ensemble of trees that treelite reads")
+    try:
+        import treelite
+        import treelite.sklearn
+    except ImportError:
+        raise Unsupported("treelite is not installed") from None
+    try:
+        if library == "xgboost":
+            booster = estimator.get_booster()
+            best = getattr(estimator, "best_iteration", None) if estimator.early_stopping_rounds else None
+            return treelite.frontend.from_xgboost(booster if best is None else booster[: best + 1])
+        if library == "lightgbm":
+            return treelite.frontend.from_lightgbm(estimator.booster_)
+        return treelite.sklearn.import_model(estimator)
+    except (treelite.TreeliteError, NotImplementedError, AssertionError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise Unsupported(f"treelite cannot read this {kind}: {first[:200]}") from error
+
+
+def thresholds(estimator: Fitted) -> dict[int, NDArray[np.float64]]:
+    """Return for each encoded column the values at which some tree splits it, sorted; empty if there are no trees."""
+    try:
+        model = import_trees(estimator)
+    except Unsupported:
+        return {}
+    columns, values = [], []
+    for i in range(model.num_tree):
+        tree = model.get_tree_accessor(i)
+        inner = (tree.get_field("cleft") >= 0) & (tree.get_field("node_type") == 1)  # 1: a numerical test
+        columns.append(tree.get_field("split_index")[inner])
+        values.append(tree.get_field("threshold")[inner].astype(np.float64))
+    column, value = np.concatenate(columns), np.concatenate(values)
+    return {int(j): np.unique(value[column == j]) for j in np.unique(column)}
+
+
+def _predictor(model: Any, dtype: np.dtype[Any]) -> Callable[[NDArray[Any]], NDArray[Any]]:  # noqa: ANN401
+    # treelite.gtil.predict parses its configuration and asks for the shape on every call, which doubles the time
+    # of one row. We call the same public C function (treelite/c_api.h) with both prepared.
+    from treelite import gtil
+    from treelite.core import _LIB, _check_call
+    from treelite.gtil.gtil import GTILConfig
+
+    config = GTILConfig(nthread=1, predict_type="default")
+    predict = _LIB["TreeliteGTILPredict"]  # by item: a function object of our own, whose types we may set
+    pointer = ctypes.c_void_p
+    predict.argtypes = [pointer, pointer, ctypes.c_char_p, ctypes.c_uint64, pointer, pointer]
+    predict.restype = ctypes.c_int
+    sample = gtil.predict(model, np.zeros((1, model.num_feature), dtype=dtype), nthread=1)
+    width = int(np.prod(sample.shape[1:]))
+    output, kind, columns = sample.dtype, model.input_type.encode(), model.num_feature
+
+    def call(features: NDArray[Any]) -> NDArray[Any]:
+        if features.shape[1] != columns or not features.flags.c_contiguous:
+            raise ValueError(f"the trees take {columns} columns, not {features.shape[1]}")
+        out = np.zeros((len(features), width), dtype=output)
+        _check_call(predict(model.handle, features.ctypes.data, kind, len(features), out.ctypes.data, config.handle))
+        return out
+
+    return call
+
+
+def _allows_nan(estimator: Fitted) -> bool:
+    from sklearn.utils import get_tags
+
+    return bool(get_tags(estimator).input_tags.allow_nan)
+
+
+def _best(function: Callable[[Matrix], Scores], features: Matrix) -> float:
+    times = []
+    for _ in range(4):
+        began = time.perf_counter()
+        function(features)
+        times.append(time.perf_counter() - began)
+    return min(times)

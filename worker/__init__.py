@@ -1,0 +1,1 @@
+"""The Celery side: tasks that claim, score and store, and the timed ones that recover."""

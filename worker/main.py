@@ -1,0 +1,49 @@
+"""The worker's entry: `celery -A worker.main:app worker -Q interactive`. Each child loads its models itself."""
+
+import logging
+from typing import Any
+
+from celery.signals import celeryd_after_setup, setup_logging, worker_process_init, worker_process_shutdown
+
+from shared.config import get_settings
+from shared.logs import configure_logging
+from shared.queue import make_app
+from worker.schedule import SCHEDULE
+
+log = logging.getLogger(__name__)
+
+app = make_app()
+app.conf.update(
+    include=["worker.tasks"],
+    beat_schedule=SCHEDULE,
+    worker_pool="prefork",  # threads and gevent drop time limits
+    worker_proc_alive_timeout=60,
+)
+
+_lanes: list[str] = []
+
+
+@setup_logging.connect
+def _set_up_logging(**_: Any) -> None:  # noqa: ANN401 - Celery's signature
+    configure_logging(get_settings().log_level)
+
+
+@celeryd_after_setup.connect
+def _remember_lanes(instance: Any, **_: Any) -> None:  # noqa: ANN401 - Celery's signature
+    # Read before the pool forks, so that every child knows which lanes it serves.
+    _lanes[:] = sorted(instance.app.amqp.queues.consume_from)
+
+
+@worker_process_init.connect
+def _start_child(**_: Any) -> None:  # noqa: ANN401 - Celery's signature
+    # After the fork: models and connections are this child's own.
+    from worker.runtime import start_child
+
+    start_child(lanes=_lanes)
+
+
+@worker_process_shutdown.connect
+def _stop_child(**_: Any) -> None:  # noqa: ANN401 - Celery's signature
+    from worker.runtime import stop_child
+
+    stop_child()

@@ -1,0 +1,97 @@
+"""What one worker process holds: its connections, its loaded models, its pulse."""
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from redis import Redis
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from shared.config import Settings, get_settings
+from shared.db import make_engine
+from shared.models import Models
+from worker.pulse import Pulse
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+@dataclass(slots=True)
+class Runtime:
+    """The state of one worker process."""
+
+    settings: Settings
+    name: str  # host:pid, as it stands in jobs.leased_by
+    engine: Engine
+    redis: Redis
+    models: Models
+    pulse: Pulse
+    _connection: Connection | None = field(default=None)
+
+    def database(self, statement: Callable[[Connection], Result]) -> Result:
+        """Run one statement on this process's connection, with a new one if the server closed the old one.
+
+        Each statement is a transaction of its own, and each is fenced or conditional: to run it twice is safe.
+        """
+        try:
+            return statement(self._connected())
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            log.warning("the database closed the connection; trying once more on a new one")
+            self._disconnect()
+            return statement(self._connected())
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            self._connection = self.engine.connect()
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.invalidate()
+            self._connection.close()
+            self._connection = None
+
+    def close(self) -> None:
+        """Stop the pulse and give the connections back."""
+        self.pulse.stop()
+        if self._connection is not None:
+            self._connection.close()
+        self.engine.dispose()
+        self.redis.close()
+
+
+_runtime: Runtime | None = None
+
+
+def start_child(*, lanes: Sequence[str]) -> Runtime:
+    """Set up this process after the fork: connections, pulse, and the models that serve by default."""
+    global _runtime
+    settings = get_settings()
+    name = f"{socket.gethostname()}:{os.getpid()}"
+    engine = make_engine(settings.database, pool_size=2).execution_options(isolation_level="AUTOCOMMIT")
+    models = Models(engine, settings.models)
+    pulse = Pulse(engine, settings, name=name, lanes=lanes, loaded=models.names)
+    _runtime = Runtime(settings, name, engine, Redis.from_url(settings.broker), models, pulse)
+    models.preload()
+    pulse.start()
+    return _runtime
+
+
+def stop_child() -> None:
+    """Close what start_child opened."""
+    global _runtime
+    if _runtime is not None:
+        _runtime.close()
+        _runtime = None
+
+
+def get_runtime() -> Runtime:
+    """Return the state of this process, set up on the first call where no pool did it."""
+    return _runtime if _runtime is not None else start_child(lanes=())

@@ -1,0 +1,18 @@
+"""What the beat does, and how often."""
+
+from shared.config import get_settings
+from shared.queue import Lane, TaskName
+
+SCHEDULE = {
+    "recover": {
+        "task": TaskName.RECOVER,
+        "schedule": get_settings().recover_seconds,
+        # A beat that nobody consumed is worthless once the next one is due.
+        "options": {"queue": Lane.MAINTENANCE.value, "expires": get_settings().recover_seconds},
+    },
+    "forget_idempotency_keys": {
+        "task": TaskName.FORGET,
+        "schedule": 3600.0,
+        "options": {"queue": Lane.MAINTENANCE.value, "expires": 3600.0},
+    },
+}
