@@ -6,7 +6,7 @@ import sys
 
 import uvicorn
 
-from api.main import create_app
+from api.main import create_app, serve
 from shared.config import get_settings
 from shared.logs import configure_logging
 
@@ -21,7 +21,7 @@ def main() -> None:
             probe.bind((settings.host, settings.port))
         except OSError as error:
             sys.exit(f"guichet: cannot listen on {settings.host}:{settings.port} ({error.strerror}): set PORT or HOST.")
-    app = create_app(settings)
+    app = serve(create_app(settings))
     # What was loaded so far lives as long as the process: the collector need not walk it on every pass.
     gc.collect()
     gc.freeze()
@@ -34,6 +34,7 @@ def main() -> None:
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,  # nothing here depends on the caller's address or scheme
         timeout_keep_alive=75,
         timeout_graceful_shutdown=10,
     )

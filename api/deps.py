@@ -7,8 +7,10 @@ from fastapi import Depends, Request
 from api.auth import Caller, Scope, identify
 from api.services import Services, services_of
 
+# All of them are coroutines: FastAPI would run plain functions in a thread, which costs more than they do.
 
-def _services(request: Request) -> Services:
+
+async def _services(request: Request) -> Services:
     return services_of(request)
 
 

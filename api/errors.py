@@ -1,6 +1,7 @@
 """From an exception to a problem document, and to error_logs."""
 
 import logging
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -18,11 +19,16 @@ log = logging.getLogger(__name__)
 
 def install(app: FastAPI) -> None:
     """Answer every exception with a problem document."""
-    app.add_exception_handler(GuichetError, _on_refusal)
-    app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(RequestValidationError, _on_invalid_request)
-    app.add_exception_handler(SQLAlchemyError, _on_database_error)
-    app.add_exception_handler(Exception, _on_crash)
+    for kind, handler in _HANDLERS.items():
+        app.add_exception_handler(kind, handler)
+
+
+async def respond(request: Request, error: Exception) -> Response:
+    """Return the problem document of any exception."""
+    for kind, handler in _HANDLERS.items():
+        if isinstance(error, kind):
+            return await handler(request, error)
+    raise error
 
 
 def _answer(request: Request, error: GuichetError) -> Response:
@@ -82,6 +88,13 @@ async def _on_database_error(request: Request, error: Exception) -> Response:
 
 async def _on_crash(request: Request, error: Exception) -> Response:
     log.error("request %s failed", request_id_of(request), exc_info=error)
-    answer = _answer(request, GuichetError("The service failed on this request; its log has the reason."))
-    answer.headers["X-Request-Id"] = request_id_of(request)  # this handler stands outside the middleware
-    return answer
+    return _answer(request, GuichetError("The service failed on this request; its log has the reason."))
+
+
+_HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
+    GuichetError: _on_refusal,
+    HTTPException: _on_http_exception,
+    RequestValidationError: _on_invalid_request,
+    SQLAlchemyError: _on_database_error,
+    Exception: _on_crash,
+}

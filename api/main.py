@@ -1,15 +1,17 @@
-"""The API's entry: `create_app` puts settings, services, routes and errors together."""
+"""The API's entry: `create_app` puts settings, services, routes and errors together, `serve` the layers around."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.types import ASGIApp
 
 from api import errors, openapi
 from api.middleware import RequestContext
 from api.routes import health, jobs, models, predict
 from api.services import Services
+from api.shortcut import Shortcut
 from shared.config import Settings, get_settings
 from shared.version import VERSION
 
@@ -36,5 +38,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(router)
     errors.install(app)
     openapi.install(app)
-    app.add_middleware(RequestContext)
     return app
+
+
+def serve(app: FastAPI) -> ASGIApp:
+    """Return what the server runs: the request's context around everything, and the shortcut around FastAPI."""
+    return RequestContext(Shortcut(app, predict.find_shortcut))

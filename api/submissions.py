@@ -211,7 +211,7 @@ async def submit(
         _mark(submission, key, request, caller, raw)
     future = queue.waiting.expect(submission.id) if queue is not None and preference.wait > 0 else None
     try:
-        with services.in_flight(submission):
+        with services.keys_in_flight.holding(submission):
             accepted = await services.intake.submit(submission)
         job = accepted.job
         if job is None and accepted.earlier_id is not None:

@@ -15,7 +15,7 @@ from shared.agreement import class_names, feature_names
 from shared.cards import Card, Task
 from shared.errors import CardError
 from shared.features import Category, Feature, FeatureType
-from shared.package import library_versions
+from shared.package import first_fault, library_versions
 from shared.reference import NULLS, value_of
 
 
@@ -56,7 +56,7 @@ def infer_card(
             name=name,
             version=version,
             sha256=sha256,
-            task=task or _task_of(estimator, classes),  # type: ignore[arg-type]  # checked just above
+            task=task or _task_of(estimator, classes),
             labels=dict(labels) if labels else {value: value for value in classes or ()},
             threshold=threshold,
             features=[_feature(key, [row.get(key) for row in rows], encodings.get(key)) for key in names],
@@ -65,9 +65,7 @@ def infer_card(
             notes="This card was inferred from the artefact and its reference rows.",
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise CardError(f"No valid card can be made for {name!r}: {where}: {first['msg']}.") from error
+        raise CardError(f"No valid card can be made for {name!r}: {first_fault(error)}.") from error
 
 
 def _features_of(estimator: object, rows: Sequence[Mapping[str, Any]], target: str | None) -> list[str]:

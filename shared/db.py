@@ -24,8 +24,11 @@ def dumps(value: object) -> str:
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
-def make_engine(url: str, *, pool_size: int = 8) -> Engine:
-    """Return an engine for PostgreSQL or SQLite with the connection settings that durability needs."""
+def make_engine(url: str, *, pool_size: int = 8, autocommit: bool = False) -> Engine:
+    """Return an engine for PostgreSQL or SQLite with the connection settings that durability needs.
+
+    With `autocommit`, every statement on PostgreSQL is a transaction of its own: no BEGIN and COMMIT around it.
+    """
     if url.startswith("sqlite"):
         path = url.removeprefix("sqlite:///")
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -41,6 +44,7 @@ def make_engine(url: str, *, pool_size: int = 8) -> Engine:
         max_overflow=4,
         pool_pre_ping=False,
         pool_timeout=5,
+        isolation_level="AUTOCOMMIT" if autocommit else "READ COMMITTED",
         connect_args={"connect_timeout": 5, "options": "-c timezone=utc -c statement_timeout=30000"},
     )
 
@@ -84,10 +88,8 @@ def session_scope(engine: Engine | None = None, *, read_only: bool = False) -> I
 
 
 def reader(engine: Engine) -> Engine:
-    """Return the engine for reading: single statements without BEGIN on PostgreSQL, without the lock on SQLite."""
-    if is_sqlite(engine):
-        return engine.execution_options(read_only=True)
-    return engine.execution_options(isolation_level="AUTOCOMMIT")
+    """Return the engine for reading: it takes no write lock on SQLite."""
+    return engine.execution_options(read_only=True) if is_sqlite(engine) else engine
 
 
 def is_sqlite(engine: Engine) -> bool:

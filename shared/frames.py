@@ -21,11 +21,13 @@ def frame_maker(card: Card, estimator: Fitted) -> Callable[[Sequence[Row]], Any]
     names = input_names(card, estimator)
     features = {feature.name: feature for feature in card.features}
     if fitted_names(estimator) is None and hasattr(_first_step(estimator), "n_features_in_"):
-        return lambda rows: narrow(columns_of(rows, names), [features[name] for name in names])
+        return lambda rows: narrow(columns_of(rows, names, set()), [features[name] for name in names])
 
     import pandas as pd
 
-    types = {name: _dtype(card, features[name], estimator) for name in names}
+    keep_none = _none_columns(estimator)
+    categorical = _native_categories(split(estimator)[1])
+    types = {name: _dtype(card, features[name], keep_none, categorical=categorical) for name in names}
 
     def frame(rows: Sequence[Row]) -> Any:  # noqa: ANN401 - a DataFrame, and pandas must not be imported for its type
         return pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=types[name]) for name in names})
@@ -38,9 +40,10 @@ def array_maker(card: Card, estimator: Fitted) -> Callable[[Sequence[Row]], Any]
     names = input_names(card, estimator)
     features = {feature.name: feature for feature in card.features}
     steps, _ = split(estimator)
+    keep_none = _none_columns(estimator)
 
     def arrays(rows: Sequence[Row]) -> Any:  # noqa: ANN401 - dense or sparse, as the steps leave it
-        block: Any = columns_of(rows, names)
+        block: Any = columns_of(rows, names, keep_none)
         at: list[Feature] | None = [features[name] for name in names]
         for step in steps:
             block, at = _through(step, block, at)
@@ -54,19 +57,18 @@ def may_be_null(card: Card, feature: Feature) -> bool:
     return feature.nullable or not feature.required or card.missing == "null"
 
 
-def columns_of(rows: Sequence[Row], names: list[str]) -> NDArray[np.object_]:
-    """Return the (n, p) object array of these features, None as it is."""
+def columns_of(rows: Sequence[Row], names: list[str], keep_none: set[str]) -> NDArray[np.object_]:
+    """Return the (n, p) object array of these features, with NaN for None except in the columns to keep it in."""
     block = np.empty((len(rows), len(names)), dtype=object)
     for j, name in enumerate(names):
-        block[:, j] = [row[name] for row in rows]
+        absent = None if name in keep_none else np.nan
+        block[:, j] = [absent if row[name] is None else row[name] for row in rows]
     return block
 
 
 def narrow(block: NDArray[Any], features: list[Feature]) -> NDArray[Any]:
-    """Return a block as float64 when none of its features is text, else as objects with NaN for None."""
-    if all(feature.type != "string" for feature in features):
-        return block.astype(np.float64)
-    return np.where(block == None, np.nan, block)  # noqa: E711 - element by element
+    """Return a block as float64 when none of its features is text, else as it is."""
+    return block if any(feature.type == "string" for feature in features) else block.astype(np.float64)
 
 
 def _through(step: Fitted, block: Any, features: list[Feature] | None) -> tuple[Any, list[Feature] | None]:  # noqa: ANN401
@@ -98,11 +100,9 @@ def _through(step: Fitted, block: Any, features: list[Feature] | None) -> tuple[
     return nameless(step).transform(given), features if keeps else None
 
 
-def _dtype(card: Card, feature: Feature, estimator: Fitted) -> str:
+def _dtype(card: Card, feature: Feature, keep_none: set[str], *, categorical: bool) -> str:
     if feature.type == "string":
-        if _native_categories(estimator):
-            return "category"
-        return "object" if feature.name in _none_columns(estimator) else "str"
+        return "category" if categorical else "object" if feature.name in keep_none else "str"
     if feature.type == "number" or may_be_null(card, feature):
         return "float64"
     return "int64" if feature.type == "integer" else "bool"

@@ -3,7 +3,7 @@
 import logging
 from datetime import UTC, datetime
 
-from shared.db import dumps
+import orjson
 
 
 class JsonFormatter(logging.Formatter):
@@ -19,7 +19,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return dumps(entry)
+        return orjson.dumps(entry).decode()
 
 
 def configure_logging(level: str) -> None:

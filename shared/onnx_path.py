@@ -87,7 +87,8 @@ def _convert(estimator: Fitted, numbers: int, texts: int, judge: Judge) -> bytes
             warnings.simplefilter("ignore")  # the converter's deprecations are not our caller's business
             graph = skl2onnx.convert_sklearn(estimator, initial_types=inputs, options=options)
     except Exception as error:  # converters raise anything; the reason is reported
-        raise Unsupported(f"skl2onnx cannot convert it: {type(error).__name__}: {error}"[:300]) from error
+        words = " ".join(str(error).split())[:200]  # the converter's messages run over many lines
+        raise Unsupported(f"skl2onnx cannot convert it: {type(error).__name__}: {words}") from error
     return bytes(graph.SerializeToString())
 
 

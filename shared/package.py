@@ -150,12 +150,18 @@ def read_package(artefact: Path, card_path: Path, reference: Path | None, change
     try:
         card = Card.model_validate(card.model_dump() | dict(changes))
     except ValidationError as error:
-        first = error.errors()[0]
-        raise CardError(f"The card would not be valid: {first['loc'][0]}: {first['msg']}.") from error
+        raise CardError(f"The card of {card.name} would not be valid: {first_fault(error)}.") from error
     estimator = unpickle(artefact, sha256=card.sha256, libraries=card.libraries)
     check_agreement(card, estimator)
     rows = read_rows(reference) if reference is not None else [_example(card)]
     return Package(card, estimator, canonical_rows(card, rows, source=str(reference or card_path)))
+
+
+def first_fault(error: ValidationError) -> str:
+    """Return where and why a card is not valid, without its values."""
+    fault = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join(str(part) for part in fault["loc"])
+    return f"{where}: {fault['msg']}" if where else fault["msg"].removeprefix("Value error, ")
 
 
 def _example(card: Card) -> dict[str, Any]:
@@ -186,6 +192,12 @@ def infer_package(artefact: Path, reference: Path | None, changes: Mapping[str, 
     return Package(card, estimator, canonical_rows(card, rows, source=str(reference)))
 
 
+def is_complete(directory: Path, sha256: str) -> bool:
+    """Tell whether a folder holds the whole package of the artefact with this SHA-256."""
+    names = (MODEL_FILE, CARD_FILE, REFERENCE_FILE)
+    return all((directory / name).is_file() for name in names) and sha256_of(directory / MODEL_FILE) == sha256
+
+
 def write_package(models_dir: Path, card: Card, artefact: Path, reference: Sequence[Mapping[str, Any]]) -> Path:
     """Write the package `<models_dir>/<name>/<version>` from an artefact file, whole or not at all; return its folder.
 
@@ -197,6 +209,8 @@ def write_package(models_dir: Path, card: Card, artefact: Path, reference: Seque
     draft = Path(tempfile.mkdtemp(prefix=f".{card.version}-", dir=target.parent))
     try:
         shutil.copyfile(artefact, draft / MODEL_FILE)
+        if sha256_of(draft / MODEL_FILE) != card.sha256:
+            raise ArtefactError(f"{artefact} changed while it was being added: add it again once it is written.")
         card.dump(draft / CARD_FILE)
         write_rows(draft / REFERENCE_FILE, reference)
         for file in draft.iterdir():

@@ -8,7 +8,9 @@ import logging
 import re
 import sys
 import tempfile
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from shared.package import (
     REFERENCE_FILE,
     Package,
     infer_package,
+    is_complete,
     library_versions,
     load_estimator,
     read_package,
@@ -37,6 +40,7 @@ from shared.package import (
 from shared.reference import canonical_rows, read_rows
 from shared.scorer import Scorer, build, choose
 from shared.tables import ModelAlias, ModelVersion
+from shared.threads import one_thread
 
 CHAMPION = "champion"
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
@@ -193,14 +197,23 @@ def load(model_version: ModelVersion, models_dir: Path) -> LoadedModel:
     card = in_class_order(card, estimator)
     reference = canonical_rows(card, read_rows(folder / REFERENCE_FILE), source=str(folder / REFERENCE_FILE))
     kind = str(model_version.scorer["kind"])
-    try:
-        scorer = build(card, estimator, kind, reference)
-    except ArtefactError as error:
-        if kind == "pipeline":
-            raise
-        log.warning("%s is scored by its pipeline, not by %s: %s", f"{card.name}@{card.version}", kind, error.detail)
-        scorer = build(card, estimator, "pipeline", reference)
+    with _as_in_a_worker():
+        try:
+            scorer = build(card, estimator, kind, reference)
+        except ArtefactError as error:
+            if kind == "pipeline":
+                raise
+            log.warning("%s@%s is scored by its pipeline, not by %s: %s", card.name, card.version, kind, error.detail)
+            scorer = build(card, estimator, "pipeline", reference)
     return LoadedModel(card, estimator, scorer, reference)
+
+
+@contextmanager
+def _as_in_a_worker() -> Iterator[None]:
+    with one_thread(), warnings.catch_warnings():
+        # LightGBM invents column names for arrays and then misses them, at every call.
+        warnings.filterwarnings("ignore", message="X does not have valid feature names")
+        yield
 
 
 def _beside(artefact: Path, name: str) -> Path | None:
@@ -229,7 +242,8 @@ def _publish(
     )
     if row is not None:
         _check_same(card, row)
-        write_package(models_dir, Card.model_validate(row.card), artefact, package.reference)
+        if not is_complete(models_dir / row.uri, row.sha256):
+            write_package(models_dir, Card.model_validate(row.card), artefact, package.reference)
     else:
         folder = write_package(models_dir, card, artefact, package.reference)
         row = _insert(session, card, uri=folder.relative_to(models_dir).as_posix(), report=report)
@@ -242,7 +256,8 @@ def _publish(
 
 def _chosen_scorer(card: Card, package: Package) -> dict[str, Any]:
     try:
-        return choose(card, package.estimator, package.reference).report
+        with _as_in_a_worker():
+            return choose(card, package.estimator, package.reference).report
     except GuichetError:
         raise
     except Exception as error:  # the estimator is anyone's code

@@ -134,16 +134,15 @@ def _rows(model: _Model) -> list[Row]:
 
 
 def _truth(model: _Model, score: Score, rows: list[Row]) -> Answers:
-    answers = ask(score, rows, task=model.card.task)
-    if answers.refused[: len(model.reference)].all():
-        try:
-            score(model.reference[:1])
-        except Exception as error:
+    try:
+        score(model.reference[:1])
+    except Exception as error:  # then it is the card or the estimator, and not one odd row
+        if ask(score, model.reference[:20], task=model.card.task).refused.all():
             raise ArtefactError(
                 f"{model.card.name}@{model.card.version} refuses its own reference rows "
                 f"({type(error).__name__}); check that model.json describes the features it was trained with."
             ) from error
-    return answers
+    return ask(score, rows, task=model.card.task)
 
 
 def _by_parts(model: _Model) -> Score:

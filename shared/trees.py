@@ -139,8 +139,9 @@ def _predictor(model: Any, dtype: np.dtype[Any]) -> Callable[[NDArray[Any]], NDA
     output, kind, columns = sample.dtype, model.input_type.encode(), model.num_feature
 
     def call(features: NDArray[Any]) -> NDArray[Any]:
-        if features.shape[1] != columns or not features.flags.c_contiguous:
+        if features.shape[1] != columns:  # the C side would read beyond the array
             raise ValueError(f"the trees take {columns} columns, not {features.shape[1]}")
+        features = np.ascontiguousarray(features)
         out = np.zeros((len(features), width), dtype=output)
         _check_call(predict(model.handle, features.ctypes.data, kind, len(features), out.ctypes.data, config.handle))
         return out

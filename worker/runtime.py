@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from celery import Celery, current_app
 from redis import Redis
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -29,6 +30,7 @@ class Runtime:
     name: str  # host:pid, as it stands in jobs.leased_by
     engine: Engine
     redis: Redis
+    app: Celery  # sends wake-ups to other workers
     models: Models
     pulse: Pulse
     _connection: Connection | None = field(default=None)
@@ -75,10 +77,11 @@ def start_child(*, lanes: Sequence[str]) -> Runtime:
     global _runtime
     settings = get_settings()
     name = f"{socket.gethostname()}:{os.getpid()}"
-    engine = make_engine(settings.database, pool_size=2).execution_options(isolation_level="AUTOCOMMIT")
+    engine = make_engine(settings.database, pool_size=2, autocommit=True)
     models = Models(engine, settings.models)
     pulse = Pulse(engine, settings, name=name, lanes=lanes, loaded=models.names)
-    _runtime = Runtime(settings, name, engine, Redis.from_url(settings.broker), models, pulse)
+    app = current_app._get_current_object()  # the proxy would look it up at every use
+    _runtime = Runtime(settings, name, engine, Redis.from_url(settings.broker), app, models, pulse)
     models.preload()
     pulse.start()
     return _runtime

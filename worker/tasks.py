@@ -1,182 +1,31 @@
-"""The tasks: thin. Each claims, handles and records."""
+"""The tasks: thin. What they do is imported when they run: the pool's parent never runs one, and stays small."""
 
-import logging
-import time
-from collections.abc import Sequence
-from datetime import timedelta
-
-from kombu.exceptions import OperationalError
-from redis import RedisError
-from sqlalchemy import Connection, delete, func, update
-from sqlalchemy.exc import SQLAlchemyError
-
-from shared import job_queries, jobs
-from shared.db import dumps
-from shared.errors import ModelError, NotFound
-from shared.jobs import Claim
-from shared.queue import DONE_CHANNEL, TaskName, drained_key, wake_key
-from shared.registry import LoadedModel
-from shared.scoring import score_rows
-from shared.tables import Job, Worker
-from shared.wakeups import PENDING_SECONDS, send_wakeup
+from shared.queue import TaskName
 from worker.main import app
-from worker.runtime import Runtime, get_runtime
-
-log = logging.getLogger(__name__)
 
 
 @app.task(name=TaskName.SCORE)
 def score(lane: str, model_version_id: int) -> str:
-    """Claim, score and store what is queued for a model version in a lane, until nothing is left or time is up.
+    """Claim, score and store what is queued for a model version in a lane."""
+    from worker.drain import drain
+    from worker.runtime import get_runtime
 
-    While one task drains, its wake-up stays pending, so that no second worker splits small claims with it. As soon
-    as a claim is full, there is more than one worker's work: another is woken.
-    """
-    runtime = get_runtime()
-    try:
-        model = runtime.models.get(model_version_id)
-    except (ModelError, NotFound) as error:
-        # Nothing was claimed: the jobs stay queued, and the recovery beat asks again.
-        log.error("jobs of model version %s wait: %s", model_version_id, error.detail)
-        return f"model version {model_version_id} cannot be loaded: {error.detail}"
-    started = time.monotonic()
-    name = f"{model.card.name}@{model.card.version}"
-    key = wake_key(lane, model_version_id)
-    count = 0
-    rounds = 0
-    suspects = False  # whether jobs that took a worker down are left
-    while time.monotonic() - started < runtime.settings.drain_seconds:
-        rounds += 1
-        # Jobs that took a worker down get every eighth turn, so that neither they nor the sound ones starve.
-        claims = _claim(runtime, lane, model_version_id, crashed=rounds % 8 == 0)
-        if not claims:
-            # From here on a new submission sends a new wake-up; what came before is seen by this last look.
-            _forget(runtime, key)
-            claims = _claim(runtime, lane, model_version_id)
-            if not claims and (suspects or count == 0):
-                claims = _claim(runtime, lane, model_version_id, crashed=True)
-                suspects = bool(claims)
-            if not claims:
-                return f"{name}: {count} jobs in {(time.monotonic() - started) * 1000:.0f} ms"
-        elif len(claims) >= runtime.settings.max_claim_jobs:
-            _wake_another(lane, model_version_id, runtime)
-        else:
-            _hold(runtime, key)
-        _handle(runtime, model, claims, lane=lane, model_version_id=model_version_id)
-        count += len(claims)
-    _wake_another(lane, model_version_id, runtime)
-    return f"{name}: {count} jobs in {(time.monotonic() - started) * 1000:.0f} ms, and more are waiting"
-
-
-def _claim(runtime: Runtime, lane: str, model_version_id: int, *, crashed: bool = False) -> list[Claim]:
-    settings = runtime.settings
-    return runtime.database(
-        lambda connection: jobs.claim(
-            connection,
-            model_version_id=model_version_id,
-            lane=lane,
-            worker=runtime.name,
-            lease_seconds=settings.lease_seconds,
-            max_jobs=settings.max_claim_jobs,
-            max_rows=settings.max_claim_rows,
-            crashed=crashed,
-        )
-    )
-
-
-def _handle(runtime: Runtime, model: LoadedModel, claims: list[Claim], *, lane: str, model_version_id: int) -> None:
-    with runtime.pulse.holding(claims):
-        try:
-            results = score_rows(model, [row for claim in claims for row in claim.rows])
-        except MemoryError:
-            message = "the worker ran out of memory; send fewer rows at once"
-            runtime.database(lambda connection: jobs.retry(connection, claims, code="out_of_memory", message=message))
-            return
-    by_claim = []
-    start = 0
-    for claim in claims:
-        by_claim.append(results[start : start + len(claim.rows)])
-        start += len(claim.rows)
-    done = runtime.database(
-        lambda connection: jobs.finish(connection, claims, by_claim, model_version_id=model_version_id)
-    )
-    if len(done) < len(claims):
-        log.warning(
-            "%d of %d claims were no longer ours; nothing of them was stored", len(claims) - len(done), len(claims)
-        )
-    announce(runtime, done, lane=lane, model_version_id=model_version_id)
-
-
-def announce(runtime: Runtime, job_ids: Sequence[str], *, lane: str, model_version_id: int) -> None:
-    """Tell the API processes which jobs are done; they look for themselves when Redis cannot."""
-    if not job_ids:
-        return
-    try:
-        pipeline = runtime.redis.pipeline(transaction=False)
-        pipeline.publish(DONE_CHANNEL, dumps(job_ids))
-        pipeline.incrby(drained_key(lane, model_version_id), len(job_ids))
-        pipeline.execute()
-    except RedisError as error:
-        log.warning(
-            "%d finished jobs were not announced (%s); waiting callers find them by polling", len(job_ids), error
-        )
-
-
-def _forget(runtime: Runtime, key: str) -> None:
-    try:
-        runtime.redis.delete(key)
-    except RedisError as error:
-        log.warning("the wake-up key was not deleted (%s); it expires by itself", error)
-
-
-def _hold(runtime: Runtime, key: str) -> None:
-    try:
-        runtime.redis.set(key, b"1", ex=PENDING_SECONDS)
-    except RedisError as error:
-        log.warning("the wake-up key was not renewed (%s); another worker may join", error)
-
-
-def _wake_another(lane: str, model_version_id: int, runtime: Runtime) -> None:
-    _forget(runtime, wake_key(lane, model_version_id))
-    try:
-        send_wakeup(runtime.redis, app, lane=lane, model_version_id=model_version_id)
-    except (RedisError, OperationalError, OSError) as error:
-        log.warning("no other worker was woken (%s); the recovery beat does it", error)
+    return drain(get_runtime(), lane, model_version_id)
 
 
 @app.task(name=TaskName.RECOVER)
 def recover() -> str:
     """Take back jobs of dead workers, expire late ones, wake the workers for whatever is ready."""
-    runtime = get_runtime()
-    recovered = runtime.database(jobs.recover)
-    expired = runtime.database(jobs.expire)
-    ready = runtime.database(job_queries.list_ready)
-    for lane, model_version_id in ready:
-        send_wakeup(runtime.redis, app, lane=lane, model_version_id=model_version_id)
-    ended = [*expired, *(job_id for job_id, state in recovered.items() if state != "queued")]
-    if ended:
-        runtime.redis.publish(DONE_CHANNEL, dumps(ended))
-    if recovered:
-        log.warning("took back %d jobs of workers that died or went silent", len(recovered))
-    return f"{len(recovered)} taken back, {len(expired)} expired, {len(ready)} queues with ready jobs"
+    from worker.maintenance import recover
+    from worker.runtime import get_runtime
+
+    return recover(get_runtime())
 
 
 @app.task(name=TaskName.FORGET)
 def forget_idempotency_keys() -> str:
     """Free the idempotency keys of old jobs, and forget workers not heard of for a day."""
-    runtime = get_runtime()
+    from worker.maintenance import forget
+    from worker.runtime import get_runtime
 
-    def _forget_old(connection: Connection) -> int:
-        age = timedelta(hours=runtime.settings.idempotency_hours)
-        connection.execute(delete(Worker).where(Worker.seen_at < func.now() - timedelta(days=1)))
-        return connection.execute(
-            update(Job)
-            .where(Job.idempotency_key.is_not(None), Job.created_at < func.now() - age)
-            .values(idempotency_key=None, idempotency_scope=None)
-        ).rowcount
-
-    try:
-        return f"{runtime.database(_forget_old)} keys freed"
-    except SQLAlchemyError:
-        log.exception("idempotency keys were not freed; the next run tries again")
-        raise
+    return forget(get_runtime())

@@ -82,8 +82,8 @@ def describe(services: Services) -> dict[str, Any]:
         if not workers:
             reasons.append("No worker has been heard of for 20 seconds: jobs are stored and wait.")
     else:
-        assert services.models is not None
-        loaded = served is not None and served.label in services.models.names()
+        assert services.sync is not None
+        loaded = served is not None and served.label in services.sync.models.names()
     if served is not None and not loaded and (workers or services.queue is None):
         reasons.append(f"The default model {served.label} is not loaded yet.")
     return {

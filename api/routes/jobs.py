@@ -135,7 +135,7 @@ async def cancel_job(services: ServicesDep, caller: PredictCaller, job_id: JobId
     await _find(services, caller, job_id)
 
     def cancel() -> str | None:
-        with services.writer() as connection:
+        with services.engine.begin() as connection:
             return jobs.cancel(connection, job_id)
 
     state = await run_in_threadpool(cancel)

@@ -1,13 +1,18 @@
 """Submitting rows: `/jobs`, `/predict`, `/predict_batch`, `/models/{name}/predict`."""
 
+import re
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
-from api.deps import PredictCaller, ServicesDep
+from api.auth import Scope
+from api.deps import PredictCaller, ServicesDep, authenticate
 from api.schemas import BatchBody, BatchResult, JobBody, Problem, Result, SubmitBody
+from api.services import services_of
+from api.shortcut import Handler
 from api.submissions import check_batch, check_single, preference_of, submit
 from shared.tables import JobKind
 
@@ -144,3 +149,31 @@ async def predict_batch(request: Request, services: ServicesDep, caller: Predict
         kind=JobKind.BATCH,
         preference=preference_of(services, request),
     )
+
+
+# ── the same routes without FastAPI's layers (api/shortcut.py) ───────────────────────────────────────────────────
+
+
+def _direct(endpoint: Callable[..., Awaitable[Response]], **path: str) -> Handler:
+    async def handle(request: Request) -> Response:
+        return await endpoint(request, services_of(request), authenticate(request, Scope.PREDICT), **path)
+
+    return handle
+
+
+_DIRECT: dict[str, Handler] = {
+    "/jobs": _direct(post_job),
+    "/predict": _direct(predict),
+    "/predict_batch": _direct(predict_batch),
+}
+_NAMED = re.compile(r"/models/([a-z][a-z0-9_-]{0,62})/predict")
+
+
+def find_shortcut(method: str, path: str) -> Handler | None:
+    """Return the handler of a submitting route."""
+    if method != "POST":
+        return None
+    handler = _DIRECT.get(path)
+    if handler is None and (named := _NAMED.fullmatch(path)):
+        return _direct(predict_with, name=named[1])
+    return handler

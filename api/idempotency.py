@@ -1,0 +1,51 @@
+"""Idempotency-Key: the same request again is the same job; another request with the same key is refused."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Engine
+
+from api.intake import Accepted
+from shared.errors import Conflict, GuichetError, IdempotencyMismatch
+from shared.job_queries import find_by_idempotency_key
+from shared.jobs import Submission
+
+
+class KeysInFlight:
+    """The keys whose first request is being committed at this moment."""
+
+    def __init__(self) -> None:
+        self._keys: set[tuple[str | None, str]] = set()
+
+    @contextmanager
+    def holding(self, submission: Submission) -> Iterator[None]:
+        """Hold a submission's key while it is committed; raise Conflict when another one holds it."""
+        if submission.idempotency_key is None:
+            yield
+            return
+        key = (submission.idempotency_scope, submission.idempotency_key)
+        if key in self._keys:
+            raise Conflict(
+                "The first request with this Idempotency-Key is still being stored: send it again.", retry_after=1
+            )
+        self._keys.add(key)
+        try:
+            yield
+        finally:
+            self._keys.discard(key)
+
+
+def find_earlier(reader: Engine, submission: Submission) -> Accepted | GuichetError | None:
+    """Return what an earlier request with the same key means for this one, None if there was none."""
+    if submission.idempotency_scope is None or submission.idempotency_key is None:
+        return None
+    with reader.connect() as connection:
+        earlier = find_by_idempotency_key(connection, submission.idempotency_scope, submission.idempotency_key)
+    if earlier is None:
+        return None
+    job_id, body_hash = earlier
+    if body_hash == submission.body_hash:
+        return Accepted(None, job_id)
+    return IdempotencyMismatch(
+        "This Idempotency-Key was used with another body: take a new key for a new request.", job_id=job_id
+    )

@@ -1,0 +1,101 @@
+"""The queue runtime: a group is committed as queued jobs, then workers are woken and heard of."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from redis import Redis
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from api.backlog import Backlog
+from api.idempotency import find_earlier
+from api.intake import Accepted
+from api.notifier import Notifier
+from api.waiting import Waiting
+from shared import jobs
+from shared.config import Settings
+from shared.errors import GuichetError, Unavailable
+from shared.job_queries import StoredJob, find_jobs
+from shared.jobs import Submission
+from shared.queue import make_app
+from shared.tables import JobState
+
+
+class QueueRuntime:
+    """Commits for workers elsewhere; wakes them, waits for them, knows how long they take."""
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self._engine = engine
+        # Short timeouts, for a publisher; the listener's reads are bounded by its own poll.
+        self._redis = Redis.from_url(settings.broker, socket_timeout=0.5, socket_connect_timeout=0.5)
+        self.notifier = Notifier(self._redis, make_app(publisher=True))
+        self.waiting = Waiting(engine, self._redis, poll_seconds=settings.poll_seconds)
+        self.backlog = Backlog(engine, self._redis, max_queued=settings.max_queued)
+
+    def start(self) -> None:
+        """Start the threads; call it on the event loop."""
+        self.notifier.start()
+        self.waiting.start()
+        self.backlog.start()
+
+    def stop(self) -> None:
+        """Send the wake-ups that are noted, stop the threads, close the connections."""
+        self.notifier.stop()
+        self.waiting.stop()
+        self.backlog.stop()
+        self._redis.close()
+
+    def commit(self, group: Sequence[Submission]) -> Sequence[Accepted | GuichetError]:
+        """Store a group as queued jobs in one statement, then note its wake-ups."""
+        try:
+            created = self._submit(group)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            # The server closed our connection, e.g. because it restarted. Ids decide: what the first try committed
+            # is not inserted again.
+            created = self._submit(group)
+        for lane, version in {(job.lane, job.model_version_id) for job in group}:
+            self.notifier.notify(lane, version)
+        return [
+            Accepted(queued_job(job, created[job.id])) if job.id in created else self._find_earlier(job)
+            for job in group
+        ]
+
+    def _submit(self, group: Sequence[Submission]) -> dict[str, datetime]:
+        with self._engine.connect() as connection:
+            return jobs.submit(connection, group)
+
+    def _find_earlier(self, submission: Submission) -> Accepted | GuichetError:
+        """Return the job that was there before a submission: the same one, or another with its key."""
+        with self._engine.connect() as connection:
+            found = find_jobs(connection, [submission.id]).get(submission.id)
+        if found is not None:
+            return Accepted(found)
+        return find_earlier(self._engine, submission) or Unavailable(
+            "The request was not stored: try again.", retry_after=1
+        )
+
+
+def queued_job(submission: Submission, created_at: datetime, state: JobState = JobState.QUEUED) -> StoredJob:
+    """Return a job as it stands right after its submission was committed."""
+    return StoredJob(
+        id=submission.id,
+        kind=submission.kind,
+        lane=submission.lane,
+        state=state.value,
+        model_version_id=submission.model_version_id,
+        owner=submission.owner,
+        request_id=submission.request_id,
+        priority=submission.priority,
+        row_count=len(submission.rows),
+        failed_count=submission.failed_count,
+        attempt=0,
+        run_after=created_at,
+        created_at=created_at,
+        started_at=None,
+        finished_at=None,
+        expires_at=submission.expires_at(created_at),
+        cancel_requested_at=None,
+        error=None,
+    )

@@ -1,0 +1,40 @@
+"""Straight to the handler for the routes that carry the load.
+
+FastAPI's routing, dependency injection and exception layers cost more than everything that we do for a request
+(docs/decisions/0007-shortcut.md). FastAPI documents these routes and would serve them just so; here the same functions
+are called with the same arguments, and the same error handlers answer for them.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from api.errors import respond
+
+Handler = Callable[[Request], Awaitable[Response]]
+Finder = Callable[[str, str], Handler | None]
+
+
+class Shortcut:
+    """Calls the handler that `find` knows for a method and path; everything else goes to the application."""
+
+    def __init__(self, app: FastAPI, find: Finder) -> None:
+        self._app = app
+        self._find = find
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        handler = self._find(scope["method"], scope["path"]) if scope["type"] == "http" else None
+        if handler is None:
+            await self._app(scope, receive, send)
+            return
+        scope["app"] = self._app
+        request = Request(scope, receive, send)
+        try:
+            response = await handler(request)
+        except Exception as error:  # noqa: BLE001 - every error is answered, by the application's own handlers
+            response = await respond(request, error)
+        await response(scope, receive, send)

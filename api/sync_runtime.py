@@ -1,0 +1,96 @@
+"""The sync runtime: a group is scored as soon as it comes, and committed with its outputs. No broker, no worker."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy import Engine
+
+from api.idempotency import find_earlier
+from api.intake import Accepted
+from api.queue_runtime import queued_job
+from shared import jobs
+from shared.config import Settings
+from shared.db import reader
+from shared.errors import Fault, GuichetError, ModelError, Unavailable
+from shared.job_queries import StoredJob, StoredOutput
+from shared.jobs import Output, Submission
+from shared.models import Models
+from shared.scoring import score_rows
+from shared.tables import JobKind, JobState
+
+Scored = tuple[Submission, list[Output | Fault]]
+
+
+class SyncRuntime:
+    """Holds the models itself; scores with the same code as a worker."""
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self._engine = engine
+        self._reader = reader(engine)
+        self.models = Models(self._reader, settings.models)
+
+    def start(self) -> None:
+        """Load the champions, so that the first row need not wait."""
+        self.models.preload()
+
+    def commit(self, group: Sequence[Submission]) -> Sequence[Accepted | GuichetError]:
+        """Score a group, then store jobs, inputs and outputs in one transaction."""
+        started_at = datetime.now(UTC)
+        answers: dict[str, Accepted | GuichetError] = {}
+        by_version: dict[int, list[Submission]] = {}
+        for submission in group:
+            earlier = find_earlier(self._reader, submission)
+            if earlier is not None:
+                answers[submission.id] = earlier
+            else:
+                by_version.setdefault(submission.model_version_id, []).append(submission)
+        scored: list[Scored] = []
+        for version, members in by_version.items():
+            try:
+                scored += self._score(version, members)
+            except ModelError as error:
+                refusal = Unavailable(f"The model cannot be loaded now: {error.detail}", retry_after=10)
+                answers.update((member.id, refusal) for member in members)
+        if scored:
+            # No transaction is open while the model works; SQLite has one writer, who should not wait for a model.
+            with self._engine.begin() as connection:
+                finished_at = jobs.record(
+                    connection, [job for job, _ in scored], [outcomes for _, outcomes in scored], started_at=started_at
+                )
+            for member, outcomes in scored:
+                answers[member.id] = Accepted(_recorded(member, outcomes, started_at, finished_at))
+        return [answers[submission.id] for submission in group]
+
+    def _score(self, version: int, members: Sequence[Submission]) -> list[Scored]:
+        model = self.models.get(version)
+        rows = [
+            row for member in members for row, fault in zip(member.rows, member.faults, strict=True) if fault is None
+        ]
+        results = score_rows(model, rows)
+        scored: list[Scored] = []
+        start = 0
+        for member in members:
+            count = len(member.rows) - member.failed_count
+            scored.append((member, results[start : start + count]))
+            start += count
+        return scored
+
+
+def _recorded(
+    submission: Submission, outcomes: Sequence[Output | Fault], started_at: datetime, finished_at: datetime
+) -> StoredJob:
+    faults = [outcome for outcome in outcomes if isinstance(outcome, Fault)]
+    failed = len(faults) == len(outcomes)
+    job = queued_job(submission, started_at, JobState.FAILED if failed else JobState.SUCCEEDED)
+    job.attempt = 1
+    job.started_at, job.finished_at = started_at, finished_at
+    job.failed_count += len(faults)
+    if failed:
+        job.error = {"code": faults[0].code, "message": faults[0].message}
+    elif submission.kind == JobKind.PREDICT:
+        output = outcomes[0]
+        assert isinstance(output, Output)
+        job.output = StoredOutput(
+            output.prediction, output.label, output.probability, output.probabilities, output.threshold
+        )
+    return job

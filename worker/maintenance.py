@@ -1,0 +1,45 @@
+"""What the beat asks for: take back what dead workers held, end what waited too long, wake for what is ready."""
+
+import logging
+from datetime import timedelta
+
+from sqlalchemy import Connection, delete, func, update
+
+from shared import job_queries, jobs
+from shared.db import dumps
+from shared.queue import DONE_CHANNEL
+from shared.tables import Job, Worker
+from shared.wakeups import send_wakeup
+from worker.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+
+def recover(runtime: Runtime) -> str:
+    """Take back jobs of dead workers, expire late ones, wake the workers for whatever is ready."""
+    recovered = runtime.database(jobs.recover)
+    expired = runtime.database(jobs.expire)
+    ready = runtime.database(job_queries.list_ready)
+    for lane, model_version_id in ready:
+        send_wakeup(runtime.redis, runtime.app, lane=lane, model_version_id=model_version_id)
+    ended = [*expired, *(job_id for job_id, state in recovered.items() if state != "queued")]
+    if ended:
+        runtime.redis.publish(DONE_CHANNEL, dumps(ended))
+    if recovered:
+        log.warning("took back %d jobs of workers that died or went silent", len(recovered))
+    return f"{len(recovered)} taken back, {len(expired)} expired, {len(ready)} queues with ready jobs"
+
+
+def forget(runtime: Runtime) -> str:
+    """Free the idempotency keys of old jobs, and forget workers not heard of for a day."""
+
+    def forget_old(connection: Connection) -> int:
+        age = timedelta(hours=runtime.settings.idempotency_hours)
+        connection.execute(delete(Worker).where(Worker.seen_at < func.now() - timedelta(days=1)))
+        return connection.execute(
+            update(Job)
+            .where(Job.idempotency_key.is_not(None), Job.created_at < func.now() - age)
+            .values(idempotency_key=None, idempotency_scope=None)
+        ).rowcount
+
+    return f"{runtime.database(forget_old)} keys freed"
