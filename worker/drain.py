@@ -1,6 +1,7 @@
 """Draining a queue: claim, score, store, announce, until nothing is left or time is up."""
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 
@@ -19,6 +20,9 @@ from worker.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
+RENEW_SECONDS = 1.0  # how often the pending wake-up is renewed, or another worker called, while draining
+SUSPECTS_EVERY = 32  # rounds: under a load that never ends, jobs that took a worker down get a turn as well
+
 
 def drain(runtime: Runtime, lane: str, model_version_id: int) -> str:
     """Claim, score and store what is queued for a model version in a lane; return what was done, in words.
@@ -33,32 +37,41 @@ def drain(runtime: Runtime, lane: str, model_version_id: int) -> str:
         log.error("jobs of model version %s wait: %s", model_version_id, error.detail)
         return f"model version {model_version_id} cannot be loaded: {error.detail}"
     started = time.monotonic()
-    name = f"{model.card.name}@{model.card.version}"
     key = wake_key(lane, model_version_id)
-    count = 0
-    rounds = 0
+    count = rounds = 0
+    held_at = recruited_at = -math.inf
     suspects = False  # whether jobs that took a worker down are left
-    while time.monotonic() - started < runtime.settings.drain_seconds:
+    while (now := time.monotonic()) - started < runtime.settings.drain_seconds:
         rounds += 1
-        # Jobs that took a worker down get every eighth turn, so that neither they nor the sound ones starve.
-        claims = _claim(runtime, lane, model_version_id, crashed=rounds % 8 == 0)
+        claims = _claim(runtime, lane, model_version_id)
         if not claims:
             # From here on a new submission sends a new wake-up; what came before is seen by this last look.
             _forget(runtime, key)
+            held_at = -math.inf
             claims = _claim(runtime, lane, model_version_id)
-            if not claims and (suspects or count == 0):
-                claims = _claim(runtime, lane, model_version_id, crashed=True)
-                suspects = bool(claims)
-            if not claims:
-                return f"{name}: {count} jobs in {(time.monotonic() - started) * 1000:.0f} ms"
+            if not claims and not suspects and count > 0:
+                break
         elif len(claims) >= runtime.settings.max_claim_jobs:
-            _wake_another(lane, model_version_id, runtime)
-        else:
+            if now - recruited_at > RENEW_SECONDS:
+                recruited_at = now
+                _wake_another(runtime, lane, model_version_id)
+        elif now - held_at > RENEW_SECONDS:
+            held_at = now
             _hold(runtime, key)
-        _handle(runtime, model, claims, lane=lane, model_version_id=model_version_id)
-        count += len(claims)
-    _wake_another(lane, model_version_id, runtime)
-    return f"{name}: {count} jobs in {(time.monotonic() - started) * 1000:.0f} ms, and more are waiting"
+        if claims:
+            _handle(runtime, model, claims, lane=lane, model_version_id=model_version_id)
+            count += len(claims)
+        if not claims or suspects or rounds % SUSPECTS_EVERY == 0:
+            crashed = _claim(runtime, lane, model_version_id, crashed=True)
+            suspects = bool(crashed)
+            if crashed:
+                _handle(runtime, model, crashed, lane=lane, model_version_id=model_version_id)
+                count += 1
+            elif not claims:
+                break
+    else:
+        _wake_another(runtime, lane, model_version_id)
+    return f"{model.card.name}@{model.card.version}: {count} jobs in {(time.monotonic() - started) * 1000:.0f} ms"
 
 
 def _claim(runtime: Runtime, lane: str, model_version_id: int, *, crashed: bool = False) -> list[Claim]:
@@ -129,7 +142,7 @@ def _hold(runtime: Runtime, key: str) -> None:
         log.warning("the wake-up key was not renewed (%s); another worker may join", error)
 
 
-def _wake_another(lane: str, model_version_id: int, runtime: Runtime) -> None:
+def _wake_another(runtime: Runtime, lane: str, model_version_id: int) -> None:
     _forget(runtime, wake_key(lane, model_version_id))
     try:
         send_wakeup(runtime.redis, runtime.app, lane=lane, model_version_id=model_version_id)
