@@ -25,6 +25,7 @@ from sqlalchemy import Connection, insert
 
 from shared.db import dumps
 from shared.errors import Fault
+from shared.statements import Statement, array
 from shared.tables import Job, JobState, ModelInput, ModelOutput
 
 # ── accepted ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -61,27 +62,35 @@ class Submission:
         return None if self.expires_in is None else created_at + timedelta(seconds=self.expires_in)
 
 
-_SUBMIT = """
+_SUBMIT = Statement(
+    "submit_jobs",
+    (
+        *("uuid[]", "text[]", "text[]", "int[]", "text[]", "text[]", "text[]", "smallint[]", "int[]", "int[]"),
+        *("smallint[]", "float8[]", "float8[]", "text[]", "text[]", "text[]"),
+        *("uuid[]", "int[]", "jsonb", "jsonb"),
+    ),
+    """
 WITH accepted AS (
     INSERT INTO jobs (id, kind, lane, state, model_version_id, owner, request_id, traceparent, priority, row_count,
                       failed_count, max_attempts, timeout_seconds, expires_at, idempotency_scope, idempotency_key,
                       body_hash)
     SELECT id, kind, lane, 'queued', version, owner, request_id, traceparent, priority, row_count, failed_count,
            max_attempts, timeout, now() + expires_in * interval '1 second', scope, key, body_hash
-    FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::smallint[],
-                %s::int[], %s::int[], %s::smallint[], %s::float8[], %s::float8[], %s::text[], %s::text[], %s::text[])
+    FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
         AS t (id, kind, lane, version, owner, request_id, traceparent, priority, row_count, failed_count, max_attempts,
               timeout, expires_in, scope, key, body_hash)
     ON CONFLICT DO NOTHING
     RETURNING id, created_at
 ), stored AS (
     INSERT INTO model_inputs (job_id, row_index, features, faults)
-    SELECT t.job_id, t.row_index, t.features, t.faults
-    FROM unnest(%s::uuid[], %s::int[], %s::jsonb[], %s::jsonb[]) AS t (job_id, row_index, features, faults)
+    SELECT t.job_id, t.row_index, t.features, nullif($20 -> (t.place - 1)::int, 'null')
+    FROM ROWS FROM (unnest($17), unnest($18), jsonb_array_elements($19)) WITH ORDINALITY
+        AS t (job_id, row_index, features, place)
     JOIN accepted ON accepted.id = t.job_id
 )
 SELECT id, created_at FROM accepted
-"""
+""",
+)
 
 
 def submit(connection: Connection, group: Sequence[Submission]) -> dict[str, datetime]:
@@ -89,41 +98,29 @@ def submit(connection: Connection, group: Sequence[Submission]) -> dict[str, dat
 
     An id that is missing from the answer was there before, or its idempotency key was: nothing of it is stored.
     """
-    job_ids: list[str] = []
-    indexes: list[int] = []
-    features: list[str] = []
-    faults: list[str | None] = []
-    for job in group:
-        for index, row in enumerate(job.rows):
-            job_ids.append(job.id)
-            indexes.append(index)
-            features.append(dumps(row))
-            fault = job.faults[index]
-            faults.append(None if fault is None else dumps(fault))
-    rows = connection.exec_driver_sql(
-        _SUBMIT,
-        (
-            [job.id for job in group],
-            [job.kind for job in group],
-            [job.lane for job in group],
-            [job.model_version_id for job in group],
-            [job.owner for job in group],
-            [job.request_id for job in group],
-            [job.traceparent for job in group],
-            [job.priority for job in group],
-            [len(job.rows) for job in group],
-            [job.failed_count for job in group],
-            [job.max_attempts for job in group],
-            [job.timeout_seconds for job in group],
-            [job.expires_in for job in group],
-            [job.idempotency_scope for job in group],
-            [job.idempotency_key for job in group],
-            [job.body_hash for job in group],
-            job_ids,
-            indexes,
-            features,
-            faults,
-        ),
+    faults = [fault for job in group for fault in job.faults]
+    rows = _SUBMIT.run(
+        connection,
+        array(job.id for job in group),
+        array(job.kind for job in group),
+        array(job.lane for job in group),
+        array(job.model_version_id for job in group),
+        array(job.owner for job in group),
+        array(job.request_id for job in group),
+        array(job.traceparent for job in group),
+        array(job.priority for job in group),
+        array(len(job.rows) for job in group),
+        array(job.failed_count for job in group),
+        array(job.max_attempts for job in group),
+        array(job.timeout_seconds for job in group),
+        array(job.expires_in for job in group),
+        array(job.idempotency_scope for job in group),
+        array(job.idempotency_key for job in group),
+        array(job.body_hash for job in group),
+        array(job.id for job in group for _ in job.rows),
+        array(index for job in group for index in range(len(job.rows))),
+        dumps([row for job in group for row in job.rows]),
+        dumps(faults) if any(faults) else None,
     )
     return {str(row[0]): row[1] for row in rows}
 
@@ -149,17 +146,17 @@ class Claim:
 _CLAIM = """
 WITH ready AS MATERIALIZED (
     SELECT id, row_count, priority, run_after FROM jobs
-    WHERE state = 'queued' AND model_version_id = %(version)s AND lane = %(lane)s AND run_after <= now()
+    WHERE state = 'queued' AND model_version_id = $1 AND lane = $2 AND run_after <= now()
       AND crash_count {crashed} 0 AND (expires_at IS NULL OR expires_at > now())
-    ORDER BY priority, run_after, id LIMIT %(jobs)s FOR UPDATE SKIP LOCKED
+    ORDER BY priority, run_after, id LIMIT $3 FOR UPDATE SKIP LOCKED
 ), bounded AS (
     SELECT id FROM (
         SELECT id, sum(row_count) OVER w AS upto, row_number() OVER w AS place
         FROM ready WINDOW w AS (ORDER BY priority, run_after, id)
-    ) AS counted WHERE upto <= %(rows)s OR place = 1
+    ) AS counted WHERE upto <= $4 OR place = 1
 ), claimed AS (
     UPDATE jobs SET state = 'running', attempt = attempt + 1, claim_token = nextval('claim_tokens'),
-        leased_by = %(worker)s, lease_expires_at = now() + %(lease)s * interval '1 second',
+        leased_by = $5, lease_expires_at = now() + $6 * interval '1 second',
         claimed_at = now(), started_at = coalesce(started_at, now())
     FROM bounded WHERE jobs.id = bounded.id AND jobs.state = 'queued'
     RETURNING jobs.id, claim_token, attempt, max_attempts, crash_count, timeout_seconds
@@ -168,8 +165,9 @@ SELECT claimed.*, input.id, input.features
 FROM claimed JOIN model_inputs AS input ON input.job_id = claimed.id
 WHERE input.faults IS NULL
 """
-_CLAIM_SOUND = _CLAIM.format(crashed="=")
-_CLAIM_CRASHED = _CLAIM.format(crashed=">")
+_CLAIM_TYPES = ("int", "text", "int", "int", "text", "float8")
+_CLAIM_SOUND = Statement("claim_sound_jobs", _CLAIM_TYPES, _CLAIM.format(crashed="="))
+_CLAIM_CRASHED = Statement("claim_crashed_jobs", _CLAIM_TYPES, _CLAIM.format(crashed=">"))
 
 
 def claim(
@@ -187,16 +185,9 @@ def claim(
 
     With `crashed`, take one job that took its worker down before, alone; without, only sound ones.
     """
-    rows = connection.exec_driver_sql(
-        _CLAIM_CRASHED if crashed else _CLAIM_SOUND,
-        {
-            "version": model_version_id,
-            "lane": lane,
-            "jobs": 1 if crashed else max_jobs,
-            "rows": max_rows,
-            "worker": worker,
-            "lease": lease_seconds,
-        },
+    statement = _CLAIM_CRASHED if crashed else _CLAIM_SOUND
+    rows = statement.run(
+        connection, model_version_id, lane, 1 if crashed else max_jobs, max_rows, worker, lease_seconds
     )
     claims: dict[str, Claim] = {}
     for job_id, token, attempt, max_attempts, crash_count, timeout, input_id, features in rows:
@@ -241,29 +232,35 @@ class Output:
 _FINISH = """
 WITH done AS (
     UPDATE jobs SET state = CASE WHEN cancel_requested_at IS NULL THEN t.state ELSE 'canceled' END,
-        failed_count = failed_count + t.failed, error = CASE WHEN cancel_requested_at IS NULL THEN t.error END,
+        failed_count = failed_count + t.failed, error = CASE WHEN cancel_requested_at IS NULL THEN t.error::jsonb END,
         finished_at = now(), claim_token = NULL, leased_by = NULL, lease_expires_at = NULL
-    FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::int[], %s::jsonb[]) AS t (id, token, state, failed, error)
+    FROM unnest($1, $2, $3, $4, $5) AS t (id, token, state, failed, error)
     WHERE jobs.id = t.id AND jobs.state = 'running' AND jobs.claim_token = t.token
     RETURNING jobs.id, jobs.state
 ), scored AS (
     INSERT INTO model_outputs
         (input_id, model_version_id, task, prediction, label, probability, probabilities, threshold)
-    SELECT t.input_id, %s, t.task, t.prediction, t.label, t.probability, t.probabilities, t.threshold
-    FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::float8[], %s::text[], %s::float8[], %s::jsonb[], %s::float8[])
+    SELECT t.input_id, $6, t.task, t.prediction, t.label, t.probability, t.probabilities::jsonb, t.threshold
+    FROM unnest($7, $8, $9, $10, $11, $12, $13, $14)
         AS t (job_id, input_id, task, prediction, label, probability, probabilities, threshold)
     JOIN done ON done.id = t.job_id AND done.state = 'succeeded'
 ){faulty}
 SELECT id FROM done
 """
 _FAULTY = """, faulty AS (
-    UPDATE model_inputs SET faults = t.faults
-    FROM unnest(%s::uuid[], %s::bigint[], %s::jsonb[]) AS t (job_id, input_id, faults)
+    UPDATE model_inputs SET faults = t.faults::jsonb
+    FROM unnest($15, $16, $17) AS t (job_id, input_id, faults)
     JOIN done ON done.id = t.job_id AND done.state <> 'canceled'
     WHERE model_inputs.id = t.input_id
 )"""
-_FINISH_ALL_GOOD = _FINISH.format(faulty="")
-_FINISH_SOME_FAULTY = _FINISH.format(faulty=_FAULTY)
+_FINISH_TYPES = (
+    *("uuid[]", "bigint[]", "text[]", "int[]", "text[]", "int"),
+    *("uuid[]", "bigint[]", "text[]", "float8[]", "text[]", "float8[]", "text[]", "float8[]"),
+)
+_FINISH_ALL_GOOD = Statement("finish_good_jobs", _FINISH_TYPES, _FINISH.format(faulty=""))
+_FINISH_SOME_FAULTY = Statement(
+    "finish_faulty_jobs", (*_FINISH_TYPES, "uuid[]", "bigint[]", "text[]"), _FINISH.format(faulty=_FAULTY)
+)
 
 
 def finish(
@@ -304,25 +301,25 @@ def finish(
             states.append(JobState.SUCCEEDED.value)
             errors.append(None)
     parameters: list[object] = [
-        [taken.job_id for taken in claims],
-        [taken.token for taken in claims],
-        states,
-        failed,
-        errors,
+        array(taken.job_id for taken in claims),
+        array(taken.token for taken in claims),
+        array(states),
+        array(failed),
+        array(errors),
         model_version_id,
-        out_jobs,
-        out_inputs,
-        [output.task for output in outputs],
-        [output.prediction for output in outputs],
-        [output.label for output in outputs],
-        [output.probability for output in outputs],
-        [None if output.probabilities is None else dumps(output.probabilities) for output in outputs],
-        [output.threshold for output in outputs],
+        array(out_jobs),
+        array(out_inputs),
+        array(output.task for output in outputs),
+        array(output.prediction for output in outputs),
+        array(output.label for output in outputs),
+        array(output.probability for output in outputs),
+        array(None if output.probabilities is None else dumps(output.probabilities) for output in outputs),
+        array(output.threshold for output in outputs),
     ]
     if faulty:
-        parameters += [list(column) for column in zip(*faulty, strict=True)]
-    rows_done = connection.exec_driver_sql(_FINISH_SOME_FAULTY if faulty else _FINISH_ALL_GOOD, tuple(parameters))
-    return [str(row[0]) for row in rows_done]
+        parameters += [array(column) for column in zip(*faulty, strict=True)]
+    statement = _FINISH_SOME_FAULTY if faulty else _FINISH_ALL_GOOD
+    return [str(row[0]) for row in statement.run(connection, *parameters)]
 
 
 _FAIL = """

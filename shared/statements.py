@@ -1,0 +1,48 @@
+"""Prepared statements for the hot path, and arrays as the literals that PostgreSQL parses fastest.
+
+psycopg2 sends values inside the statement, so that PostgreSQL plans it anew every time: 0.4 ms for a claim, more than
+its execution takes. Here a statement is prepared once on each connection and executed by name. An array is one
+literal ('{1,2}') instead of an expression with one node for each element.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, CursorResult
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A statement with `$1`-style parameters of these types."""
+
+    name: str
+    types: Sequence[str]
+    sql: str
+
+    def run(self, connection: Connection, *parameters: object) -> CursorResult[*tuple[Any, ...]]:
+        """Execute it, prepared on this connection before the first time."""
+        prepared: set[str] = connection.info.setdefault("prepared", set())
+        if self.name not in prepared:
+            connection.exec_driver_sql(f"PREPARE {self.name} ({', '.join(self.types)}) AS {_escape(self.sql)}")
+            prepared.add(self.name)
+        return connection.exec_driver_sql(
+            f"EXECUTE {self.name} ({', '.join(['%s'] * len(parameters))})", tuple(parameters)
+        )
+
+
+def _escape(sql: str) -> str:
+    return sql.replace("%", "%%")
+
+
+def array(values: Iterable[object]) -> str:
+    """Return a one-dimensional array literal of numbers, texts and nulls (PostgreSQL manual, 8.15.2)."""
+    return "{" + ",".join([_element(value) for value in values]) + "}"
+
+
+def _element(value: object) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return repr(value)
