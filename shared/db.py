@@ -24,10 +24,18 @@ def dumps(value: object) -> str:
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
+# The statements of the hot path find every row by an index, whatever the statistics say: a plan that was made while the
+# tables were empty must not scan them for ever after.
+_POINTWISE = (
+    "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c plan_cache_mode=force_generic_plan"
+)
+
+
 def make_engine(url: str, *, pool_size: int = 8, autocommit: bool = False) -> Engine:
     """Return an engine for PostgreSQL or SQLite with the connection settings that durability needs.
 
-    With `autocommit`, every statement on PostgreSQL is a transaction of its own: no BEGIN and COMMIT around it.
+    With `autocommit`, every statement on PostgreSQL is a transaction of its own, and is planned to look rows up one by
+    one: for the hot path.
     """
     if url.startswith("sqlite"):
         path = url.removeprefix("sqlite:///")
@@ -36,6 +44,7 @@ def make_engine(url: str, *, pool_size: int = 8, autocommit: bool = False) -> En
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_immediate)
         return engine
+    options = "-c timezone=utc -c statement_timeout=30000"
     return create_engine(
         url,
         json_serializer=dumps,
@@ -45,7 +54,7 @@ def make_engine(url: str, *, pool_size: int = 8, autocommit: bool = False) -> En
         pool_pre_ping=False,
         pool_timeout=5,
         isolation_level="AUTOCOMMIT" if autocommit else "READ COMMITTED",
-        connect_args={"connect_timeout": 5, "options": "-c timezone=utc -c statement_timeout=30000"},
+        connect_args={"connect_timeout": 5, "options": f"{options} {_POINTWISE}" if autocommit else options},
     )
 
 

@@ -14,6 +14,10 @@
 Delivery is at least once, effect is exactly once: a claim's token fences late writers, and an output is unique for
 its input and model version. Times are the database's. `record` is the whole life at once, for the sync runtime.
 Every function takes a connection in autocommit mode: one statement is one transaction.
+
+A job has a token exactly while it runs (a CHECK says so): statements that compare the token need not ask for the state.
+Where a statement asks whether a row belongs to what it has just written, it says `(x IN (SELECT ...)) IS TRUE`: that
+is a hashed look-up. As a join it would be a nested loop, because these connections plan no hash joins (shared/db.py).
 """
 
 from collections.abc import Sequence
@@ -86,7 +90,7 @@ WITH accepted AS (
     SELECT t.job_id, t.row_index, t.features, nullif($20 -> (t.place - 1)::int, 'null')
     FROM ROWS FROM (unnest($17), unnest($18), jsonb_array_elements($19)) WITH ORDINALITY
         AS t (job_id, row_index, features, place)
-    JOIN accepted ON accepted.id = t.job_id
+    WHERE (t.job_id IN (SELECT id FROM accepted)) IS TRUE
 )
 SELECT id, created_at FROM accepted
 """,
@@ -202,7 +206,7 @@ def claim(
 _HEARTBEAT = """
 UPDATE jobs SET lease_expires_at = now() + %s * interval '1 second'
 FROM unnest(%s::uuid[], %s::bigint[]) AS t (id, token)
-WHERE jobs.id = t.id AND jobs.state = 'running' AND jobs.claim_token = t.token
+WHERE jobs.id = t.id AND jobs.claim_token = t.token
 """
 
 
@@ -235,7 +239,7 @@ WITH done AS (
         failed_count = failed_count + t.failed, error = CASE WHEN cancel_requested_at IS NULL THEN t.error::jsonb END,
         finished_at = now(), claim_token = NULL, leased_by = NULL, lease_expires_at = NULL
     FROM unnest($1, $2, $3, $4, $5) AS t (id, token, state, failed, error)
-    WHERE jobs.id = t.id AND jobs.state = 'running' AND jobs.claim_token = t.token
+    WHERE jobs.id = t.id AND jobs.claim_token = t.token
     RETURNING jobs.id, jobs.state
 ), scored AS (
     INSERT INTO model_outputs
@@ -243,15 +247,14 @@ WITH done AS (
     SELECT t.input_id, $6, t.task, t.prediction, t.label, t.probability, t.probabilities::jsonb, t.threshold
     FROM unnest($7, $8, $9, $10, $11, $12, $13, $14)
         AS t (job_id, input_id, task, prediction, label, probability, probabilities, threshold)
-    JOIN done ON done.id = t.job_id AND done.state = 'succeeded'
+    WHERE (t.job_id IN (SELECT id FROM done WHERE state = 'succeeded')) IS TRUE
 ){faulty}
 SELECT id FROM done
 """
 _FAULTY = """, faulty AS (
     UPDATE model_inputs SET faults = t.faults::jsonb
     FROM unnest($15, $16, $17) AS t (job_id, input_id, faults)
-    JOIN done ON done.id = t.job_id AND done.state <> 'canceled'
-    WHERE model_inputs.id = t.input_id
+    WHERE model_inputs.id = t.input_id AND (t.job_id IN (SELECT id FROM done WHERE state <> 'canceled')) IS TRUE
 )"""
 _FINISH_TYPES = (
     *("uuid[]", "bigint[]", "text[]", "int[]", "text[]", "int"),
@@ -350,7 +353,7 @@ UPDATE jobs SET
     error = CASE WHEN cancel_requested_at IS NULL AND attempt >= max_attempts THEN %s::jsonb END,
     run_after = {_BACKOFF}, claim_token = NULL, leased_by = NULL, lease_expires_at = NULL
 FROM unnest(%s::uuid[], %s::bigint[]) AS t (id, token)
-WHERE jobs.id = t.id AND jobs.state = 'running' AND jobs.claim_token = t.token
+WHERE jobs.id = t.id AND jobs.claim_token = t.token
 RETURNING jobs.id, jobs.state
 """  # noqa: S608 - built from a constant
 
@@ -371,7 +374,7 @@ _RELEASE = """
 UPDATE jobs SET state = 'queued', attempt = attempt - 1, crash_count = crash_count + %s,
     claim_token = NULL, leased_by = NULL, lease_expires_at = NULL
 FROM unnest(%s::uuid[], %s::bigint[]) AS t (id, token)
-WHERE jobs.id = t.id AND jobs.state = 'running' AND jobs.claim_token = t.token
+WHERE jobs.id = t.id AND jobs.claim_token = t.token
 """
 
 

@@ -5,11 +5,14 @@ its execution takes. Here a statement is prepared once on each connection and ex
 literal ('{1,2}') instead of an expression with one node for each element.
 """
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, CursorResult
+
+PLAN_SECONDS = 60.0  # a plan that was made when the tables were small is not kept for ever
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +24,15 @@ class Statement:
     sql: str
 
     def run(self, connection: Connection, *parameters: object) -> CursorResult[*tuple[Any, ...]]:
-        """Execute it, prepared on this connection before the first time."""
-        prepared: set[str] = connection.info.setdefault("prepared", set())
-        if self.name not in prepared:
+        """Execute it; prepare it on this connection before the first time, and again every minute."""
+        prepared: dict[str, float] = connection.info.setdefault("prepared", {})
+        now = time.monotonic()
+        prepared_at = prepared.get(self.name)
+        if prepared_at is None or now - prepared_at > PLAN_SECONDS:
+            if prepared_at is not None:
+                connection.exec_driver_sql(f"DEALLOCATE {self.name}")
             connection.exec_driver_sql(f"PREPARE {self.name} ({', '.join(self.types)}) AS {_escape(self.sql)}")
-            prepared.add(self.name)
+            prepared[self.name] = now
         return connection.exec_driver_sql(
             f"EXECUTE {self.name} ({', '.join(['%s'] * len(parameters))})", tuple(parameters)
         )
