@@ -1,0 +1,1 @@
+"""Employee attrition: will this employee leave within the year? (binary, 43 features, nine rules)"""

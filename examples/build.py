@@ -1,0 +1,71 @@
+"""`python -m examples.build`: train the example models that are missing and register them; quick when none is.
+
+What is on disk is registered again where the database is new, and trained again only where its file is gone.
+"""
+
+import argparse
+import importlib
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from sqlalchemy.exc import OperationalError, ProgrammingError
+
+from shared.config import get_settings
+from shared.db import session_scope
+from shared.errors import GuichetError, NotFound
+from shared.package import CARD_FILE, is_complete
+from shared.registry import CHAMPION, add, list_versions, register, resolve
+from shared.registry_command import describe
+from shared.tables import ModelVersion
+
+NAMES = ("attrition", "credit", "energy")
+
+
+def build(name: str, *, models_dir: Path) -> tuple[ModelVersion, str]:
+    """Return the champion of an example model and what was done: nothing, registered again, or trained."""
+    with session_scope(read_only=True) as session:
+        try:
+            champion = resolve(session, name)
+        except NotFound:
+            champion = None
+        known = {row.version for row in list_versions(session, name)}
+    if champion is not None and is_complete(models_dir / champion.uri, champion.sha256):
+        return champion, "there already"
+    folders = [path.parent for path in (models_dir / name).glob(f"[0-9]*/{CARD_FILE}")]
+    unknown = sorted((int(folder.name), folder) for folder in folders if int(folder.name) not in known)
+    if unknown and champion is None:
+        for version, folder in unknown:
+            with session_scope() as session:
+                champion = add(session, folder, version=version, alias=CHAMPION, models_dir=models_dir)
+        return champion, "registered again"  # type: ignore[return-value]  # the loop ran at least once
+    start = time.perf_counter()
+    package = importlib.import_module(f"examples.{name}.train").train()
+    trained = time.perf_counter() - start
+    with session_scope() as session:
+        champion = register(session, package, alias=CHAMPION, models_dir=models_dir)
+    return champion, f"trained in {trained:.1f} s"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Build the examples; return 0, or 1 when one of them could not be (the reason is on stderr)."""
+    parser = argparse.ArgumentParser(prog="python -m examples.build", description="Train and register the examples.")
+    parser.add_argument("--only", choices=NAMES, metavar="NAME", help=f"one of {', '.join(NAMES)}")
+    options = parser.parse_args(arguments)
+    for name in [options.only] if options.only else NAMES:
+        try:
+            row, done = build(name, models_dir=get_settings().models)
+        except GuichetError as error:
+            print(f"error: {name}: {error.detail}", file=sys.stderr)
+            return 1
+        except (OperationalError, ProgrammingError) as error:
+            reason = str(error.orig).splitlines()[0]
+            print(f"error: the database is not ready ({reason}): run `alembic upgrade head` first.", file=sys.stderr)
+            return 1
+        print(f"{describe(row, [CHAMPION])}; {done}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

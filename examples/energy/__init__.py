@@ -1,0 +1,1 @@
+"""Building energy: how many kWh per square metre will this building use in a year? (regression)"""

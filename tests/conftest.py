@@ -1,0 +1,116 @@
+"""What tests share: real servers, the example models, and a running service of each runtime."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg2
+import pytest
+from sqlalchemy import Engine
+
+from scripts.servers import Postgres, Redis
+from shared.db import make_engine
+from tests.stack import Stack, queue_stack, sync_stack
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def create_database(postgres: Postgres, name: str) -> str:
+    """Make an empty database in the cluster; return its URL."""
+    connection = psycopg2.connect(postgres.url_of("postgres").replace("+psycopg2", ""))
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(f'CREATE DATABASE "{name}"')
+    connection.close()
+    return postgres.url_of(name)
+
+
+@pytest.fixture(scope="session")
+def session_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A PostgreSQL that every test shares, each with a database of its own."""
+    with Postgres(tmp_path_factory.mktemp("pg")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def session_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """A Redis that the queue stack has to itself."""
+    with Redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder where the first stack builds the example models; later ones find them."""
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="session")
+def queue(
+    tmp_path_factory: pytest.TempPathFactory, models_dir: Path, session_postgres: Postgres, session_redis: Redis
+) -> Iterator[Stack]:
+    """The queue runtime: API, workers, PostgreSQL, Redis."""
+    create_database(session_postgres, "contracts")
+    with queue_stack(
+        tmp_path_factory.mktemp("queue"),
+        models_dir,
+        postgres=session_postgres,
+        redis=session_redis,
+        database="contracts",
+    ) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def sync(tmp_path_factory: pytest.TempPathFactory, models_dir: Path) -> Iterator[Stack]:
+    """The sync runtime: one process and SQLite."""
+    with sync_stack(tmp_path_factory.mktemp("sync"), models_dir) as stack:
+        yield stack
+
+
+@pytest.fixture(params=["queue", "sync"])
+def stack(request: pytest.FixtureRequest) -> Stack:
+    """Each runtime in turn: the same contract holds on both."""
+    running: Stack = request.getfixturevalue(request.param)
+    return running
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[httpx.Client]:
+    """A client of the running service."""
+    with stack.client() as client:
+        yield client
+
+
+@pytest.fixture
+def engine(stack: Stack) -> Iterator[Engine]:
+    """The database of the running service, to look at what was stored."""
+    engine = make_engine(stack.database_url)
+    yield engine
+    engine.dispose()
+
+
+def example_rows(model: str) -> list[dict[str, Any]]:
+    """Return the rows to try of an example model."""
+    rows: list[dict[str, Any]] = json.loads((ROOT / "examples" / model / "rows.json").read_text())
+    return rows
+
+
+@pytest.fixture
+def attrition_row() -> dict[str, Any]:
+    """A good row of the attrition model."""
+    return dict(example_rows("attrition")[0])
+
+
+@pytest.fixture
+def credit_row() -> dict[str, Any]:
+    """A good row of the credit model."""
+    return dict(example_rows("credit")[0])
+
+
+@pytest.fixture
+def energy_row() -> dict[str, Any]:
+    """A good row of the energy model."""
+    return dict(example_rows("energy")[0])

@@ -1,0 +1,67 @@
+"""What only the contract tests use: clients and engines that last, and a model that fails on demand."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import joblib
+import numpy as np
+import pytest
+from sqlalchemy import Engine
+
+from shared.db import make_engine, session_scope
+from shared.registry import add
+from tests.contracts.helpers import wait_until
+from tests.contracts.moody import Moody
+from tests.stack import Stack
+
+
+@pytest.fixture(scope="session")
+def clients() -> Iterator[dict[str, httpx.Client]]:
+    """Clients by URL: to make one takes longer than most of these tests."""
+    made: dict[str, httpx.Client] = {}
+    yield made
+    for client in made.values():
+        client.close()
+
+
+@pytest.fixture(scope="session")
+def engines() -> Iterator[dict[str, Engine]]:
+    """Engines by URL, for the same reason."""
+    made: dict[str, Engine] = {}
+    yield made
+    for engine in made.values():
+        engine.dispose()
+
+
+@pytest.fixture
+def client(stack: Stack, clients: dict[str, httpx.Client]) -> httpx.Client:
+    """A client of the running service."""
+    return clients.setdefault(stack.url, clients.get(stack.url) or stack.client())
+
+
+@pytest.fixture
+def engine(stack: Stack, engines: dict[str, Engine]) -> Engine:
+    """The database of the running service, to look at what was stored."""
+    return engines.setdefault(stack.database_url, engines.get(stack.database_url) or make_engine(stack.database_url))
+
+
+@pytest.fixture(scope="session")
+def moody_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A trained model and its reference rows, as someone would bring them."""
+    folder = tmp_path_factory.mktemp("moody")
+    mood = np.linspace(-1, 1, 40)
+    joblib.dump(Moody().fit(mood[:, None], mood > 0), folder / "model.joblib")
+    (folder / "rows.csv").write_text("mood\n" + "\n".join(f"{value:.6f}" for value in mood) + "\n")
+    return folder / "model.joblib", folder / "rows.csv"
+
+
+@pytest.fixture
+def moody(client: httpx.Client, engine: Engine, moody_files: tuple[Path, Path], models_dir: Path) -> str:
+    """The name of a model that raises on 1,000,000 and never returns on 2,000,000."""
+    if client.get("/models/moody").status_code == 404:
+        model, rows = moody_files
+        with session_scope(engine) as session:
+            add(session, model, reference=rows, name="moody", models_dir=models_dir)
+        wait_until(lambda: client.get("/models/moody").status_code == 200 or None)
+    return "moody"

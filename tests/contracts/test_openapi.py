@@ -1,0 +1,151 @@
+"""The OpenAPI document: it is sound, its examples work, and its pages need no other server."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.contracts.helpers import check_accepted
+
+METHODS = {"get", "put", "post", "delete", "patch"}
+SUBMITTING = ("/jobs", "/predict", "/predict_batch", "/models/{name}/predict")
+ERRORS = re.compile(r"[45]\d\d")
+
+
+@pytest.fixture
+def document(client: httpx.Client) -> dict[str, Any]:
+    answer = client.get("/openapi.json")
+    assert answer.status_code == 200
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            if method in METHODS:
+                yield path, method, operation
+
+
+def references(node: object) -> Iterator[str]:
+    if isinstance(node, dict):
+        if isinstance(node.get("$ref"), str):
+            yield node["$ref"]
+        for member in node.values():
+            yield from references(member)
+    elif isinstance(node, list):
+        for member in node:
+            yield from references(member)
+
+
+def resolve(document: dict[str, Any], reference: str) -> Any:
+    assert reference.startswith("#/"), reference
+    node: Any = document
+    for step in reference[2:].split("/"):
+        node = node[step.replace("~1", "/").replace("~0", "~")]
+    return node
+
+
+def test_document_is_openapi_of_this_service(document: dict[str, Any]) -> None:
+    assert document["openapi"].startswith("3.")
+    assert document["info"]["title"] == "Guichet"
+    assert document["info"]["version"]
+    schemes = document["components"]["securitySchemes"]
+    assert {scheme["type"] for scheme in schemes.values()} == {"http", "apiKey"}
+
+
+def test_every_reference_in_the_document_leads_somewhere(document: dict[str, Any]) -> None:
+    found = set(references(document))
+    assert found
+    for reference in found:
+        assert resolve(document, reference)
+
+
+def test_every_operation_is_described_by_a_sentence(document: dict[str, Any]) -> None:
+    undescribed = [
+        f"{method} {path}"
+        for path, method, operation in operations(document)
+        if not operation.get("description", "").strip().endswith(".") or not operation.get("summary")
+    ]
+    assert undescribed == []
+
+
+def test_operation_ids_are_unique_and_answers_described(document: dict[str, Any]) -> None:
+    ids = [operation["operationId"] for _, _, operation in operations(document)]
+    assert len(ids) == len(set(ids))
+    for path, method, operation in operations(document):
+        assert operation["responses"], f"{method} {path}"
+        for status, response in operation["responses"].items():
+            assert response["description"], f"{method} {path} {status}"
+
+
+def test_path_parameters_are_declared(document: dict[str, Any]) -> None:
+    for path, method, operation in operations(document):
+        declared = {entry["name"] for entry in operation.get("parameters", []) if entry["in"] == "path"}
+        assert declared == set(re.findall(r"{(\w+)}", path)), f"{method} {path}"
+        for entry in operation.get("parameters", []):
+            assert entry["schema"], f"{method} {path} {entry['name']}"
+            assert entry["in"] != "path" or entry["required"] is True
+
+
+def test_errors_are_declared_as_problem_documents(document: dict[str, Any]) -> None:
+    wrong = [
+        f"{method} {path} {status}"
+        for path, method, operation in operations(document)
+        for status, response in operation["responses"].items()
+        if ERRORS.fullmatch(status) and path not in ("/health", "/readyz")
+        if "application/json" in response.get("content", {})
+        or not response.get("content", {}).get("application/problem+json", {}).get("schema")
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("path", SUBMITTING)
+def test_examples_of_every_model_are_accepted_as_they_stand(
+    client: httpx.Client, document: dict[str, Any], path: str
+) -> None:
+    content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+    names = [item["model"] for item in client.get("/models").json()["items"]]
+    assert sorted(content["examples"]) == sorted(names)
+    assert next(iter(content["examples"])) == "attrition"
+    for name, example in content["examples"].items():
+        assert example["summary"].startswith(f"{name}@")
+        answer = client.post(path.format(name=name), json=example["value"])
+        if path == "/jobs":
+            assert check_accepted(answer)["model"] == name
+        else:
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["model"] == name
+            assert answer.json().get("has_failures", False) is False
+
+
+def test_row_of_every_model_has_a_schema(client: httpx.Client, document: dict[str, Any]) -> None:
+    for item in client.get("/models").json()["items"]:
+        card = client.get(item["links"]["self"]).json()["card"]
+        schema = document["components"]["schemas"][f"{item['model']}_row"]
+        assert list(schema["properties"]) == [feature["name"] for feature in card["features"]]
+
+
+def test_model_added_while_the_service_runs_has_its_example(client: httpx.Client, moody: str) -> None:
+    document = client.get("/openapi.json").json()
+    content = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
+    assert moody in content["examples"]
+    assert f"{moody}_row" in document["components"]["schemas"]
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+def test_pages_of_the_document_need_no_other_server(client: httpx.Client, path: str) -> None:
+    page = client.get(path)
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    assert "/openapi.json" in page.text
+    assert re.findall(r"""(?:src|href)\s*=\s*["'](?:https?:)?//""", page.text) == []
+    assert re.findall(r"url\(\s*['\"]?(?:https?:)?//", page.text) == []
+    files = re.findall(r"""(?:src|href)\s*=\s*["'](/[^"']+)""", page.text)
+    assert any(name.endswith(".js") for name in files)
+    for name in files:
+        answer = client.get(name)
+        assert answer.status_code == 200, name
+        assert len(answer.content) > 100, name

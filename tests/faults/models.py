@@ -1,0 +1,33 @@
+"""A model that does to its worker what the worst models do, on rows that are marked for it."""
+
+import ctypes
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+
+GOOD = 0.0
+LOOPS = 70.25  # no edge of any range: the registry's own checks never try these values
+CRASHES = 80.75
+RAISES = 90.5
+
+
+class Trap(ClassifierMixin, BaseEstimator):
+    """Answers with `chance` of a row, unless its `mark` says that it loops for ever, crashes the process or raises."""
+
+    def fit(self, features, target):
+        self.classes_ = np.unique(target)
+        self.feature_names_in_ = np.array(list(features.columns), dtype=object)
+        self.n_features_in_ = len(self.feature_names_in_)
+        return self
+
+    def predict_proba(self, features):
+        values = np.asarray(features, dtype=float)
+        marks, chances = values[:, 0], values[:, 1]
+        while (marks == LOOPS).any():
+            pass
+        if (marks == CRASHES).any():
+            ctypes.string_at(0)  # a null pointer, as in a broken native library
+        if (marks == RAISES).any():
+            raise ArithmeticError("this row cannot be scored")
+        chances = np.clip(chances, 0, 1)
+        return np.column_stack([1 - chances, chances])

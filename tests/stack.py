@@ -1,0 +1,217 @@
+"""A whole Guichet for the tests: real servers, the real API and workers as child processes, on private ports."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from scripts.servers import Postgres, Redis
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON = sys.executable
+START_SECONDS = 60.0
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Stack:
+    """One running service: its environment, its processes, a client to its API."""
+
+    runtime: str
+    env: dict[str, str]
+    folder: Path
+    port: int
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    postgres: Postgres | None = None
+    redis: Redis | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def database_url(self) -> str:
+        return self.env["DATABASE_URL"]
+
+    def client(self, **headers: str) -> httpx.Client:
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30)
+
+    def run(self, *arguments: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run a module of the service (`python -m ...`) in the stack's environment."""
+        return subprocess.run(
+            [PYTHON, "-m", *arguments],
+            cwd=ROOT,
+            env=self.env | env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=check,
+        )
+
+    def start(self, name: str, *arguments: str, **env: str) -> "subprocess.Popen[bytes]":
+        """Start a module of the service as a child in a process group of its own; its output goes to NAME.log."""
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [PYTHON, "-m", *arguments],
+                cwd=ROOT,
+                env=self.env | env,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.processes[name] = process
+        return process
+
+    def start_api(self, **env: str) -> None:
+        self.start("api", "api", **env)
+        self.wait_until_answers("/readyz")
+
+    def start_worker(self, name: str = "interactive", *, lanes: str = "interactive", beat: bool = False, **env: str) -> None:
+        beat_options = ["-B", "-s", str(self.folder / f"beat-{name}")] if beat else []
+        self.start(
+            name,
+            "celery",
+            "-A",
+            "worker.main:app",
+            "worker",
+            "-Q",
+            lanes,
+            "-c",
+            "1",
+            "-n",
+            f"{name}@%h",
+            "--without-gossip",
+            "--without-mingle",
+            *beat_options,
+            **env,
+        )
+
+    def wait_for_workers(self, count: int) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        with self.client() as client:
+            while len(client.get("/health").json()["workers"]) < count:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"no {count} workers within {START_SECONDS} s:\n{self.logs()}")
+                time.sleep(0.1)
+
+    def wait_until_answers(self, path: str) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        with self.client() as client:
+            while True:
+                try:
+                    if client.get(path).status_code == 200:
+                        return
+                except httpx.TransportError:
+                    pass  # it does not listen yet
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"{path} did not answer 200 within {START_SECONDS} s:\n{self.logs()}")
+                time.sleep(0.05)
+
+    def logs(self, lines: int = 40) -> str:
+        return "\n".join(
+            f"--- {path.name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+            for path in sorted(self.folder.glob("*.log"))
+        )
+
+    def stop(self, name: str, *, sig: int = signal.SIGTERM, timeout: float = 20) -> int:
+        """Signal one child (SIGKILL: its whole group), wait for it, return its exit code."""
+        process = self.processes.pop(name)
+        if sig == signal.SIGKILL:
+            os.killpg(process.pid, sig)
+        else:
+            process.send_signal(sig)
+        try:
+            return process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(5)
+            raise
+
+    def stop_all(self) -> None:
+        for process in self.processes.values():
+            process.terminate()
+        for process in self.processes.values():
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait(5)
+        self.processes.clear()
+
+
+def environment(folder: Path, *, runtime: str, port: int, database_url: str, models: Path, redis_url: str = "") -> dict[str, str]:
+    """Return the environment of a service's processes; nothing of the caller's own settings leaks in."""
+    kept = {name: value for name, value in os.environ.items() if name.startswith(("PATH", "HOME", "LANG", "COV", "TMP"))}
+    return kept | {
+        "RUNTIME": runtime,
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        "AUTH": "open",
+        "DATA_DIR": str(folder),
+        "MODELS_DIR": str(models),
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "DEFAULT_MODEL": "attrition",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONUNBUFFERED": "1",
+        # Quick beats, so that a test of recovery takes seconds; the relations between them are the real ones.
+        "LEASE_SECONDS": "3",
+        "HEARTBEAT_SECONDS": "1",
+        "RECOVER_SECONDS": "1",
+        "REFRESH_SECONDS": "0.5",
+    }
+
+
+@contextmanager
+def queue_stack(folder: Path, models: Path, *, postgres: Postgres, redis: Redis, database: str) -> Iterator[Stack]:
+    """Yield a queue runtime on a database of its own: API, an interactive worker, a bulk and maintenance worker."""
+    port = free_port()
+    env = environment(
+        folder,
+        runtime="queue",
+        port=port,
+        database_url=postgres.url_of(database),
+        models=models,
+        redis_url=redis.url,
+    )
+    stack = Stack("queue", env, folder, port, postgres=postgres, redis=redis)
+    stack.run("alembic", "upgrade", "head")
+    stack.run("examples.build")
+    try:
+        stack.start("api", "api")
+        stack.start_worker("interactive")
+        stack.start_worker("bulk", lanes="bulk,maintenance", beat=True)
+        stack.wait_until_answers("/readyz")
+        stack.wait_for_workers(2)
+        yield stack
+    finally:
+        stack.stop_all()
+
+
+@contextmanager
+def sync_stack(folder: Path, models: Path) -> Iterator[Stack]:
+    """Yield a sync runtime: one process and a SQLite file."""
+    port = free_port()
+    env = environment(folder, runtime="sync", port=port, database_url=f"sqlite:///{folder / 'guichet.db'}", models=models)
+    stack = Stack("sync", env, folder, port)
+    stack.run("alembic", "upgrade", "head")
+    stack.run("examples.build")
+    try:
+        stack.start_api()
+        yield stack
+    finally:
+        stack.stop_all()
