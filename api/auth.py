@@ -5,6 +5,7 @@ import secrets
 from dataclasses import dataclass
 from enum import StrEnum
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from api.catalog import Catalog
@@ -53,10 +54,8 @@ def hash_key(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def identify(request: Request, catalog: Catalog, *, scope: Scope, is_open: bool) -> Caller:
-    """Return who calls; raise Unauthorized without a known key, Forbidden without the scope."""
-    if is_open:
-        return ANYONE
+async def identify(request: Request, catalog: Catalog, *scopes: Scope) -> Caller:
+    """Return who calls; raise Unauthorized without a known key, Forbidden without one of the scopes."""
     header = request.headers.get("authorization", "")
     scheme, _, credential = header.partition(" ")
     given = credential.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
@@ -64,10 +63,13 @@ def identify(request: Request, catalog: Catalog, *, scope: Scope, is_open: bool)
         raise Unauthorized("Send an API key: `Authorization: Bearer KEY` or `X-API-Key: KEY`.")
     digest = hash_key(given)
     key = catalog.picture.keys.get(digest)
-    if key is None and catalog.refresh_if_older(0.5):
-        key = catalog.picture.keys.get(digest)  # it may have been made a moment ago
+    if key is None:
+        await run_in_threadpool(catalog.refresh_after_miss)  # it may have been made a moment ago
+        key = catalog.picture.keys.get(digest)
     if key is None:
         raise Unauthorized("This API key is not known, or was revoked: ask the operator for a new one.")
-    if scope not in key.scopes and Scope.ADMIN not in key.scopes:
-        raise Forbidden(f"This API key lacks the scope `{scope.value}`: ask the operator for one that has it.")
+    request.scope["owner"] = key.id  # for error_logs, which a refusal below reaches too
+    if key.scopes.isdisjoint((*scopes, Scope.ADMIN)):
+        wanted = " or ".join(f"`{scope.value}`" for scope in scopes)
+        raise Forbidden(f"This API key lacks the scope {wanted}: ask the operator for one that has it.")
     return Caller(key.id, key.scopes)

@@ -88,11 +88,13 @@ class Backlog:
         with self._engine.connect() as connection:
             counts = count_queued(connection, limit=self._max_queued)
         now = time.monotonic()
+        was_queued = {queue: drain.queued for queue, drain in self._drains.items()}
         for queue in counts.keys() | self._drains.keys():
-            drain = self._drains.setdefault(queue, Drain())
-            queued = counts.get(queue, 0)
-            busy = drain.queued > 0 and queued > 0
-            drain.queued = queued
+            # Before Redis is asked: a full queue is seen also while Redis is down.
+            self._drains.setdefault(queue, Drain()).queued = counts.get(queue, 0)
+        for queue in list(self._drains):
+            drain = self._drains[queue]
+            busy = was_queued.get(queue, 0) > 0 and drain.queued > 0
             value = self._redis.get(drained_key(*queue))
             drained = int(value) if isinstance(value, bytes) else 0
             if busy and drain.drained is not None and drained >= drain.drained:

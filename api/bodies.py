@@ -22,13 +22,11 @@ _LONG_NUMBER = re.compile(rb"[0-9]{%d}" % MAX_DIGITS)
 
 async def read_json(request: Request, *, max_bytes: int) -> tuple[Any, bytes]:
     """Return the parsed body and its bytes; raise 400, 413 or 415 with a sentence that says what to do."""
-    content_type = request.headers.get("content-type", "application/json")
-    if not content_type.startswith("application/json"):
-        media_type = content_type.partition(";")[0].strip().lower()
-        if media_type != "application/json" and not (
-            media_type.startswith("application/") and media_type.endswith("+json")
-        ):
-            raise UnsupportedMediaType("The body must be JSON: send it with Content-Type: application/json.")
+    media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if media_type != "application/json" and not (
+        media_type.startswith("application/") and media_type.endswith("+json")
+    ):
+        raise UnsupportedMediaType("The body must be JSON: send it with Content-Type: application/json.")
     body = await read_body(request, max_bytes=max_bytes)
     return parse_json(body), body
 
@@ -36,7 +34,7 @@ async def read_json(request: Request, *, max_bytes: int) -> tuple[Any, bytes]:
 async def read_body(request: Request, *, max_bytes: int) -> bytes:
     """Return the body's bytes; stop reading and raise TooLarge as soon as there are more than `max_bytes`."""
     declared = request.headers.get("content-length")
-    if declared is not None and declared.isdigit() and int(declared) > max_bytes:
+    if declared is not None and declared.isascii() and declared.isdigit() and int(declared) > max_bytes:
         raise _too_large(max_bytes)
     chunks: list[bytes] = []
     size = 0

@@ -98,22 +98,29 @@ class Catalog:
     def refresh(self) -> None:
         """Read everything now; keep the old picture when the database does not answer."""
         with self._lock:
-            try:
-                with self._engine.connect() as connection:
-                    self.picture = _read(connection, self.picture)
-                self.is_connected = True
-            except SQLAlchemyError as error:
-                if self.is_connected:
-                    log.warning("the registry could not be read (%s); the last picture stays", type(error).__name__)
-                self.is_connected = False
-            self._read_at = time.monotonic()
+            self._refresh()
 
-    def refresh_if_older(self, seconds: float) -> bool:
-        """Read again if the picture is older than that; return whether it was."""
-        if time.monotonic() - self._read_at < seconds:
-            return False
-        self.refresh()
-        return True
+    def _refresh(self) -> None:
+        read_at = time.monotonic()
+        try:
+            with self._engine.connect() as connection:
+                self.picture = _read(connection, self.picture)
+            self.is_connected = True
+        except SQLAlchemyError as error:
+            if self.is_connected:
+                log.warning("the registry could not be read (%s); the last picture stays", type(error).__name__)
+            self.is_connected = False
+        self._read_at = read_at
+
+    def refresh_after_miss(self) -> None:
+        """Read again, because something was missed that may have been added a moment ago; for a thread.
+
+        Those who miss something at the same time share one reading.
+        """
+        asked_at = time.monotonic()
+        with self._lock:
+            if self._read_at < asked_at:
+                self._refresh()
 
     def _run(self) -> None:
         while not self._stopping.wait(self._settings.refresh_seconds):

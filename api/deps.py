@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from api.auth import Caller, Scope, identify
+from api.auth import ANYONE, Caller, Scope, identify
 from api.services import Services, services_of
 
 # All of them are coroutines: FastAPI would run plain functions in a thread, which costs more than they do.
@@ -17,20 +17,20 @@ async def _services(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(_services)]
 
 
-def authenticate(request: Request, scope: Scope) -> Caller:
-    """Return who calls, checked for a scope; remembered for error_logs."""
+async def authenticate(request: Request, *scopes: Scope) -> Caller:
+    """Return who calls, checked for one of the scopes."""
     services = services_of(request)
-    caller = identify(request, services.catalog, scope=scope, is_open=services.settings.auth == "open")
-    request.scope["owner"] = caller.id
-    return caller
+    if services.settings.auth == "open":
+        return ANYONE
+    return await identify(request, services.catalog, *scopes)
 
 
 async def _predictor(request: Request) -> Caller:
-    return authenticate(request, Scope.PREDICT)
+    return await authenticate(request, Scope.PREDICT)
 
 
 async def _reader(request: Request) -> Caller:
-    return authenticate(request, Scope.READ)
+    return await authenticate(request, Scope.READ, Scope.PREDICT)
 
 
 PredictCaller = Annotated[Caller, Depends(_predictor)]

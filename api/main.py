@@ -33,7 +33,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             services.stop()
 
     # The offline variant serves Swagger UI and ReDoc from the wheel: /docs needs no other server.
-    app: FastAPI = FastAPIOffline(title="Guichet", version=VERSION, lifespan=lifespan)
+    app: FastAPI = FastAPIOffline(title="Guichet", version=VERSION, lifespan=lifespan, redirect_slashes=False)
     for router in ROUTERS:
         app.include_router(router)
     errors.install(app)

@@ -9,7 +9,6 @@ import threading
 import time
 
 from celery import Celery
-from kombu.exceptions import OperationalError
 from redis import Redis, RedisError
 
 from shared.wakeups import send_wakeup
@@ -78,10 +77,10 @@ class Notifier:
     def _send(self, lane: str, model_version_id: int) -> bool:
         try:
             send_wakeup(self._redis, self._app, lane=lane, model_version_id=model_version_id)
-        except (RedisError, OperationalError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, this thread has to live, and tries again
             self._failures += 1
             if self._failures == FAILURES:
-                log.warning("Redis does not answer (%s): jobs are kept, and workers are woken when it is back", error)
+                log.warning("Redis does not answer (%r): jobs are kept, and workers are woken when it is back", error)
             return False
         if self._failures >= FAILURES:
             log.info("Redis answers again")

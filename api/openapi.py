@@ -1,12 +1,14 @@
 """OpenAPI with a real example for each registered model: /docs can be used by hand."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from api.catalog import Catalog, Version
-from api.schemas import BatchBody, SubmitBody
+from api.responses import PROBLEM
+from api.schemas import BatchBody, Problem, SubmitBody
 from shared.version import VERSION
 
 DESCRIPTION = """
@@ -30,8 +32,15 @@ def install(app: FastAPI) -> None:
                 )
             )
             schemas = base["components"]["schemas"]
-            for body in (SubmitBody, BatchBody):
-                schemas[body.__name__] = body.model_json_schema()
+            for body in (SubmitBody, BatchBody, Problem):
+                schema = body.model_json_schema(ref_template="#/components/schemas/{model}")
+                schemas.update(schema.pop("$defs", {}))
+                schemas[body.__name__] = schema
+            schemas.pop("HTTPValidationError", None)
+            schemas.pop("ValidationError", None)
+            for operation in _operations(base):
+                if "422" in operation["responses"]:  # FastAPI describes its own error, which is never sent
+                    operation["responses"]["422"] |= PROBLEM
             base["components"]["securitySchemes"] = {
                 "bearer": {"type": "http", "scheme": "bearer", "description": "API key"},
                 "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -40,6 +49,11 @@ def install(app: FastAPI) -> None:
         return _with_examples(base, app.state.services.catalog)
 
     app.openapi = document  # type: ignore[method-assign]
+
+
+def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for path in document["paths"].values():
+        yield from path.values()
 
 
 def _with_examples(base: dict[str, Any], catalog: Catalog) -> dict[str, Any]:

@@ -21,12 +21,12 @@ def read_preference(request: Request, *, default: float, cap: float) -> Preferen
     respond_async = False
     for header in request.headers.getlist("prefer"):
         for part in header.split(","):
-            name, _, value = part.strip().partition("=")
-            name = name.strip().lower()
+            name, _, value = part.partition(";")[0].partition("=")  # after the semicolon: parameters (RFC 7240, 2)
+            name, value = name.strip().lower(), value.strip().strip('"')
             if name == "respond-async":
                 respond_async = True
-            elif name == "wait" and value.strip().strip('"').isdigit() and wait is None:
-                wait = min(float(value.strip().strip('"')), cap)
+            elif name == "wait" and value.isascii() and value.isdigit() and wait is None:
+                wait = min(float(value), cap)
     if wait is not None:
         # With both, RFC 7240 (4.3) lets the server answer asynchronously when the wait is over.
         return Preference(wait, f"respond-async, wait={wait:g}" if respond_async else f"wait={wait:g}")

@@ -85,7 +85,7 @@ def score_body(card: Card, output: StoredOutput) -> dict[str, Any]:
 def class_of(card: Card, index: int) -> str | int:
     """Return the class as the estimator knows it: a number where its text is one."""
     text = list(card.labels)[index]
-    return int(text) if text.removeprefix("-").isdigit() else text
+    return int(text) if text.isascii() and text.removeprefix("-").isdigit() else text
 
 
 def batch_body(job: StoredJob, version: Version, rows: list[RowResult]) -> dict[str, Any]:

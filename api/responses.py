@@ -9,6 +9,11 @@ from starlette.responses import Response
 
 from shared.errors import GuichetError
 
+# How OpenAPI describes an error answer; api/openapi.py brings the schema.
+PROBLEM: dict[str, Any] = {
+    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+}
+
 
 def json_response(body: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return a JSON answer; times are RFC 3339 in UTC."""

@@ -54,7 +54,7 @@ async def check_single(
 ) -> tuple[Options, dict[str, Any], bytes]:
     """Read `{features, model?, version?, expires_in?, timeout?}`; return the options, the canonical row, the bytes."""
     body, raw = await read_json(request, max_bytes=services.settings.max_body_bytes)
-    options, faults = _check_options(services, body, model, _SINGLE_FIELDS, required="features")
+    options, faults = await _check_options(services, body, model, _SINGLE_FIELDS, required="features")
     try:
         row = options.version.validator.validate(body.get("features"))
     except RowFaults as refusal:
@@ -77,7 +77,7 @@ async def check_batch(
     the request is refused with every fault.
     """
     body, raw = await read_json(request, max_bytes=services.settings.max_body_bytes)
-    options, faults = _check_options(services, body, model, _BATCH_FIELDS, required="rows")
+    options, faults = await _check_options(services, body, model, _BATCH_FIELDS, required="rows")
     on_error = body.get("on_error", "continue")
     if on_error not in ("continue", "abort"):
         faults.append(Fault("/on_error", "category", 'must be "continue" or "abort"'))
@@ -100,7 +100,7 @@ async def check_batch(
     return options, kept, [found or None for found in row_faults], raw
 
 
-def _check_options(
+async def _check_options(
     services: Services, body: object, model: str | None, fields: frozenset[str], *, required: str
 ) -> tuple[Options, list[Fault]]:
     if not isinstance(body, dict):
@@ -131,18 +131,19 @@ def _check_options(
     number = body.get("version")
     if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
         raise RowFaults("`version` must be a number.", faults=[Fault("/version", "type", "must be a whole number")])
-    version = find_version(services, name, number)
+    version = await find_version(services, name, number)
     settings = services.settings
     timeout = _seconds(body, "timeout", settings.job_timeout_cap_seconds, faults)
     expires_in = _seconds(body, "expires_in", 366 * 86_400, faults)
     return Options(version, timeout or settings.job_timeout_seconds, expires_in), faults
 
 
-def find_version(services: Services, name: str | None, number: int | None) -> Version:
+async def find_version(services: Services, name: str | None, number: int | None) -> Version:
     """Return the version that a request means; raise NotFound, or Unavailable where no model is registered."""
     version = services.catalog.find(name, number)
-    if version is None and services.catalog.refresh_if_older(0.5):
-        version = services.catalog.find(name, number)  # it may have been registered a moment ago
+    if version is None:
+        await run_in_threadpool(services.catalog.refresh_after_miss)  # it may have been registered a moment ago
+        version = services.catalog.find(name, number)
     if version is None:
         raise services.catalog.explain_missing(name, number)
     return version
@@ -216,6 +217,8 @@ async def submit(
         job = accepted.job
         if job is None and accepted.earlier_id is not None:
             job = await find_job(services, accepted.earlier_id)
+            if queue is not None and preference.wait > 0 and not job.is_terminal:
+                job = await queue.waiting.wait(job.id, preference.wait) or job
         elif queue is not None and future is not None:
             job = await queue.waiting.ended(future, preference.wait) or job
     finally:

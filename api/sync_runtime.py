@@ -1,5 +1,7 @@
 """The sync runtime: a group is scored as soon as it comes, and committed with its outputs. No broker, no worker."""
 
+import logging
+import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -15,8 +17,11 @@ from shared.errors import Fault, GuichetError, ModelError, Unavailable
 from shared.job_queries import StoredJob, StoredOutput
 from shared.jobs import Output, Submission
 from shared.models import Models
+from shared.registry import LoadedModel
 from shared.scoring import score_rows
 from shared.tables import JobKind, JobState
+
+log = logging.getLogger(__name__)
 
 Scored = tuple[Submission, list[Output | Fault]]
 
@@ -62,18 +67,38 @@ class SyncRuntime:
         return [answers[submission.id] for submission in group]
 
     def _score(self, version: int, members: Sequence[Submission]) -> list[Scored]:
-        model = self.models.get(version)
-        rows = [
-            row for member in members for row, fault in zip(member.rows, member.faults, strict=True) if fault is None
-        ]
-        results = score_rows(model, rows)
-        scored: list[Scored] = []
-        start = 0
-        for member in members:
-            count = len(member.rows) - member.failed_count
-            scored.append((member, results[start : start + count]))
-            start += count
-        return scored
+        return _score_in_time(self.models.get(version), members)
+
+
+def _score_in_time(model: LoadedModel, members: Sequence[Submission]) -> list[Scored]:
+    """Score the rows of a group; when it takes longer than a member's timeout, score each member alone.
+
+    A model that never returns cannot be interrupted: its thread is left behind, and its job has failed.
+    """
+    rows = [row for member in members for row, fault in zip(member.rows, member.faults, strict=True) if fault is None]
+    results: list[Output | Fault] = []
+    thread = threading.Thread(target=lambda: results.extend(score_rows(model, rows)), name="scoring", daemon=True)
+    thread.start()
+    thread.join(min(member.timeout_seconds for member in members))
+    if thread.is_alive():
+        if len(members) > 1:
+            return [scored for member in members for scored in _score_in_time(model, [member])]
+        log.error("%s@%s is stuck on a row past its timeout", model.card.name, model.card.version)
+        message = f"the job ran longer than its timeout of {members[0].timeout_seconds:g} s"
+        return [(members[0], [Fault("", "timeout", message)] * len(rows))]
+    if len(results) < len(rows):
+        raise Unavailable("The process ran out of memory: send fewer rows at once.", retry_after=5)
+    return _by_member(members, results)
+
+
+def _by_member(members: Sequence[Submission], results: Sequence[Output | Fault]) -> list[Scored]:
+    scored: list[Scored] = []
+    start = 0
+    for member in members:
+        count = len(member.rows) - member.failed_count
+        scored.append((member, list(results[start : start + count])))
+        start += count
+    return scored
 
 
 def _recorded(

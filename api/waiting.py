@@ -14,7 +14,6 @@ from collections.abc import Iterable
 import orjson
 from redis import Redis, RedisError
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from shared.job_queries import StoredJob, find_finished
 from shared.queue import DONE_CHANNEL
@@ -91,7 +90,7 @@ class Waiting:
                 time.sleep(left)
                 message = None
             if message is not None:
-                self._wake(self._waiters.keys() & orjson.loads(message["data"]))
+                self._wake(self._waiters.keys() & _ids_in(message["data"]))
             if time.monotonic() >= next_poll:
                 next_poll = time.monotonic() + self._poll_seconds
                 self._wake(list(self._waiters))
@@ -104,8 +103,8 @@ class Waiting:
         try:
             with self._engine.connect() as connection:
                 finished = find_finished(connection, wanted)
-        except SQLAlchemyError as error:
-            log.warning("finished jobs could not be read (%s); the next poll tries again", type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - whatever it is, this thread has to live, and polls again
+            log.warning("finished jobs could not be read (%r); the next poll tries again", error)
             return
         if finished:
             assert self._loop is not None
@@ -116,3 +115,15 @@ class Waiting:
             for future in self._waiters.get(job_id, ()):
                 if not future.done():
                     future.set_result(job)
+
+
+def _ids_in(data: bytes) -> list[str]:
+    """Return the job ids of a message; a strange one holds none, and polling finds the jobs."""
+    try:
+        ids = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        ids = None
+    if not isinstance(ids, list):
+        log.warning("a message on %s is not a list of job ids", DONE_CHANNEL)
+        return []
+    return [job_id for job_id in ids if isinstance(job_id, str)]

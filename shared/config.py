@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     wait_cap_seconds: float = Field(60, ge=0, description="Longest wait that a caller may ask for.")
     job_timeout_seconds: float = Field(30, gt=0, description="How long a job may run when its caller does not say.")
     job_timeout_cap_seconds: float = Field(600, gt=0, description="Longest `timeout` that a caller may ask for.")
-    max_attempts: int = Field(3, ge=1, description="Deaths or transient errors after which a job has failed.")
+    max_attempts: int = Field(3, ge=1, le=100, description="Deaths or transient errors after which a job has failed.")
     lease_seconds: float = Field(15, gt=0, description="How long a claim holds without a heartbeat.")
     heartbeat_seconds: float = Field(5, gt=0, description="How often a worker renews its leases.")
     recover_seconds: float = Field(5, gt=0, description="How often expired leases and lost wake-ups are looked for.")

@@ -25,9 +25,16 @@ def dumps(value: object) -> str:
 
 
 # The statements of the hot path find every row by an index, whatever the statistics say: a plan that was made while the
-# tables were empty must not scan them for ever after.
-_POINTWISE = (
-    "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c plan_cache_mode=force_generic_plan"
+# tables were small must not scan them, or keep a copy of them, when they have grown.
+_POINTWISE = " ".join(
+    f"-c {setting}"
+    for setting in (
+        "enable_seqscan=off",
+        "enable_hashjoin=off",
+        "enable_mergejoin=off",
+        "enable_material=off",
+        "plan_cache_mode=force_generic_plan",
+    )
 )
 
 

@@ -16,8 +16,10 @@ its input and model version. Times are the database's. `record` is the whole lif
 Every function takes a connection in autocommit mode: one statement is one transaction.
 
 A job has a token exactly while it runs (a CHECK says so): statements that compare the token need not ask for the state.
-Where a statement asks whether a row belongs to what it has just written, it says `(x IN (SELECT ...)) IS TRUE`: that
-is a hashed look-up. As a join it would be a nested loop, because these connections plan no hash joins (shared/db.py).
+The LIMIT on an array is all of it; what it changes is the planner's guess, from ten rows to one, so that the array
+comes first and each job is looked up by its key. Where a statement asks whether a row belongs to what it has just
+written, it says `(x IN (SELECT ...)) IS TRUE`: that is a hashed look-up. As a join it would be a nested loop, because
+these connections plan no hash joins (shared/db.py).
 """
 
 from collections.abc import Sequence
@@ -162,7 +164,7 @@ WITH ready AS MATERIALIZED (
     UPDATE jobs SET state = 'running', attempt = attempt + 1, claim_token = nextval('claim_tokens'),
         leased_by = $5, lease_expires_at = now() + $6 * interval '1 second',
         claimed_at = now(), started_at = coalesce(started_at, now())
-    FROM bounded WHERE jobs.id = bounded.id AND jobs.state = 'queued'
+    FROM bounded WHERE jobs.id = bounded.id  -- locked above; to ask for the state again would invite a worse plan
     RETURNING jobs.id, claim_token, attempt, max_attempts, crash_count, timeout_seconds
 )
 SELECT claimed.*, input.id, input.features
@@ -238,7 +240,7 @@ WITH done AS (
     UPDATE jobs SET state = CASE WHEN cancel_requested_at IS NULL THEN t.state ELSE 'canceled' END,
         failed_count = failed_count + t.failed, error = CASE WHEN cancel_requested_at IS NULL THEN t.error::jsonb END,
         finished_at = now(), claim_token = NULL, leased_by = NULL, lease_expires_at = NULL
-    FROM unnest($1, $2, $3, $4, $5) AS t (id, token, state, failed, error)
+    FROM (SELECT * FROM unnest($1, $2, $3, $4, $5) LIMIT cardinality($1)) AS t (id, token, state, failed, error)
     WHERE jobs.id = t.id AND jobs.claim_token = t.token
     RETURNING jobs.id, jobs.state
 ), scored AS (
@@ -253,7 +255,7 @@ SELECT id FROM done
 """
 _FAULTY = """, faulty AS (
     UPDATE model_inputs SET faults = t.faults::jsonb
-    FROM unnest($15, $16, $17) AS t (job_id, input_id, faults)
+    FROM (SELECT * FROM unnest($15, $16, $17) LIMIT cardinality($15)) AS t (job_id, input_id, faults)
     WHERE model_inputs.id = t.input_id AND (t.job_id IN (SELECT id FROM done WHERE state <> 'canceled')) IS TRUE
 )"""
 _FINISH_TYPES = (
@@ -342,14 +344,17 @@ def fail(connection: Connection, taken: Claim, *, code: str, message: str) -> bo
 
 # ── back to the queue ────────────────────────────────────────────────────────────────────────────────────────────
 
-# Full jitter (Brooker, "Exponential backoff and jitter", 2015): a random time up to min(60 s, 2^attempt s).
-_BACKOFF = "now() + random() * least(interval '60 seconds', interval '1 second' * power(2, jobs.attempt))"
+# Full jitter (Brooker, "Exponential backoff and jitter", 2015): a random time up to min(60 s, 2^attempt s). The
+# exponent is bounded too, or the interval would overflow.
+_BACKOFF = "now() + random() * least(interval '60 seconds', interval '1 second' * power(2, least(jobs.attempt, 6)))"
 
 _RETRY = f"""
 UPDATE jobs SET
     state = CASE WHEN cancel_requested_at IS NOT NULL THEN 'canceled'
                  WHEN attempt >= max_attempts THEN 'failed' ELSE 'queued' END,
     finished_at = CASE WHEN cancel_requested_at IS NOT NULL OR attempt >= max_attempts THEN now() END,
+    failed_count = CASE WHEN cancel_requested_at IS NULL AND attempt >= max_attempts
+                        THEN row_count ELSE failed_count END,
     error = CASE WHEN cancel_requested_at IS NULL AND attempt >= max_attempts THEN %s::jsonb END,
     run_after = {_BACKOFF}, claim_token = NULL, leased_by = NULL, lease_expires_at = NULL
 FROM unnest(%s::uuid[], %s::bigint[]) AS t (id, token)
@@ -371,7 +376,8 @@ def retry(connection: Connection, claims: Sequence[Claim], *, code: str, message
 
 
 _RELEASE = """
-UPDATE jobs SET state = 'queued', attempt = attempt - 1, crash_count = crash_count + %s,
+UPDATE jobs SET state = CASE WHEN cancel_requested_at IS NULL THEN 'queued' ELSE 'canceled' END,
+    finished_at = CASE WHEN cancel_requested_at IS NOT NULL THEN now() END, attempt = attempt - 1, crash_count = crash_count + %s,
     claim_token = NULL, leased_by = NULL, lease_expires_at = NULL
 FROM unnest(%s::uuid[], %s::bigint[]) AS t (id, token)
 WHERE jobs.id = t.id AND jobs.claim_token = t.token
@@ -381,6 +387,7 @@ WHERE jobs.id = t.id AND jobs.claim_token = t.token
 def release(connection: Connection, claims: Sequence[Claim], *, suspect: bool = False) -> int:
     """Give claims back at once, without burning an attempt; return how many were ours.
 
+    Those whose cancelation was asked for become canceled instead.
     `suspect` jobs were together in a claim that got stuck: from now on each is claimed alone, until the guilty one
     is found.
     """

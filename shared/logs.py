@@ -1,9 +1,13 @@
 """Logs: one JSON object a line on standard error, one sentence with its fields; never inputs, never keys."""
 
+import json
 import logging
 from datetime import UTC, datetime
 
 import orjson
+
+# Celery says three lines for each task; Flower shows the same, and what a task did is logged by the task itself.
+_CHATTY = ("celery.app.trace", "celery.beat", "celery.worker.strategy")
 
 
 class JsonFormatter(logging.Formatter):
@@ -19,7 +23,10 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(entry).decode()
+        try:
+            return orjson.dumps(entry).decode()
+        except TypeError:  # a lone surrogate, say: escaped, it can be written
+            return json.dumps(entry, default=str)
 
 
 def configure_logging(level: str) -> None:
@@ -29,3 +36,5 @@ def configure_logging(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))

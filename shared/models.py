@@ -57,4 +57,4 @@ class Models:
 
     def names(self) -> list[str]:
         """Return the loaded versions as `name@version`."""
-        return sorted(f"{model.card.name}@{model.card.version}" for model in self._loaded.values())
+        return sorted(f"{model.card.name}@{model.card.version}" for model in list(self._loaded.values()))

@@ -39,7 +39,10 @@ def score_rows(model: ScoredModel, rows: Sequence[dict[str, Any]]) -> list[Outpu
     if not rows:
         return []
     try:
-        return _outputs(model.card, model.scorer.score(rows))
+        outputs = _outputs(model.card, model.scorer.score(rows))
+        if len(outputs) != len(rows):
+            raise ValueError(f"the model returned {len(outputs)} predictions for {len(rows)} rows")
+        return outputs
     except MemoryError:
         raise
     except Exception as error:

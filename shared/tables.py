@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+import orjson
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -31,6 +32,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from shared.db import dumps
 
 
 class JobState(StrEnum):
@@ -66,6 +69,21 @@ class UtcDateTime(TypeDecorator[datetime]):
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Return the time to store, in UTC."""
         return value.astimezone(UTC) if value is not None else None
+
+
+class JsonText(TypeDecorator[Any]):
+    """Any JSON value as text: SQLite would turn a bare number in a JSON column into one of its own."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: object, dialect: Dialect) -> str:
+        """Return the text to store."""
+        return dumps(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ANN401 - any JSON value
+        """Return the stored value."""
+        return None if value is None else orjson.loads(value)
 
 
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
@@ -247,7 +265,8 @@ class ModelInput(Table):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), comment="Its job")
     row_index: Mapped[int] = mapped_column(Integer, comment="Place in the request, from 0")
     features: Mapped[dict[str, Any]] = mapped_column(
-        Json, comment="Feature name to value; the row as sent where it did not fit the card"
+        JsonText().with_variant(JSONB(), "postgresql"),
+        comment="Feature name to value; the row as sent where it did not fit the card",
     )
     faults: Mapped[list[dict[str, Any]] | None] = mapped_column(
         Json, comment="Why the row has no output: [{pointer, code, message}]"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.config import Config
+from redis import Redis
 from sqlalchemy import Connection, Engine, text
 from uuid_utils import uuid7
 
@@ -18,6 +19,7 @@ from shared.db import get_engine, make_engine
 from shared.errors import Fault
 from shared.jobs import Claim, Output, Submission, claim, finish, submit
 from tests.conftest import create_database
+from tests.stack import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = ("RUNTIME", "HOST", "AUTH", "DATA_DIR", "MODELS_DIR", "DATABASE_URL", "REDIS_URL")
@@ -173,3 +175,14 @@ def outputs_of(connection: Connection, job_id: str) -> list[tuple[int, float, fl
         {"id": job_id},
     )
     return [(row[0], row[1], row[2]) for row in rows]
+
+
+def empty_keys(engine: Engine) -> None:
+    """Forget every API key."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM api_keys")
+
+
+def refusing_redis() -> Redis:
+    """Return a client of a Redis that is not there, made as the API makes its own."""
+    return Redis.from_url(f"redis://127.0.0.1:{free_port()}/0", socket_timeout=0.5, socket_connect_timeout=0.5)

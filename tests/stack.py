@@ -80,7 +80,9 @@ class Stack:
         self.start("api", "api", **env)
         self.wait_until_answers("/readyz")
 
-    def start_worker(self, name: str = "interactive", *, lanes: str = "interactive", beat: bool = False, **env: str) -> None:
+    def start_worker(
+        self, name: str = "interactive", *, lanes: str = "interactive", beat: bool = False, **env: str
+    ) -> None:
         beat_options = ["-B", "-s", str(self.folder / f"beat-{name}")] if beat else []
         self.start(
             name,
@@ -153,9 +155,13 @@ class Stack:
         self.processes.clear()
 
 
-def environment(folder: Path, *, runtime: str, port: int, database_url: str, models: Path, redis_url: str = "") -> dict[str, str]:
+def environment(
+    folder: Path, *, runtime: str, port: int, database_url: str, models: Path, redis_url: str = ""
+) -> dict[str, str]:
     """Return the environment of a service's processes; nothing of the caller's own settings leaks in."""
-    kept = {name: value for name, value in os.environ.items() if name.startswith(("PATH", "HOME", "LANG", "COV", "TMP"))}
+    kept = {
+        name: value for name, value in os.environ.items() if name.startswith(("PATH", "HOME", "LANG", "COV", "TMP"))
+    }
     return kept | {
         "RUNTIME": runtime,
         "HOST": "127.0.0.1",
@@ -206,7 +212,9 @@ def queue_stack(folder: Path, models: Path, *, postgres: Postgres, redis: Redis,
 def sync_stack(folder: Path, models: Path) -> Iterator[Stack]:
     """Yield a sync runtime: one process and a SQLite file."""
     port = free_port()
-    env = environment(folder, runtime="sync", port=port, database_url=f"sqlite:///{folder / 'guichet.db'}", models=models)
+    env = environment(
+        folder, runtime="sync", port=port, database_url=f"sqlite:///{folder / 'guichet.db'}", models=models
+    )
     stack = Stack("sync", env, folder, port)
     stack.run("alembic", "upgrade", "head")
     stack.run("examples.build")

@@ -182,9 +182,7 @@ def test_every_setting_is_described_in_a_sentence():
 
 def members_with_comments(kind: type[Enum]) -> dict[str, bool]:
     lines = inspect.getsource(kind).splitlines()
-    return {
-        member.name: any(re.match(rf"\s+{member.name} = .*  # \w+", line) for line in lines) for member in kind
-    }
+    return {member.name: any(re.match(rf"\s+{member.name} = .*  # \w+", line) for line in lines) for member in kind}
 
 
 @pytest.mark.parametrize("kind", [tables.JobState, tables.JobKind, queue.Lane])
@@ -291,7 +289,10 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Locked:
 
     async def ask() -> Locked:
         transport = httpx.ASGITransport(serve(app), raise_app_exceptions=False)
-        async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://x") as http:
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://x") as http,
+        ):
             answers = {}
             for method, path in routes:
                 address = path.replace("{version}", "1")

@@ -71,7 +71,10 @@ def drain(runtime: Runtime, lane: str, model_version_id: int) -> str:
                 break
     else:
         _wake_another(runtime, lane, model_version_id)
-    return f"{model.card.name}@{model.card.version}: {count} jobs in {(time.monotonic() - started) * 1000:.0f} ms"
+    done = f"{model.card.name}@{model.card.version}: {count} jobs in {(time.monotonic() - started) * 1000:.0f} ms"
+    if count:
+        log.info(done)
+    return done
 
 
 def _claim(runtime: Runtime, lane: str, model_version_id: int, *, crashed: bool = False) -> list[Claim]:

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, func
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import SQLAlchemyError
 
 from shared import jobs
 from shared.config import Settings
@@ -83,7 +82,7 @@ class Pulse:
                 try:
                     with self._engine.connect() as connection:
                         self._beat(connection, held)
-                except SQLAlchemyError:
+                except Exception:  # without a pulse, leases run out and nothing ends a stuck model: it must go on
                     log.exception("a heartbeat was missed; leases last %s s", self._settings.lease_seconds)
 
     def _beat(self, connection: Connection, held: Sequence[Claim]) -> None:
@@ -109,7 +108,7 @@ class Pulse:
                     )
                 else:
                     jobs.release(connection, held, suspect=True)
-        except SQLAlchemyError:
+        except Exception:  # whatever it is, the process has to end
             log.exception("the claims of a stuck run could not be given back; their leases will run out")
         log.error("a claim of %d jobs is stuck past its timeout; this process ends itself", len(held))
         os.kill(os.getpid(), signal.SIGKILL)

@@ -12,8 +12,8 @@ from api.auth import Caller
 from api.deps import PredictCaller, ReadCaller, ServicesDep
 from api.prefer import read_preference
 from api.representations import job_body
-from api.responses import json_response
-from api.schemas import BatchResult, JobBody, JobPage, Problem, Result
+from api.responses import PROBLEM, json_response
+from api.schemas import BatchResult, JobBody, JobPage, Result
 from api.services import Services
 from api.submissions import accepted_response, error_of, find_job, result_of
 from shared import jobs
@@ -24,7 +24,6 @@ from shared.tables import JobState
 router = APIRouter(tags=["jobs"])
 
 JobId = Annotated[str, Path(alias="id", description="Job id, from the answer to the submission")]
-PROBLEM: dict[str, Any] = {"model": Problem, "content": {"application/problem+json": {}}}
 COMMON: dict[int | str, dict[str, Any]] = {
     401: {**PROBLEM, "description": "No API key, or an unknown one."},
     403: {**PROBLEM, "description": "The key lacks the scope."},
@@ -94,7 +93,7 @@ async def get_job(request: Request, services: ServicesDep, caller: ReadCaller, j
         headers["Preference-Applied"] = preference.applied
     response = json_response(_body(services, job, position=position, eta_seconds=eta), headers=headers)
     etag = f'"{hashlib.sha256(bytes(response.body)).hexdigest()[:32]}"'
-    if request.headers.get("if-none-match") == etag:
+    if _matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers={"ETag": etag, **headers})
     response.headers["ETag"] = etag
     return response
@@ -145,6 +144,14 @@ async def cancel_job(services: ServicesDep, caller: PredictCaller, job_id: JobId
     if state == JobState.CANCELED:
         return json_response(_body(services, job))
     return accepted_response(services, job, {})
+
+
+def _matches(header: str | None, etag: str) -> bool:
+    """Compare weakly, as If-None-Match does (RFC 9110, 13.1.2)."""
+    if header is None:
+        return False
+    given = [part.strip().removeprefix("W/") for part in header.split(",")]
+    return given == ["*"] or etag in given
 
 
 def _ended_as(job: StoredJob) -> str:

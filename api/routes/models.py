@@ -7,14 +7,13 @@ from starlette.responses import Response
 
 from api.deps import ReadCaller, ServicesDep
 from api.representations import version_body
-from api.responses import json_response
-from api.schemas import ModelBody, ModelList, Problem
+from api.responses import PROBLEM, json_response
+from api.schemas import ModelBody, ModelList
 from api.submissions import find_version
 
 router = APIRouter(tags=["models"])
 
 Name = Annotated[str, Path(description="Model name")]
-PROBLEM: dict[str, Any] = {"model": Problem, "content": {"application/problem+json": {}}}
 COMMON: dict[int | str, dict[str, Any]] = {
     401: {**PROBLEM, "description": "No API key, or an unknown one."},
     403: {**PROBLEM, "description": "The key lacks the scope `read`."},
@@ -54,7 +53,7 @@ async def get_models(services: ServicesDep, caller: ReadCaller) -> Response:
 @router.get("/models/{name}", responses={200: {"model": ModelBody}, **COMMON, **MISSING}, response_model=None)
 async def get_model(services: ServicesDep, caller: ReadCaller, name: Name) -> Response:
     """Read the version of a model that serves now: its card, an example row, and how it is scored."""
-    return json_response(version_body(find_version(services, name, None), services.catalog))
+    return json_response(version_body(await find_version(services, name, None), services.catalog))
 
 
 @router.get(
@@ -67,4 +66,4 @@ async def get_version(
     version: Annotated[int, Path(ge=1, description="Version number")],
 ) -> Response:
     """Read one version of a model."""
-    return json_response(version_body(find_version(services, name, version), services.catalog))
+    return json_response(version_body(await find_version(services, name, version), services.catalog))

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Path, Request
@@ -10,7 +9,9 @@ from starlette.responses import Response
 
 from api.auth import Scope
 from api.deps import PredictCaller, ServicesDep, authenticate
-from api.schemas import BatchBody, BatchResult, JobBody, Problem, Result, SubmitBody
+from api.prefer import Preference
+from api.responses import PROBLEM
+from api.schemas import BatchBody, BatchResult, JobBody, Result, SubmitBody
 from api.services import services_of
 from api.shortcut import Handler
 from api.submissions import check_batch, check_single, preference_of, submit
@@ -23,7 +24,7 @@ ACCEPTED: dict[str, Any] = {
     "description": "Accepted and stored: Location says where to poll, Retry-After when.",
 }
 REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": text, "content": {"application/problem+json": {}}}
+    status: {**PROBLEM, "description": text}
     for status, text in {
         400: "The body is not plain JSON.",
         401: "No API key, or an unknown one.",
@@ -37,16 +38,8 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     }.items()
 }
 ENDED: dict[int | str, dict[str, Any]] = {
-    500: {
-        "model": Problem,
-        "description": "The model raised on this row.",
-        "content": {"application/problem+json": {}},
-    },
-    504: {
-        "model": Problem,
-        "description": "The job ran out of its own timeout.",
-        "content": {"application/problem+json": {}},
-    },
+    500: {**PROBLEM, "description": "The model raised on this row."},
+    504: {**PROBLEM, "description": "The job ran out of its own timeout."},
 }
 
 
@@ -84,7 +77,8 @@ def _body(schema: type[SubmitBody] | type[BatchBody]) -> dict[str, Any]:
 async def post_job(request: Request, services: ServicesDep, caller: PredictCaller) -> Response:
     """Submit one row and take a ticket: the answer is 202 at once, the result waits at `/jobs/{id}`."""
     options, row, raw = await check_single(services, request, None)
-    preference = replace(preference_of(services, request), wait=0.0)
+    asked = preference_of(services, request).applied or ""
+    preference = Preference(0, "respond-async" if "respond-async" in asked else None)
     return await submit(
         services, request, caller, options, [row], [None], raw, kind=JobKind.PREDICT, preference=preference
     )
@@ -156,7 +150,7 @@ async def predict_batch(request: Request, services: ServicesDep, caller: Predict
 
 def _direct(endpoint: Callable[..., Awaitable[Response]], **path: str) -> Handler:
     async def handle(request: Request) -> Response:
-        return await endpoint(request, services_of(request), authenticate(request, Scope.PREDICT), **path)
+        return await endpoint(request, services_of(request), await authenticate(request, Scope.PREDICT), **path)
 
     return handle
 

@@ -260,7 +260,7 @@ def upgrade() -> None:
         sa.Column("row_index", sa.Integer(), nullable=False, comment="Place in the request, from 0"),
         sa.Column(
             "features",
-            JSON,
+            sa.Text().with_variant(postgresql.JSONB(), "postgresql"),
             nullable=False,
             comment="Feature name to value; the row as sent where it did not fit the card",
         ),
@@ -294,7 +294,9 @@ def upgrade() -> None:
         sa.Column("threshold", sa.Float(), nullable=True, comment="Binary: the threshold that decided"),
         sa.Column("created_at", TIME, server_default=sa.func.now(), nullable=False, comment="When it was stored"),
         sa.CheckConstraint(
-            "CASE task WHEN 'binary' THEN prediction IN (0, 1) AND label IS NOT NULL WHEN 'multiclass' THEN prediction >= 0 AND label IS NOT NULL ELSE label IS NULL AND probability IS NULL AND threshold IS NULL END",
+            "CASE task WHEN 'binary' THEN prediction IN (0, 1) AND label IS NOT NULL "
+            "WHEN 'multiclass' THEN prediction >= 0 AND label IS NOT NULL "
+            "ELSE label IS NULL AND probability IS NULL AND threshold IS NULL END",
             name=op.f("ck_model_outputs_prediction_fits_task"),
         ),
         sa.CheckConstraint("task IN ('binary', 'multiclass', 'regression')", name=op.f("ck_model_outputs_task_known")),

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import joblib
 import pandas as pd
 import psutil
@@ -31,7 +30,11 @@ def rows_to_score(count: int) -> list[dict[str, Any]]:
     rows = example_rows("energy")
     return [
         rows[index % len(rows)]
-        | {"heating_degree_days": 2000.0 + index, "setpoint_celsius": 19.0 + (index % 7) / 2, "occupants": 5 + index % 50}
+        | {
+            "heating_degree_days": 2000.0 + index,
+            "setpoint_celsius": 19.0 + (index % 7) / 2,
+            "occupants": 5 + index % 50,
+        }
         for index in range(count)
     ]
 
@@ -123,9 +126,10 @@ class Service:
             "JOIN model_inputs ON job_id = jobs.id LEFT JOIN model_outputs ON input_id = model_inputs.id GROUP BY 1, 2"
         )
         by_id = {job_id: (state, outputs) for job_id, state, outputs in stored}
-        assert {job_id: by_id.get(job_id) for job_id in crowd.accepted} == {
-            job_id: ("succeeded", [oracle[row]]) for job_id, row in crowd.accepted.items()
-        }
+        assert {job_id: by_id[job_id][0] for job_id in crowd.accepted} == dict.fromkeys(crowd.accepted, "succeeded")
+        for job_id, row in crowd.accepted.items():
+            # the last bits of a dot product differ with the number of rows that are scored together
+            assert by_id[job_id][1] == [pytest.approx(oracle[row], rel=1e-12)]
 
     # ── harm ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -180,9 +184,7 @@ def running(
 ) -> Iterator[Service]:
     create_database(session_postgres, "faults")
     folder = tmp_path_factory.mktemp("faults")
-    with queue_stack(
-        folder, models_dir, postgres=session_postgres, redis=fault_redis, database="faults"
-    ) as stack:
+    with queue_stack(folder, models_dir, postgres=session_postgres, redis=fault_redis, database="faults") as stack:
         features = pd.DataFrame({"mark": [0.0, 1.0, 2.0, 3.0] * 5, "chance": [0.05 * step for step in range(20)]})
         joblib.dump(Trap().fit(features, [0, 1] * 10), folder / "trap.joblib")
         features.to_csv(folder / "trap.csv", index=False)
@@ -196,7 +198,7 @@ def running(
 
 
 @pytest.fixture
-def service(running: Service) -> Iterator[Service]:
+def service(running: Service) -> Service:
     """The service with no jobs and both workers."""
     with running.engine.begin() as connection:
         connection.exec_driver_sql("DELETE FROM jobs")
@@ -204,4 +206,4 @@ def service(running: Service) -> Iterator[Service]:
         process = running.stack.processes.get(name)
         if process is None or process.poll() is not None:
             running.stack.start_worker(name, **options)
-    yield running
+    return running
