@@ -377,8 +377,8 @@ def retry(connection: Connection, claims: Sequence[Claim], *, code: str, message
 
 _RELEASE = """
 UPDATE jobs SET state = CASE WHEN cancel_requested_at IS NULL THEN 'queued' ELSE 'canceled' END,
-    finished_at = CASE WHEN cancel_requested_at IS NOT NULL THEN now() END, attempt = attempt - 1, crash_count = crash_count + %s,
-    claim_token = NULL, leased_by = NULL, lease_expires_at = NULL
+    finished_at = CASE WHEN cancel_requested_at IS NOT NULL THEN now() END,
+    attempt = attempt - 1, crash_count = crash_count + %s, claim_token = NULL, leased_by = NULL, lease_expires_at = NULL
 FROM unnest(%s::uuid[], %s::bigint[]) AS t (id, token)
 WHERE jobs.id = t.id AND jobs.claim_token = t.token
 """
@@ -388,6 +388,7 @@ def release(connection: Connection, claims: Sequence[Claim], *, suspect: bool = 
     """Give claims back at once, without burning an attempt; return how many were ours.
 
     Those whose cancelation was asked for become canceled instead.
+
     `suspect` jobs were together in a claim that got stuck: from now on each is claimed alone, until the guilty one
     is found.
     """
