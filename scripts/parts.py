@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shlex
 import signal
 import sqlite3
 import sys
@@ -105,8 +106,19 @@ class Parts:
             orphan_signal=signal.SIGQUIT if "worker" in arguments else signal.SIGTERM,
         )
 
+    def write_environment(self) -> Path:
+        """Write the service's settings as a file for a shell, so that its commands can be used by hand; return it."""
+        file = self.options.data_dir / "env"
+        lines = [f"export {name}={shlex.quote(value)}" for name, value in self._settings().items()]
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as new:
+            new.write("\n".join(lines) + "\n")
+        return file
+
     def _environment(self) -> dict[str, str]:
-        return os.environ | {
+        return os.environ | self._settings()
+
+    def _settings(self) -> dict[str, str]:
+        return {
             "RUNTIME": self.options.runtime,
             "HOST": HOST,
             "PORT": str(self.options.port),
