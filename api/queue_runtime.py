@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from redis import Redis
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
@@ -17,7 +16,7 @@ from shared.config import Settings
 from shared.errors import GuichetError, Unavailable
 from shared.job_queries import StoredJob, find_jobs
 from shared.jobs import Submission
-from shared.queue import make_app
+from shared.queue import make_app, make_redis
 from shared.tables import JobState
 
 
@@ -26,8 +25,7 @@ class QueueRuntime:
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
-        # Short timeouts, for a publisher; the listener's reads are bounded by its own poll.
-        self._redis = Redis.from_url(settings.broker, socket_timeout=0.5, socket_connect_timeout=0.5)
+        self._redis = make_redis()
         self.notifier = Notifier(self._redis, make_app(publisher=True))
         self.waiting = Waiting(engine, self._redis, poll_seconds=settings.poll_seconds)
         self.backlog = Backlog(engine, self._redis, max_queued=settings.max_queued)

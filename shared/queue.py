@@ -3,6 +3,9 @@
 from enum import StrEnum
 
 from celery import Celery
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from shared.config import get_settings
 
@@ -23,6 +26,10 @@ class TaskName:
     FORGET = "guichet.forget_idempotency_keys"
 
 
+# How long Redis may be silent. A worker's connection blocks for a second in BRPOP by design.
+PUBLISHER_SECONDS = 0.5
+WORKER_SECONDS = 5.0
+
 DONE_CHANNEL = "guichet:done"  # finished job ids, one JSON list a message
 
 
@@ -36,16 +43,22 @@ def drained_key(lane: str, model_version_id: int) -> str:
     return f"guichet:drained:{lane}:{model_version_id}"
 
 
-def make_app(*, publisher: bool = False) -> Celery:
-    """Return the Celery app; a `publisher` (the API) fails fast when Redis is gone.
+def make_redis() -> Redis:
+    """Return a client that fails at once when Redis is gone, and in half a second when it is silent."""
+    return Redis.from_url(
+        get_settings().broker,
+        socket_timeout=PUBLISHER_SECONDS,
+        socket_connect_timeout=PUBLISHER_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+    )
 
-    A worker must not have the short socket timeout: it has to exceed the second that its BRPOP blocks.
-    """
+
+def make_app(*, publisher: bool = False) -> Celery:
+    """Return the Celery app; a `publisher` (the API) fails fast when Redis is gone."""
     settings = get_settings()
     app = Celery("guichet", broker=settings.broker)
-    options: dict[str, object] = {"visibility_timeout": 3600}
-    if publisher:
-        options |= {"socket_timeout": 0.5, "socket_connect_timeout": 0.5}
+    seconds = PUBLISHER_SECONDS if publisher else WORKER_SECONDS
+    options = {"visibility_timeout": 3600, "socket_timeout": seconds, "socket_connect_timeout": seconds}
     app.conf.update(
         task_ignore_result=True,  # the row is the truth: there is no result backend
         task_acks_late=False,  # the lease in the table does redelivery

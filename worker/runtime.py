@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from shared.config import Settings, get_settings
 from shared.db import make_engine
 from shared.models import Models
+from shared.queue import make_redis
 from worker.pulse import Pulse
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ def start_child(*, lanes: Sequence[str]) -> Runtime:
     models = Models(engine, settings.models)
     pulse = Pulse(engine, settings, name=name, lanes=lanes, loaded=models.names)
     app = current_app._get_current_object()  # the proxy would look it up at every use
-    _runtime = Runtime(settings, name, engine, Redis.from_url(settings.broker), app, models, pulse)
+    _runtime = Runtime(settings, name, engine, make_redis(), app, models, pulse)
     models.preload()
     pulse.start()
     return _runtime
