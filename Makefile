@@ -9,7 +9,7 @@ LOCK = $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --gener
 ARGS =
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format format-check lint types lock bench migration clean
+.PHONY: help run test faults check format format-check lint types lock bench migration clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -19,6 +19,9 @@ run: .venv/.installed ## Start everything on this machine (RUNTIME=sync, PORT=, 
 
 test: .venv/.installed-dev ## Run all tests with their coverage (ARGS="-k name" for some of them)
 	$(PY) -m pytest --cov --cov-branch --cov-report=term --cov-report=xml $(ARGS)
+
+faults: .venv/.installed-dev ## Kill workers, flush Redis, let rows crash: the fault tests alone
+	$(PY) -m pytest tests/faults $(ARGS)
 
 check: format-check lint types test ## Everything that CI runs
 

@@ -5,11 +5,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path
 from starlette.responses import Response
 
+from api.checks import find_version
 from api.deps import ReadCaller, ServicesDep
 from api.representations import version_body
 from api.responses import PROBLEM, json_response
 from api.schemas import ModelBody, ModelList
-from api.submissions import find_version
 
 router = APIRouter(tags=["models"])
 

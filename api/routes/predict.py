@@ -8,13 +8,14 @@ from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from api.auth import Scope
+from api.checks import check_batch, check_single
 from api.deps import PredictCaller, ServicesDep, authenticate
 from api.prefer import Preference
 from api.responses import PROBLEM
 from api.schemas import BatchBody, BatchResult, JobBody, Result, SubmitBody
 from api.services import services_of
 from api.shortcut import Handler
-from api.submissions import check_batch, check_single, preference_of, submit
+from api.submissions import preference_of, submit
 from shared.tables import JobKind
 
 router = APIRouter(tags=["predict"])
