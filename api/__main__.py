@@ -36,7 +36,7 @@ def main() -> None:
         server_header=False,
         proxy_headers=False,  # nothing here depends on the caller's address or scheme
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=10,
+        timeout_graceful_shutdown=5,
     )
 
 

@@ -8,7 +8,7 @@ import logging
 import math
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from redis import Redis, RedisError
 from sqlalchemy import Engine
@@ -20,6 +20,7 @@ from shared.queue import drained_key
 log = logging.getLogger(__name__)
 
 SAMPLE_SECONDS = 1.0
+STALLED_SECONDS = 30.0
 SMOOTHING = 0.2  # weight of the newest sample
 
 Queue = tuple[str, int]  # lane, model version id
@@ -33,6 +34,7 @@ class Drain:
     drained: int | None = None  # the workers' counter at the last sample
     sampled_at: float = 0.0
     rate: float | None = None  # jobs per second under backlog
+    moved_at: float = field(default_factory=time.monotonic)  # when it was empty, or drained, last
 
 
 class Backlog:
@@ -63,6 +65,11 @@ class Backlog:
     def is_full(self, lane: str, model_version_id: int) -> bool:
         """Tell whether a queue has reached MAX_QUEUED."""
         return self.queued(lane, model_version_id) >= self._max_queued
+
+    def stalled_lanes(self) -> list[str]:
+        """Return the lanes where jobs wait and none was finished for 30 seconds, though workers may say they live."""
+        horizon = time.monotonic() - STALLED_SECONDS
+        return sorted({lane for (lane, _), drain in list(self._drains.items()) if drain.moved_at < horizon})
 
     def eta(self, lane: str, model_version_id: int, *, position: int) -> float | None:
         """Return the seconds until a job at `position` (from 1) is done, None while no rate is known."""
@@ -100,4 +107,6 @@ class Backlog:
             if busy and drain.drained is not None and drained >= drain.drained:
                 measured = (drained - drain.drained) / (now - drain.sampled_at)
                 drain.rate = measured if drain.rate is None else drain.rate + SMOOTHING * (measured - drain.rate)
+            if drain.queued == 0 or drained != drain.drained:
+                drain.moved_at = now
             drain.drained, drain.sampled_at = drained, now

@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Engine, select
-from sqlalchemy.exc import SQLAlchemyError
 
 from shared.cards import Card
 from shared.config import Settings
@@ -83,7 +82,7 @@ class Catalog:
         self._read_at = 0.0
         self._thread = threading.Thread(target=self._run, name="catalog", daemon=True)
         self.picture = Picture()
-        self.is_connected = False
+        self._answered = False  # whether the last reading succeeded
 
     def start(self) -> None:
         """Read once, then again every `refresh_seconds`."""
@@ -105,11 +104,11 @@ class Catalog:
         try:
             with self._engine.connect() as connection:
                 self.picture = _read(connection, self.picture)
-            self.is_connected = True
-        except SQLAlchemyError as error:
-            if self.is_connected:
-                log.warning("the registry could not be read (%s); the last picture stays", type(error).__name__)
-            self.is_connected = False
+            self._answered = True
+        except Exception as error:  # noqa: BLE001 - whatever it is, this thread has to live, and reads again
+            if self._answered:
+                log.warning("the registry could not be read (%r); the last picture stays", error)
+            self._answered = False
         self._read_at = read_at
 
     def refresh_after_miss(self) -> None:
@@ -121,6 +120,11 @@ class Catalog:
         with self._lock:
             if self._read_at < asked_at:
                 self._refresh()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the database answered lately: not, when it refuses, and not, when it is silent."""
+        return self._answered and time.monotonic() - self._read_at < 3 * self._settings.refresh_seconds + 2
 
     def _run(self) -> None:
         while not self._stopping.wait(self._settings.refresh_seconds):
@@ -150,6 +154,8 @@ class Catalog:
     def explain_missing(self, name: str | None, version: int | None) -> NotFound | Unavailable:
         """Return the error for a version that does not exist, in words that name those that do."""
         names = self.picture.by_name
+        if not self.is_connected:
+            return Unavailable("The database does not answer: try again in a moment.", retry_after=2)
         if not names:
             return Unavailable(
                 "No model is registered: add one with `python -m shared.registry add model.joblib --reference rows.csv "
@@ -184,14 +190,21 @@ def _read(connection: Connection, old: Picture) -> Picture:
     )
     fresh = {}
     for number, sha256, stored_card, scorer, created_at in rows:
-        card = Card.model_validate(stored_card)
-        fresh[number] = Version(number, sha256, card, RowValidator(card), scorer, created_at)
+        try:
+            card = Card.model_validate(stored_card)
+            fresh[number] = Version(number, sha256, card, RowValidator(card), scorer, created_at)
+        except Exception as error:  # noqa: BLE001 - one broken card must not hide every other model
+            log.error("model version %s is not served: its card does not hold (%s)", number, type(error).__name__)
     for number in known:
-        version = by_id[number] = old.by_id.get(number) or fresh[number]
+        version = old.by_id.get(number) or fresh.get(number)
+        if version is None:
+            continue
+        by_id[number] = version
         by_name.setdefault(version.card.name, {})[version.card.version] = version
     aliases: dict[str, dict[str, int]] = {}
     for alias in connection.execute(select(ModelAlias.name, ModelAlias.alias, ModelAlias.model_version_id)):
-        aliases.setdefault(alias[0], {})[alias[1]] = alias[2]
+        if alias[2] in by_id:  # read a moment after the versions: it may mean one that is not among them yet
+            aliases.setdefault(alias[0], {})[alias[1]] = alias[2]
     keys = {
         row[0]: Key(row[1], row[2], frozenset(row[3].split(",")))
         for row in connection.execute(

@@ -128,8 +128,8 @@ def _seconds(body: dict[str, Any], field: str, cap: float, faults: list[Fault]) 
     value = body.get(field)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= cap:
-        faults.append(Fault(f"/{field}", "range", f"must be a number of seconds above 0, at most {cap:g}"))
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= cap:
+        faults.append(Fault(f"/{field}", "range", f"must be a number of seconds between 1 and {cap:g}"))
         return None
     return float(value)
 

@@ -7,6 +7,7 @@ groups grow by themselves. One thread commits, so the event loop never waits for
 import asyncio
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,13 @@ class Accepted:
     earlier_id: str | None = None
 
 
+Waiter = tuple[Submission, "asyncio.Future[Accepted]"]
 Commit = Callable[[Sequence[Submission]], Sequence[Accepted | GuichetError]]
+
+
+SMALL_ROWS = 20  # a submission of more rows is committed in a statement of its own
+CHECK_SECONDS = 0.5
+SILENT_SECONDS = 10.0  # a commit that takes longer is answered 503
 
 
 class Intake:
@@ -38,7 +45,12 @@ class Intake:
         self._commit = commit
         self._max_group = max_group
         self._max_waiting = max_waiting
-        self._waiting: deque[tuple[Submission, asyncio.Future[Accepted]]] = deque()
+        # Two queues, so that single rows never wait behind more than one large batch.
+        self._small: deque[Waiter] = deque()
+        self._large: deque[Waiter] = deque()
+        self._group: list[Waiter] = []  # what is being committed, since when
+        self._group_since = 0.0
+        self._stuck = False
         self._wake = threading.Event()
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -48,6 +60,7 @@ class Intake:
         """Begin to commit; call it on the event loop that submits."""
         self._loop = asyncio.get_running_loop()
         self._thread.start()
+        self._loop.call_later(CHECK_SECONDS, self._check)
 
     def stop(self) -> None:
         """Commit what waits, then stop."""
@@ -57,26 +70,52 @@ class Intake:
 
     async def submit(self, submission: Submission) -> Accepted:
         """Return when the submission is committed; raise Unavailable when it cannot be."""
-        if len(self._waiting) >= self._max_waiting:
+        if self._stuck:
+            raise _silence()
+        if len(self._small) + len(self._large) >= self._max_waiting:
             raise Unavailable("Too many requests wait to be stored: try again in a moment.", retry_after=1)
         assert self._loop is not None
         future: asyncio.Future[Accepted] = self._loop.create_future()
-        self._waiting.append((submission, future))
+        (self._small if len(submission.rows) <= SMALL_ROWS else self._large).append((submission, future))
         self._wake.set()
         # A caller that hangs up does not take its submission back: it may be in a transaction already.
         return await asyncio.shield(future)
 
+    def _check(self) -> None:
+        """Answer everyone when a commit takes too long: the database is silent, not gone."""
+        assert self._loop is not None
+        self._stuck = bool(self._group) and time.monotonic() - self._group_since > SILENT_SECONDS
+        if self._stuck:
+            waiters = list(self._group)
+            for waiting in (self._small, self._large):
+                while waiting:
+                    waiters.append(waiting.popleft())
+            for _, future in waiters:
+                if not future.done():
+                    future.set_exception(_silence())
+        if not self._stopping:
+            self._loop.call_later(CHECK_SECONDS, self._check)
+
     def _run(self) -> None:
+        assert self._loop is not None
         while True:
             self._wake.wait()
             self._wake.clear()
-            while self._waiting:
-                group = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._max_group))]
-                answers = self._commit_group([submission for submission, _ in group])
-                assert self._loop is not None
-                self._loop.call_soon_threadsafe(_resolve, [future for _, future in group], answers)
+            while self._small or self._large:
+                for group in (self._next_small(), self._next_large()):
+                    if group:
+                        self._group_since, self._group = time.monotonic(), group
+                        answers = self._commit_group([submission for submission, _ in group])
+                        self._group = []
+                        self._loop.call_soon_threadsafe(_resolve, [future for _, future in group], answers)
             if self._stopping:
                 return
+
+    def _next_small(self) -> list[Waiter]:
+        return _take(self._small, self._max_group)
+
+    def _next_large(self) -> list[Waiter]:
+        return _take(self._large, 1)
 
     def _commit_group(self, group: list[Submission]) -> Sequence[Accepted | GuichetError]:
         try:
@@ -97,9 +136,27 @@ class Intake:
 
 def _resolve(futures: list["asyncio.Future[Accepted]"], answers: Sequence[Accepted | GuichetError]) -> None:
     for future, answer in zip(futures, answers, strict=True):
-        if future.cancelled():
+        if future.done():
             continue
         if isinstance(answer, GuichetError):
             future.set_exception(answer)
         else:
             future.set_result(answer)
+
+
+def _take(waiting: deque[Waiter], most: int) -> list[Waiter]:
+    group: list[Waiter] = []
+    while len(group) < most:
+        try:
+            group.append(waiting.popleft())
+        except IndexError:  # also when everyone was answered meanwhile
+            break
+    return group
+
+
+def _silence() -> Unavailable:
+    return Unavailable(
+        "The database does not answer: the request may be stored or not. Try again with an Idempotency-Key, which "
+        "makes the two one.",
+        retry_after=5,
+    )

@@ -1,5 +1,6 @@
 """The API's entry: `create_app` puts settings, services, routes and errors together, `serve` the layers around."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -30,7 +31,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         try:
             yield
         finally:
-            services.stop()
+            await asyncio.sleep(0.2)  # requests that the server has just canceled answer where to poll
+            await asyncio.to_thread(services.stop)
 
     # The offline variant serves Swagger UI and ReDoc from the wheel: /docs needs no other server.
     app: FastAPI = FastAPIOffline(title="Guichet", version=VERSION, lifespan=lifespan, redirect_slashes=False)

@@ -1,10 +1,11 @@
 """The queue runtime: a group is committed as queued jobs, then workers are woken and heard of."""
 
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from api.backlog import Backlog
 from api.idempotency import find_earlier
@@ -18,6 +19,8 @@ from shared.job_queries import StoredJob, find_jobs
 from shared.jobs import Submission
 from shared.queue import make_app, make_redis
 from shared.tables import JobState
+
+log = logging.getLogger(__name__)
 
 
 class QueueRuntime:
@@ -66,13 +69,14 @@ class QueueRuntime:
 
     def _find_earlier(self, submission: Submission) -> Accepted | GuichetError:
         """Return the job that was there before a submission: the same one, or another with its key."""
-        with self._engine.connect() as connection:
-            found = find_jobs(connection, [submission.id]).get(submission.id)
-        if found is not None:
-            return Accepted(found)
-        return find_earlier(self._engine, submission) or Unavailable(
-            "The request was not stored: try again.", retry_after=1
-        )
+        try:
+            with self._engine.connect() as connection:
+                found = find_jobs(connection, [submission.id]).get(submission.id)
+            earlier = Accepted(found) if found is not None else find_earlier(self._engine, submission)
+        except SQLAlchemyError:  # the others of the group are stored, and have to hear so
+            log.exception("the job that was there before %s could not be read", submission.id)
+            earlier = None
+        return earlier or Unavailable("The request was not stored: try again.", retry_after=1)
 
 
 def queued_job(submission: Submission, created_at: datetime, state: JobState = JobState.QUEUED) -> StoredJob:

@@ -12,8 +12,8 @@ class SubmitBody(BaseModel):
     features: dict[str, Any] = Field(description="Feature name to value, as the model's card says.")
     model: str | None = Field(None, description="Model name; the default model when left out.")
     version: int | None = Field(None, description="Model version; the champion when left out.")
-    expires_in: float | None = Field(None, gt=0, description="Seconds that the job may queue; then it expires.")
-    timeout: float | None = Field(None, gt=0, description="Seconds that the job may run; then it fails.")
+    expires_in: float | None = Field(None, ge=1, description="Seconds that the job may queue; then it expires.")
+    timeout: float | None = Field(None, ge=1, description="Seconds that the job may run; then it fails.")
 
 
 class BatchBody(BaseModel):
@@ -25,8 +25,8 @@ class BatchBody(BaseModel):
     )
     model: str | None = Field(None, description="Model name; the default model when left out.")
     version: int | None = Field(None, description="Model version; the champion when left out.")
-    expires_in: float | None = Field(None, gt=0, description="Seconds that the job may queue; then it expires.")
-    timeout: float | None = Field(None, gt=0, description="Seconds that the job may run; then it fails.")
+    expires_in: float | None = Field(None, ge=1, description="Seconds that the job may queue; then it expires.")
+    timeout: float | None = Field(None, ge=1, description="Seconds that the job may run; then it fails.")
 
 
 class Counts(BaseModel):

@@ -63,8 +63,8 @@ class Waiting:
         """Return the ended job, or None when the wait is over first."""
         try:
             return await asyncio.wait_for(asyncio.shield(future), seconds)
-        except TimeoutError:
-            return None
+        except (TimeoutError, asyncio.CancelledError):
+            return None  # canceled: the server shuts down, and the caller is told where to poll
 
     async def wait(self, job_id: str, seconds: float) -> StoredJob | None:
         """Wait for a job that is stored already; the next poll finds it even if it ended a moment ago."""

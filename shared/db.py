@@ -61,7 +61,11 @@ def make_engine(url: str, *, pool_size: int = 8, autocommit: bool = False) -> En
         pool_pre_ping=False,
         pool_timeout=5,
         isolation_level="AUTOCOMMIT" if autocommit else "READ COMMITTED",
-        connect_args={"connect_timeout": 5, "options": f"{options} {_POINTWISE}" if autocommit else options},
+        connect_args={
+            "connect_timeout": 5,
+            "tcp_user_timeout": 10_000,  # milliseconds until a silent network counts as a lost connection
+            "options": f"{options} {_POINTWISE}" if autocommit else options,
+        },
     )
 
 

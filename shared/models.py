@@ -8,7 +8,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from shared.errors import ModelError, NotFound
+from shared.errors import NotFound
 from shared.registry import LoadedModel, load
 from shared.tables import ModelAlias, ModelVersion
 
@@ -52,8 +52,8 @@ class Models:
         for model_version_id in champions:
             try:
                 self.get(model_version_id)
-            except ModelError as error:
-                log.error("model version %s was not loaded: %s", model_version_id, error.detail)
+            except Exception:  # whatever it is, the process has to start for the other models
+                log.exception("model version %s was not loaded; it is tried again when it is needed", model_version_id)
 
     def names(self) -> list[str]:
         """Return the loaded versions as `name@version`."""

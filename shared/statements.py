@@ -5,12 +5,15 @@ its execution takes. Here a statement is prepared once on each connection and ex
 literal ('{1,2}') instead of an expression with one node for each element.
 """
 
+import itertools
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, CursorResult
+
+_numbers = itertools.count(1)
 
 PLAN_SECONDS = 60.0  # a plan that was made when the tables were small is not kept for ever
 
@@ -25,17 +28,17 @@ class Statement:
 
     def run(self, connection: Connection, *parameters: object) -> CursorResult[*tuple[Any, ...]]:
         """Execute it; prepare it on this connection before the first time, and again every minute."""
-        prepared: dict[str, float] = connection.info.setdefault("prepared", {})
+        prepared: dict[str, tuple[str, float]] = connection.info.setdefault("prepared", {})
         now = time.monotonic()
-        prepared_at = prepared.get(self.name)
-        if prepared_at is None or now - prepared_at > PLAN_SECONDS:
-            if prepared_at is not None:
-                connection.exec_driver_sql(f"DEALLOCATE {self.name}")
-            connection.exec_driver_sql(f"PREPARE {self.name} ({', '.join(self.types)}) AS {_escape(self.sql)}")
-            prepared[self.name] = now
-        return connection.exec_driver_sql(
-            f"EXECUTE {self.name} ({', '.join(['%s'] * len(parameters))})", tuple(parameters)
-        )
+        name, prepared_at = prepared.get(self.name, ("", 0.0))
+        if not name or now - prepared_at > PLAN_SECONDS:
+            # A new name each time, and the old one goes last: whichever of the two fails, the next run is not misled.
+            old, name = name, f"{self.name}_{next(_numbers)}"
+            connection.exec_driver_sql(f"PREPARE {name} ({', '.join(self.types)}) AS {_escape(self.sql)}")
+            prepared[self.name] = (name, now)
+            if old:
+                connection.exec_driver_sql(f"DEALLOCATE {old}")
+        return connection.exec_driver_sql(f"EXECUTE {name} ({', '.join(['%s'] * len(parameters))})", tuple(parameters))
 
 
 def _escape(sql: str) -> str:

@@ -8,14 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 from redis import Redis as Client
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import OperationalError
 
+import shared.statements
+import worker.drain
 from scripts.servers import Postgres, Redis
 from shared.cards import Card
 from shared.config import Settings
 from shared.errors import ArtefactError
 from shared.queue import DONE_CHANNEL, make_app, make_redis, wake_key
 from shared.scorer import Scores
+from shared.statements import Statement
 from tests.databases import empty, job_row, postgres_engine, queue, settings_of
 from worker.drain import drain
 from worker.pulse import Pulse
@@ -84,6 +88,7 @@ def scorer() -> Scorer:
 @pytest.fixture
 def runtime(database: Engine, broker: Redis, scorer: Scorer) -> Iterator[Runtime]:
     empty(database)
+    worker.drain._looked.clear()
     url = database.url.render_as_string(hide_password=False)
     with settings_of(RUNTIME="queue", DATABASE_URL=url, REDIS_URL=broker.url):
         settings = Settings(max_claim_jobs=4)
@@ -202,6 +207,29 @@ def test_connection_that_the_server_closes_is_replaced(runtime, database, scorer
     assert outputs(database) == 1
 
 
+def test_worker_goes_on_after_the_server_closed_two_connections_in_a_row(runtime, database):
+    def cut(connection: Connection) -> None:
+        connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    with pytest.raises(OperationalError):
+        runtime.database(cut)
+    assert runtime.database(lambda connection: connection.exec_driver_sql("SELECT 1").scalar()) == 1
+
+
+def test_statement_that_could_not_be_prepared_again_is_prepared_the_next_time(database, monkeypatch):
+    statement = Statement("count_jobs_of", ("int",), "SELECT count(*) FROM jobs WHERE model_version_id = $1")
+    with database.connect() as connection, database.connect() as other:
+        statement.run(connection, 1)
+        monkeypatch.setattr(shared.statements, "PLAN_SECONDS", 0.0)
+        connection.exec_driver_sql("SET lock_timeout = '50ms'")
+        other.exec_driver_sql("BEGIN; LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(OperationalError):
+            statement.run(connection, 1)
+        other.exec_driver_sql("ROLLBACK")
+        connection.exec_driver_sql("SET lock_timeout = 0")
+        assert statement.run(connection, 1).scalar() is not None
+
+
 def test_claim_that_was_taken_back_meanwhile_stores_nothing(runtime, database, scorer):
     ids = queued(database, 1)
 
@@ -222,7 +250,6 @@ def test_jobs_that_took_a_worker_down_are_claimed_alone_when_no_others_are_left(
     ids = queued(database, 3)
     with database.connect() as connection:
         connection.exec_driver_sql("UPDATE jobs SET crash_count = 1 WHERE id IN (%s, %s)", tuple(ids[:2]))
-    drain(runtime, "interactive", 1)  # the sound one
-    drain(runtime, "interactive", 1)  # the recovery beat wakes again as long as anything is ready
+    drain(runtime, "interactive", 1)
     assert scorer.calls == [1, 1, 1]
     assert states(database, ids) == {"succeeded"}

@@ -161,8 +161,7 @@ def test_waiter_that_hangs_up_leaves_nothing_behind(database, redis):
             other = asyncio.create_task(waiting.wait(job_id, 5))
             await asyncio.sleep(0.05)
             waiter.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await waiter
+            assert await waiter is None  # the server shuts down: its caller is told where to poll
             await asyncio.to_thread(end_job, database)
             assert await other is not None
             assert waiting._waiters == {}

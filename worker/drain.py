@@ -5,13 +5,14 @@ import math
 import time
 from collections.abc import Sequence
 
-from kombu.exceptions import OperationalError
+from kombu.exceptions import OperationalError as BrokerError
 from redis import RedisError
+from sqlalchemy.exc import OperationalError
 
 from shared import jobs
 from shared.db import dumps
-from shared.errors import ModelError, NotFound
-from shared.jobs import Claim
+from shared.errors import Fault
+from shared.jobs import Claim, Output
 from shared.queue import DONE_CHANNEL, drained_key, wake_key
 from shared.registry import LoadedModel
 from shared.scoring import score_rows
@@ -21,7 +22,9 @@ from worker.runtime import Runtime
 log = logging.getLogger(__name__)
 
 RENEW_SECONDS = 1.0  # how often the pending wake-up is renewed, or another worker called, while draining
-SUSPECTS_EVERY = 32  # rounds: under a load that never ends, jobs that took a worker down get a turn as well
+SUSPECTS_SECONDS = 1.0  # how often jobs that took a worker down are looked for; each is claimed alone
+
+_looked: dict[tuple[str, int], float] = {}  # when this process did so last, by queue
 
 
 def drain(runtime: Runtime, lane: str, model_version_id: int) -> str:
@@ -32,25 +35,22 @@ def drain(runtime: Runtime, lane: str, model_version_id: int) -> str:
     """
     try:
         model = runtime.models.get(model_version_id)
-    except (ModelError, NotFound) as error:
+    except Exception as error:
         # Nothing was claimed: the jobs stay queued, and the recovery beat asks again.
-        log.error("jobs of model version %s wait: %s", model_version_id, error.detail)
-        return f"model version {model_version_id} cannot be loaded: {error.detail}"
+        log.exception("jobs of model version %s wait: it cannot be loaded", model_version_id)
+        return f"model version {model_version_id} cannot be loaded: {error}"
     started = time.monotonic()
     key = wake_key(lane, model_version_id)
-    count = rounds = 0
+    count = 0
     held_at = recruited_at = -math.inf
     suspects = False  # whether jobs that took a worker down are left
     while (now := time.monotonic()) - started < runtime.settings.drain_seconds:
-        rounds += 1
         claims = _claim(runtime, lane, model_version_id)
         if not claims:
             # From here on a new submission sends a new wake-up; what came before is seen by this last look.
             _forget(runtime, key)
             held_at = -math.inf
             claims = _claim(runtime, lane, model_version_id)
-            if not claims and not suspects and count > 0:
-                break
         elif len(claims) >= runtime.settings.max_claim_jobs:
             if now - recruited_at > RENEW_SECONDS:
                 recruited_at = now
@@ -61,14 +61,15 @@ def drain(runtime: Runtime, lane: str, model_version_id: int) -> str:
         if claims:
             _handle(runtime, model, claims, lane=lane, model_version_id=model_version_id)
             count += len(claims)
-        if not claims or suspects or rounds % SUSPECTS_EVERY == 0:
+        if suspects or now - _looked.get((lane, model_version_id), -math.inf) > SUSPECTS_SECONDS:
+            _looked[lane, model_version_id] = now
             crashed = _claim(runtime, lane, model_version_id, crashed=True)
             suspects = bool(crashed)
             if crashed:
                 _handle(runtime, model, crashed, lane=lane, model_version_id=model_version_id)
                 count += 1
-            elif not claims:
-                break
+        if not claims and not suspects:
+            break
     else:
         _wake_another(runtime, lane, model_version_id)
     done = f"{model.card.name}@{model.card.version}: {count} jobs in {(time.monotonic() - started) * 1000:.0f} ms"
@@ -94,26 +95,40 @@ def _claim(runtime: Runtime, lane: str, model_version_id: int, *, crashed: bool 
 
 
 def _handle(runtime: Runtime, model: LoadedModel, claims: list[Claim], *, lane: str, model_version_id: int) -> None:
-    with runtime.pulse.holding(claims):
-        try:
+    try:
+        with runtime.pulse.holding(claims):
             results = score_rows(model, [row for claim in claims for row in claim.rows])
-        except MemoryError:
-            message = "the worker ran out of memory; send fewer rows at once"
-            runtime.database(lambda connection: jobs.retry(connection, claims, code="out_of_memory", message=message))
-            return
+    except MemoryError:
+        message = "the worker ran out of memory; send fewer rows at once"
+        runtime.database(lambda connection: jobs.retry(connection, claims, code="out_of_memory", message=message))
+        return
     by_claim = []
     start = 0
     for claim in claims:
         by_claim.append(results[start : start + len(claim.rows)])
         start += len(claim.rows)
-    done = runtime.database(
-        lambda connection: jobs.finish(connection, claims, by_claim, model_version_id=model_version_id)
-    )
+    done = _finish(runtime, claims, by_claim, model_version_id)
     if len(done) < len(claims):
         log.warning(
             "%d of %d claims were no longer ours; nothing of them was stored", len(claims) - len(done), len(claims)
         )
     announce(runtime, done, lane=lane, model_version_id=model_version_id)
+
+
+def _finish(
+    runtime: Runtime, claims: list[Claim], results: list[list[Output | Fault]], model_version_id: int
+) -> list[str]:
+    """Store results; while the database is away, try again for as long as the leases hold."""
+    deadline = time.monotonic() + runtime.settings.lease_seconds
+    while True:
+        try:
+            return runtime.database(
+                lambda connection: jobs.finish(connection, claims, results, model_version_id=model_version_id)
+            )
+        except OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
 
 
 def announce(runtime: Runtime, job_ids: Sequence[str], *, lane: str, model_version_id: int) -> None:
@@ -149,5 +164,5 @@ def _wake_another(runtime: Runtime, lane: str, model_version_id: int) -> None:
     _forget(runtime, wake_key(lane, model_version_id))
     try:
         send_wakeup(runtime.redis, runtime.app, lane=lane, model_version_id=model_version_id)
-    except (RedisError, OperationalError, OSError) as error:
+    except (RedisError, BrokerError, OSError) as error:
         log.warning("no other worker was woken (%s); the recovery beat does it", error)

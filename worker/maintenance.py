@@ -17,8 +17,12 @@ log = logging.getLogger(__name__)
 
 def recover(runtime: Runtime) -> str:
     """Take back jobs of dead workers, expire late ones, wake the workers for whatever is ready."""
-    recovered = runtime.database(jobs.recover)
-    expired = runtime.database(jobs.expire)
+    recovered: dict[str, str] = {}
+    while found := runtime.database(jobs.recover):
+        recovered |= found
+    expired: list[str] = []
+    while late := runtime.database(jobs.expire):
+        expired += late
     ready = runtime.database(job_queries.list_ready)
     for lane, model_version_id in ready:
         send_wakeup(runtime.redis, runtime.app, lane=lane, model_version_id=model_version_id)

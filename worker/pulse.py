@@ -110,5 +110,8 @@ class Pulse:
                     jobs.release(connection, held, suspect=True)
         except Exception:  # whatever it is, the process has to end
             log.exception("the claims of a stuck run could not be given back; their leases will run out")
+        with self._lock:
+            if self._held is not held:
+                return  # it ended after all, in the last moment; what it stores is fenced
         log.error("a claim of %d jobs is stuck past its timeout; this process ends itself", len(held))
         os.kill(os.getpid(), signal.SIGKILL)

@@ -42,13 +42,20 @@ class Runtime:
         Each statement is a transaction of its own, and each is fenced or conditional: to run it twice is safe.
         """
         try:
-            return statement(self._connected())
+            return self._run(statement)
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
             log.warning("the database closed the connection; trying once more on a new one")
-            self._disconnect()
+            return self._run(statement)
+
+    def _run(self, statement: Callable[[Connection], Result]) -> Result:
+        try:
             return statement(self._connected())
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                self._disconnect()  # also after the second try: a broken connection would refuse every later one
+            raise
 
     def _connected(self) -> Connection:
         if self._connection is None:
@@ -83,8 +90,8 @@ def start_child(*, lanes: Sequence[str]) -> Runtime:
     pulse = Pulse(engine, settings, name=name, lanes=lanes, loaded=models.names)
     app = current_app._get_current_object()  # the proxy would look it up at every use
     _runtime = Runtime(settings, name, engine, make_redis(), app, models, pulse)
+    pulse.start()  # first: whatever loading does, leases and timeouts have to work
     models.preload()
-    pulse.start()
     return _runtime
 
 

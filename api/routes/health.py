@@ -11,6 +11,7 @@ from api.deps import ServicesDep
 from api.responses import json_response
 from api.schemas import Health
 from api.services import Services
+from shared.queue import Lane
 from shared.version import VERSION
 
 router = APIRouter(tags=["health"])
@@ -81,6 +82,13 @@ def describe(services: Services) -> dict[str, Any]:
             reasons.append("Redis does not answer: jobs are stored, workers find them when it is back.")
         if not workers:
             reasons.append("No worker has been heard of for 20 seconds: jobs are stored and wait.")
+        else:
+            missing = [lane.value for lane in Lane if not any(lane.value in worker.lanes for worker in workers)]
+            reasons += [f"No worker consumes the lane {lane}: its jobs are stored and wait." for lane in missing]
+        reasons += [
+            f"Jobs wait in the lane {lane}, and none was finished for 30 seconds."
+            for lane in services.queue.backlog.stalled_lanes()
+        ]
     else:
         assert services.sync is not None
         loaded = served is not None and served.label in services.sync.models.names()

@@ -230,7 +230,7 @@ def test_ended_job_cannot_be_canceled(client: httpx.Client, engine: Engine, done
 def test_job_that_queues_longer_than_allowed_expires(queue: Stack, attrition_row: dict[str, Any]) -> None:
     with queue.client() as client:
         with paused(queue):
-            job_id = submit(client, attrition_row, expires_in=0.2)
+            job_id = submit(client, attrition_row, expires_in=1)
             job = wait_for_job(client, job_id, status="expired", seconds=8)
         check_job(job)
         assert job["error"]["code"] == "expired"

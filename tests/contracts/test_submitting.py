@@ -273,7 +273,7 @@ def test_row_that_the_model_raises_on_spoils_no_other_row(client: httpx.Client, 
 def test_job_that_outruns_its_own_timeout_is_answered_504_with_the_job(
     client: httpx.Client, engine: Engine, moody: str
 ) -> None:
-    answer = client.post(f"/models/{moody}/predict", json={"features": {"mood": SLEEPS}, "timeout": 0.3})
+    answer = client.post(f"/models/{moody}/predict", json={"features": {"mood": SLEEPS}, "timeout": 1})
     problem = check_problem(answer, 504, "job_timeout")
     job = client.get(f"/jobs/{problem['job_id']}").json()
     assert (job["status"], job["error"]["code"]) == ("failed", "timeout")
