@@ -17,6 +17,7 @@ from shared.errors import MalformedBody, TooLarge, UnsupportedMediaType
 MAX_DEPTH = 16
 MAX_DIGITS = 400  # a float64 written out in full has at most 309 digits before the point
 
+_NO_NUMBER = re.compile(rb"NaN|Infinity|[0-9][eE]\+?[0-9]{3}|[0-9]{300}")
 _LONG_NUMBER = re.compile(rb"[0-9]{%d}" % MAX_DIGITS)
 
 
@@ -59,9 +60,11 @@ def parse_json(body: bytes) -> Any:  # noqa: ANN401 - any JSON value
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         # The library's message quotes nothing of the body.
+        if not body.strip():
+            raise MalformedBody("The body is empty: send a JSON object.") from None
+        hint = " NaN, Infinity and numbers beyond float64 are not JSON values." if _NO_NUMBER.search(body) else ""
         raise MalformedBody(
-            f"The body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno}). "
-            "NaN, Infinity, numbers beyond float64 and lone surrogates are not JSON values."
+            f"The body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno}).{hint}"
         ) from None
     if b"\\u0000" in body:
         _refuse_nul(value)

@@ -57,6 +57,7 @@ class SeenWorker:
     id: str
     lanes: list[str]
     models: list[str]
+    refused: dict[str, str]  # name@version -> why it could not be loaded
     seen_at: datetime
 
 
@@ -212,9 +213,9 @@ def _read(connection: Connection, old: Picture) -> Picture:
         )
     }
     workers = [
-        SeenWorker(row[0], row[1].split(",") if row[1] else [], row[2], row[3])
+        SeenWorker(row[0], row[1].split(",") if row[1] else [], row[2], row[3], row[4])
         for row in connection.execute(
-            select(Worker.id, Worker.lanes, Worker.models, Worker.seen_at)
+            select(Worker.id, Worker.lanes, Worker.models, Worker.refused, Worker.seen_at)
             .where(Worker.seen_at > datetime.now(UTC) - timedelta(hours=1))
             .order_by(Worker.id)
         )

@@ -30,11 +30,12 @@ async def check_single(
     """Read `{features, model?, version?, expires_in?, timeout?}`; return the options, the canonical row, the bytes."""
     body, raw = await read_json(request, max_bytes=services.settings.max_body_bytes)
     options, faults = await _check_options(services, body, model, _SINGLE_FIELDS, required="features")
+    if "features" not in body:
+        raise RowFaults(_sum_up(faults), faults=faults)
     try:
-        row = options.version.validator.validate(body.get("features"))
+        row = options.version.validator.validate(body["features"])
     except RowFaults as refusal:
-        if "features" in body:
-            faults += [fault.under("/features") for fault in refusal.faults]
+        faults += [fault.under("/features") for fault in refusal.faults]
         raise RowFaults(
             refusal.detail if len(faults) == len(refusal.faults) else _sum_up(faults), faults=faults
         ) from None
@@ -83,14 +84,21 @@ async def _check_options(
             f"The body must be an object with `{required}`.",
             faults=[Fault("", "not_an_object", f'must be an object such as {{"{required}": ...}}')],
         )
-    faults = [
+    if required not in body:
+        if required == "features" and body and not body.keys() & fields:
+            # The commonest mistake: a row without its wrapper.
+            message = 'is missing: put the row inside it, {"features": {...}}'
+            raise RowFaults(f"`features` {message}.", faults=[Fault("/features", "missing", message)])
+        faults = [Fault(f"/{required}", "missing", "is missing")]
+    else:
+        faults = []
+    faults += [
         Fault(
             f"/{_escape(key)}", "unknown_field", f"is not a field of this request: it takes {', '.join(sorted(fields))}"
         )
-        for key in body.keys() - fields
+        for key in body
+        if key not in fields
     ]
-    if required not in body:
-        faults.append(Fault(f"/{required}", "missing", "is missing"))
     name = body.get("model")
     if name is not None and not isinstance(name, str):
         raise RowFaults(
@@ -105,7 +113,9 @@ async def _check_options(
         name = model
     number = body.get("version")
     if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
-        raise RowFaults("`version` must be a number.", faults=[Fault("/version", "type", "must be a whole number")])
+        raise RowFaults(
+            "`version` must be a whole number.", faults=[Fault("/version", "type", "must be a whole number")]
+        )
     version = await find_version(services, name, number)
     settings = services.settings
     timeout = _seconds(body, "timeout", settings.job_timeout_cap_seconds, faults)
@@ -129,7 +139,7 @@ def _seconds(body: dict[str, Any], field: str, cap: float, faults: list[Fault]) 
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= cap:
-        faults.append(Fault(f"/{field}", "range", f"must be a number of seconds between 1 and {cap:g}"))
+        faults.append(Fault(f"/{field}", "range", f"must be a number of seconds between 1 and {cap:.0f}"))
         return None
     return float(value)
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from api.responses import problem_response, request_id_of
 from api.services import services_of
-from shared.errors import Fault, GuichetError, RowFaults, Unavailable
+from shared.errors import Fault, GuichetError, InvalidRequest, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,10 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
         Fault("/" + "/".join(str(part) for part in fault["loc"]), fault["type"], fault["msg"])
         for fault in error.errors()
     ]
-    return _answer(request, RowFaults("The request's parameters are not valid: see errors.", faults=faults))
+    place = f"The parameter `{faults[0].pointer.rpartition('/')[2]}`:"
+    return _answer(
+        request, InvalidRequest(f"{place} {faults[0].message[0].lower()}{faults[0].message[1:]}.", faults=faults)
+    )
 
 
 async def _on_database_error(request: Request, error: Exception) -> Response:

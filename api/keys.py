@@ -5,6 +5,7 @@ import secrets
 import sys
 
 from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from api.auth import Scope, make_key
 from shared.db import session_scope
@@ -59,6 +60,18 @@ def main(arguments: list[str] | None = None) -> int:
     revoker = commands.add_parser("revoke", help="end a key")
     revoker.add_argument("id", help="id of the key, from `list`")
     options = parser.parse_args(arguments)
+    try:
+        return _run(options)
+    except SQLAlchemyError as error:
+        print(
+            f"The database does not answer, or has no tables yet ({type(error).__name__}): check DATABASE_URL, "
+            "and that `alembic upgrade head` has run.",
+            file=sys.stderr,
+        )
+        return 1
+
+
+def _run(options: argparse.Namespace) -> int:
     if options.command == "create":
         key_id, key = create(options.name, options.scopes)
         print(f"id:     {key_id}\nscopes: {','.join(options.scopes)}\nkey:    {key}\nIt is not shown again.")

@@ -1,5 +1,6 @@
 """OpenAPI with a real example for each registered model: /docs can be used by hand."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ Take a ticket, a worker scores your row, every input and output is kept.
 `POST /jobs` answers 202 at once; poll `GET /jobs/{id}`. `POST /predict` waits for the result
 (`Prefer: wait=N`, `Prefer: respond-async`). Errors are RFC 9457 problem documents that list every fault.
 """
+_OPEN = ("/health", "/livez", "/readyz", "/version")
 _SUBMITTING = ("/jobs", "/predict", "/predict_batch", "/models/{name}/predict")
 
 
@@ -38,7 +40,11 @@ def install(app: FastAPI) -> None:
                 schemas[body.__name__] = schema
             schemas.pop("HTTPValidationError", None)
             schemas.pop("ValidationError", None)
+            for path in _OPEN:
+                base["paths"][path]["get"]["security"] = []
             for operation in _operations(base):
+                # The docstring up to its first colon or full stop.
+                operation["summary"] = re.split(r"[:.](?:\s|$)", operation["description"])[0]
                 if "422" in operation["responses"]:  # FastAPI describes its own error, which is never sent
                     operation["responses"]["422"] |= PROBLEM
             base["components"]["securitySchemes"] = {
@@ -70,7 +76,7 @@ def _with_examples(base: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
         content = operation["requestBody"]["content"]["application/json"]
         examples = {
             version.card.name: {
-                "summary": f"{version.label}: {version.card.description}",
+                "summary": version.label,
                 "value": _value(path, version),
             }
             for version in served

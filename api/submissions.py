@@ -23,7 +23,7 @@ from shared.errors import (
     ModelFailed,
     Unavailable,
 )
-from shared.job_queries import StoredJob, find_jobs, list_rows
+from shared.job_queries import StoredJob, count_ahead, find_jobs, list_rows
 from shared.jobs import Submission
 from shared.queue import Lane
 from shared.tables import JobKind, JobState
@@ -116,21 +116,32 @@ async def answer(services: Services, request: Request, job: StoredJob, preferenc
     """Return 200 with the result of an ended job, its error, or 202 with the job."""
     applied = {} if preference.applied is None else {"Preference-Applied": preference.applied}
     if not job.is_terminal or preference.wait <= 0:
-        return accepted_response(services, job, applied)
+        waited = preference.wait > 0 and job.state == JobState.QUEUED
+        return accepted_response(
+            services, job, applied, position=await run_in_threadpool(position_of, services, job) if waited else None
+        )
     if job.state != JobState.SUCCEEDED:
         raise error_of(job)
     headers = {"Content-Location": f"/jobs/{job.id}", **applied}
     return json_response(await result_of(services, job), headers=headers)
 
 
-def accepted_response(services: Services, job: StoredJob, headers: dict[str, str]) -> Response:
-    """Return 202 with the job, where to find it, and when to ask."""
+def position_of(services: Services, job: StoredJob) -> int:
+    """Count a queued job's place in its queue, from 1; for a thread."""
+    with services.reader.connect() as connection:
+        return count_ahead(connection, job) + 1
+
+
+def accepted_response(
+    services: Services, job: StoredJob, headers: dict[str, str], *, position: int | None = None
+) -> Response:
+    """Return 202 with the job, where to find it, and when to ask; without a counted position it is estimated."""
     version = services.catalog.picture.by_id[job.model_version_id]
-    position = eta = None
+    eta = None
     retry_after = 1
     if services.queue is not None and job.state == JobState.QUEUED:
         backlog = services.queue.backlog
-        position = backlog.queued(job.lane, version.id) + 1
+        position = position or backlog.queued(job.lane, version.id) + 1
         eta = backlog.eta(job.lane, version.id, position=position)
         retry_after = backlog.retry_after(job.lane, version.id, position=position)
     return json_response(

@@ -81,7 +81,8 @@ def start(options: Options, supervisor: Supervisor, lock: int) -> None:
         user, password = parts.flower_login.split(":", 1)
         say(f"  Flower    {options.flower_url}  (user {user}, password {password})")
     say(f"  logs      {options.data_dir / 'logs'}")
-    say(f"  by hand   . {parts.write_environment()}; .venv/bin/python -m shared.registry list")
+    # In a subshell: these settings are the running copy's, and the next `make run` must not inherit them.
+    say(f"  by hand   (. {parts.write_environment()}; .venv/bin/python -m shared.registry list)")
 
 
 def send_example(url: str, pause: Callable[[], None], *, timeout: float = 30.0) -> dict[str, Any]:

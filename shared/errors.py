@@ -9,6 +9,7 @@ GuichetError
 ├── TooLarge               413  more bytes or rows than the limit
 ├── UnsupportedMediaType   415  not application/json
 ├── RowFaults              422  the rows do not fit the card: every fault listed with its JSON pointer
+├── InvalidRequest         422  a parameter of the path or the query is not valid
 ├── IdempotencyMismatch    422  the same Idempotency-Key with another body
 ├── ModelFailed            500  the model raised on this row
 ├── Unavailable            503  database down, service full, or no model loaded (with Retry-After)
@@ -103,6 +104,12 @@ class RowFaults(GuichetError):
     """The request does not fit the model's card or the route's body; `faults` lists everything that is wrong."""
 
     status, code, title = 422, "invalid_row", "The request does not fit the model"
+
+
+class InvalidRequest(GuichetError):
+    """A parameter of the path or the query is not valid."""
+
+    status, code, title = 422, "invalid_request", "The request is not valid"
 
 
 class IdempotencyMismatch(GuichetError):

@@ -8,7 +8,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from shared.errors import NotFound
+from shared.errors import ModelError, NotFound
 from shared.registry import LoadedModel, load
 from shared.tables import ModelAlias, ModelVersion
 
@@ -22,6 +22,7 @@ class Models:
         self._engine = engine
         self._directory = directory
         self._loaded: dict[int, LoadedModel] = {}
+        self.refused: dict[str, str] = {}  # name@version -> why it could not be loaded
 
     def get(self, model_version_id: int) -> LoadedModel:
         """Return a loaded version; raise NotFound, or ModelError when its package cannot be used."""
@@ -29,14 +30,20 @@ class Models:
         if model is None:
             with Session(self._engine) as session:
                 version = session.get(ModelVersion, model_version_id)
-                if version is None:
-                    raise NotFound(f"no model version has the id {model_version_id}")
+            if version is None:
+                raise NotFound(f"no model version has the id {model_version_id}")
+            label = f"{version.name}@{version.version}"
+            try:
                 model = load(version, self._directory)
+            except Exception as error:
+                self.refused[label] = error.detail if isinstance(error, ModelError) else repr(error)
+                raise
+            self.refused.pop(label, None)
             self._loaded[model_version_id] = model
             # What a model holds lives as long as the process: the collector need not walk it again and again.
             gc.collect()
             gc.freeze()
-            log.info("loaded %s@%s, scored by %s", model.card.name, model.card.version, model.scorer.kind)
+            log.info("loaded %s, scored by %s", label, model.scorer.kind)
         return model
 
     def preload(self) -> None:

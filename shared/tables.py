@@ -320,6 +320,7 @@ class Worker(Table):
     id: Mapped[str] = mapped_column(String(128), primary_key=True, comment="host:pid")
     lanes: Mapped[str] = mapped_column(String(128), comment="Lanes that it consumes, comma-separated")
     models: Mapped[list[str]] = mapped_column(Json, comment="Loaded versions, e.g. attrition@1")
+    refused: Mapped[dict[str, str]] = mapped_column(Json, comment="Versions that could not be loaded, and why")
     started_at: Mapped[datetime] = mapped_column(
         UtcDateTime, server_default=func.now(), comment="When the process started"
     )

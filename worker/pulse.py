@@ -35,12 +35,17 @@ class Pulse:
         name: str,
         lanes: Sequence[str],
         loaded: Callable[[], list[str]],
+        refused: Callable[[], dict[str, str]] = dict,
+        visible: bool = True,
     ) -> None:
         self._engine = engine
         self._settings = settings
         self._name = name
         self._lanes = ",".join(lanes)
         self._loaded = loaded
+        self._refused = refused
+        self._visible = visible
+        self._next_beat = 0.0
         self._lock = threading.Lock()
         self._held: Sequence[Claim] = ()
         self._deadline = float("inf")
@@ -50,6 +55,11 @@ class Pulse:
     def start(self) -> None:
         """Begin to beat."""
         self._thread.start()
+
+    def show(self) -> None:
+        """Let the process be seen in the table of workers from now on: it can score."""
+        self._visible = True
+        self._next_beat = 0.0
 
     def stop(self) -> None:
         """Stop beating."""
@@ -71,14 +81,13 @@ class Pulse:
                 self._deadline = float("inf")
 
     def _run(self) -> None:
-        next_beat = 0.0
         while not self._stopping.wait(0.2):
             with self._lock:
                 held, overdue = self._held, time.monotonic() > self._deadline
             if overdue:
                 self._end(held)
-            if time.monotonic() >= next_beat:
-                next_beat = time.monotonic() + self._settings.heartbeat_seconds
+            if time.monotonic() >= self._next_beat:
+                self._next_beat = time.monotonic() + self._settings.heartbeat_seconds
                 try:
                     with self._engine.connect() as connection:
                         self._beat(connection, held)
@@ -88,12 +97,13 @@ class Pulse:
     def _beat(self, connection: Connection, held: Sequence[Claim]) -> None:
         if held:
             jobs.heartbeat(connection, held, lease_seconds=self._settings.lease_seconds)
+        if not self._visible:
+            return
+        told = {"lanes": self._lanes, "models": self._loaded(), "refused": self._refused()}
         connection.execute(
             insert(Worker)
-            .values(id=self._name, lanes=self._lanes, models=self._loaded())
-            .on_conflict_do_update(
-                index_elements=[Worker.id], set_={"seen_at": func.now(), "models": self._loaded(), "lanes": self._lanes}
-            )
+            .values(id=self._name, **told)
+            .on_conflict_do_update(index_elements=[Worker.id], set_={"seen_at": func.now(), **told})
         )
 
     def _end(self, held: Sequence[Claim]) -> None:

@@ -87,11 +87,14 @@ def start_child(*, lanes: Sequence[str]) -> Runtime:
     name = f"{socket.gethostname()}:{os.getpid()}"
     engine = make_engine(settings.database, pool_size=2, autocommit=True)
     models = Models(engine, settings.models)
-    pulse = Pulse(engine, settings, name=name, lanes=lanes, loaded=models.names)
+    pulse = Pulse(
+        engine, settings, name=name, lanes=lanes, loaded=models.names, refused=models.refused.copy, visible=False
+    )
     app = current_app._get_current_object()  # the proxy would look it up at every use
     _runtime = Runtime(settings, name, engine, make_redis(), app, models, pulse)
     pulse.start()  # first: whatever loading does, leases and timeouts have to work
     models.preload()
+    pulse.show()
     return _runtime
 
 

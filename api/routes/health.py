@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from api.deps import ServicesDep
 from api.responses import json_response
@@ -15,6 +15,12 @@ from shared.queue import Lane
 from shared.version import VERSION
 
 router = APIRouter(tags=["health"])
+
+
+@router.get("/", include_in_schema=False, response_model=None)
+async def root() -> Response:
+    """Lead a browser to the documentation."""
+    return RedirectResponse("/docs")
 
 
 @router.get("/health", responses={200: {"model": Health}, 503: {"model": Health}}, response_model=None)
@@ -85,6 +91,8 @@ def describe(services: Services) -> dict[str, Any]:
         else:
             missing = [lane.value for lane in Lane if not any(lane.value in worker.lanes for worker in workers)]
             reasons += [f"No worker consumes the lane {lane}: its jobs are stored and wait." for lane in missing]
+        refused = {label: why for worker in workers for label, why in worker.refused.items()}
+        reasons += [f"{label} cannot be loaded, so its jobs wait: {why}" for label, why in sorted(refused.items())]
         reasons += [
             f"Jobs wait in the lane {lane}, and none was finished for 30 seconds."
             for lane in services.queue.backlog.stalled_lanes()
@@ -92,7 +100,9 @@ def describe(services: Services) -> dict[str, Any]:
     else:
         assert services.sync is not None
         loaded = served is not None and served.label in services.sync.models.names()
-    if served is not None and not loaded and (workers or services.queue is None):
+        refused = services.sync.models.refused
+        reasons += [f"{label} cannot be loaded: {why}" for label, why in sorted(refused.items())]
+    if served is not None and not loaded and served.label not in refused and (workers or services.queue is None):
         reasons.append(f"The default model {served.label} is not loaded yet.")
     return {
         "status": "down" if down else "degraded" if reasons else "ok",

@@ -15,10 +15,10 @@ from api.representations import job_body
 from api.responses import PROBLEM, json_response
 from api.schemas import BatchResult, JobBody, JobPage, Result
 from api.services import Services
-from api.submissions import accepted_response, error_of, find_job, result_of
+from api.submissions import accepted_response, error_of, find_job, position_of, result_of
 from shared import jobs
 from shared.errors import Conflict, NotFound
-from shared.job_queries import StoredJob, count_ahead, find_jobs, list_jobs
+from shared.job_queries import StoredJob, find_jobs, list_jobs
 from shared.tables import JobState
 
 router = APIRouter(tags=["jobs"])
@@ -82,7 +82,7 @@ async def get_job(request: Request, services: ServicesDep, caller: ReadCaller, j
     position = eta = None
     headers = {}
     if job.state == JobState.QUEUED and services.queue is not None:
-        position = await run_in_threadpool(_position, services, job)
+        position = await run_in_threadpool(position_of, services, job)
         eta = services.queue.backlog.eta(job.lane, job.model_version_id, position=position)
         headers["Retry-After"] = str(
             services.queue.backlog.retry_after(job.lane, job.model_version_id, position=position)
@@ -183,11 +183,6 @@ async def _wait(services: Services, job: StoredJob, seconds: float) -> StoredJob
         return job
     ended = await services.queue.waiting.wait(job.id, seconds)
     return ended if ended is not None else await find_job(services, job.id)
-
-
-def _position(services: Services, job: StoredJob) -> int:
-    with services.reader.connect() as connection:
-        return count_ahead(connection, job) + 1
 
 
 def _body(services: Services, job: StoredJob, **place: Any) -> dict[str, Any]:  # noqa: ANN401 - position and ETA

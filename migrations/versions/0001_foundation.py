@@ -100,6 +100,7 @@ def upgrade() -> None:
         sa.Column("id", sa.String(length=128), nullable=False, comment="host:pid"),
         sa.Column("lanes", sa.String(length=128), nullable=False, comment="Lanes that it consumes, comma-separated"),
         sa.Column("models", JSON, nullable=False, comment="Loaded versions, e.g. attrition@1"),
+        sa.Column("refused", JSON, nullable=False, comment="Versions that could not be loaded, and why"),
         sa.Column(
             "started_at",
             TIME,
