@@ -1,6 +1,8 @@
 """Whether a card and the estimator that it describes say the same: features, classes, task."""
 
-from shared.cards import Card
+from typing import get_args
+
+from shared.cards import Card, Task
 from shared.errors import CardError
 
 
@@ -22,6 +24,29 @@ def check_agreement(card: Card, estimator: object) -> None:
         raise CardError(f"The card of {card.name} says task {card.task!r} but the model {kind}: correct the task.")
     if classes is not None:
         _check_classes(card, classes)
+
+
+def task_of(estimator: object) -> str:
+    """Return the task that a fitted estimator is for; raise CardError when it predicts nothing."""
+    classes = class_names(estimator)
+    if classes is not None:
+        return "binary" if len(classes) == 2 else "multiclass"
+    if not hasattr(estimator, "predict"):
+        raise CardError(
+            f"{type(estimator).__name__} has neither classes_ nor predict: register a fitted classifier or regressor."
+        )
+    return "regression"
+
+
+def check_task(task: str, estimator: object) -> None:
+    """Raise CardError where a task that was asked for is not known, or is not the estimator's."""
+    if task not in get_args(Task):
+        raise CardError(f"The task {task!r} is not known: use one of {', '.join(get_args(Task))}.")
+    own = task_of(estimator)
+    if task != own:
+        classes = class_names(estimator)
+        kind = "a regressor" if classes is None else f"a classifier with {len(classes)} classes"
+        raise CardError(f"The model is {kind}: its task is {own!r}, not {task!r}. Leave --task out.")
 
 
 def _names_disagree(card: Card, names: list[str], trained: list[str]) -> str:

@@ -6,17 +6,17 @@ What cannot be known is not invented: no ranges, no rules, no descriptions.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
-from shared.agreement import class_names, feature_names
-from shared.cards import Card, Task
+from shared.agreement import check_task, class_names, feature_names, task_of
+from shared.cards import Card
 from shared.errors import CardError
 from shared.features import Category, Feature, FeatureType
 from shared.package import first_fault, library_versions
-from shared.reference import NULLS, value_of
+from shared.reference import NULLS, check_target, value_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +44,21 @@ def infer_card(
 
     Types come from the encoders and the rows, categories from the encoders, labels from `classes_` and examples
     from the first row; `target` is the column of the rows that is no feature. Raises CardError where the rows lack
-    a feature, or where the model is of no known kind.
+    a feature or the target, or where the model is of no known kind or not for the task.
     """
+    if target is not None:
+        check_target(target, rows)
     names = _features_of(estimator, rows, target)
     encodings = dict(_encodings(estimator, names))
     classes = class_names(estimator)
-    if task is not None and task not in get_args(Task):
-        raise CardError(f"The task {task!r} is not known: use one of {', '.join(get_args(Task))}.")
+    if task is not None:
+        check_task(task, estimator)
     try:
         return Card(
             name=name,
             version=version,
             sha256=sha256,
-            task=task or _task_of(estimator, classes),
+            task=task or task_of(estimator),
             labels=dict(labels) if labels else {value: value for value in classes or ()},
             threshold=threshold,
             features=[_feature(key, [row.get(key) for row in rows], encodings.get(key)) for key in names],
@@ -86,16 +88,6 @@ def _features_of(estimator: object, rows: Sequence[Mapping[str, Any]], target: s
             f"({', '.join(absent[:5])}): give rows with every column that it was trained on."
         )
     return names
-
-
-def _task_of(estimator: object, classes: list[str] | None) -> str:
-    if classes is not None:
-        return "binary" if len(classes) == 2 else "multiclass"
-    if not hasattr(estimator, "predict"):
-        raise CardError(
-            f"{type(estimator).__name__} has neither classes_ nor predict: register a fitted classifier or regressor."
-        )
-    return "regression"
 
 
 def _feature(name: str, values: Sequence[object], encoding: Encoding | None) -> Feature:

@@ -20,10 +20,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from shared.agreement import check_agreement
+from shared.agreement import check_agreement, check_task
 from shared.cards import Card
 from shared.errors import ArtefactError, CardError
-from shared.reference import canonical_rows, read_rows, write_rows
+from shared.reference import canonical_rows, check_target, read_rows, write_rows
 
 MODEL_FILE = "model.joblib"
 CARD_FILE = "model.json"
@@ -74,10 +74,10 @@ def unpickle(path: Path, *, sha256: str | None, libraries: Mapping[str, str] | N
             # The same open file is read again: replacing the path in between changes nothing.
             file.seek(0)
         warn_of_versions(path, libraries or {})
-        return _read_pickle(path, file)
+        return _read_pickle(path, file, libraries or {})
 
 
-def _read_pickle(path: Path, file: BufferedReader) -> Any:  # noqa: ANN401
+def _read_pickle(path: Path, file: BufferedReader, libraries: Mapping[str, str]) -> Any:  # noqa: ANN401
     import joblib  # heavy: most of this module does without
 
     try:
@@ -87,9 +87,7 @@ def _read_pickle(path: Path, file: BufferedReader) -> Any:  # noqa: ANN401
             warnings.filterwarnings("ignore", category=UserWarning, module="xgboost|lightgbm")
             return joblib.load(file)
     except ModuleNotFoundError as error:
-        raise ArtefactError(
-            f"{path} needs the Python package {error.name!r}: install it, in the version that the card names."
-        ) from error
+        raise ArtefactError(f"{path} needs {_missing(error.name or '', libraries)}.") from error
     except (pickle.UnpicklingError, EOFError, ValueError, KeyError, IndexError) as error:
         raise ArtefactError(
             f"{path} is not a complete joblib file ({type(error).__name__}): save it again with joblib.dump."
@@ -99,6 +97,18 @@ def _read_pickle(path: Path, file: BufferedReader) -> Any:  # noqa: ANN401
             f"{path} cannot be loaded ({type(error).__name__}: {error}): train and save it again with the library "
             "versions that are installed here."
         ) from error
+
+
+def _missing(module: str, libraries: Mapping[str, str]) -> str:
+    root, dot, _ = module.partition(".")
+    if dot:  # the package itself was found
+        return f"the module {module!r}, which the {root!r} here lacks: install the version that it was trained with"
+    if root in libraries:
+        version = libraries[root]
+        told = f"in the version that the card names (`python -m pip install {root}=={version}`)"
+    else:
+        told = f"in the version that the model was trained with (`python -m pip install {root}`)"
+    return f"the Python package {module!r}: install it, {told}"
 
 
 def library_versions(estimator: object) -> dict[str, str]:
@@ -147,13 +157,17 @@ def read_package(artefact: Path, card_path: Path, reference: Path | None, change
     Without reference rows, the examples of the card make one.
     """
     card = Card.load(card_path)
+    estimator = unpickle(artefact, sha256=card.sha256, libraries=card.libraries)
+    if "task" in changes:
+        check_task(changes["task"], estimator)
     try:
         card = Card.model_validate(card.model_dump() | dict(changes))
     except ValidationError as error:
         raise CardError(f"The card of {card.name} would not be valid: {first_fault(error)}.") from error
-    estimator = unpickle(artefact, sha256=card.sha256, libraries=card.libraries)
     check_agreement(card, estimator)
     rows = read_rows(reference) if reference is not None else [_example(card)]
+    if "target" in changes and reference is not None and reference.suffix == ".csv":
+        check_target(changes["target"], rows)  # a package's own rows, JSON lines, never hold the target
     return Package(card, estimator, canonical_rows(card, rows, source=str(reference or card_path)))
 
 

@@ -124,6 +124,17 @@ def canonical_rows(card: Card, rows: Iterable[Mapping[str, Any]], *, source: str
     return [row for row in good if row is not None]
 
 
+def check_target(target: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Raise CardError, with the first ten columns, when no row has the target column."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    if target not in columns:
+        more = f" and {len(columns) - 10} more" if len(columns) > 10 else ""
+        raise CardError(
+            f"The reference rows have no column {target[:70]!r} to be the target: they have "
+            f"{', '.join(columns[:10])}{more}."
+        )
+
+
 def sample(rows: Sequence[Mapping[str, Any]], limit: int = MAX_ROWS) -> list[Mapping[str, Any]]:
     """Return all rows, or `limit` of them drawn with a fixed seed, in their order."""
     if len(rows) <= limit:

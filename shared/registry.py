@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -28,6 +29,7 @@ from shared.package import (
     MODEL_FILE,
     REFERENCE_FILE,
     Package,
+    first_fault,
     infer_package,
     is_complete,
     library_versions,
@@ -44,6 +46,7 @@ from shared.threads import one_thread
 
 CHAMPION = "champion"
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+NAME_RULE = "use a to z, 0 to 9, _ and -, starting with a letter, 63 characters at most"
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +84,10 @@ def add(
     """
     if artefact.is_dir():
         artefact = artefact / MODEL_FILE
+    if not artefact.exists():
+        raise ArtefactError(f"There is no file {artefact}: check the path.")
+    if name is not None and not NAME.fullmatch(name):
+        raise CardError(f"{name[:70]!r} cannot be a model's name: {NAME_RULE}.")
     card = card or _beside(artefact, CARD_FILE)
     reference = reference or _beside(artefact, REFERENCE_FILE)
     chosen = {
@@ -147,7 +154,7 @@ def resolve(session: Session, name: str, version: int | None = None, alias: str 
 def promote(session: Session, name: str, version: int, alias: str = CHAMPION) -> ModelVersion:
     """Let the alias mean this version from now on; jobs that are already accepted keep the version they have."""
     if not NAME.fullmatch(alias):
-        raise Conflict(f"{alias[:70]!r} cannot be an alias: use a to z, 0 to 9, _ and -, starting with a letter.")
+        raise Conflict(f"{alias[:70]!r} cannot be an alias: {NAME_RULE}.")
     chosen = resolve(session, name, version)
     current = session.scalar(select(ModelAlias).where(ModelAlias.name == name, ModelAlias.alias == alias))
     if current is None:
@@ -164,7 +171,10 @@ def verify(session: Session, name: str, version: int, *, models_dir: Path | None
     row = resolve(session, name, version)
     models_dir = models_dir or get_settings().models
     folder = models_dir / row.uri
-    card = Card.model_validate(row.card)
+    try:
+        card = Card.model_validate(row.card)
+    except ValidationError as error:
+        raise CardError(f"The registered card of {name}@{version} is not valid: {first_fault(error)}.") from error
     on_disk = Card.load(folder / CARD_FILE)
     if on_disk != card:
         fields = [key for key in Card.model_fields if getattr(on_disk, key) != getattr(card, key)]

@@ -10,19 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
 
 from shared.db import session_scope
 from shared.errors import GuichetError
 from shared.registry import CHAMPION, add, aliases_of, list_versions, promote, verify
 from shared.tables import ModelVersion
 
+LABELS_HELP = "names of the classes; the left side is the model's own class, as in its classes_"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return 0, 1 when it was refused (the reason is on stderr), or 2 when it was not understood."""
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        return int(options.run(options))
     except GuichetError as error:
         print(f"error: {error.detail}", file=sys.stderr)
         return 1
@@ -36,7 +38,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValidationError as error:
         print(f"error: the settings are not valid: {error.errors()[0]['msg']}", file=sys.stderr)
         return 1
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     adding.add_argument("--version", type=_positive, help="version number; the next one when not given")
     adding.add_argument("--target", help="column of the reference rows that is the answer, not a feature")
     adding.add_argument("--threshold", type=float, help="binary: probability from which the answer is 1 (0.5)")
-    adding.add_argument("--labels", type=_labels, metavar="0=No,1=Yes", help="names of the classes")
+    adding.add_argument("--labels", type=_labels, metavar="0=No,1=Yes", help=LABELS_HELP)
     adding.add_argument("--task", choices=["binary", "multiclass", "regression"], help="read off the model by default")
     adding.add_argument("--alias", help=f"alias to move to the new version; a first version becomes {CHAMPION}")
     adding.set_defaults(run=_add)
@@ -88,7 +89,7 @@ def describe(row: ModelVersion, aliases: Sequence[str] = ()) -> str:
     )
 
 
-def _add(options: argparse.Namespace) -> None:
+def _add(options: argparse.Namespace) -> int:
     chosen = vars(options).copy()
     for key in ("run", "artefact"):
         del chosen[key]
@@ -96,9 +97,10 @@ def _add(options: argparse.Namespace) -> None:
         row = add(session, options.artefact, **chosen)
         aliases = aliases_of(session).get(row.id, [])
     print(describe(row, aliases))
+    return 0
 
 
-def _list(options: argparse.Namespace) -> None:
+def _list(options: argparse.Namespace) -> int:
     with session_scope(read_only=True) as session:
         rows, aliases = list_versions(session, options.name), aliases_of(session)
     for row in rows:
@@ -109,27 +111,43 @@ def _list(options: argparse.Namespace) -> None:
             print(describe(row, aliases.get(row.id, [])))
     if not rows:
         print("No model is registered yet.", file=sys.stderr)
+    return 0
 
 
-def _verify(options: argparse.Namespace) -> None:
+def _verify(options: argparse.Namespace) -> int:
     with session_scope(read_only=True) as session:
-        chosen = [options.model] if options.model else [(row.name, row.version) for row in list_versions(session)]
-        for name, version in chosen:
-            found = verify(session, name, version)
-            differing = ", ".join(found["other_library_versions"]) or "none"
-            kind, registered = found["scorer"], found["registered_scorer"]
-            fallback = "" if kind == registered else f" {registered} is not exact any more, so it is not used."
-            print(
-                f"{found['model']}: sound. SHA-256, card and artefact agree; {kind} gives the pipeline's answers on "
-                f"{found['reference_rows']} reference rows.{fallback} Other library versions: {differing}."
-            )
+        if options.model:
+            print(_sound(verify(session, *options.model)))
+            return 0
+        bad = 0
+        for name, version in [(row.name, row.version) for row in list_versions(session)]:
+            try:
+                print(_sound(verify(session, name, version)))
+            except SQLAlchemyError:  # the database's fault, not this version's
+                raise
+            except Exception as error:  # noqa: BLE001 - the estimator is anyone's code, and the others are to be checked
+                reason = error.detail if isinstance(error, GuichetError) else f"{type(error).__name__}: {error}"
+                print(f"error: {name}@{version}: {reason}", file=sys.stderr)
+                bad += 1
+    return 1 if bad else 0
 
 
-def _promote(options: argparse.Namespace) -> None:
+def _sound(found: dict[str, Any]) -> str:
+    differing = ", ".join(found["other_library_versions"]) or "none"
+    kind, registered = found["scorer"], found["registered_scorer"]
+    fallback = "" if kind == registered else f" {registered} is not exact any more, so it is not used."
+    return (
+        f"{found['model']}: sound. SHA-256, card and artefact agree; {kind} gives the pipeline's answers on "
+        f"{found['reference_rows']} reference rows.{fallback} Other library versions: {differing}."
+    )
+
+
+def _promote(options: argparse.Namespace) -> int:
     name, version = options.model
     with session_scope() as session:
         promote(session, name, version, options.alias)
     print(f"{name}@{version} is now the {options.alias} of {name}.")
+    return 0
 
 
 def _reference(text: str) -> tuple[str, int]:

@@ -121,7 +121,7 @@ def test_numbers_and_blanks_among_categories_are_integers_that_may_be_null():
     rows = [{"level": "1"}, {"level": "2"}, {"level": None}, {"level": "2"}]
     data = pd.DataFrame({"level": [1.0, 2.0, np.nan, 2.0]})
     model = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression()).fit(data, [0, 1, 0, 1])
-    (level,) = infer(model, rows).features
+    (level,) = infer(model, rows, target=None).features
     assert (level.type, level.categories, level.nullable) == ("integer", [1, 2], True)
 
 
@@ -173,6 +173,26 @@ def test_object_that_predicts_nothing_is_refused():
 def test_unknown_task_is_refused():
     with pytest.raises(CardError, match="The task 'ranking' is not known: use one of binary, multiclass, regression"):
         infer(fitted(mixed(OneHotEncoder())), task="ranking")
+
+
+def test_task_that_is_not_the_models_is_refused():
+    model = fitted(mixed(OneHotEncoder()))
+    assert infer(model, task="binary").task == "binary"
+    with pytest.raises(CardError, match=r"with 2 classes: its task is 'binary', not 'regression'\. Leave --task out"):
+        infer(model, task="regression")
+    with pytest.raises(CardError, match="its task is 'binary', not 'multiclass'"):
+        infer(model, task="multiclass")
+    regressor = fitted(mixed(OneHotEncoder()), (1.5, 2.5, 3.5, 4.5), LinearRegression())
+    with pytest.raises(CardError, match="is a regressor: its task is 'regression', not 'binary'"):
+        infer(regressor, task="binary")
+
+
+def test_target_that_is_no_column_is_refused_with_the_first_ten():
+    with pytest.raises(CardError, match=r"no column 'gone' .* they have age, pay, city, code, member, blank, y\.$"):
+        infer(fitted(mixed(OneHotEncoder())), target="gone")
+    rows = [{f"c{number}": "1" for number in range(12)}]
+    with pytest.raises(CardError, match=r"they have c0, .*, c9 and 2 more\.$"):
+        infer(fitted(mixed(OneHotEncoder())), rows, target="gone")
 
 
 # --- reference rows ------------------------------------------------------------------------------------------------

@@ -228,9 +228,11 @@ def test_package_folder_is_added_with_its_own_card_and_rows(engine, files, model
     [
         ({"reference": None}, "comes without a card: give --reference"),
         ({"name": None}, "give the model a name with --name"),
-        ({"name": "Not A Name"}, "No valid card can be made"),
+        ({"name": "Not A Name"}, "'Not A Name' cannot be a model's name: use a to z, 0 to 9, _ and -, starting with a"),
+        ({"name": "a" * 64}, "cannot be a model's name: .* 63 characters at most"),
         ({"labels": {"no": "x", "yes": "y"}}, "labels the classes no, yes but the model knows 0, 1"),
-        ({"task": "regression", "labels": None}, "No valid card|is a classifier: correct the task"),
+        ({"task": "regression"}, "a classifier with 2 classes: its task is 'binary'.* Leave --task out"),
+        ({"target": "gone"}, "no column 'gone' to be the target: they have age, income, city, left"),
     ],
 )
 def test_incomplete_order_is_refused_with_what_to_do(engine, files, models, options, sentence):
@@ -253,7 +255,7 @@ def test_model_that_cannot_score_its_reference_rows_is_refused(engine, models, t
     joblib.dump(model, tmp_path / "model.joblib")
     frame[["age", "income"]].assign(income="much").to_csv(tmp_path / "rows.csv", index=False)
     with pytest.raises(ArtefactError, match=r"(refuses|cannot score) its own reference rows"):
-        add_people(engine, tmp_path, models, "model.joblib")
+        add_people(engine, tmp_path, models, "model.joblib", target=None)
 
 
 # --- what is never unpickled, and what cannot be -------------------------------------------------------------------
@@ -299,6 +301,26 @@ def test_change_to_a_card_that_makes_it_invalid_is_refused(engine, files, models
         add_people(engine, files, models, card=card, threshold=40)
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"task": "regression"}, "The model is a classifier with 2 classes.* Leave --task out"),
+        ({"task": "ranking"}, "The task 'ranking' is not known"),
+        ({"target": "gone"}, "no column 'gone' to be the target: they have age, income, city, left"),
+    ],
+)
+def test_change_to_a_card_that_the_model_or_the_rows_contradict_is_refused(engine, files, models, options, sentence):
+    row = add_people(engine, files, models)
+    with pytest.raises(CardError, match=sentence):
+        add_people(engine, files, models, card=models / row.uri / "model.json", **options)
+
+
+def test_target_of_a_package_is_not_sought_in_its_own_rows(engine, files, models):
+    row = add_people(engine, files, models)
+    with session_scope(engine) as session:
+        assert add(session, models / row.uri, target="left", models_dir=models).id == row.id
+
+
 @pytest.mark.parametrize("keep", [0, 100, -1])
 def test_truncated_artefact_is_refused(engine, files, models, keep):
     row = add_people(engine, files, models)
@@ -325,7 +347,17 @@ def test_missing_artefact_says_where_it_belongs(engine, files, models):
 
 def test_artefact_of_a_library_that_is_not_installed_names_it(tmp_path):
     (tmp_path / "model.joblib").write_bytes(pickle.dumps(np.float64).replace(b"numpy", b"nimpy"))
-    with pytest.raises(ArtefactError, match="needs the Python package 'nimpy': install it"):
+    trained = r"'nimpy': install it, in the version that the model was trained with \(`python -m pip install nimpy`\)"
+    with pytest.raises(ArtefactError, match=f"needs the Python package {trained}"):
+        package.unpickle(tmp_path / "model.joblib", sha256=None)
+    named = r"in the version that the card names \(`python -m pip install nimpy==1\.2`\)"
+    with pytest.raises(ArtefactError, match=named):
+        package.unpickle(tmp_path / "model.joblib", sha256=None, libraries={"nimpy": "1.2"})
+
+
+def test_artefact_of_a_module_that_another_version_has_names_no_package_to_install(tmp_path):
+    (tmp_path / "model.joblib").write_bytes(b"cnumpy.nowhere\nfloat64\n.")
+    with pytest.raises(ArtefactError, match=r"the module 'numpy\.nowhere', which the 'numpy' here lacks"):
         package.unpickle(tmp_path / "model.joblib", sha256=None)
 
 
@@ -535,6 +567,37 @@ def test_command_adds_lists_verifies_and_promotes(command, files, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
+def test_command_verifies_the_others_after_a_bad_version(command, files, capsys):
+    adding = ["--reference", str(files / "rows.csv"), "--target", "left"]
+    for name in ("altered", "edited", "invalid", "odd", "sound"):
+        assert command(["add", str(files / "first.joblib"), "--name", name, *adding]) == 0
+    models = get_settings().models
+    (models / "altered/1/model.joblib").write_bytes(b"")
+    (models / "edited/1/model.json").unlink()
+    with session_scope() as session:
+        row = resolve(session, "invalid")
+        row.card = row.card | {"task": "ranking"}
+        row = resolve(session, "odd")
+        row.scorer = {}  # not one of our own errors
+    capsys.readouterr()
+    assert command(["verify"]) == 1
+    told = capsys.readouterr()
+    assert [line.partition(":")[0] for line in told.out.splitlines()] == ["sound@1"]
+    starts = ("error: altered@1: ", "error: edited@1: ", "error: invalid@1: ", "error: odd@1: KeyError")
+    lines = told.err.splitlines()
+    assert len(lines) == len(starts)
+    assert all(line.startswith(start) for line, start in zip(lines, starts, strict=True))
+    assert "The registered card of invalid@1 is not valid: task: " in told.err
+    assert command(["verify", "altered@1"]) == 1
+    assert command(["verify", "sound@1"]) == 0
+
+
+def test_command_says_whose_classes_the_labels_are_for(command, capsys):
+    with pytest.raises(SystemExit):
+        command(["add", "--help"])
+    assert "the left side is the model's own class" in " ".join(capsys.readouterr().out.split())
+
+
 def test_command_refuses_in_one_sentence_on_stderr(command, files, capsys):
     assert command(["promote", "people@2"]) == 1
     assert capsys.readouterr() == (
@@ -545,7 +608,7 @@ def test_command_refuses_in_one_sentence_on_stderr(command, files, capsys):
     assert command(["list"]) == 0
     assert "No model is registered yet" in capsys.readouterr().err
     assert command(["add", str(files / "none.joblib"), "--name", "x", "--reference", str(files / "rows.csv")]) == 1
-    assert "none.joblib is missing" in capsys.readouterr().err
+    assert capsys.readouterr().err == f"error: There is no file {files / 'none.joblib'}: check the path.\n"
     Table.metadata.drop_all(get_engine())
     assert command(["list"]) == 1
     assert "check DATABASE_URL, and that `alembic upgrade head` ran" in capsys.readouterr().err
