@@ -18,9 +18,9 @@ run: .venv/.installed ## Start everything on this machine (RUNTIME=sync, PORT=, 
 	@exec $(PY) -m scripts.run
 
 test: .venv/.installed-dev ## Run all tests with their coverage (ARGS="-k name" for some of them)
-	$(PY) -m pytest --cov --cov-branch --cov-report=term --cov-report=xml $(ARGS)
+	$(PY) -m pytest -m "not long" --cov --cov-branch --cov-report=term --cov-report=xml $(ARGS)
 
-faults: .venv/.installed-dev ## Kill workers, flush Redis, let rows crash: the fault tests alone
+faults: .venv/.installed-dev ## Kill workers, flush Redis, let rows crash and hang: the fault tests, the long ones too
 	$(PY) -m pytest tests/faults $(ARGS)
 
 check: format-check lint types test ## Everything that CI runs

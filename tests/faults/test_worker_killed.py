@@ -3,6 +3,8 @@
 import time
 from typing import Any
 
+import pytest
+
 from tests.faults.conftest import Service, rows_to_score
 from tests.faults.models import CRASHES, GOOD, LOOPS, RAISES
 
@@ -55,6 +57,7 @@ def ended(service: Service) -> dict[str, Any]:
     return {row.id: row for row in service.rows(query)}
 
 
+@pytest.mark.long
 def test_row_that_loops_for_ever_times_out_and_spoils_no_other(service: Service) -> None:
     marks = [GOOD] * 20 + [LOOPS] + [GOOD] * 20
     marks_of = queue_while_no_worker_runs(service, marks, timeout=1)
@@ -75,6 +78,7 @@ def test_row_that_loops_for_ever_times_out_and_spoils_no_other(service: Service)
         assert time.monotonic() - began < 15
 
 
+@pytest.mark.long
 def test_row_that_crashes_the_process_fails_after_three_deaths_and_spoils_no_other(service: Service) -> None:
     marks = [GOOD] * 20 + [CRASHES] + [GOOD] * 10 + [RAISES] + [GOOD] * 10
     marks_of = queue_while_no_worker_runs(service, marks)
