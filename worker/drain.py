@@ -42,7 +42,7 @@ def drain(runtime: Runtime, lane: str, model_version_id: int) -> str:
     started = time.monotonic()
     key = wake_key(lane, model_version_id)
     count = 0
-    held_at = recruited_at = -math.inf
+    held_at, recruited_at = started, -math.inf  # whoever woke us has just set the key
     suspects = False  # whether jobs that took a worker down are left
     while (now := time.monotonic()) - started < runtime.settings.drain_seconds:
         claims = _claim(runtime, lane, model_version_id)
