@@ -102,20 +102,15 @@ class Intake:
             self._wake.wait()
             self._wake.clear()
             while self._small or self._large:
-                for group in (self._next_small(), self._next_large()):
-                    if group:
+                # Taken only when its turn comes: what waits for a silent database has to be found by _check.
+                for waiting, most in ((self._small, self._max_group), (self._large, 1)):
+                    if group := _take(waiting, most):
                         self._group_since, self._group = time.monotonic(), group
                         answers = self._commit_group([submission for submission, _ in group])
                         self._group = []
                         self._loop.call_soon_threadsafe(_resolve, [future for _, future in group], answers)
             if self._stopping:
                 return
-
-    def _next_small(self) -> list[Waiter]:
-        return _take(self._small, self._max_group)
-
-    def _next_large(self) -> list[Waiter]:
-        return _take(self._large, 1)
 
     def _commit_group(self, group: list[Submission]) -> Sequence[Accepted | GuichetError]:
         try:

@@ -18,7 +18,7 @@ from shared.job_queries import StoredJob, StoredOutput
 from shared.jobs import Output, Submission
 from shared.models import Models
 from shared.registry import LoadedModel
-from shared.scoring import score_rows
+from shared.scoring import score_rows, split_results
 from shared.tables import JobKind, JobState
 
 log = logging.getLogger(__name__)
@@ -88,17 +88,8 @@ def _score_in_time(model: LoadedModel, members: Sequence[Submission]) -> list[Sc
         return [(members[0], [Fault("", "timeout", message)] * len(rows))]
     if len(results) < len(rows):
         raise Unavailable("The process ran out of memory: send fewer rows at once.", retry_after=5)
-    return _by_member(members, results)
-
-
-def _by_member(members: Sequence[Submission], results: Sequence[Output | Fault]) -> list[Scored]:
-    scored: list[Scored] = []
-    start = 0
-    for member in members:
-        count = len(member.rows) - member.failed_count
-        scored.append((member, list(results[start : start + count])))
-        start += count
-    return scored
+    counts = (len(member.rows) - member.failed_count for member in members)
+    return list(zip(members, split_results(results, counts), strict=True))
 
 
 def _recorded(

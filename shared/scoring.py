@@ -5,7 +5,8 @@ A batch that raises is halved until the guilty rows stand alone; every other row
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 from shared.cards import Card
@@ -51,6 +52,12 @@ def score_rows(model: ScoredModel, rows: Sequence[dict[str, Any]]) -> list[Outpu
             return [Fault("", "model_failed", f"the model raised {type(error).__name__} on this row")]
         middle = len(rows) // 2
         return score_rows(model, rows[:middle]) + score_rows(model, rows[middle:])
+
+
+def split_results(results: Sequence[Output | Fault], counts: Iterable[int]) -> list[list[Output | Fault]]:
+    """Return the results of rows that were scored together as one list for each job, which had so many rows."""
+    remaining = iter(results)
+    return [list(islice(remaining, count)) for count in counts]
 
 
 def _outputs(card: Card, scores: Scores) -> list[Output | Fault]:

@@ -15,7 +15,7 @@ from shared.errors import Fault
 from shared.jobs import Claim, Output
 from shared.queue import DONE_CHANNEL, drained_key, wake_key
 from shared.registry import LoadedModel
-from shared.scoring import score_rows
+from shared.scoring import score_rows, split_results
 from shared.wakeups import PENDING_SECONDS, send_wakeup
 from worker.runtime import Runtime
 
@@ -102,11 +102,7 @@ def _handle(runtime: Runtime, model: LoadedModel, claims: list[Claim], *, lane: 
         message = "the worker ran out of memory; send fewer rows at once"
         runtime.database(lambda connection: jobs.retry(connection, claims, code="out_of_memory", message=message))
         return
-    by_claim = []
-    start = 0
-    for claim in claims:
-        by_claim.append(results[start : start + len(claim.rows)])
-        start += len(claim.rows)
+    by_claim = split_results(results, (len(claim.rows) for claim in claims))
     done = _finish(runtime, claims, by_claim, model_version_id)
     if len(done) < len(claims):
         log.warning(
