@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 from sqlalchemy.exc import OperationalError
 
+import api.intake
 from api.intake import Accepted, Intake
 from shared.errors import Conflict, GuichetError, Unavailable
 from shared.jobs import Submission
@@ -209,5 +210,22 @@ def test_stop_commits_what_waits():
         commits.gate.set()
         await stopping
         assert len(await asyncio.gather(*tasks)) == 5
+
+    asyncio.run(main())
+
+
+def test_everyone_is_answered_while_the_database_is_silent(monkeypatch):
+    """Also the large batch whose turn comes after the group that hangs, and who comes later."""
+    monkeypatch.setattr(api.intake, "SILENT_SECONDS", 0.1)
+    monkeypatch.setattr(api.intake, "CHECK_SECONDS", 0.05)
+
+    async def main() -> None:
+        commits = Commits(free=False)
+        async with started(commits) as intake:
+            waiters = [asyncio.create_task(intake.submit(submission(rows=count))) for count in (1, 100)]
+            for answer in await asyncio.wait_for(asyncio.gather(*waiters, return_exceptions=True), 3):
+                assert isinstance(answer, Unavailable)
+            with pytest.raises(Unavailable):
+                await intake.submit(submission())
 
     asyncio.run(main())
