@@ -1,0 +1,141 @@
+"""The header of a CSV file: where it ends, what separates its names, and whether it fits a card."""
+
+import csv
+import difflib
+import io
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+from shared.cards import Card
+from shared.csv_format import DELIMITERS, Given
+from shared.errors import Fault, RowFaults, TooLarge
+from shared.features import pointer_of_stranger
+
+MAX_COLUMNS = 20_000
+MAX_FAULTS = 1000  # of each kind: a header of a megabyte must not become an answer of ten
+SUGGESTIONS = 10  # close matches are searched for so many names only, and among so many: the search is slow
+CANDIDATES = 500
+NAME_LENGTH = 100  # characters of a name that a message repeats
+DETAILED = 3  # faults that the error's own sentence spells out
+
+_NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The first record of a file, read with one delimiter."""
+
+    delimiter: str
+    columns: tuple[str, ...]
+    size: int  # characters that it takes, blank lines before it and its own newline included
+
+
+def read_header(text: str, card: Card, given: Given, *, final: bool) -> Header | None:
+    """Return the header at the start of a text, by the delimiter that finds most features in it.
+
+    None when the text does not hold it whole; `final` says that no more text will come.
+    """
+    directive = re.match(r"\s*sep=([,;\t|])(?:\r\n|\r(?!\n)|\n)", text)  # Excel's own, read by nothing else
+    start = directive.end() if directive else 0
+    delimiter = given.delimiter or (directive[1] if directive else None)
+    features = {feature.name for feature in card.features}
+    best, best_score = None, (-1, -1)
+    for candidate in [delimiter] if delimiter else DELIMITERS.values():
+        header = _read_with(candidate, text[start:], features, final=final)
+        if header is None:
+            return None  # this candidate may still turn out to be the best one
+        score = (len(features.intersection(header.columns)), len(header.columns))
+        if score > best_score:
+            best, best_score = header, score
+    assert best is not None
+    return Header(best.delimiter, best.columns, best.size + start)
+
+
+def _read_with(delimiter: str, text: str, features: set[str], *, final: bool) -> Header | None:
+    lines = io.StringIO(text, newline="")
+    # `readline` tells how far the reader has read, which iterating over the lines would not.
+    records = csv.reader(iter(lines.readline, ""), delimiter=delimiter)
+    try:
+        names = next(record for record in records if "".join(record).strip())
+    except StopIteration:
+        names = []
+    except csv.Error:  # a name of more than 131,072 characters
+        raise TooLarge("A name in the header is longer than 131072 characters: is a quote never closed?") from None
+    size = lines.tell()
+    if size == len(text) and not final:  # a quote may be open, or \n may follow \r
+        return None
+    # A card may name a feature with a blank around it, as pandas reads a header written with ", ".
+    return Header(delimiter, tuple(name if name in features else name.strip() for name in names), size)
+
+
+def accept_header(card: Card, columns: tuple[str, ...], given: Given) -> None:
+    """Raise TooLarge, or RowFaults with everything that is wrong with a header."""
+    if len(columns) > MAX_COLUMNS:
+        raise TooLarge(f"The header has more than {MAX_COLUMNS} columns: send those that the model needs.")
+    faults = check_header(card, columns, given)
+    if not faults:
+        return
+    told = [f"{fault.pointer[9:]} {fault.message}".strip() for fault in faults[:DETAILED]]
+    more = f"; and {len(faults) - DETAILED} more" if len(faults) > DETAILED else ""
+    hint = ""
+    if len(columns) == 1 and len(card.features) > 1:
+        words = ", ".join(DELIMITERS)
+        hint = f" The header has a single column: name the file's delimiter, one of {words}."
+    raise RowFaults(
+        f"The header does not fit {card.name}@{card.version}: {'; '.join(told)}{more}.{hint}", faults=faults
+    )
+
+
+def check_header(card: Card, columns: tuple[str, ...], given: Given) -> list[Fault]:
+    """Return a fault for each name that is missing, there twice, or not taken; pointers like `/columns/age`."""
+    features = [feature.name for feature in card.features]
+    counts = Counter(columns)
+    extra = [name for name in counts if name not in set(features)]
+    missing = [] if card.missing == "null" else _absent(card, counts)
+    if len(extra) == len(counts) and any(_NUMBER.fullmatch(name) for name in extra):
+        return [Fault("", "no_header", "the first line looks like data: put the names of the columns there")]
+    if len(extra) == len(counts) and not missing:  # every row would be scored as nulls alone
+        return [Fault("", "no_header", "no column of the file is a feature: name the columns as the model does")]
+    faults = [_duplicate(name, count) for name, count in counts.items() if count > 1][:MAX_FAULTS]
+    faults += _missing(missing, extra)
+    if given.id_column is not None and given.id_column not in counts:
+        faults.append(Fault(_pointer(given.id_column), "missing", "is the given id_column but not in the header"))
+    if given.strict:
+        faults += _unknown([name for name in extra if name != given.id_column][:MAX_FAULTS], features)
+    return faults
+
+
+def _absent(card: Card, counts: Counter[str]) -> list[str]:
+    return [feature.name for feature in card.features if feature.required and feature.name not in counts]
+
+
+def _duplicate(name: str, count: int) -> Fault:
+    words = f"is in the header {count} times: keep one" if name else f"{count} columns have no name: give each its own"
+    return Fault(_pointer(name), "duplicate", words)
+
+
+def _missing(names: list[str], extra: list[str]) -> list[Fault]:
+    """Return a fault for each feature that has no column, with the column that was probably meant."""
+    by_lower = {name[:NAME_LENGTH].lower(): name[:NAME_LENGTH] for name in extra[:CANDIDATES] if name}
+    faults = []
+    for position, name in enumerate(names):
+        close = difflib.get_close_matches(name.lower(), by_lower, 1) if position < SUGGESTIONS else []
+        hint = f'rename "{by_lower[close[0]]}"' if close else "add this column"
+        faults.append(Fault(_pointer(name), "missing", f"is not in the header: {hint}"))
+    return faults
+
+
+def _unknown(names: list[str], features: list[str]) -> list[Fault]:
+    """Return a fault for each column that is not a feature, with the feature that was probably meant."""
+    by_lower = {name.lower(): name for name in features}
+    faults = []
+    for position, name in enumerate(names):
+        close = difflib.get_close_matches(name[:NAME_LENGTH].lower(), by_lower, 1) if position < SUGGESTIONS else []
+        hint = f'did you mean "{by_lower[close[0]]}"?' if close else "remove it"
+        faults.append(Fault(_pointer(name), "unknown_feature", f"is not a feature of this model: {hint}"))
+    return faults
+
+
+def _pointer(name: str) -> str:
+    return "/columns" + pointer_of_stranger(name)

@@ -1,0 +1,144 @@
+"""The bytes of a CSV upload as UTF-8 text: what is no CSV at all, byte order marks, and the encoding."""
+
+import codecs
+import re
+from collections.abc import Callable, Iterator
+
+from shared.errors import Fault, RowFaults, UnsupportedMediaType
+
+DECISION_BYTES = 1 << 16  # from the first byte beyond ASCII on: so much text decides between UTF-8 and cp1252
+
+_SIGNATURES = (
+    (rb"PK\x03\x04.*(?:xl/|\[Content_Types\])", "an Excel workbook", "save it as CSV UTF-8 and send that"),
+    (rb"PK[\x03\x05][\x04\x06]", "a ZIP archive", "send the CSV file itself, or compress it with gzip"),
+    (rb"\xd0\xcf\x11\xe0", "an old Excel or Word file", "save it as CSV UTF-8 and send that"),
+    (rb"\x1f\x8b", "gzip within gzip", "compress the file once"),
+    (
+        rb"\x28\xb5\x2f\xfd|BZh\d1AY|\xfd7zXZ|7z\xbc\xaf|Rar!\x1a",
+        "an archive",
+        "send the CSV file itself, or with gzip",
+    ),
+    (rb"PAR1[\x00-\x08\x0e-\x1f]|ARROW1\x00|Obj\x01", "Parquet, Arrow or Avro", "write the table as CSV and send that"),
+    (rb"SQLite format 3\x00", "an SQLite database", "write the table as CSV and send that"),
+    (rb"%PDF-", "a PDF document", "send the table itself as CSV"),
+    (rb"\x89PNG|\xff\xd8\xff|GIF8[79]a|BM.{4}\x00{4}|II\*\x00|MM\x00\*", "an image", "send the table as CSV"),
+    (rb"\s*<(?:!|\?|[a-zA-Z])", "an HTML or XML document", "send the table as CSV"),
+    (rb"\s*(?:\{\s*[\"}]|\[\s*[\[{\"])", "a JSON document", "send JSON rows to /predict_batch, or the table as CSV"),
+)
+_NOT_CSV = [(re.compile(pattern, re.DOTALL), kind, advice) for pattern, kind, advice in _SIGNATURES]
+_NUL_IN_FIRST_LINE = re.compile(rb"\s*+[^\r\n\x00]*+\x00")
+_BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
+
+Codec = Callable[[bytes, str, bool], tuple[str, int]]  # bytes, errors, final -> text, how many bytes it took
+
+# Five bytes have no character in cp1252; they are taken as latin-1 has them, as browsers do.
+_CP1252 = "".join(bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in range(256))
+_CODECS: dict[str, Codec] = {
+    "utf-8": codecs.utf_8_decode,
+    "utf-16": codecs.utf_16_le_decode,
+    "cp1252": lambda data, errors, _final: codecs.charmap_decode(data, errors, _CP1252),
+    "latin-1": lambda data, errors, _final: codecs.latin_1_decode(data, errors),
+}
+_MARKS: tuple[tuple[bytes, str, Codec], ...] = (
+    (codecs.BOM_UTF8, "utf-8", codecs.utf_8_decode),
+    (codecs.BOM_UTF16_LE, "utf-16", codecs.utf_16_le_decode),
+    (codecs.BOM_UTF16_BE, "utf-16", codecs.utf_16_be_decode),
+)
+
+
+class BadBytes(Exception):
+    """What follows is not text in the file's encoding."""
+
+
+class TextDecoder:
+    """Turns the bytes of one upload into UTF-8 as they come; the first of them must hold the first line."""
+
+    def __init__(self, head: bytes, given: str | None) -> None:
+        self._encoding = given  # None: ASCII so far
+        self._codec = _CODECS[given] if given else None
+        self._held = b""  # bytes that cannot be turned into text before more of them have come
+        self._skip = 0  # bytes of the byte order mark that are still to come by
+        self.bom = given not in (None, "utf-8")
+        self._check_head(head, given)
+
+    @property
+    def encoding(self) -> str:
+        """Return the encoding; while all was ASCII it is UTF-8, and may still turn out to be cp1252."""
+        return self._encoding or "utf-8"
+
+    def _check_head(self, head: bytes, given: str | None) -> None:
+        """Find the byte order mark; raise 415 for what is no CSV, 422 for a mark of another encoding."""
+        for pattern, kind, advice in _NOT_CSV:
+            if pattern.match(head.removeprefix(codecs.BOM_UTF8)):
+                raise UnsupportedMediaType(f"The file looks like {kind}, not like CSV: {advice}.")
+        if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+            raise UnsupportedMediaType("The file is text in UTF-32: save it as UTF-8.")
+        for mark, encoding, codec in _MARKS:
+            if head.startswith(mark):
+                if given not in (None, encoding):
+                    raise _wrong_encoding(f"The file is marked as {encoding}, not {given}: leave out encoding.")
+                self._encoding, self._codec, self._skip, self.bom = encoding, codec, len(mark), True
+        if self._encoding != "utf-16" and _NUL_IN_FIRST_LINE.match(head):
+            raise UnsupportedMediaType(
+                "The file has a NUL byte in its first line, as no CSV has: send text, or give encoding=utf-16 if it is."
+            )
+
+    def decode(self, data: bytes, *, final: bool = False) -> Iterator[bytes]:
+        """Yield what these bytes add to the text, in UTF-8; then raise BadBytes if the next ones are wrong."""
+        if self._skip:
+            self._skip, data = max(self._skip - len(data), 0), data[self._skip :]
+        if self._held:
+            data, self._held = self._held + data, b""
+        if self._encoding != "utf-16" and data.isascii():
+            yield data
+            return
+        if self._codec is None:
+            start = _start_beyond_ascii(data)
+            yield data[:start]
+            data = data[start:]
+            if len(data) < DECISION_BYTES and not final:
+                self._held = data
+                return
+            self._encoding = _decide(data[:DECISION_BYTES])
+            self._codec = _CODECS[self._encoding]
+            self.bom = self._encoding != "utf-8"
+        yield from self._decode(self._codec, data, final=final)
+
+    def _decode(self, codec: Codec, data: bytes, *, final: bool) -> Iterator[bytes]:
+        try:
+            text, used = codec(data, "strict", final)
+        except UnicodeDecodeError as error:
+            good = data[: error.start]
+            yield codec(good, "strict", False)[0].encode()
+            raise BadBytes from None
+        self._held = data[used:]
+        yield data[:used] if self._encoding == "utf-8" else text.encode()
+
+
+def _start_beyond_ascii(data: bytes) -> int:
+    found = _BEYOND_ASCII.search(data)
+    return found.start() if found else len(data)
+
+
+def _decide(sample: bytes) -> str:
+    """Return `utf-8` or `cp1252`: what most characters beyond ASCII speak for.
+
+    A byte spoilt here and there does not make cp1252 of a UTF-8 file, where every accent would be read as two signs.
+    """
+    text, _ = codecs.utf_8_decode(sample, "surrogateescape", len(sample) < DECISION_BYTES)
+    beyond = [character for character in text if character > "\x7f"]
+    bad = sum(1 for character in beyond if "\udc80" <= character <= "\udcff")
+    return "utf-8" if len(beyond) - bad > bad else "cp1252"
+
+
+def wrong_bytes(encoding: str, place: str) -> RowFaults:
+    """Say where the text stops being text, and what to do."""
+    other = "cp1252" if encoding == "utf-8" else "utf-8"
+    return _wrong_encoding(
+        f"The file is not {encoding} throughout: {place} has bytes that are no character. "
+        f"Save the file as UTF-8, or give encoding={other} if that is what it is."
+    )
+
+
+def _wrong_encoding(sentence: str) -> RowFaults:
+    return RowFaults(sentence, faults=[Fault("", "encoding", sentence)])

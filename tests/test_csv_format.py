@@ -1,0 +1,215 @@
+"""How a CSV file is written: options, header and decimal mark, against the card of the attrition model."""
+
+import pytest
+
+from examples.attrition.features import FEATURES
+from shared.cards import Card
+from shared.csv_format import Given, check_given, find_decimal, find_id_column
+from shared.csv_header import MAX_COLUMNS, accept_header, check_header, read_header
+from shared.errors import InvalidRequest, RowFaults, TooLarge
+
+NAMES = tuple(feature.name for feature in FEATURES)
+
+
+def card(**changes):
+    fields = {"name": "attrition", "version": 3, "task": "binary", "sha256": "0" * 64, "features": FEATURES}
+    return Card.model_validate(fields | changes)
+
+
+CARD = card()
+DETECT = Given()
+PAIR = [{"name": "age", "type": "integer"}, {"name": "pay", "type": "number", "required": False}]
+
+
+def faults(columns, given=DETECT, of=CARD):
+    return [(fault.pointer, fault.code) for fault in check_header(of, tuple(columns), given)]
+
+
+def messages(columns, given=DETECT, of=CARD):
+    return {fault.pointer: fault.message for fault in check_header(of, tuple(columns), given)}
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        (Given(delimiter="semicolon"), Given(delimiter=";")),
+        (Given(delimiter="Tab"), Given(delimiter="\t")),
+        (Given(delimiter="|"), Given(delimiter="|")),
+        (Given(encoding="UTF8"), Given(encoding="utf-8")),
+        (Given(encoding="Windows-1252"), Given(encoding="cp1252")),
+        (Given(encoding="ISO_8859-1"), Given(encoding="latin-1")),
+        (Given(decimal="comma"), Given(decimal=",")),
+        (Given(id_column="ref", strict=True), Given(id_column="ref", strict=True)),
+    ],
+)
+def test_options_are_taken_by_their_usual_names(said, meant):
+    assert check_given(said) == meant
+    assert check_given(meant) == meant
+
+
+def test_options_that_nothing_can_be_made_of_are_refused_together():
+    with pytest.raises(InvalidRequest) as caught:
+        check_given(Given(delimiter=":", encoding="ebcdic", decimal=";"))
+    assert [(fault.pointer, fault.code) for fault in caught.value.faults] == [
+        ("/query/delimiter", "delimiter"),
+        ("/query/decimal", "decimal"),
+        ("/query/encoding", "encoding"),
+    ]
+    assert "comma, semicolon, tab, pipe" in caught.value.detail
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_delimiter_is_the_one_that_finds_the_features(delimiter):
+    names = ["note, brute", "a;b", "c|d", *NAMES]
+    header = read_header(delimiter.join(f'"{name}"' for name in names) + "\r\n1", CARD, Given(), final=False)
+    assert header is not None
+    assert (header.delimiter, header.columns) == (delimiter, tuple(names))
+
+
+def test_excels_own_first_line_names_the_delimiter():
+    header = read_header("sep=;\r\nage;pay\r\n1;2\r\n", card(features=PAIR), Given(), final=True)
+    assert header is not None
+    assert (header.delimiter, header.columns, header.size) == (";", ("age", "pay"), len("sep=;\r\nage;pay\r\n"))
+
+
+def test_names_are_stripped_unless_the_card_has_the_blank():
+    spaced = card(features=[{"name": "age", "type": "integer"}, {"name": " pay", "type": "number"}])
+    header = read_header(" age, pay, city\n1", spaced, Given(), final=True)
+    assert header is not None
+    assert header.columns == ("age", " pay", "city")
+
+
+def test_header_that_may_go_on_is_not_read_yet():
+    assert read_header("age,pay", card(features=PAIR), Given(), final=False) is None
+    assert read_header("age,pay\r", card(features=PAIR), Given(), final=False) is None
+    assert read_header('age,"pa\ny', card(features=PAIR), Given(), final=False) is None
+
+
+def test_header_with_every_feature_fits():
+    assert faults(NAMES) == []
+    assert faults(reversed(NAMES)) == []
+    assert faults([*NAMES, "matricule", ""]) == []
+
+
+def test_missing_columns_are_all_listed_in_card_order():
+    assert faults(NAMES[3:]) == [(f"/columns/{name}", "missing") for name in NAMES[:3]]
+
+
+def test_missing_column_is_recognised_under_a_similar_name():
+    columns = ["Age", *NAMES[1:-1]]
+    found = messages(columns)
+    assert found["/columns/age"] == 'is not in the header: rename "Age"'
+    assert found[f"/columns/{NAMES[-1]}"] == "is not in the header: add this column"
+
+
+def test_optional_features_may_be_absent():
+    assert faults(["age"], of=card(features=PAIR)) == []
+    assert faults(["pay"], of=card(features=PAIR)) == [("/columns/age", "missing")]
+    assert faults(["pay"], of=card(features=PAIR, missing="null")) == []
+
+
+def test_file_without_any_feature_is_refused_even_if_all_may_be_absent():
+    assert faults(["x", "y"], of=card(features=PAIR, missing="null")) == [("", "no_header")]
+
+
+def test_first_line_of_data_is_not_taken_as_a_header():
+    assert faults(["41", "3342.67", "Manager"]) == [("", "no_header")]
+    assert faults(["-41", "3342,67"]) == [("", "no_header")]
+
+
+def test_column_that_is_there_twice_is_refused():
+    assert faults([*NAMES, "age", "ref", "ref"]) == [("/columns/age", "duplicate"), ("/columns/ref", "duplicate")]
+    assert messages([*NAMES, "", ""])["/columns/"] == "2 columns have no name: give each its own"
+
+
+def test_strict_file_has_no_other_columns():
+    columns = [*NAMES, "matricule", "agee"]
+    assert faults(columns) == []
+    found = messages(columns, Given(strict=True))
+    assert found == {
+        "/columns/matricule": "is not a feature of this model: remove it",
+        "/columns/agee": 'is not a feature of this model: did you mean "age"?',
+    }
+    assert faults([*NAMES, "matricule"], Given(strict=True, id_column="matricule")) == []
+
+
+def test_given_id_column_must_be_in_the_header():
+    assert faults(NAMES, Given(id_column="matricule")) == [("/columns/matricule", "missing")]
+
+
+def test_pointer_is_escaped_and_cut():
+    (escaped, cut) = faults([*NAMES, "a/b~c", "x" * 500], Given(strict=True))
+    assert escaped == ("/columns/a~1b~0c", "unknown_feature")
+    assert cut[0] == "/columns/" + "x" * 99
+
+
+def test_refusal_sums_up_the_first_faults():
+    with pytest.raises(RowFaults) as caught:
+        accept_header(CARD, NAMES[5:], Given())
+    assert caught.value.detail.startswith("The header does not fit attrition@3: age is not in the header: add")
+    assert caught.value.detail.endswith("; and 2 more.")
+    assert len(caught.value.faults) == 5
+
+
+def test_single_column_leads_to_the_delimiter():
+    with pytest.raises(RowFaults, match="single column: name the file's delimiter, one of comma, semicolon"):
+        accept_header(CARD, ("age:pay",), Given())
+
+
+def test_absurd_headers_are_refused_quickly_with_a_bounded_answer():
+    with pytest.raises(TooLarge, match="more than 20000 columns"):
+        accept_header(CARD, ("a",) * (MAX_COLUMNS + 1), Given())
+    names = tuple(f"{'long name ' * 5}{number}" for number in range(MAX_COLUMNS // 2))
+    with pytest.raises(RowFaults) as caught:
+        accept_header(CARD, names + names, Given(strict=True))
+    assert len(caught.value.faults) <= 2000 + len(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("columns", "given", "expected"),
+    [
+        (("age", "Id"), None, "Id"),
+        (("id_poste", "age", "employee_id", "id"), None, "id"),
+        (("age", "employee_id", "id_poste"), None, "employee_id"),
+        (("age", "ID_salarie"), None, "ID_salarie"),
+        (("age", "identite", "valid"), None, None),
+        (("age", "id", "ref"), "ref", "ref"),
+        (("age",), None, None),
+    ],
+)
+def test_id_column_is_an_extra_column_that_is_called_so(columns, given, expected):
+    assert find_id_column(columns, {"age"}, given) == expected
+
+
+def test_feature_is_never_the_id_column_by_itself():
+    assert find_id_column(("id", "age"), {"id", "age"}, None) is None
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "sample", "expected"),
+    [
+        (";", "35;3000,5;a,b\n", ","),
+        (";", "35;3000.5;a,b\n", "."),
+        (";", "35;3000;1,5\n", "."),  # a text cell says nothing
+        (";", "35; -3,2e5 ;x\n36;NA;\n", ","),
+        (";", '35;"3000,5";x\n', ","),
+        (";", "35;1.5;x\n35;1,5;x\n35;1,5;x\n", ","),
+        (";", "35;3 000;x\n", "."),
+        ("\t", "35\t0,5\tx\n", ","),
+        (",", '35,"3,5",x\n', "."),  # a thousand separator, most likely
+        (";", "35\n;;;;\n", "."),
+    ],
+)
+def test_decimal_mark_is_that_of_the_number_cells(delimiter, sample, expected):
+    pair = card(features=PAIR)
+    assert find_decimal(pair, ("age", "pay", "note"), delimiter, sample.encode()) == expected
+
+
+def test_decimal_mark_is_settled_by_the_first_rows():
+    sample = b"35;1,5;x\n" * 2001 + b"35;1.5;x\n" * 4000
+    assert find_decimal(card(features=PAIR), ("age", "pay", "note"), ";", sample) == ","
+
+
+def test_cell_that_the_csv_module_refuses_ends_the_sample():
+    sample = b"35;1,5;x\n35;1.5;" + b"x" * 200_000 + b"\n35;1.5;x\n"
+    assert find_decimal(card(features=PAIR), ("age", "pay", "note"), ";", sample) == ","
