@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from shared.cards import Card
+from shared.columns import Columns
 from shared.encoding import Row, chosen, getter, input_names
 from shared.scores import Judge, Scores
 from shared.steps import Fitted, Unsupported, nameless
@@ -32,6 +33,7 @@ class OnnxScorer:
         texts = [name for name in names if types[name] == "string"]
         graph = _convert(_by_position(estimator, names, numbers + texts), len(numbers), len(texts), judge)
         self.judge = judge
+        self.number_names, self.text_names = numbers, texts
         self.numbers = getter(numbers) if numbers else None
         self.texts = getter(texts) if texts else None
         self.session = _session(graph)
@@ -46,6 +48,18 @@ class OnnxScorer:
             inputs["numbers"] = np.array([self.numbers(row) for row in rows], dtype=np.float64).astype(np.float32)
         if self.texts is not None:
             inputs["texts"] = np.array([[text or "" for text in self.texts(row)] for row in rows], dtype=object)
+        return self.judge.judge(self.session.run(self.output, inputs)[0])
+
+    def score_columns(self, columns: Columns) -> Scores:
+        """Return the same scores for the same rows, from the same two tensors."""
+        if not columns.count:
+            return self.judge.empty()
+        inputs: dict[str, Any] = {}
+        if self.number_names:
+            inputs["numbers"] = np.column_stack([columns.floats(name) for name in self.number_names]).astype(np.float32)
+        if self.text_names:
+            texts = [[text or "" for text in columns.objects(name)] for name in self.text_names]
+            inputs["texts"] = np.array(texts, dtype=object).T.copy()
         return self.judge.judge(self.session.run(self.output, inputs)[0])
 
 

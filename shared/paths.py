@@ -6,6 +6,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from shared.cards import Card
+from shared.columns import Columns
 from shared.encoding import Encoding, Row
 from shared.frames import frame_maker
 from shared.scores import Judge, Scores
@@ -24,6 +25,10 @@ class Scorer(Protocol):
         """Return the scores of these rows in their order."""
         ...
 
+    def score_columns(self, columns: Columns) -> Scores:
+        """Return what `score` returns for the same rows, bit for bit."""
+        ...
+
 
 class PipelineScorer:
     """The estimator as it was trained, behind a DataFrame: slow for one row, and right by definition."""
@@ -39,6 +44,10 @@ class PipelineScorer:
         """Return the scores of these rows; whatever the pipeline raises passes through."""
         return self.judge.read(self.estimator, self.frame(rows)) if rows else self.judge.empty()
 
+    def score_columns(self, columns: Columns) -> Scores:
+        """Return the same scores for the same rows, which the DataFrame is made of."""
+        return self.score(columns.rows())
+
 
 class EncodedScorer:
     """An own encoding into float64, then a model that takes arrays."""
@@ -46,12 +55,17 @@ class EncodedScorer:
     def __init__(self, kind: Kind, encoding: Encoding, model: Callable[[Matrix], Scores], judge: Judge) -> None:
         self.kind: str = kind
         self.encode = encoding.encode
+        self.encode_columns = encoding.encode_columns
         self.model = model
         self.judge = judge
 
     def score(self, rows: Sequence[Row]) -> Scores:
         """Return the scores of these rows; ValueError where the pipeline would refuse one of them."""
         return self.model(self.encode(rows)) if rows else self.judge.empty()
+
+    def score_columns(self, columns: Columns) -> Scores:
+        """Return the same scores for the same rows, encoded column by column."""
+        return self.model(self.encode_columns(columns)) if columns.count else self.judge.empty()
 
 
 def native(estimator: Fitted, judge: Judge, *, sparse: bool) -> Callable[[Matrix], Scores]:

@@ -1,7 +1,7 @@
 """Rows against a card: a compiled fast path for good rows, and every fault of a bad one."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from pydantic_core import CoreSchema, SchemaValidator, ValidationError, core_schema
@@ -22,7 +22,7 @@ class RowValidator:
     def __init__(self, card: Card) -> None:
         self.card = card
         self._names = {feature.name for feature in card.features}
-        null_names = {feature.name for feature in card.features if _takes_null(card, feature)}
+        null_names = {feature.name for feature in card.features if takes_null(card, feature)}
         self._integers = [feature.name for feature in card.features if feature.type == "integer"]
         self._compiled = SchemaValidator(_row_schema(card))
         self._closed = [
@@ -82,16 +82,21 @@ class RowValidator:
         """Check the row feature by feature: the same verdict as the fast path, with reasons."""
         if not isinstance(row, dict):
             return {}, [Fault("", "not_an_object", "must be an object of feature names and values")]
+        checked = [check_feature(self.card, feature, row) for feature in self.card.features]
+        return self.weigh(checked, self._unknown(row) if self.card.extra == "refuse" else [])
+
+    def weigh(
+        self, checked: Iterable[tuple[Any, Fault | None]], unknown: Iterable[Fault] = ()
+    ) -> tuple[dict[str, Any], list[Fault]]:
+        """Return the canonical values and all faults of a row whose features were checked one by one, in card order."""
         canonical: dict[str, Any] = {}
         faults: list[Fault] = []
-        for feature in self.card.features:
-            value, fault = _check(self.card, feature, row)
+        for feature, (value, fault) in zip(self.card.features, checked, strict=True):
             if fault is None:
                 canonical[feature.name] = value
             else:
                 faults.append(fault)
-        if self.card.extra == "refuse":
-            faults += self._unknown(row)
+        faults += unknown
         for rule, holds in zip(self._rules, self._each_holds, strict=True):
             if all(name in canonical for name in rule.names) and not holds(canonical):
                 faults.append(Fault(pointer(rule.names[0]), "rule", rule.message))
@@ -109,25 +114,27 @@ class RowValidator:
         return faults
 
 
-def _takes_null(card: Card, feature: Feature) -> bool:
+def takes_null(card: Card, feature: Feature) -> bool:
     """Tell whether null is taken: also wherever absence is, so that a canonical row is valid itself."""
-    return feature.nullable or _may_be_absent(card, feature)
+    return feature.nullable or may_be_absent(card, feature)
 
 
-def _may_be_absent(card: Card, feature: Feature) -> bool:
+def may_be_absent(card: Card, feature: Feature) -> bool:
+    """Tell whether a row may lack the feature, which is then null."""
     return not feature.required or card.missing == "null"
 
 
-def _check(card: Card, feature: Feature, row: dict[Any, Any]) -> tuple[Any, Fault | None]:
+def check_feature(card: Card, feature: Feature, row: dict[Any, Any]) -> tuple[Any, Fault | None]:
+    """Return a feature's canonical value in a row and None, or None and what is wrong with it."""
     if feature.name not in row:
-        if _may_be_absent(card, feature):
+        if may_be_absent(card, feature):
             return None, None
         message = f"is missing: give {expected(feature)}"
         return None, Fault(pointer(feature.name), "missing", f"{message}, or null" if feature.nullable else message)
     value = row[feature.name]
     if value is not None:
         return check_value(feature, value)
-    if _takes_null(card, feature):
+    if takes_null(card, feature):
         return None, None
     return None, Fault(pointer(feature.name), "null", f"must not be null: give {expected(feature)}")
 
@@ -147,11 +154,11 @@ def _row_schema(card: Card) -> CoreSchema:
     fields = {}
     for feature in card.features:
         schema = _value_schema(feature)
-        if _takes_null(card, feature):
+        if takes_null(card, feature):
             schema = core_schema.nullable_schema(schema)
-        if _may_be_absent(card, feature):
+        if may_be_absent(card, feature):
             schema = core_schema.with_default_schema(schema, default=None)
-        fields[feature.name] = core_schema.typed_dict_field(schema, required=not _may_be_absent(card, feature))
+        fields[feature.name] = core_schema.typed_dict_field(schema, required=not may_be_absent(card, feature))
     extra: Literal["forbid", "ignore"] = "forbid" if card.extra == "refuse" else "ignore"
     return core_schema.typed_dict_schema(fields, strict=True, extra_behavior=extra)
 

@@ -93,17 +93,18 @@ def _close(left: float, right: float) -> bool:
     return math.isclose(left, right, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
 
 
-def _variable(name: str) -> str:
+def variable(name: str) -> str:
+    """Return the name that a feature has in the tree of a rule."""
     return f"feature_{name}"  # never one of the functions: those have no such prefix
 
 
 def _load(name: str) -> ast.Name:
-    return ast.Name(id=_variable(name), ctx=ast.Load())
+    return ast.Name(id=variable(name), ctx=ast.Load())
 
 
 def _assignment(name: str) -> ast.Assign:
     item = ast.Subscript(ast.Name("row", ast.Load()), ast.Constant(name), ast.Load())
-    return ast.Assign(targets=[ast.Name(id=_variable(name), ctx=ast.Store())], value=item)
+    return ast.Assign(targets=[ast.Name(id=variable(name), ctx=ast.Store())], value=item)
 
 
 def _test(rule: ParsedRule, may_be_null: Collection[str]) -> ast.If:

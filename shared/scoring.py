@@ -4,10 +4,12 @@ A batch that raises is halved until the guilty rows stand alone; every other row
 """
 
 import logging
-import math
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from shared.cards import Card
 from shared.errors import Fault
@@ -60,12 +62,29 @@ def split_results(results: Sequence[Output | Fault], counts: Iterable[int]) -> l
     return [list(islice(remaining, count)) for count in counts]
 
 
+def usable(card: Card, scores: Scores) -> NDArray[np.bool_]:
+    """Tell for each row whether its number can be stored: finite, and from 0 to 1 where it is a probability."""
+    if card.task == "regression":
+        return np.isfinite(scores.prediction)
+    if scores.probability is None:
+        return np.ones(len(scores.prediction), dtype=bool)
+    return (scores.probability >= 0.0) & (scores.probability <= 1.0)
+
+
+def no_number(card: Card) -> Fault:
+    """Return the fault of a row whose number cannot be stored, and write it to the log."""
+    what = "prediction" if card.task == "regression" else "probability"
+    log.warning("%s@%s returned a %s that is no usable number", card.name, card.version, what)
+    return Fault("", "model_failed", f"the model returned a {what} that is not a usable number for this row")
+
+
 def _outputs(card: Card, scores: Scores) -> list[Output | Fault]:
     predictions: list[float] = scores.prediction.tolist()
+    good = usable(card, scores).tolist()
     if card.task == "regression":
         return [
-            Output("regression", value) if math.isfinite(value) else _no_number(card, "prediction")
-            for value in predictions
+            Output("regression", value) if fine else no_number(card)
+            for value, fine in zip(predictions, good, strict=True)
         ]
     labels = list(card.labels.values())
     if scores.probability is None:
@@ -74,22 +93,13 @@ def _outputs(card: Card, scores: Scores) -> list[Output | Fault]:
     if card.task == "binary":
         threshold = card.threshold
         return [
-            Output("binary", value, labels[int(value)], probability, None, threshold)
-            if 0.0 <= probability <= 1.0
-            else _no_number(card, "probability")
-            for value, probability in zip(predictions, probabilities, strict=True)
+            Output("binary", value, labels[int(value)], probability, None, threshold) if fine else no_number(card)
+            for value, probability, fine in zip(predictions, probabilities, good, strict=True)
         ]
     by_class: list[list[float] | None] = (
         [None] * len(predictions) if scores.probabilities is None else scores.probabilities.tolist()
     )
     return [
-        Output("multiclass", value, labels[int(value)], probability, every)
-        if 0.0 <= probability <= 1.0
-        else _no_number(card, "probability")
-        for value, probability, every in zip(predictions, probabilities, by_class, strict=True)
+        Output("multiclass", value, labels[int(value)], probability, every) if fine else no_number(card)
+        for value, probability, every, fine in zip(predictions, probabilities, by_class, good, strict=True)
     ]
-
-
-def _no_number(card: Card, what: str) -> Fault:
-    log.warning("%s@%s returned a %s that is no usable number", card.name, card.version, what)
-    return Fault("", "model_failed", f"the model returned a {what} that is not a usable number for this row")

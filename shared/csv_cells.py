@@ -1,0 +1,177 @@
+"""The cells of one CSV column: text to the value that a JSON row would hold, and whether it fits the card.
+
+A chunk repeats itself: each distinct text of a column is read and checked once. Numbers are read by Arrow as long as
+that gives what `read_cell` gives; a column with an odd cell is read by `read_cell`, which is the definition.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from shared.cards import Card
+from shared.columns import Column
+from shared.features import LARGEST_INTEGER, Feature, FeatureType, check_value, integer_bounds
+from shared.rows import may_be_absent, takes_null
+from shared.steps import Matrix
+
+NULLS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "#N/A")  # of anything but text
+TRUE = frozenset(["true", "1", "yes", "oui", "vrai"])
+FALSE = frozenset(["false", "0", "no", "non", "faux"])
+NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+DIGITS = re.compile(r"[+-]?[0-9]{1,300}")  # longer ones are floats: int() takes 4,300 at most
+
+_NULLS = pa.array(NULLS)
+_BOOLEANS = {1.0: "true", 0.0: "false"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """One feature's cells in one chunk: each distinct text once, its value, and which of them every row has."""
+
+    feature: Feature
+    texts: Any  # pyarrow.StringArray of distinct cells; None where the file has no such column
+    codes: NDArray[np.integer[Any]]  # (n,): each row's place among the distinct cells
+    distinct: NDArray[Any]  # canonical values: float64 with NaN for null, of text objects with None
+    good: NDArray[np.bool_]  # which of them fit the card
+
+    @property
+    def bad(self) -> NDArray[np.bool_] | None:
+        """Return which rows have a cell that does not fit; None when all fit."""
+        return None if self.good.all() else ~self.good[self.codes]
+
+    def column(self) -> Column:
+        """Return the canonical values of every row."""
+        return Column(self.feature.type, self.distinct, self.codes)
+
+    def sent(self, rows: NDArray[np.intp]) -> list[str]:
+        """Return the cells of these rows as they were sent."""
+        cells: list[str] = self.texts.take(pa.array(self.codes[rows])).to_pylist()
+        return cells
+
+    def json(self, prefix: str) -> list[str]:
+        """Return each row's canonical value as JSON text behind a prefix, which is a key without raw newlines."""
+        pieces = np.array(_json(self.feature.type, self.distinct, prefix), dtype=object)
+        texts: list[str] = pieces[self.codes].tolist()
+        return texts
+
+
+def read_cell(kind: FeatureType, text: str, decimal: str) -> Any:  # noqa: ANN401  # any JSON scalar
+    """Return the value that a cell stands for, None for null; the text itself where it is no value of this type."""
+    if kind == "string":
+        return text or None
+    bare = text.strip()
+    if bare in NULLS:
+        return None
+    if kind == "boolean":
+        lower = bare.lower()
+        return True if lower in TRUE else False if lower in FALSE else text
+    if decimal == ",":
+        bare = "not a number" if "." in bare else bare.replace(",", ".")
+    if NUMBER.fullmatch(bare) is None:
+        return text
+    return int(bare) if kind == "integer" and DIGITS.fullmatch(bare) else float(bare)
+
+
+def read_cells(card: Card, feature: Feature, texts: Any, codes: NDArray[Any], *, decimal: str) -> Cells:  # noqa: ANN401
+    """Read a column: `texts` holds its distinct cells (a pyarrow.StringArray), `codes` which of them each row has."""
+    closed = feature.categories is not None and feature.unknown == "refuse"
+    found: tuple[NDArray[Any], NDArray[np.bool_]] | None = None
+    if not closed and feature.type in ("integer", "number"):
+        found = _numbers(card, feature, texts, decimal)
+    elif not closed and feature.type == "string":
+        found = _texts(card, feature, texts)
+    distinct, good = found or _one_by_one(card, feature, texts.to_pylist(), decimal)
+    return Cells(feature, texts, codes, distinct, good)
+
+
+def absent_cells(card: Card, feature: Feature, count: int) -> Cells:
+    """Return the cells of a feature that the file has no column for: null in every row, if the card takes that."""
+    nothing = np.array([None], dtype=object if feature.type == "string" else np.float64)
+    good = np.array([may_be_absent(card, feature)])
+    return Cells(feature, None, np.zeros(count, dtype=np.int32), nothing, good)
+
+
+def _numbers(card: Card, feature: Feature, texts: Any, decimal: str) -> tuple[Matrix, NDArray[np.bool_]] | None:  # noqa: ANN401
+    """Read and check a whole column; None when a cell is not a plain number of its type."""
+    bare = pc.ascii_trim_whitespace(texts)
+    if decimal == ",":
+        if pc.any(pc.match_substring(bare, ".")).as_py():
+            return None
+        null = pc.is_in(bare, value_set=_NULLS)
+        bare = pc.replace_substring(bare, ",", ".")
+    else:
+        null = pc.is_in(bare, value_set=_NULLS)
+    try:
+        read = pc.cast(pc.if_else(null, None, bare), pa.float64())
+    except pa.ArrowInvalid:
+        return None
+    values: Matrix = read.to_numpy(zero_copy_only=False)
+    unknown = np.isnan(values)
+    if np.isinf(values).any() or int(unknown.sum()) != read.null_count:  # Arrow reads inf and -nan too
+        return None
+    if feature.type == "integer":
+        if (np.abs(values) >= LARGEST_INTEGER).any():  # the text may be an integer that a float cannot hold
+            return None
+        low, high = integer_bounds(feature)
+        values = values + 0.0  # an integer has no -0.0
+        inside = (values >= low) & (values <= high) & (np.floor(values) == values)
+    else:
+        inside = np.ones(len(values), dtype=bool)
+        if feature.min is not None:
+            inside &= values >= feature.min
+        if feature.max is not None:
+            inside &= values <= feature.max
+        if feature.exclusive_min is not None:
+            inside &= values > feature.exclusive_min
+        if feature.exclusive_max is not None:
+            inside &= values < feature.exclusive_max
+    return values, np.where(unknown, takes_null(card, feature), inside)
+
+
+def _texts(card: Card, feature: Feature, texts: Any) -> tuple[NDArray[np.object_], NDArray[np.bool_]] | None:  # noqa: ANN401
+    """Check the lengths of a whole column; None when a cell holds a NUL."""
+    if pc.any(pc.match_substring(texts, "\x00")).as_py():
+        return None
+    lengths = pc.utf8_length(texts).to_numpy()
+    good = lengths >= (feature.min_length or 0)
+    if feature.max_length is not None:
+        good &= lengths <= feature.max_length
+    null = lengths == 0
+    good[null] = takes_null(card, feature)
+    distinct = np.array(texts.to_pylist(), dtype=object)
+    distinct[null] = None
+    return distinct, good
+
+
+def _one_by_one(card: Card, feature: Feature, texts: list[str], decimal: str) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    text = feature.type == "string"
+    distinct = np.full(len(texts), None, dtype=object if text else np.float64)
+    good = np.zeros(len(texts), dtype=bool)
+    for place, cell in enumerate(texts):
+        value = read_cell(feature.type, cell, decimal)
+        if value is None:
+            good[place] = takes_null(card, feature)
+            continue
+        canonical, fault = check_value(feature, value)
+        if fault is None:
+            distinct[place] = canonical
+            good[place] = True
+    return distinct, good
+
+
+def _json(kind: FeatureType, distinct: NDArray[Any], prefix: str) -> list[str]:
+    if kind == "string":
+        return [prefix + orjson.dumps(value).decode() for value in distinct.tolist()]
+    if kind == "boolean":
+        return [prefix + _BOOLEANS.get(value, "null") for value in distinct.tolist()]
+    # One call for all numbers: the shortest text that reads back exactly, null for NaN.
+    text = orjson.dumps(distinct, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].decode()
+    if kind == "integer":
+        text = text.replace(".0", "")  # below 2**53 all are written in full: 35.0
+    return (prefix + text.replace(",", "\n" + prefix)).split("\n")

@@ -1,0 +1,259 @@
+"""The files that a CSV job gives back: output.csv, errors.csv, and the input joined with its output.
+
+They are written as the input was: its delimiter, its decimal mark. A cell that a spreadsheet would run as a formula
+gets a leading apostrophe.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+import orjson
+
+from shared.cards import Card
+from shared.csv_format import CsvFormat
+from shared.errors import Fault
+from shared.steps import Matrix
+
+ERRORS = ("row_no", "column", "code", "message", "value")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+PLAIN_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:[.,][0-9]*)?|[.,][0-9]+)(?:[eE][+-]?[0-9]+)?")
+SHOWN = 200  # characters of a wrong cell in errors.csv
+BOM = "\ufeff"
+
+
+@dataclass(frozen=True, slots=True)
+class RowError:
+    """One line of errors.csv."""
+
+    row_no: int
+    column: str  # empty: the row as a whole
+    code: str
+    message: str
+    value: str  # the cell as it was sent
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the model said about the rows of a chunk that it could score."""
+
+    offsets: list[int]  # of these rows in the chunk; by row:
+    prediction: list[float]
+    label: list[str | None]
+    probability: list[float | None]
+    probabilities: Matrix | None  # (n, k) of many classes, where the model gives them
+
+
+def kept_columns(card: Card, form: CsvFormat) -> list[str]:
+    """Return the input columns that output.csv repeats: the id column, then those that are no features."""
+    features = {feature.name for feature in card.features}
+    extra = [name for name in form.columns if name not in features and name != form.id_column]
+    return extra if form.id_column is None else [form.id_column, *extra]
+
+
+def response_columns(card: Card) -> list[str]:
+    """Return the columns that the model fills, without `error`."""
+    if card.task == "regression":
+        return ["prediction"]
+    if card.task == "binary":
+        return ["prediction", "label", "probability", "threshold"]
+    return ["prediction", "label", "probability", *(f"probability_{label}" for label in card.labels.values())]
+
+
+def output_columns(card: Card, form: CsvFormat) -> list[str]:
+    """Return the columns of output.csv; an input column that is called like one of ours becomes `input_...`."""
+    return _around(kept_columns(card, form), card)
+
+
+def joined_columns(card: Card, form: CsvFormat) -> list[str]:
+    """Return the columns of output.csv with every column of the input."""
+    return _around(list(form.columns), card)
+
+
+def output_header(card: Card, form: CsvFormat) -> bytes:
+    """Return the first line of output.csv."""
+    return _header(output_columns(card, form), form)
+
+
+def joined_header(card: Card, form: CsvFormat) -> bytes:
+    """Return the first line of output.csv with the input's columns."""
+    return _header(joined_columns(card, form), form)
+
+
+def errors_header(form: CsvFormat) -> bytes:
+    """Return the first line of errors.csv."""
+    return _header(ERRORS, form)
+
+
+def output_records(
+    card: Card,
+    form: CsvFormat,
+    kept: Sequence[list[str]],
+    answers: Answers,
+    faults: Mapping[int, list[Fault]],
+    *,
+    first_row: int,
+    row_count: int,
+) -> bytes:
+    """Return the records of a chunk: every row in its order, scored or with its error.
+
+    `kept` holds one list of cells for each of `kept_columns`, `faults` is by offset in the chunk.
+    """
+    numbers = list(map(str, range(first_row + 1, first_row + row_count + 1)))
+    before = [escape_column(cells, form.delimiter) for cells in kept]
+    response = [_spread(cells, answers.offsets, row_count) for cells in _response(card, form, answers)]
+    error = [""] * row_count
+    for offset, found in faults.items():
+        error[offset] = escape(sentence(found), form.delimiter)
+    return _records([numbers, *before, *response, error], form)
+
+
+def error_records(errors: Iterable[RowError], form: CsvFormat) -> bytes:
+    """Return the records of errors.csv."""
+    lines = [
+        form.delimiter.join(
+            [
+                str(error.row_no),
+                *(escape(text, form.delimiter) for text in (error.column, error.code, error.message)),
+                escape(error.value[:SHOWN].replace("\x00", "\ufffd"), form.delimiter),
+            ]
+        )
+        for error in errors
+    ]
+    return "".join(line + "\n" for line in lines).encode()
+
+
+def join_records(card: Card, form: CsvFormat, data: bytes, output: bytes) -> bytes:
+    """Return the records of a chunk with the input's columns in place of the kept ones.
+
+    A record with too many cells is cut to the header, one with too few is filled up: its error says so.
+    """
+    from shared.csv_records import parse_records
+
+    given = parse_records(data, form)
+    columns = [clean(spread_cells(given, name, place)) for place, name in enumerate(form.columns)]
+    names = [str(place) for place in range(len(output_columns(card, form)))]
+    written = parse_records(output, CsvFormat(form.delimiter, "utf-8", form.decimal, tuple(names), None))
+    if written.row_count != given.row_count or written.ragged:
+        raise ValueError(f"{written.row_count} records of output do not belong to {given.row_count} rows")
+    row_no, *answers = [written.cells(name) for name in names]
+    answers = answers[len(kept_columns(card, form)) :]
+    return _records([row_no, *(escape_column(cells, form.delimiter) for cells in [*columns, *answers])], form)
+
+
+def spread_cells(records: Any, name: str, place: int) -> list[str]:  # noqa: ANN401 - Records, which need pyarrow
+    """Return one column's cells of all records of a chunk, empty where a ragged one has none."""
+    cells: list[str] = records.cells(name)
+    if not records.ragged:
+        return cells
+    all_cells = _spread(cells, records.offsets.tolist(), records.row_count)
+    for offset, record in records.ragged.items():
+        all_cells[offset] = record[place] if place < len(record) else ""
+    return all_cells
+
+
+def clean(cells: list[str]) -> list[str]:
+    """Return the cells without NULs, which neither spreadsheets nor jsonb take."""
+    return [cell.replace("\x00", "\ufffd") for cell in cells] if "\x00" in "".join(cells) else cells
+
+
+def sentence(faults: Iterable[Fault]) -> str:
+    """Return all that is wrong with a row, for its `error` cell."""
+    return "; ".join(
+        fault.message if fault.code == "rule" or not fault.pointer else f"{fault_column(fault)} {fault.message}"
+        for fault in faults
+    )
+
+
+def fault_column(fault: Fault) -> str:
+    """Return the column that a fault points to; empty for the row as a whole."""
+    return fault.pointer[1:].replace("~1", "/").replace("~0", "~")
+
+
+def escape(text: str, delimiter: str) -> str:
+    """Return a cell as it is written: no formula, and quoted where it must be."""
+    if text.startswith(FORMULA) and PLAIN_NUMBER.fullmatch(text) is None:
+        text = "'" + text
+    if '"' in text or delimiter in text or "\n" in text or "\r" in text:
+        return '"' + text.replace('"', '""') + '"'
+    return text
+
+
+def escape_column(cells: list[str], delimiter: str) -> list[str]:
+    """Return the cells of a column as they are written."""
+    # Most columns need nothing: that is seen in the whole text, for a twentieth of the price of each cell.
+    text = "\n" + "\n".join(cells)
+    if (
+        '"' not in text
+        and "\r" not in text
+        and delimiter not in text
+        and text.count("\n") == len(cells)
+        and not any("\n" + start in text for start in FORMULA)
+    ):
+        return cells
+    return [escape(cell, delimiter) for cell in cells]
+
+
+def number_cells(values: Sequence[float], form: CsvFormat) -> list[str]:
+    """Return numbers as they are written: the shortest text that reads back exactly, with the file's decimal mark."""
+    cells = orjson.dumps(values)[1:-1].decode().split(",") if values else []
+    if form.decimal == ".":
+        return cells
+    cells = "\n".join(cells).replace(".", form.decimal).split("\n") if cells else []
+    return escape_column(cells, form.delimiter) if form.decimal == form.delimiter else cells
+
+
+def _response(card: Card, form: CsvFormat, answers: Answers) -> list[list[str]]:
+    """Return the cells of each response column for the scored rows."""
+    count = len(answers.offsets)
+    if card.task == "regression":
+        return [number_cells(answers.prediction, form)]
+    names = ["0", "1"] if card.task == "binary" else [escape(name, form.delimiter) for name in card.labels]
+    labels = {label: escape(label, form.delimiter) for label in card.labels.values()}
+    chances = [chance for chance in answers.probability if chance is not None]
+    columns = [
+        [names[int(value)] for value in answers.prediction],
+        ["" if label is None else labels[label] for label in answers.label],
+        number_cells(chances, form) if len(chances) == count else [""] * count,
+    ]
+    if card.task == "binary":
+        return [*columns, number_cells([card.threshold or 0.0], form) * count]
+    if answers.probabilities is None:
+        return [*columns, *repeat([""] * count, len(card.labels))]
+    return [*columns, *(number_cells(column, form) for column in np.transpose(answers.probabilities).tolist())]
+
+
+def _spread(cells: list[str], offsets: list[int], count: int) -> list[str]:
+    if len(cells) == count:
+        return cells
+    spread = [""] * count
+    for offset, cell in zip(offsets, cells, strict=True):
+        spread[offset] = cell
+    return spread
+
+
+def _records(columns: Sequence[list[str]], form: CsvFormat) -> bytes:
+    lines = list(map(form.delimiter.join, zip(*columns, strict=True)))
+    lines.append("")
+    return "\n".join(lines).encode()
+
+
+def _around(names: Iterable[str], card: Card) -> list[str]:
+    ours = ["row_no", *response_columns(card), "error"]
+    taken = {*ours, *names}
+    shown = []
+    for name in names:
+        free = name
+        while name in ours and free in taken:
+            free = f"input_{free}"
+        taken.add(free)
+        shown.append(free)
+    return [ours[0], *shown, *ours[1:]]
+
+
+def _header(names: Iterable[str], form: CsvFormat) -> bytes:
+    line = form.delimiter.join(escape(name, form.delimiter) for name in names)
+    return ((BOM if form.bom else "") + line + "\n").encode()

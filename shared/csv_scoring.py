@@ -1,0 +1,174 @@
+"""One chunk of a CSV file, from its bytes to all that is stored of it."""
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from shared.cards import Card
+from shared.columns import Columns
+from shared.csv_format import CsvFormat
+from shared.csv_output import Answers, error_records, output_records
+from shared.csv_rows import ChunkReader, row_error
+from shared.errors import Fault
+from shared.jobs import Output
+from shared.scores import Scores
+from shared.scoring import ScoredModel, no_number, score_rows, usable
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class ScoredChunk:
+    """All that a chunk came to. Offsets are places in the chunk."""
+
+    row_count: int
+    failed_count: int
+    features: list[str]  # of every row, JSON text: canonical, or the cells as they were sent where the row is bad
+    faults: dict[int, list[Fault]]  # by offset: why a row has no output
+    offsets: list[int]  # of the rows that were scored; by scored row:
+    prediction: list[float]
+    label: list[str | None]
+    probability: list[float | None]
+    probabilities: list[str | None]  # JSON text
+    task: str
+    threshold: float | None
+    output: bytes  # records of output.csv for every row of the chunk, in order
+    errors: bytes  # records of errors.csv
+
+
+def score_chunk(
+    model: ScoredModel, reader: ChunkReader, data: bytes, *, first_row: int, row_count: int | None = None
+) -> ScoredChunk:
+    """Read, validate, score and write one chunk, whose first row has this index in the file.
+
+    What the model raises becomes a fault of the rows that cause it (code `model_failed`); MemoryError goes up.
+    Raises ValueError where the bytes are not UTF-8, or hold another number of records than `row_count`.
+    """
+    chunk = reader.read(data, first_row=first_row, row_count=row_count)
+    answers, refused = _ask(model, chunk.columns, chunk.good)
+    faults, errors = chunk.faults, chunk.errors
+    if refused:
+        faults = dict(sorted((faults | {offset: [fault] for offset, fault in refused.items()}).items()))
+        errors = errors + [row_error(first_row + offset, fault, {}) for offset, fault in refused.items()]
+        errors.sort(key=lambda error: error.row_no)
+    return _scored(
+        model.card,
+        reader.format,
+        answers=answers,
+        features=chunk.features,
+        kept=chunk.kept,
+        faults=faults,
+        errors=error_records(errors, reader.format),
+        first_row=first_row,
+    )
+
+
+def fail_chunk(
+    reader: ChunkReader,
+    card: Card,
+    data: bytes,
+    *,
+    first_row: int,
+    code: str,
+    message: str,
+    row_count: int | None = None,
+) -> ScoredChunk:
+    """Return a chunk all of whose rows have this one fault: the worker died on it, or ran out of time.
+
+    Its features are stored as they were sent, since whatever killed the worker is not tried again.
+    """
+    features, kept = reader.read_plainly(data, row_count=row_count)
+    fault = Fault("", code, message)
+    errors = [row_error(first_row + offset, fault, {}) for offset in range(len(features))]
+    return _scored(
+        card,
+        reader.format,
+        answers=Answers([], [], [], [], None),
+        features=features,
+        kept=kept,
+        faults={offset: [fault] for offset in range(len(features))},
+        errors=error_records(errors, reader.format),
+        first_row=first_row,
+    )
+
+
+def _scored(
+    card: Card,
+    form: CsvFormat,
+    *,
+    answers: Answers,
+    features: list[str],
+    kept: list[list[str]],
+    faults: dict[int, list[Fault]],
+    errors: bytes,
+    first_row: int,
+) -> ScoredChunk:
+    count = len(features)
+    output = output_records(card, form, kept, answers, faults, first_row=first_row, row_count=count)
+    many = [] if answers.probabilities is None else answers.probabilities.tolist()
+    return ScoredChunk(
+        row_count=count,
+        failed_count=len(faults),
+        features=features,
+        faults=faults,
+        offsets=answers.offsets,
+        prediction=answers.prediction,
+        label=answers.label,
+        probability=answers.probability,
+        probabilities=[orjson.dumps(chances).decode() for chances in many] or [None] * len(answers.offsets),
+        task=card.task,
+        threshold=card.threshold,
+        output=output,
+        errors=errors,
+    )
+
+
+def _ask(model: ScoredModel, columns: Columns, offsets: NDArray[np.intp]) -> tuple[Answers, dict[int, Fault]]:
+    """Score the good rows, which have these offsets; return the answers, and the faults of the other rows by offset."""
+    if not columns.count:
+        return Answers([], [], [], [], None), {}
+    card = model.card
+    try:
+        scores = model.scorer.score_columns(columns)
+        fine = usable(card, scores)
+        if not len(scores.prediction) == len(fine) == columns.count:
+            raise ValueError(f"the model returned {len(scores.prediction)} predictions for {columns.count} rows")
+        answers = _answers(card, scores, fine, offsets)
+        return answers, {} if fine.all() else dict.fromkeys(offsets[~fine].tolist(), no_number(card))
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, only the rows that cause it shall fail
+        name, version, kind = card.name, card.version, type(error).__name__
+        log.warning("%s@%s raised %s on a chunk; its rows are scored again to find out which", name, version, kind)
+    return _by_rows(score_rows(model, columns.rows()), offsets.tolist())
+
+
+def _answers(card: Card, scores: Scores, fine: NDArray[np.bool_], offsets: NDArray[np.intp]) -> Answers:
+    prediction: list[float] = scores.prediction[fine].tolist()
+    count = len(prediction)
+    labels: list[str] = list(card.labels.values())
+    return Answers(
+        offsets[fine].tolist(),
+        prediction,
+        [None] * count if card.task == "regression" else [labels[int(value)] for value in prediction],
+        [None] * count if scores.probability is None else scores.probability[fine].tolist(),
+        None if scores.probabilities is None else scores.probabilities[fine],
+    )
+
+
+def _by_rows(results: list[Output | Fault], offsets: list[int]) -> tuple[Answers, dict[int, Fault]]:
+    scored = [(offset, result) for offset, result in zip(offsets, results, strict=True) if isinstance(result, Output)]
+    every = [output.probabilities for _, output in scored if output.probabilities is not None]
+    answers = Answers(
+        [offset for offset, _ in scored],
+        [output.prediction for _, output in scored],
+        [output.label for _, output in scored],
+        [output.probability for _, output in scored],
+        np.array(every) if every else None,
+    )
+    return answers, {
+        offset: result for offset, result in zip(offsets, results, strict=True) if isinstance(result, Fault)
+    }
