@@ -13,12 +13,14 @@ from api.main import create_app, serve
 from shared.config import get_settings
 from shared.db import make_engine
 from shared.logs import configure_logging
+from shared.threads import prefer_one_thread
 
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT."""
     settings = get_settings()
     configure_logging(settings.log_level)
+    prefer_one_thread()  # before the sync runtime loads a model
     with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

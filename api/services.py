@@ -10,6 +10,7 @@ from api.intake import Intake
 from api.refusals import Refusals
 from shared.config import Settings
 from shared.db import make_engine, reader
+from shared.queue import Lane
 
 if TYPE_CHECKING:
     from api.queue_runtime import QueueRuntime
@@ -23,6 +24,8 @@ class Services:
         self.settings = settings
         self.engine = make_engine(settings.database, autocommit=settings.runtime == "queue")
         self.reader = reader(self.engine)
+        # CSV files are stored, canceled and read in transactions of several statements; it connects when it is used.
+        self.bulk_engine = make_engine(settings.database, pool_size=4) if settings.runtime == "queue" else self.engine
         self.catalog = Catalog(self.reader, settings)
         self.refusals = Refusals(self.engine)
         self.keys_in_flight = KeysInFlight()
@@ -57,8 +60,18 @@ class Services:
         self.catalog.stop()
         if self.queue is not None:
             self.queue.stop()
+        if self.sync is not None:
+            self.sync.stop()
         self.refusals.stop()
+        self.bulk_engine.dispose()
         self.engine.dispose()
+
+    def notify_bulk(self, model_version_id: int) -> None:
+        """Wake whoever scores the chunks of CSV files; safe from any thread, returns at once."""
+        if self.queue is not None:
+            self.queue.notifier.notify(Lane.BULK, model_version_id)
+        if self.sync is not None:
+            self.sync.chunks.wake()
 
 
 def services_of(connection: HTTPConnection) -> Services:

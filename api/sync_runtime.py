@@ -7,16 +7,17 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Engine
 
+from api.chunk_thread import ChunkThread
 from api.idempotency import find_earlier
 from api.intake import Accepted
 from api.queue_runtime import queued_job
-from shared import jobs
 from shared.config import Settings
 from shared.db import reader
 from shared.errors import Fault, GuichetError, ModelError, Unavailable
 from shared.job_queries import StoredJob, StoredOutput
 from shared.jobs import Output, Submission
 from shared.models import Models
+from shared.recording import record
 from shared.registry import LoadedModel
 from shared.scoring import score_rows, split_results
 from shared.tables import JobKind, JobState
@@ -33,10 +34,16 @@ class SyncRuntime:
         self._engine = engine
         self._reader = reader(engine)
         self.models = Models(self._reader, settings.models)
+        self.chunks = ChunkThread(engine, self.models, settings)
 
     def start(self) -> None:
-        """Load the champions, so that the first row need not wait."""
+        """Load the champions, so that the first row need not wait; go on with files that were being scored."""
         self.models.preload()
+        self.chunks.start()
+
+    def stop(self) -> None:
+        """Let the chunk that is being scored end."""
+        self.chunks.stop()
 
     def commit(self, group: Sequence[Submission]) -> Sequence[Accepted | GuichetError]:
         """Score a group, then store jobs, inputs and outputs in one transaction."""
@@ -59,7 +66,7 @@ class SyncRuntime:
         if scored:
             # No transaction is open while the model works; SQLite has one writer, who should not wait for a model.
             with self._engine.begin() as connection:
-                finished_at = jobs.record(
+                finished_at = record(
                     connection, [job for job, _ in scored], [outcomes for _, outcomes in scored], started_at=started_at
                 )
             for member, outcomes in scored:

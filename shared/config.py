@@ -35,6 +35,9 @@ class Settings(BaseSettings):
     )
 
     max_body_bytes: int = Field(10_000_000, ge=1_000, description="Largest request body, in bytes.")
+    max_csv_bytes: int = Field(1_000_000_000, ge=1_000, description="Largest CSV file, in bytes, uncompressed.")
+    max_csv_rows: int = Field(5_000_000, ge=1, description="Most rows in one CSV file.")
+    max_csv_record_bytes: int = Field(1_000_000, ge=1_000, description="Longest record of a CSV file, in bytes.")
     max_batch_rows: int = Field(1_000, ge=1, description="Most rows in one `/predict_batch`.")
     max_queued: int = Field(
         1_000_000,

@@ -1,6 +1,6 @@
 """Reading jobs: one, several, a page of them, their results. Nothing here writes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, func, literal, select, text, tuple_
 from sqlalchemy.dialects import postgresql
 
+from shared.csv_queries import StoredCsv, find_files
 from shared.statements import Statement, array
 from shared.tables import Job, JobKind, JobState, ModelInput, ModelOutput
 
@@ -27,7 +28,7 @@ class StoredOutput:
 
 @dataclass(slots=True)
 class StoredJob:
-    """A job as it stands in the tables; `output` is set for a single row that was scored."""
+    """A job as it stands in the tables: `output` is set for a single row that was scored, `csv` for a CSV job."""
 
     id: str
     kind: str
@@ -48,6 +49,7 @@ class StoredJob:
     cancel_requested_at: datetime | None
     error: dict[str, Any] | None
     output: StoredOutput | None = None
+    csv: StoredCsv | None = None
 
     @property
     def is_terminal(self) -> bool:
@@ -128,7 +130,16 @@ def find_jobs(connection: Connection, job_ids: Sequence[str]) -> dict[str, Store
         rows = _FIND.run(connection, array(job_ids))
     else:
         rows = connection.execute(_WITH_OUTPUT.where(Job.id.in_(job_ids)))
-    return {str(row[0]): _stored_job(row) for row in rows}
+    found = {str(row[0]): _stored_job(row) for row in rows}
+    _attach_files(connection, found.values())
+    return found
+
+
+def _attach_files(connection: Connection, found: Iterable[StoredJob]) -> None:
+    csv_jobs = {job.id: job for job in found if job.kind == JobKind.CSV}
+    if csv_jobs:
+        for job_id, file in find_files(connection, list(csv_jobs)).items():
+            csv_jobs[job_id].csv = file
 
 
 def find_finished(connection: Connection, job_ids: Sequence[str]) -> dict[str, StoredJob]:
@@ -163,7 +174,9 @@ def list_jobs(
         query = query.where(Job.state == state)
     if model_version_ids is not None:
         query = query.where(Job.model_version_id.in_(model_version_ids))
-    return [_stored_job(row) for row in connection.execute(query)]
+    page = [_stored_job(row) for row in connection.execute(query)]
+    _attach_files(connection, page)
+    return page
 
 
 def list_rows(connection: Connection, job: StoredJob) -> list[RowResult]:
@@ -214,14 +227,22 @@ SELECT model_version_id, lane FROM jobs
 WHERE state = 'queued' AND (model_version_id, lane) > (%s, %s)
 ORDER BY model_version_id, lane LIMIT 1
 """
+_NEXT_CHUNK = """
+SELECT model_version_id, 'bulk' FROM job_chunks
+WHERE state = 'queued' AND model_version_id > %s
+ORDER BY model_version_id LIMIT 1
+"""
 
 
 def list_ready(connection: Connection) -> list[tuple[str, int]]:
-    """Return the (lane, model version id) pairs that have queued jobs, by one index step each."""
-    found: list[tuple[str, int]] = []
-    last: tuple[int, str] = (0, "")
-    sql = _NEXT_READY.replace("%s", "?") if connection.dialect.name == "sqlite" else _NEXT_READY
+    """Return the (lane, model version id) pairs that have queued jobs or chunks, by one index step each."""
+    jobs_ready = _steps(connection, _NEXT_READY, (0, ""))
+    chunks_ready = _steps(connection, _NEXT_CHUNK, (0,))
+    return list(dict.fromkeys([*jobs_ready, *chunks_ready]))
+
+
+def _steps(connection: Connection, sql: str, last: tuple[Any, ...]) -> Iterator[tuple[str, int]]:
+    sql = sql.replace("%s", "?") if connection.dialect.name == "sqlite" else sql
     while (row := connection.exec_driver_sql(sql, last).first()) is not None:
-        last = (row[0], row[1])
-        found.append((row[1], row[0]))
-    return found
+        last = tuple(row)[: len(last)]
+        yield row[1], row[0]

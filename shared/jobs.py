@@ -11,8 +11,11 @@
          └─────────────────────────────────────────────────┘
                recover (lease ran out), retry (transient error), release (given back untouched)
 
+A CSV job runs as long as its chunks do (shared/chunks.py): start_csv and end_csv are its claim and finish, and when
+its caller asks for the rest of its rows, reopen_csv takes it from a terminal state back to queued.
+
 Delivery is at least once, effect is exactly once: a claim's token fences late writers, and an output is unique for
-its input and model version. Times are the database's. `record` is the whole life at once, for the sync runtime.
+its input and model version. Times are the database's. The sync runtime records whole lives (shared/recording.py).
 Every function takes a connection in autocommit mode: one statement is one transaction.
 
 A job has a token exactly while it runs (a CHECK says so): statements that compare the token need not ask for the state.
@@ -27,12 +30,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import ColumnElement, Connection, func, literal, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from shared.db import dumps
 from shared.errors import Fault
 from shared.statements import Statement, array
-from shared.tables import Job, JobState, ModelInput, ModelOutput
+from shared.tables import Job, JobKind, JobState, UtcDateTime
 
 # ── accepted ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -152,7 +156,7 @@ class Claim:
 _CLAIM = """
 WITH ready AS MATERIALIZED (
     SELECT id, row_count, priority, run_after FROM jobs
-    WHERE state = 'queued' AND model_version_id = $1 AND lane = $2 AND run_after <= now()
+    WHERE state = 'queued' AND model_version_id = $1 AND lane = $2 AND run_after <= now() AND kind <> 'csv'
       AND crash_count {crashed} 0 AND (expires_at IS NULL OR expires_at > now())
     ORDER BY priority, run_after, id LIMIT $3 FOR UPDATE SKIP LOCKED
 ), bounded AS (
@@ -464,92 +468,111 @@ def cancel(connection: Connection, job_id: str) -> str | None:
     return None if row is None else str(row[0])
 
 
-# ── the sync runtime: a whole life in one transaction ────────────────────────────────────────────────────────────
+# ── CSV files: chunks are claimed and stored, and the job goes along (shared/chunks.py) ─────────────────────────────
 
 
-def record(
-    connection: Connection,
-    group: Sequence[Submission],
-    results: Sequence[Sequence[Output | Fault]],
-    *,
-    started_at: datetime,
-) -> datetime:
-    """Store jobs that were scored as soon as they came: jobs, inputs and outputs, in the transaction that is open.
+def submit_csv(connection: Connection, job: Submission, *, row_count: int) -> datetime | None:
+    """Store a CSV job as queued; return when, None if the job or its idempotency key was there before."""
+    stored = postgresql.insert(Job) if connection.dialect.name == "postgresql" else sqlite.insert(Job)
+    now = clock(connection)
+    return connection.scalar(
+        stored.values(
+            id=job.id,
+            kind=job.kind,
+            lane=job.lane,
+            state=JobState.QUEUED.value,
+            model_version_id=job.model_version_id,
+            owner=job.owner,
+            request_id=job.request_id,
+            traceparent=job.traceparent,
+            priority=job.priority,
+            row_count=row_count,
+            max_attempts=job.max_attempts,
+            timeout_seconds=job.timeout_seconds,
+            created_at=now,
+            run_after=now,
+            expires_at=None if job.expires_in is None else clock(connection, job.expires_in),
+            idempotency_scope=job.idempotency_scope,
+            idempotency_key=job.idempotency_key,
+            body_hash=job.body_hash,
+        )
+        .on_conflict_do_nothing()
+        .returning(Job.created_at)
+    )
 
-    `results` holds, by submission, one entry for each row without faults. Returns when they finished. Both dialects;
-    the clock is this process's.
+
+def start_csv(connection: Connection, job_id: str, *, token: int) -> bool | None:
+    """Let a chunk of a CSV job run: True when the job starts with it, False when it runs already, None if it must not.
+
+    The job holds a token as long as it runs, and no lease: its chunks have theirs.
     """
-    now = datetime.now(UTC)
-    jobs: list[dict[str, Any]] = []
-    inputs: list[dict[str, Any]] = []
-    scored: list[tuple[int, int, Output]] = []
-    for job, outcomes in zip(group, results, strict=True):
-        faults = [outcome for outcome in outcomes if isinstance(outcome, Fault)]
-        failed = len(faults) == len(outcomes)
-        pending = iter(outcomes)
-        for index, row in enumerate(job.rows):
-            fault = job.faults[index]
-            if fault is None:
-                outcome = next(pending)
-                if isinstance(outcome, Fault):
-                    fault = [outcome]
-                else:
-                    scored.append((len(inputs), job.model_version_id, outcome))
-            inputs.append(
-                {
-                    "job_id": job.id,
-                    "row_index": index,
-                    "features": row,
-                    "faults": fault,
-                    "created_at": now,
-                }
-            )
-        jobs.append(
-            {
-                "id": job.id,
-                "kind": job.kind,
-                "lane": job.lane,
-                "state": JobState.FAILED.value if failed else JobState.SUCCEEDED.value,
-                "model_version_id": job.model_version_id,
-                "owner": job.owner,
-                "request_id": job.request_id,
-                "traceparent": job.traceparent,
-                "priority": job.priority,
-                "row_count": len(job.rows),
-                "failed_count": job.failed_count + len(faults),
-                "attempt": 1,
-                "max_attempts": job.max_attempts,
-                "timeout_seconds": job.timeout_seconds,
-                "expires_at": job.expires_at(started_at),
-                "run_after": started_at,
-                "created_at": started_at,
-                "claimed_at": started_at,
-                "started_at": started_at,
-                "finished_at": now,
-                "error": {"code": faults[0].code, "message": faults[0].message} if failed else None,
-                "idempotency_scope": job.idempotency_scope,
-                "idempotency_key": job.idempotency_key,
-                "body_hash": job.body_hash,
-            }
+    now = clock(connection)
+    started = connection.execute(
+        update(Job)
+        .where(Job.id == job_id, Job.state == JobState.QUEUED, (Job.expires_at > now) | Job.expires_at.is_(None))
+        .values(
+            state=JobState.RUNNING.value,
+            attempt=Job.attempt + 1,
+            claim_token=token,
+            claimed_at=now,
+            started_at=func.coalesce(Job.started_at, now),
         )
-    connection.execute(insert(Job), jobs)
-    ids = connection.scalars(insert(ModelInput).returning(ModelInput.id, sort_by_parameter_order=True), inputs).all()
-    if scored:
+    )
+    if started.rowcount:
+        return True
+    runs = select(Job.id).where(Job.id == job_id, Job.state == JobState.RUNNING, Job.cancel_requested_at.is_(None))
+    return None if connection.scalar(runs) is None else False
+
+
+def expire_csv(connection: Connection, job_id: str) -> bool:
+    """End a CSV job that is still queued and may no longer start; return whether it was so."""
+    now = clock(connection)
+    late = update(Job).where(Job.id == job_id, Job.state == JobState.QUEUED, Job.expires_at <= now)
+    error = {"code": "expired", "message": "it queued longer than its expires_in allowed"}
+    values = {"state": JobState.EXPIRED.value, "finished_at": now, "failed_count": Job.row_count, "error": error}
+    return connection.execute(late.values(values)).rowcount > 0
+
+
+def end_csv(
+    connection: Connection, job_id: str, *, state: JobState, failed_count: int, error: dict[str, Any] | None
+) -> None:
+    """End a CSV job that has nothing left to do; whoever calls holds its lock and knows its state."""
+    connection.execute(
+        update(Job)
+        .where(Job.id == job_id, Job.state.in_([JobState.QUEUED, JobState.RUNNING]))
+        .values(
+            state=state.value,
+            failed_count=failed_count,
+            error=error,
+            finished_at=clock(connection),
+            claim_token=None,
+        )
+    )
+
+
+def reopen_csv(connection: Connection, job_id: str) -> bool:
+    """Queue an ended CSV job again, for what is left of it; return whether it had ended."""
+    now = clock(connection)
+    return bool(
         connection.execute(
-            insert(ModelOutput),
-            [
-                {
-                    "input_id": ids[place],
-                    "model_version_id": version,
-                    "task": output.task,
-                    "prediction": output.prediction,
-                    "label": output.label,
-                    "probability": output.probability,
-                    "probabilities": output.probabilities,
-                    "threshold": output.threshold,
-                    "created_at": now,
-                }
-                for place, version, output in scored
-            ],
-        )
-    return now
+            update(Job)
+            .where(Job.id == job_id, Job.kind == JobKind.CSV, Job.finished_at.is_not(None))
+            .values(
+                state=JobState.QUEUED.value,
+                failed_count=0,
+                error=None,
+                finished_at=None,
+                cancel_requested_at=None,
+                expires_at=None,
+                run_after=now,
+            )
+        ).rowcount
+    )
+
+
+def clock(connection: Connection, plus_seconds: float = 0.0) -> ColumnElement[datetime]:
+    """Return the database's time; on SQLite, which one process has to itself, that process's."""
+    plus = timedelta(seconds=plus_seconds)
+    if connection.dialect.name == "sqlite":
+        return literal(datetime.now(UTC) + plus, UtcDateTime())
+    return func.now() + plus

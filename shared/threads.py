@@ -1,5 +1,6 @@
 """How many threads the numeric libraries use."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,3 +15,13 @@ def one_thread() -> Iterator[None]:
 
     with threadpool_limits(limits=1):
         yield
+
+
+def prefer_one_thread() -> None:
+    """Let numeric libraries that are loaded from now on use one thread, unless the environment says otherwise.
+
+    A service scores one claim at a time in each process. With a thread for each core, the threads of two processes
+    spin for one another: on two busy cores that made a chunk of a CSV file five times slower.
+    """
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")

@@ -21,6 +21,7 @@ from shared.job_queries import (
     list_rows,
 )
 from shared.jobs import Output
+from shared.recording import record
 from tests.databases import FAULT, empty, end, good, postgres_engine, queue, sqlite_engine, submission, take
 
 
@@ -54,7 +55,7 @@ def either(request: pytest.FixtureRequest, postgres: Engine, sqlite: Engine) -> 
 def recorded(connection: Connection, results=None, **changes) -> str:
     job = submission(**changes)
     outcomes = results or [good() for fault in job.faults if fault is None]
-    jobs.record(connection, [job], [outcomes], started_at=datetime.now(UTC))
+    record(connection, [job], [outcomes], started_at=datetime.now(UTC))
     return job.id
 
 

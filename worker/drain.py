@@ -13,10 +13,11 @@ from shared import jobs
 from shared.db import dumps
 from shared.errors import Fault
 from shared.jobs import Claim, Output
-from shared.queue import DONE_CHANNEL, drained_key, wake_key
+from shared.queue import DONE_CHANNEL, Lane, drained_key, wake_key
 from shared.registry import LoadedModel
 from shared.scoring import score_rows, split_results
 from shared.wakeups import PENDING_SECONDS, send_wakeup
+from worker.bulk import ChunkLine
 from worker.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -40,18 +41,40 @@ def drain(runtime: Runtime, lane: str, model_version_id: int) -> str:
         log.exception("jobs of model version %s wait: it cannot be loaded", model_version_id)
         return f"model version {model_version_id} cannot be loaded: {error}"
     started = time.monotonic()
+    line = ChunkLine(
+        runtime,
+        model,
+        model_version_id,
+        ended=lambda job_id: announce(runtime, [job_id], lane=lane, model_version_id=model_version_id),
+    )
+    with line:
+        count = _drain(runtime, model, lane, model_version_id, line if lane == Lane.BULK else None)
+    seconds = time.monotonic() - started
+    done = f"{model.card.name}@{model.card.version}: {count} jobs in {seconds * 1000:.0f} ms"
+    if line.chunk_count:
+        done += f", {line.row_count} rows of files in {line.chunk_count} chunks"
+    if count or line.chunk_count:
+        log.info(done)
+    return done
+
+
+def _drain(runtime: Runtime, model: LoadedModel, lane: str, model_version_id: int, line: ChunkLine | None) -> int:
+    """Drain until nothing is left or time is up, chunks of files in between; return how many jobs were done."""
+    started = time.monotonic()
     key = wake_key(lane, model_version_id)
     count = 0
     held_at, recruited_at = started, -math.inf  # whoever woke us has just set the key
     suspects = False  # whether jobs that took a worker down are left
+    chunk = False  # whether there was a chunk the last time
     while (now := time.monotonic()) - started < runtime.settings.drain_seconds:
         claims = _claim(runtime, lane, model_version_id)
-        if not claims:
+        last_look = not claims and not chunk
+        if last_look:
             # From here on a new submission sends a new wake-up; what came before is seen by this last look.
             _forget(runtime, key)
             held_at = -math.inf
             claims = _claim(runtime, lane, model_version_id)
-        elif len(claims) >= runtime.settings.max_claim_jobs:
+        elif chunk or len(claims) >= runtime.settings.max_claim_jobs:
             if now - recruited_at > RENEW_SECONDS:
                 recruited_at = now
                 _wake_another(runtime, lane, model_version_id)
@@ -68,14 +91,12 @@ def drain(runtime: Runtime, lane: str, model_version_id: int) -> str:
             if crashed:
                 _handle(runtime, model, crashed, lane=lane, model_version_id=model_version_id)
                 count += 1
-        if not claims and not suspects:
+        chunk = line is not None and line.step()
+        if last_look and not claims and not suspects and not chunk:
             break
     else:
         _wake_another(runtime, lane, model_version_id)
-    done = f"{model.card.name}@{model.card.version}: {count} jobs in {(time.monotonic() - started) * 1000:.0f} ms"
-    if count:
-        log.info(done)
-    return done
+    return count
 
 
 def _claim(runtime: Runtime, lane: str, model_version_id: int, *, crashed: bool = False) -> list[Claim]:

@@ -8,9 +8,12 @@ from celery.signals import celeryd_after_setup, setup_logging, worker_process_in
 from shared.config import get_settings
 from shared.logs import configure_logging
 from shared.queue import make_app
+from shared.threads import prefer_one_thread
 from worker.schedule import SCHEDULE
 
 log = logging.getLogger(__name__)
+
+prefer_one_thread()  # before a child loads a model
 
 app = make_app()
 app.conf.update(

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from sqlalchemy import Connection, delete, func, update
 
-from shared import job_queries, jobs
+from shared import chunks, job_queries, jobs
 from shared.db import dumps
 from shared.queue import DONE_CHANNEL
 from shared.tables import Job, Worker
@@ -20,18 +20,37 @@ def recover(runtime: Runtime) -> str:
     recovered: dict[str, str] = {}
     while found := runtime.database(jobs.recover):
         recovered |= found
+    requeued, canceled = _recover_chunks(runtime)
     expired: list[str] = []
-    while late := runtime.database(jobs.expire):
+    while late := _expire(runtime):
         expired += late
     ready = runtime.database(job_queries.list_ready)
     for lane, model_version_id in ready:
         send_wakeup(runtime.redis, runtime.app, lane=lane, model_version_id=model_version_id)
-    ended = [*expired, *(job_id for job_id, state in recovered.items() if state != "queued")]
+    ended = [*expired, *canceled, *(job_id for job_id, state in recovered.items() if state != "queued")]
     if ended:
         runtime.redis.publish(DONE_CHANNEL, dumps(ended))
-    if recovered:
-        log.warning("took back %d jobs of workers that died or went silent", len(recovered))
-    return f"{len(recovered)} taken back, {len(expired)} expired, {len(ready)} queues with ready jobs"
+    if recovered or requeued:
+        log.warning("took back %d jobs and %d chunks of workers that died or went silent", len(recovered), requeued)
+    return f"{len(recovered) + requeued} taken back, {len(expired)} expired, {len(ready)} queues with ready jobs"
+
+
+def _recover_chunks(runtime: Runtime) -> tuple[int, list[str]]:
+    count, ended = 0, list[str]()
+    while True:
+        with runtime.bulk_engine.begin() as connection:
+            found, jobs_ended = chunks.recover(connection)
+        if found == 0:
+            return count, ended
+        count += found
+        ended += jobs_ended
+
+
+def _expire(runtime: Runtime) -> list[str]:
+    with runtime.bulk_engine.begin() as connection:
+        late = jobs.expire(connection)
+        chunks.close(connection, late)
+    return late
 
 
 def forget(runtime: Runtime) -> str:

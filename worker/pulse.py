@@ -6,6 +6,7 @@ then failed by its own timeout; several are tried again one by one) and kills th
 """
 
 import logging
+import math
 import os
 import signal
 import threading
@@ -16,7 +17,8 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, Engine, func
 from sqlalchemy.dialects.postgresql import insert
 
-from shared import jobs
+from shared import chunks, jobs
+from shared.chunks import ChunkClaim
 from shared.config import Settings
 from shared.jobs import Claim
 from shared.tables import Worker
@@ -47,8 +49,7 @@ class Pulse:
         self._visible = visible
         self._next_beat = 0.0
         self._lock = threading.Lock()
-        self._held: Sequence[Claim] = ()
-        self._deadline = float("inf")
+        self._held: list[_Held] = []
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
 
@@ -70,33 +71,45 @@ class Pulse:
     @contextmanager
     def holding(self, claims: Sequence[Claim]) -> Iterator[None]:
         """Keep the leases of these claims alive, until the shortest of their timeouts is over."""
+        with self._keeping(_HeldJobs(claims), min(claim.timeout_seconds for claim in claims)):
+            yield
+
+    @contextmanager
+    def holding_chunk(self, taken: ChunkClaim, *, timeout_seconds: float = math.inf) -> Iterator[None]:
+        """Keep the lease of a chunk of a CSV file alive, until the timeout is over."""
+        with self._keeping(_HeldChunk(taken), timeout_seconds):
+            yield
+
+    @contextmanager
+    def _keeping(self, held: "_Held", seconds: float) -> Iterator[None]:
+        held.deadline = time.monotonic() + seconds
         with self._lock:
-            self._held = claims
-            self._deadline = time.monotonic() + min(claim.timeout_seconds for claim in claims)
+            self._held.append(held)
         try:
             yield
         finally:
             with self._lock:
-                self._held = ()
-                self._deadline = float("inf")
+                self._held.remove(held)
 
     def _run(self) -> None:
         while not self._stopping.wait(0.2):
             with self._lock:
-                held, overdue = self._held, time.monotonic() > self._deadline
-            if overdue:
-                self._end(held)
-            if time.monotonic() >= self._next_beat:
-                self._next_beat = time.monotonic() + self._settings.heartbeat_seconds
+                held = list(self._held)
+            now = time.monotonic()
+            for one in held:
+                if now > one.deadline:
+                    self._end(one)
+            if now >= self._next_beat:
+                self._next_beat = now + self._settings.heartbeat_seconds
                 try:
                     with self._engine.connect() as connection:
                         self._beat(connection, held)
                 except Exception:  # without a pulse, leases run out and nothing ends a stuck model: it must go on
                     log.exception("a heartbeat was missed; leases last %s s", self._settings.lease_seconds)
 
-    def _beat(self, connection: Connection, held: Sequence[Claim]) -> None:
-        if held:
-            jobs.heartbeat(connection, held, lease_seconds=self._settings.lease_seconds)
+    def _beat(self, connection: Connection, held: "Sequence[_Held]") -> None:
+        for one in held:
+            one.renew(connection, self._settings.lease_seconds)
         if not self._visible:
             return
         told = {"lanes": self._lanes, "models": self._loaded(), "refused": self._refused()}
@@ -106,22 +119,66 @@ class Pulse:
             .on_conflict_do_update(index_elements=[Worker.id], set_={"seen_at": func.now(), **told})
         )
 
-    def _end(self, held: Sequence[Claim]) -> None:
+    def _end(self, held: "_Held") -> None:
         try:
             with self._engine.connect() as connection:
-                if len(held) == 1:
-                    jobs.fail(
-                        connection,
-                        held[0],
-                        code="timeout",
-                        message=f"the job ran longer than its timeout of {held[0].timeout_seconds:g} s",
-                    )
-                else:
-                    jobs.release(connection, held, suspect=True)
+                held.give_up(connection)
         except Exception:  # whatever it is, the process has to end
             log.exception("the claims of a stuck run could not be given back; their leases will run out")
         with self._lock:
-            if self._held is not held:
+            if held not in self._held:
                 return  # it ended after all, in the last moment; what it stores is fenced
-        log.error("a claim of %d jobs is stuck past its timeout; this process ends itself", len(held))
+        log.error("%s stuck past the timeout; this process ends itself", held.name)
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+class _Held:
+    """Something that this process holds a lease on."""
+
+    name: str
+    deadline = math.inf
+
+    def renew(self, connection: Connection, lease_seconds: float) -> None:
+        """Renew the lease, if it is still ours."""
+        raise NotImplementedError
+
+    def give_up(self, connection: Connection) -> None:
+        """Give it back because it is stuck."""
+        raise NotImplementedError
+
+
+class _HeldJobs(_Held):
+    """Jobs that are scored in one call."""
+
+    def __init__(self, claims: Sequence[Claim]) -> None:
+        self._claims = claims
+        self.name = f"a claim of {len(claims)} jobs is"
+
+    def renew(self, connection: Connection, lease_seconds: float) -> None:
+        """Renew the leases that are still ours."""
+        jobs.heartbeat(connection, self._claims, lease_seconds=lease_seconds)
+
+    def give_up(self, connection: Connection) -> None:
+        """One that ran alone has failed by its own timeout; several are tried again one by one."""
+        if len(self._claims) > 1:
+            jobs.release(connection, self._claims, suspect=True)
+            return
+        seconds = self._claims[0].timeout_seconds
+        message = f"the job ran longer than its timeout of {seconds:g} s"
+        jobs.fail(connection, self._claims[0], code="timeout", message=message)
+
+
+class _HeldChunk(_Held):
+    """A chunk of a CSV file."""
+
+    def __init__(self, taken: ChunkClaim) -> None:
+        self._taken = taken
+        self.name = f"a chunk of job {taken.job_id} is"
+
+    def renew(self, connection: Connection, lease_seconds: float) -> None:
+        """Renew the lease if it is still ours."""
+        chunks.heartbeat(connection, [self._taken], lease_seconds=lease_seconds)
+
+    def give_up(self, connection: Connection) -> None:
+        """Queue it again; after its second death it is cut into smaller ones."""
+        chunks.give_up(connection, self._taken)

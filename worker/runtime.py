@@ -5,7 +5,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from celery import Celery, current_app
 from redis import Redis
@@ -18,6 +18,9 @@ from shared.models import Models
 from shared.queue import make_redis
 from worker.pulse import Pulse
 
+if TYPE_CHECKING:
+    from shared.chunk_work import ChunkWork
+
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
@@ -29,12 +32,23 @@ class Runtime:
 
     settings: Settings
     name: str  # host:pid, as it stands in jobs.leased_by
-    engine: Engine
+    engine: Engine  # every statement a transaction of its own
+    bulk_engine: Engine  # for the transactions that store chunks of CSV files; connects when it is used
     redis: Redis
     app: Celery  # sends wake-ups to other workers
     models: Models
     pulse: Pulse
     _connection: Connection | None = field(default=None)
+    _chunk_work: "ChunkWork | None" = field(default=None)
+
+    @property
+    def chunk_work(self) -> "ChunkWork":
+        """What scores chunks of CSV files, made when the first one comes: it brings large libraries along."""
+        if self._chunk_work is None:
+            from shared.chunk_work import ChunkWork
+
+            self._chunk_work = ChunkWork()
+        return self._chunk_work
 
     def database(self, statement: Callable[[Connection], Result]) -> Result:
         """Run one statement on this process's connection, with a new one if the server closed the old one.
@@ -73,6 +87,7 @@ class Runtime:
         self.pulse.stop()
         if self._connection is not None:
             self._connection.close()
+        self.bulk_engine.dispose()
         self.engine.dispose()
         self.redis.close()
 
@@ -91,7 +106,8 @@ def start_child(*, lanes: Sequence[str]) -> Runtime:
         engine, settings, name=name, lanes=lanes, loaded=models.names, refused=models.refused.copy, visible=False
     )
     app = current_app._get_current_object()  # the proxy would look it up at every use
-    _runtime = Runtime(settings, name, engine, make_redis(), app, models, pulse)
+    bulk_engine = make_engine(settings.database, pool_size=4)
+    _runtime = Runtime(settings, name, engine, bulk_engine, make_redis(), app, models, pulse)
     pulse.start()  # first: whatever loading does, leases and timeouts have to work
     models.preload()
     pulse.show()

@@ -1,0 +1,155 @@
+"""Storing a scored chunk: its rows, its lines of the output files and the progress of its job, all or nothing."""
+
+import io
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Engine, select, update
+
+from shared import chunks
+from shared.chunks import ChunkClaim, pack
+from shared.db import dumps, is_sqlite
+from shared.jobs import clock
+from shared.tables import ChunkState, JobChunk, JobState
+
+if TYPE_CHECKING:
+    from shared.csv_scoring import ScoredChunk
+
+_INPUTS = "COPY model_inputs (id, job_id, row_index, features, faults) FROM STDIN WITH (NULL '')"
+_OUTPUTS = (
+    "COPY model_outputs (input_id, model_version_id, task, prediction, label, probability, probabilities, threshold) "
+    "FROM STDIN WITH (NULL '')"
+)
+_IDS = "SELECT array_agg(nextval('model_inputs_id_seq')) FROM generate_series(1, %s)"
+_READ_BYTES = 1 << 20  # that psycopg2 asks for at once
+
+
+class Stale(Exception):
+    """The chunk is no longer ours: its lease ran out, and what we made of it is undone."""
+
+
+def store(
+    engine: Engine, taken: ChunkClaim, scored: "ScoredChunk", *, state: ChunkState = ChunkState.DONE
+) -> JobState | None:
+    """Store a chunk in one fenced transaction; return the state in which its job ended with it, if it did.
+
+    Raises Stale when the token is no longer the chunk's; then nothing was stored.
+    """
+    output, errors = pack(scored.output), pack(scored.errors)
+    with engine.begin() as connection:
+        check_ours(connection, taken)
+        if is_sqlite(engine):
+            _insert_rows(connection, taken, scored)
+        else:
+            _copy_rows(connection, taken, scored)
+        # Last, so that heartbeats need not wait for the rows: a stale token undoes them.
+        ours = connection.execute(
+            update(JobChunk)
+            .where(JobChunk.id == taken.id, JobChunk.claim_token == taken.token)
+            .values(
+                {
+                    "state": state.value,
+                    "claim_token": None,
+                    "leased_by": None,
+                    "lease_expires_at": None,
+                    "finished_at": clock(connection),
+                    "failed_count": scored.failed_count,
+                    "output": output,
+                    "output_bytes": len(scored.output),
+                    "errors": errors,
+                    "errors_bytes": len(scored.errors),
+                }
+            )
+        )
+        if ours.rowcount == 0:
+            raise Stale
+        return chunks.count_stored(connection, taken, failed_count=scored.failed_count)
+
+
+def check_ours(connection: Connection, taken: ChunkClaim) -> None:
+    """Raise Stale when a claim is no longer ours; it may be lost a moment later."""
+    ours = select(JobChunk.id).where(JobChunk.id == taken.id, JobChunk.claim_token == taken.token)
+    if connection.scalar(ours) is None:
+        raise Stale
+
+
+def _copy_rows(connection: Connection, taken: ChunkClaim, scored: "ScoredChunk") -> None:
+    """Write inputs and outputs by COPY in its text format (PostgreSQL manual, COPY)."""
+    count = scored.row_count
+    ids: list[int] = connection.exec_driver_sql(_IDS, (count,)).scalar_one()
+    features = scored.features
+    if any("\\" in text for text in features):
+        features = [text.replace("\\", "\\\\") for text in features]
+    faults = {offset: _escaped(dumps(found)) for offset, found in scored.faults.items()}
+    job, first = taken.job_id, taken.first_row
+    if faults:
+        lines = [
+            f"{number}\t{job}\t{first + offset}\t{text}\t{faults.get(offset, '')}\n"
+            for offset, (number, text) in enumerate(zip(ids, features, strict=True))
+        ]
+    else:
+        lines = [
+            f"{number}\t{job}\t{row}\t{text}\t\n"
+            for row, (number, text) in enumerate(zip(ids, features, strict=True), first)
+        ]
+    _copy(connection, _INPUTS, lines)
+    if not scored.offsets:
+        return
+    known = {label: "" if label is None else _escaped(label) for label in set(scored.label)}
+    start = f"{taken.model_version_id}\t{scored.task}"
+    end = "" if scored.threshold is None else repr(scored.threshold)
+    _copy(
+        connection,
+        _OUTPUTS,
+        [
+            f"{ids[offset]}\t{start}\t{prediction!r}\t{known[label]}\t"
+            f"{'' if probability is None else repr(probability)}\t{probabilities or ''}\t{end}\n"
+            for offset, prediction, label, probability, probabilities in zip(
+                scored.offsets,
+                scored.prediction,
+                scored.label,
+                scored.probability,
+                scored.probabilities,
+                strict=True,
+            )
+        ],
+    )
+
+
+def _copy(connection: Connection, statement: str, lines: Iterable[str]) -> None:
+    driver: Any = connection.connection.driver_connection
+    with driver.cursor() as cursor:
+        cursor.copy_expert(statement, io.BytesIO("".join(lines).encode()), _READ_BYTES)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+
+
+def _insert_rows(connection: Connection, taken: ChunkClaim, scored: "ScoredChunk") -> None:
+    """Write inputs and outputs with executemany: the only writer at this moment can foresee their numbers."""
+    last: int = connection.exec_driver_sql("SELECT coalesce(max(id), 0) FROM model_inputs").scalar_one()
+    faults = {offset: dumps(found) for offset, found in scored.faults.items()}
+    connection.exec_driver_sql(
+        "INSERT INTO model_inputs (id, job_id, row_index, features, faults) VALUES (?, ?, ?, ?, ?)",
+        [
+            (last + 1 + offset, taken.job_id, taken.first_row + offset, text, faults.get(offset))
+            for offset, text in enumerate(scored.features)
+        ],
+    )
+    if scored.offsets:
+        connection.exec_driver_sql(
+            "INSERT INTO model_outputs (input_id, model_version_id, task, prediction, label, probability, "
+            "probabilities, threshold) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (last + 1 + offset, taken.model_version_id, scored.task, *score, scored.threshold)
+                for offset, *score in zip(
+                    scored.offsets,
+                    scored.prediction,
+                    scored.label,
+                    scored.probability,
+                    scored.probabilities,
+                    strict=True,
+                )
+            ],
+        )

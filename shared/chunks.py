@@ -1,0 +1,512 @@
+"""The life of a chunk of a CSV file, and how its job goes along with it.
+
+    submit ──▶ queued ──▶ running ──▶ done            claim (attempt + 1, new token, lease), store
+                 ▲  │        │  └────▶ failed          store: its row took every worker down
+                 │  │        │
+                 │  └──▶ canceled ◀── (the job ended)  cancel, too many errors, expiry
+                 └───────────┘                         recover (lease ran out), give_up (stuck, or out of memory)
+
+A chunk that took its worker down twice is cut into smaller ones (`split`), until the guilty row stands alone.
+Whoever stores a chunk writes its inputs, its outputs, its lines of the output files, the progress of its job and,
+with the last chunk, the job's end in one transaction. The token is compared last: a worker that lost its lease
+meanwhile undoes all of it. Rows are locked in the order chunk, csv_files, jobs; whoever comes from the job's side
+skips chunks that are locked. Every function works in the transaction that is open, on both dialects; to store
+a chunk is in shared/chunk_store.py.
+"""
+
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+import zstandard
+from sqlalchemy import ColumnElement, Connection, delete, exists, insert, select, update
+from sqlalchemy.engine import RowMapping
+
+from shared import jobs
+from shared.csv_format import CsvFormat
+from shared.jobs import Submission, clock
+from shared.tables import ChunkState, CsvFile, Job, JobChunk, JobEvent, JobState, ModelInput
+
+LEVEL = 1  # of zstd: the API compresses while it receives
+DEATHS = 2  # after so many a chunk is cut: one may have been an innocent bystander's
+PARTS = 16  # into so many
+_BATCH = 16  # chunks in one INSERT: about four megabytes of payload
+
+
+def pack(data: bytes) -> bytes:
+    """Return bytes as they are kept: compressed by zstd."""
+    return zstandard.compress(data, LEVEL)
+
+
+def unpack(data: bytes) -> bytes:
+    """Return what was packed."""
+    return zstandard.decompress(data)
+
+
+# ── accepted ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class NewCsv:
+    """A file that was received whole."""
+
+    format: CsvFormat
+    row_count: int
+    byte_count: int  # uncompressed
+    filename: str | None = None
+    max_error_rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PackedChunk:
+    """A run of whole records, compressed."""
+
+    first_row: int
+    row_count: int
+    payload: bytes
+
+
+def submit(connection: Connection, job: Submission, file: NewCsv, chunks: Iterable[PackedChunk]) -> datetime | None:
+    """Store a CSV job with its file as queued chunks; return when it was accepted.
+
+    None: the job, or its idempotency key, was there before; nothing was stored.
+    """
+    created_at = jobs.submit_csv(connection, job, row_count=file.row_count)
+    if created_at is None:
+        return None
+    form = file.format
+    connection.execute(
+        insert(CsvFile).values(
+            job_id=job.id,
+            filename=file.filename,
+            delimiter=form.delimiter,
+            encoding=form.encoding,
+            decimal=form.decimal,
+            bom=form.bom,
+            columns=list(form.columns),
+            id_column=form.id_column,
+            max_error_rate=file.max_error_rate,
+            byte_count=file.byte_count,
+            chunk_count=0,
+        )
+    )
+    count = _insert_chunks(connection, job.id, job.model_version_id, chunks)
+    connection.execute(update(CsvFile).where(CsvFile.job_id == job.id).values(chunk_count=count))
+    add_event(connection, job.id, "accepted")
+    return created_at
+
+
+def _insert_chunks(
+    connection: Connection, job_id: str, model_version_id: int, chunks: Iterable[PackedChunk], *, crash_count: int = 0
+) -> int:
+    count = 0
+    waiting = iter(chunks)
+    while some := list(islice(waiting, _BATCH)):
+        connection.execute(
+            insert(JobChunk),
+            [
+                {
+                    "job_id": job_id,
+                    "model_version_id": model_version_id,
+                    "first_row": chunk.first_row,
+                    "row_count": chunk.row_count,
+                    "state": ChunkState.QUEUED.value,
+                    "payload": chunk.payload,
+                    "crash_count": crash_count,
+                }
+                for chunk in some
+            ],
+        )
+        count += len(some)
+    return count
+
+
+# ── claimed ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkClaim:
+    """A chunk that this worker holds: its token fences whoever held it before."""
+
+    id: int
+    job_id: str
+    token: int
+    model_version_id: int
+    first_row: int
+    row_count: int
+    attempt: int
+    crash_count: int
+    max_attempts: int
+    timeout_seconds: float
+    format: CsvFormat
+    payload: bytes  # packed
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it should be cut before anyone tries it again."""
+        return self.crash_count >= DEATHS and self.row_count > 1
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether its only row has taken down as many workers as it may."""
+        return self.row_count == 1 and self.crash_count >= self.max_attempts
+
+
+_CLAIMED = (
+    JobChunk.id,
+    JobChunk.job_id,
+    JobChunk.first_row,
+    JobChunk.row_count,
+    JobChunk.attempt,
+    JobChunk.crash_count,
+    JobChunk.payload,
+    Job.max_attempts,
+    Job.timeout_seconds,
+)
+FORMAT = (
+    CsvFile.delimiter,
+    CsvFile.encoding,
+    CsvFile.decimal,
+    CsvFile.columns,
+    CsvFile.id_column,
+    CsvFile.bom,
+)
+
+
+def format_of(row: RowMapping) -> CsvFormat:
+    """Return how a file is written, from the columns in FORMAT."""
+    return CsvFormat(
+        delimiter=row["delimiter"],
+        encoding=row["encoding"],
+        decimal=row["decimal"],
+        columns=tuple(row["columns"]),
+        id_column=row["id_column"],
+        bom=row["bom"],
+    )
+
+
+def claim(connection: Connection, *, model_version_id: int, worker: str, lease_seconds: float) -> ChunkClaim | None:
+    """Take one queued chunk of a version, first rows first; None when there is none."""
+    ready = (
+        select(*_CLAIMED, *FORMAT)
+        .join(CsvFile, CsvFile.job_id == JobChunk.job_id)
+        .join(Job, Job.id == JobChunk.job_id)
+        .where(
+            JobChunk.state == ChunkState.QUEUED,
+            JobChunk.model_version_id == model_version_id,
+            JobChunk.run_after <= clock(connection),
+        )
+        .order_by(JobChunk.first_row, JobChunk.job_id)
+        .limit(1)
+        .with_for_update(of=JobChunk, skip_locked=True)
+    )
+    while (row := connection.execute(ready).mappings().first()) is not None:
+        token = secrets.randbits(62)
+        started = jobs.start_csv(connection, row["job_id"], token=token)
+        if started is None:  # its job has ended, or is about to
+            _set(connection, JobChunk.id == row["id"], state=ChunkState.CANCELED.value)
+            if jobs.expire_csv(connection, row["job_id"]):
+                close(connection, [row["job_id"]])
+            continue
+        if started:
+            add_event(connection, row["job_id"], "started")
+        _set(
+            connection,
+            JobChunk.id == row["id"],
+            state=ChunkState.RUNNING.value,
+            attempt=JobChunk.attempt + 1,
+            claim_token=token,
+            leased_by=worker,
+            lease_expires_at=clock(connection, lease_seconds),
+        )
+        return ChunkClaim(
+            id=row["id"],
+            job_id=row["job_id"],
+            token=token,
+            model_version_id=model_version_id,
+            first_row=row["first_row"],
+            row_count=row["row_count"],
+            attempt=row["attempt"] + 1,
+            crash_count=row["crash_count"],
+            max_attempts=row["max_attempts"],
+            timeout_seconds=row["timeout_seconds"],
+            format=format_of(row),
+            payload=row["payload"],
+        )
+    return None
+
+
+def heartbeat(connection: Connection, claims: Sequence[ChunkClaim], *, lease_seconds: float) -> None:
+    """Renew the leases of claims that are still ours."""
+    for taken in claims:
+        _set(connection, _ours(taken), lease_expires_at=clock(connection, lease_seconds))
+
+
+# ── back to the queue ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def give_up(connection: Connection, taken: ChunkClaim) -> None:
+    """Give a claim back that got stuck or ran out of memory: it counts as a death."""
+    _set(connection, _ours(taken), **_QUEUED, crash_count=JobChunk.crash_count + 1, run_after=clock(connection, 1.0))
+
+
+def split(connection: Connection, taken: ChunkClaim, parts: Iterable[PackedChunk]) -> bool:
+    """Put smaller chunks in the place of a claimed one; return whether it was still ours.
+
+    The next death of a part is enough to cut it again.
+    """
+    if connection.execute(delete(JobChunk).where(_ours(taken))).rowcount == 0:
+        return False
+    count = _insert_chunks(connection, taken.job_id, taken.model_version_id, parts, crash_count=DEATHS - 1)
+    connection.execute(
+        update(CsvFile).where(CsvFile.job_id == taken.job_id).values(chunk_count=CsvFile.chunk_count + count - 1)
+    )
+    return True
+
+
+def recover(connection: Connection, *, all_of_them: bool = False) -> tuple[int, list[str]]:
+    """Queue chunks again whose lease ran out; return how many, and the jobs that end with it.
+
+    With `all_of_them`, leases do not count: the one process that held them has just started again.
+    """
+    late = select(JobChunk.id, JobChunk.job_id).where(JobChunk.state == ChunkState.RUNNING)
+    if not all_of_them:
+        late = late.where(JobChunk.lease_expires_at < clock(connection))
+    found = connection.execute(late.limit(500).with_for_update(skip_locked=True)).all()
+    if not found:
+        return 0, []
+    _set(
+        connection,
+        JobChunk.id.in_([row.id for row in found]),
+        **_QUEUED,
+        crash_count=JobChunk.crash_count + 1,
+        run_after=clock(connection, secrets.randbelow(1000) / 1000),
+    )
+    ended = [job_id for job_id in dict.fromkeys(row.job_id for row in found) if settle(connection, job_id) is not None]
+    return len(found), ended
+
+
+_QUEUED: dict[str, Any] = {
+    "state": ChunkState.QUEUED.value,
+    "claim_token": None,
+    "leased_by": None,
+    "lease_expires_at": None,
+}
+
+
+# ── the job's progress and its end ───────────────────────────────────────────────────────────────────────────────
+
+
+def count_stored(connection: Connection, taken: ChunkClaim, *, failed_count: int) -> JobState | None:
+    """Count a chunk that was just stored; return the state in which its job ended with it, if it did."""
+    connection.execute(
+        update(CsvFile)
+        .where(CsvFile.job_id == taken.job_id)
+        .values(
+            chunks_done=CsvFile.chunks_done + 1,
+            rows_done=CsvFile.rows_done + taken.row_count,
+            rows_failed=CsvFile.rows_failed + failed_count,
+        )
+    )
+    ended = settle(connection, taken.job_id)
+    if ended is None:
+        add_event(connection, taken.job_id, "progress")
+    return ended
+
+
+def settle(connection: Connection, job_id: str) -> JobState | None:
+    """End a CSV job that has nothing left to do; return its final state, None when it goes on.
+
+    It has succeeded when every chunk is stored and some row was scored. When its cancelation was asked for, or more
+    rows failed than it allows, chunks that wait are given up, and it ends as soon as no worker holds one.
+    """
+    file = _lock_file(connection, job_id)
+    job = connection.execute(
+        # NO KEY: rows that other chunks of this job are storing hold its key by their foreign key.
+        select(Job.state, Job.row_count, Job.cancel_requested_at)
+        .where(Job.id == job_id)
+        .with_for_update(key_share=True)
+    ).one()
+    if job.state not in (JobState.QUEUED, JobState.RUNNING):
+        return None
+    allowed = None if file.max_error_rate is None else file.max_error_rate * job.row_count
+    too_many = allowed is not None and file.rows_failed > allowed
+    error = None
+    if file.chunks_done >= file.chunk_count and not too_many:
+        state = JobState.SUCCEEDED if file.rows_failed < job.row_count else JobState.FAILED
+        if state == JobState.FAILED:
+            error = {"code": "no_row_scored", "message": "no row could be scored: errors.csv says why"}
+    elif job.cancel_requested_at is not None or too_many:
+        _cancel_queued(connection, job_id)
+        running = exists().where(JobChunk.job_id == job_id, JobChunk.state == ChunkState.RUNNING)
+        if connection.scalar(select(running)):
+            return None
+        state = JobState.FAILED if too_many else JobState.CANCELED
+        if too_many:
+            error = {
+                "code": "too_many_errors",
+                "message": f"more than {file.max_error_rate:.2%} of the rows failed: errors.csv says why",
+            }
+    else:
+        return None
+    failed = file.rows_failed + job.row_count - file.rows_done
+    jobs.end_csv(connection, job_id, state=state, failed_count=failed, error=error)
+    add_event(connection, job_id, "finished")
+    return state
+
+
+def cancel(connection: Connection, job_id: str) -> str | None:
+    """Cancel a CSV job: at once when no worker holds a chunk of it; return its state, None if it had ended."""
+    _lock_file(connection, job_id)
+    state = jobs.cancel(connection, job_id)
+    if state is None:
+        return None
+    if state == JobState.CANCELED:
+        close(connection, [job_id])
+        return state
+    return settle(connection, job_id) or state
+
+
+def close(connection: Connection, job_ids: Iterable[str]) -> None:
+    """Give up the chunks of jobs that have just ended without a worker, and tell their followers."""
+    for job_id in job_ids:
+        if connection.scalar(select(CsvFile.job_id).where(CsvFile.job_id == job_id)) is not None:
+            _cancel_queued(connection, job_id)
+            add_event(connection, job_id, "finished")
+
+
+def retry(connection: Connection, job_id: str) -> bool:
+    """Queue an ended CSV job again for the chunks that are not stored, or whose row took workers down.
+
+    What is stored stays. Returns whether there was anything to take up.
+    """
+    file = _lock_file(connection, job_id)
+    if file.chunks_done >= file.chunk_count and not _failed_chunks(connection, job_id):
+        return False
+    if not jobs.reopen_csv(connection, job_id):
+        return False
+    for chunk in _failed_chunks(connection, job_id):
+        rows = ModelInput.row_index.between(chunk.first_row, chunk.first_row + chunk.row_count - 1)
+        connection.execute(delete(ModelInput).where(ModelInput.job_id == job_id, rows))
+        connection.execute(
+            update(CsvFile)
+            .where(CsvFile.job_id == job_id)
+            .values(
+                chunks_done=CsvFile.chunks_done - 1,
+                rows_done=CsvFile.rows_done - chunk.row_count,
+                rows_failed=CsvFile.rows_failed - chunk.failed_count,
+            )
+        )
+    _set(
+        connection,
+        (JobChunk.job_id == job_id) & JobChunk.state.in_([ChunkState.CANCELED, ChunkState.FAILED]),
+        **_QUEUED,
+        attempt=0,
+        crash_count=0,
+        failed_count=0,
+        finished_at=None,
+        run_after=clock(connection),
+    )
+    add_event(connection, job_id, "accepted")
+    return True
+
+
+def _failed_chunks(connection: Connection, job_id: str) -> Sequence[Any]:
+    return connection.execute(
+        select(JobChunk.first_row, JobChunk.row_count, JobChunk.failed_count).where(
+            JobChunk.job_id == job_id, JobChunk.state == ChunkState.FAILED
+        )
+    ).all()
+
+
+# ── events ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def add_event(connection: Connection, job_id: str, kind: str) -> None:
+    """Write down what happened to a job: its state and counts at this moment, under the next sequence number."""
+    seq = connection.scalar(
+        update(CsvFile)
+        .where(CsvFile.job_id == job_id)
+        .values(event_count=CsvFile.event_count + 1)
+        .returning(CsvFile.event_count)
+    )
+    found = connection.execute(
+        select(Job.state, Job.row_count, Job.claimed_at, CsvFile.rows_done, CsvFile.rows_failed)
+        .add_columns(CsvFile.chunks_done, CsvFile.chunk_count, clock(connection).label("now"))
+        .join(CsvFile, CsvFile.job_id == Job.id)
+        .where(Job.id == job_id)
+    ).one()
+    data = {
+        "status": found.state,
+        "counts": {
+            "total": found.row_count,
+            "succeeded": found.rows_done - found.rows_failed,
+            "failed": found.rows_failed,
+            "pending": found.row_count - found.rows_done,
+        },
+        "progress": progress(
+            state=found.state,
+            row_count=found.row_count,
+            rows_done=found.rows_done,
+            chunks_done=found.chunks_done,
+            chunk_count=found.chunk_count,
+            since=found.claimed_at,
+            until=found.now.replace(tzinfo=found.now.tzinfo or UTC),
+        ),
+    }
+    connection.execute(insert(JobEvent).values(job_id=job_id, seq=seq, type=kind, data=data))
+
+
+def progress(
+    *,
+    state: str,
+    row_count: int,
+    rows_done: int,
+    chunks_done: int,
+    chunk_count: int,
+    since: datetime | None,
+    until: datetime,
+) -> dict[str, Any]:
+    """Return how far a file is scored, at which rate (rows/s), and in how many seconds it is done at that rate."""
+    seconds = (until - since).total_seconds() if since is not None else 0.0
+    rate = rows_done / seconds if rows_done and seconds > 0 else None
+    goes_on = state in (JobState.QUEUED, JobState.RUNNING)
+    return {
+        "rows_done": rows_done,
+        "rows_per_second": None if rate is None else round(rate, 1),
+        "eta_seconds": round((row_count - rows_done) / rate, 1) if goes_on and rate is not None else None,
+        "chunks_done": chunks_done,
+        "chunks_total": chunk_count,
+    }
+
+
+# ── small parts ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _ours(taken: ChunkClaim) -> ColumnElement[bool]:
+    return (JobChunk.id == taken.id) & (JobChunk.claim_token == taken.token)
+
+
+def _set(connection: Connection, which: ColumnElement[bool], **values: Any) -> int:  # noqa: ANN401 - column values
+    return connection.execute(update(JobChunk).where(which).values(**values)).rowcount
+
+
+def _lock_file(connection: Connection, job_id: str) -> Any:  # noqa: ANN401 - a row
+    return connection.execute(
+        select(CsvFile.chunk_count, CsvFile.chunks_done, CsvFile.rows_done, CsvFile.rows_failed, CsvFile.max_error_rate)
+        .where(CsvFile.job_id == job_id)
+        .with_for_update()
+    ).one()
+
+
+def _cancel_queued(connection: Connection, job_id: str) -> None:
+    # Chunks that somebody is claiming at this moment are left to the claim, which looks at the job.
+    queued = (
+        select(JobChunk.id)
+        .where(JobChunk.job_id == job_id, JobChunk.state == ChunkState.QUEUED)
+        .with_for_update(skip_locked=True)
+    )
+    _set(connection, JobChunk.id.in_(queued), state=ChunkState.CANCELED.value)

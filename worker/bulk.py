@@ -1,0 +1,136 @@
+"""Scoring CSV files: while one chunk is stored, the next one is scored.
+
+The main thread claims, reads and scores; two threads store, each on a connection of its own, and mostly wait for
+PostgreSQL. No more than two chunks wait to be stored, so that memory does not grow with the file.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from shared import chunks
+from shared.chunks import ChunkClaim
+from shared.registry import LoadedModel
+from shared.tables import ChunkState
+from worker.runtime import Runtime
+
+if TYPE_CHECKING:
+    from shared.csv_scoring import ScoredChunk
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+STORING = 2  # chunks that are being stored while the next one is scored
+
+
+class ChunkLine:
+    """The chunks of one model version on their way through this process, from the claim to the stored rows."""
+
+    def __init__(
+        self, runtime: Runtime, model: LoadedModel, model_version_id: int, *, ended: Callable[[str], None]
+    ) -> None:
+        self._runtime = runtime
+        self._model = model
+        self._model_version_id = model_version_id
+        self._ended = ended
+        self._threads: ThreadPoolExecutor | None = None
+        self._storing: deque[Future[None]] = deque()
+        self.chunk_count = 0
+        self.row_count = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wait until everything is stored."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=True)
+            while self._storing:
+                self._storing.popleft().result()
+
+    def step(self) -> bool:
+        """Claim and score one chunk, and hand it over to be stored; return whether there was one."""
+        taken = _again(self._claim)
+        if taken is None:
+            return False
+        # Imported here: a worker that never sees a file does without the library that reads it.
+        from shared.chunk_work import cut_chunk
+
+        runtime = self._runtime
+        if taken.is_suspect:
+            log.warning("rows %d to %d of job %s take workers down: they are tried in smaller chunks", *_place(taken))
+            parts = cut_chunk(taken)
+            with runtime.bulk_engine.begin() as connection:
+                chunks.split(connection, taken, parts)
+            return True
+        try:
+            with runtime.pulse.holding_chunk(taken, timeout_seconds=taken.timeout_seconds):
+                scored, state = runtime.chunk_work.score(self._model, taken)
+        except Exception as error:  # MemoryError, or something that nobody foresaw: the chunk must not be lost
+            log.exception("rows %d to %d of job %s could not be scored", *_place(taken), exc_info=error)
+            with runtime.bulk_engine.begin() as connection:
+                chunks.give_up(connection, taken)
+            return True
+        while len(self._storing) >= STORING:
+            self._storing.popleft().result()
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(STORING, thread_name_prefix="storing")
+        self._storing.append(self._threads.submit(self._store, taken, scored, state))
+        self.chunk_count += 1
+        self.row_count += taken.row_count
+        return True
+
+    def _claim(self) -> ChunkClaim | None:
+        runtime = self._runtime
+        with runtime.bulk_engine.begin() as connection:
+            return chunks.claim(
+                connection,
+                model_version_id=self._model_version_id,
+                worker=runtime.name,
+                lease_seconds=runtime.settings.lease_seconds,
+            )
+
+    def _store(self, taken: ChunkClaim, scored: "ScoredChunk", state: ChunkState) -> None:
+        """Store a scored chunk; while the database is away, try again for as long as the lease holds."""
+        from shared.chunk_store import Stale, store
+
+        runtime = self._runtime
+        deadline = time.monotonic() + runtime.settings.lease_seconds
+        with runtime.pulse.holding_chunk(taken):
+            while True:
+                try:
+                    ended = store(runtime.bulk_engine, taken, scored, state=state)
+                except Stale:
+                    log.warning("rows %d to %d of job %s were no longer ours; nothing was stored", *_place(taken))
+                    return
+                except OperationalError:
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.5)
+                else:
+                    break
+        if ended is not None:
+            self._ended(taken.job_id)
+
+
+def _again(statement: Callable[[], Result]) -> Result:
+    """Run a transaction, once more if the server had closed the connection: none of ours does harm twice."""
+    try:
+        return statement()
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        return statement()
+
+
+def _place(taken: ChunkClaim) -> tuple[int, int, str]:
+    return taken.first_row + 1, taken.first_row + taken.row_count, taken.job_id
