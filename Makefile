@@ -4,12 +4,13 @@
 PYTHON ?=
 PY = .venv/bin/python
 PIP = $(PY) -m pip --disable-pip-version-check --no-input
+CLIENT = client/pyproject.toml $(wildcard client/src/guichet/*.py client/src/guichet/*/*.py)
 NEWER = import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < $(1))
 LOCK = $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 ARGS =
 
 .DEFAULT_GOAL := help
-.PHONY: help run test faults check format format-check lint types lock bench migration clean
+.PHONY: help run test faults check format format-check lint types lock bench bench-csv migration clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -40,6 +41,9 @@ types: .venv/.installed-dev ## Check the types
 
 bench: .venv/.installed-dev ## Measure the queue
 	$(PY) benchmarks/queue.py $(ARGS)
+
+bench-csv: .venv/.installed-dev ## Measure CSV files
+	$(PY) benchmarks/bulk.py $(ARGS)
 
 migration: .venv/.installed ## Write the next migration from the tables: make migration m="add outcomes"
 	@exec $(PY) -m scripts.migration "$(m)"
@@ -72,12 +76,14 @@ $(PY):
 	fi; \
 	"$$python" -m venv --clear .venv
 
-.venv/.installed: requirements.txt | $(PY)
+.venv/.installed: requirements.txt $(CLIENT) | $(PY)
 	@echo "installing requirements.txt into .venv (some minutes the first time)"
 	@$(PIP) install --quiet --require-hashes -r requirements.txt
+	@$(PIP) install --quiet --no-index --no-deps --no-build-isolation --force-reinstall ./client
 	@touch $@
 
-.venv/.installed-dev: requirements-dev.txt | $(PY)
+.venv/.installed-dev: requirements-dev.txt $(CLIENT) | $(PY)
 	@echo "installing requirements-dev.txt into .venv (some minutes the first time)"
 	@$(PIP) install --quiet --require-hashes -r requirements-dev.txt
+	@$(PIP) install --quiet --no-index --no-deps --no-build-isolation --force-reinstall ./client
 	@touch $@

@@ -1,0 +1,60 @@
+"""A client for Guichet, the queue-backed prediction service.
+
+from guichet import Client
+
+with Client("http://127.0.0.1:8000") as client:
+    print(client.predict({"age": 41, ...}).probability)
+    client.predict_csv("rows.csv").download("scored.csv")
+"""
+
+from guichet.aio import AsyncClient, AsyncJob
+from guichet.calls import CsvOptions
+from guichet.client import Client, Job
+from guichet.errors import ConnectionFailed, Fault, GuichetError, JobFailed, Refused, TimedOut, Unusable
+from guichet.events import Event
+from guichet.records import (
+    BatchItem,
+    BatchResult,
+    Counts,
+    CsvError,
+    CsvFile,
+    CsvReport,
+    CsvResult,
+    JobError,
+    JobInfo,
+    ModelInfo,
+    Progress,
+    QueuePlace,
+    Result,
+)
+from guichet.version import __version__
+
+__all__ = [
+    "AsyncClient",
+    "AsyncJob",
+    "BatchItem",
+    "BatchResult",
+    "Client",
+    "ConnectionFailed",
+    "Counts",
+    "CsvError",
+    "CsvFile",
+    "CsvOptions",
+    "CsvReport",
+    "CsvResult",
+    "Event",
+    "Fault",
+    "GuichetError",
+    "Job",
+    "JobError",
+    "JobFailed",
+    "JobInfo",
+    "ModelInfo",
+    "Progress",
+    "QueuePlace",
+    "Refused",
+    "Result",
+    "TimedOut",
+    "Unusable",
+    "__version__",
+]

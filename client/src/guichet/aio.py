@@ -1,0 +1,246 @@
+"""The client for asyncio: the same calls as those of client.py, awaited. Their docstrings say more."""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any, Generic, Self, TypeVar, Unpack, cast
+
+import httpx
+
+from guichet import calls
+from guichet.calls import BatchOptions, CsvOptions, Row, RowOptions
+from guichet.connection import Connection, JobFacts, file_of
+from guichet.downloads import Download
+from guichet.events import Event, Following
+from guichet.records import BatchResult, CsvReport, CsvResult, JobInfo, ModelInfo, Result
+from guichet.streams import Stream
+from guichet.uploads import OnProgress, Source, Upload
+from guichet.wire import Answer, Flow, Pause, Reply, Request, broken
+
+Value = TypeVar("Value")
+ResultT = TypeVar("ResultT")
+
+
+class AsyncClient:
+    """Speaks with one Guichet service from asyncio; see Client for what its arguments mean."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout: float = 60,
+        retries: int = 5,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._connection = Connection(url, api_key, timeout, retries)
+        self._retries = retries
+        self._http = httpx.AsyncClient(transport=transport)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    @property
+    def url(self) -> str:
+        """The address of the service."""
+        return self._connection.url
+
+    async def submit(
+        self, row: Row, *, idempotency_key: str | None = None, **options: Unpack[RowOptions]
+    ) -> "AsyncJob[Result]":
+        """Submit one row and return its job at once."""
+        info = await self._run(calls.submit(row, options, retries=self._retries, key=idempotency_key))
+        return AsyncJob(self, info)
+
+    async def predict(
+        self,
+        row: Row,
+        *,
+        wait: float | None = None,
+        idempotency_key: str | None = None,
+        **options: Unpack[RowOptions],
+    ) -> Result:
+        """Score one row and return its result; raise TimedOut after `wait` seconds, if that is given."""
+        return await self._run(calls.predict(row, options, retries=self._retries, key=idempotency_key, wait=wait))
+
+    async def submit_batch(
+        self, rows: Sequence[Row], *, idempotency_key: str | None = None, **options: Unpack[BatchOptions]
+    ) -> "AsyncJob[BatchResult]":
+        """Submit several rows as one job and return it at once."""
+        info = await self._run(calls.submit_batch(rows, options, retries=self._retries, key=idempotency_key))
+        return AsyncJob(self, info)
+
+    async def predict_batch(
+        self,
+        rows: Sequence[Row],
+        *,
+        wait: float | None = None,
+        idempotency_key: str | None = None,
+        **options: Unpack[BatchOptions],
+    ) -> BatchResult:
+        """Score several rows and return their results in order."""
+        flow = calls.predict_batch(rows, options, retries=self._retries, key=idempotency_key, wait=wait)
+        return await self._run(flow)
+
+    async def predict_csv(
+        self,
+        source: Source,
+        *,
+        filename: str | None = None,
+        compress: bool = False,
+        on_progress: OnProgress | None = None,
+        idempotency_key: str | None = None,
+        **options: Unpack[CsvOptions],
+    ) -> "AsyncJob[CsvResult]":
+        """Send a CSV file and return its job; the file is read in a thread, which calls `on_progress`."""
+        with Upload(source, filename=filename, compress=compress, on_progress=on_progress) as upload:
+            flow = calls.predict_csv(upload, options, retries=self._retries, key=idempotency_key)
+            return AsyncJob(self, await self._run(flow))
+
+    async def validate_csv(
+        self,
+        source: Source,
+        *,
+        filename: str | None = None,
+        compress: bool = False,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[CsvOptions],
+    ) -> CsvReport:
+        """Send a CSV file to be checked; nothing is stored, and the report says what is wrong with it."""
+        with Upload(source, filename=filename, compress=compress, on_progress=on_progress) as upload:
+            return await self._run(calls.validate_csv(upload, options, retries=self._retries))
+
+    async def job(self, job_id: str) -> "AsyncJob[Any]":
+        """Return a job by its id."""
+        return AsyncJob(self, await self._run(calls.find(job_id, retries=self._retries)))
+
+    async def jobs(
+        self, *, status: str | None = None, model: str | None = None, page_size: int = 50
+    ) -> "AsyncGenerator[AsyncJob[Any], None]":
+        """Iterate over your jobs, newest first; older pages are read when they are needed."""
+        place = None
+        while True:
+            flow = calls.page(place, status=status, model=model, size=page_size, retries=self._retries)
+            items, place = await self._run(flow)
+            for info in items:
+                yield AsyncJob(self, info)
+            if place is None:
+                return
+
+    async def models(self) -> list[ModelInfo]:
+        """List the models."""
+        return await self._run(calls.models(retries=self._retries))
+
+    # ── how flows and streams are carried out ────────────────────────────────────────────────────────────────────
+
+    async def _run(self, flow: Flow[Value]) -> Value:
+        reply: Reply | None = None
+        while True:
+            try:
+                step = flow.send(reply)
+            except StopIteration as end:
+                return cast(Value, end.value)
+            if isinstance(step, Pause):
+                await asyncio.sleep(step.seconds)
+                reply = None
+            else:
+                reply = await self._send(step)
+
+    async def _send(self, request: Request) -> Reply:
+        arguments = self._connection.arguments(request)
+        if request.upload is not None:
+            arguments["content"] = request.upload.in_thread()
+        try:
+            response = await self._http.request(**arguments)
+        except httpx.RequestError as error:
+            return broken(error, self.url)
+        return Answer(response.status_code, response.headers, response.content)
+
+    async def _pieces(self, stream: Stream) -> AsyncGenerator[bytes, None]:
+        while not stream.has_ended():
+            try:
+                async with self._http.stream(**self._connection.arguments(stream.request())) as response:
+                    answer = Answer(response.status_code, response.headers)
+                    if stream.accepts(answer):
+                        async for piece in response.aiter_bytes():
+                            yield piece
+                            if stream.has_ended():
+                                return
+                        stream.finish()
+                    else:
+                        stream.refused(Answer(answer.status, answer.headers, await response.aread()))
+            except httpx.RequestError as error:
+                stream.broke(broken(error, self.url))
+            if not stream.has_ended():
+                await asyncio.sleep(stream.pause())
+
+
+class AsyncJob(JobFacts, Generic[ResultT]):
+    """A job of the service, as it was when it was last asked about; see Job."""
+
+    def __init__(self, client: AsyncClient, info: JobInfo) -> None:
+        super().__init__(info)
+        self._client = client
+        self._retries = client._retries
+
+    async def refresh(self) -> Self:
+        """Ask how it is now."""
+        self.info = await self._client._run(calls.find(self.id, retries=self._retries))
+        return self
+
+    async def wait(self, timeout: float | None = None) -> Self:
+        """Wait until it ends, good or bad; raise TimedOut after `timeout` seconds, while the job goes on."""
+        if not self.is_ended:
+            self.info = await self._client._run(calls.wait_for(self.id, retries=self._retries, timeout=timeout))
+        return self
+
+    async def result(self, timeout: float | None = None) -> ResultT:
+        """Wait until it ends and return its result; raise JobFailed when it has none."""
+        await self.wait(timeout)
+        flow = calls.result(self.info, retries=self._retries, timeout=timeout)
+        return cast(ResultT, await self._client._run(flow))
+
+    async def cancel(self) -> Self:
+        """Cancel it: at once while it is queued, soon when it runs. Rows that are done stay."""
+        self.info = await self._client._run(calls.cancel(self.id, retries=self._retries))
+        return self
+
+    async def retry(self) -> Self:
+        """Let a failed or canceled CSV job take up what is not done."""
+        self.info = await self._client._run(calls.retry(self.id, retries=self._retries))
+        return self
+
+    async def events(self, *, after: str | None = None) -> AsyncGenerator[Event, None]:
+        """Iterate over what happens to it until it has ended; a broken connection goes on where it was."""
+        following = Following(self.id, after=after, retries=self._retries)
+        async with aclosing(self._client._pieces(following)) as pieces:
+            async for piece in pieces:
+                for event in following.feed(piece):
+                    yield event
+
+    async def download(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        errors: bool = False,
+        join: bool = False,
+        partial: bool = False,
+        parquet: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> None:
+        """Wait until a CSV job ends and write its rows to a file; see Job.download."""
+        if not partial:
+            calls.check_succeeded((await self.wait()).info)
+        place, params = file_of(self.id, errors=errors, join=join, partial=partial, parquet=parquet)
+        with Download(path, place, params, retries=self._retries, on_progress=on_progress) as download:
+            async with aclosing(self._client._pieces(download)) as pieces:
+                async for piece in pieces:
+                    download.write(piece)

@@ -1,0 +1,269 @@
+"""Every call of the API as a flow (see wire.py): how it is asked, how often, and how its answer is read."""
+
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypedDict, TypeVar, cast
+from urllib.parse import parse_qsl, urlsplit
+
+from guichet.errors import JobFailed, TimedOut, Unusable
+from guichet.exchange import exchange
+from guichet.records import BatchResult, CsvReport, CsvResult, JobInfo, ModelInfo, Result
+from guichet.uploads import Upload
+from guichet.wire import Flow, Pause, Request, check, encode, read
+
+LONGEST_WAIT = 25  # seconds that one request may be held back: proxies cut at 30 or 60
+LONGEST_STORING = 300  # seconds between the last byte of a file and the answer: it is stored as a whole
+LONGEST_POLL = 2.0  # between two polls of a service that does not hold requests back
+
+AnyResult = Result | BatchResult | CsvResult
+_READERS: dict[str, Callable[[dict[str, Any]], AnyResult]] = {
+    "predict": Result.read,
+    "batch": BatchResult.read,
+    "csv": CsvResult.read,
+}
+Row = Mapping[str, Any]
+Value = TypeVar("Value")
+
+
+class RowOptions(TypedDict, total=False):
+    """What may be said about one row; what is left out means the service's default."""
+
+    model: str | None  # the default model when left out
+    version: int | None  # the champion when left out
+    expires_in: float | None  # seconds that the job may queue
+    timeout: float | None  # seconds that the job may run
+
+
+class BatchOptions(RowOptions, total=False):
+    """What may be said about several rows."""
+
+    on_error: Literal["continue", "abort"] | None  # abort: refuse all when one is bad
+
+
+class CsvOptions(TypedDict, total=False):
+    """What may be said about a CSV file; what is left out is detected, or means the service's default."""
+
+    model: str | None  # the default model when left out
+    version: int | None  # the champion when left out
+    delimiter: str | None  # the character, or comma, semicolon, tab, pipe
+    encoding: str | None  # utf-8, utf-16, cp1252, latin-1
+    decimal: str | None  # point, comma, or the character
+    id_column: str | None  # the column that identifies rows for you
+    strict: bool | None  # refuse columns that the model does not know
+    max_error_rate: float | None  # from 0 to 1: the job fails when more of its rows have errors
+    expires_in: float | None  # seconds that the job may queue
+    timeout: float | None  # seconds that one chunk may run
+
+
+# ── submitting ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def submit(row: Row, options: RowOptions, *, retries: int, key: str | None) -> Flow[JobInfo]:
+    """Submit one row; return its job."""
+    request = _post("/jobs", {"features": row, **_given(options, RowOptions)}, key=key)
+    answer = yield from exchange(request, retries)
+    return read(check(answer), JobInfo.read)
+
+
+def predict(row: Row, options: RowOptions, *, retries: int, key: str | None, wait: float | None) -> Flow[Result]:
+    """Score one row; return its result."""
+    body = {"features": row, **_given(options, RowOptions)}
+    return (yield from _scored("/predict", body, Result.read, retries=retries, key=key, wait=wait))
+
+
+def submit_batch(rows: Sequence[Row], options: BatchOptions, *, retries: int, key: str | None) -> Flow[JobInfo]:
+    """Submit several rows; return their job."""
+    body = {"rows": list(rows), **_given(options, BatchOptions)}
+    answer = yield from exchange(_post("/predict_batch", body, key=key, prefer="respond-async"), retries)
+    return read(check(answer), JobInfo.read)
+
+
+def predict_batch(
+    rows: Sequence[Row], options: BatchOptions, *, retries: int, key: str | None, wait: float | None
+) -> Flow[BatchResult]:
+    """Score several rows; return their results."""
+    body = {"rows": list(rows), **_given(options, BatchOptions)}
+    return (yield from _scored("/predict_batch", body, BatchResult.read, retries=retries, key=key, wait=wait))
+
+
+def predict_csv(upload: Upload, options: CsvOptions, *, retries: int, key: str | None) -> Flow[JobInfo]:
+    """Send a CSV file; return its job."""
+    answer = yield from exchange(_send(upload, options, key=key), retries)
+    return read(check(answer), JobInfo.read)
+
+
+def validate_csv(upload: Upload, options: CsvOptions, *, retries: int) -> Flow[CsvReport]:
+    """Send a CSV file to be checked only; return the report."""
+    answer = yield from exchange(_send(upload, options, validate_only=True), retries)
+    return read(check(answer), CsvReport.read)
+
+
+def _scored(
+    path: str,
+    body: dict[str, Any],
+    reader: Callable[[dict[str, Any]], Value],
+    *,
+    retries: int,
+    key: str | None,
+    wait: float | None,
+) -> Flow[Value]:
+    deadline = None if wait is None else time.monotonic() + wait
+    held = LONGEST_WAIT if wait is None else int(min(wait, LONGEST_WAIT))
+    answer = yield from exchange(_post(path, body, key=key, prefer=f"wait={held}", wait=held), retries)
+    if answer.status != 202:
+        job_id = answer.problem.get("job_id")
+        if job_id is None or answer.status not in (409, 500, 504):
+            return read(check(answer), reader)
+        job = yield from find(job_id, retries=retries)  # it ended without a result, and knows why
+    else:
+        job = read(answer, JobInfo.read)
+    left = None if deadline is None else max(deadline - time.monotonic(), 0)
+    return cast(Value, (yield from result(job, retries=retries, timeout=left)))
+
+
+# ── jobs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def find(job_id: str, *, retries: int) -> Flow[JobInfo]:
+    """Read a job."""
+    answer = yield from exchange(Request("GET", job_path(job_id)), retries)
+    return read(check(answer), JobInfo.read)
+
+
+def page(
+    place: str | None, *, status: str | None, model: str | None, size: int, retries: int
+) -> Flow[tuple[list[JobInfo], str | None]]:
+    """Read a page of jobs, newest first; return them and the place of the next page."""
+    if place is None:
+        params = {"limit": str(size), "status": status, "model": model}
+        request = Request("GET", "/jobs", {name: value for name, value in params.items() if value is not None})
+    else:
+        parts = urlsplit(place)
+        request = Request("GET", parts.path, dict(parse_qsl(parts.query)))
+    answer = yield from exchange(request, retries)
+
+    def items(body: dict[str, Any]) -> tuple[list[JobInfo], str | None]:
+        return [JobInfo.read(item) for item in body["items"]], body["next"]
+
+    return read(check(answer), items)
+
+
+def wait_for(job_id: str, *, retries: int, timeout: float | None) -> Flow[JobInfo]:
+    """Wait until a job ends; return it. Raise TimedOut when that takes longer than `timeout` seconds."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    pause = 0.05
+    while True:
+        left = LONGEST_WAIT if deadline is None else deadline - time.monotonic()
+        held = max(int(min(left, LONGEST_WAIT)), 0)
+        asked_at = time.monotonic()
+        request = Request("GET", job_path(job_id), headers={"Prefer": f"wait={held}"} if held else {}, wait=held)
+        answer = yield from exchange(request, retries, deadline=deadline)
+        job = read(check(answer), JobInfo.read)
+        if job.is_ended:
+            return job
+        left = LONGEST_POLL if deadline is None else deadline - time.monotonic()
+        if left <= 0:
+            raise TimedOut(
+                f"The job {job_id} is still {job.status} after {timeout:g} seconds; it goes on.", job_id=job_id
+            )
+        if held == 0 or time.monotonic() - asked_at < 0.9:
+            # It does not hold requests back (or not this one): ask again soon, then less and less often.
+            yield Pause(min(pause, left))
+            pause = min(pause * 2, LONGEST_POLL)
+
+
+def result(job: JobInfo, *, retries: int, timeout: float | None) -> Flow[AnyResult]:
+    """Return what a job came to, once it has ended; raise JobFailed when it came to nothing."""
+    if not job.is_ended:
+        job = yield from wait_for(job.id, retries=retries, timeout=timeout)
+    check_succeeded(job)
+    if job.result is not None:
+        return job.result
+    reader = _READERS.get(job.kind)
+    if reader is None:
+        raise Unusable(f"This version of the client does not read the results of a job of kind {job.kind}.")
+    answer = yield from exchange(Request("GET", f"{job_path(job.id)}/result"), retries)
+    return read(check(answer), reader)
+
+
+def cancel(job_id: str, *, retries: int) -> Flow[JobInfo]:
+    """Cancel a job; return it. One that is canceled already stays so: that is no error."""
+    return (yield from _change(job_id, "cancel", {}, done={"canceled"}, retries=retries))
+
+
+def retry(job_id: str, *, retries: int) -> Flow[JobInfo]:
+    """Let a failed or canceled CSV job take up what is not done; return it. One that runs already is no error."""
+    return (yield from _change(job_id, "retry", {"only": "failed"}, done={"queued", "running"}, retries=retries))
+
+
+def _change(job_id: str, verb: str, params: dict[str, str], *, done: set[str], retries: int) -> Flow[JobInfo]:
+    answer = yield from exchange(Request("POST", f"{job_path(job_id)}/{verb}", params), retries)
+    if answer.status == 409:
+        # The first attempt may have done it, and only its answer was lost.
+        job = yield from find(job_id, retries=retries)
+        if job.status in done:
+            return job
+    return read(check(answer), JobInfo.read)
+
+
+def check_succeeded(job: JobInfo) -> None:
+    """Raise JobFailed for a job that ended without a result."""
+    if job.status == "succeeded":
+        return
+    why = "" if job.error is None else f": {job.error.message.rstrip('.')}"
+    said = {"failed": f"The job {job.id} failed{why}.", "expired": f"The job {job.id} expired before it was taken."}
+    raise JobFailed(
+        said.get(job.status, f"The job {job.id} was {job.status}{why}."),
+        job_id=job.id,
+        status=job.status,
+        code=job.status if job.error is None else job.error.code,
+    )
+
+
+# ── models ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def models(*, retries: int) -> Flow[list[ModelInfo]]:
+    """List the models."""
+    answer = yield from exchange(Request("GET", "/models"), retries)
+    return read(check(answer), lambda body: [ModelInfo.read(item) for item in body["items"]])
+
+
+# ── requests ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def job_path(job_id: str) -> str:
+    """Return the path of a job; raise Unusable for what cannot be a job id."""
+    try:
+        return f"/jobs/{uuid.UUID(job_id)}"
+    except ValueError:
+        raise Unusable(f"{job_id!r} is not a job id: ids look like 01a1fc6e-b8ef-76d6-a1a8-7ba162c421cb.") from None
+
+
+def _post(path: str, body: dict[str, Any], *, key: str | None, prefer: str | None = None, wait: float = 0) -> Request:
+    headers = {"Content-Type": "application/json", **_key(key)}
+    if prefer is not None:
+        headers["Prefer"] = prefer
+    return Request("POST", path, headers=headers, content=encode(body), wait=wait)
+
+
+def _send(upload: Upload, options: CsvOptions, *, key: str | None = None, validate_only: bool = False) -> Request:
+    given = _given(options, CsvOptions)
+    params = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in given.items()}
+    if validate_only:
+        params["validate_only"] = "true"
+    headers = upload.headers if validate_only else upload.headers | _key(key)
+    return Request("POST", "/predict_csv", params, headers, upload=upload, wait=LONGEST_STORING)
+
+
+def _key(key: str | None) -> dict[str, str]:
+    # One key for all attempts of this call: however often it is sent, it makes one job.
+    return {"Idempotency-Key": key or str(uuid.uuid4())}
+
+
+def _given(options: Mapping[str, Any], known: type) -> dict[str, Any]:
+    unknown = options.keys() - known.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"unknown options: {', '.join(sorted(unknown))}")
+    return {name: value for name, value in options.items() if value is not None}

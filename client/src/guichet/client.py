@@ -1,0 +1,254 @@
+"""The client for ordinary Python: every call returns when it is answered."""
+
+import os
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from typing import Any, Generic, Self, TypeVar, Unpack, cast
+
+import httpx
+
+from guichet import calls
+from guichet.calls import BatchOptions, CsvOptions, Row, RowOptions
+from guichet.connection import Connection, JobFacts, file_of
+from guichet.downloads import Download
+from guichet.events import Event, Following
+from guichet.records import BatchResult, CsvReport, CsvResult, JobInfo, ModelInfo, Result
+from guichet.streams import Stream
+from guichet.uploads import OnProgress, Source, Upload
+from guichet.wire import Answer, Flow, Pause, Reply, Request, broken
+
+Value = TypeVar("Value")
+ResultT = TypeVar("ResultT")
+
+
+class Client:
+    """Speaks with one Guichet service; may be shared by threads. Close it, or use it as a context manager.
+
+    `url` defaults to GUICHET_URL, then to http://127.0.0.1:8000; `api_key` to GUICHET_API_KEY. `timeout` is how many
+    seconds one request may go without an answer; `retries` how often a request is sent again when the service cannot
+    be reached or asks to come back later. A submission carries an Idempotency-Key: however often it is sent, it makes
+    one job. Give your own `idempotency_key` to make that hold over runs of your program.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout: float = 60,
+        retries: int = 5,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._connection = Connection(url, api_key, timeout, retries)
+        self._retries = retries
+        self._http = httpx.Client(transport=transport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    @property
+    def url(self) -> str:
+        """The address of the service."""
+        return self._connection.url
+
+    def submit(self, row: Row, *, idempotency_key: str | None = None, **options: Unpack[RowOptions]) -> "Job[Result]":
+        """Submit one row (feature name to value) and return its job at once. Options: those of RowOptions."""
+        return Job(self, self._run(calls.submit(row, options, retries=self._retries, key=idempotency_key)))
+
+    def predict(
+        self,
+        row: Row,
+        *,
+        wait: float | None = None,
+        idempotency_key: str | None = None,
+        **options: Unpack[RowOptions],
+    ) -> Result:
+        """Score one row and return its result; raise TimedOut after `wait` seconds, if that is given."""
+        return self._run(calls.predict(row, options, retries=self._retries, key=idempotency_key, wait=wait))
+
+    def submit_batch(
+        self, rows: Sequence[Row], *, idempotency_key: str | None = None, **options: Unpack[BatchOptions]
+    ) -> "Job[BatchResult]":
+        """Submit several rows as one job and return it at once. Options: those of BatchOptions."""
+        return Job(self, self._run(calls.submit_batch(rows, options, retries=self._retries, key=idempotency_key)))
+
+    def predict_batch(
+        self,
+        rows: Sequence[Row],
+        *,
+        wait: float | None = None,
+        idempotency_key: str | None = None,
+        **options: Unpack[BatchOptions],
+    ) -> BatchResult:
+        """Score several rows and return their results in order; a bad row spoils no other one."""
+        return self._run(calls.predict_batch(rows, options, retries=self._retries, key=idempotency_key, wait=wait))
+
+    def predict_csv(
+        self,
+        source: Source,
+        *,
+        filename: str | None = None,
+        compress: bool = False,
+        on_progress: OnProgress | None = None,
+        idempotency_key: str | None = None,
+        **options: Unpack[CsvOptions],
+    ) -> "Job[CsvResult]":
+        """Send a CSV file (a path, or a file opened in binary mode; gzip too) and return its job.
+
+        The file is streamed, and sent again on trouble if it can be read again. `compress` sends it as gzip.
+        `on_progress` is told the bytes sent and the bytes in all. Options: those of CsvOptions.
+        """
+        with Upload(source, filename=filename, compress=compress, on_progress=on_progress) as upload:
+            flow = calls.predict_csv(upload, options, retries=self._retries, key=idempotency_key)
+            return Job(self, self._run(flow))
+
+    def validate_csv(
+        self,
+        source: Source,
+        *,
+        filename: str | None = None,
+        compress: bool = False,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[CsvOptions],
+    ) -> CsvReport:
+        """Send a CSV file to be checked; nothing is stored, and the report says what is wrong with it."""
+        with Upload(source, filename=filename, compress=compress, on_progress=on_progress) as upload:
+            return self._run(calls.validate_csv(upload, options, retries=self._retries))
+
+    def job(self, job_id: str) -> "Job[Any]":
+        """Return a job by its id."""
+        return Job(self, self._run(calls.find(job_id, retries=self._retries)))
+
+    def jobs(self, *, status: str | None = None, model: str | None = None, page_size: int = 50) -> "Iterator[Job[Any]]":
+        """Iterate over your jobs, newest first; older pages are read when they are needed."""
+        place = None
+        while True:
+            items, place = self._run(
+                calls.page(place, status=status, model=model, size=page_size, retries=self._retries)
+            )
+            yield from (Job(self, info) for info in items)
+            if place is None:
+                return
+
+    def models(self) -> list[ModelInfo]:
+        """List the models."""
+        return self._run(calls.models(retries=self._retries))
+
+    # ── how flows and streams are carried out ────────────────────────────────────────────────────────────────────
+
+    def _run(self, flow: Flow[Value]) -> Value:
+        reply: Reply | None = None
+        while True:
+            try:
+                step = flow.send(reply)
+            except StopIteration as end:
+                return cast(Value, end.value)
+            if isinstance(step, Pause):
+                time.sleep(step.seconds)
+                reply = None
+            else:
+                reply = self._send(step)
+
+    def _send(self, request: Request) -> Reply:
+        try:
+            response = self._http.request(**self._connection.arguments(request))
+        except httpx.RequestError as error:
+            return broken(error, self.url)
+        return Answer(response.status_code, response.headers, response.content)
+
+    def _pieces(self, stream: Stream) -> Generator[bytes, None, None]:
+        while not stream.has_ended():
+            try:
+                with self._http.stream(**self._connection.arguments(stream.request())) as response:
+                    answer = Answer(response.status_code, response.headers)
+                    if stream.accepts(answer):
+                        for piece in response.iter_bytes():
+                            yield piece
+                            if stream.has_ended():
+                                return
+                        stream.finish()
+                    else:
+                        stream.refused(Answer(answer.status, answer.headers, response.read()))
+            except httpx.RequestError as error:
+                stream.broke(broken(error, self.url))
+            if not stream.has_ended():
+                time.sleep(stream.pause())
+
+
+class Job(JobFacts, Generic[ResultT]):
+    """A job of the service, as it was when it was last asked about."""
+
+    def __init__(self, client: Client, info: JobInfo) -> None:
+        super().__init__(info)
+        self._client = client
+        self._retries = client._retries
+
+    def refresh(self) -> Self:
+        """Ask how it is now."""
+        self.info = self._client._run(calls.find(self.id, retries=self._retries))
+        return self
+
+    def wait(self, timeout: float | None = None) -> Self:
+        """Wait until it ends, good or bad; raise TimedOut after `timeout` seconds, while the job goes on."""
+        if not self.is_ended:
+            self.info = self._client._run(calls.wait_for(self.id, retries=self._retries, timeout=timeout))
+        return self
+
+    def result(self, timeout: float | None = None) -> ResultT:
+        """Wait until it ends and return its result; raise JobFailed when it has none."""
+        self.wait(timeout)
+        return cast(ResultT, self._client._run(calls.result(self.info, retries=self._retries, timeout=timeout)))
+
+    def cancel(self) -> Self:
+        """Cancel it: at once while it is queued, soon when it runs. Rows that are done stay."""
+        self.info = self._client._run(calls.cancel(self.id, retries=self._retries))
+        return self
+
+    def retry(self) -> Self:
+        """Let a failed or canceled CSV job take up what is not done."""
+        self.info = self._client._run(calls.retry(self.id, retries=self._retries))
+        return self
+
+    def events(self, *, after: str | None = None) -> Iterator[Event]:
+        """Iterate over what happens to it until it has ended; a broken connection goes on where it was.
+
+        `after` is the id of an event: only later ones come.
+        """
+        following = Following(self.id, after=after, retries=self._retries)
+        with closing(self._client._pieces(following)) as pieces:
+            for piece in pieces:
+                yield from following.feed(piece)
+
+    def download(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        errors: bool = False,
+        join: bool = False,
+        partial: bool = False,
+        parquet: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> None:
+        """Wait until a CSV job ends and write its rows, in the order of the input, to a file.
+
+        `errors` writes what is wrong with which row instead; `join` repeats the input's columns; `partial` does not
+        wait and writes what is done so far; `parquet` writes Parquet. A download that was cut off goes on from
+        PATH.part, and PATH is only there when it is whole. Raise JobFailed when the job has no output.
+        """
+        if not partial:
+            calls.check_succeeded(self.wait().info)
+        place, params = file_of(self.id, errors=errors, join=join, partial=partial, parquet=parquet)
+        with (
+            Download(path, place, params, retries=self._retries, on_progress=on_progress) as download,
+            closing(self._client._pieces(download)) as pieces,
+        ):
+            for piece in pieces:
+                download.write(piece)

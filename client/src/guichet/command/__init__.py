@@ -1,0 +1,52 @@
+"""The `guichet` command."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from guichet.client import Client
+from guichet.command.console import Console
+from guichet.command.files import score_csv
+from guichet.command.outcomes import INTERRUPTED, explain
+from guichet.command.parser import make_parser
+from guichet.command.rows import predict
+from guichet.command.tickets import cancel, list_jobs, list_models, retry, wait
+from guichet.errors import GuichetError
+
+_COMMANDS: dict[str, Callable[[Client, argparse.Namespace, Console], int]] = {
+    "predict": predict,
+    "csv": score_csv,
+    "jobs": list_jobs,
+    "wait": wait,
+    "cancel": cancel,
+    "retry": retry,
+    "models": list_models,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code; whatever goes wrong becomes a sentence on stderr."""
+    options = make_parser().parse_args(arguments)
+    console = Console()
+    try:
+        with _client(options) as client:
+            return _COMMANDS[options.command](client, options, console)
+    except KeyboardInterrupt:
+        console.tell("")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has had enough, as in `guichet jobs | head -3`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (GuichetError, OSError) as error:
+        return explain(error, console)
+
+
+def _client(options: argparse.Namespace) -> Client:
+    return Client(
+        getattr(options, "url", None),
+        getattr(options, "api_key", None),
+        timeout=getattr(options, "timeout", 60.0),
+        retries=getattr(options, "retries", 5),
+    )

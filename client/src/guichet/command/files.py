@@ -1,0 +1,224 @@
+"""`guichet csv`: a file goes up, its progress is shown, its scored rows come down."""
+
+import argparse
+import os
+import shlex
+import sys
+
+from guichet.calls import CsvOptions
+from guichet.client import Client, Job
+from guichet.command.bar import Bar
+from guichet.command.console import Console, count, rows, size
+from guichet.command.following import follow
+from guichet.command.outcomes import DONE, INTERRUPTED, JOB_FAILED, ROWS_FAILED, explain
+from guichet.command.rows import model_option
+from guichet.downloads import check_place
+from guichet.errors import GuichetError, Unusable
+from guichet.uploads import OnProgress, Source
+
+MAX_SHOWN = 20  # errors of a report; the whole of it comes with --json
+
+
+def score_csv(client: Client, options: argparse.Namespace, console: Console) -> int:
+    """Score a CSV file, or go on with a job that was begun."""
+    _check_usage(options)
+    _check_places(options)
+    with Bar(console) as bar:
+        if options.validate:
+            return _validate(client, options, console, bar)
+        if options.job is None:
+            job = _send(client, options, console, bar)
+            if options.no_wait:
+                console.say_json(job.info.body) if options.is_json else console.say(job.id)
+                console.tell(f"To go on with it: {_command(options, job.id)}")
+                return DONE
+        else:
+            job = client.job(options.job)
+            if job.kind != "csv":
+                raise Unusable(f"The job {job.id} is no CSV job (its kind is {job.kind}): use `guichet wait {job.id}`.")
+        try:
+            return _finish(job, options, console, bar)
+        except KeyboardInterrupt:
+            bar.clear()
+            console.tell(f"\nInterrupted; the job goes on. To go on with it: {_command(options, job.id)}")
+            console.tell(f"To cancel it: guichet cancel {job.id}")
+            return INTERRUPTED
+        except (GuichetError, OSError) as error:
+            bar.clear()
+            code = explain(error, console)
+            console.tell(f"The job is kept. To go on with it: {_command(options, job.id)}")
+            return code
+
+
+def _check_usage(options: argparse.Namespace) -> None:
+    if (options.file is None) == (options.job is None):
+        raise Unusable("Give either a CSV file or --job ID.")
+    if options.job is not None and (options.validate or options.no_wait):
+        raise Unusable("--validate and --no-wait go with a file, not with --job.")
+    if options.partial and options.job is None:
+        raise Unusable("--partial goes with --job ID.")
+    if options.output is None and not (options.validate or options.no_wait):
+        raise Unusable("Say where to write the scored rows: -o scored.csv.")
+    if options.format is None:
+        options.format = "parquet" if (options.output or "").lower().endswith(".parquet") else "csv"
+
+
+def _check_places(options: argparse.Namespace) -> None:
+    """Find out before the work that its result could not be written."""
+    places = [check_place(place) for place in (options.output, options.errors) if place is not None]
+    for place in places:
+        if not place.parent.is_dir():
+            raise Unusable(f"There is no folder {place.parent} to write {place.name} into.")
+        if not os.access(place.parent, os.W_OK):
+            raise Unusable(f"The folder {place.parent} cannot be written to.")
+        if options.file not in (None, "-") and place.exists() and place.samefile(options.file):
+            raise Unusable(f"{place} is the input: give another name for the output.")
+    if len(places) == 2 and places[0] == places[1]:
+        raise Unusable("The scored rows and the errors need two files.")
+
+
+def _validate(client: Client, options: argparse.Namespace, console: Console, bar: Bar) -> int:
+    report = client.validate_csv(
+        _source(options),
+        filename=_filename(options),
+        compress=options.gzip,
+        on_progress=_bytes(bar, "sending"),
+        **_csv_options(options),
+    )
+    bar.clear()
+    if options.is_json:
+        console.say_json(report.body)
+    else:
+        console.say(f"{rows(report.rows)}: {count(report.valid)} valid, {count(report.invalid)} with errors")
+        said = {"delimiter": "delimiter", "encoding": "encoding", "decimal": "decimal mark", "id_column": "id column"}
+        found = [f"{words} {_shown(report.format[name])}" for name, words in said.items() if report.format.get(name)]
+        console.say("format: " + ", ".join(found))
+        for name in ("missing", "extra"):
+            if report.columns.get(name):
+                console.say(f"{name} columns: " + ", ".join(map(str, report.columns[name])))
+        for error in report.errors[:MAX_SHOWN]:
+            console.say(f"row {error.row_no}, {error.column or 'whole row'}: {error.message}")
+        if report.error_count > MAX_SHOWN:
+            codes = ", ".join(f"{code} {count(number)}" for code, number in sorted(report.errors_by_code.items()))
+            console.say(f"... of {count(report.error_count)} errors ({codes})")
+    return ROWS_FAILED if report.invalid else DONE
+
+
+def _send(client: Client, options: argparse.Namespace, console: Console, bar: Bar) -> Job[object]:
+    try:
+        job: Job[object] = client.predict_csv(
+            _source(options),
+            filename=_filename(options),
+            compress=options.gzip,
+            on_progress=_bytes(bar, "sending"),
+            **_csv_options(options),
+        )  # type: ignore[assignment]
+    except KeyboardInterrupt:
+        bar.clear()
+        console.tell("\nInterrupted while sending: a file that did not arrive in full is not stored.")
+        console.tell("`guichet jobs` lists what was accepted.")
+        raise
+    bar.clear()
+    console.tell(f"Accepted: {rows(job.counts.total)}, {job.info.model}@{job.info.model_version}, job {job.id}")
+    return job
+
+
+def _finish(job: Job[object], options: argparse.Namespace, console: Console, bar: Bar) -> int:
+    if not options.partial:
+        follow(job, bar)
+    is_whole = job.status == "succeeded"
+    code = (ROWS_FAILED if job.counts.failed else DONE) if is_whole else JOB_FAILED
+    if is_whole or options.partial:
+        _download(job, options, bar, options.output, errors=False)
+    if options.errors is not None:
+        # Also of a job that failed: it may have failed because of them.
+        _download(job, options, bar, options.errors, errors=True, partial=not is_whole)
+    bar.clear()
+    _sum_up(job, options, console, is_whole=is_whole)
+    if options.partial and not job.is_ended:
+        return DONE
+    return code
+
+
+def _download(
+    job: Job[object], options: argparse.Namespace, bar: Bar, place: str, *, errors: bool, partial: bool = False
+) -> None:
+    job.download(
+        place,
+        errors=errors,
+        join=options.join and not errors,
+        partial=partial or options.partial,
+        parquet=options.format == "parquet" and not errors,
+        on_progress=_bytes(bar, "reading"),
+    )
+
+
+def _sum_up(job: Job[object], options: argparse.Namespace, console: Console, *, is_whole: bool) -> None:
+    counts = job.counts
+    done = f"{count(counts.succeeded)} scored, {count(counts.failed)} with errors"
+    if options.is_json:
+        console.say_json(job.info.body)
+    if is_whole:
+        console.tell(f"{rows(counts.total)}: {done}. Written to {options.output}")
+    else:
+        why = "" if job.error is None else f": {job.error.message.rstrip('.')}"
+        word = {"failed": "failed", "expired": "expired"}.get(job.status, f"was {job.status}")
+        if job.is_ended:
+            console.complain(f"The job {job.id} {word}{why}.")
+        if options.partial:
+            console.tell(f"{rows(counts.total)}: {done} so far. Written to {options.output}")
+        else:
+            console.tell(f"To write what is done: {_command(options, job.id)} --partial")
+        if job.status in ("failed", "canceled"):
+            console.tell(f"To score the rest: guichet retry {job.id}")
+    if options.errors is not None:
+        console.tell(f"Errors written to {options.errors}")
+    elif counts.failed and is_whole:
+        console.tell(f"To see what is wrong with them: {_command(options, job.id)} --errors errors.csv")
+
+
+def _command(options: argparse.Namespace, job_id: str) -> str:
+    """Return the command that goes on with a job. It never shows a key."""
+    words = ["guichet", "csv", "--job", job_id, "-o", options.output or "scored.csv"]
+    words += ["--errors", options.errors] if options.errors else []
+    words += ["--join"] if options.join else []
+    words += ["--format", "parquet"] if options.format == "parquet" else []
+    words += ["--url", options.url] if getattr(options, "url", None) else []
+    return shlex.join(words)
+
+
+def _csv_options(options: argparse.Namespace) -> CsvOptions:
+    given: CsvOptions = {
+        "delimiter": options.delimiter,
+        "encoding": options.encoding,
+        "decimal": options.decimal,
+        "id_column": options.id_column,
+        "strict": options.strict or None,
+        "max_error_rate": options.max_error_rate,
+    }
+    model = model_option(options.model)
+    if model:
+        given["model"] = model["model"]
+        given["version"] = model.get("version")
+    return given
+
+
+def _source(options: argparse.Namespace) -> Source:
+    return sys.stdin.buffer if options.file == "-" else str(options.file)
+
+
+def _filename(options: argparse.Namespace) -> str | None:
+    return "stdin.csv" if options.file == "-" else None
+
+
+def _bytes(bar: Bar, label: str) -> OnProgress:
+    def show(done: int, total: int | None) -> None:
+        bar.show(
+            label, done, total, size(done) if total is None else f"{size(done)} of {size(total)}", is_transfer=True
+        )
+
+    return show
+
+
+def _shown(value: object) -> str:
+    return {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe", ".": "point"}.get(str(value), str(value))

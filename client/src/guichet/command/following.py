@@ -1,0 +1,43 @@
+"""Watching a job until it ends: by its events, or by asking for it where events do not come through."""
+
+import time
+
+from guichet.client import Job
+from guichet.command.bar import Bar
+from guichet.command.console import count, duration, rows
+from guichet.errors import GuichetError
+from guichet.records import ENDED, Counts, Progress
+
+POLL_SECONDS = 1.0
+
+
+def follow(job: Job[object], bar: Bar) -> None:
+    """Show how a job of several rows goes on; return when it has ended, with what it came to in `job.info`."""
+    if not job.is_ended:
+        _show(bar, job.status, job.counts, job.progress)
+        try:
+            for event in job.events():
+                counts = event.counts or job.counts
+                # The story begins with the job: what is older than what was shown already is passed over, and so is
+                # the end that it had before it was taken up again.
+                is_old = counts.pending > job.counts.pending or (event.status in ENDED and counts.pending > 0)
+                if not is_old:
+                    _show(bar, event.status or job.status, counts, event.progress)
+        except GuichetError:
+            pass  # a proxy that holds events back, a service that restarts: asking still works, or says what is wrong
+        while not job.refresh().is_ended:
+            _show(bar, job.status, job.counts, job.progress)
+            time.sleep(POLL_SECONDS)
+    bar.clear()
+
+
+def _show(bar: Bar, status: str, counts: Counts, progress: Progress | None) -> None:
+    done = counts.total - counts.pending if progress is None else progress.rows_done
+    text = f"{count(done)}/{rows(counts.total)}"
+    if progress is not None and progress.rows_per_second:
+        text += f", {count(progress.rows_per_second)} rows/s"
+    if progress is not None and progress.eta_seconds is not None and done < counts.total:
+        text += f", ETA {duration(progress.eta_seconds)}"
+    if counts.failed:
+        text += f", {count(counts.failed)} with errors"
+    bar.show(status, done, counts.total, text)

@@ -1,0 +1,50 @@
+"""Exit codes for scripts, and sentences for people."""
+
+from guichet.command.console import Console
+from guichet.errors import ConnectionFailed, GuichetError, JobFailed, Refused, TimedOut
+
+DONE = 0
+JOB_FAILED = 1
+REFUSED = 2  # argparse's own for wrong usage, too
+ROWS_FAILED = 3
+NOT_ALLOWED = 4
+NO_ANSWER = 5
+INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+
+HELP = """exit codes:
+  0    done; every row has its score
+  1    the job failed, was canceled, or expired
+  2    wrong usage, a file that cannot be read or written, or a request that the service refused
+  3    done, but some rows have errors instead of a score
+  4    not allowed: the API key is missing, not known, or lacks a scope
+  5    the service could not be reached, is overloaded, or took longer than allowed
+  130  interrupted (Ctrl-C); a job that was accepted goes on
+"""
+
+
+def explain(error: GuichetError | OSError, console: Console) -> int:
+    """Say what went wrong, its faults one per line; return the exit code."""
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        console.complain(f"{place}{error.strerror or error}.")
+        return REFUSED
+    console.complain(str(error))
+    if isinstance(error, Refused):
+        for fault in error.faults:
+            console.tell(f"  {fault}")
+        if error.status >= 500 and error.request_id:
+            console.tell(f"  (request {error.request_id})")
+    return code_of(error)
+
+
+def code_of(error: GuichetError) -> int:
+    """Return the exit code of an error."""
+    if isinstance(error, JobFailed):
+        return JOB_FAILED
+    if isinstance(error, ConnectionFailed | TimedOut):
+        return NO_ANSWER
+    if isinstance(error, Refused):
+        if error.status in (401, 403):
+            return NOT_ALLOWED
+        return NO_ANSWER if error.status == 429 or error.status >= 500 else REFUSED
+    return REFUSED

@@ -1,0 +1,121 @@
+"""The words of the command line."""
+
+import argparse
+from collections.abc import Callable
+
+from guichet.command.outcomes import HELP
+from guichet.connection import DEFAULT_URL
+from guichet.version import __version__
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    group = shared.add_argument_group("the service")
+    group.add_argument("--url", help=f"its address (default: GUICHET_URL, then {DEFAULT_URL})")
+    group.add_argument("--api-key", help="your key (default: GUICHET_API_KEY, which other users cannot see)")
+    group.add_argument("--timeout", type=_seconds, help="seconds that a request may go without an answer (default: 60)")
+    group.add_argument("--retries", type=_whole, help="how often a request is sent again on trouble (default: 5)")
+
+    # The parents' options hold before and after the word of the command.
+    parser = argparse.ArgumentParser(
+        prog="guichet",
+        description="Score rows and CSV files with the models of a Guichet service.",
+        epilog=HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[shared],
+    )
+    parser.add_argument("--version", action="version", version=f"guichet {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            epilog=HELP,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            parents=[shared],
+        )
+
+    predict = add("predict", "score one row, or a list of rows, from a JSON file")
+    predict.add_argument(
+        "file", help='JSON: the features of a row, alone or as {"features": ...}, or a list; - is stdin'
+    )
+    _add_model(predict)
+    predict.add_argument("--async", action="store_true", dest="is_async", help="do not wait: print the job's id")
+    _add_json(predict)
+
+    csv = add("csv", "score a CSV file in the background and write its rows with their scores")
+    csv.add_argument("file", nargs="?", help="the CSV file, gzip too; - is stdin")
+    csv.add_argument("-o", "--output", help="where to write the scored rows, in the order of the input")
+    csv.add_argument("--errors", help="where to write what is wrong with which row")
+    csv.add_argument("--join", action="store_true", help="repeat the columns of the input in the output")
+    csv.add_argument("--format", choices=("csv", "parquet"), help="of the output (default: by its name, else csv)")
+    csv.add_argument("--job", metavar="ID", help="go on with this job instead of sending a file")
+    csv.add_argument("--no-wait", action="store_true", help="do not wait: print the job's id")
+    csv.add_argument("--partial", action="store_true", help="with --job: write what is done so far")
+    csv.add_argument("--validate", action="store_true", help="only check the file: nothing is scored or stored")
+    _add_json(csv)
+    how = csv.add_argument_group("how the file is written and scored (detected when left out)")
+    _add_model(how)
+    how.add_argument("--delimiter", help="comma, semicolon, tab, pipe, or the character")
+    how.add_argument("--encoding", help="utf-8, utf-16, cp1252, latin-1")
+    how.add_argument("--decimal", help="point, comma, or the character")
+    how.add_argument("--id-column", metavar="NAME", help="the column that identifies rows for you")
+    how.add_argument("--strict", action="store_true", help="refuse columns that the model does not know")
+    how.add_argument("--max-error-rate", type=_share, metavar="SHARE", help="fail when more rows have errors (0 to 1)")
+    how.add_argument("--gzip", action="store_true", help="compress what is sent: for slow networks")
+
+    jobs = add("jobs", "list your jobs, newest first")
+    jobs.add_argument("--status", choices=("queued", "running", "succeeded", "failed", "canceled", "expired"))
+    jobs.add_argument("--model", metavar="NAME", help="only jobs of this model")
+    jobs.add_argument("--limit", type=_whole, default=20, help="how many (default: 20)")
+    _add_json(jobs)
+
+    wait = add("wait", "wait until a job has ended and print what it came to")
+    wait.add_argument("id", help="the job's id")
+    wait.add_argument("--for", type=_seconds, dest="seconds", metavar="SECONDS", help="give up after so many seconds")
+    _add_json(wait)
+
+    cancel = add("cancel", "cancel a job; rows that are done stay")
+    cancel.add_argument("id", help="the job's id")
+    _add_json(cancel)
+
+    retry = add("retry", "let a failed or canceled CSV job take up what is not done")
+    retry.add_argument("id", help="the job's id")
+    _add_json(retry)
+
+    models = add("models", "list the models")
+    _add_json(models)
+    return parser
+
+
+def _add_model(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--model", metavar="NAME[@VERSION]", help="the model (default: the service's default model)")
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", dest="is_json", help="print JSON, for other programs")
+
+
+def _seconds(text: str) -> float:
+    return _number(text, float, 0.001, 1e9, "a number of seconds")
+
+
+def _whole(text: str) -> int:
+    return int(_number(text, int, 0, 10**9, "a whole number"))
+
+
+def _share(text: str) -> float:
+    return _number(text, float, 0, 1, "a share from 0 to 1, such as 0.05")
+
+
+def _number(text: str, kind: Callable[[str], float], least: float, most: float, what: str) -> float:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = most + 1
+    if not least <= value <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+    return value

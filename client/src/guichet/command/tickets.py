@@ -1,0 +1,122 @@
+"""`guichet jobs`, `wait`, `cancel`, `retry` and `models`."""
+
+import argparse
+from itertools import islice
+
+from guichet.client import Client, Job
+from guichet.command.bar import Bar
+from guichet.command.console import Console, count, rows
+from guichet.command.following import follow
+from guichet.command.outcomes import DONE, JOB_FAILED, ROWS_FAILED
+from guichet.command.rows import show_batch, show_result
+from guichet.errors import JobFailed
+from guichet.records import BatchResult, Result
+
+
+def list_jobs(client: Client, options: argparse.Namespace, console: Console) -> int:
+    """Print the newest jobs."""
+    page_size = min(max(options.limit, 1), 200)
+    found = list(islice(client.jobs(status=options.status, model=options.model, page_size=page_size), options.limit))
+    if options.is_json:
+        console.say_json([job.info.body for job in found])
+    elif found:
+        console.table(
+            ("ID", "STATUS", "KIND", "MODEL", "ROWS", "ERRORS", "CREATED", "FILE"), [_line(job) for job in found]
+        )
+    else:
+        console.tell("There are no such jobs." if options.status or options.model else "There are no jobs yet.")
+    return DONE
+
+
+def _line(job: Job[object]) -> tuple[str, ...]:
+    info = job.info
+    return (
+        info.id,
+        info.status,
+        info.kind,
+        f"{info.model}@{info.model_version}",
+        count(info.counts.total),
+        count(info.counts.failed),
+        f"{info.created_at.astimezone():%Y-%m-%d %H:%M:%S}",
+        "" if info.csv is None else info.csv.filename or "",
+    )
+
+
+def wait(client: Client, options: argparse.Namespace, console: Console) -> int:
+    """Wait for a job and print what it came to."""
+    job = client.job(options.id)
+    if job.kind == "predict" or options.seconds is not None:
+        job.wait(options.seconds)
+    else:
+        with Bar(console) as bar:
+            follow(job, bar)
+    if job.kind == "csv" or options.is_json:
+        return _report(job, options, console)
+    try:
+        result = job.result()
+    except JobFailed as error:
+        console.complain(str(error))
+        return JOB_FAILED
+    if isinstance(result, Result):
+        show_result(console, result, is_json=False)
+    elif isinstance(result, BatchResult):
+        show_batch(console, result, is_json=False)
+    return ROWS_FAILED if job.info.has_failures else DONE
+
+
+def cancel(client: Client, options: argparse.Namespace, console: Console) -> int:
+    """Cancel a job."""
+    job = client.job(options.id).cancel()
+    if options.is_json:
+        console.say_json(job.info.body)
+    elif job.is_ended:
+        console.tell(f"The job {job.id} is canceled.")
+    else:
+        console.tell(f"The job {job.id} runs: it is canceled as soon as its worker sees it.")
+    return DONE
+
+
+def retry(client: Client, options: argparse.Namespace, console: Console) -> int:
+    """Let a job take up what is not done."""
+    job = client.job(options.id).retry()
+    if options.is_json:
+        console.say_json(job.info.body)
+    else:
+        console.tell(f"The job {job.id} is {job.status}. To go on: guichet csv --job {job.id} -o scored.csv")
+    return DONE
+
+
+def list_models(client: Client, options: argparse.Namespace, console: Console) -> int:
+    """Print the models."""
+    found = client.models()
+    if options.is_json:
+        console.say_json([model.body for model in found])
+        return DONE
+    console.table(
+        ("MODEL", "TASK", "SERVES", "VERSIONS", "DESCRIPTION"),
+        [
+            (
+                model.model + (" (default)" if model.is_default else ""),
+                model.task,
+                f"@{model.aliases['champion']}" if "champion" in model.aliases else "",
+                str(len(model.versions)),
+                model.description,
+            )
+            for model in found
+        ],
+    )
+    return DONE
+
+
+def _report(job: Job[object], options: argparse.Namespace, console: Console) -> int:
+    if options.is_json:
+        console.say_json(job.info.body)
+    if job.status != "succeeded":
+        why = "" if job.error is None else f" ({job.error.message.rstrip('.')})"
+        console.complain(f"The job {job.id} is {job.status}{why}.")
+        return JOB_FAILED
+    counts = job.counts
+    if not options.is_json:
+        console.say(f"{rows(counts.total)}: {count(counts.succeeded)} scored, {count(counts.failed)} with errors")
+        console.tell(f"To write them: guichet csv --job {job.id} -o scored.csv")
+    return ROWS_FAILED if job.info.has_failures else DONE

@@ -1,0 +1,360 @@
+"""What the service answers, as frozen dataclasses; fields that this version does not know are in `body`."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Self, TypeVar
+
+from guichet.errors import Fault
+
+ENDED = frozenset({"succeeded", "failed", "canceled", "expired"})
+
+Value = TypeVar("Value")
+Body = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Rows of a job."""
+
+    total: int
+    succeeded: int
+    failed: int
+    pending: int
+
+    @classmethod
+    def read(cls, body: Body) -> Self:
+        """Read it from JSON."""
+        return cls(*(int(body[name]) for name in ("total", "succeeded", "failed", "pending")))
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a CSV job is; a rate and an ETA come as soon as they are known."""
+
+    rows_done: int
+    rows_per_second: float | None
+    eta_seconds: float | None
+    chunks_done: int | None
+    chunks_total: int | None
+
+    @classmethod
+    def read(cls, body: Body) -> Self:
+        """Read it from JSON."""
+        return cls(
+            int(body["rows_done"]),
+            body.get("rows_per_second"),
+            body.get("eta_seconds"),
+            body.get("chunks_done"),
+            body.get("chunks_total"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePlace:
+    """Where a queued job stands: its place from 1, and the seconds until it is done, if they are known."""
+
+    position: int | None
+    eta_seconds: float | None
+
+    @classmethod
+    def read(cls, body: Body) -> Self:
+        """Read it from JSON."""
+        return cls(body.get("position"), body.get("eta_seconds"))
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """Why a job has no result."""
+
+    code: str
+    message: str
+
+    @classmethod
+    def read(cls, body: Body) -> Self:
+        """Read it from JSON."""
+        return cls(str(body["code"]), str(body["message"]))
+
+
+@dataclass(frozen=True, slots=True)
+class CsvFile:
+    """How the file of a CSV job is written, as the service read it."""
+
+    filename: str | None
+    delimiter: str | None
+    encoding: str | None
+    decimal: str | None
+    id_column: str | None
+    extra_columns: list[str]
+    bytes: int | None
+    max_error_rate: float | None
+
+    @classmethod
+    def read(cls, body: Body) -> Self:
+        """Read it from JSON."""
+        return cls(
+            body.get("filename"),
+            body.get("delimiter"),
+            body.get("encoding"),
+            body.get("decimal"),
+            body.get("id_column"),
+            list(body.get("extra_columns") or ()),
+            body.get("bytes"),
+            body.get("max_error_rate"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The score of one row."""
+
+    job_id: str
+    model: str
+    model_version: int
+    prediction: float | int | str
+    label: str | None
+    probability: float | None
+    threshold: float | None
+    probabilities: dict[str, float] | None
+    latency_ms: float | None
+    request_id: str
+    body: Body = field(repr=False, compare=False)
+
+    @classmethod
+    def read(cls, body: Body) -> Self:
+        """Read it from JSON."""
+        return cls(
+            job_id=str(body["job_id"]),
+            model=str(body["model"]),
+            model_version=int(body["model_version"]),
+            prediction=body["prediction"],
+            label=body.get("label"),
+            probability=body.get("probability"),
+            threshold=body.get("threshold"),
+            probabilities=body.get("probabilities"),
+            latency_ms=body.get("latency_ms"),
+            request_id=str(body["request_id"]),
+            body=body,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class JobInfo:
+    """A job as it was when the service answered."""
+
+    id: str
+    kind: str
+    status: str
+    model: str
+    model_version: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    expires_at: datetime | None
+    attempts: int
+    counts: Counts
+    has_failures: bool
+    queue: QueuePlace | None
+    progress: Progress | None
+    csv: CsvFile | None
+    result: Result | None  # of a single row that was scored
+    error: JobError | None
+    request_id: str
+    body: Body = field(repr=False, compare=False)
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether it has come to its end, good or bad."""
+        return self.status in ENDED
+
+    @classmethod
+    def read(cls, body: Body) -> Self:
+        """Read it from JSON."""
+        return cls(
+            id=str(body["id"]),
+            kind=str(body["kind"]),
+            status=str(body["status"]),
+            model=str(body["model"]),
+            model_version=int(body["model_version"]),
+            created_at=datetime.fromisoformat(body["created_at"]),
+            started_at=_optional(datetime.fromisoformat, body.get("started_at")),
+            finished_at=_optional(datetime.fromisoformat, body.get("finished_at")),
+            expires_at=_optional(datetime.fromisoformat, body.get("expires_at")),
+            attempts=int(body["attempts"]),
+            counts=Counts.read(body["counts"]),
+            has_failures=bool(body["has_failures"]),
+            queue=_optional(QueuePlace.read, body.get("queue")),
+            progress=_optional(Progress.read, body.get("progress")),
+            csv=_optional(CsvFile.read, body.get("csv")),
+            result=_optional(Result.read, body.get("result")),
+            error=_optional(JobError.read, body.get("error")),
+            request_id=str(body["request_id"]),
+            body=body,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BatchItem:
+    """One row of a batch: its score, or what is wrong with it."""
+
+    index: int
+    status: str
+    prediction: float | int | str | None
+    label: str | None
+    probability: float | None
+    threshold: float | None
+    probabilities: dict[str, float] | None
+    errors: list[Fault]
+
+    @classmethod
+    def read(cls, body: Body) -> Self:
+        """Read it from JSON."""
+        return cls(
+            index=int(body["index"]),
+            status=str(body["status"]),
+            prediction=body.get("prediction"),
+            label=body.get("label"),
+            probability=body.get("probability"),
+            threshold=body.get("threshold"),
+            probabilities=body.get("probabilities"),
+            errors=read_faults(body.get("errors")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """The results of a batch, in the order of its rows."""
+
+    job_id: str
+    model: str
+    model_version: int
+    has_failures: bool
+    items: list[BatchItem]
+    latency_ms: float | None
+    request_id: str
+    body: Body = field(repr=False, compare=False)
+
+    @classmethod
+    def read(cls, body: Body) -> Self:
+        """Read it from JSON."""
+        return cls(
+            job_id=str(body["job_id"]),
+            model=str(body["model"]),
+            model_version=int(body["model_version"]),
+            has_failures=bool(body["has_failures"]),
+            items=[BatchItem.read(item) for item in body["items"]],
+            latency_ms=body.get("latency_ms"),
+            request_id=str(body["request_id"]),
+            body=body,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CsvResult:
+    """What became of a CSV file; the rows themselves are downloaded."""
+
+    job_id: str
+    model: str
+    model_version: int
+    counts: Counts
+    has_failures: bool
+    latency_ms: float | None
+    body: Body = field(repr=False, compare=False)
+
+    @classmethod
+    def read(cls, body: Body) -> Self:
+        """Read it from JSON."""
+        return cls(
+            job_id=str(body["job_id"]),
+            model=str(body["model"]),
+            model_version=int(body["model_version"]),
+            counts=Counts.read(body["counts"]),
+            has_failures=bool(body["has_failures"]),
+            latency_ms=body.get("latency_ms"),
+            body=body,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CsvError:
+    """One thing that is wrong in a CSV file; rows count from 1, the header is not one."""
+
+    row_no: int
+    column: str
+    code: str
+    message: str
+
+    @classmethod
+    def read(cls, body: Body) -> Self:
+        """Read it from JSON."""
+        return cls(int(body["row_no"]), str(body["column"]), str(body["code"]), str(body["message"]))
+
+
+@dataclass(frozen=True, slots=True)
+class CsvReport:
+    """What is right and wrong with a CSV file of which nothing was stored; `errors` holds the first of them."""
+
+    rows: int
+    valid: int
+    invalid: int
+    format: Body
+    columns: Body
+    errors: list[CsvError]
+    error_count: int
+    errors_by_code: dict[str, int]
+    body: Body = field(repr=False, compare=False)
+
+    @classmethod
+    def read(cls, body: Body) -> Self:
+        """Read it from JSON."""
+        return cls(
+            rows=int(body["rows"]),
+            valid=int(body["valid"]),
+            invalid=int(body["invalid"]),
+            format=body.get("format") or {},
+            columns=body.get("columns") or {},
+            errors=[CsvError.read(error) for error in body["errors"]],
+            error_count=int(body["error_count"]),
+            errors_by_code=dict(body.get("errors_by_code") or {}),
+            body=body,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model that the service serves; the alias `champion` is the version that serves by default."""
+
+    model: str
+    description: str
+    task: str
+    versions: list[int]
+    aliases: dict[str, int]
+    is_default: bool
+    body: Body = field(repr=False, compare=False)
+
+    @classmethod
+    def read(cls, body: Body) -> Self:
+        """Read it from JSON."""
+        return cls(
+            model=str(body["model"]),
+            description=str(body["description"]),
+            task=str(body["task"]),
+            versions=list(body["versions"]),
+            aliases=dict(body["aliases"]),
+            is_default=bool(body["is_default"]),
+            body=body,
+        )
+
+
+def read_faults(items: object) -> list[Fault]:
+    """Read a list of faults; what does not look like one is left out."""
+    found = items if isinstance(items, list) else []
+    return [
+        Fault(str(item.get("pointer", "")), str(item.get("code", "")), str(item.get("message", "")))
+        for item in found
+        if isinstance(item, dict)
+    ]
+
+
+def _optional(read: Callable[[Any], Value], value: object) -> Value | None:
+    return None if value is None else read(value)

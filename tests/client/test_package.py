@@ -1,0 +1,58 @@
+"""The package by itself: what it is made of, and that it installs without a network."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import ROOT
+
+SOURCES = ROOT / "client" / "src" / "guichet"
+SERVICE = ("api", "worker", "shared", "scripts", "examples")
+
+
+def imported(path: Path) -> set[str]:
+    """Return the top of every module that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            found.add((node.module or "").partition(".")[0])
+    return found
+
+
+def test_client_needs_httpx_and_nothing_else():
+    found = set().union(*(imported(path) for path in SOURCES.rglob("*.py")))
+    assert found - set(sys.stdlib_module_names) == {"httpx", "guichet"}
+
+
+def test_service_does_not_know_its_client():
+    wrong = [
+        str(path.relative_to(ROOT))
+        for folder in SERVICE
+        for path in (ROOT / folder).rglob("*.py")
+        if "guichet" in imported(path)
+    ]
+    assert wrong == []
+
+
+def test_package_installs_offline_with_its_types_and_its_command(tmp_path):
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-index", "--no-deps"]
+    done = subprocess.run(
+        [*pip, "--no-build-isolation", "--target", str(tmp_path), str(ROOT / "client")], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "guichet" / "py.typed").exists()
+    assert (tmp_path / "bin" / "guichet").exists()
+    (metadata,) = tmp_path.glob("guichet_client-*.dist-info/METADATA")
+    assert "Requires-Dist: httpx" in metadata.read_text()
+    told = subprocess.run(
+        [sys.executable, "-c", "import guichet; print(guichet.__file__, guichet.__version__)"],
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert told.startswith(str(tmp_path))
