@@ -11,6 +11,8 @@ from api.catalog import Version
 from api.services import Services
 from shared.errors import Fault, RowFaults, TooLarge
 
+MAX_EXPIRES_IN = 366 * 86_400  # seconds
+
 _SINGLE_FIELDS = frozenset({"features", "model", "version", "expires_in", "timeout"})
 _BATCH_FIELDS = frozenset({"rows", "on_error", "model", "version", "expires_in", "timeout"})
 
@@ -119,7 +121,7 @@ async def _check_options(
     version = await find_version(services, name, number)
     settings = services.settings
     timeout = _seconds(body, "timeout", settings.job_timeout_cap_seconds, faults)
-    expires_in = _seconds(body, "expires_in", 366 * 86_400, faults)
+    expires_in = _seconds(body, "expires_in", MAX_EXPIRES_IN, faults)
     return Options(version, timeout or settings.job_timeout_seconds, expires_in), faults
 
 

@@ -10,13 +10,21 @@ from starlette.types import ASGIApp
 
 from api import errors, openapi
 from api.middleware import RequestContext
-from api.routes import health, jobs, models, predict
+from api.routes import bulk, downloads, events, health, jobs, models, predict
 from api.services import Services
 from api.shortcut import Shortcut
 from shared.config import Settings, get_settings
 from shared.version import VERSION
 
-ROUTERS: tuple[APIRouter, ...] = (predict.router, jobs.router, models.router, health.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    predict.router,
+    bulk.router,
+    jobs.router,
+    downloads.router,
+    events.router,
+    models.router,
+    health.router,
+)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

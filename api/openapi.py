@@ -1,5 +1,7 @@
 """OpenAPI with a real example for each registered model: /docs can be used by hand."""
 
+import csv
+import io
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +22,7 @@ Take a ticket, a worker scores your row, every input and output is kept.
 """
 _OPEN = ("/health", "/livez", "/readyz", "/version")
 _SUBMITTING = ("/jobs", "/predict", "/predict_batch", "/models/{name}/predict")
+_SENDING_FILES = ("/predict_csv", "/models/{name}/predict_csv")
 
 
 def install(app: FastAPI) -> None:
@@ -72,21 +75,37 @@ def _with_examples(base: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
     for version in served:
         schemas[f"{version.card.name}_row"] = version.card.json_schema()
     for path in _SUBMITTING:
-        operation = dict(paths[path]["post"])
-        content = operation["requestBody"]["content"]["application/json"]
-        examples = {
-            version.card.name: {
-                "summary": version.label,
-                "value": _value(path, version),
-            }
-            for version in served
+        examples = {version.card.name: {"summary": version.label, "value": _value(path, version)} for version in served}
+        paths[path] = _with_body(paths[path], {"application/json": examples})
+    for path in _SENDING_FILES:
+        files = {
+            kind: {version.card.name: _file(path, version, delimiter, default=default) for version in served}
+            for kind, delimiter in (("text/csv", ","), ("text/tab-separated-values", "\t"))
         }
-        operation["requestBody"] = {
-            "required": True,
-            "content": {"application/json": {**content, "examples": examples}},
-        }
-        paths[path] = {**paths[path], "post": operation}
+        paths[path] = _with_body(paths[path], files)
     return {**base, "paths": paths, "components": {**base["components"], "schemas": schemas}}
+
+
+def _with_body(item: dict[str, Any], examples: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return a path whose POST has these examples, by media type."""
+    body = item["post"]["requestBody"]
+    content = {
+        kind: {**media, "examples": examples[kind]} if kind in examples else media
+        for kind, media in body["content"].items()
+    }
+    return {**item, "post": {**item["post"], "requestBody": {**body, "content": content}}}
+
+
+def _file(path: str, version: Version, delimiter: str, *, default: str | None) -> dict[str, str]:
+    """Return a file with one row, and which model it is for."""
+    text = io.StringIO()
+    row = version.card.example()
+    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
+    writer.writerow(row)
+    writer.writerow([str(cell).lower() if isinstance(cell, bool) else cell for cell in row.values()])
+    is_meant = path != "/predict_csv" or version.card.name == default
+    summary = version.label if is_meant else f"{version.label} (set the parameter model to {version.card.name})"
+    return {"summary": summary, "value": text.getvalue()}
 
 
 def _value(path: str, version: Version) -> dict[str, Any]:

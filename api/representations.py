@@ -1,10 +1,12 @@
 """Jobs, results, models as the caller sees them: plain dicts, made to be written by orjson."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from api.catalog import Catalog, Version
 from shared.cards import Card
+from shared.chunks import progress
+from shared.csv_queries import StoredCsv
 from shared.job_queries import RowResult, StoredJob, StoredOutput
 from shared.tables import JobKind, JobState
 
@@ -13,10 +15,7 @@ def job_body(
     job: StoredJob, version: Version, *, position: int | None = None, eta_seconds: float | None = None
 ) -> dict[str, Any]:
     """Return a job; `position` and `eta_seconds` are given while it is queued."""
-    finished = job.is_terminal
-    succeeded = job.row_count - job.failed_count if job.state == JobState.SUCCEEDED else 0
-    failed = job.failed_count if job.state != JobState.FAILED else job.row_count
-    pending = 0 if finished else job.row_count - failed
+    counts = count_rows(job)
     body: dict[str, Any] = {
         "id": job.id,
         "kind": job.kind,
@@ -29,13 +28,16 @@ def job_body(
         "finished_at": job.finished_at,
         "expires_at": job.expires_at,
         "attempts": job.attempt,
-        "counts": {"total": job.row_count, "succeeded": succeeded, "failed": failed, "pending": pending},
+        "counts": counts,
         "queue": {"position": position, "eta_seconds": eta_seconds} if job.state == JobState.QUEUED else None,
-        "has_failures": failed > 0,
+        "has_failures": counts["failed"] > 0,
         "request_id": job.request_id,
         "links": job_links(job),
     }
-    if job.cancel_requested_at is not None and not finished:
+    if job.csv is not None:
+        body["csv"] = _csv_body(job.csv, version.card)
+        body["progress"] = progress_of(job)
+    if job.cancel_requested_at is not None and not job.is_terminal:
         body["cancel_requested_at"] = job.cancel_requested_at
     if job.output is not None:
         body["result"] = result_body(job, version, job.output)
@@ -44,12 +46,87 @@ def job_body(
     return body
 
 
+def count_rows(job: StoredJob) -> dict[str, int]:
+    """Return the rows of a job by what became of them.
+
+    Rows of a file that were never scored, because the job ended before, stay `pending`: a retry takes them up.
+    """
+    total = job.row_count
+    if job.csv is not None:
+        failed = job.csv.rows_failed
+        succeeded, pending = job.csv.rows_done - failed, total - job.csv.rows_done
+    else:
+        succeeded = total - job.failed_count if job.state == JobState.SUCCEEDED else 0
+        failed = job.failed_count if job.state != JobState.FAILED else total
+        pending = 0 if job.is_terminal else total - failed
+    return {"total": total, "succeeded": succeeded, "failed": failed, "pending": pending}
+
+
+def progress_of(job: StoredJob) -> dict[str, Any]:
+    """Return how far a job is; one that is no file counts as one chunk."""
+    file = job.csv
+    if file is None:
+        done = job.row_count if job.is_terminal else 0
+        before, chunks_done, chunk_count, since = 0, int(job.is_terminal), 1, None
+    else:
+        done, before, chunks_done, chunk_count = file.rows_done, file.rows_before, file.chunks_done, file.chunk_count
+        since = None if job.state == JobState.QUEUED else file.running_since  # a retry has not begun to run
+    return progress(
+        state=job.state,
+        row_count=job.row_count,
+        rows_done=done,
+        rows_before=before,
+        chunks_done=chunks_done,
+        chunk_count=chunk_count,
+        since=since,
+        until=job.finished_at or datetime.now(UTC),
+    )
+
+
 def job_links(job: StoredJob) -> dict[str, str]:
     """Return where to go from a job."""
     links = {"self": f"/jobs/{job.id}", "result": f"/jobs/{job.id}/result"}
+    if job.csv is not None:
+        links |= _file_links(job) | {"events": f"/jobs/{job.id}/events"}
     if not job.is_terminal:
         links["cancel"] = f"/jobs/{job.id}/cancel"
+    elif job.csv is not None and job.csv.chunks_done < job.csv.chunk_count:
+        links["retry"] = f"/jobs/{job.id}/retry"
     return links
+
+
+def _file_links(job: StoredJob) -> dict[str, str]:
+    return {"output": f"/jobs/{job.id}/output.csv", "errors": f"/jobs/{job.id}/errors.csv"}
+
+
+def _csv_body(file: StoredCsv, card: Card) -> dict[str, Any]:
+    known = {feature.name for feature in card.features} | {file.format.id_column}
+    return {
+        "filename": file.filename,
+        "delimiter": file.format.delimiter,
+        "encoding": file.format.encoding,
+        "decimal": file.format.decimal,
+        "id_column": file.format.id_column,
+        "extra_columns": [name for name in file.format.columns if name not in known],
+        "bytes": file.byte_count,
+        "max_error_rate": file.max_error_rate,
+    }
+
+
+def csv_result_body(job: StoredJob, version: Version) -> dict[str, Any]:
+    """Return the result of a CSV job: how many rows were scored, and where its files are."""
+    counts = count_rows(job)
+    return {
+        "job_id": job.id,
+        "request_id": job.request_id,
+        "model": version.card.name,
+        "model_version": version.card.version,
+        "n_rows": job.row_count,
+        "counts": counts,
+        "has_failures": counts["failed"] > 0,
+        "links": _file_links(job),
+        "latency_ms": latency_ms(job.created_at, job.finished_at),
+    }
 
 
 def result_body(job: StoredJob, version: Version, output: StoredOutput) -> dict[str, Any]:

@@ -108,11 +108,34 @@ class JobError(BaseModel):
     message: str
 
 
+class CsvBody(BaseModel):
+    """The file of a CSV job: how it is written, as it was given or detected."""
+
+    filename: str | None
+    delimiter: str
+    encoding: str
+    decimal: str
+    id_column: str | None = Field(description="The column that identifies rows; output.csv repeats it.")
+    extra_columns: list[str] = Field(description="Further columns that are no features; output.csv repeats them.")
+    bytes: int = Field(description="Size of the file, uncompressed.")
+    max_error_rate: float | None = Field(description="Part of the rows that may fail before the job is given up.")
+
+
+class Progress(BaseModel):
+    """How far a job is."""
+
+    rows_done: int
+    rows_per_second: float | None = Field(description="Since it began to run.")
+    eta_seconds: float | None = Field(description="Seconds until it is done at that rate; null once it has ended.")
+    chunks_done: int
+    chunks_total: int
+
+
 class JobBody(BaseModel):
     """A job."""
 
     id: str
-    kind: Literal["predict", "batch"]
+    kind: Literal["predict", "batch", "csv"]
     status: Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
     model: str
     model_version: int
@@ -126,10 +149,26 @@ class JobBody(BaseModel):
     counts: Counts
     queue: QueuePlace | None
     has_failures: bool
+    csv: CsvBody | None = Field(None, description="Of a CSV job only.")
+    progress: Progress | None = Field(None, description="Of a CSV job only.")
     result: Result | None = None
     error: JobError | None = None
     request_id: str
     links: dict[str, str]
+
+
+class CsvResult(BaseModel):
+    """The result of a CSV job: its rows are in the files that `links` names."""
+
+    job_id: str
+    request_id: str
+    model: str
+    model_version: int
+    n_rows: int
+    counts: Counts
+    has_failures: bool
+    links: dict[str, str]
+    latency_ms: float | None
 
 
 class JobPage(BaseModel):
@@ -137,6 +176,49 @@ class JobPage(BaseModel):
 
     items: list[JobBody]
     next: str | None = Field(description="Path of the next page, null on the last.")
+
+
+class CsvFormatBody(BaseModel):
+    """How a CSV file is written."""
+
+    filename: str | None
+    delimiter: str
+    encoding: str
+    decimal: str
+    id_column: str | None = Field(description="The column that identifies rows, repeated in the output.")
+    bytes: int = Field(description="Size of the file, uncompressed.")
+
+
+class CsvColumns(BaseModel):
+    """The columns of a CSV file, beside the features of the model."""
+
+    features: list[str] = Field(description="Columns that are features, in file order.")
+    missing: list[str] = Field(description="Features without a column: null in every row.")
+    extra: list[str] = Field(description="Columns that are no features: repeated in the output.")
+
+
+class CsvError(BaseModel):
+    """One thing that is wrong with a row of a CSV file."""
+
+    row_no: int = Field(description="From 1, the header and empty lines not counted.")
+    column: str = Field(description="Empty for the row as a whole.")
+    code: str
+    message: str
+
+
+class CsvReportBody(BaseModel):
+    """What is wrong with a CSV file (`validate_only`)."""
+
+    model: str
+    model_version: int
+    rows: int
+    valid: int
+    invalid: int
+    format: CsvFormatBody
+    columns: CsvColumns
+    error_count: int
+    errors_by_code: dict[str, int]
+    errors: list[CsvError] = Field(description="The first 1,000, in file order.")
 
 
 class Problem(BaseModel):

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from uuid_utils import uuid7
 
 from api.auth import Caller
+from api.catalog import Version
 from api.checks import Options
 from api.prefer import Preference, read_preference
 from api.representations import batch_body, is_single, job_body, result_body
@@ -47,32 +48,14 @@ async def submit(
     preference: Preference,
 ) -> Response:
     """Commit one job and answer: 200 with its result if it ends within the wait, else 202 with the job."""
-    settings = services.settings
-    lane = Lane.INTERACTIVE if len(rows) <= settings.interactive_rows else Lane.BULK
-    version = options.version
+    lane = Lane.INTERACTIVE if len(rows) <= services.settings.interactive_rows else Lane.BULK
     queue = services.queue
-    if queue is not None and queue.backlog.is_full(lane, version.id):
-        raise Unavailable(
-            f"The queue of {version.label} is full ({settings.max_queued} jobs): try again later.",
-            retry_after=queue.backlog.retry_after(lane, version.id, position=settings.max_queued // 10),
-        )
-    submission = Submission(
-        id=str(uuid7()),
-        kind=kind.value,
-        lane=lane.value,
-        model_version_id=version.id,
-        request_id=request_id_of(request),
-        rows=rows,
-        faults=faults,
-        timeout_seconds=options.timeout,
-        max_attempts=settings.max_attempts,
-        owner=caller.id,
-        traceparent=request.scope.get("traceparent"),
-        expires_in=options.expires_in,
-    )
-    key = request.headers.get("idempotency-key")
-    if key is not None:
-        _mark(submission, key, request, caller, raw)
+    refuse_if_full(services, lane, options.version)
+    submission = new_submission(services, request, caller, options, kind=kind, lane=lane)
+    submission.rows, submission.faults = rows, faults
+    mark(submission, request, caller)
+    if submission.idempotency_key is not None:
+        submission.body_hash = hashlib.sha256(raw).hexdigest()
     future = queue.waiting.expect(submission.id) if queue is not None and preference.wait > 0 else None
     try:
         with services.keys_in_flight.holding(submission):
@@ -91,12 +74,45 @@ async def submit(
     return await answer(services, request, job, preference)
 
 
-def _mark(submission: Submission, key: str, request: Request, caller: Caller, raw: bytes) -> None:
+def refuse_if_full(services: Services, lane: Lane, version: Version) -> None:
+    """Raise Unavailable when the queue that a job would go to is full."""
+    if services.queue is not None and services.queue.backlog.is_full(lane, version.id):
+        limit = services.settings.max_queued
+        raise Unavailable(
+            f"The queue of {version.label} is full ({limit} jobs): try again later.",
+            retry_after=services.queue.backlog.retry_after(lane, version.id, position=limit // 10),
+        )
+
+
+def new_submission(
+    services: Services, request: Request, caller: Caller, options: Options, *, kind: JobKind, lane: Lane
+) -> Submission:
+    """Return a job for this request, without rows yet."""
+    return Submission(
+        id=str(uuid7()),
+        kind=kind.value,
+        lane=lane.value,
+        model_version_id=options.version.id,
+        request_id=request_id_of(request),
+        rows=[],
+        faults=[],
+        timeout_seconds=options.timeout,
+        max_attempts=services.settings.max_attempts,
+        owner=caller.id,
+        traceparent=request.scope.get("traceparent"),
+        expires_in=options.expires_in,
+    )
+
+
+def mark(submission: Submission, request: Request, caller: Caller) -> None:
+    """Set the idempotency key that the caller gave, if any; whoever knows the body adds its hash."""
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return
     if not key or len(key) > MAX_KEY_LENGTH or not key.isprintable():
         raise MalformedBody(f"Idempotency-Key must be 1 to {MAX_KEY_LENGTH} printable characters.")
     submission.idempotency_scope = f"{caller.id or '-'}:{request.url.path}"[:128]
     submission.idempotency_key = key
-    submission.body_hash = hashlib.sha256(raw).hexdigest()
 
 
 async def find_job(services: Services, job_id: str) -> StoredJob:

@@ -2,7 +2,8 @@
 
     python -m benchmarks.load http://127.0.0.1:8000/jobs bodies.jsonl --connections 16 --seconds 6
 
-Closed loop: every connection sends its next request when it has the answer to the last one. Requests are bytes that
+Closed loop: every connection sends its next request when it has the answer to the last one (`--pause` seconds later,
+to ask now and then instead of loading the service). Requests are bytes that
 were built before the clock starts; an answer is read as far as its status and its length. Prints one JSON object.
 """
 
@@ -24,9 +25,12 @@ import uvloop
 class Connection(asyncio.Protocol):
     """One keep-alive connection that sends request after request until the deadline."""
 
-    def __init__(self, requests: Iterator[bytes], deadline: float, times: list[float], statuses: Counter[str]) -> None:
+    def __init__(
+        self, requests: Iterator[bytes], deadline: float, pause: float, times: list[float], statuses: Counter[str]
+    ) -> None:
         self._requests = requests
         self._deadline = deadline
+        self._pause = pause
         self._times = times
         self._statuses = statuses
         self._received = b""
@@ -47,10 +51,12 @@ class Connection(asyncio.Protocol):
         now = time.perf_counter()
         self._times.append(now - self._sent_at)
         self._statuses[received[9:12].decode()] += 1
-        if now < self._deadline:
-            self._send()
-        else:
+        if now >= self._deadline:
             self._transport.close()
+        elif self._pause:
+            asyncio.get_running_loop().call_later(self._pause, self._send)
+        else:
+            self._send()
 
     def connection_lost(self, error: Exception | None) -> None:
         if time.perf_counter() < self._deadline:
@@ -83,7 +89,9 @@ def build_requests(url: str, bodies: list[bytes]) -> list[bytes]:
     return [f"{head}{len(body)}\r\n\r\n".encode() + body for body in bodies]
 
 
-async def run(url: str, bodies: list[bytes], *, connections: int, seconds: float) -> dict[str, object]:
+async def run(
+    url: str, bodies: list[bytes], *, connections: int, seconds: float, pause: float = 0.0
+) -> dict[str, object]:
     """Load `url` and return what came of it: counts by status, wall-clock start and end, latencies in ms."""
     parts = urlsplit(url)
     requests = cycle(build_requests(url, bodies))
@@ -94,7 +102,7 @@ async def run(url: str, bodies: list[bytes], *, connections: int, seconds: float
     started_at, started = time.time(), time.perf_counter()
     made = [
         await loop.create_connection(
-            lambda: Connection(requests, started + seconds, times, statuses), parts.hostname, parts.port
+            lambda: Connection(requests, started + seconds, pause, times, statuses), parts.hostname, parts.port
         )
         for _ in range(connections)
     ]
@@ -124,9 +132,11 @@ def main() -> None:
     parser.add_argument("bodies", type=Path, help="one JSON request body a line")
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=6.0)
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds between an answer and the next request")
     args = parser.parse_args()
     bodies = args.bodies.read_bytes().splitlines()
-    print(json.dumps(uvloop.run(run(args.url, bodies, connections=args.connections, seconds=args.seconds))))
+    options = {"connections": args.connections, "seconds": args.seconds, "pause": args.pause}
+    print(json.dumps(uvloop.run(run(args.url, bodies, **options))))
 
 
 if __name__ == "__main__":

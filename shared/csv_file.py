@@ -115,7 +115,7 @@ class CsvFile:
             return
         size = len(text[: header.size].encode())
         if size > longest:
-            raise TooLarge(f"The header is longer than {longest} bytes: is a quote in it never closed?")
+            raise TooLarge(f"The header is longer than {longest} bytes: a quote in it is never closed.")
         if not header.columns:
             raise _refusal("empty_file", "The file is empty: send a header and at least one row.")
         if size == len(self._head) and "\n" in header.columns[-1]:

@@ -61,7 +61,7 @@ def _read_with(delimiter: str, text: str, features: set[str], *, final: bool) ->
     except StopIteration:
         names = []
     except csv.Error:  # a name of more than 131,072 characters
-        raise TooLarge("A name in the header is longer than 131072 characters: is a quote never closed?") from None
+        raise TooLarge("A name in the header is longer than 131072 characters: a quote is never closed.") from None
     size = lines.tell()
     if size == len(text) and not final:  # a quote may be open, or \n may follow \r
         return None

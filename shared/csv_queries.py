@@ -26,6 +26,7 @@ class StoredCsv:
     chunks_done: int
     rows_done: int
     rows_failed: int
+    rows_before: int  # stored before the present run began
     event_count: int
     running_since: datetime | None  # when its first chunk was claimed, in this run
 
@@ -65,6 +66,7 @@ def find_files(connection: Connection, job_ids: Sequence[str]) -> dict[str, Stor
             CsvFile.chunks_done,
             CsvFile.rows_done,
             CsvFile.rows_failed,
+            CsvFile.rows_before,
             CsvFile.event_count,
             Job.claimed_at,
         )
@@ -81,6 +83,7 @@ def find_files(connection: Connection, job_ids: Sequence[str]) -> dict[str, Stor
             chunks_done=row["chunks_done"],
             rows_done=row["rows_done"],
             rows_failed=row["rows_failed"],
+            rows_before=row["rows_before"],
             event_count=row["event_count"],
             running_since=row["claimed_at"],
         )

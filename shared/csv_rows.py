@@ -53,8 +53,11 @@ class ChunkReader:
         self._extra = [name for name in form.columns if name not in features]
         self._kept = kept_columns(card, form)
         self._rules = [parse_rule(rule.expression, rule.message, card.features) for rule in card.rules]
-        keys = [orjson.dumps(feature.name).decode() for feature in card.features]
-        self._prefixes = [("," if place else "{") + key + ":" for place, key in enumerate(keys)]
+        # PostgreSQL sorts the keys of a jsonb by length, then by bytes; keys that come so are not sorted again.
+        keys = sorted((feature.name for feature in card.features), key=lambda name: (len(name.encode()), name.encode()))
+        self._prefixes = {
+            key: ("," if place else "{") + orjson.dumps(key).decode() + ":" for place, key in enumerate(keys)
+        }
 
     def read(self, data: bytes, *, first_row: int, row_count: int | None = None) -> ReadChunk:
         """Parse and validate one chunk, whose first row has this index in the file.
@@ -171,7 +174,7 @@ class ChunkReader:
 
     def _features(self, cells: dict[str, Cells], count: int) -> list[str]:
         """Return the canonical rows as JSON text; what it says of bad rows is of no use."""
-        pieces = [cell.json(prefix) for cell, prefix in zip(cells.values(), self._prefixes, strict=True)]
+        pieces = [cells[name].json(prefix) for name, prefix in self._prefixes.items()]
         return list(map("".join, zip(*pieces, ["}"] * count, strict=True)))
 
     def _keep(self, records: Records) -> list[list[str]]:

@@ -79,7 +79,7 @@ class RecordSplitter:
         if too_long.size:
             row_no = self.row_count + int(rows[too_long[0]]) + 1
             raise TooLarge(
-                f"Row {row_no} is longer than {longest} bytes: is a quote in it never closed, or a line end missing?"
+                f"Row {row_no} is longer than {longest} bytes: a quote in it is never closed, or a line end is missing."
             )
         if self.row_count + rows[-1] > self._limits.max_rows:
             raise TooLarge(f"The file has more than {self._limits.max_rows} rows: send it in several files.")

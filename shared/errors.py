@@ -5,9 +5,11 @@ GuichetError
 ├── Unauthorized           401  no key, or one that we do not know
 ├── Forbidden              403  the key lacks the scope
 ├── NotFound               404  no such job, model or version (or it is someone else's)
+├── NotAcceptable          406  nothing that there is has the type that Accept asks for
 ├── Conflict               409  the job's state does not allow it, or the first request with this key still runs
 ├── TooLarge               413  more bytes or rows than the limit
 ├── UnsupportedMediaType   415  not application/json
+├── RangeNotSatisfiable    416  the file has no such bytes
 ├── RowFaults              422  the rows do not fit the card: every fault listed with its JSON pointer
 ├── InvalidRequest         422  a parameter of the path or the query is not valid
 ├── IdempotencyMismatch    422  the same Idempotency-Key with another body
@@ -82,6 +84,12 @@ class NotFound(GuichetError):
     status, code, title = 404, "not_found", "Not found"
 
 
+class NotAcceptable(GuichetError):
+    """Nothing that there is has the type that the Accept header asks for."""
+
+    status, code, title = 406, "not_acceptable", "Not acceptable"
+
+
 class Conflict(GuichetError):
     """The present state does not allow it."""
 
@@ -98,6 +106,12 @@ class UnsupportedMediaType(GuichetError):
     """The content type is not one that this route reads."""
 
     status, code, title = 415, "unsupported_media_type", "Unsupported media type"
+
+
+class RangeNotSatisfiable(GuichetError):
+    """The file has none of the bytes that the Range header asks for."""
+
+    status, code, title = 416, "range_not_satisfiable", "Range not satisfiable"
 
 
 class RowFaults(GuichetError):

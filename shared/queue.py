@@ -31,6 +31,8 @@ PUBLISHER_SECONDS = 0.5
 WORKER_SECONDS = 5.0
 
 DONE_CHANNEL = "guichet:done"  # finished job ids, one JSON list a message
+INTERACTIVE_KEY = "guichet:interactive"  # stands while single predictions are asked for: files then step back
+INTERACTIVE_SECONDS = 2  # and for so long after the last one
 
 
 def wake_key(lane: str, model_version_id: int) -> str:

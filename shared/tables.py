@@ -349,6 +349,12 @@ class CsvFile(Table):
     rows_failed: Mapped[int] = mapped_column(
         Integer, default=0, server_default="0", comment="Stored rows without an output"
     )
+    rows_before: Mapped[int] = mapped_column(
+        Integer,
+        default=0,
+        server_default="0",
+        comment="Rows that were stored before the present run: it takes up the rest",
+    )
     event_count: Mapped[int] = mapped_column(
         Integer, default=0, server_default="0", comment="Events so far: the last one's sequence number"
     )

@@ -24,6 +24,12 @@ WORDS = {"true": True, "1": True, "yes": True, "oui": True, "vrai": True}
 WORDS |= {"false": False, "0": False, "no": False, "non": False, "faux": False}
 
 
+def as_stored(canonical):
+    """A canonical row as JSON text, its keys in jsonb's own order: by length, then by bytes."""
+    keys = sorted(canonical, key=lambda name: (len(name.encode()), name.encode()))
+    return orjson.dumps({key: canonical[key] for key in keys}).decode()
+
+
 def card_of(features, *, rules=(), missing="refuse"):
     return Card(
         name="m", version=1, task="regression", sha256="0" * 64, features=features, rules=list(rules), missing=missing
@@ -184,7 +190,7 @@ def test_good_row_is_canonical_by_column_and_as_json():
     chunk = read(GOOD)
     canonical = {"age": 40, "pay": 3000.5, "grade": "a", "job~/title": "chef", "remote": None}
     assert chunk.columns.rows() == [canonical]
-    assert chunk.features == [orjson.dumps(canonical).decode()]
+    assert chunk.features == [as_stored(canonical)]
     assert (chunk.faults, chunk.errors, chunk.row_count, chunk.good.tolist()) == ({}, [], 1, [0])
     assert chunk.kept == [["7"], ["Paris"]]
 
@@ -437,7 +443,7 @@ def test_verdict_values_and_faults_are_those_of_the_same_row_in_json(file):
             }
         else:
             good.append(canonical)
-            assert chunk.features[offset] == orjson.dumps(canonical).decode()
+            assert chunk.features[offset] == as_stored(canonical)
         lines = [error for error in chunk.errors if error.row_no == offset + 11]
         assert [(line.column, line.code, line.message) for line in lines] == [
             (fault.pointer[1:], fault.code, fault.message) for fault in found

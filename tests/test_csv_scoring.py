@@ -287,7 +287,7 @@ def test_file_of_an_example_model_is_scored_as_its_rows_are(name, decimal):
     reader = ChunkReader(card, RowValidator(card), form)
     chunk = score_chunk(Model(card, scorer), reader, out.getvalue().encode(), first_row=0, row_count=500)
     assert chunk.failed_count == 0
-    assert chunk.features == [orjson.dumps(row).decode() for row in rows]
+    assert [orjson.loads(text) for text in chunk.features] == list(rows)
     truth = PipelineScorer(card, package.estimator, judge).score(rows)
     np.testing.assert_allclose(chunk.prediction, truth.prediction, rtol=1e-12)
     expected = scorer.score(rows)

@@ -95,7 +95,7 @@ def runtime(database: Engine, broker: Redis, scorer: Scorer) -> Iterator[Runtime
         pulse = Pulse(database, settings, name="here:1", lanes=["interactive"], loaded=list)
         client = make_redis()
         client.flushdb()
-        runtime = Runtime(settings, "here:1", database, database, client, make_app(), Models(scorer), pulse)  # type: ignore[arg-type]
+        runtime = Runtime(settings, "here:1", database, database, database, client, make_app(), Models(scorer), pulse)  # type: ignore[arg-type]
         yield runtime
         runtime._disconnect()
         client.close()

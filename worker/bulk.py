@@ -2,9 +2,13 @@
 
 The main thread claims, reads and scores; two threads store, each on a connection of its own, and mostly wait for
 PostgreSQL. No more than two chunks wait to be stored, so that memory does not grow with the file.
+
+While somebody waits for single predictions, a chunk is stored before the next one is scored: the file then takes one
+processor at a time, and on two of them every step of a prediction finds the other one free.
 """
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -12,10 +16,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from redis import RedisError
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from shared import chunks
 from shared.chunks import ChunkClaim
+from shared.queue import INTERACTIVE_KEY
 from shared.registry import LoadedModel
 from shared.tables import ChunkState
 from worker.runtime import Runtime
@@ -28,6 +34,7 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 STORING = 2  # chunks that are being stored while the next one is scored
+ASK_SECONDS = 0.25  # how often it is asked whether somebody waits for single predictions
 
 
 class ChunkLine:
@@ -42,6 +49,8 @@ class ChunkLine:
         self._ended = ended
         self._threads: ThreadPoolExecutor | None = None
         self._storing: deque[Future[None]] = deque()
+        self._somebody_waits = False
+        self._asked_at = -math.inf
         self.chunk_count = 0
         self.row_count = 0
 
@@ -80,14 +89,30 @@ class ChunkLine:
             with runtime.bulk_engine.begin() as connection:
                 chunks.give_up(connection, taken)
             return True
-        while len(self._storing) >= STORING:
-            self._storing.popleft().result()
+        self._wait_for_stores(STORING - 1)
         if self._threads is None:
             self._threads = ThreadPoolExecutor(STORING, thread_name_prefix="storing")
         self._storing.append(self._threads.submit(self._store, taken, scored, state))
+        if self._is_interactive_busy():
+            self._wait_for_stores(0)
         self.chunk_count += 1
         self.row_count += taken.row_count
         return True
+
+    def _wait_for_stores(self, count: int) -> None:
+        """Wait until no more than so many chunks are being stored."""
+        while len(self._storing) > count:
+            self._storing.popleft().result()
+
+    def _is_interactive_busy(self) -> bool:
+        now = time.monotonic()
+        if now - self._asked_at > ASK_SECONDS:
+            self._asked_at = now
+            try:
+                self._somebody_waits = bool(self._runtime.redis.exists(INTERACTIVE_KEY))
+            except RedisError:  # then nobody is woken for single predictions either
+                self._somebody_waits = False
+        return self._somebody_waits
 
     def _claim(self) -> ChunkClaim | None:
         runtime = self._runtime

@@ -13,7 +13,7 @@ from shared import jobs
 from shared.db import dumps
 from shared.errors import Fault
 from shared.jobs import Claim, Output
-from shared.queue import DONE_CHANNEL, Lane, drained_key, wake_key
+from shared.queue import DONE_CHANNEL, INTERACTIVE_KEY, INTERACTIVE_SECONDS, Lane, drained_key, wake_key
 from shared.registry import LoadedModel
 from shared.scoring import score_rows, split_results
 from shared.wakeups import PENDING_SECONDS, send_wakeup
@@ -111,7 +111,8 @@ def _claim(runtime: Runtime, lane: str, model_version_id: int, *, crashed: bool 
             max_jobs=settings.max_claim_jobs,
             max_rows=settings.max_claim_rows,
             crashed=crashed,
-        )
+        ),
+        durable=False,
     )
 
 
@@ -149,11 +150,13 @@ def _finish(
 
 
 def announce(runtime: Runtime, job_ids: Sequence[str], *, lane: str, model_version_id: int) -> None:
-    """Tell the API processes which jobs are done; they look for themselves when Redis cannot."""
+    """Tell the API processes which jobs are done, who look for themselves when Redis cannot; and files to step back."""
     if not job_ids:
         return
     try:
         pipeline = runtime.redis.pipeline(transaction=False)
+        if lane == Lane.INTERACTIVE:
+            pipeline.set(INTERACTIVE_KEY, b"1", ex=INTERACTIVE_SECONDS)
         pipeline.publish(DONE_CHANNEL, dumps(job_ids))
         pipeline.incrby(drained_key(lane, model_version_id), len(job_ids))
         pipeline.execute()

@@ -33,12 +33,13 @@ class Runtime:
     settings: Settings
     name: str  # host:pid, as it stands in jobs.leased_by
     engine: Engine  # every statement a transaction of its own
+    claim_engine: Engine  # the same, and COMMIT does not wait for the disk
     bulk_engine: Engine  # for the transactions that store chunks of CSV files; connects when it is used
     redis: Redis
     app: Celery  # sends wake-ups to other workers
     models: Models
     pulse: Pulse
-    _connection: Connection | None = field(default=None)
+    _connections: dict[bool, Connection] = field(default_factory=dict)  # by whether they are durable
     _chunk_work: "ChunkWork | None" = field(default=None)
 
     @property
@@ -50,45 +51,47 @@ class Runtime:
             self._chunk_work = ChunkWork()
         return self._chunk_work
 
-    def database(self, statement: Callable[[Connection], Result]) -> Result:
+    def database(self, statement: Callable[[Connection], Result], *, durable: bool = True) -> Result:
         """Run one statement on this process's connection, with a new one if the server closed the old one.
 
-        Each statement is a transaction of its own, and each is fenced or conditional: to run it twice is safe.
+        Each statement is a transaction of its own, and each is fenced or conditional: to run it twice is safe. What
+        is not `durable` may be forgotten by a PostgreSQL that crashes within the next fifth of a second: a claim
+        that is forgotten is a queued job, and what is stored later never survives without it.
         """
         try:
-            return self._run(statement)
+            return self._run(statement, durable=durable)
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
             log.warning("the database closed the connection; trying once more on a new one")
-            return self._run(statement)
+            return self._run(statement, durable=durable)
 
-    def _run(self, statement: Callable[[Connection], Result]) -> Result:
+    def _run(self, statement: Callable[[Connection], Result], *, durable: bool) -> Result:
         try:
-            return statement(self._connected())
+            return statement(self._connected(durable=durable))
         except DBAPIError as error:
             if error.connection_invalidated:
                 self._disconnect()  # also after the second try: a broken connection would refuse every later one
             raise
 
-    def _connected(self) -> Connection:
-        if self._connection is None:
-            self._connection = self.engine.connect()
-        return self._connection
+    def _connected(self, *, durable: bool) -> Connection:
+        if durable not in self._connections:
+            self._connections[durable] = (self.engine if durable else self.claim_engine).connect()
+        return self._connections[durable]
 
     def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.invalidate()
-            self._connection.close()
-            self._connection = None
+        while self._connections:
+            _, connection = self._connections.popitem()
+            connection.invalidate()
+            connection.close()
 
     def close(self) -> None:
         """Stop the pulse and give the connections back."""
         self.pulse.stop()
-        if self._connection is not None:
-            self._connection.close()
-        self.bulk_engine.dispose()
-        self.engine.dispose()
+        for connection in self._connections.values():
+            connection.close()
+        for engine in (self.bulk_engine, self.claim_engine, self.engine):
+            engine.dispose()
         self.redis.close()
 
 
@@ -101,13 +104,14 @@ def start_child(*, lanes: Sequence[str]) -> Runtime:
     settings = get_settings()
     name = f"{socket.gethostname()}:{os.getpid()}"
     engine = make_engine(settings.database, pool_size=2, autocommit=True)
+    claim_engine = make_engine(settings.database, pool_size=1, autocommit=True, durable=False)
     models = Models(engine, settings.models)
     pulse = Pulse(
         engine, settings, name=name, lanes=lanes, loaded=models.names, refused=models.refused.copy, visible=False
     )
     app = current_app._get_current_object()  # the proxy would look it up at every use
     bulk_engine = make_engine(settings.database, pool_size=4)
-    _runtime = Runtime(settings, name, engine, bulk_engine, make_redis(), app, models, pulse)
+    _runtime = Runtime(settings, name, engine, claim_engine, bulk_engine, make_redis(), app, models, pulse)
     pulse.start()  # first: whatever loading does, leases and timeouts have to work
     models.preload()
     pulse.show()

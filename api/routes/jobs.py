@@ -1,7 +1,7 @@
-"""Jobs: list, poll, read the result, cancel."""
+"""Jobs: list, poll, read the result, cancel, run the rest again."""
 
 import hashlib
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request
@@ -9,17 +9,19 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from api.auth import Caller
+from api.conditions import matches
 from api.deps import PredictCaller, ReadCaller, ServicesDep
+from api.following import Following, following_of
 from api.prefer import read_preference
-from api.representations import job_body
+from api.representations import csv_result_body, job_body
 from api.responses import PROBLEM, json_response
-from api.schemas import BatchResult, JobBody, JobPage, Result
+from api.schemas import BatchResult, CsvResult, JobBody, JobPage, Result
 from api.services import Services
 from api.submissions import accepted_response, error_of, find_job, position_of, result_of
-from shared import jobs
+from shared import chunks, jobs
 from shared.errors import Conflict, NotFound
-from shared.job_queries import StoredJob, find_jobs, list_jobs
-from shared.tables import JobState
+from shared.job_queries import TERMINAL, StoredJob, find_jobs, list_jobs
+from shared.tables import JobKind, JobState
 
 router = APIRouter(tags=["jobs"])
 
@@ -75,13 +77,17 @@ async def get_jobs(
 )
 async def get_job(request: Request, services: ServicesDep, caller: ReadCaller, job_id: JobId) -> Response:
     """Poll a job. `ETag` and `If-None-Match` save the body; `Prefer: wait=N` waits until it ends, N seconds at most."""
-    job = await _find(services, caller, job_id)
+    job = await find_own_job(services, caller, job_id)
     preference = read_preference(request, default=0, cap=services.settings.wait_cap_seconds)
     if preference.wait > 0 and not job.is_terminal:
-        job = await _wait(services, job, preference.wait)
+        job = await _wait(services, following_of(request), job, preference.wait)
     position = eta = None
     headers = {}
-    if job.state == JobState.QUEUED and services.queue is not None:
+    if job.kind == JobKind.CSV and job.state == JobState.QUEUED and services.queue is not None:
+        # No ETA: the queue's rate counts jobs, and says nothing of how long a file takes.
+        position = await run_in_threadpool(position_of, services, job)
+        headers["Retry-After"] = "1"
+    elif job.state == JobState.QUEUED and services.queue is not None:
         position = await run_in_threadpool(position_of, services, job)
         eta = services.queue.backlog.eta(job.lane, job.model_version_id, position=position)
         headers["Retry-After"] = str(
@@ -93,7 +99,7 @@ async def get_job(request: Request, services: ServicesDep, caller: ReadCaller, j
         headers["Preference-Applied"] = preference.applied
     response = json_response(_body(services, job, position=position, eta_seconds=eta), headers=headers)
     etag = f'"{hashlib.sha256(bytes(response.body)).hexdigest()[:32]}"'
-    if _matches(request.headers.get("if-none-match"), etag):
+    if matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers={"ETag": etag, **headers})
     response.headers["ETag"] = etag
     return response
@@ -102,7 +108,7 @@ async def get_job(request: Request, services: ServicesDep, caller: ReadCaller, j
 @router.get(
     "/jobs/{id}/result",
     responses={
-        200: {"model": Result | BatchResult},
+        200: {"model": Result | BatchResult | CsvResult},
         202: {"model": JobBody, "description": "Not yet finished."},
         409: {**PROBLEM, "description": "Failed, canceled or expired: there is no result."},
         **COMMON,
@@ -110,12 +116,14 @@ async def get_job(request: Request, services: ServicesDep, caller: ReadCaller, j
     response_model=None,
 )
 async def get_result(services: ServicesDep, caller: ReadCaller, job_id: JobId) -> Response:
-    """Read the result: one score, or every row of a batch in input order."""
-    job = await _find(services, caller, job_id)
+    """Read the result: one score, every row of a batch in input order, or where the files of a CSV job are."""
+    job = await find_own_job(services, caller, job_id)
     if not job.is_terminal:
         return accepted_response(services, job, {})
     if job.state != JobState.SUCCEEDED:
         raise Conflict(error_of(job).detail, job_id=job.id)
+    if job.kind == JobKind.CSV:
+        return json_response(csv_result_body(job, services.catalog.picture.by_id[job.model_version_id]))
     return json_response(await result_of(services, job))
 
 
@@ -130,35 +138,82 @@ async def get_result(services: ServicesDep, caller: ReadCaller, job_id: JobId) -
     response_model=None,
 )
 async def cancel_job(services: ServicesDep, caller: PredictCaller, job_id: JobId) -> Response:
-    """Cancel a job: at once while it is queued, cooperatively while it runs."""
-    await _find(services, caller, job_id)
+    """Cancel a job: at once while it is queued, cooperatively while it runs.
+
+    Rows of a file that are scored already stay: `output.csv?partial=true` has them.
+    """
+    found = await find_own_job(services, caller, job_id)
 
     def cancel() -> str | None:
+        if found.kind == JobKind.CSV:
+            with services.bulk_engine.begin() as connection:
+                return chunks.cancel(connection, found.id)
         with services.engine.begin() as connection:
-            return jobs.cancel(connection, job_id)
+            return jobs.cancel(connection, found.id)
 
     state = await run_in_threadpool(cancel)
-    job = await _find(services, caller, job_id)
+    job = await find_own_job(services, caller, job_id)
     if state is None:
         raise Conflict(f"The job has already ended: it {_ended_as(job)}.", job_id=job.id)
-    if state == JobState.CANCELED:
+    if state in TERMINAL:
         return json_response(_body(services, job))
     return accepted_response(services, job, {})
 
 
-def _matches(header: str | None, etag: str) -> bool:
-    """Compare weakly, as If-None-Match does (RFC 9110, 13.1.2)."""
-    if header is None:
-        return False
-    given = [part.strip().removeprefix("W/") for part in header.split(",")]
-    return given == ["*"] or etag in given
+@router.post(
+    "/jobs/{id}/retry",
+    status_code=202,
+    responses={
+        202: {"model": JobBody, "description": "Queued again, for the rows that are left."},
+        409: {**PROBLEM, "description": "It has not ended, nothing is left of it, or it is no CSV job."},
+        **COMMON,
+    },
+    response_model=None,
+)
+async def retry_job(
+    services: ServicesDep,
+    caller: PredictCaller,
+    job_id: JobId,
+    only: Annotated[Literal["failed"], Query(description="What to run again: what has no result yet")] = "failed",
+) -> Response:
+    """Take up the rest of a CSV job that was canceled or has failed: the rows that were not scored.
+
+    What is stored stays. Rows that do not fit the card are not tried again: send them, corrected, as a new file.
+    """
+    job = await find_own_job(services, caller, job_id)
+    if job.kind != JobKind.CSV:
+        raise Conflict("Only CSV jobs can be taken up again: send this request again as a new job.", job_id=job.id)
+    if not job.is_terminal:
+        raise Conflict(f"The job is still {job.state}: cancel it first, or wait for its end.", job_id=job.id)
+
+    def retry() -> bool:
+        with services.bulk_engine.begin() as connection:
+            return chunks.retry(connection, job.id)
+
+    reopened = await run_in_threadpool(retry)
+    job = await find_own_job(services, caller, job_id)
+    if not reopened:
+        raise Conflict(_why_not_again(job), job_id=job.id)
+    services.notify_bulk(job.model_version_id)
+    return accepted_response(services, job, {})
+
+
+def _why_not_again(job: StoredJob) -> str:
+    if not job.is_terminal:
+        return f"The job is {job.state} already: somebody else has taken it up."
+    if job.csv is not None and job.csv.rows_failed:
+        return (
+            f"There is nothing to take up: {job.csv.rows_failed} rows do not fit the model's card. "
+            f"/jobs/{job.id}/errors.csv says why; send them, corrected, as a new file."
+        )
+    return "There is nothing to take up: every row was scored."
 
 
 def _ended_as(job: StoredJob) -> str:
     return f"was {job.state}" if job.state == JobState.CANCELED else job.state
 
 
-async def _find(services: Services, caller: Caller, job_id: str) -> StoredJob:
+async def find_own_job(services: Services, caller: Caller, job_id: str) -> StoredJob:
     """Read a job by id and owner: what belongs to someone else does not exist."""
     try:
         canonical = str(UUID(job_id))
@@ -178,10 +233,11 @@ async def _find(services: Services, caller: Caller, job_id: str) -> StoredJob:
     return job
 
 
-async def _wait(services: Services, job: StoredJob, seconds: float) -> StoredJob:
-    if services.queue is None:
-        return job
-    ended = await services.queue.waiting.wait(job.id, seconds)
+async def _wait(services: Services, following: Following, job: StoredJob, seconds: float) -> StoredJob:
+    if services.queue is not None:
+        ended = await services.queue.waiting.wait(job.id, seconds)
+    else:
+        ended = await following.wait_for_end(job.id, seconds)
     return ended if ended is not None else await find_job(services, job.id)
 
 

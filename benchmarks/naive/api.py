@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from fastapi import FastAPI
+import pandas as pd
+from fastapi import FastAPI, UploadFile
 
 from benchmarks.naive.model import pipeline, probability_of
-from benchmarks.naive.schemas import Submission
+from benchmarks.naive.schemas import Features, Submission
 from benchmarks.naive.tables import Base, Job, Session, engine
 from benchmarks.naive.tasks import score
 
@@ -30,6 +31,20 @@ def submit(body: Submission) -> dict[str, str]:
         job_id = str(job.id)
     score.delay(job_id)
     return {"id": job_id, "status": "queued"}
+
+
+@app.post("/predict_csv", status_code=202)
+def submit_csv(file: UploadFile) -> dict[str, int]:
+    """Insert every row of a file, commit, send one task for each."""
+    rows = pd.read_csv(file.file).to_dict("records")
+    with Session() as session:
+        jobs = [Job(features=Features(**row).model_dump()) for row in rows]
+        session.add_all(jobs)
+        session.commit()
+        ids = [str(job.id) for job in jobs]
+    for job_id in ids:
+        score.delay(job_id)
+    return {"rows": len(ids)}
 
 
 @app.post("/predict")

@@ -61,6 +61,13 @@ def upgrade() -> None:
             "rows_failed", sa.Integer(), server_default="0", nullable=False, comment="Stored rows without an output"
         ),
         sa.Column(
+            "rows_before",
+            sa.Integer(),
+            server_default="0",
+            nullable=False,
+            comment="Rows that were stored before the present run: it takes up the rest",
+        ),
+        sa.Column(
             "event_count",
             sa.Integer(),
             server_default="0",

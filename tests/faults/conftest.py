@@ -165,6 +165,26 @@ class Service:
         """SIGKILL the process that scores, in the middle of a claim; the worker's parent lives on."""
         self.freeze_in_the_middle(seconds=30).kill()
 
+    def kill_while_it_holds_a_chunk(self, *, seconds: float = 30) -> bool:
+        """SIGKILL the process that scores files while it holds a chunk; return False if all files ended first."""
+        deadline = time.monotonic() + seconds
+        held = "SELECT count(*) FROM job_chunks WHERE state = 'running' AND leased_by LIKE :worker"
+        while time.monotonic() < deadline:
+            child = self.pool_child("bulk")
+            if child is None:
+                time.sleep(0.05)
+                continue
+            with suppress(psutil.NoSuchProcess):
+                child.suspend()
+                if self.rows(held, worker=f"%:{child.pid}")[0][0]:
+                    child.kill()
+                    return True
+                child.resume()
+            if self.rows("SELECT count(*) FROM jobs WHERE state IN ('queued', 'running')")[0][0] == 0:
+                return False
+            time.sleep(0.003)
+        raise AssertionError(f"no chunk was met within {seconds} s:\n{self.states()}")
+
     def kill_worker(self) -> None:
         """SIGKILL the worker and everything that it started, in the middle of a claim."""
         self.freeze_in_the_middle(seconds=30)

@@ -1,0 +1,65 @@
+"""What the headers of a request ask of a file: If-None-Match, Range and If-Range, Accept (RFC 9110, 12 to 14)."""
+
+import re
+from collections.abc import Sequence
+
+_RANGE = re.compile(r"bytes=\s*(\d{0,18})-(\d{0,18})\s*", re.IGNORECASE)
+_QUALITY = re.compile(r"(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?)")
+
+
+def matches(header: str | None, etag: str) -> bool:
+    """Compare weakly, as If-None-Match does (RFC 9110, 13.1.2)."""
+    if header is None:
+        return False
+    given = [part.strip().removeprefix("W/") for part in header.split(",")]
+    return given == ["*"] or etag in given
+
+
+def asked_range(range_header: str | None, if_range: str | None, etag: str) -> tuple[int | None, int | None] | None:
+    """Return the first and last byte that are asked for (None: open), None for all of them.
+
+    (None, n) means the last n bytes. What asks for several ranges, is no byte range, or means another state of the
+    file, asks for all of it.
+    """
+    if range_header is None or (if_range is not None and if_range.strip() != etag):
+        return None
+    found = _RANGE.fullmatch(range_header)
+    if found is None or found[1] == found[2] == "":
+        return None
+    first, last = (int(digits) if digits else None for digits in found.groups())
+    if first is not None and last is not None and last < first:
+        return None
+    return first, last
+
+
+def settle_range(asked: tuple[int | None, int | None], size: int) -> tuple[int, int] | None:
+    """Return where a range starts and stops (exclusive) in a file of this size; None if no byte of it is there."""
+    first, last = asked
+    if first is None:
+        start, stop = max(size - (last or 0), 0), size
+    else:
+        start, stop = first, size if last is None else min(last + 1, size)
+    return (start, stop) if start < stop else None
+
+
+def preferred_type(accept: str | None, offers: Sequence[str]) -> str | None:
+    """Return the media type that a caller likes best, the first of those liked equally; None if they take none."""
+    if accept is None or not accept.strip():
+        return offers[0]
+    liked: dict[str, float] = {}
+    for part in accept.split(","):
+        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        quality = 1.0
+        for parameter in parameters:
+            key, _, value = parameter.partition("=")
+            if key.strip() == "q":
+                quality = float(value) if _QUALITY.fullmatch(value.strip()) else 0.0
+        liked[name] = quality
+    likings = [_liking(liked, offer) for offer in offers]
+    return offers[likings.index(max(likings))] if max(likings) > 0 else None
+
+
+def _liking(liked: dict[str, float], offer: str) -> float:
+    # The most specific part that names a type decides, e.g. `text/csv;q=0, */*` refuses CSV.
+    kind = offer.partition("/")[0]
+    return next((liked[name] for name in (offer, f"{kind}/*", "*/*") if name in liked), 0.0)

@@ -1,0 +1,158 @@
+"""From the bytes of an upload to a committed CSV job, or to a report: received, cut, kept aside, stored at once.
+
+Nothing of it happens on the event loop but the reading: threads unpack, split and compress.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from anyio import CapacityLimiter, to_thread
+from sqlalchemy.exc import DBAPIError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.auth import Caller
+from api.csv_options import CsvOptions
+from api.csv_report import CsvReport
+from api.envelopes import Unwrapper, read_envelope
+from api.idempotency import find_earlier
+from api.responses import json_response
+from api.services import Services
+from api.spool import Spool
+from api.submissions import accepted_response, mark, new_submission, preference_of, refuse_if_full
+from api.uploads import MAX_UPLOADS, Body, Places
+from shared import chunks
+from shared.cards import Card
+from shared.chunks import NewCsv
+from shared.csv_format import Chunk, CsvFormat, Given, Limits
+from shared.db import reader
+from shared.errors import GuichetError
+from shared.job_queries import StoredJob, find_jobs
+from shared.jobs import Submission
+from shared.queue import Lane
+from shared.tables import JobKind
+
+if TYPE_CHECKING:
+    from shared.csv_file import CsvFile
+
+_PLACES = Places(MAX_UPLOADS)
+# So many threads for all uploads: the event loop, which answers everyone else, need not stand in line with more.
+_RECEIVING = CapacityLimiter(2)
+_STORING = CapacityLimiter(2)  # each has a connection, and some chunks in memory
+
+Keep = Callable[[Chunk, CsvFormat], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A file that came whole; its chunks were given away."""
+
+    format: CsvFormat
+    row_count: int
+    byte_count: int  # uncompressed
+    filename: str | None
+    sha256: str  # of the file as it was sent, its name and the query
+
+
+async def submit_csv(services: Services, request: Request, body: Body, caller: Caller, options: CsvOptions) -> Response:
+    """Receive a file and commit it as one job of queued chunks; answer 202 with the job."""
+    version = options.common.version
+    refuse_if_full(services, Lane.BULK, version)
+    submission = new_submission(services, request, caller, options.common, kind=JobKind.CSV, lane=Lane.BULK)
+    mark(submission, request, caller)
+    with _PLACES.one(), services.keys_in_flight.holding(submission), Spool() as spool:
+        received = await _receive(services, request, body, options, lambda chunk, _: spool.add(chunk))
+        submission.body_hash = received.sha256 if submission.idempotency_key is not None else None
+        job = await to_thread.run_sync(_store, services, submission, received, options, spool, limiter=_STORING)
+    services.notify_bulk(version.id)
+    asked = preference_of(services, request).applied or ""
+    applied = {"Preference-Applied": "respond-async"} if "respond-async" in asked else {}
+    return accepted_response(services, job, applied)
+
+
+async def report_csv(services: Services, request: Request, body: Body, options: CsvOptions) -> Response:
+    """Receive a file, check every row, and answer 200 with what is wrong with it."""
+    report = CsvReport(options.common.version)
+    with _PLACES.one():
+        received = await _receive(services, request, body, options, report.add)
+    return json_response(
+        report.body(
+            received.format,
+            row_count=received.row_count,
+            byte_count=received.byte_count,
+            filename=received.filename,
+        )
+    )
+
+
+async def _receive(services: Services, request: Request, body: Body, options: CsvOptions, keep: Keep) -> Received:
+    """Give every chunk of the file to `keep` as soon as it is there; raise for a file that is refused."""
+    settings = services.settings
+    envelope = read_envelope(request.headers)
+    unwrapper = Unwrapper(envelope, max_bytes=settings.max_csv_bytes)
+    given = replace(options.given, encoding=options.given.encoding or envelope.charset)
+    limits = Limits(settings.max_csv_bytes, settings.max_csv_rows, settings.max_csv_record_bytes)
+    digest = hashlib.sha256()
+    file = await to_thread.run_sync(_open, options.common.version.card, given, limits, limiter=_RECEIVING)
+
+    def give(some: Iterable[Chunk]) -> None:
+        for chunk in some:
+            assert file.format is not None
+            keep(chunk, file.format)
+
+    def take(pieces: Iterable[bytes]) -> None:
+        for piece in pieces:
+            digest.update(piece)
+            give(file.feed(piece))
+
+    while data := await body.read():
+        await to_thread.run_sync(take, unwrapper.unwrap(data), limiter=_RECEIVING)
+    await to_thread.run_sync(take, unwrapper.finish(), limiter=_RECEIVING)
+    await to_thread.run_sync(give, file.finish(), limiter=_RECEIVING)
+    assert file.format is not None
+    named = [*sorted(request.query_params.multi_items()), ("", unwrapper.filename or "")]
+    digest.update(urlencode(named).encode())
+    return Received(file.format, file.row_count, file.byte_count, unwrapper.filename, digest.hexdigest())
+
+
+def _open(card: Card, given: Given, limits: Limits) -> "CsvFile":
+    # Imported here: a process that never receives a file does without the libraries that split it.
+    from shared.csv_file import CsvFile
+
+    return CsvFile(card, given, limits)
+
+
+def _store(
+    services: Services, submission: Submission, received: Received, options: CsvOptions, spool: Spool
+) -> StoredJob:
+    """Commit the job with its chunks; return it, or the job which the same request made before."""
+    file = NewCsv(
+        format=received.format,
+        row_count=received.row_count,
+        byte_count=received.byte_count,
+        filename=received.filename,
+        max_error_rate=options.max_error_rate,
+    )
+    try:
+        stored = _commit(services, submission, file, spool)
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        # The server closed our connection, e.g. because it restarted. Its id decides: a job that the first try
+        # committed is not stored again.
+        stored = _commit(services, submission, file, spool)
+    here = reader(services.bulk_engine)  # whose connection has just worked
+    earlier = None if stored else find_earlier(here, submission)
+    if isinstance(earlier, GuichetError):
+        raise earlier
+    job_id = submission.id if earlier is None or earlier.earlier_id is None else earlier.earlier_id
+    with here.connect() as connection:
+        return find_jobs(connection, [job_id])[job_id]
+
+
+def _commit(services: Services, submission: Submission, file: NewCsv, spool: Spool) -> bool:
+    with services.bulk_engine.begin() as connection:
+        return chunks.submit(connection, submission, file, spool.chunks()) is not None

@@ -1,0 +1,75 @@
+"""What a caller says about a CSV file beside its bytes: the query of `/predict_csv`."""
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel, Field
+from starlette.requests import Request
+
+from api.checks import MAX_EXPIRES_IN, Options, find_version
+from api.services import Services
+from shared.csv_format import Given, check_given
+from shared.errors import Fault, InvalidRequest
+from shared.features import pointer_of_stranger
+
+
+class CsvQuery(BaseModel):
+    """The query of `/predict_csv`; what is left out is detected, or has the service's own default."""
+
+    model: str | None = Field(None, description="Model name; the default model when left out.")
+    version: int | None = Field(None, description="Model version; the champion when left out.")
+    delimiter: str | None = Field(
+        None, description="What separates cells: `comma`, `semicolon`, `tab`, `pipe`, or the character."
+    )
+    encoding: str | None = Field(None, description="`utf-8`, `utf-16`, `cp1252` or `latin-1`.")
+    decimal: str | None = Field(None, description="Decimal mark: `point` or `comma`, or the character.")
+    id_column: str | None = Field(None, description="Column that identifies the rows; it is repeated in the output.")
+    strict: bool = Field(False, description="Refuse columns that the model does not know.")
+    max_error_rate: float | None = Field(
+        None, ge=0, le=1, description="Part of the rows (0 to 1) that may fail before the job is given up."
+    )
+    validate_only: bool = Field(False, description="Check every row, answer with a report, store nothing.")
+    expires_in: float | None = Field(
+        None, ge=1, le=MAX_EXPIRES_IN, description="Seconds that the job may queue; then it expires."
+    )
+    timeout: float | None = Field(None, ge=1, description="Seconds that one piece of the file may take.")
+
+
+@dataclass(frozen=True, slots=True)
+class CsvOptions:
+    """A checked query."""
+
+    common: Options
+    given: Given
+    max_error_rate: float | None
+    validate_only: bool
+
+
+async def check_query(services: Services, request: Request, query: CsvQuery, model: str | None) -> CsvOptions:
+    """Return the options of an upload, with the version that it means; `model` is the name in the path."""
+    faults = [
+        Fault(
+            f"/query{pointer_of_stranger(name)}",
+            "unknown_parameter",
+            f"is not a parameter of this request: it takes {', '.join(sorted(CsvQuery.model_fields))}",
+        )
+        for name in dict.fromkeys(request.query_params)
+        if name not in CsvQuery.model_fields
+    ]
+    if model is not None and query.model not in (None, model):
+        faults.append(Fault("/query/model", "conflict", "must be left out, or be the model in the path"))
+    cap = services.settings.job_timeout_cap_seconds
+    if query.timeout is not None and query.timeout > cap:
+        faults.append(Fault("/query/timeout", "range", f"must be a number of seconds between 1 and {cap:.0f}"))
+    if faults:
+        told = "; ".join(f"{fault.pointer} {fault.message}" for fault in faults[:3])
+        raise InvalidRequest(f"The request is not valid: {told}.", faults=faults)
+    given = check_given(
+        Given(query.delimiter, query.encoding, query.decimal, query.id_column, query.strict),
+    )
+    version = await find_version(services, model or query.model, query.version)
+    return CsvOptions(
+        Options(version, query.timeout or services.settings.job_timeout_seconds, query.expires_in),
+        given,
+        query.max_error_rate,
+        query.validate_only,
+    )

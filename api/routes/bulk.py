@@ -1,0 +1,115 @@
+"""Submitting CSV files: `/predict_csv`, `/models/{name}/predict_csv`."""
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request
+from starlette.responses import Response
+
+from api.auth import Caller
+from api.csv_jobs import report_csv, submit_csv
+from api.csv_options import CsvQuery, check_query
+from api.deps import PredictCaller, ServicesDep
+from api.errors import respond
+from api.responses import PROBLEM
+from api.schemas import CsvReportBody, JobBody
+from api.services import Services
+from api.uploads import Body, EarlyAnswer
+from shared.errors import GuichetError, Unavailable
+
+router = APIRouter(tags=["csv"])
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"model": CsvReportBody, "description": "With `validate_only`: what is wrong with the file."},
+    202: {"model": JobBody, "description": "Received and stored whole: Location says where to poll, Retry-After when."},
+    **{
+        status: {**PROBLEM, "description": text}
+        for status, text in {
+            400: "The upload, its form or its gzip is damaged or cut off.",
+            401: "No API key, or an unknown one.",
+            403: "The key lacks the scope `predict`.",
+            404: "No such model or version.",
+            409: "The first request with this Idempotency-Key is still being received.",
+            413: "Too many bytes or rows, or a record that is too long.",
+            415: "The file is not CSV.",
+            422: "The header does not fit the model, the file holds no rows, or a parameter is not valid.",
+            503: "Service full, disk full, database down, or no model registered: see Retry-After.",
+        }.items()
+    },
+}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+# The body is read by hand, as it comes; OpenAPI is told of it by hand.
+REQUEST: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "The file, as the body itself or as the one file of a form; gzip is recognised.",
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                }
+            },
+            "text/csv": {"schema": {"type": "string"}},
+            "text/tab-separated-values": {"schema": {"type": "string"}},
+            "application/gzip": _BINARY,
+            "application/octet-stream": _BINARY,
+        },
+    },
+    "parameters": [
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+            "description": "Sending the same file again with the same key gives the same job",
+        },
+        {
+            "name": "Content-Encoding",
+            "in": "header",
+            "schema": {"type": "string", "enum": ["gzip", "identity"]},
+            "description": "How the body is compressed, if it is",
+        },
+    ],
+}
+
+
+@router.post("/predict_csv", status_code=202, responses=RESPONSES, openapi_extra=REQUEST, response_model=None)
+async def predict_csv(
+    request: Request, services: ServicesDep, caller: PredictCaller, query: Annotated[CsvQuery, Query()]
+) -> Response:
+    """Score a CSV file in the background: send the file, take a ticket, download every row's score.
+
+    The header is checked before the answer; a row that does not fit the model becomes an error of that row alone.
+    Delimiter, encoding and decimal mark are detected unless they are given.
+    """
+    return await _receive(request, services, caller, query, None)
+
+
+@router.post(
+    "/models/{name}/predict_csv", status_code=202, responses=RESPONSES, openapi_extra=REQUEST, response_model=None
+)
+async def predict_csv_with(
+    request: Request,
+    services: ServicesDep,
+    caller: PredictCaller,
+    query: Annotated[CsvQuery, Query()],
+    name: str = Path(description="Model name"),
+) -> Response:
+    """Score a CSV file with a named model, as `/predict_csv` does with the default one."""
+    return await _receive(request, services, caller, query, name)
+
+
+async def _receive(request: Request, services: Services, caller: Caller, query: CsvQuery, name: str | None) -> Response:
+    body = Body(request, max_bytes=services.settings.max_csv_bytes)
+    try:
+        options = await check_query(services, request, query, name)
+        if options.validate_only:
+            return await report_csv(services, request, body, options)
+        return await submit_csv(services, request, body, caller, options)
+    except GuichetError as error:
+        refusal = error
+    except asyncio.CancelledError:  # by the server, which shuts down
+        refusal = Unavailable("The service is being restarted: send the file again.", retry_after=5)
+    response = await respond(request, refusal)
+    return response if body.is_complete else EarlyAnswer(response)

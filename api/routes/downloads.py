@@ -1,0 +1,135 @@
+"""The files of CSV jobs: output.csv, also as Parquet, and errors.csv."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from fastapi.routing import APIRoute
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from api.auth import Caller
+from api.catalog import Version
+from api.conditions import preferred_type
+from api.deps import ReadCaller, ServicesDep
+from api.downloads import PARQUET, send_csv, send_parquet
+from api.responses import PROBLEM
+from api.routes.jobs import COMMON, JobId, find_own_job
+from api.services import Services
+from shared.db import reader
+from shared.errors import NotAcceptable, NotFound
+from shared.job_queries import StoredJob
+
+router = APIRouter(tags=["files"], default_response_class=Response)
+
+CSV = "text/csv"
+
+Partial = Annotated[
+    bool,
+    Query(
+        description="Give what is done so far, or was done before the job ended: whole chunks in the order of the "
+        "file, with gaps where a chunk is not done (`row_no` says which rows they are). It changes as the job goes "
+        "on: send `If-Range` with a range."
+    ),
+]
+_TEXT = {"schema": {"type": "string"}}
+
+
+def _answers(*types: str) -> dict[int | str, dict[str, Any]]:
+    content = {name: _TEXT if name == CSV else {"schema": {"type": "string", "format": "binary"}} for name in types}
+    headers = {
+        "ETag": {"description": "Of the file as it stands", **_TEXT},
+        "X-Rows-Done": {
+            "description": "Rows of the file that are scored or have their error",
+            "schema": {"type": "integer"},
+        },
+    }
+    return {
+        200: {"description": "The file.", "content": content, "headers": headers},
+        206: {
+            "description": "The range of bytes that was asked for.",
+            "content": {CSV: _TEXT},
+            "headers": headers | {"Content-Range": {"description": "Which bytes of how many", **_TEXT}},
+        },
+        304: {"description": "The caller has it already (`If-None-Match`)."},
+        406: {**PROBLEM, "description": "`Accept` names no type that there is."},
+        409: {**PROBLEM, "description": "Not every row is scored: the job goes on, or ended before."},
+        416: {**PROBLEM, "description": "The file has no such bytes."},
+        **COMMON,
+    }
+
+
+@router.get("/jobs/{id}/output.csv", responses=_answers(CSV, PARQUET), response_model=None)
+async def get_output(
+    request: Request,
+    services: ServicesDep,
+    caller: ReadCaller,
+    job_id: JobId,
+    partial: Partial = False,
+    join: Annotated[bool, Query(description="Repeat every column of the file that was sent.")] = False,
+    kind: Annotated[
+        Literal["csv", "parquet"] | None,
+        Query(alias="format", description="The type of the answer; when left out, `Accept` decides."),
+    ] = None,
+) -> Response:
+    """Download every row with its score, in the order of the file that was sent.
+
+    Each line has the row number, the id column and the columns that are no features, then the model's answer, or why
+    there is none in `error`. CSV is written as the file was: its delimiter, its decimal mark; a cell that a
+    spreadsheet would run as a formula gets an apostrophe. `Range` takes up a download that broke off. Parquet
+    (`Accept: application/vnd.apache.parquet`) has typed columns, the caller's own as text exactly as it was sent.
+    """
+    job, version = await _find(services, caller, job_id)
+    offers = (CSV, PARQUET)
+    wanted = preferred_type(request.headers.get("accept"), offers)
+    if kind is not None:
+        wanted = CSV if kind == "csv" else PARQUET
+    if wanted is None:
+        raise _no_such_type(*offers)
+    engine = reader(services.bulk_engine)
+    if wanted == PARQUET:
+        return await send_parquet(request, engine, job, version, join=join, partial=partial)
+    return await send_csv(request, engine, job, version, "joined" if join else "output", partial=partial)
+
+
+@router.get("/jobs/{id}/errors.csv", responses=_answers(CSV), response_model=None)
+async def get_errors(
+    request: Request, services: ServicesDep, caller: ReadCaller, job_id: JobId, partial: Partial = False
+) -> Response:
+    """Download what was wrong with the rows that have no score: row_no, column, code, message, value.
+
+    The value is the cell as it was sent, cut to 200 characters. A file without faulty rows has the header only.
+    """
+    job, version = await _find(services, caller, job_id)
+    if preferred_type(request.headers.get("accept"), (CSV,)) is None:
+        raise _no_such_type(CSV)
+    return await send_csv(request, reader(services.bulk_engine), job, version, "errors", partial=partial)
+
+
+async def _find(services: Services, caller: Caller, job_id: str) -> tuple[StoredJob, Version]:
+    job = await find_own_job(services, caller, job_id)
+    if job.csv is None:
+        raise NotFound(f"Only CSV jobs have files: the rows of this one are at /jobs/{job.id}/result.", job_id=job.id)
+    return job, services.catalog.picture.by_id[job.model_version_id]
+
+
+def _no_such_type(*offers: str) -> NotAcceptable:
+    return NotAcceptable(
+        f"This file can be had as {' or '.join(offers)}: name one of these in Accept, or leave it out."
+    )
+
+
+class _Head:
+    """Answers HEAD as its route answers GET; the server leaves the body out (RFC 9110, 9.3.2)."""
+
+    def __init__(self, route: APIRoute) -> None:
+        self._route = route
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._route.app(scope, receive, send)
+
+
+# Beside the routes of GET, not as operations of their own: the document would describe everything twice.
+router.routes += [
+    Route(route.path, _Head(route), methods=["HEAD"]) for route in router.routes if isinstance(route, APIRoute)
+]

@@ -1,0 +1,99 @@
+"""The body of an upload: read as it comes, in bounded pieces, and answered even while its sender is still sending."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from api.envelopes import FORM_BYTES, too_large
+from shared.errors import MalformedBody, Unavailable
+
+BATCH_BYTES = 1 << 18  # handed over at once: threads are not changed for every packet
+STALL_SECONDS = 60.0  # a batch must come within it: who sends nothing, or nearly so, holds a place for nothing
+LINGER_SECONDS = 5.0  # how long the rest of a refused upload is still taken from the network
+MAX_UPLOADS = 8  # at the same time in this process: what they hold in memory and on disk is bounded
+
+
+class Places:
+    """The uploads that this process takes at the same time."""
+
+    def __init__(self, count: int) -> None:
+        self._count = self._free = count
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Hold a place; raise Unavailable when all of them are taken."""
+        if self._free == 0:
+            raise Unavailable(f"{self._count} files are being uploaded already: try again soon.", retry_after=5)
+        self._free -= 1
+        try:
+            yield
+        finally:
+            self._free += 1
+
+
+class Body:
+    """The body of a request, read once."""
+
+    def __init__(self, request: Request, *, max_bytes: int) -> None:
+        self.is_complete = False
+        self._receive = request.receive
+        self._max_bytes = max_bytes  # of the file
+        self._size = 0
+        declared = request.headers.get("content-length", "")
+        self._announced = int(declared) if declared.isascii() and declared.isdigit() else 0
+
+    async def read(self) -> bytes:
+        """Return the next bytes, about a quarter of a megabyte; none at the end.
+
+        Raises TooLarge, before anything is read if the caller announces too much, and MalformedBody for a body that
+        is cut off or hardly moves.
+        """
+        if max(self._announced, self._size) > self._max_bytes + FORM_BYTES:
+            raise too_large(self._max_bytes)
+        pieces: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(STALL_SECONDS):
+                while size < BATCH_BYTES and not self.is_complete:
+                    message = await self._receive()
+                    if message["type"] == "http.disconnect":
+                        raise MalformedBody("The upload ended before its announced length.")
+                    piece = message.get("body", b"")
+                    self.is_complete = not message.get("more_body", False)
+                    pieces.append(piece)
+                    size += len(piece)
+        except TimeoutError:
+            raise MalformedBody(
+                f"The upload stood still: less than {BATCH_BYTES >> 10} KB came in {STALL_SECONDS:.0f} s."
+            ) from None
+        self._size += size
+        return b"".join(pieces)
+
+
+class EarlyAnswer(Response):
+    """An answer to a request whose body was not read to its end; it closes the connection.
+
+    Closing it with unread bytes would reset it, and the sender might never see why. So the answer goes out whole, and
+    then what still comes is thrown away for some seconds (as nginx does with lingering_close).
+    """
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(response.body, response.status_code)
+        self.raw_headers = [*response.raw_headers, (b"connection", b"close")]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer, then linger."""
+        start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        await send(start)
+        await send({"type": "http.response.body", "body": bytes(self.body), "more_body": True})
+        try:
+            async with asyncio.timeout(LINGER_SECONDS):
+                while (await receive()).get("more_body", False):
+                    pass
+        except (TimeoutError, asyncio.CancelledError):
+            pass  # enough; or the server shuts down
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
