@@ -25,12 +25,10 @@ _SETTINGS = {
     "synchronous_commit": "on",
     "listen_addresses": "",  # only the socket: no port to collide with, nobody else to let in
     "unix_socket_permissions": "0700",
-    "shared_buffers": "128MB",
+    "shared_buffers": "256MB",  # taken as it is filled; with less, those who store files write other people's pages
     # A new segment of the log is not filled with zeros first: everyone who commits would wait for that.
     "wal_init_zero": "off",
-    "min_wal_size": "256MB",
-    # What a large transaction has logged is on disk before somebody else's small COMMIT waits for it.
-    "wal_writer_delay": "10ms",
+    "max_wal_size": "2GB",
     "max_connections": "50",
     "max_parallel_workers_per_gather": "0",
     "jit": "off",  # to compile costs more than our short statements
