@@ -27,7 +27,19 @@ from shared.queue import Lane, TaskName
 from tests.databases import migrate
 
 ROOT = Path(__file__).resolve().parent.parent
-PRODUCT = ("api", "worker", "shared", "scripts", "migrations", "examples", "benchmarks", "client", "docs", ".ci", ".github")
+PRODUCT = (
+    "api",
+    "worker",
+    "shared",
+    "scripts",
+    "migrations",
+    "examples",
+    "benchmarks",
+    "client",
+    "docs",
+    ".ci",
+    ".github",
+)
 QUEUE = {
     "RUNTIME": "queue",
     "DATABASE_URL": "postgresql+psycopg2://nobody@127.0.0.1:1/none",
