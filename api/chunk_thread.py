@@ -66,6 +66,8 @@ class ChunkThread:
             self._wake.wait(IDLE_SECONDS)
             self._wake.clear()
             try:
+                with self._engine.begin() as connection:
+                    chunks.expire(connection)
                 while not self._stopping and self._step():
                     pass
             except Exception:  # whatever it is, this thread has to live, and looks again

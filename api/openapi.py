@@ -18,7 +18,8 @@ DESCRIPTION = """
 Take a ticket, a worker scores your row, every input and output is kept.
 
 `POST /jobs` answers 202 at once; poll `GET /jobs/{id}`. `POST /predict` waits for the result
-(`Prefer: wait=N`, `Prefer: respond-async`). Errors are RFC 9457 problem documents that list every fault.
+(`Prefer: wait=N`, `Prefer: respond-async`). `POST /predict_csv` takes a whole file: follow `/jobs/{id}/events`, then
+download `/jobs/{id}/output.csv`. Errors are RFC 9457 problem documents that list every fault.
 """
 _OPEN = ("/health", "/livez", "/readyz", "/version")
 _SUBMITTING = ("/jobs", "/predict", "/predict_batch", "/models/{name}/predict")

@@ -1,5 +1,6 @@
 """What `make run` shows: its own lines, and what its children write to their logs."""
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -26,7 +27,9 @@ class Console:
             return
         try:
             print(line, flush=True)
-        except (BrokenPipeError, OSError):
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                return  # a full disk behind it, say: the service goes on, and has its own logs
             self.closed = True
             # or the interpreter would complain at its exit, when it flushes what could not be written
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -15,12 +15,13 @@ from shared.tables import ChunkState, JobChunk, JobState
 if TYPE_CHECKING:
     from shared.csv_scoring import ScoredChunk
 
-_INPUTS = "COPY model_inputs (id, job_id, row_index, features, faults) FROM STDIN WITH (NULL '')"
+_INPUTS = "COPY model_inputs (id, job_id, row_index, features, faults) FROM STDIN"
 _OUTPUTS = (
     "COPY model_outputs (input_id, model_version_id, task, prediction, label, probability, probabilities, threshold) "
-    "FROM STDIN WITH (NULL '')"
+    "FROM STDIN"
 )
 _IDS = "SELECT array_agg(nextval('model_inputs_id_seq')) FROM generate_series(1, %s)"
+_NULL = "\\N"  # in COPY's text format
 _READ_BYTES = 1 << 20  # that psycopg2 asks for at once
 
 
@@ -84,26 +85,26 @@ def _copy_rows(connection: Connection, taken: ChunkClaim, scored: "ScoredChunk")
     job, first = taken.job_id, taken.first_row
     if faults:
         lines = [
-            f"{number}\t{job}\t{first + offset}\t{text}\t{faults.get(offset, '')}\n"
+            f"{number}\t{job}\t{first + offset}\t{text}\t{faults.get(offset, _NULL)}\n"
             for offset, (number, text) in enumerate(zip(ids, features, strict=True))
         ]
     else:
         lines = [
-            f"{number}\t{job}\t{row}\t{text}\t\n"
+            f"{number}\t{job}\t{row}\t{text}\t{_NULL}\n"
             for row, (number, text) in enumerate(zip(ids, features, strict=True), first)
         ]
     _copy(connection, _INPUTS, lines)
     if not scored.offsets:
         return
-    known = {label: "" if label is None else _escaped(label) for label in set(scored.label)}
+    known = {label: _NULL if label is None else _escaped(label) for label in set(scored.label)}
     start = f"{taken.model_version_id}\t{scored.task}"
-    end = "" if scored.threshold is None else repr(scored.threshold)
+    end = _NULL if scored.threshold is None else repr(scored.threshold)
     _copy(
         connection,
         _OUTPUTS,
         [
             f"{ids[offset]}\t{start}\t{prediction!r}\t{known[label]}\t"
-            f"{'' if probability is None else repr(probability)}\t{probabilities or ''}\t{end}\n"
+            f"{_NULL if probability is None else repr(probability)}\t{probabilities or _NULL}\t{end}\n"
             for offset, prediction, label, probability, probabilities in zip(
                 scored.offsets,
                 scored.prediction,

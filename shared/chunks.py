@@ -28,7 +28,7 @@ from sqlalchemy.engine import RowMapping
 from shared import jobs
 from shared.csv_format import CsvFormat
 from shared.jobs import Submission, clock
-from shared.tables import ChunkState, CsvFile, Job, JobChunk, JobEvent, JobState, ModelInput
+from shared.tables import ChunkState, CsvFile, Job, JobChunk, JobEvent, JobKind, JobState, ModelInput
 
 LEVEL = 1  # of zstd: the API compresses while it receives
 DEATHS = 2  # after so many a chunk is cut: one may have been an innocent bystander's
@@ -205,11 +205,14 @@ def claim(connection: Connection, *, model_version_id: int, worker: str, lease_s
     )
     while (row := connection.execute(ready).mappings().first()) is not None:
         token = secrets.randbits(62)
+        _lock_file(connection, row["job_id"])  # who ends the job at this moment sees this claim, or this claim the end
         started = jobs.start_csv(connection, row["job_id"], token=token)
         if started is None:  # its job has ended, or is about to
             _set(connection, JobChunk.id == row["id"], state=ChunkState.CANCELED.value)
             if jobs.expire_csv(connection, row["job_id"]):
                 close(connection, [row["job_id"]])
+            else:  # it may have waited for this chunk alone, which was given back or cut after the cancelation
+                settle(connection, row["job_id"])
             continue
         if started:
             add_event(connection, row["job_id"], "started")
@@ -253,6 +256,11 @@ def give_up(connection: Connection, taken: ChunkClaim) -> None:
     _set(connection, _ours(taken), **_QUEUED, crash_count=JobChunk.crash_count + 1, run_after=clock(connection, 1.0))
 
 
+def release(connection: Connection, taken: ChunkClaim) -> None:
+    """Give a claim back at once; it is no fault of the chunk."""
+    _set(connection, _ours(taken), **_QUEUED, attempt=JobChunk.attempt - 1)
+
+
 def split(connection: Connection, taken: ChunkClaim, parts: Iterable[PackedChunk]) -> bool:
     """Put smaller chunks in the place of a claimed one; return whether it was still ours.
 
@@ -285,7 +293,8 @@ def recover(connection: Connection, *, all_of_them: bool = False) -> tuple[int, 
         crash_count=JobChunk.crash_count + 1,
         run_after=clock(connection, secrets.randbelow(1000) / 1000),
     )
-    ended = [job_id for job_id in dict.fromkeys(row.job_id for row in found) if settle(connection, job_id) is not None]
+    # In one order, so that two who recover do not wait for each other.
+    ended = [job_id for job_id in sorted({row.job_id for row in found}) if settle(connection, job_id) is not None]
     return len(found), ended
 
 
@@ -370,6 +379,23 @@ def cancel(connection: Connection, job_id: str) -> str | None:
     return settle(connection, job_id) or state
 
 
+def expire(connection: Connection) -> list[str]:
+    """End CSV jobs that are still queued and may no longer start (500 at most); return their ids."""
+    late = (
+        select(Job.id)
+        .where(Job.state == JobState.QUEUED, Job.kind == JobKind.CSV, Job.expires_at <= clock(connection))
+        .order_by(Job.id)
+        .limit(500)
+    )
+    ended = []
+    for job_id in connection.scalars(late).all():
+        _lock_file(connection, job_id)
+        if jobs.expire_csv(connection, job_id):
+            ended.append(job_id)
+    close(connection, ended)
+    return ended
+
+
 def close(connection: Connection, job_ids: Iterable[str]) -> None:
     """Give up the chunks of jobs that have just ended without a worker, and tell their followers."""
     for job_id in job_ids:
@@ -381,7 +407,7 @@ def close(connection: Connection, job_ids: Iterable[str]) -> None:
 def retry(connection: Connection, job_id: str) -> bool:
     """Queue an ended CSV job again for the chunks that are not stored, or whose row took workers down.
 
-    What is stored stays. Returns whether there was anything to take up.
+    What is stored stays, and `max_error_rate` counts no more. Returns whether there was anything to take up.
     """
     file = _lock_file(connection, job_id)
     if file.chunks_done >= file.chunk_count and not _failed_chunks(connection, job_id):
@@ -411,7 +437,9 @@ def retry(connection: Connection, job_id: str) -> bool:
         run_after=clock(connection),
         **dict.fromkeys(("output", "output_bytes", "errors", "errors_bytes")),
     )
-    connection.execute(update(CsvFile).where(CsvFile.job_id == job_id).values(rows_before=CsvFile.rows_done))
+    # Whoever asks for the rest wants it in spite of the errors so far: the limit would end the job again at once.
+    again = {"rows_before": CsvFile.rows_done, "max_error_rate": None}
+    connection.execute(update(CsvFile).where(CsvFile.job_id == job_id).values(again))
     add_event(connection, job_id, "accepted")
     return True
 

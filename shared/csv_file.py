@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from shared.cards import Card
 from shared.csv_format import Chunk, CsvFormat, Given, Limits, check_given, find_decimal, find_id_column
 from shared.csv_gzip import Gunzip
-from shared.csv_header import Header, accept_header, read_header
+from shared.csv_header import Header, accept_header, check_width, read_header
 from shared.csv_splitter import RecordSplitter
 from shared.csv_text import BadBytes, TextDecoder, wrong_bytes
 from shared.errors import Fault, RowFaults, TooLarge
@@ -130,6 +130,9 @@ class CsvFile:
         if self._decimal is None:
             assert self._header is not None
             self._decimal = find_decimal(self._card, self._header.columns, self._header.delimiter, chunk.data)
+        if not chunk.first_row:
+            assert self._header is not None
+            check_width(self._header.columns, self._header.delimiter, chunk.data)
         return chunk
 
 

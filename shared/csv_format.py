@@ -20,6 +20,7 @@ ENCODINGS = {
 ENOUGH_NUMBERS = 2000  # numbers with a decimal mark in the sample: more of them would not change the verdict
 
 _POINT = re.compile(r"[+-]?\d*\.\d+(?:[eE][+-]?\d+)?")
+_DECIMALS = re.compile(r"[+-]?\d*,(?!\d{3}$)\d+")  # never thousands
 _COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
 
 
@@ -96,19 +97,24 @@ def read_records(text: str, delimiter: str) -> Iterator[list[str]]:
 def find_decimal(card: Card, columns: tuple[str, ...], delimiter: str, sample: bytes) -> str:
     """Return the decimal mark of a file by the number cells of its first rows (UTF-8, without the header).
 
-    Next to a comma as the delimiter it is the point: there a comma within a cell separates thousands.
+    Next to a comma as the delimiter, commas in quoted cells may separate thousands: it is the point unless some comma
+    has other than three digits behind it, and no cell has a point.
     """
-    if delimiter == "," or b"," not in sample:
+    if b"," not in sample:
         return "."
+    quoted = delimiter == ","
     numbers = {feature.name for feature in card.features if feature.type in ("integer", "number")}
     places = [place for place, name in enumerate(columns) if name in numbers]
-    points = commas = 0
+    points = commas = decimals = 0
     for record in read_records(sample.decode("utf-8"), delimiter):
         cells = [record[place].strip() for place in places if place < len(record)]
         points += sum(1 for cell in cells if "." in cell and _POINT.fullmatch(cell))
         commas += sum(1 for cell in cells if "," in cell and _COMMA.fullmatch(cell))
+        decimals += sum(1 for cell in cells if "," in cell and _DECIMALS.fullmatch(cell))
         if points + commas > ENOUGH_NUMBERS:
             break
+    if quoted:
+        return "," if decimals and not points else "."
     return "," if commas > points else "."
 
 

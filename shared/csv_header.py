@@ -6,9 +6,10 @@ import io
 import re
 from collections import Counter
 from dataclasses import dataclass
+from itertools import islice
 
 from shared.cards import Card
-from shared.csv_format import DELIMITERS, Given
+from shared.csv_format import DELIMITERS, Given, read_records
 from shared.errors import Fault, RowFaults, TooLarge
 from shared.features import pointer_of_stranger
 
@@ -17,6 +18,7 @@ MAX_FAULTS = 1000  # of each kind: a header of a megabyte must not become an ans
 SUGGESTIONS = 10  # close matches are searched for so many names only, and among so many: the search is slow
 CANDIDATES = 500
 NAME_LENGTH = 100  # characters of a name that a message repeats
+SAMPLED_ROWS = 10
 DETAILED = 3  # faults that the error's own sentence spells out
 
 _NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)?")
@@ -111,7 +113,11 @@ def _absent(card: Card, counts: Counter[str]) -> list[str]:
 
 
 def _duplicate(name: str, count: int) -> Fault:
-    words = f"is in the header {count} times: keep one" if name else f"{count} columns have no name: give each its own"
+    words = (
+        f"is in the header {count} times: keep one"
+        if name
+        else f"{count} columns have no name: remove them, or give each its own"
+    )
     return Fault(_pointer(name), "duplicate", words)
 
 
@@ -139,3 +145,18 @@ def _unknown(names: list[str], features: list[str]) -> list[Fault]:
 
 def _pointer(name: str) -> str:
     return "/columns" + pointer_of_stranger(name)
+
+
+def check_width(columns: tuple[str, ...], delimiter: str, sample: bytes) -> None:
+    """Raise RowFaults when each of the first rows (UTF-8, without the header) has one cell more than the header.
+
+    That is how R's write.table leaves the row names: every row would fail, and none of them is wrong.
+    """
+    records = read_records(sample.decode("utf-8"), delimiter)
+    widths = [len(record) for record in islice(records, SAMPLED_ROWS)]
+    if len(widths) > 1 and set(widths) == {len(columns) + 1}:
+        sentence = (
+            f"The header has {len(columns)} names, but the rows have {len(columns) + 1} cells: name the first column "
+            "(in R: write.table(..., col.names = NA))."
+        )
+        raise RowFaults(sentence, faults=[Fault("", "columns", sentence)])

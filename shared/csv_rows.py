@@ -28,6 +28,9 @@ from shared.rules import parse_rule
 Rows = NDArray[np.intp]  # places among the whole records of a chunk
 
 
+_EMPTY = Fault("", "empty_row", "the row is empty: remove it")
+
+
 @dataclass(slots=True)
 class ReadChunk:
     """What the rows of a chunk are, before any model has seen them. Offsets are places in the chunk."""
@@ -70,7 +73,10 @@ class ChunkReader:
         cells = {feature.name: self._cells(records, feature, count) for feature in self.card.features}
         doubtful = np.flatnonzero(self._doubtful(cells, records, count))
         sent = self._sent(cells, records, doubtful)
-        found = self._judge(sent, len(doubtful))
+        found = [
+            [_EMPTY] if faults and not any(map(str.strip, cells)) else faults
+            for faults, *cells in zip(self._judge(sent, len(doubtful)), *sent.values(), strict=True)
+        ]
         bad = np.zeros(count, dtype=bool)
         bad[doubtful] = [bool(faults) for faults in found]
 

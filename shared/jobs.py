@@ -437,7 +437,7 @@ def recover(connection: Connection) -> dict[str, str]:
 
 _EXPIRE = """
 WITH late AS MATERIALIZED (
-    SELECT id FROM jobs WHERE state = 'queued' AND expires_at <= now()
+    SELECT id FROM jobs WHERE state = 'queued' AND expires_at <= now() AND kind <> 'csv'
     ORDER BY expires_at LIMIT 500 FOR UPDATE SKIP LOCKED
 )
 UPDATE jobs SET state = 'expired', finished_at = now(), failed_count = row_count,
@@ -448,7 +448,7 @@ RETURNING jobs.id
 
 
 def expire(connection: Connection) -> list[str]:
-    """End queued jobs whose time to wait is over (500 at most); return their ids."""
+    """End queued jobs whose time to wait is over (500 at most, no files); return their ids."""
     return [str(row[0]) for row in connection.exec_driver_sql(_EXPIRE)]
 
 

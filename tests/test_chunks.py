@@ -1,6 +1,9 @@
 """The life of a chunk and of its job: claims, leases, deaths, cancelation, too many errors, taking up the rest."""
 
 import json
+import random
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -173,6 +176,17 @@ def test_last_chunk_ends_the_job_and_every_row_is_stored_once(engine):
     ]
 
 
+def test_label_without_text_is_a_label(engine):
+    job_id = upload(engine, 1)
+    taken = must_take(engine)
+    unnamed = scored(taken)
+    unnamed.label = [""]
+    store(engine, taken, unnamed)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT label FROM model_outputs")).scalars().all() == [""]
+        assert len(outputs_of(connection, job_id)) == 1
+
+
 def test_first_rows_of_every_file_come_first(engine):
     """A small file need not wait for the end of a large one."""
     large = upload(engine, 2, 2, 2)
@@ -335,6 +349,37 @@ def test_running_job_ends_with_the_chunk_that_is_held_when_it_is_canceled(engine
     assert states(engine, job_id) == ["done", "canceled"]
 
 
+def test_canceled_job_whose_last_chunk_was_given_up_ends_with_the_next_look(engine):
+    job_id = upload(engine, 3, 2)
+    held = must_take(engine)
+    cancel(engine, job_id)
+    with engine.begin() as connection:
+        chunks.give_up(connection, held)
+        connection.execute(text("UPDATE job_chunks SET run_after = :now"), {"now": "2020-01-01 00:00:00.000000"})
+    assert take(engine) is None
+    assert row_of(engine, job_id)["state"] == "canceled"
+    assert events(engine, job_id)[-1][1] == "finished"
+
+
+def test_canceled_job_whose_last_chunk_was_cut_ends_with_the_next_look(engine):
+    job_id = upload(engine, 2)
+    held = must_take(engine)
+    cancel(engine, job_id)
+    with engine.begin() as connection:
+        chunks.split(connection, held, [PackedChunk(place, 1, pack(b"1;1\n")) for place in range(2)])
+    assert take(engine) is None
+    assert row_of(engine, job_id)["state"] == "canceled"
+
+
+def test_file_that_nobody_claims_expires_all_the_same(engine):
+    job_id = upload(engine, 2, expires_in=-1.0)
+    with engine.begin() as connection:
+        assert chunks.expire(connection) == [job_id]
+        assert chunks.expire(connection) == []
+    assert row_of(engine, job_id)["state"] == "expired"
+    assert states(engine, job_id) == ["canceled"]
+
+
 def test_canceled_job_whose_worker_died_ends_with_the_recovery(engine):
     job_id = upload(engine, 2, 2)
     must_take(engine)
@@ -401,6 +446,15 @@ def test_row_that_took_workers_down_is_tried_again_and_stored_once(engine):
         assert [index for index, *_ in outputs_of(connection, job_id)] == [0, 1]
 
 
+def test_job_that_had_too_many_errors_is_done_in_spite_of_them_when_its_rest_is_asked_for(engine):
+    job_id = upload(engine, 2, 2, max_error_rate=0.0)
+    first = must_take(engine)
+    assert store(engine, first, scored(first, bad=[0])) == "failed"
+    assert retry(engine, job_id)
+    second = must_take(engine)
+    assert store(engine, second, scored(second)) == "succeeded"
+
+
 def test_nothing_is_taken_up_of_a_job_that_is_done_or_goes_on(engine):
     job_id = upload(engine, 2, 2)
     assert not retry(engine, job_id)
@@ -410,3 +464,69 @@ def test_nothing_is_taken_up_of_a_job_that_is_done_or_goes_on(engine):
     store(engine, second, scored(second))
     assert not retry(engine, job_id)  # the row that failed does not fit the card, and would fail again
     assert row_of(engine, job_id)["state"] == "succeeded"
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # SQLite has one writer at a time
+@pytest.mark.parametrize("seed", range(2))
+def test_no_race_loses_a_job_or_a_row(database, seed):
+    """Claims, stores, deaths, cancelations and retries at once: no deadlock, every job ends, the counts add up."""
+    empty(database)
+    ids = [upload(database, *[2] * 6) for _ in range(4)]
+    stop = threading.Event()
+    errors: list[BaseException] = []
+
+    def run(step: Any, number: int) -> None:
+        chance = random.Random(10 * seed + number)
+        while not stop.is_set():
+            try:
+                step(chance)
+            except Stale:
+                pass
+            except Exception as error:  # noqa: BLE001 - the test fails with whatever it was
+                errors.append(error)
+                return
+
+    def work(chance: random.Random) -> None:
+        taken = take(database)
+        if taken is not None and chance.random() < 0.8:
+            store(database, taken, scored(taken))
+        elif taken is not None:
+            with database.begin() as connection:
+                chunks.give_up(connection, taken)
+
+    def meddle(chance: random.Random) -> None:
+        job_id = chance.choice(ids)
+        cancel(database, job_id) if chance.random() < 0.5 else retry(database, job_id)
+        time.sleep(0.002)
+
+    def mend(_: random.Random) -> None:
+        with database.begin() as connection:
+            chunks.recover(connection)
+        time.sleep(0.005)
+
+    threads = [
+        threading.Thread(target=run, args=(step, number)) for number, step in enumerate([work] * 3 + [meddle, mend])
+    ]
+    for thread in threads:
+        thread.start()
+    time.sleep(2)
+    stop.set()
+    for thread in threads:
+        thread.join(20)
+    assert errors == []
+    let_lease_run_out(database)
+    recover(database)
+    for job_id in ids:  # what is left is done in peace
+        retry(database, job_id)
+    recover(database)
+    while (taken := take(database)) is not None:
+        store(database, taken, scored(taken))
+        recover(database)
+    for job_id in ids:
+        assert row_of(database, job_id)["state"] == "succeeded"
+        assert set(states(database, job_id)) == {"done"}
+        with database.connect() as connection:
+            assert [index for index, *_ in outputs_of(connection, job_id)] == list(range(12))
+            file = find_files(connection, [job_id])[job_id]
+        assert (file.rows_done, file.chunks_done, file.rows_failed) == (12, 6, 0)
+        assert events(database, job_id)[-1][1:3] == ("finished", "succeeded")

@@ -119,7 +119,7 @@ def test_first_line_of_data_is_not_taken_as_a_header():
 
 def test_column_that_is_there_twice_is_refused():
     assert faults([*NAMES, "age", "ref", "ref"]) == [("/columns/age", "duplicate"), ("/columns/ref", "duplicate")]
-    assert messages([*NAMES, "", ""])["/columns/"] == "2 columns have no name: give each its own"
+    assert messages([*NAMES, "", ""])["/columns/"] == "2 columns have no name: remove them, or give each its own"
 
 
 def test_strict_file_has_no_other_columns():
@@ -196,7 +196,9 @@ def test_feature_is_never_the_id_column_by_itself():
         (";", "35;1.5;x\n35;1,5;x\n35;1,5;x\n", ","),
         (";", "35;3 000;x\n", "."),
         ("\t", "35\t0,5\tx\n", ","),
-        (",", '35,"3,5",x\n', "."),  # a thousand separator, most likely
+        (",", '35,"3,500",x\n', "."),  # a thousand separator, most likely
+        (",", '35,"3,5",x\n35,"3,500",x\n', ","),
+        (",", '35,"3,5",x\n35,3.5,x\n', "."),
         (";", "35\n;;;;\n", "."),
     ],
 )

@@ -122,7 +122,7 @@ def test_everything_that_is_queued_is_scored_and_announced(runtime, database, br
     listener.subscribe(DONE_CHANNEL)
     listener.get_message(timeout=1)
     said = drain(runtime, "interactive", 1)
-    assert said.startswith("m@1: 10 jobs in ")
+    assert said.startswith("m@1: 10 jobs, ")
     assert states(database, ids) == {"succeeded"}
     announced = ""
     while (message := listener.get_message(timeout=0.5)) is not None:

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -81,18 +82,25 @@ class ChunkLine:
             with runtime.bulk_engine.begin() as connection:
                 chunks.split(connection, taken, parts)
             return True
-        try:
-            with runtime.pulse.holding_chunk(taken, timeout_seconds=taken.timeout_seconds):
+        with ExitStack() as stack:  # the lease is renewed from here until the chunk is stored
+            held = stack.enter_context(runtime.pulse.holding_chunk(taken, timeout_seconds=taken.timeout_seconds))
+            try:
                 scored, state = runtime.chunk_work.score(self._model, taken)
-        except Exception as error:  # MemoryError, or something that nobody foresaw: the chunk must not be lost
-            log.exception("rows %d to %d of job %s could not be scored", *_place(taken), exc_info=error)
-            with runtime.bulk_engine.begin() as connection:
-                chunks.give_up(connection, taken)
-            return True
-        self._wait_for_stores(STORING - 1)
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(STORING, thread_name_prefix="storing")
-        self._storing.append(self._threads.submit(self._store, taken, scored, state))
+            except Exception as error:  # MemoryError, or something that nobody foresaw: the chunk must not be lost
+                log.exception("rows %d to %d of job %s could not be scored", *_place(taken), exc_info=error)
+                with runtime.bulk_engine.begin() as connection:
+                    chunks.give_up(connection, taken)
+                return True
+            held.deadline = math.inf  # to be stored takes as long as it takes
+            try:
+                self._wait_for_stores(STORING - 1)
+            except Exception:
+                with runtime.bulk_engine.begin() as connection:
+                    chunks.release(connection, taken)
+                raise
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(STORING, thread_name_prefix="storing")
+            self._storing.append(self._threads.submit(self._store, taken, scored, state, stack.pop_all()))
         if self._is_interactive_busy():
             self._wait_for_stores(0)
         self.chunk_count += 1
@@ -124,21 +132,22 @@ class ChunkLine:
                 lease_seconds=runtime.settings.lease_seconds,
             )
 
-    def _store(self, taken: ChunkClaim, scored: "ScoredChunk", state: ChunkState) -> None:
+    def _store(self, taken: ChunkClaim, scored: "ScoredChunk", state: ChunkState, lease: ExitStack) -> None:
         """Store a scored chunk; while the database is away, try again for as long as the lease holds."""
         from shared.chunk_store import Stale, store
 
-        runtime = self._runtime
-        deadline = time.monotonic() + runtime.settings.lease_seconds
-        with runtime.pulse.holding_chunk(taken):
+        deadline = time.monotonic() + self._runtime.settings.lease_seconds
+        with lease:
             while True:
                 try:
-                    ended = store(runtime.bulk_engine, taken, scored, state=state)
+                    ended = store(self._runtime.bulk_engine, taken, scored, state=state)
                 except Stale:
                     log.warning("rows %d to %d of job %s were no longer ours; nothing was stored", *_place(taken))
                     return
-                except OperationalError:
-                    if time.monotonic() > deadline:
+                except DBAPIError as error:
+                    # COPY goes past SQLAlchemy: a connection that is lost in it shows as something else when it ends.
+                    is_away = isinstance(error, OperationalError) or error.connection_invalidated
+                    if not is_away or time.monotonic() > deadline:
                         raise
                     time.sleep(0.5)
                 else:

@@ -50,9 +50,10 @@ def drain(runtime: Runtime, lane: str, model_version_id: int) -> str:
     with line:
         count = _drain(runtime, model, lane, model_version_id, line if lane == Lane.BULK else None)
     seconds = time.monotonic() - started
-    done = f"{model.card.name}@{model.card.version}: {count} jobs in {seconds * 1000:.0f} ms"
-    if line.chunk_count:
-        done += f", {line.row_count} rows of files in {line.chunk_count} chunks"
+    parts = [f"{line.row_count} rows of files in {line.chunk_count} chunks"] if line.chunk_count else []
+    if count or not parts:
+        parts.insert(0, f"{count} jobs")
+    done = f"{model.card.name}@{model.card.version}: {', '.join(parts)}, {seconds * 1000:.0f} ms"
     if count or line.chunk_count:
         log.info(done)
     return done

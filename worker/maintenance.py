@@ -22,7 +22,7 @@ def recover(runtime: Runtime) -> str:
         recovered |= found
     requeued, canceled = _recover_chunks(runtime)
     expired: list[str] = []
-    while late := _expire(runtime):
+    while late := [*runtime.database(jobs.expire), *_expire_files(runtime)]:
         expired += late
     ready = runtime.database(job_queries.list_ready)
     for lane, model_version_id in ready:
@@ -46,11 +46,9 @@ def _recover_chunks(runtime: Runtime) -> tuple[int, list[str]]:
         ended += jobs_ended
 
 
-def _expire(runtime: Runtime) -> list[str]:
+def _expire_files(runtime: Runtime) -> list[str]:
     with runtime.bulk_engine.begin() as connection:
-        late = jobs.expire(connection)
-        chunks.close(connection, late)
-    return late
+        return chunks.expire(connection)
 
 
 def forget(runtime: Runtime) -> str:

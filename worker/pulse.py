@@ -49,7 +49,7 @@ class Pulse:
         self._visible = visible
         self._next_beat = 0.0
         self._lock = threading.Lock()
-        self._held: list[_Held] = []
+        self._held: list[Held] = []
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
 
@@ -75,13 +75,14 @@ class Pulse:
             yield
 
     @contextmanager
-    def holding_chunk(self, taken: ChunkClaim, *, timeout_seconds: float = math.inf) -> Iterator[None]:
-        """Keep the lease of a chunk of a CSV file alive, until the timeout is over."""
-        with self._keeping(_HeldChunk(taken), timeout_seconds):
-            yield
+    def holding_chunk(self, taken: ChunkClaim, *, timeout_seconds: float) -> "Iterator[Held]":
+        """Keep the lease of a chunk of a CSV file alive, until the timeout is over; its deadline may be moved."""
+        held = _HeldChunk(taken)
+        with self._keeping(held, timeout_seconds):
+            yield held
 
     @contextmanager
-    def _keeping(self, held: "_Held", seconds: float) -> Iterator[None]:
+    def _keeping(self, held: "Held", seconds: float) -> Iterator[None]:
         held.deadline = time.monotonic() + seconds
         with self._lock:
             self._held.append(held)
@@ -107,7 +108,7 @@ class Pulse:
                 except Exception:  # without a pulse, leases run out and nothing ends a stuck model: it must go on
                     log.exception("a heartbeat was missed; leases last %s s", self._settings.lease_seconds)
 
-    def _beat(self, connection: Connection, held: "Sequence[_Held]") -> None:
+    def _beat(self, connection: Connection, held: "Sequence[Held]") -> None:
         for one in held:
             one.renew(connection, self._settings.lease_seconds)
         if not self._visible:
@@ -119,20 +120,20 @@ class Pulse:
             .on_conflict_do_update(index_elements=[Worker.id], set_={"seen_at": func.now(), **told})
         )
 
-    def _end(self, held: "_Held") -> None:
+    def _end(self, held: "Held") -> None:
         try:
             with self._engine.connect() as connection:
                 held.give_up(connection)
         except Exception:  # whatever it is, the process has to end
             log.exception("the claims of a stuck run could not be given back; their leases will run out")
         with self._lock:
-            if held not in self._held:
+            if held not in self._held or time.monotonic() <= held.deadline:
                 return  # it ended after all, in the last moment; what it stores is fenced
         log.error("%s stuck past the timeout; this process ends itself", held.name)
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-class _Held:
+class Held:
     """Something that this process holds a lease on."""
 
     name: str
@@ -147,7 +148,7 @@ class _Held:
         raise NotImplementedError
 
 
-class _HeldJobs(_Held):
+class _HeldJobs(Held):
     """Jobs that are scored in one call."""
 
     def __init__(self, claims: Sequence[Claim]) -> None:
@@ -168,7 +169,7 @@ class _HeldJobs(_Held):
         jobs.fail(connection, self._claims[0], code="timeout", message=message)
 
 
-class _HeldChunk(_Held):
+class _HeldChunk(Held):
     """A chunk of a CSV file."""
 
     def __init__(self, taken: ChunkClaim) -> None:

@@ -165,21 +165,23 @@ class Service:
         """SIGKILL the process that scores, in the middle of a claim; the worker's parent lives on."""
         self.freeze_in_the_middle(seconds=30).kill()
 
-    def kill_while_it_holds_a_chunk(self, *, seconds: float = 30) -> bool:
-        """SIGKILL the process that scores files while it holds a chunk; return False if all files ended first."""
+    def kill_while_it_holds_a_chunk(self, *, whole_worker: bool, seconds: float = 30) -> bool:
+        """SIGKILL the process that scores files, or its whole worker, while it holds a chunk; False if none is left."""
         deadline = time.monotonic() + seconds
-        held = "SELECT count(*) FROM job_chunks WHERE state = 'running' AND leased_by LIKE :worker"
+        held = "SELECT DISTINCT leased_by FROM job_chunks WHERE state = 'running'"
         while time.monotonic() < deadline:
-            child = self.pool_child("bulk")
-            if child is None:
-                time.sleep(0.05)
-                continue
-            with suppress(psutil.NoSuchProcess):
-                child.suspend()
-                if self.rows(held, worker=f"%:{child.pid}")[0][0]:
-                    child.kill()
-                    return True
-                child.resume()
+            workers = psutil.Process(self.stack.processes["bulk"].pid).children()
+            for name in self.rows(held):
+                child = next((child for child in workers if name[0].endswith(f":{child.pid}")), None)
+                with suppress(psutil.NoSuchProcess):
+                    if child is not None:
+                        child.suspend()
+                        if name in self.rows(held):
+                            child.kill()
+                            if whole_worker:
+                                self.stack.stop("bulk", sig=signal.SIGKILL)
+                            return True
+                        child.resume()
             if self.rows("SELECT count(*) FROM jobs WHERE state IN ('queued', 'running')")[0][0] == 0:
                 return False
             time.sleep(0.003)
