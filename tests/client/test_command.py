@@ -19,6 +19,7 @@ from guichet.command.parser import make_parser
 from tests.client.conftest import environment, run_command
 from tests.client.scripted import JOB_ID, Script, answer, event, events, job, problem, result
 
+RETRY = {"retry": f"/jobs/{JOB_ID}/retry"}
 CSV_FIELDS = {
     "filename": "rows.csv",
     "delimiter": ";",
@@ -305,7 +306,8 @@ def test_job_that_is_not_waited_for_is_a_ticket(guichet, rows):
 
 
 def test_job_that_failed_gives_its_errors_and_says_how_to_go_on(guichet, rows, tmp_path):
-    failed = csv_job("failed", error={"code": "too_many_errors", "message": "6 % of the rows have errors."})
+    message = "more than 5.00% of the rows failed: errors.csv says why"
+    failed = csv_job("failed", failed=6, links=RETRY, error={"code": "too_many_errors", "message": message})
     script = Script(
         answer(202, csv_job("queued")),
         events(event(1, "finished", status="failed")),
@@ -315,10 +317,69 @@ def test_job_that_failed_gives_its_errors_and_says_how_to_go_on(guichet, rows, t
     code, _, err = guichet(script, "csv", rows, "-o", tmp_path / "out.csv", "--errors", tmp_path / "err.csv")
     assert code == 1
     assert dict(script.requests[3].url.params) == {"partial": "true"}
-    assert f"guichet: The job {JOB_ID} failed: 6 % of the rows have errors.\n" in err
+    why = f"guichet: The job {JOB_ID} failed: more than 5.00% of the rows failed"
+    assert f"{why}: {tmp_path}/err.csv says why.\n" in err
     assert "--partial" in err
-    assert f"guichet retry {JOB_ID}" in err
+    assert f"To score the rest, without the limit: guichet retry {JOB_ID}\n" in err
     assert not (tmp_path / "out.csv").exists()
+    code, _, err = guichet(Script(answer(200, failed)), "csv", "--job", JOB_ID, "-o", "out.csv", "--url", "http://x")
+    assert code == 1
+    assert f"{why}.\n" in err
+    assert f"guichet retry {JOB_ID} --url http://x\n" in err
+    assert f"guichet csv --job {JOB_ID} -o out.csv --url http://x --errors errors.csv\n" in err
+    code, _, err = guichet(Script(answer(200, failed)), "wait", JOB_ID)
+    assert "says why" not in err
+    assert f"To see what is wrong: guichet csv --job {JOB_ID} -o scored.csv --errors errors.csv\n" in err
+
+
+def test_job_that_has_nothing_left_is_not_advised_to_be_retried(guichet, tmp_path):
+    failed = csv_job("failed", failed=10, error={"code": "no_row_scored", "message": "no row could be scored"})
+    code, _, err = guichet(Script(answer(200, failed)), "csv", "--job", JOB_ID, "-o", tmp_path / "out.csv")
+    assert code == 1
+    assert "retry" not in err
+    canceled = csv_job("canceled", links=RETRY)
+    _, _, err = guichet(Script(answer(200, canceled)), "csv", "--job", JOB_ID, "-o", tmp_path / "out.csv")
+    assert f"To score the rest: guichet retry {JOB_ID}\n" in err
+
+
+def test_rows_go_to_stdout(guichet, rows, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    content = "age,é\n41,1\n"
+    script = Script(answer(200, csv_job("succeeded")), httpx.Response(200, content=content.encode()))
+    code, out, err = guichet(script, "csv", "--job", JOB_ID, "-o", "-")
+    assert (code, out) == (0, content)
+    assert err == "10 rows: 10 scored, 0 with errors. Written to stdout\n"
+    script = Script(
+        answer(200, csv_job("succeeded", failed=1)),
+        httpx.Response(200, content=b"x"),
+        httpx.Response(200, content=b"y"),
+    )
+    code, out, err = guichet(script, "csv", "--job", JOB_ID, "-o", "out.csv", "--errors", "-")
+    assert (code, out) == (3, "y")
+    assert err == "10 rows: 9 scored, 1 with an error. Written to out.csv\nErrors written to stdout\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "rows.csv"]
+
+
+def test_reader_of_the_rows_that_has_had_enough_is_no_error(monkeypatch, guichet, tmp_path, capsys):
+    reading, writing = os.pipe()
+    os.close(reading)
+    monkeypatch.setattr(sys, "stdout", os.fdopen(writing, "w"))
+    script = Script(answer(200, csv_job("succeeded")), httpx.Response(200, content=b"x" * 1_000_000))
+    monkeypatch.setattr(command, "_client", lambda options: script.client())
+    assert command.main(["csv", "--job", JOB_ID, "-o", "-"]) == 0
+    sys.stdout.close()
+    assert capsys.readouterr().err == ""
+
+
+def test_errors_file_without_errors_is_written_and_told(guichet, tmp_path):
+    script = Script(
+        answer(200, csv_job("succeeded")), httpx.Response(200, content=b"x"), httpx.Response(200, content=b"row_no\n")
+    )
+    place = tmp_path / "err.csv"
+    code, _, err = guichet(script, "csv", "--job", JOB_ID, "-o", tmp_path / "out.csv", "--errors", place)
+    assert code == 0
+    assert place.read_text() == "row_no\n"
+    assert f"No errors: {place} has only its header\n" in err
 
 
 @pytest.mark.parametrize(("status", "code"), [("running", 0), ("canceled", 1), ("succeeded", 0)])
@@ -402,6 +463,15 @@ def test_places_are_checked_before_anything_is_sent(guichet, rows, tmp_path):
         ([rows, "-o", "/dev/null"], "is not a file"),
         ([rows, "-o", tmp_path / "none" / "x.csv"], "There is no folder"),
         ([rows, "-o", rows], "is the input"),
+        ([rows, "-o", "x.XLSX"], "Give a name that ends in .csv, which every spreadsheet opens, or in .parquet."),
+        ([rows, "-o", "x.xls"], "files ending in .xls are not written"),
+        ([rows, "-o", "x.ods"], "files ending in .ods are not written"),
+        ([rows, "-o", "x.csv.gz"], "and compress that file afterwards"),
+        ([rows, "-o", "x.zip", "--format", "parquet"], "and compress that file afterwards"),
+        ([rows, "-o", "x.csv", "--errors", "e.xlsx"], "files ending in .xlsx are not written"),
+        ([rows, "-o", "x.csv", "--errors", "e.parquet"], "errors are written as CSV only"),
+        ([rows, "-o", "-", "--json"], "both write to stdout"),
+        ([rows, "-o", "-", "--errors", "-"], "need two places"),
         ([rows, "-o", tmp_path / "a", "--errors", tmp_path / "a"], "need two files"),
         ([tmp_path / "none.csv", "-o", tmp_path / "a"], "No such file"),
         (["--job", "nonsense", "-o", tmp_path / "a"], "is not a job id"),
@@ -438,7 +508,7 @@ def test_wait_prints_what_the_job_came_to(guichet):
     code, out, err = guichet(Script(answer(200, job("expired"))), "wait", JOB_ID, "--json")
     assert (code, json.loads(out)["status"]) == (1, "expired")
     code, out, err = guichet(Script(answer(200, csv_job("succeeded", failed=1))), "wait", JOB_ID)
-    assert (code, out) == (3, "10 rows: 9 scored, 1 with errors\n")
+    assert (code, out) == (3, "10 rows: 9 scored, 1 with an error\n")
     assert f"guichet csv --job {JOB_ID} -o scored.csv" in err
 
 
@@ -484,6 +554,32 @@ def test_cancel_and_retry_say_what_became_of_the_job(guichet):
         answer(200, csv_job("succeeded")),
     )
     assert guichet(script, "retry", JOB_ID)[0] == 2
+
+
+def test_retry_of_a_job_that_is_being_canceled_says_that_it_waits(guichet):
+    pending = csv_job("running", cancel_requested_at="2026-01-02T03:04:05Z")
+    script = Script(
+        answer(200, pending),
+        problem(409, "conflict"),
+        answer(200, pending),
+        answer(200, csv_job("canceled", links=RETRY)),
+        answer(202, csv_job("queued")),
+    )
+    code, _, err = guichet(script, "retry", JOB_ID)
+    assert code == 0
+    assert err.splitlines()[0].endswith("is still being canceled: it is taken up again when that is done.")
+    assert f"The job {JOB_ID} is queued." in err
+
+
+def test_another_server_is_told(guichet):
+    code, _, err = guichet(Script(httpx.Response(404, text="<html>")), "models")
+    assert code == 5
+    assert err == "guichet: The answer (404, text/plain) does not look like that of a Guichet service: check the URL.\n"
+
+
+def test_sentence_is_printed_once(guichet, row):
+    faults = [{"pointer": "", "code": "c", "message": "It is so."}]
+    assert guichet(Script(problem(422, "x", errors=faults)), "predict", row)[2] == "guichet: It is so.\n"
 
 
 def test_models_are_a_table(guichet):
@@ -532,6 +628,20 @@ def test_bar_moves_on_one_line_and_is_cleared(monkeypatch):
         f"running 100% {'#' * 30} 10/10 rows",
         "",
     ]
+
+
+def test_bar_of_one_file_is_gone_before_the_next_one(monkeypatch, guichet, tmp_path):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(Console, "is_terminal", True)
+
+    def errors(request: httpx.Request) -> httpx.Response:
+        assert sys.stderr.getvalue().endswith("1 B of 1 B\r\x1b[K")
+        return httpx.Response(200, content=b"y")
+
+    script = Script(answer(200, csv_job("succeeded", failed=1)), httpx.Response(200, content=b"x"), errors)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    guichet(script, "csv", "--job", JOB_ID, "-o", tmp_path / "out.csv", "--errors", tmp_path / "err.csv")
+    assert "reading errors 100%" in sys.stderr.getvalue()
 
 
 def test_bar_fits_a_narrow_terminal(monkeypatch):

@@ -207,6 +207,19 @@ def test_canceled_job_keeps_what_is_done_and_is_taken_up_again(stack: Stack, gui
     assert [line["row_no"] for line in table(tmp_path / "whole.csv")] == [str(n) for n in range(1, 20_001)]
 
 
+def test_running_job_is_canceled_and_taken_up_again_at_once(guichet, tmp_path):
+    path = write(tmp_path / "bigger.csv", many(60_000))
+    job = guichet.predict_csv(path)
+    wait_until(lambda: job.refresh().status != "queued")
+    try:
+        job.cancel()
+    except Refused:
+        pytest.skip("the file was scored before it could be canceled")
+    job.retry()
+    assert job.wait(timeout=120).status == "succeeded"
+    assert job.counts.succeeded == 60_000
+
+
 def test_answers_lost_on_a_bad_line_make_one_job(stack, rows):
     with bad_line(stack.port) as line, Client(line.url) as guichet:
         line.cuts = [10, 10]
@@ -277,7 +290,7 @@ def test_asynchronous_client_does_the_same(stack: Stack, rows, tmp_path):
 def test_command_writes_scores_and_errors(command, mixed, tmp_path):
     done = command("csv", mixed, "-o", tmp_path / "out.csv", "--errors", tmp_path / "err.csv")
     assert (done.returncode, done.stdout) == (3, "")
-    assert "3 rows: 2 scored, 1 with errors" in done.stderr
+    assert "3 rows: 2 scored, 1 with an error" in done.stderr
     assert len(table(tmp_path / "out.csv")) == 3
     assert len(table(tmp_path / "err.csv")) == 1
     assert "\x1b" not in done.stderr
@@ -290,6 +303,12 @@ def test_command_reads_stdin_and_goes_on_by_id(command, rows, tmp_path):
     done = command("csv", "--job", job_id, "-o", "out.csv", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(table(tmp_path / "out.csv")) == COUNT
+    piped = command("csv", "--job", job_id, "-o", "-", "--errors", "errors.csv", cwd=tmp_path)
+    assert piped.returncode == 0, piped.stderr
+    assert piped.stdout == (tmp_path / "out.csv").read_text()
+    assert piped.stderr.endswith("Written to stdout\nNo errors: errors.csv has only its header\n")
+    assert len((tmp_path / "errors.csv").read_text().splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["errors.csv", "out.csv", "rows.csv"]
     waited = command("wait", job_id)
     assert (waited.returncode, waited.stdout) == (0, f"{COUNT} rows: {COUNT} scored, 0 with errors\n")
     listed = command("jobs", "--limit", "1")
@@ -300,7 +319,7 @@ def test_command_reads_stdin_and_goes_on_by_id(command, rows, tmp_path):
 def test_command_only_checks_a_file(command, mixed):
     done = command("csv", mixed, "--validate")
     assert done.returncode == 3
-    assert done.stdout.startswith("3 rows: 2 valid, 1 with errors\n")
+    assert done.stdout.startswith("3 rows: 2 valid, 1 with an error\n")
     assert "row 2, age: " in done.stdout
 
 

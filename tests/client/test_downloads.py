@@ -186,6 +186,12 @@ def test_what_is_not_a_file_is_not_replaced(pauses, tmp_path):
             fetch(Script(), place)
 
 
+def test_place_that_cannot_be_written_is_told(pauses, tmp_path):
+    with pytest.raises(Unusable, match=r"out\.csv cannot be written: No such file or directory\.") as caught:
+        fetch(Script(), tmp_path / "none" / "out.csv")
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
+
+
 def test_link_is_followed(pauses, tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "real")
     fetch(Script(file()), tmp_path / "link")

@@ -171,6 +171,81 @@ def test_retry_whose_first_answer_was_lost_is_done(pauses):
     assert str(script.requests[1].url) == f"http://guichet.test/prefix/jobs/{JOB_ID}/retry?only=failed"
 
 
+def being_canceled() -> dict[str, object]:
+    return job("running", "csv", cancel_requested_at="2026-01-02T03:04:05.9Z")
+
+
+def retryable(status: str = "canceled") -> dict[str, object]:
+    return job(status, "csv", links={"retry": f"/jobs/{JOB_ID}/retry"})
+
+
+def sent(script: Script) -> list[str]:
+    return [
+        f"{request.method} {request.url.path.rpartition('/')[2]}".replace(JOB_ID, "job") for request in script.requests
+    ]
+
+
+def pending_script() -> Script:
+    return Script(
+        answer(202, being_canceled()),
+        problem(409, "conflict", "It runs."),
+        answer(200, being_canceled()),
+        answer(200, being_canceled()),
+        answer(200, retryable()),
+        answer(202, job("queued", "csv")),
+    )
+
+
+PENDING = ["POST cancel", "POST retry", "GET job", "GET job", "GET job", "POST retry"]
+
+
+def test_retry_waits_for_a_cancelation_that_is_pending(pauses):
+    script = pending_script()
+    script.steps.insert(0, answer(200, job("running", "csv")))
+    with script.client() as client:
+        found = client.job(JOB_ID).cancel()
+        assert found.info.is_being_canceled
+        assert found.retry().status == "queued"
+        assert not found.info.is_being_canceled
+    assert sent(script)[1:] == PENDING
+
+
+def test_asynchronous_client_waits_for_a_pending_cancelation_alike(pauses):
+    async def talk(script: Script) -> str:
+        async with script.async_client() as client:
+            found = await client.job(JOB_ID)
+            await found.cancel()
+            return (await found.retry()).status
+
+    script = pending_script()
+    script.steps.insert(0, answer(200, job("running", "csv")))
+    assert run(talk(script)) == "queued"
+    assert sent(script)[1:] == PENDING
+
+
+def test_retry_is_sent_again_when_the_cancelation_ends_between_two_questions(pauses):
+    refused = problem(409, "conflict", "It runs.")
+    script = Script(answer(200, being_canceled()), refused, answer(200, retryable()), answer(202, job("queued", "csv")))
+    with script.client() as client:
+        assert client.job(JOB_ID).retry().status == "queued"
+    # Not for ever, and not when nothing is left.
+    script = Script(answer(200, being_canceled()), *[refused, answer(200, retryable())] * 2)
+    with script.client() as client, pytest.raises(Refused, match="It runs"):
+        client.job(JOB_ID).retry()
+    assert script.steps == []
+    script = Script(answer(200, being_canceled()), refused, answer(200, job("succeeded", "csv")))
+    with script.client() as client, pytest.raises(Refused, match="It runs"):
+        client.job(JOB_ID).retry()
+
+
+def test_retry_of_somebody_else_ends_the_waiting(pauses):
+    refused = problem(409, "conflict", "It runs.")
+    running = answer(200, job("running", "csv"))
+    script = Script(answer(200, being_canceled()), refused, answer(200, being_canceled()), running, refused, running)
+    with script.client() as client:
+        assert client.job(JOB_ID).retry().status == "running"
+
+
 def test_asynchronous_client_sends_again_alike(pauses):
     async def predict(script: Script) -> float:
         async with script.async_client() as client:

@@ -158,9 +158,22 @@ def test_file_of_text_is_refused(path):
         client.predict_csv(file)
 
 
-def test_file_that_is_not_there_is_an_os_error(tmp_path):
-    with Script().client() as client, pytest.raises(FileNotFoundError):
-        client.predict_csv(tmp_path / "none.csv")
+def test_file_that_cannot_be_read_is_told(tmp_path):
+    for path, said in [
+        (tmp_path / "none.csv", "none.csv cannot be read: No such file or directory."),
+        (tmp_path, "cannot be read: Is a directory."),
+        ("a\0b", "cannot be read: embedded null byte."),
+    ]:
+        with Script().client() as client, pytest.raises(Unusable, match=re.escape(said)):
+            client.predict_csv(path)
+
+    async def send() -> None:
+        async with Script().async_client() as client:
+            await client.predict_csv(tmp_path / "none.csv")
+
+    with pytest.raises(Unusable) as caught:
+        run(send())
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
 
 
 def test_file_that_shrinks_is_not_sent_as_if_it_were_whole(path):

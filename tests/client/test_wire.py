@@ -109,7 +109,10 @@ def test_what_is_no_job_id_is_refused_before_anything_is_sent():
     ids=lambda response: response.text[:20],
 )
 def test_answer_of_something_else_is_told_as_such(pauses, strange):
-    with Script(strange).client() as client, pytest.raises(ConnectionFailed, match="is not one of Guichet"):
+    with (
+        Script(strange).client() as client,
+        pytest.raises(ConnectionFailed, match="does not look like that of a Guichet"),
+    ):
         client.job(JOB_ID)
 
 
@@ -120,15 +123,60 @@ def test_redirection_is_told_and_not_followed():
 
 
 def test_error_without_a_problem_document_has_a_sentence_all_the_same():
-    with Script(httpx.Response(418, text="<html>")).client() as client, pytest.raises(Refused) as caught:
+    with Script(httpx.Response(413, text="<html>")).client() as client, pytest.raises(Refused) as caught:
         client.job(JOB_ID)
-    assert str(caught.value) == "The answer was 418 (I'm a Teapot), without a reason."
-    damaged = httpx.Response(599, headers={"content-type": "application/problem+json"}, text='{"detail": "ha')
-    with Script(damaged).client() as client, pytest.raises(Refused, match=r"599 \(unknown status\)"):
-        client.job(JOB_ID)
+    assert str(caught.value) == "The answer was 413 (Request Entity Too Large), without a reason."
+    assert caught.value.code == "http_413"
     with Script(problem(499, "x", errors="none")).client() as client, pytest.raises(Refused) as caught:
         client.job(JOB_ID)
     assert caught.value.faults == []
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        httpx.Response(404, text="<html>Not Found"),
+        httpx.Response(404, json={"detail": "Not Found"}),
+        httpx.Response(404, json={"type": "about:blank", "detail": "Not Found"}),
+        httpx.Response(405, json={"error": "no"}),
+        httpx.Response(500, text="oops"),
+        httpx.Response(418),
+        httpx.Response(599, headers={"content-type": "application/problem+json"}, text='{"detail": "ha'),
+    ],
+    ids=lambda response: f"{response.status_code} {response.text[:20]}",
+)
+def test_error_of_another_server_is_told_as_such(pauses, strange):
+    with Script(strange).client() as client, pytest.raises(ConnectionFailed, match="a Guichet service: check the URL"):
+        client.models()
+    assert pauses == []
+
+
+@pytest.mark.parametrize("status", [401, 403, 413, 429, 502, 503, 504])
+def test_error_of_a_proxy_keeps_its_meaning(status):
+    stopped = httpx.Response(status, text="<html>")
+    with Script(stopped).client(retries=0) as client, pytest.raises(Refused) as caught:
+        client.models()
+    assert caught.value.status == status
+
+
+@pytest.mark.parametrize(
+    ("detail", "pointer", "message", "notes"),
+    [
+        ("It must be a number.", "/age", "It must be a number", []),
+        ("The form is not valid: /age must be a number.", "/age", "must be a number", []),
+        ("The body must be an object.", "", "must be an object", []),
+        ("The row is not valid.", "/age", "must be a number", ["/age: must be a number"]),
+    ],
+)
+def test_sentence_is_not_said_twice(detail, pointer, message, notes):
+    faults = [{"pointer": pointer, "code": "c", "message": message}]
+    with (
+        Script(problem(422, "invalid_row", detail, errors=faults)).client() as client,
+        pytest.raises(Refused) as caught,
+    ):
+        client.submit({})
+    assert len(caught.value.faults) == 1
+    assert getattr(caught.value, "__notes__", []) == caught.value.notes == notes
 
 
 def test_certificate_that_is_not_trusted_is_not_tried_again(pauses):

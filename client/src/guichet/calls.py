@@ -1,5 +1,6 @@
 """Every call of the API as a flow (see wire.py): how it is asked, how often, and how its answer is read."""
 
+import operator
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,7 @@ from guichet.errors import JobFailed, TimedOut, Unusable
 from guichet.exchange import exchange
 from guichet.records import BatchResult, CsvReport, CsvResult, JobInfo, ModelInfo, Result
 from guichet.uploads import Upload
-from guichet.wire import Flow, Pause, Request, check, encode, read
+from guichet.wire import Flow, Pause, Request, check, encode, read, refusal
 
 LONGEST_WAIT = 25  # seconds that one request may be held back: proxies cut at 30 or 60
 LONGEST_STORING = 300  # seconds between the last byte of a file and the answer: it is stored as a whole
@@ -149,7 +150,13 @@ def page(
     return read(check(answer), items)
 
 
-def wait_for(job_id: str, *, retries: int, timeout: float | None) -> Flow[JobInfo]:
+def wait_for(
+    job_id: str,
+    *,
+    retries: int,
+    timeout: float | None,
+    until: Callable[[JobInfo], bool] = operator.attrgetter("is_ended"),
+) -> Flow[JobInfo]:
     """Wait until a job ends; return it. Raise TimedOut when that takes longer than `timeout` seconds."""
     deadline = None if timeout is None else time.monotonic() + timeout
     pause = 0.05
@@ -160,7 +167,7 @@ def wait_for(job_id: str, *, retries: int, timeout: float | None) -> Flow[JobInf
         request = Request("GET", job_path(job_id), headers={"Prefer": f"wait={held}"} if held else {}, wait=held)
         answer = yield from exchange(request, retries, deadline=deadline)
         job = read(check(answer), JobInfo.read)
-        if job.is_ended:
+        if until(job):
             return job
         left = LONGEST_POLL if deadline is None else deadline - time.monotonic()
         if left <= 0:
@@ -189,22 +196,36 @@ def result(job: JobInfo, *, retries: int, timeout: float | None) -> Flow[AnyResu
 
 def cancel(job_id: str, *, retries: int) -> Flow[JobInfo]:
     """Cancel a job; return it. One that is canceled already stays so: that is no error."""
-    return (yield from _change(job_id, "cancel", {}, done={"canceled"}, retries=retries))
-
-
-def retry(job_id: str, *, retries: int) -> Flow[JobInfo]:
-    """Let a failed or canceled CSV job take up what is not done; return it. One that runs already is no error."""
-    return (yield from _change(job_id, "retry", {"only": "failed"}, done={"queued", "running"}, retries=retries))
-
-
-def _change(job_id: str, verb: str, params: dict[str, str], *, done: set[str], retries: int) -> Flow[JobInfo]:
-    answer = yield from exchange(Request("POST", f"{job_path(job_id)}/{verb}", params), retries)
+    answer = yield from exchange(Request("POST", f"{job_path(job_id)}/cancel"), retries)
     if answer.status == 409:
         # The first attempt may have done it, and only its answer was lost.
         job = yield from find(job_id, retries=retries)
-        if job.status in done:
+        if job.status == "canceled":
             return job
     return read(check(answer), JobInfo.read)
+
+
+def retry(job_id: str, *, retries: int) -> Flow[JobInfo]:
+    """Let a failed or canceled CSV job take up what is not done; return it. One that runs already is no error.
+
+    One that is still being canceled is waited for: the service takes it up again when it has ended.
+    """
+    request = Request("POST", f"{job_path(job_id)}/retry", {"only": "failed"})
+    had_ended = False
+    while True:
+        answer = yield from exchange(request, retries)
+        if answer.status != 409:
+            return read(check(answer), JobInfo.read)
+        job = yield from find(job_id, retries=retries)
+        if job.is_being_canceled:
+            job = yield from wait_for(
+                job_id, retries=retries, timeout=None, until=lambda found: not found.is_being_canceled
+            )
+        elif not job.is_ended:
+            return job  # the first attempt has done it, and only its answer was lost
+        elif had_ended or not job.is_retryable:
+            raise refusal(answer)
+        had_ended = job.is_ended
 
 
 def check_succeeded(job: JobInfo) -> None:

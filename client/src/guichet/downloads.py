@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -44,7 +45,8 @@ class Download(Stream):
         self._on_progress = on_progress
         self._etag = self._read_note()
         self._total: int | None = None
-        self._file: BinaryIO = self._part.open("ab" if self._etag else "wb")
+        with self._writing():
+            self._file: BinaryIO = self._part.open("ab" if self._etag else "wb")
         self._size = self._furthest = self._file.seek(0, os.SEEK_END)
 
     def __enter__(self) -> "Download":
@@ -88,7 +90,8 @@ class Download(Stream):
 
     def write(self, piece: bytes) -> None:
         """Add bytes to the part."""
-        self._file.write(piece)
+        with self._writing():
+            self._file.write(piece)
         self._size += len(piece)
         if self._size > self._furthest:
             self._furthest = self._size
@@ -104,9 +107,10 @@ class Download(Stream):
             self._start_again("")
 
     def _end(self) -> None:
-        self._file.close()
-        os.replace(self._part, self.path)
-        self._note.unlink(missing_ok=True)
+        with self._writing():
+            self._file.close()
+            os.replace(self._part, self.path)
+            self._note.unlink(missing_ok=True)
         self._is_ended = True
 
     def _start_again(self, etag: str) -> None:
@@ -118,6 +122,13 @@ class Download(Stream):
             self._note.write_text(f"{self._what()}\n{self._etag}\n", encoding="utf-8")
         else:
             self._note.unlink(missing_ok=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise Unusable(f"{self.path} cannot be written: {error.strerror or error}.") from error
 
     def _what(self) -> str:
         return self._place + "".join(f" {name}={value}" for name, value in sorted(self._params.items()))

@@ -1,7 +1,7 @@
 """One error tree: whatever goes wrong, `except GuichetError` sees it, and its text says what to do.
 
 GuichetError
-├── Unusable            what you gave cannot be sent: a bad URL, NaN in a row, a file opened as text
+├── Unusable            what you gave cannot be sent or written: a bad URL, NaN in a row, a file that cannot be read
 ├── Refused             the service answered with an error: status, code, detail, faults, job_id
 ├── JobFailed           the job ended without a result: it failed, was canceled, or expired
 ├── ConnectionFailed    nobody answered, or somebody who is not Guichet, even after the retries
@@ -22,7 +22,7 @@ class Fault:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.pointer or '/'}: {self.message}"
+        return f"{self.pointer}: {self.message}" if self.pointer else self.message
 
 
 class GuichetError(Exception):
@@ -30,7 +30,7 @@ class GuichetError(Exception):
 
 
 class Unusable(GuichetError, ValueError):
-    """What you gave cannot be sent."""
+    """What you gave cannot be sent or written."""
 
 
 class Refused(GuichetError):
@@ -51,12 +51,24 @@ class Refused(GuichetError):
         self.status = status
         self.code = code
         self.faults = faults or []
+        self.notes = _notes(detail, self.faults)
         self.job_id = job_id
         self.request_id = request_id
-        for fault in self.faults[:_MAX_NOTES]:
-            self.add_note(str(fault))  # a traceback shows them
-        if len(self.faults) > _MAX_NOTES:
-            self.add_note(f"and {len(self.faults) - _MAX_NOTES} more")
+        for note in self.notes[:_MAX_NOTES]:
+            self.add_note(note)  # a traceback shows them
+        if len(self.notes) > _MAX_NOTES:
+            self.add_note(f"and {len(self.notes) - _MAX_NOTES} more")
+
+
+def _notes(detail: str, faults: list[Fault]) -> list[str]:
+    """Return the faults as lines; none for a single one that the detail tells already."""
+    if len(faults) == 1:
+        (fault,) = faults
+        said = detail.strip().rstrip(".")
+        message = fault.message.strip().rstrip(".")
+        if not fault.pointer or said == message or said.endswith(f"{fault.pointer} {message}"):
+            return []
+    return [str(fault) for fault in faults]
 
 
 class JobFailed(GuichetError):

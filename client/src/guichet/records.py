@@ -151,6 +151,7 @@ class JobInfo:
     started_at: datetime | None
     finished_at: datetime | None
     expires_at: datetime | None
+    cancel_requested_at: datetime | None  # only while that is pending
     attempts: int
     counts: Counts
     has_failures: bool
@@ -167,6 +168,16 @@ class JobInfo:
         """Whether it has come to its end, good or bad."""
         return self.status in ENDED
 
+    @property
+    def is_being_canceled(self) -> bool:
+        """Whether it still runs, but to its cancelation: a cancelation is pending."""
+        return not self.is_ended and self.cancel_requested_at is not None
+
+    @property
+    def is_retryable(self) -> bool:
+        """Whether it is a CSV job that ended with rows left, which a retry takes up."""
+        return "retry" in (self.body.get("links") or {})
+
     @classmethod
     def read(cls, body: Body) -> Self:
         """Read it from JSON."""
@@ -180,6 +191,7 @@ class JobInfo:
             started_at=_optional(datetime.fromisoformat, body.get("started_at")),
             finished_at=_optional(datetime.fromisoformat, body.get("finished_at")),
             expires_at=_optional(datetime.fromisoformat, body.get("expires_at")),
+            cancel_requested_at=_optional(datetime.fromisoformat, body.get("cancel_requested_at")),
             attempts=int(body["attempts"]),
             counts=Counts.read(body["counts"]),
             has_failures=bool(body["has_failures"]),

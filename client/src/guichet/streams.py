@@ -2,7 +2,7 @@
 
 from guichet.errors import ConnectionFailed, GuichetError
 from guichet.exchange import LONGEST_PAUSE, backoff, is_passing
-from guichet.wire import Answer, Broken, Request, check, refusal
+from guichet.wire import Answer, Broken, Request, check, refusal, stranger
 
 
 class Stream:
@@ -40,8 +40,7 @@ class Stream:
             return
         if not is_passing(answer):
             check(answer)
-            kind = answer.headers.get("content-type", "no content type")
-            raise ConnectionFailed(f"The answer ({answer.status}, {kind}) is not what was asked for: is this Guichet?")
+            raise stranger(answer)
         self._error = refusal(answer)
         self._retry_after = answer.retry_after
 

@@ -32,8 +32,7 @@ class Upload:
         self._owned = isinstance(source, str | os.PathLike)
         if isinstance(source, io.TextIOBase) or not (self._owned or hasattr(source, "read")):
             raise Unusable("The file must be a path, or opened in binary mode: open(path, 'rb').")
-        # closed by close()
-        self._file = Path(source).open("rb") if isinstance(source, str | os.PathLike) else source  # noqa: SIM115
+        self._file = _open(source) if isinstance(source, str | os.PathLike) else source
         self._start = self._file.tell() if self._file.seekable() else None
         self._size = None if self._start is None else self._file.seek(0, os.SEEK_END) - self._start
         if self._start is not None:
@@ -106,6 +105,14 @@ class Upload:
                 self._on_progress(done, self._size)
         if self._size is not None and done < self._size:
             raise Unusable("The file became shorter while it was sent: send it when it is complete.")
+
+
+def _open(path: str | os.PathLike[str]) -> BinaryIO:
+    try:
+        return Path(path).open("rb")
+    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
+        why = getattr(error, "strerror", None) or error
+        raise Unusable(f"{path} cannot be read: {why}.") from error
 
 
 def _name_of(source: Source) -> str:

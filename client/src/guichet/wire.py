@@ -20,6 +20,9 @@ from guichet.uploads import Upload
 
 Value = TypeVar("Value")
 
+PROBLEM = "urn:guichet:error:"  # how the types of Guichet's problem documents begin
+OF_PROXIES = frozenset({401, 403, 413, 429, 502, 503, 504})  # what something on the way may say for the service
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -62,7 +65,8 @@ class Answer:
             found = json.loads(self.body)
         except ValueError:
             return {}
-        return found if isinstance(found, dict) and "detail" in found else {}
+        is_ours = isinstance(found, dict) and "detail" in found and str(found.get("type")).startswith(PROBLEM)
+        return found if is_ours else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +148,17 @@ def check(answer: Answer) -> Answer:
     if 300 <= answer.status < 400:
         place = answer.headers.get("location", "another address")
         raise ConnectionFailed(f"The service has moved ({answer.status}): use {without_secret(place)} as its URL.")
+    if not answer.problem and answer.status not in OF_PROXIES:
+        raise stranger(answer)
     raise refusal(answer)
+
+
+def stranger(answer: Answer) -> ConnectionFailed:
+    """Return what it means that an answer is not one that Guichet gives."""
+    kind = answer.headers.get("content-type", "no content type").partition(";")[0]
+    return ConnectionFailed(
+        f"The answer ({answer.status}, {kind}) does not look like that of a Guichet service: check the URL."
+    )
 
 
 def refusal(answer: Answer) -> Refused:
@@ -152,7 +166,7 @@ def refusal(answer: Answer) -> Refused:
     problem = answer.problem
     job_id = problem.get("job_id")
     if problem:
-        detail, code = str(problem["detail"]), str(problem.get("type", "")).rpartition(":")[2]
+        detail, code = str(problem["detail"]), str(problem["type"]).removeprefix(PROBLEM)
     else:
         try:
             phrase = HTTPStatus(answer.status).phrase
@@ -177,10 +191,7 @@ def read(answer: Answer, reader: Callable[[dict[str, Any]], Value]) -> Value:
             raise TypeError("not an object")
         return reader(body)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        kind = answer.headers.get("content-type", "no content type").partition(";")[0]
-        raise ConnectionFailed(
-            f"The answer ({answer.status}, {kind}) is not one of Guichet: is the URL that of a Guichet service?"
-        ) from error
+        raise stranger(answer) from error
 
 
 def broken(error: httpx.RequestError, url: str) -> Broken:

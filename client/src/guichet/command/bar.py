@@ -55,6 +55,7 @@ class Bar:
             self._console.err.write(CLEAR)
             self._console.err.flush()
             self._is_dirty = False
+        self._label = self._text = ""  # what comes next is another thing, even under the same name
 
     def _draw(self, label: str, done: float, total: float | None, text: str) -> None:
         share = min(done / total, 1) if total else 0

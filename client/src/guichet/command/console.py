@@ -3,8 +3,10 @@
 import io
 import json
 import os
+import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TextIO
 
 
@@ -27,6 +29,13 @@ class Console:
         """Write what was asked for as JSON, on one line."""
         self.out.write(json.dumps(value) + "\n")
         self.out.flush()
+
+    def copy(self, path: Path) -> None:
+        """Write the bytes of a file that was asked for."""
+        self.out.flush()
+        with path.open("rb") as file:
+            shutil.copyfileobj(file, self.out.buffer)
+        self.out.buffer.flush()
 
     def tell(self, text: str) -> None:
         """Write a line about what happens."""
@@ -85,6 +94,11 @@ def count(number: float) -> str:
 def rows(number: int) -> str:
     """Return a number of rows in words."""
     return "1 row" if number == 1 else f"{count(number)} rows"
+
+
+def with_errors(number: int) -> str:
+    """Return a number of rows that have errors in words."""
+    return "1 with an error" if number == 1 else f"{count(number)} with errors"
 
 
 def duration(seconds: float) -> str:

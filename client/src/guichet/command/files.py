@@ -2,20 +2,32 @@
 
 import argparse
 import os
-import shlex
 import sys
+import tempfile
+from pathlib import Path
 
 from guichet.calls import CsvOptions
 from guichet.client import Client, Job
 from guichet.command.bar import Bar
-from guichet.command.console import Console, count, rows, size
+from guichet.command.console import Console, count, rows, size, with_errors
 from guichet.command.following import follow
-from guichet.command.outcomes import DONE, INTERRUPTED, JOB_FAILED, ROWS_FAILED, explain
+from guichet.command.outcomes import (
+    DONE,
+    INTERRUPTED,
+    JOB_FAILED,
+    ROWS_FAILED,
+    command_line,
+    explain,
+    has_errors_to_read,
+    reason,
+)
 from guichet.command.rows import model_option
 from guichet.downloads import check_place
 from guichet.errors import GuichetError, Unusable
 from guichet.uploads import OnProgress, Source
 
+STDOUT = "-"
+NOT_WRITTEN = (".xlsx", ".xls", ".ods", ".zip", ".gz")  # what many tools write, and the service does not
 MAX_SHOWN = 20  # errors of a report; the whole of it comes with --json
 
 
@@ -41,8 +53,10 @@ def score_csv(client: Client, options: argparse.Namespace, console: Console) -> 
         except KeyboardInterrupt:
             bar.clear()
             console.tell(f"\nInterrupted; the job goes on. To go on with it: {_command(options, job.id)}")
-            console.tell(f"To cancel it: guichet cancel {job.id}")
+            console.tell(f"To cancel it: {command_line(options, 'cancel', job.id)}")
             return INTERRUPTED
+        except BrokenPipeError:
+            raise  # whoever reads stdout has had enough
         except (GuichetError, OSError) as error:
             bar.clear()
             code = explain(error, console)
@@ -59,13 +73,29 @@ def _check_usage(options: argparse.Namespace) -> None:
         raise Unusable("--partial goes with --job ID.")
     if options.output is None and not (options.validate or options.no_wait):
         raise Unusable("Say where to write the scored rows: -o scored.csv.")
+    if STDOUT in (options.output, options.errors) and options.is_json:
+        raise Unusable("--json and - both write to stdout: give a file to -o and --errors.")
+    for place in (options.output, options.errors):
+        ending = Path(place or "").suffix.lower()
+        if ending in NOT_WRITTEN:
+            raise Unusable(f"{place}: files ending in {ending} are not written. {_advice(place, ending)}")
+    if (options.errors or "").lower().endswith(".parquet"):
+        raise Unusable(f"{options.errors}: errors are written as CSV only. Give a name that ends in .csv.")
     if options.format is None:
         options.format = "parquet" if (options.output or "").lower().endswith(".parquet") else "csv"
 
 
+def _advice(place: str, ending: str) -> str:
+    if ending in (".zip", ".gz"):
+        return "Give a name that ends in .csv or .parquet, and compress that file afterwards."
+    return "Give a name that ends in .csv, which every spreadsheet opens, or in .parquet."
+
+
 def _check_places(options: argparse.Namespace) -> None:
     """Find out before the work that its result could not be written."""
-    places = [check_place(place) for place in (options.output, options.errors) if place is not None]
+    if options.output == options.errors == STDOUT:
+        raise Unusable("The scored rows and the errors need two places: give a file to -o or to --errors.")
+    places = [check_place(place) for place in (options.output, options.errors) if place not in (None, STDOUT)]
     for place in places:
         if not place.parent.is_dir():
             raise Unusable(f"There is no folder {place.parent} to write {place.name} into.")
@@ -89,7 +119,7 @@ def _validate(client: Client, options: argparse.Namespace, console: Console, bar
     if options.is_json:
         console.say_json(report.body)
     else:
-        console.say(f"{rows(report.rows)}: {count(report.valid)} valid, {count(report.invalid)} with errors")
+        console.say(f"{rows(report.rows)}: {count(report.valid)} valid, {with_errors(report.invalid)}")
         said = {"delimiter": "delimiter", "encoding": "encoding", "decimal": "decimal mark", "id_column": "id column"}
         found = [f"{words} {_shown(report.format[name])}" for name, words in said.items() if report.format.get(name)]
         console.say("format: " + ", ".join(found))
@@ -129,11 +159,10 @@ def _finish(job: Job[object], options: argparse.Namespace, console: Console, bar
     is_whole = job.status == "succeeded"
     code = (ROWS_FAILED if job.counts.failed else DONE) if is_whole else JOB_FAILED
     if is_whole or options.partial:
-        _download(job, options, bar, options.output, errors=False)
+        _download(job, options, console, bar, options.output, errors=False)
     if options.errors is not None:
         # Also of a job that failed: it may have failed because of them.
-        _download(job, options, bar, options.errors, errors=True, partial=not is_whole)
-    bar.clear()
+        _download(job, options, console, bar, options.errors, errors=True, partial=not is_whole)
     _sum_up(job, options, console, is_whole=is_whole)
     if options.partial and not job.is_ended:
         return DONE
@@ -141,50 +170,78 @@ def _finish(job: Job[object], options: argparse.Namespace, console: Console, bar
 
 
 def _download(
-    job: Job[object], options: argparse.Namespace, bar: Bar, place: str, *, errors: bool, partial: bool = False
+    job: Job[object],
+    options: argparse.Namespace,
+    console: Console,
+    bar: Bar,
+    place: str,
+    *,
+    errors: bool,
+    partial: bool = False,
 ) -> None:
+    if place == STDOUT:
+        # As a file first: what is cut off can go on, and what fails leaves no half of it in a pipe.
+        with tempfile.TemporaryDirectory(prefix="guichet-") as folder:
+            whole = Path(folder) / "rows"
+            _download(job, options, console, bar, str(whole), errors=errors, partial=partial)
+            console.copy(whole)
+        return
     job.download(
         place,
         errors=errors,
         join=options.join and not errors,
         partial=partial or options.partial,
         parquet=options.format == "parquet" and not errors,
-        on_progress=_bytes(bar, "reading"),
+        on_progress=_bytes(bar, "reading errors" if errors else "reading"),
     )
+    bar.clear()
 
 
 def _sum_up(job: Job[object], options: argparse.Namespace, console: Console, *, is_whole: bool) -> None:
     counts = job.counts
-    done = f"{count(counts.succeeded)} scored, {count(counts.failed)} with errors"
+    done = f"{count(counts.succeeded)} scored, {with_errors(counts.failed)}"
+    written = f"Written to {_place(options.output)}"
     if options.is_json:
         console.say_json(job.info.body)
     if is_whole:
-        console.tell(f"{rows(counts.total)}: {done}. Written to {options.output}")
+        console.tell(f"{rows(counts.total)}: {done}. {written}")
     else:
-        why = "" if job.error is None else f": {job.error.message.rstrip('.')}"
+        named = options.errors if counts.failed and options.errors != STDOUT else None
+        why = reason(job, named)
         word = {"failed": "failed", "expired": "expired"}.get(job.status, f"was {job.status}")
         if job.is_ended:
-            console.complain(f"The job {job.id} {word}{why}.")
+            console.complain(f"The job {job.id} {word}{f': {why}' if why else ''}.")
         if options.partial:
-            console.tell(f"{rows(counts.total)}: {done} so far. Written to {options.output}")
+            console.tell(f"{rows(counts.total)}: {done} so far. {written}")
         else:
             console.tell(f"To write what is done: {_command(options, job.id)} --partial")
-        if job.status in ("failed", "canceled"):
-            console.tell(f"To score the rest: guichet retry {job.id}")
+        if job.info.is_retryable:
+            is_limited = job.error is not None and job.error.code == "too_many_errors"
+            rest = "the rest, without the limit" if is_limited else "the rest"
+            console.tell(f"To score {rest}: {command_line(options, 'retry', job.id)}")
     if options.errors is not None:
-        console.tell(f"Errors written to {options.errors}")
-    elif counts.failed and is_whole:
-        console.tell(f"To see what is wrong with them: {_command(options, job.id)} --errors errors.csv")
+        if counts.failed:
+            console.tell(f"Errors written to {_place(options.errors)}")
+        elif job.is_ended:
+            console.tell(f"No errors: {_place(options.errors)} has only its header")
+        else:
+            console.tell(f"Errors so far written to {_place(options.errors)}")
+    elif has_errors_to_read(job) and job.is_ended:
+        partial = " --partial" if options.partial else ""
+        console.tell(f"To see what is wrong: {_command(options, job.id)}{partial} --errors errors.csv")
 
 
 def _command(options: argparse.Namespace, job_id: str) -> str:
     """Return the command that goes on with a job. It never shows a key."""
-    words = ["guichet", "csv", "--job", job_id, "-o", options.output or "scored.csv"]
+    words = ["csv", "--job", job_id, "-o", options.output or "scored.csv"]
     words += ["--errors", options.errors] if options.errors else []
     words += ["--join"] if options.join else []
     words += ["--format", "parquet"] if options.format == "parquet" else []
-    words += ["--url", options.url] if getattr(options, "url", None) else []
-    return shlex.join(words)
+    return command_line(options, *words)
+
+
+def _place(place: str) -> str:
+    return "stdout" if place == STDOUT else place
 
 
 def _csv_options(options: argparse.Namespace) -> CsvOptions:

@@ -4,7 +4,7 @@ import time
 
 from guichet.client import Job
 from guichet.command.bar import Bar
-from guichet.command.console import count, duration, rows
+from guichet.command.console import count, duration, rows, with_errors
 from guichet.errors import GuichetError
 from guichet.records import ENDED, Counts, Progress
 
@@ -39,5 +39,5 @@ def _show(bar: Bar, status: str, counts: Counts, progress: Progress | None) -> N
     if progress is not None and progress.eta_seconds is not None and done < counts.total:
         text += f", ETA {duration(progress.eta_seconds)}"
     if counts.failed:
-        text += f", {count(counts.failed)} with errors"
+        text += f", {with_errors(counts.failed)}"
     bar.show(status, done, counts.total, text)

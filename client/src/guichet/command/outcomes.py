@@ -1,6 +1,10 @@
 """Exit codes for scripts, and sentences for people."""
 
+import argparse
+import shlex
+
 from guichet.command.console import Console
+from guichet.connection import JobFacts
 from guichet.errors import ConnectionFailed, GuichetError, JobFailed, Refused, TimedOut
 
 DONE = 0
@@ -22,6 +26,28 @@ HELP = """exit codes:
 """
 
 
+def command_line(options: argparse.Namespace, *words: str) -> str:
+    """Return a command as it may be typed next, for the same service. It never shows a key."""
+    url = getattr(options, "url", None)
+    return shlex.join(["guichet", *words, *(["--url", url] if url else [])])
+
+
+def reason(job: JobFacts, place: str | None = None) -> str:
+    """Return why a job ended as it did; `place` is the file that its errors were written to.
+
+    The service speaks of errors.csv, the name under which it has them: here that is a file of yours, or none.
+    """
+    if job.error is None:
+        return ""
+    why, hint, _ = job.error.message.partition(": errors.csv says why")
+    return why.rstrip(".") + (f": {place} says why" if hint and place else "")
+
+
+def has_errors_to_read(job: JobFacts) -> bool:
+    """Tell whether the errors of a job would say more than was said."""
+    return job.counts.failed > 0 or (job.error is not None and "errors.csv" in job.error.message)
+
+
 def explain(error: GuichetError | OSError, console: Console) -> int:
     """Say what went wrong, its faults one per line; return the exit code."""
     if isinstance(error, OSError):
@@ -30,8 +56,8 @@ def explain(error: GuichetError | OSError, console: Console) -> int:
         return REFUSED
     console.complain(str(error))
     if isinstance(error, Refused):
-        for fault in error.faults:
-            console.tell(f"  {fault}")
+        for note in error.notes:
+            console.tell(f"  {note}")
         if error.status >= 500 and error.request_id:
             console.tell(f"  (request {error.request_id})")
     return code_of(error)

@@ -48,8 +48,8 @@ def make_parser() -> argparse.ArgumentParser:
 
     csv = add("csv", "score a CSV file in the background and write its rows with their scores")
     csv.add_argument("file", nargs="?", help="the CSV file, gzip too; - is stdin")
-    csv.add_argument("-o", "--output", help="where to write the scored rows, in the order of the input")
-    csv.add_argument("--errors", help="where to write what is wrong with which row")
+    csv.add_argument("-o", "--output", help="where to write the scored rows, in the order of the input; - is stdout")
+    csv.add_argument("--errors", help="where to write what is wrong with which row; - is stdout")
     csv.add_argument("--join", action="store_true", help="repeat the columns of the input in the output")
     csv.add_argument("--format", choices=("csv", "parquet"), help="of the output (default: by its name, else csv)")
     csv.add_argument("--job", metavar="ID", help="go on with this job instead of sending a file")

@@ -5,9 +5,9 @@ from itertools import islice
 
 from guichet.client import Client, Job
 from guichet.command.bar import Bar
-from guichet.command.console import Console, count, rows
+from guichet.command.console import Console, count, rows, with_errors
 from guichet.command.following import follow
-from guichet.command.outcomes import DONE, JOB_FAILED, ROWS_FAILED
+from guichet.command.outcomes import DONE, JOB_FAILED, ROWS_FAILED, command_line, has_errors_to_read, reason
 from guichet.command.rows import show_batch, show_result
 from guichet.errors import JobFailed
 from guichet.records import BatchResult, Result
@@ -78,11 +78,15 @@ def cancel(client: Client, options: argparse.Namespace, console: Console) -> int
 
 def retry(client: Client, options: argparse.Namespace, console: Console) -> int:
     """Let a job take up what is not done."""
-    job = client.job(options.id).retry()
+    job = client.job(options.id)
+    if job.info.is_being_canceled and not options.is_json:
+        console.tell(f"The job {job.id} is still being canceled: it is taken up again when that is done.")
+    job.retry()
     if options.is_json:
         console.say_json(job.info.body)
     else:
-        console.tell(f"The job {job.id} is {job.status}. To go on: guichet csv --job {job.id} -o scored.csv")
+        next_command = command_line(options, "csv", "--job", job.id, "-o", "scored.csv")
+        console.tell(f"The job {job.id} is {job.status}. To go on: {next_command}")
     return DONE
 
 
@@ -112,11 +116,14 @@ def _report(job: Job[object], options: argparse.Namespace, console: Console) -> 
     if options.is_json:
         console.say_json(job.info.body)
     if job.status != "succeeded":
-        why = "" if job.error is None else f" ({job.error.message.rstrip('.')})"
-        console.complain(f"The job {job.id} is {job.status}{why}.")
+        why = reason(job)
+        console.complain(f"The job {job.id} is {job.status}{f' ({why})' if why else ''}.")
+        if job.kind == "csv" and has_errors_to_read(job):
+            words = ("csv", "--job", job.id, "-o", "scored.csv", "--errors", "errors.csv")
+            console.tell(f"To see what is wrong: {command_line(options, *words)}")
         return JOB_FAILED
     counts = job.counts
     if not options.is_json:
-        console.say(f"{rows(counts.total)}: {count(counts.succeeded)} scored, {count(counts.failed)} with errors")
-        console.tell(f"To write them: guichet csv --job {job.id} -o scored.csv")
+        console.say(f"{rows(counts.total)}: {count(counts.succeeded)} scored, {with_errors(counts.failed)}")
+        console.tell(f"To write them: {command_line(options, 'csv', '--job', job.id, '-o', 'scored.csv')}")
     return ROWS_FAILED if job.info.has_failures else DONE
