@@ -10,7 +10,7 @@ LOCK = $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --gener
 ARGS =
 
 .DEFAULT_GOAL := help
-.PHONY: help run test faults check format format-check lint types lock bench bench-csv migration clean
+.PHONY: help run test coverage faults check format format-check lint types lock bench bench-csv migration clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -18,11 +18,14 @@ help: ## List the targets
 run: .venv/.installed ## Start everything on this machine (RUNTIME=sync, PORT=, FLOWER_PORT=, DATA_DIR=)
 	@exec $(PY) -m scripts.run
 
-test: .venv/.installed-dev ## Run all tests with their coverage (ARGS="-k name" for some of them)
+test: .venv/.installed-dev ## Run the tests (ARGS="-k name" for some of them)
+	$(PY) -m pytest -m "not long" $(ARGS)
+
+coverage: .venv/.installed-dev ## Run the tests and measure what they cover, also in the processes that they start
 	$(PY) -m pytest -m "not long" --cov --cov-branch --cov-report=term --cov-report=xml $(ARGS)
 
-faults: .venv/.installed-dev ## Kill workers, flush Redis, let rows crash and hang: the fault tests, the long ones too
-	$(PY) -m pytest tests/faults $(ARGS)
+faults: .venv/.installed-dev ## Kill workers in the middle of jobs and files, let rows crash and hang: the long tests
+	$(PY) -m pytest -m long $(ARGS)
 
 check: format-check lint types test ## Everything that CI runs
 

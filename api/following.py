@@ -174,7 +174,8 @@ class Following:
             if not self._followers:
                 self._seen.clear()
                 self._somebody.clear()
-                if not self._followers:  # nobody came between the question and the answer
+                # Nobody came, and nothing was stopped, between the question and the answer.
+                if not self._followers and not self._stopping.is_set():
                     self._somebody.wait()
                 continue
             try:

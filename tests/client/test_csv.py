@@ -231,10 +231,10 @@ def test_answers_lost_on_a_bad_line_make_one_job(stack, rows):
         assert job.result(timeout=60).counts.succeeded == COUNT
 
 
-def test_events_on_a_bad_line_come_once_each(stack, big):
-    with Client(stack.url) as straight:
+def test_events_on_a_bad_line_come_once_each(queue: Stack, big):
+    with Client(queue.url) as straight:
         job = straight.predict_csv(big)
-    with bad_line(stack.port) as line, Client(line.url) as guichet:
+    with bad_line(queue.port) as line, Client(line.url) as guichet:
         job._client = guichet
         line.cuts = [700, 900, 700]
         numbers = [int(event.id) for event in job.events()]
@@ -243,6 +243,7 @@ def test_events_on_a_bad_line_come_once_each(stack, big):
         assert job.refresh().status == "succeeded"
 
 
+@pytest.mark.long
 def test_restart_of_the_api_breaks_no_story(queue: Stack, big, tmp_path):
     with beside(queue, tmp_path) as other, Client(other.url, retries=12) as guichet:
         with paused(queue, "bulk"):
@@ -257,12 +258,12 @@ def test_restart_of_the_api_breaks_no_story(queue: Stack, big, tmp_path):
 
 
 @pytest.mark.parametrize("join", [False, True])
-def test_download_on_a_bad_line_is_the_same_to_the_byte(stack, big, tmp_path, join):
-    with Client(stack.url) as guichet:
+def test_download_on_a_bad_line_is_the_same_to_the_byte(queue: Stack, big, tmp_path, join):
+    with Client(queue.url) as guichet:
         job = guichet.predict_csv(big)
         job.download(tmp_path / "straight.csv", join=join)
     size = (tmp_path / "straight.csv").stat().st_size
-    with bad_line(stack.port) as line, Client(line.url) as guichet:
+    with bad_line(queue.port) as line, Client(line.url) as guichet:
         job._client = guichet
         line.cuts = [size // 3, size // 3, size // 3]
         job.download(tmp_path / "out.csv", join=join)
@@ -345,11 +346,19 @@ def test_command_writes_parquet_by_its_name(command, rows, tmp_path):
     assert (tmp_path / "out.parquet").read_bytes()[:4] == b"PAR1"
 
 
+@pytest.mark.long
 def test_interrupted_command_leaves_the_job_and_can_be_gone_on_with(queue: Stack, rows, tmp_path):
     words = [sys.executable, "-m", "guichet", "csv", str(rows), "-o", str(tmp_path / "out.csv")]
     with paused(queue, "bulk"):
         with (tmp_path / "err").open("w") as err:
-            process = subprocess.Popen(words, env=environment(queue.url), stderr=err, cwd=ROOT)
+            process = subprocess.Popen(
+                words,
+                env=environment(queue.url),
+                stderr=err,
+                cwd=ROOT,
+                # whoever runs the tests in the background has it ignored, and so would we
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            )
         wait_until(lambda: "Accepted" in (tmp_path / "err").read_text())
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130

@@ -11,6 +11,7 @@ from tests.faults.models import CRASHES, GOOD, LOOPS, RAISES
 COUNT = 600
 
 
+@pytest.mark.long
 def test_jobs_survive_workers_that_are_killed_in_the_middle_of_them(service: Service) -> None:
     """The pool child dies twice, the whole worker twice, each while it holds claims and more jobs arrive."""
     rows = rows_to_score(COUNT)
