@@ -33,16 +33,16 @@ async def check_single(
     body, raw = await read_json(request, max_bytes=services.settings.max_body_bytes)
     options, faults = await _check_options(services, body, model, _SINGLE_FIELDS, required="features")
     if "features" not in body:
-        raise RowFaults(_sum_up(faults), faults=faults)
+        raise RowFaults(sum_up(faults), faults=faults)
     try:
         row = options.version.validator.validate(body["features"])
     except RowFaults as refusal:
         faults += [fault.under("/features") for fault in refusal.faults]
         raise RowFaults(
-            refusal.detail if len(faults) == len(refusal.faults) else _sum_up(faults), faults=faults
+            refusal.detail if len(faults) == len(refusal.faults) else sum_up(faults), faults=faults
         ) from None
     if faults:
-        raise RowFaults(_sum_up(faults), faults=faults)
+        raise RowFaults(sum_up(faults), faults=faults)
     return options, row, raw
 
 
@@ -63,7 +63,7 @@ async def check_batch(
     if not isinstance(rows, list):
         if "rows" in body:
             faults.append(Fault("/rows", "type", "must be a list of objects, each with the features of one row"))
-        raise RowFaults(_sum_up(faults), faults=faults)
+        raise RowFaults(sum_up(faults), faults=faults)
     if not rows:
         faults.append(Fault("/rows", "length", "must hold at least one row"))
     if len(rows) > services.settings.max_batch_rows:
@@ -73,7 +73,7 @@ async def check_batch(
     canonical, row_faults = validate(rows) if len(rows) <= 20 else await run_in_threadpool(validate, rows)
     bad = [fault.under(f"/rows/{index}") for index, found in enumerate(row_faults) for fault in found]
     if faults or (bad and (on_error == "abort" or all(row_faults))):
-        raise RowFaults(_sum_up(faults + bad), faults=faults + bad)
+        raise RowFaults(sum_up(faults + bad), faults=faults + bad)
     kept = [row if row is not None else rows[index] for index, row in enumerate(canonical)]
     return options, kept, [found or None for found in row_faults], raw
 
@@ -150,6 +150,7 @@ def _escape(key: str) -> str:
     return key[:100].replace("~", "~0").replace("/", "~1")
 
 
-def _sum_up(faults: list[Fault]) -> str:
+def sum_up(faults: list[Fault]) -> str:
+    """Return the sentence that a refusal begins with: its first three faults, and how many more there are."""
     first = "; ".join(f"{fault.pointer} {fault.message}" for fault in faults[:3])
     return f"The request is not valid: {first}{'' if len(faults) <= 3 else f'; and {len(faults) - 3} more'}."

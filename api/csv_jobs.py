@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from anyio import CapacityLimiter, to_thread
-from sqlalchemy.exc import DBAPIError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -28,7 +27,7 @@ from shared import chunks
 from shared.cards import Card
 from shared.chunks import NewCsv
 from shared.csv_format import Chunk, CsvFormat, Given, Limits
-from shared.db import reader
+from shared.db import reader, run_again
 from shared.errors import GuichetError
 from shared.job_queries import StoredJob, find_jobs
 from shared.jobs import Submission
@@ -136,14 +135,8 @@ def _store(
         filename=received.filename,
         max_error_rate=options.max_error_rate,
     )
-    try:
-        stored = _commit(services, submission, file, spool)
-    except DBAPIError as error:
-        if not error.connection_invalidated:
-            raise
-        # The server closed our connection, e.g. because it restarted. Its id decides: a job that the first try
-        # committed is not stored again.
-        stored = _commit(services, submission, file, spool)
+    # The job's id decides: what the first try committed is not stored again.
+    stored = run_again(lambda: _commit(services, submission, file, spool))
     here = reader(services.bulk_engine)  # whose connection has just worked
     earlier = None if stored else find_earlier(here, submission)
     if isinstance(earlier, GuichetError):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 
-from api.checks import MAX_EXPIRES_IN, Options, find_version
+from api.checks import MAX_EXPIRES_IN, Options, find_version, sum_up
 from api.services import Services
 from shared.csv_format import Given, check_given
 from shared.errors import Fault, InvalidRequest
@@ -61,8 +61,7 @@ async def check_query(services: Services, request: Request, query: CsvQuery, mod
     if query.timeout is not None and query.timeout > cap:
         faults.append(Fault("/query/timeout", "range", f"must be a number of seconds between 1 and {cap:.0f}"))
     if faults:
-        told = "; ".join(f"{fault.pointer} {fault.message}" for fault in faults[:3])
-        raise InvalidRequest(f"The request is not valid: {told}.", faults=faults)
+        raise InvalidRequest(sum_up(faults), faults=faults)
     given = check_given(
         Given(query.delimiter, query.encoding, query.decimal, query.id_column, query.strict),
     )

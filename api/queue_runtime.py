@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from api.backlog import Backlog
 from api.idempotency import find_earlier
@@ -14,6 +14,7 @@ from api.notifier import Notifier
 from api.waiting import Waiting
 from shared import jobs
 from shared.config import Settings
+from shared.db import run_again
 from shared.errors import GuichetError, Unavailable
 from shared.job_queries import StoredJob, find_jobs
 from shared.jobs import Submission
@@ -48,14 +49,7 @@ class QueueRuntime:
 
     def commit(self, group: Sequence[Submission]) -> Sequence[Accepted | GuichetError]:
         """Store a group as queued jobs in one statement, then note its wake-ups."""
-        try:
-            created = self._submit(group)
-        except DBAPIError as error:
-            if not error.connection_invalidated:
-                raise
-            # The server closed our connection, e.g. because it restarted. Ids decide: what the first try committed
-            # is not inserted again.
-            created = self._submit(group)
+        created = run_again(lambda: self._submit(group))  # ids decide: what the first try committed is not inserted
         for lane, version in {(job.lane, job.model_version_id) for job in group}:
             self.notifier.notify(lane, version)
         return [

@@ -5,7 +5,7 @@ from typing import Any
 
 from api.catalog import Catalog, Version
 from shared.cards import Card
-from shared.chunks import progress
+from shared.chunks import progress, row_counts
 from shared.csv_queries import StoredCsv
 from shared.job_queries import RowResult, StoredJob, StoredOutput
 from shared.tables import JobKind, JobState
@@ -53,12 +53,10 @@ def count_rows(job: StoredJob) -> dict[str, int]:
     """
     total = job.row_count
     if job.csv is not None:
-        failed = job.csv.rows_failed
-        succeeded, pending = job.csv.rows_done - failed, total - job.csv.rows_done
-    else:
-        succeeded = total - job.failed_count if job.state == JobState.SUCCEEDED else 0
-        failed = job.failed_count if job.state != JobState.FAILED else total
-        pending = 0 if job.is_terminal else total - failed
+        return row_counts(total, rows_done=job.csv.rows_done, rows_failed=job.csv.rows_failed)
+    succeeded = total - job.failed_count if job.state == JobState.SUCCEEDED else 0
+    failed = job.failed_count if job.state != JobState.FAILED else total
+    pending = 0 if job.is_terminal else total - failed
     return {"total": total, "succeeded": succeeded, "failed": failed, "pending": pending}
 
 

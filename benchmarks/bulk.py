@@ -25,7 +25,6 @@ import argparse
 import http.client
 import json
 import statistics
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -36,6 +35,7 @@ from typing import Any
 import psutil
 
 from benchmarks import machine, stacks
+from benchmarks.command import run_command
 from benchmarks.probe import connect
 from benchmarks.queue import load, run_module, say, warm, write_bodies
 from benchmarks.report import table
@@ -311,21 +311,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="interleaved repetitions; medians are reported")
     parser.add_argument("--all-rounds", action="store_true", help="repeat the largest files, too")
     parser.add_argument("--no-naive", action="store_true", help="leave the baseline out, to look at something quickly")
-    parser.add_argument("--models", type=Path, help="MODELS_DIR to use; otherwise the model is trained for this run")
-    parser.add_argument("--out", type=Path, help="write the whole result as JSON")
-    parser.add_argument("--keep", type=Path, help="run in this (new) folder and leave its logs")
-    args = parser.parse_args()
-    if args.models is not None:
-        args.models = args.models.resolve()
-    if args.keep is not None:
-        args.keep.mkdir(parents=True)
-        result = measure(args.keep.resolve(), args)
-    else:
-        with tempfile.TemporaryDirectory(prefix="guichet-bench-") as folder:
-            result = measure(Path(folder), args)
-    if args.out is not None:
-        args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(render(result))
+    run_command(parser, measure, render)
 
 
 if __name__ == "__main__":

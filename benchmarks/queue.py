@@ -25,7 +25,6 @@ if not __package__:
 import argparse
 import json
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from typing import Any
 import psutil
 
 from benchmarks import machine, report, stacks
+from benchmarks.command import run_command
 from benchmarks.stacks import ROOT, Stack
 from scripts.servers import Postgres, Redis
 
@@ -213,21 +213,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6.0, help="length of one cell's load")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved repetitions; medians are reported")
     parser.add_argument("--connections", type=lambda text: [int(word) for word in text.split(",")], default=[16, 64])
-    parser.add_argument("--models", type=Path, help="MODELS_DIR to use; otherwise the model is trained for this run")
-    parser.add_argument("--out", type=Path, help="write the whole result as JSON")
-    parser.add_argument("--keep", type=Path, help="run in this (new) folder and leave its logs")
-    args = parser.parse_args()
-    if args.models is not None:
-        args.models = args.models.resolve()
-    if args.keep is not None:
-        args.keep.mkdir(parents=True)
-        result = measure(args.keep.resolve(), args)
-    else:
-        with tempfile.TemporaryDirectory(prefix="guichet-bench-") as folder:
-            result = measure(Path(folder), args)
-    if args.out is not None:
-        args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(report.render(result))
+    run_command(parser, measure, report.render)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def store(
     """
     output, errors = pack(scored.output), pack(scored.errors)
     with engine.begin() as connection:
-        check_ours(connection, taken)
+        _check_ours(connection, taken)
         if is_sqlite(engine):
             _insert_rows(connection, taken, scored)
         else:
@@ -46,13 +46,11 @@ def store(
         # Last, so that heartbeats need not wait for the rows: a stale token undoes them.
         ours = connection.execute(
             update(JobChunk)
-            .where(JobChunk.id == taken.id, JobChunk.claim_token == taken.token)
+            .where(chunks.ours(taken))
             .values(
                 {
+                    **chunks.UNCLAIMED,
                     "state": state.value,
-                    "claim_token": None,
-                    "leased_by": None,
-                    "lease_expires_at": None,
                     "finished_at": clock(connection),
                     "failed_count": scored.failed_count,
                     "output": output,
@@ -67,10 +65,9 @@ def store(
         return chunks.count_stored(connection, taken, failed_count=scored.failed_count)
 
 
-def check_ours(connection: Connection, taken: ChunkClaim) -> None:
+def _check_ours(connection: Connection, taken: ChunkClaim) -> None:
     """Raise Stale when a claim is no longer ours; it may be lost a moment later."""
-    ours = select(JobChunk.id).where(JobChunk.id == taken.id, JobChunk.claim_token == taken.token)
-    if connection.scalar(ours) is None:
+    if connection.scalar(select(JobChunk.id).where(chunks.ours(taken))) is None:
         raise Stale
 
 

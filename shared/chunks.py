@@ -245,7 +245,7 @@ def claim(connection: Connection, *, model_version_id: int, worker: str, lease_s
 def heartbeat(connection: Connection, claims: Sequence[ChunkClaim], *, lease_seconds: float) -> None:
     """Renew the leases of claims that are still ours."""
     for taken in claims:
-        _set(connection, _ours(taken), lease_expires_at=clock(connection, lease_seconds))
+        _set(connection, ours(taken), lease_expires_at=clock(connection, lease_seconds))
 
 
 # ── back to the queue ────────────────────────────────────────────────────────────────────────────────────────────
@@ -253,12 +253,12 @@ def heartbeat(connection: Connection, claims: Sequence[ChunkClaim], *, lease_sec
 
 def give_up(connection: Connection, taken: ChunkClaim) -> None:
     """Give a claim back that got stuck or ran out of memory: it counts as a death."""
-    _set(connection, _ours(taken), **_QUEUED, crash_count=JobChunk.crash_count + 1, run_after=clock(connection, 1.0))
+    _set(connection, ours(taken), **_QUEUED, crash_count=JobChunk.crash_count + 1, run_after=clock(connection, 1.0))
 
 
 def release(connection: Connection, taken: ChunkClaim) -> None:
     """Give a claim back at once; it is no fault of the chunk."""
-    _set(connection, _ours(taken), **_QUEUED, attempt=JobChunk.attempt - 1)
+    _set(connection, ours(taken), **_QUEUED, attempt=JobChunk.attempt - 1)
 
 
 def split(connection: Connection, taken: ChunkClaim, parts: Iterable[PackedChunk]) -> bool:
@@ -266,7 +266,7 @@ def split(connection: Connection, taken: ChunkClaim, parts: Iterable[PackedChunk
 
     The next death of a part is enough to cut it again.
     """
-    if connection.execute(delete(JobChunk).where(_ours(taken))).rowcount == 0:
+    if connection.execute(delete(JobChunk).where(ours(taken))).rowcount == 0:
         return False
     count = _insert_chunks(connection, taken.job_id, taken.model_version_id, parts, crash_count=DEATHS - 1)
     connection.execute(
@@ -298,12 +298,8 @@ def recover(connection: Connection, *, all_of_them: bool = False) -> tuple[int, 
     return len(found), ended
 
 
-_QUEUED: dict[str, Any] = {
-    "state": ChunkState.QUEUED.value,
-    "claim_token": None,
-    "leased_by": None,
-    "lease_expires_at": None,
-}
+UNCLAIMED: dict[str, Any] = {"claim_token": None, "leased_by": None, "lease_expires_at": None}  # nobody holds it
+_QUEUED = UNCLAIMED | {"state": ChunkState.QUEUED.value}
 
 
 # ── the job's progress and its end ───────────────────────────────────────────────────────────────────────────────
@@ -471,12 +467,7 @@ def add_event(connection: Connection, job_id: str, kind: str) -> None:
     ).one()
     data = {
         "status": found.state,
-        "counts": {
-            "total": found.row_count,
-            "succeeded": found.rows_done - found.rows_failed,
-            "failed": found.rows_failed,
-            "pending": found.row_count - found.rows_done,
-        },
+        "counts": row_counts(found.row_count, rows_done=found.rows_done, rows_failed=found.rows_failed),
         "progress": progress(
             state=found.state,
             row_count=found.row_count,
@@ -489,6 +480,16 @@ def add_event(connection: Connection, job_id: str, kind: str) -> None:
         ),
     }
     connection.execute(insert(JobEvent).values(job_id=job_id, seq=seq, type=kind, data=data))
+
+
+def row_counts(row_count: int, *, rows_done: int, rows_failed: int) -> dict[str, int]:
+    """Return the rows of a file by what became of them: those that no worker has stored are `pending`."""
+    return {
+        "total": row_count,
+        "succeeded": rows_done - rows_failed,
+        "failed": rows_failed,
+        "pending": row_count - rows_done,
+    }
 
 
 def progress(
@@ -521,7 +522,8 @@ def progress(
 # ── small parts ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _ours(taken: ChunkClaim) -> ColumnElement[bool]:
+def ours(taken: ChunkClaim) -> ColumnElement[bool]:
+    """Return the fence: the condition that a claimed chunk is still held by this very claim."""
     return (JobChunk.id == taken.id) & (JobChunk.claim_token == taken.token)
 
 

@@ -1,18 +1,24 @@
 """The database: one engine per process, sessions, and what differs between PostgreSQL and SQLite."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from psycopg2.extras import register_default_json, register_default_jsonb
 from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from shared.config import get_settings
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 # psycopg2 decodes json columns with the standard library otherwise, about five times slower.
 register_default_json(globally=True, loads=orjson.loads)
@@ -108,6 +114,20 @@ def session_scope(engine: Engine | None = None, *, read_only: bool = False) -> I
         engine = engine.execution_options(read_only=True)
     with Session(engine, expire_on_commit=False) as session, session.begin():
         yield session
+
+
+def run_again(transaction: Callable[[], Result]) -> Result:
+    """Run a transaction, once more if the server had closed the connection, e.g. because it restarted.
+
+    The first try may have been committed all the same: only what does no harm twice is run like this.
+    """
+    try:
+        return transaction()
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        log.warning("the database closed the connection; trying once more on a new one")
+        return transaction()
 
 
 def reader(engine: Engine) -> Engine:

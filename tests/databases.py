@@ -67,12 +67,15 @@ def migrate(url: str) -> None:
 
 
 @contextmanager
-def postgres_engine(postgres: Postgres, name: str) -> Iterator[Engine]:
-    """Yield the engine of a new, migrated database with two model versions, 1 and 2; statements commit one by one."""
+def postgres_engine(postgres: Postgres, name: str, *, autocommit: bool = True) -> Iterator[Engine]:
+    """Yield the engine of a new, migrated database with two model versions, 1 and 2.
+
+    With `autocommit`, statements commit one by one.
+    """
     url = create_database(postgres, name)
     migrate(url)
-    engine = make_engine(url, autocommit=True)
-    with engine.connect() as connection:
+    engine = make_engine(url, autocommit=autocommit)
+    with engine.begin() as connection:
         add_versions(connection)
     yield engine
     engine.dispose()
@@ -88,6 +91,13 @@ def sqlite_engine(folder: Path) -> Iterator[Engine]:
         add_versions(connection)
     yield engine
     engine.dispose()
+
+
+@contextmanager
+def either_engine(dialect: str, name: str, postgres: Postgres, folder: Path) -> Iterator[Engine]:
+    """Yield the same on either dialect, with transactions."""
+    with sqlite_engine(folder) if dialect == "sqlite" else postgres_engine(postgres, name, autocommit=False) as engine:
+        yield engine
 
 
 def add_versions(connection: Connection) -> None:

@@ -21,8 +21,7 @@ from shared.db import make_engine
 from shared.errors import Fault
 from shared.job_queries import find_jobs, list_ready
 from shared.tables import ChunkState, JobChunk
-from tests.conftest import create_database
-from tests.databases import add_versions, empty, job_row, migrate, outputs_of, sqlite_engine, submission
+from tests.databases import either_engine, empty, job_row, outputs_of, submission
 
 FORMAT = CsvFormat(";", "cp1252", ",", ("id", "x"), "id", True)
 
@@ -31,17 +30,8 @@ FORMAT = CsvFormat(";", "cp1252", ",", ("id", "x"), "id", True)
 def database(
     request: pytest.FixtureRequest, session_postgres: Postgres, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Engine]:
-    if request.param == "sqlite":
-        with sqlite_engine(tmp_path_factory.mktemp("chunks")) as engine:
-            yield engine
-        return
-    url = create_database(session_postgres, "chunks")
-    migrate(url)
-    engine = make_engine(url)
-    with engine.begin() as connection:
-        add_versions(connection)
-    yield engine
-    engine.dispose()
+    with either_engine(request.param, "chunks", session_postgres, tmp_path_factory.mktemp("chunks")) as engine:
+        yield engine
 
 
 @pytest.fixture

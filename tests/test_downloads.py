@@ -23,14 +23,13 @@ from shared.chunks import NewCsv, PackedChunk, pack
 from shared.chunks import submit as submit_csv
 from shared.csv_format import CsvFormat
 from shared.csv_output import Answers, output_header, output_records
-from shared.db import make_engine, reader
+from shared.db import reader
 from shared.errors import Conflict, Fault
 from shared.job_queries import StoredJob, find_jobs
 from shared.rows import RowValidator
 from shared.tables import JobChunk
-from tests.conftest import create_database
 from tests.csv_jobs import LONG_AGO, erase, write_output
-from tests.databases import add_versions, empty, migrate, sqlite_engine, submission
+from tests.databases import either_engine, empty, submission
 
 CARD = Card.model_validate(
     {"name": "m", "version": 1, "task": "regression", "sha256": "0" * 64, "features": [{"name": "x", "type": "number"}]}
@@ -105,17 +104,8 @@ def test_type_is_the_one_that_is_liked_best(accept, wanted):
 def database(
     request: pytest.FixtureRequest, session_postgres: Postgres, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Engine]:
-    if request.param == "sqlite":
-        with sqlite_engine(tmp_path_factory.mktemp("downloads")) as engine:
-            yield engine
-        return
-    url = create_database(session_postgres, "downloads")
-    migrate(url)
-    engine = make_engine(url)
-    with engine.begin() as connection:
-        add_versions(connection)
-    yield engine
-    engine.dispose()
+    with either_engine(request.param, "downloads", session_postgres, tmp_path_factory.mktemp("downloads")) as engine:
+        yield engine
 
 
 @pytest.fixture

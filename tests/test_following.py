@@ -19,12 +19,11 @@ from scripts.servers import Postgres
 from shared import chunks, jobs
 from shared.chunks import NewCsv, PackedChunk, pack
 from shared.csv_format import CsvFormat
-from shared.db import make_engine, reader
+from shared.db import reader
 from shared.errors import Unavailable
 from shared.job_queries import StoredJob, find_jobs
-from tests.conftest import create_database
 from tests.csv_jobs import erase
-from tests.databases import add_versions, empty, migrate, sqlite_engine, submission
+from tests.databases import either_engine, empty, submission
 from tests.databases import queue as queue_job
 
 FORMAT = CsvFormat(",", "utf-8", ".", ("x",), None)
@@ -34,17 +33,8 @@ FORMAT = CsvFormat(",", "utf-8", ".", ("x",), None)
 def database(
     request: pytest.FixtureRequest, session_postgres: Postgres, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Engine]:
-    if request.param == "sqlite":
-        with sqlite_engine(tmp_path_factory.mktemp("following")) as engine:
-            yield engine
-        return
-    url = create_database(session_postgres, "following")
-    migrate(url)
-    engine = make_engine(url)
-    with engine.begin() as connection:
-        add_versions(connection)
-    yield engine
-    engine.dispose()
+    with either_engine(request.param, "following", session_postgres, tmp_path_factory.mktemp("following")) as engine:
+        yield engine
 
 
 @pytest.fixture
@@ -251,6 +241,7 @@ def test_stream_ends_when_its_job_is_erased(engine):
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # the sync runtime queues no rows
 def test_job_of_one_row_is_told_by_its_row(engine):
     async def main() -> None:
         async with started(engine) as following:
@@ -260,8 +251,6 @@ def test_job_of_one_row_is_told_by_its_row(engine):
             await in_thread(cancel_row, engine, job_id)
             assert await one.end() == ["1 accepted", "3 finished"]
 
-    if engine.dialect.name == "sqlite":
-        pytest.skip("the sync runtime queues no rows")
     asyncio.run(main())
 
 
@@ -447,9 +436,8 @@ def test_every_stream_ends_when_the_process_is_told_to_stop(engine):
 # ── events of a row ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # the sync runtime queues no rows
 def test_events_of_a_row_have_numbers_of_their_own(engine):
-    if engine.dialect.name == "sqlite":
-        pytest.skip("the sync runtime queues no rows")
     job = stored(engine, add_row(engine))
     with engine.connect() as connection:
         [accepted] = read_events(connection, job, after=0)

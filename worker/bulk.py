@@ -15,13 +15,13 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 from redis import RedisError
-from sqlalchemy.exc import DBAPIError, OperationalError
 
 from shared import chunks
 from shared.chunks import ChunkClaim
+from shared.db import run_again
 from shared.queue import INTERACTIVE_KEY
 from shared.registry import LoadedModel
 from shared.tables import ChunkState
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from shared.csv_scoring import ScoredChunk
 
 log = logging.getLogger(__name__)
-
-Result = TypeVar("Result")
 
 STORING = 2  # chunks that are being stored while the next one is scored
 ASK_SECONDS = 0.25  # how often it is asked whether somebody waits for single predictions
@@ -69,7 +67,7 @@ class ChunkLine:
 
     def step(self) -> bool:
         """Claim and score one chunk, and hand it over to be stored; return whether there was one."""
-        taken = _again(self._claim)
+        taken = run_again(self._claim)
         if taken is None:
             return False
         # Imported here: a worker that never sees a file does without the library that reads it.
@@ -133,37 +131,18 @@ class ChunkLine:
             )
 
     def _store(self, taken: ChunkClaim, scored: "ScoredChunk", state: ChunkState, lease: ExitStack) -> None:
-        """Store a scored chunk; while the database is away, try again for as long as the lease holds."""
+        """Store a scored chunk."""
         from shared.chunk_store import Stale, store
 
-        deadline = time.monotonic() + self._runtime.settings.lease_seconds
+        runtime = self._runtime
         with lease:
-            while True:
-                try:
-                    ended = store(self._runtime.bulk_engine, taken, scored, state=state)
-                except Stale:
-                    log.warning("rows %d to %d of job %s were no longer ours; nothing was stored", *_place(taken))
-                    return
-                except DBAPIError as error:
-                    # COPY goes past SQLAlchemy: a connection that is lost in it shows as something else when it ends.
-                    is_away = isinstance(error, OperationalError) or error.connection_invalidated
-                    if not is_away or time.monotonic() > deadline:
-                        raise
-                    time.sleep(0.5)
-                else:
-                    break
+            try:
+                ended = runtime.patiently(lambda: store(runtime.bulk_engine, taken, scored, state=state))
+            except Stale:
+                log.warning("rows %d to %d of job %s were no longer ours; nothing was stored", *_place(taken))
+                return
         if ended is not None:
             self._ended(taken.job_id)
-
-
-def _again(statement: Callable[[], Result]) -> Result:
-    """Run a transaction, once more if the server had closed the connection: none of ours does harm twice."""
-    try:
-        return statement()
-    except DBAPIError as error:
-        if not error.connection_invalidated:
-            raise
-        return statement()
 
 
 def _place(taken: ChunkClaim) -> tuple[int, int, str]:

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 
 from kombu.exceptions import OperationalError as BrokerError
 from redis import RedisError
-from sqlalchemy.exc import OperationalError
 
 from shared import jobs
 from shared.db import dumps
-from shared.errors import Fault
-from shared.jobs import Claim, Output
+from shared.jobs import Claim
 from shared.queue import DONE_CHANNEL, INTERACTIVE_KEY, INTERACTIVE_SECONDS, Lane, drained_key, wake_key
 from shared.registry import LoadedModel
 from shared.scoring import score_rows, split_results
@@ -126,28 +124,16 @@ def _handle(runtime: Runtime, model: LoadedModel, claims: list[Claim], *, lane: 
         runtime.database(lambda connection: jobs.retry(connection, claims, code="out_of_memory", message=message))
         return
     by_claim = split_results(results, (len(claim.rows) for claim in claims))
-    done = _finish(runtime, claims, by_claim, model_version_id)
+    done = runtime.patiently(
+        lambda: runtime.database(
+            lambda connection: jobs.finish(connection, claims, by_claim, model_version_id=model_version_id)
+        )
+    )
     if len(done) < len(claims):
         log.warning(
             "%d of %d claims were no longer ours; nothing of them was stored", len(claims) - len(done), len(claims)
         )
     announce(runtime, done, lane=lane, model_version_id=model_version_id)
-
-
-def _finish(
-    runtime: Runtime, claims: list[Claim], results: list[list[Output | Fault]], model_version_id: int
-) -> list[str]:
-    """Store results; while the database is away, try again for as long as the leases hold."""
-    deadline = time.monotonic() + runtime.settings.lease_seconds
-    while True:
-        try:
-            return runtime.database(
-                lambda connection: jobs.finish(connection, claims, results, model_version_id=model_version_id)
-            )
-        except OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.5)
 
 
 def announce(runtime: Runtime, job_ids: Sequence[str], *, lane: str, model_version_id: int) -> None:

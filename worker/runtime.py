@@ -1,8 +1,8 @@
 """What one worker process holds: its connections, its loaded models, its pulse."""
 
-import logging
 import os
 import socket
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING, TypeVar
 from celery import Celery, current_app
 from redis import Redis
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from shared.config import Settings, get_settings
-from shared.db import make_engine
+from shared.db import make_engine, run_again
 from shared.models import Models
 from shared.queue import make_redis
 from worker.pulse import Pulse
 
 if TYPE_CHECKING:
     from shared.chunk_work import ChunkWork
-
-log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -58,13 +56,20 @@ class Runtime:
         is not `durable` may be forgotten by a PostgreSQL that crashes within the next fifth of a second: a claim
         that is forgotten is a queued job, and what is stored later never survives without it.
         """
-        try:
-            return self._run(statement, durable=durable)
-        except DBAPIError as error:
-            if not error.connection_invalidated:
-                raise
-            log.warning("the database closed the connection; trying once more on a new one")
-            return self._run(statement, durable=durable)
+        return run_again(lambda: self._run(statement, durable=durable))
+
+    def patiently(self, store: Callable[[], Result]) -> Result:
+        """Store results; while the database is away, try again for as long as a lease holds."""
+        deadline = time.monotonic() + self.settings.lease_seconds
+        while True:
+            try:
+                return store()
+            except DBAPIError as error:
+                # COPY goes past SQLAlchemy: a connection that is lost in it shows as something else when it ends.
+                is_away = isinstance(error, OperationalError) or error.connection_invalidated
+                if not is_away or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
 
     def _run(self, statement: Callable[[Connection], Result], *, durable: bool) -> Result:
         try:
