@@ -1,5 +1,6 @@
 """Checking a request: its body, the model that it means, its options, and its rows against the model's card."""
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +10,13 @@ from starlette.requests import Request
 from api.bodies import read_json
 from api.catalog import Version
 from api.services import Services
+from api.words import note_refusal
+from shared.cards import OPTIONS
 from shared.errors import Fault, RowFaults, TooLarge
 
 MAX_EXPIRES_IN = 366 * 86_400  # seconds
 
-_SINGLE_FIELDS = frozenset({"features", "model", "version", "expires_in", "timeout"})
-_BATCH_FIELDS = frozenset({"rows", "on_error", "model", "version", "expires_in", "timeout"})
+_WRAPPER = "features"  # taken by every model, whatever its card calls the wrapper
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +31,43 @@ class Options:
 async def check_single(
     services: Services, request: Request, model: str | None
 ) -> tuple[Options, dict[str, Any], bytes]:
-    """Read `{features, model?, version?, expires_in?, timeout?}`; return the options, the canonical row, the bytes."""
+    """Read `{features, model?, version?, expires_in?, timeout?}`; return the options, the canonical row, the bytes.
+
+    The card may call the wrapper otherwise, or want none: the body is then the row, and what is none of its features
+    may be an option.
+    """
     body, raw = await read_json(request, max_bytes=services.settings.max_body_bytes)
-    options, faults = await _check_options(services, body, model, _SINGLE_FIELDS, required="features")
-    if "features" not in body:
-        raise RowFaults(sum_up(faults), faults=faults)
+    _check_object(body, _WRAPPER)
+    default = services.catalog.find(model, None)
+    version = await _find_meant(services, body, model, own=_flat_features(default, body))
+    card = version.card
+    note_refusal(request, card)
+    own = _flat_features(version, body)
+    if own:
+        row = {key: value for key, value in body.items() if key in own or key not in OPTIONS}
+        said = {key: value for key, value in body.items() if key not in row}
+        place, faults = "", []
+    else:
+        wrapper = _WRAPPER if _WRAPPER in body and card.wrapper not in body else card.wrapper
+        said, row = body, body.get(wrapper)
+        place, faults = f"/{_escape(wrapper)}", _check_fields(body, {wrapper, *OPTIONS}, required=wrapper)
+        if wrapper not in body:
+            if body and not body.keys() & {wrapper, *OPTIONS}:
+                # The commonest mistake: a row without its wrapper.
+                message = f'is missing: put the row inside it, {{"{wrapper}": {{...}}}}'
+                raise RowFaults(f"`{wrapper}` {message}.", faults=[Fault(place, "missing", message)])
+            raise RowFaults(sum_up(faults), faults=faults)
+    options = _read_options(services, said, version, faults)
     try:
-        row = options.version.validator.validate(body["features"])
+        canonical = version.validator.validate(row)
     except RowFaults as refusal:
-        faults += [fault.under("/features") for fault in refusal.faults]
+        faults += [fault.under(place) for fault in refusal.faults]
         raise RowFaults(
             refusal.detail if len(faults) == len(refusal.faults) else sum_up(faults), faults=faults
         ) from None
     if faults:
         raise RowFaults(sum_up(faults), faults=faults)
-    return options, row, raw
+    return options, canonical, raw
 
 
 async def check_batch(
@@ -51,12 +75,16 @@ async def check_batch(
 ) -> tuple[Options, list[Any], list[list[Fault] | None], bytes]:
     """Read `{rows, on_error?, ...}`; return the options, the rows, the faults by row, the bytes.
 
-    With `on_error: continue` a bad row keeps its faults and spoils nothing; with `abort`, or when no row is good,
-    the request is refused with every fault.
+    With `on_error: continue` (the card may have another default) a bad row keeps its faults and spoils nothing; with
+    `abort`, or when no row is good, the request is refused with every fault.
     """
     body, raw = await read_json(request, max_bytes=services.settings.max_body_bytes)
-    options, faults = await _check_options(services, body, model, _BATCH_FIELDS, required="rows")
-    on_error = body.get("on_error", "continue")
+    _check_object(body, "rows")
+    version = await _find_meant(services, body, model)
+    note_refusal(request, version.card)
+    faults = _check_fields(body, {"rows", "on_error", *OPTIONS}, required="rows")
+    options = _read_options(services, body, version, faults)
+    on_error = body.get("on_error", version.card.on_error)
     if on_error not in ("continue", "abort"):
         faults.append(Fault("/on_error", "category", 'must be "continue" or "abort"'))
     rows = body.get("rows")
@@ -69,7 +97,7 @@ async def check_batch(
     if len(rows) > services.settings.max_batch_rows:
         raise TooLarge(f"A batch holds at most {services.settings.max_batch_rows} rows: send several.")
     # A thousand rows take milliseconds: other requests should not wait for them.
-    validate = options.version.validator.validate_many
+    validate = version.validator.validate_many
     canonical, row_faults = validate(rows) if len(rows) <= 20 else await run_in_threadpool(validate, rows)
     bad = [fault.under(f"/rows/{index}") for index, found in enumerate(row_faults) for fault in found]
     if faults or (bad and (on_error == "abort" or all(row_faults))):
@@ -78,30 +106,38 @@ async def check_batch(
     return options, kept, [found or None for found in row_faults], raw
 
 
-async def _check_options(
-    services: Services, body: object, model: str | None, fields: frozenset[str], *, required: str
-) -> tuple[Options, list[Fault]]:
+def _check_object(body: object, required: str) -> None:
     if not isinstance(body, dict):
         raise RowFaults(
             f"The body must be an object with `{required}`.",
             faults=[Fault("", "not_an_object", f'must be an object such as {{"{required}": ...}}')],
         )
-    if required not in body:
-        if required == "features" and body and not body.keys() & fields:
-            # The commonest mistake: a row without its wrapper.
-            message = 'is missing: put the row inside it, {"features": {...}}'
-            raise RowFaults(f"`features` {message}.", faults=[Fault("/features", "missing", message)])
-        faults = [Fault(f"/{required}", "missing", "is missing")]
-    else:
-        faults = []
-    faults += [
+
+
+def _flat_features(version: Version | None, body: dict[str, Any]) -> AbstractSet[str]:
+    """Return the features of a model that takes this body as the row itself; none where it is wrapped."""
+    if version is None or version.card.input == "wrapped":
+        return frozenset()
+    names = version.validator.names
+    return frozenset() if _WRAPPER in body and _WRAPPER not in names else names
+
+
+def _check_fields(body: dict[str, Any], fields: AbstractSet[str], *, required: str) -> list[Fault]:
+    faults = [] if required in body else [Fault(f"/{_escape(required)}", "missing", "is missing")]
+    return faults + [
         Fault(
             f"/{_escape(key)}", "unknown_field", f"is not a field of this request: it takes {', '.join(sorted(fields))}"
         )
         for key in body
         if key not in fields
     ]
-    name = body.get("model")
+
+
+async def _find_meant(
+    services: Services, body: dict[str, Any], model: str | None, own: AbstractSet[str] = frozenset()
+) -> Version:
+    """Return the version that the path and the body mean; a key in `own` is a feature of the row, and no option."""
+    name = None if "model" in own else body.get("model")
     if name is not None and not isinstance(name, str):
         raise RowFaults(
             "`model` must be text.", faults=[Fault("/model", "type", "must be the name of a model, as text")]
@@ -113,16 +149,19 @@ async def _check_options(
                 faults=[Fault("/model", "conflict", "must be left out, or be the model in the path")],
             )
         name = model
-    number = body.get("version")
+    number = None if "version" in own else body.get("version")
     if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
         raise RowFaults(
             "`version` must be a whole number.", faults=[Fault("/version", "type", "must be a whole number")]
         )
-    version = await find_version(services, name, number)
+    return await find_version(services, name, number)
+
+
+def _read_options(services: Services, body: dict[str, Any], version: Version, faults: list[Fault]) -> Options:
     settings = services.settings
     timeout = _seconds(body, "timeout", settings.job_timeout_cap_seconds, faults)
     expires_in = _seconds(body, "expires_in", MAX_EXPIRES_IN, faults)
-    return Options(version, timeout or settings.job_timeout_seconds, expires_in), faults
+    return Options(version, timeout or settings.job_timeout_seconds, expires_in)
 
 
 async def find_version(services: Services, name: str | None, number: int | None) -> Version:

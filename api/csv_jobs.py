@@ -69,7 +69,7 @@ async def submit_csv(services: Services, request: Request, body: Body, caller: C
     services.notify_bulk(version.id)
     asked = preference_of(services, request).applied or ""
     applied = {"Preference-Applied": "respond-async"} if "respond-async" in asked else {}
-    return accepted_response(services, job, applied)
+    return accepted_response(services, request, job, applied)
 
 
 async def report_csv(services: Services, request: Request, body: Body, options: CsvOptions) -> Response:

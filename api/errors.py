@@ -1,4 +1,4 @@
-"""From an exception to a problem document, and to error_logs."""
+"""From an exception to its answer, and to error_logs."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -10,7 +10,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from api.responses import problem_response, request_id_of
+from api.error_forms import error_response, status_of
+from api.responses import request_id_of
 from api.services import services_of
 from shared.errors import Fault, GuichetError, InvalidRequest, Unavailable
 
@@ -18,13 +19,13 @@ log = logging.getLogger(__name__)
 
 
 def install(app: FastAPI) -> None:
-    """Answer every exception with a problem document."""
+    """Answer every exception."""
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
 
 
 async def respond(request: Request, error: Exception) -> Response:
-    """Return the problem document of any exception."""
+    """Return the answer to any exception."""
     for kind, handler in _HANDLERS.items():
         if isinstance(error, kind):
             return await handler(request, error)
@@ -37,7 +38,7 @@ def _answer(request: Request, error: GuichetError) -> Response:
             "request_id": request_id_of(request),
             "method": request.method[:8],
             "path": request.url.path[:2000].replace("\x00", ""),
-            "status": error.status,
+            "status": status_of(request, error),
             "code": error.code,
             "detail": error.detail,
             "faults": error.faults or None,
@@ -45,7 +46,7 @@ def _answer(request: Request, error: GuichetError) -> Response:
             "owner": request.scope.get("owner"),
         }
     )
-    return problem_response(request, error)
+    return error_response(request, error)
 
 
 async def _on_refusal(request: Request, error: Exception) -> Response:

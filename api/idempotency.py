@@ -1,4 +1,4 @@
-"""Idempotency-Key: the same request again is the same job; another request with the same key is refused."""
+"""Idempotency-Key, or an id of the caller's own: the same request again is the same job, another one is refused."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +9,8 @@ from api.intake import Accepted
 from shared.errors import Conflict, GuichetError, IdempotencyMismatch
 from shared.job_queries import find_by_idempotency_key
 from shared.jobs import Submission
+
+_OWN_IDS = "/jobs/{id}"
 
 
 class KeysInFlight:
@@ -25,9 +27,8 @@ class KeysInFlight:
             return
         key = (submission.idempotency_scope, submission.idempotency_key)
         if key in self._keys:
-            raise Conflict(
-                "The first request with this Idempotency-Key is still being stored: send it again.", retry_after=1
-            )
+            name = _name_of_key(submission)
+            raise Conflict(f"The first request with this {name} is still being stored: send it again.", retry_after=1)
         self._keys.add(key)
         try:
             yield
@@ -46,6 +47,16 @@ def find_earlier(reader: Engine, submission: Submission) -> Accepted | GuichetEr
     job_id, body_hash = earlier
     if body_hash == submission.body_hash:
         return Accepted(None, job_id)
+    name = _name_of_key(submission)
     return IdempotencyMismatch(
-        "This Idempotency-Key was used with another body: take a new key for a new request.", job_id=job_id
+        f"This {name} was used with another body: take a new one for a new request.", job_id=job_id
     )
+
+
+def client_scope(owner: str | None) -> str:
+    """Return the scope of the ids that a caller gives its jobs itself."""
+    return f"{owner or '-'}:{_OWN_IDS}"
+
+
+def _name_of_key(submission: Submission) -> str:
+    return "id" if (submission.idempotency_scope or "").endswith(_OWN_IDS) else "Idempotency-Key"

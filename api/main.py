@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 
 from api import errors, openapi
 from api.middleware import RequestContext
-from api.routes import bulk, downloads, events, health, jobs, models, predict
+from api.routes import bulk, downloads, events, examples, health, jobs, models, predict
 from api.services import Services
 from api.shortcut import Shortcut
 from shared.config import Settings, get_settings
@@ -23,6 +23,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     downloads.router,
     events.router,
     models.router,
+    examples.router,
     health.router,
 )
 

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from api.catalog import Catalog, Version
+from api.representations import request_body
 from api.responses import PROBLEM
 from api.schemas import BatchBody, Problem, SubmitBody
 from shared.version import VERSION
@@ -22,7 +23,10 @@ Take a ticket, a worker scores your row, every input and output is kept.
 download `/jobs/{id}/output.csv`. Errors are RFC 9457 problem documents that list every fault.
 """
 _OPEN = ("/health", "/livez", "/readyz", "/version")
-_SUBMITTING = ("/jobs", "/predict", "/predict_batch", "/models/{name}/predict")
+_SUBMITTING = (
+    *(("/jobs", "post"), ("/jobs/{id}", "put"), ("/predict", "post"), ("/predict_batch", "post")),
+    *(("/models/{name}/predict", "post"), ("/models/{name}/predict_batch", "post")),
+)
 _SENDING_FILES = ("/predict_csv", "/models/{name}/predict_csv")
 
 
@@ -75,26 +79,29 @@ def _with_examples(base: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
     schemas = dict(base["components"]["schemas"])
     for version in served:
         schemas[f"{version.card.name}_row"] = version.card.json_schema()
-    for path in _SUBMITTING:
-        examples = {version.card.name: {"summary": version.label, "value": _value(path, version)} for version in served}
-        paths[path] = _with_body(paths[path], {"application/json": examples})
+    for path, method in _SUBMITTING:
+        examples = {
+            version.card.name: {"summary": version.label, "value": _value(path, version, default=default)}
+            for version in served
+        }
+        paths[path] = _with_body(paths[path], method, {"application/json": examples})
     for path in _SENDING_FILES:
         files = {
             kind: {version.card.name: _file(path, version, delimiter, default=default) for version in served}
             for kind, delimiter in (("text/csv", ","), ("text/tab-separated-values", "\t"))
         }
-        paths[path] = _with_body(paths[path], files)
+        paths[path] = _with_body(paths[path], "post", files)
     return {**base, "paths": paths, "components": {**base["components"], "schemas": schemas}}
 
 
-def _with_body(item: dict[str, Any], examples: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return a path whose POST has these examples, by media type."""
-    body = item["post"]["requestBody"]
+def _with_body(item: dict[str, Any], method: str, examples: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return a path whose method has these examples in its body, by media type."""
+    body = item[method]["requestBody"]
     content = {
         kind: {**media, "examples": examples[kind]} if kind in examples else media
         for kind, media in body["content"].items()
     }
-    return {**item, "post": {**item["post"], "requestBody": {**body, "content": content}}}
+    return {**item, method: {**item[method], "requestBody": {**body, "content": content}}}
 
 
 def _file(path: str, version: Version, delimiter: str, *, default: str | None) -> dict[str, str]:
@@ -109,10 +116,13 @@ def _file(path: str, version: Version, delimiter: str, *, default: str | None) -
     return {"summary": summary, "value": text.getvalue()}
 
 
-def _value(path: str, version: Version) -> dict[str, Any]:
-    row = version.card.example()
-    if path == "/predict_batch":
-        return {"model": version.card.name, "rows": [row, row]}
-    if path == "/models/{name}/predict":
-        return {"features": row}
-    return {"model": version.card.name, "features": row}
+def _value(path: str, version: Version, *, default: str | None) -> dict[str, Any]:
+    card = version.card
+    row = card.example()
+    if path.endswith("/predict_batch"):
+        named = {} if path.startswith("/models/") else {"model": card.name}
+        return {**named, "rows": [row, row]}
+    if path.startswith("/models/") or (card.input == "flat" and card.name == default):
+        return request_body(card, row)
+    # Every model takes its row in `features`, whatever else its card says.
+    return {"model": card.name, "features": row}

@@ -8,13 +8,19 @@ from shared.cards import Card
 from shared.chunks import progress, row_counts
 from shared.csv_queries import StoredCsv
 from shared.job_queries import RowResult, StoredJob, StoredOutput
+from shared.response import Response, fill
 from shared.tables import JobKind, JobState
 
 
 def job_body(
-    job: StoredJob, version: Version, *, position: int | None = None, eta_seconds: float | None = None
+    job: StoredJob,
+    version: Version,
+    words: Response | None,
+    *,
+    position: int | None = None,
+    eta_seconds: float | None = None,
 ) -> dict[str, Any]:
-    """Return a job; `position` and `eta_seconds` are given while it is queued."""
+    """Return a job; `position` and `eta_seconds` are given while it is queued, `words` name its result's fields."""
     counts = count_rows(job)
     body: dict[str, Any] = {
         "id": job.id,
@@ -40,7 +46,7 @@ def job_body(
     if job.cancel_requested_at is not None and not job.is_terminal:
         body["cancel_requested_at"] = job.cancel_requested_at
     if job.output is not None:
-        body["result"] = result_body(job, version, job.output)
+        body["result"] = result_body(job, version, job.output, words)
     if job.error is not None:
         body["error"] = job.error
     return body
@@ -115,28 +121,47 @@ def csv_result_body(job: StoredJob, version: Version) -> dict[str, Any]:
     """Return the result of a CSV job: how many rows were scored, and where its files are."""
     counts = count_rows(job)
     return {
-        "job_id": job.id,
-        "request_id": job.request_id,
-        "model": version.card.name,
-        "model_version": version.card.version,
+        **_about(job, version),
         "n_rows": job.row_count,
         "counts": counts,
         "has_failures": counts["failed"] > 0,
         "links": _file_links(job),
-        "latency_ms": latency_ms(job.created_at, job.finished_at),
+        "latency_ms": _latency(job),
     }
 
 
-def result_body(job: StoredJob, version: Version, output: StoredOutput) -> dict[str, Any]:
+def result_body(job: StoredJob, version: Version, output: StoredOutput, words: Response | None) -> dict[str, Any]:
     """Return the result of a single-row job."""
+    if words is not None and words.fields:
+        return fill(words.fields, _score_sources(version.card, output) | _job_sources(job, version))
+    return {**_about(job, version), **score_body(version.card, output), "latency_ms": _latency(job)}
+
+
+def _about(job: StoredJob, version: Version) -> dict[str, Any]:
     return {
         "job_id": job.id,
         "request_id": job.request_id,
         "model": version.card.name,
         "model_version": version.card.version,
-        **score_body(version.card, output),
-        "latency_ms": latency_ms(job.created_at, job.finished_at),
     }
+
+
+def _job_sources(job: StoredJob, version: Version) -> dict[str, Any]:
+    return _about(job, version) | {"latency_ms": _latency(job)}
+
+
+def _score_sources(card: Card, output: StoredOutput) -> dict[str, Any]:
+    """Return all that a card may name of a row's score, `probabilities` by label also for two classes."""
+    chances = probabilities_of(output)
+    by_label = None if chances is None else dict(zip(card.labels.values(), chances, strict=True))
+    return score_body(card, output) | {"probabilities": by_label}
+
+
+def probabilities_of(output: StoredOutput) -> list[float] | None:
+    """Return the probabilities of all classes, in the card's order; None where the model gives none."""
+    if output.probabilities is not None or output.probability is None:
+        return output.probabilities
+    return [1.0 - output.probability, output.probability]
 
 
 def score_body(card: Card, output: StoredOutput) -> dict[str, Any]:
@@ -163,24 +188,25 @@ def class_of(card: Card, index: int) -> str | int:
     return int(text) if text.isascii() and text.removeprefix("-").isdigit() else text
 
 
-def batch_body(job: StoredJob, version: Version, rows: list[RowResult]) -> dict[str, Any]:
+def batch_body(job: StoredJob, version: Version, rows: list[RowResult], words: Response | None) -> dict[str, Any]:
     """Return the results of a batch in input order, each row with its own status."""
-    return {
-        "job_id": job.id,
-        "request_id": job.request_id,
-        "model": version.card.name,
-        "model_version": version.card.version,
-        "n_rows": job.row_count,
-        "has_failures": job.failed_count > 0,
-        "items": [_item(version.card, row) for row in rows],
-        "latency_ms": latency_ms(job.created_at, job.finished_at),
-    }
+    about = {"n_rows": job.row_count, "has_failures": job.failed_count > 0}
+    items = [_item(job, version, row, words) for row in rows]
+    if words is not None and words.batch:
+        return fill(words.batch, about | _job_sources(job, version) | {"items": items})
+    return {**_about(job, version), **about, "items": items, "latency_ms": _latency(job)}
 
 
-def _item(card: Card, row: RowResult) -> dict[str, Any]:
-    if row.output is not None:
-        return {"index": row.index, "status": "succeeded", **score_body(card, row.output)}
-    return {"index": row.index, "status": "failed", "errors": row.faults or []}
+def _item(job: StoredJob, version: Version, row: RowResult, words: Response | None) -> dict[str, Any]:
+    if row.output is None:
+        return {"index": row.index, "status": "failed", "errors": row.faults or []}
+    if words is not None and words.fields:
+        return fill(words.fields, _score_sources(version.card, row.output) | _job_sources(job, version))
+    return {"index": row.index, "status": "succeeded", **score_body(version.card, row.output)}
+
+
+def _latency(job: StoredJob) -> float | None:
+    return latency_ms(job.created_at, job.finished_at)
 
 
 def latency_ms(start: datetime, end: datetime | None) -> float | None:
@@ -204,6 +230,28 @@ def version_body(version: Version, catalog: Catalog) -> dict[str, Any]:
             "self": f"/models/{version.card.name}/versions/{version.card.version}",
             "predict": f"/models/{version.card.name}/predict",
         },
+    }
+
+
+def request_body(card: Card, row: dict[str, Any]) -> dict[str, Any]:
+    """Return the body that sends a row to this model's own `predict`."""
+    return row if card.input == "flat" else {card.wrapper: row}
+
+
+def features_body(version: Version) -> dict[str, Any]:
+    """Return what a model takes: its features with their types and limits, and how strictly they are read."""
+    card = version.card
+    return {
+        "model": card.name,
+        "model_version": card.version,
+        "n_features": len(card.features),
+        "names": [feature.name for feature in card.features],
+        "input": card.input,
+        "wrapper": None if card.input == "flat" else card.wrapper,
+        "missing": card.missing,
+        "extra": card.extra,
+        "features": [feature.model_dump(mode="json", exclude_none=True) for feature in card.features],
+        "rules": [rule.expression for rule in card.rules],
     }
 
 

@@ -266,6 +266,43 @@ class ModelBody(BaseModel):
     links: dict[str, str]
 
 
+class FeatureList(BaseModel):
+    """What a model takes."""
+
+    model: str
+    model_version: int
+    n_features: int
+    names: list[str] = Field(description="The features in the order of the model.")
+    input: Literal["wrapped", "flat"] = Field(description="`flat`: the body of a request is the row itself.")
+    wrapper: str | None = Field(description="The field of the body that holds the row; null where it is flat.")
+    missing: Literal["refuse", "null"] = Field(description="What becomes of a row that lacks a required feature.")
+    extra: Literal["refuse", "ignore"] = Field(description="What becomes of keys that are no features.")
+    features: list[dict[str, Any]] = Field(description="Name, type, limits, categories, description, example.")
+    rules: list[str] = Field(description="What must hold between the features of a row.")
+
+
+class Example(BaseModel):
+    """How one model is called."""
+
+    model: str
+    model_version: int
+    is_default: bool
+    request: dict[str, Any] = Field(description="A body for this model's `predict`.")
+    links: dict[str, str]
+
+
+class ExampleList(BaseModel):
+    """How each model is called."""
+
+    items: list[Example]
+
+
+class ExampleRows(BaseModel):
+    """Rows that a model takes: the body of a batch."""
+
+    rows: list[dict[str, Any]]
+
+
 class Health(BaseModel):
     """How the service is."""
 

@@ -1,6 +1,7 @@
 """From a checked request to a committed job and its answer: build, hand to the intake, wait as long as asked."""
 
 import hashlib
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -11,10 +12,12 @@ from uuid_utils import uuid7
 from api.auth import Caller
 from api.catalog import Version
 from api.checks import Options
+from api.idempotency import client_scope
 from api.prefer import Preference, read_preference
 from api.representations import batch_body, is_single, job_body, result_body
 from api.responses import json_response, request_id_of
 from api.services import Services
+from api.words import response_words
 from shared.errors import (
     Conflict,
     Fault,
@@ -24,12 +27,15 @@ from shared.errors import (
     ModelFailed,
     Unavailable,
 )
-from shared.job_queries import StoredJob, count_ahead, find_jobs, list_rows
+from shared.job_queries import RowResult, StoredJob, count_ahead, find_jobs, list_rows
 from shared.jobs import Submission
 from shared.queue import Lane
 from shared.tables import JobKind, JobState
 
 MAX_KEY_LENGTH = 255
+CLIENT_ID = r"^[A-Za-z0-9][A-Za-z0-9._:~@+=-]{0,199}$"
+
+Render = Callable[[StoredJob], Awaitable[Response]]  # what a succeeded job is answered with
 
 
 # ── submitting ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -48,12 +54,37 @@ async def submit(
     preference: Preference,
 ) -> Response:
     """Commit one job and answer: 200 with its result if it ends within the wait, else 202 with the job."""
+    job = await take(services, request, caller, options, rows, faults, raw, kind=kind, preference=preference)
+    return await answer(services, request, job, preference)
+
+
+async def take(
+    services: Services,
+    request: Request,
+    caller: Caller,
+    options: Options,
+    rows: list[Any],
+    faults: list[list[Fault] | None],
+    raw: bytes,
+    *,
+    kind: JobKind,
+    preference: Preference,
+    client_id: str | None = None,
+) -> StoredJob:
+    """Commit one job, wait for it as long as asked, and return it as it stands then.
+
+    `faults` are those of each row, in order. With a `client_id`, or an Idempotency-Key, the same body again is the
+    same job.
+    """
     lane = Lane.INTERACTIVE if len(rows) <= services.settings.interactive_rows else Lane.BULK
     queue = services.queue
     refuse_if_full(services, lane, options.version)
     submission = new_submission(services, request, caller, options, kind=kind, lane=lane)
     submission.rows, submission.faults = rows, faults
-    mark(submission, request, caller)
+    if client_id is None:
+        mark(submission, request, caller)
+    else:
+        submission.idempotency_scope, submission.idempotency_key = client_scope(caller.id), client_id
     if submission.idempotency_key is not None:
         submission.body_hash = hashlib.sha256(raw).hexdigest()
     future = queue.waiting.expect(submission.id) if queue is not None and preference.wait > 0 else None
@@ -71,7 +102,7 @@ async def submit(
         if queue is not None and future is not None:
             queue.waiting.forget(submission.id, future)
     assert job is not None
-    return await answer(services, request, job, preference)
+    return job
 
 
 def refuse_if_full(services: Services, lane: Lane, version: Version) -> None:
@@ -128,18 +159,20 @@ async def find_job(services: Services, job_id: str) -> StoredJob:
 # ── answering ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def answer(services: Services, request: Request, job: StoredJob, preference: Preference) -> Response:
-    """Return 200 with the result of an ended job, its error, or 202 with the job."""
+async def answer(
+    services: Services, request: Request, job: StoredJob, preference: Preference, *, render: Render | None = None
+) -> Response:
+    """Return 200 with the result of an ended job (as `render` writes it), raise its error, or return 202 with it."""
     applied = {} if preference.applied is None else {"Preference-Applied": preference.applied}
     if not job.is_terminal or preference.wait <= 0:
         waited = preference.wait > 0 and job.state == JobState.QUEUED
-        return accepted_response(
-            services, job, applied, position=await run_in_threadpool(position_of, services, job) if waited else None
-        )
+        position = await run_in_threadpool(position_of, services, job) if waited else None
+        return accepted_response(services, request, job, applied, position=position)
     if job.state != JobState.SUCCEEDED:
         raise error_of(job)
-    headers = {"Content-Location": f"/jobs/{job.id}", **applied}
-    return json_response(await result_of(services, job), headers=headers)
+    response = json_response(await result_of(services, request, job)) if render is None else await render(job)
+    response.headers.update({"Content-Location": f"/jobs/{job.id}", **applied})
+    return response
 
 
 def position_of(services: Services, job: StoredJob) -> int:
@@ -149,7 +182,7 @@ def position_of(services: Services, job: StoredJob) -> int:
 
 
 def accepted_response(
-    services: Services, job: StoredJob, headers: dict[str, str], *, position: int | None = None
+    services: Services, request: Request, job: StoredJob, headers: dict[str, str], *, position: int | None = None
 ) -> Response:
     """Return 202 with the job, where to find it, and when to ask; without a counted position it is estimated."""
     version = services.catalog.picture.by_id[job.model_version_id]
@@ -161,22 +194,30 @@ def accepted_response(
         eta = backlog.eta(job.lane, version.id, position=position)
         retry_after = backlog.retry_after(job.lane, version.id, position=position)
     return json_response(
-        job_body(job, version, position=position, eta_seconds=eta),
+        job_body(job, version, response_words(request, version.card), position=position, eta_seconds=eta),
         status=202,
         headers={"Location": f"/jobs/{job.id}", "Retry-After": str(retry_after), **headers},
     )
 
 
-async def result_of(services: Services, job: StoredJob) -> dict[str, Any]:
+async def result_of(services: Services, request: Request, job: StoredJob) -> dict[str, Any]:
     """Return the result of a succeeded job: one score, or one for each row of a batch."""
     version = services.catalog.picture.by_id[job.model_version_id]
+    words = response_words(request, version.card)
     if is_single(job):
         assert job.output is not None
-        return result_body(job, version, job.output)
+        return result_body(job, version, job.output, words)
+    return batch_body(job, version, await rows_of(services, job), words)
 
-    def read() -> dict[str, Any]:
+
+async def rows_of(services: Services, job: StoredJob) -> list[RowResult]:
+    """Return every row of a succeeded job in order, with its output or its faults."""
+    if is_single(job):
+        return [RowResult(0, job.output, None)]
+
+    def read() -> list[RowResult]:
         with services.reader.connect() as connection:
-            return batch_body(job, version, list_rows(connection, job))
+            return list_rows(connection, job)
 
     return await run_in_threadpool(read)
 

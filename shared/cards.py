@@ -11,9 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 from shared.errors import CardError
 from shared.features import Feature as Feature
 from shared.features import check_value, integer_bounds, limit_or, plain
+from shared.response import Refusal, Response
 from shared.rules import parse_rule
 
 Task = Literal["binary", "multiclass", "regression"]
+
+OPTIONS = ("model", "version", "expires_in", "timeout")  # what a request may say beside its row
 
 
 class Rule(BaseModel):
@@ -49,6 +52,11 @@ class Card(BaseModel):
     rules: list[Rule] = []
     missing: Literal["refuse", "null"] = "refuse"  # a required feature that is absent
     extra: Literal["refuse", "ignore"] = "refuse"  # features that the card does not name
+    input: Literal["wrapped", "flat"] = "wrapped"  # flat: the body of a request is the row itself
+    wrapper: str = Field(default="features", min_length=1, max_length=100)  # the field of the body that holds the row
+    on_error: Literal["continue", "abort"] = "continue"  # abort: one bad row refuses its batch, unless it says else
+    response: Response | None = None  # other names for the fields of an answer
+    refusal: Refusal | None = None  # another status or body for rows that do not fit
     metrics: dict[str, FiniteFloat] = {}
     trained_at: datetime | None = None
     libraries: dict[str, str] = {}  # package -> version at training
@@ -76,6 +84,10 @@ class Card(BaseModel):
             raise ValueError("a binary model has two labels, one for each class")
         if len(set(self.labels.values())) < len(self.labels):
             raise ValueError("two classes have the same label; make the labels different")
+        if self.wrapper in OPTIONS:
+            raise ValueError(f"the wrapper {self.wrapper} is an option of every request; name it otherwise")
+        if self.response is not None:
+            self.response.check_fit(self.task, self.labels)
         for rule in self.rules:
             parse_rule(rule.expression, rule.message, self.features)
         return self

@@ -16,8 +16,10 @@ import orjson
 from shared.cards import Card
 from shared.csv_format import CsvFormat
 from shared.errors import Fault
+from shared.response import rename
 from shared.steps import Matrix
 
+OURS = ("row_no", "error")  # the first and the last column of output.csv
 ERRORS = ("row_no", "column", "code", "message", "value")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 PLAIN_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:[.,][0-9]*)?|[.,][0-9]+)(?:[eE][+-]?[0-9]+)?")
@@ -55,12 +57,11 @@ def kept_columns(card: Card, form: CsvFormat) -> list[str]:
 
 
 def response_columns(card: Card) -> list[str]:
-    """Return the columns that the model fills, without `error`."""
-    if card.task == "regression":
-        return ["prediction"]
-    if card.task == "binary":
-        return ["prediction", "label", "probability", "threshold"]
-    return ["prediction", "label", "probability", *(f"probability_{label}" for label in card.labels.values())]
+    """Return the columns that the model fills, without `error`: named as in the card's response where it says so."""
+    sources = ["prediction", "label", "probability", "threshold"]
+    chances = [f"probability_{label}" for label in card.labels.values()] if card.task == "multiclass" else []
+    given = {"regression": 1, "multiclass": 3, "binary": 4}[card.task]
+    return [*rename(card.response, sources[:given], others=[*OURS, *chances]), *chances]
 
 
 def output_columns(card: Card, form: CsvFormat) -> list[str]:
@@ -242,7 +243,7 @@ def _records(columns: Sequence[list[str]], form: CsvFormat) -> bytes:
 
 
 def _around(names: Iterable[str], card: Card) -> list[str]:
-    ours = ["row_no", *response_columns(card), "error"]
+    ours = [OURS[0], *response_columns(card), OURS[1]]
     taken = {*ours, *names}
     shown = []
     for name in names:

@@ -12,7 +12,7 @@ GuichetError
 ├── RangeNotSatisfiable    416  the file has no such bytes
 ├── RowFaults              422  the rows do not fit the card: every fault listed with its JSON pointer
 ├── InvalidRequest         422  a parameter of the path or the query is not valid
-├── IdempotencyMismatch    422  the same Idempotency-Key with another body
+├── IdempotencyMismatch    422  the same Idempotency-Key, or id of its own, with another body
 ├── ModelFailed            500  the model raised on this row
 ├── Unavailable            503  database down, service full, or no model loaded (with Retry-After)
 ├── JobTimeout             504  the job's own timeout ran out
@@ -127,9 +127,9 @@ class InvalidRequest(GuichetError):
 
 
 class IdempotencyMismatch(GuichetError):
-    """The same Idempotency-Key came with another body."""
+    """The same Idempotency-Key, or id of the caller's own, came with another body."""
 
-    status, code, title = 422, "idempotency_mismatch", "Idempotency-Key was used with another body"
+    status, code, title = 422, "idempotency_mismatch", "The key or id was used with another body"
 
 
 class ModelFailed(GuichetError):

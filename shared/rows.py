@@ -21,7 +21,7 @@ class RowValidator:
 
     def __init__(self, card: Card) -> None:
         self.card = card
-        self._names = {feature.name for feature in card.features}
+        self.names = {feature.name for feature in card.features}
         null_names = {feature.name for feature in card.features if takes_null(card, feature)}
         self._integers = [feature.name for feature in card.features if feature.type == "integer"]
         self._compiled = SchemaValidator(_row_schema(card))
@@ -104,8 +104,8 @@ class RowValidator:
 
     def _unknown(self, row: dict[Any, Any]) -> list[Fault]:
         """Return a fault for each key that the card does not name, with the name that was probably meant."""
-        unknown = [str(key) for key in row if key not in self._names]
-        by_lower = {name.lower(): name for name in self._names}
+        unknown = [str(key) for key in row if key not in self.names]
+        by_lower = {name.lower(): name for name in self.names}
         faults = []
         for position, key in enumerate(unknown):
             close = difflib.get_close_matches(key[:200].lower(), by_lower, 1) if position < SUGGESTIONS else []

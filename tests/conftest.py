@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import psycopg2
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy import Engine
 
 from scripts.servers import Postgres, Redis
@@ -15,6 +16,10 @@ from shared.db import make_engine
 from tests.stack import Stack, queue_stack, sync_stack
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# Two cores may be busy with something else: how long an example takes says nothing about the code.
+settings.register_profile("guichet", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("guichet")
 
 
 def create_database(postgres: Postgres, name: str) -> str:

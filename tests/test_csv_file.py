@@ -461,7 +461,7 @@ def attempt(data, cuts=(), **options):
 
 
 @given(TEXTS)
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @example('"')
 @example('""')
 @example('a;"b"c";d\n"x\n";y\n')
@@ -499,7 +499,7 @@ def test_rows_are_those_of_the_csv_module_and_of_pyarrow(text):
 
 
 @given(TEXTS, st.data())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_pieces_in_which_a_file_arrives_make_no_difference(text, data):
     encoded = (HEADER + text).encode(data.draw(st.sampled_from(["utf-8", "cp1252", "utf-16", "utf-8-sig"])))
     if data.draw(st.booleans()):
@@ -519,7 +519,6 @@ def test_pieces_in_which_a_file_arrives_make_no_difference(text, data):
 
 
 @given(TEXTS, st.integers(1, 4), st.integers(1, 50))
-@settings(deadline=None)
 def test_chunks_are_the_file_but_for_blank_lines(text, chunk_rows, chunk_bytes):
     outcome = attempt((HEADER + text).encode(), chunk_rows=chunk_rows, chunk_bytes=chunk_bytes)
     if isinstance(outcome[0], type):
@@ -536,7 +535,6 @@ def test_chunks_are_the_file_but_for_blank_lines(text, chunk_rows, chunk_bytes):
 
 
 @given(st.binary(max_size=200), st.integers(1, 50))
-@settings(deadline=None)
 def test_no_bytes_get_anything_but_rows_or_a_refusal(data, piece):
     prefix = b"age;job\n1;" if piece % 2 else b""
     attempt(prefix + data, range(piece, len(prefix + data), piece))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from examples.frames import records
@@ -245,7 +245,6 @@ CELLS = st.sampled_from(["0.25", "0.75", "1", "7", "8", "40", "41", "abc", "", "
 
 
 @given(st.sampled_from(["binary", "multiclass", "regression", "labels only"]), st.lists(CELLS, min_size=1, max_size=12))
-@settings(deadline=None)
 def test_outputs_and_faults_are_those_of_scoring_row_by_row(task, cells):
     chosen = model(task, raises={7.0: ValueError("seven"), 8.0: KeyError("eight")})
     chunk = scored(chosen, cells)

@@ -1,10 +1,12 @@
 """Jobs: list, poll, read the result, cancel, run the rest again."""
 
 import hashlib
+import re
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request
+from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
@@ -12,15 +14,17 @@ from api.auth import Caller
 from api.conditions import matches
 from api.deps import PredictCaller, ReadCaller, ServicesDep
 from api.following import Following, following_of
+from api.idempotency import client_scope
 from api.prefer import read_preference
 from api.representations import csv_result_body, job_body
 from api.responses import PROBLEM, json_response
 from api.schemas import BatchResult, CsvResult, JobBody, JobPage, Result
 from api.services import Services
-from api.submissions import accepted_response, error_of, find_job, position_of, result_of
+from api.submissions import CLIENT_ID, accepted_response, error_of, find_job, position_of, result_of
+from api.words import response_words
 from shared import chunks, jobs
 from shared.errors import Conflict, NotFound
-from shared.job_queries import TERMINAL, StoredJob, find_jobs, list_jobs
+from shared.job_queries import TERMINAL, StoredJob, find_by_idempotency_key, find_jobs, list_jobs
 from shared.tables import JobKind, JobState
 
 router = APIRouter(tags=["jobs"])
@@ -40,6 +44,7 @@ COMMON: dict[int | str, dict[str, Any]] = {
     response_model=None,
 )
 async def get_jobs(
+    request: Request,
     services: ServicesDep,
     caller: ReadCaller,
     status: Annotated[JobState | None, Query(description="Only jobs in this state")] = None,
@@ -69,7 +74,7 @@ async def get_jobs(
         following = f"/jobs?limit={limit}&before={page[-1].id}"
         following += "" if status is None else f"&status={status.value}"
         following += "" if model is None else f"&model={model}"
-    return json_response({"items": [_body(services, job) for job in page], "next": following})
+    return json_response({"items": [_body(services, request, job) for job in page], "next": following})
 
 
 @router.get(
@@ -97,7 +102,7 @@ async def get_job(request: Request, services: ServicesDep, caller: ReadCaller, j
         headers["Retry-After"] = "1"
     if preference.applied is not None:
         headers["Preference-Applied"] = preference.applied
-    response = json_response(_body(services, job, position=position, eta_seconds=eta), headers=headers)
+    response = json_response(_body(services, request, job, position=position, eta_seconds=eta), headers=headers)
     etag = f'"{hashlib.sha256(bytes(response.body)).hexdigest()[:32]}"'
     if matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers={"ETag": etag, **headers})
@@ -115,16 +120,16 @@ async def get_job(request: Request, services: ServicesDep, caller: ReadCaller, j
     },
     response_model=None,
 )
-async def get_result(services: ServicesDep, caller: ReadCaller, job_id: JobId) -> Response:
+async def get_result(request: Request, services: ServicesDep, caller: ReadCaller, job_id: JobId) -> Response:
     """Read the result: one score, every row of a batch in input order, or where the files of a CSV job are."""
     job = await find_own_job(services, caller, job_id)
     if not job.is_terminal:
-        return accepted_response(services, job, {})
+        return accepted_response(services, request, job, {})
     if job.state != JobState.SUCCEEDED:
         raise Conflict(error_of(job).detail, job_id=job.id)
     if job.kind == JobKind.CSV:
         return json_response(csv_result_body(job, services.catalog.picture.by_id[job.model_version_id]))
-    return json_response(await result_of(services, job))
+    return json_response(await result_of(services, request, job))
 
 
 @router.post(
@@ -137,7 +142,7 @@ async def get_result(services: ServicesDep, caller: ReadCaller, job_id: JobId) -
     },
     response_model=None,
 )
-async def cancel_job(services: ServicesDep, caller: PredictCaller, job_id: JobId) -> Response:
+async def cancel_job(request: Request, services: ServicesDep, caller: PredictCaller, job_id: JobId) -> Response:
     """Cancel a job: at once while it is queued, cooperatively while it runs.
 
     Rows of a file that are scored already stay: `output.csv?partial=true` has them.
@@ -156,8 +161,8 @@ async def cancel_job(services: ServicesDep, caller: PredictCaller, job_id: JobId
     if state is None:
         raise Conflict(f"The job has already ended: it {_ended_as(job)}.", job_id=job.id)
     if state in TERMINAL:
-        return json_response(_body(services, job))
-    return accepted_response(services, job, {})
+        return json_response(_body(services, request, job))
+    return accepted_response(services, request, job, {})
 
 
 @router.post(
@@ -171,6 +176,7 @@ async def cancel_job(services: ServicesDep, caller: PredictCaller, job_id: JobId
     response_model=None,
 )
 async def retry_job(
+    request: Request,
     services: ServicesDep,
     caller: PredictCaller,
     job_id: JobId,
@@ -195,7 +201,7 @@ async def retry_job(
     if not reopened:
         raise Conflict(_why_not_again(job), job_id=job.id)
     services.notify_bulk(job.model_version_id)
-    return accepted_response(services, job, {})
+    return accepted_response(services, request, job, {})
 
 
 def _why_not_again(job: StoredJob) -> str:
@@ -214,23 +220,36 @@ def _ended_as(job: StoredJob) -> str:
 
 
 async def find_own_job(services: Services, caller: Caller, job_id: str) -> StoredJob:
-    """Read a job by id and owner: what belongs to someone else does not exist."""
-    try:
-        canonical = str(UUID(job_id))
-    except ValueError:
-        canonical = None
+    """Read a job by id and owner, or by the id that the caller gave it: what belongs to someone else does not exist."""
 
     def read() -> StoredJob | None:
-        assert canonical is not None
         with services.reader.connect() as connection:
-            return find_jobs(connection, [canonical]).get(canonical)
+            job = _find_visible(connection, _canonical(job_id), caller)
+            if job is not None or re.fullmatch(CLIENT_ID, job_id) is None:
+                return job
+            named = find_by_idempotency_key(connection, client_scope(caller.id), job_id)
+            return None if named is None else _find_visible(connection, named[0], caller)
 
-    job = await run_in_threadpool(read) if canonical == job_id.lower() else None
-    if job is None or (caller.sees is not None and job.owner != caller.sees):
+    job = await run_in_threadpool(read)
+    if job is None:
         raise NotFound("There is no job with this id: ids come with the answer to a submission.")
     if job.model_version_id not in services.catalog.picture.by_id:
         await run_in_threadpool(services.catalog.refresh)  # a version that another process registered a moment ago
     return job
+
+
+def _canonical(job_id: str) -> str | None:
+    """Return the id as the tables have it, None where it can only be one that a caller gave."""
+    try:
+        canonical = str(UUID(job_id))
+    except ValueError:
+        return None
+    return canonical if canonical == job_id.lower() else None
+
+
+def _find_visible(connection: Connection, job_id: str | None, caller: Caller) -> StoredJob | None:
+    job = None if job_id is None else find_jobs(connection, [job_id]).get(job_id)
+    return None if job is None or (caller.sees is not None and job.owner != caller.sees) else job
 
 
 async def _wait(services: Services, following: Following, job: StoredJob, seconds: float) -> StoredJob:
@@ -241,5 +260,6 @@ async def _wait(services: Services, following: Following, job: StoredJob, second
     return ended if ended is not None else await find_job(services, job.id)
 
 
-def _body(services: Services, job: StoredJob, **place: Any) -> dict[str, Any]:  # noqa: ANN401 - position and ETA
-    return job_body(job, services.catalog.picture.by_id[job.model_version_id], **place)
+def _body(services: Services, request: Request, job: StoredJob, **place: Any) -> dict[str, Any]:  # noqa: ANN401
+    version = services.catalog.picture.by_id[job.model_version_id]
+    return job_body(job, version, response_words(request, version.card), **place)

@@ -1,21 +1,21 @@
-"""Submitting rows: `/jobs`, `/predict`, `/predict_batch`, `/models/{name}/predict`."""
+"""Submitting rows: `/jobs`, `/predict`, `/predict_batch`, and the last two below `/models/{name}`."""
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
-from api.auth import Scope
+from api.auth import Caller, Scope
 from api.checks import check_batch, check_single
 from api.deps import PredictCaller, ServicesDep, authenticate
 from api.prefer import Preference
 from api.responses import PROBLEM
 from api.schemas import BatchBody, BatchResult, JobBody, Result, SubmitBody
-from api.services import services_of
+from api.services import Services, services_of
 from api.shortcut import Handler
-from api.submissions import preference_of, submit
+from api.submissions import CLIENT_ID, answer, preference_of, submit, take
 from shared.tables import JobKind
 
 router = APIRouter(tags=["predict"])
@@ -44,7 +44,15 @@ ENDED: dict[int | str, dict[str, Any]] = {
 }
 
 
-def _body(schema: type[SubmitBody] | type[BatchBody]) -> dict[str, Any]:
+_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "description": "Sending the same request again with the same key gives the same job",
+}
+
+
+def _body(schema: type[SubmitBody] | type[BatchBody], *parameters: dict[str, Any]) -> dict[str, Any]:
     # The body is read by hand (strictly, and only once), so OpenAPI is told of it by hand.
     return {
         "requestBody": {
@@ -58,12 +66,7 @@ def _body(schema: type[SubmitBody] | type[BatchBody]) -> dict[str, Any]:
                 "schema": {"type": "string"},
                 "description": "`respond-async`, or `wait=N` seconds (RFC 7240)",
             },
-            {
-                "name": "Idempotency-Key",
-                "in": "header",
-                "schema": {"type": "string", "minLength": 1, "maxLength": 255},
-                "description": "Sending the same request again with the same key gives the same job",
-            },
+            *parameters,
         ],
     }
 
@@ -72,23 +75,61 @@ def _body(schema: type[SubmitBody] | type[BatchBody]) -> dict[str, Any]:
     "/jobs",
     status_code=202,
     responses={202: ACCEPTED, **REFUSALS},
-    openapi_extra=_body(SubmitBody),
+    openapi_extra=_body(SubmitBody, _KEY),
     response_model=None,
 )
 async def post_job(request: Request, services: ServicesDep, caller: PredictCaller) -> Response:
     """Submit one row and take a ticket: the answer is 202 at once, the result waits at `/jobs/{id}`."""
     options, row, raw = await check_single(services, request, None)
-    asked = preference_of(services, request).applied or ""
-    preference = Preference(0, "respond-async" if "respond-async" in asked else None)
+    preference = _ticket_only(services, request)
     return await submit(
         services, request, caller, options, [row], [None], raw, kind=JobKind.PREDICT, preference=preference
     )
 
 
+def _ticket_only(services: Services, request: Request) -> Preference:
+    asked = preference_of(services, request).applied or ""
+    return Preference(0, "respond-async" if "respond-async" in asked else None)
+
+
+@router.put(
+    "/jobs/{id}",
+    status_code=202,
+    responses={202: ACCEPTED, **REFUSALS},
+    openapi_extra=_body(SubmitBody),
+    response_model=None,
+)
+async def put_job(
+    request: Request,
+    services: ServicesDep,
+    caller: PredictCaller,
+    client_id: Annotated[str, Path(alias="id", pattern=CLIENT_ID, description="An id of your own")],
+) -> Response:
+    """Submit one row under an id of your own: sent again, it is the same job, and `/jobs/{id}` knows it by that id.
+
+    Another body under the same id is refused with 422.
+    """
+    options, row, raw = await check_single(services, request, None)
+    preference = _ticket_only(services, request)
+    job = await take(
+        services,
+        request,
+        caller,
+        options,
+        [row],
+        [None],
+        raw,
+        kind=JobKind.PREDICT,
+        preference=preference,
+        client_id=client_id,
+    )
+    return await answer(services, request, job, preference)
+
+
 @router.post(
     "/predict",
     responses={200: {"model": Result}, 202: ACCEPTED, **REFUSALS, **ENDED},
-    openapi_extra=_body(SubmitBody),
+    openapi_extra=_body(SubmitBody, _KEY),
     response_model=None,
 )
 async def predict(request: Request, services: ServicesDep, caller: PredictCaller) -> Response:
@@ -99,7 +140,7 @@ async def predict(request: Request, services: ServicesDep, caller: PredictCaller
 @router.post(
     "/models/{name}/predict",
     responses={200: {"model": Result}, 202: ACCEPTED, **REFUSALS, **ENDED},
-    openapi_extra=_body(SubmitBody),
+    openapi_extra=_body(SubmitBody, _KEY),
     response_model=None,
 )
 async def predict_with(
@@ -109,7 +150,7 @@ async def predict_with(
     return await _predict(request, services, caller, name)
 
 
-async def _predict(request: Request, services: ServicesDep, caller: PredictCaller, name: str | None) -> Response:
+async def _predict(request: Request, services: Services, caller: Caller, name: str | None) -> Response:
     options, row, raw = await check_single(services, request, name)
     return await submit(
         services,
@@ -127,12 +168,29 @@ async def _predict(request: Request, services: ServicesDep, caller: PredictCalle
 @router.post(
     "/predict_batch",
     responses={200: {"model": BatchResult}, 202: ACCEPTED, **REFUSALS, **ENDED},
-    openapi_extra=_body(BatchBody),
+    openapi_extra=_body(BatchBody, _KEY),
     response_model=None,
 )
 async def predict_batch(request: Request, services: ServicesDep, caller: PredictCaller) -> Response:
     """Score several rows in one job: results in input order, each row with its own status."""
-    options, rows, faults, raw = await check_batch(services, request, None)
+    return await _predict_batch(request, services, caller, None)
+
+
+@router.post(
+    "/models/{name}/predict_batch",
+    responses={200: {"model": BatchResult}, 202: ACCEPTED, **REFUSALS, **ENDED},
+    openapi_extra=_body(BatchBody, _KEY),
+    response_model=None,
+)
+async def predict_batch_with(
+    request: Request, services: ServicesDep, caller: PredictCaller, name: str = Path(description="Model name")
+) -> Response:
+    """Score several rows with a named model, as `/predict_batch` does with the default one."""
+    return await _predict_batch(request, services, caller, name)
+
+
+async def _predict_batch(request: Request, services: Services, caller: Caller, name: str | None) -> Response:
+    options, rows, faults, raw = await check_batch(services, request, name)
     return await submit(
         services,
         request,
@@ -161,7 +219,7 @@ _DIRECT: dict[str, Handler] = {
     "/predict": _direct(predict),
     "/predict_batch": _direct(predict_batch),
 }
-_NAMED = re.compile(r"/models/([a-z][a-z0-9_-]{0,62})/predict")
+_NAMED = re.compile(r"/models/([a-z][a-z0-9_-]{0,62})/predict(_batch)?")
 
 
 def find_shortcut(method: str, path: str) -> Handler | None:
@@ -170,5 +228,5 @@ def find_shortcut(method: str, path: str) -> Handler | None:
         return None
     handler = _DIRECT.get(path)
     if handler is None and (named := _NAMED.fullmatch(path)):
-        return _direct(predict_with, name=named[1])
+        return _direct(predict_batch_with if named[2] else predict_with, name=named[1])
     return handler

@@ -15,6 +15,8 @@ from guichet.wire import Request, check_key, check_url
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 CONNECT_SECONDS = 10.0
+# The names of the service's own contract, also from models whose cards give their answers other ones.
+NATIVE = "application/vnd.guichet+json, application/json"
 
 
 class Connection:
@@ -25,7 +27,10 @@ class Connection:
         self.timeout = timeout
         self.retries = retries
         key = check_key(api_key or os.environ.get("GUICHET_API_KEY") or "")
-        self.headers = {"User-Agent": f"guichet-client/{__version__} python/{platform.python_version()}"}
+        self.headers = {
+            "User-Agent": f"guichet-client/{__version__} python/{platform.python_version()}",
+            "Accept": NATIVE,
+        }
         if key:
             self.headers["Authorization"] = f"Bearer {key}"
 

@@ -1,0 +1,111 @@
+"""How an error is written: as a problem document (RFC 9457), or as the protocol of the path or the model's card has it.
+
+Whatever the form, the caller's values are never in it.
+"""
+
+import re
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.responses import request_id_of
+from api.words import noted_refusal
+from shared.errors import GuichetError, RowFaults
+
+Form = Callable[[GuichetError], dict[str, Any]]
+
+
+def error_response(request: Request, error: GuichetError) -> Response:
+    """Return an error as its caller reads it: what, why, what to do."""
+    status = status_of(request, error)
+    form = _form_of(request, error)
+    headers = {"Cache-Control": "no-store"}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    body = _problem(request, error, status) if form is None else form(error)
+    kind = "application/problem+json" if form is None else "application/json"
+    return Response(orjson.dumps(body), status, headers, media_type=kind)
+
+
+def status_of(request: Request, error: GuichetError) -> int:
+    """Return the status of an error's answer: for rows that do not fit, the protocol or the card may have their own."""
+    if not isinstance(error, RowFaults):
+        return error.status
+    if _protocol_form(request.url.path) is not None:
+        return HTTPStatus.BAD_REQUEST  # neither knows 422
+    refusal = noted_refusal(request)
+    return error.status if refusal is None else refusal.status
+
+
+def _form_of(request: Request, error: GuichetError) -> Form | None:
+    """Return how this error is written, None for a problem document."""
+    form = _protocol_form(request.url.path)
+    if form is None and isinstance(error, RowFaults) and (refusal := noted_refusal(request)) is not None:
+        return _CARD_FORMS.get(refusal.body)
+    return form
+
+
+def _problem(request: Request, error: GuichetError, status: int) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "type": f"urn:guichet:error:{error.code}",
+        "title": error.title,
+        "status": status,
+        "detail": error.detail,
+        "instance": request.url.path,
+        "request_id": request_id_of(request),
+    }
+    if error.job_id is not None:
+        body["job_id"] = error.job_id
+    if error.faults:
+        body["errors"] = error.faults
+    return body
+
+
+# ── other forms ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _protocol_form(path: str) -> Form | None:
+    for pattern, form in _PROTOCOLS:
+        if pattern.fullmatch(path):
+            return form
+    return None
+
+
+def _open_inference(error: GuichetError) -> dict[str, Any]:
+    return {"error": error.detail}
+
+
+def _mlflow(error: GuichetError) -> dict[str, Any]:
+    return {"error_code": "INTERNAL_ERROR" if error.status >= 500 else "BAD_REQUEST", "message": error.detail}
+
+
+def _detail(error: GuichetError) -> dict[str, Any]:
+    return {"detail": error.detail}
+
+
+def _fastapi(error: GuichetError) -> dict[str, Any]:
+    """Return the faults as FastAPI's own validation lists them."""
+    return {
+        "detail": [
+            {"type": fault.code, "loc": ["body", *_steps(fault.pointer)], "msg": fault.message}
+            for fault in error.faults
+        ]
+    }
+
+
+def _steps(pointer: str) -> list[str | int]:
+    steps = [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]
+    return [int(step) if step.isascii() and step.isdigit() else step for step in steps]
+
+
+_PROTOCOLS: tuple[tuple[re.Pattern[str], Form], ...] = (
+    (re.compile(r"/v2(/.*)?", re.DOTALL), _open_inference),
+    (re.compile(r"(/models/[^/]+)?/invocations"), _mlflow),
+)
+_CARD_FORMS: dict[str, Form] = {"detail": _detail, "fastapi": _fastapi}

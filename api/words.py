@@ -1,0 +1,29 @@
+"""The words that a caller is answered in: those of the model's card, or the service's own for who asks for them."""
+
+from starlette.requests import Request
+
+from shared.cards import Card
+from shared.response import Refusal, Response
+
+NATIVE = "application/vnd.guichet+json"  # in Accept: the caller knows the service's own words, whatever the card says
+
+
+def response_words(request: Request, card: Card) -> Response | None:
+    """Return the names that the fields of an answer have for this caller; None: the service's own."""
+    return None if card.response is None or _is_native(request) else card.response
+
+
+def note_refusal(request: Request, card: Card) -> None:
+    """Remember how this card refuses rows, for the error that may follow."""
+    if card.refusal is not None and not _is_native(request):
+        request.scope["refusal"] = card.refusal
+
+
+def noted_refusal(request: Request) -> Refusal | None:
+    """Return how the card that the request means refuses rows, where it says so."""
+    refusal: Refusal | None = request.scope.get("refusal")
+    return refusal
+
+
+def _is_native(request: Request) -> bool:
+    return NATIVE in request.headers.get("accept", "")

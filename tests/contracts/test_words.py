@@ -1,0 +1,197 @@
+"""Cards that speak the words of existing clients: input, answers and refusals, on both runtimes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import Engine
+
+from shared.db import session_scope
+from shared.registry import add
+from tests.contracts.helpers import check_accepted, check_problem, counts, logged, new_id, wait_for_job, wait_until
+
+NATIVE = {"Accept": "application/vnd.guichet+json"}
+CREDIT = {"feature_1": 0.12, "feature_2": None}
+Speak = Callable[..., str]
+
+
+@pytest.fixture
+def speak(client: httpx.Client, engine: Engine, models_dir: Path, tmp_path: Path) -> Speak:
+    """Register an example model under another name, with a card that says more."""
+
+    def register(name: str, example: str, **words: Any) -> str:
+        if client.get(f"/models/{name}").status_code == 404:
+            folder = models_dir / example / "1"
+            card = json.loads((folder / "model.json").read_text()) | {"name": name, "version": 1} | words
+            (tmp_path / "model.json").write_text(json.dumps(card))
+            reference = folder / "reference.jsonl"
+            with session_scope(engine) as session:
+                model = folder / "model.joblib"
+                add(session, model, card=tmp_path / "model.json", reference=reference, models_dir=models_dir)
+            wait_until(lambda: client.get(f"/models/{name}").status_code == 200 or None)
+        return name
+
+    return register
+
+
+@pytest.fixture
+def lender(speak: Speak) -> str:
+    """The credit model in the words of a client of its own."""
+    fields = {
+        "request_id": "request_id",
+        "proba_default": "probability",
+        "verdict": "label",
+        "kept": {"source": "probability", "label": "repaid", "digits": 2},
+        "service": {"value": "lender"},
+    }
+    return speak(
+        "lender",
+        "credit",
+        response={"fields": fields, "batch": {"n": "n_rows", "answers": "items"}},
+        on_error="abort",
+    )
+
+
+@pytest.fixture
+def flat(speak: Speak) -> str:
+    return speak("flat", "credit", input="flat", refusal={"status": 400, "body": "detail"})
+
+
+def credit_row(client: httpx.Client) -> dict[str, Any]:
+    row: dict[str, Any] = client.get("/models/credit").json()["example"]
+    return row
+
+
+# ── answers ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_result_has_the_fields_of_the_card_wherever_it_is_read(client: httpx.Client, lender: str) -> None:
+    row = credit_row(client)
+    plain = client.post("/models/credit/predict", json={"features": row}).json()
+    answer = client.post(f"/models/{lender}/predict", json={"features": row})
+    assert answer.status_code == 200
+    result = answer.json()
+    assert list(result) == ["request_id", "proba_default", "verdict", "kept", "service"]
+    assert result["request_id"] == answer.headers["x-request-id"]
+    # The same artefact, but whichever exact way of scoring it was the fastest when it was registered.
+    assert result["proba_default"] == pytest.approx(plain["probability"], abs=1e-6)
+    assert result["verdict"] == plain["label"]
+    assert result["kept"] == round(1 - result["proba_default"], 2)
+    assert result["service"] == "lender"
+    job = client.get(answer.headers["content-location"]).json()
+    assert job["result"] == result
+    assert client.get(job["links"]["result"]).json() == result
+    assert client.get(f"/jobs?model={lender}").json()["items"][0]["result"] == result
+
+
+def test_client_that_asks_for_the_services_own_words_gets_them(client: httpx.Client, lender: str) -> None:
+    body = {"model": lender, "features": credit_row(client)}
+    result = client.post("/predict", json=body, headers=NATIVE).json()
+    assert result.keys() >= {"job_id", "prediction", "label", "probability", "threshold"}
+    job = client.get(f"/jobs/{result['job_id']}", headers=NATIVE).json()
+    assert job["result"] == result
+    assert "proba_default" in client.get(f"/jobs/{result['job_id']}").json()["result"]
+
+
+def test_batch_has_the_fields_of_the_card(client: httpx.Client, lender: str) -> None:
+    row = credit_row(client)
+    answer = client.post(f"/models/{lender}/predict_batch", json={"rows": [row, row]})
+    assert answer.status_code == 200, answer.text
+    assert list(answer.json()) == ["n", "answers"]
+    assert answer.json()["n"] == 2
+    first, second = answer.json()["answers"]
+    assert list(first) == ["request_id", "proba_default", "verdict", "kept", "service"]
+    assert first == second
+
+
+def test_batch_of_a_card_that_aborts_is_refused_for_one_bad_row(
+    client: httpx.Client, engine: Engine, lender: str
+) -> None:
+    rows = [credit_row(client), {"feature_1": "much"}]
+    before = counts(engine)
+    problem = check_problem(client.post(f"/models/{lender}/predict_batch", json={"rows": rows}), 422, "invalid_row")
+    assert problem["errors"][0]["pointer"].startswith("/rows/1/")
+    assert counts(engine) == before
+    answer = client.post(f"/models/{lender}/predict_batch", json={"rows": rows, "on_error": "continue"})
+    assert [item.get("status") for item in answer.json()["answers"]] == [None, "failed"]
+
+
+def test_output_file_has_the_columns_of_the_card(client: httpx.Client, lender: str) -> None:
+    table = client.get(f"/models/{lender}/examples.csv").text
+    job = client.post(f"/models/{lender}/predict_csv", content=table, headers={"Content-Type": "text/csv"}).json()
+    wait_until(lambda: client.get(f"/jobs/{job['id']}").json()["status"] == "succeeded" or None, seconds=15)
+    output = client.get(f"/jobs/{job['id']}/output.csv").text.splitlines()
+    assert output[0] == "row_no,prediction,verdict,proba_default,threshold,error"
+    assert len(output) == 6
+
+
+# ── requests ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_flat_body_is_the_row_itself(client: httpx.Client, flat: str) -> None:
+    row = credit_row(client)
+    answer = client.post(f"/models/{flat}/predict", json=row)
+    assert answer.status_code == 200, answer.text
+    wrapped = client.post(f"/models/{flat}/predict", json={"features": row})
+    assert wrapped.json()["probability"] == answer.json()["probability"]
+
+
+def test_flat_body_may_hold_options_that_are_no_features(client: httpx.Client, flat: str) -> None:
+    row = credit_row(client) | {"expires_in": 60, "timeout": 5, "version": 1, "model": flat}
+    job = check_accepted(client.post("/jobs", json={"features": credit_row(client), "model": flat}))
+    wait_for_job(client, job["id"])
+    answer = client.post(f"/models/{flat}/predict", json=row, headers={"Prefer": "respond-async"})
+    assert check_accepted(answer)["expires_at"] is not None
+    bad = client.post(f"/models/{flat}/predict", json=row | {"timeout": -1})
+    assert bad.status_code == 400
+    assert "/timeout must be a number of seconds" in bad.json()["detail"]
+
+
+def test_wrapper_may_have_another_name(client: httpx.Client, speak: Speak) -> None:
+    name = speak("cog", "credit", wrapper="input", response={"fields": {"output": "probability"}})
+    row = credit_row(client)
+    answer = client.post(f"/models/{name}/predict", json={"input": row})
+    assert list(answer.json()) == ["output"]
+    assert client.post(f"/models/{name}/predict", json={"features": row}).json() == answer.json()
+    problem = check_problem(client.post(f"/models/{name}/predict", json=row), 422, "invalid_row")
+    assert '{"input": {...}}' in problem["detail"]
+    both = client.post(f"/models/{name}/predict", json={"input": row, "features": row})
+    assert check_problem(both, 422)["errors"][0]["pointer"] == "/features"
+
+
+# ── refusals ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_refusal_has_the_status_and_body_of_the_card(client: httpx.Client, engine: Engine, flat: str) -> None:
+    request_id, before = new_id(), counts(engine)
+    row = credit_row(client) | {"feature_1": "much"}
+    answer = client.post(f"/models/{flat}/predict", json=row, headers={"X-Request-Id": request_id})
+    assert answer.status_code == 400
+    assert answer.headers["content-type"] == "application/json"
+    assert list(answer.json()) == ["detail"]
+    assert answer.json()["detail"].endswith(".")
+    assert "much" not in answer.text
+    assert counts(engine) == before
+    entry = logged(engine, request_id)
+    assert (entry["status"], entry["code"]) == (400, "invalid_row")
+    own = client.post(f"/models/{flat}/predict", json=row, headers=NATIVE)
+    assert check_problem(own, 422, "invalid_row")["errors"]
+
+
+def test_refusal_may_look_like_that_of_fastapi(client: httpx.Client, speak: Speak) -> None:
+    name = speak("fast", "credit", refusal={"body": "fastapi"})
+    row = credit_row(client) | {"feature_1": "much"}
+    answer = client.post(f"/models/{name}/predict_batch", json={"rows": [row]})
+    assert answer.status_code == 422
+    [fault] = answer.json()["detail"]
+    assert fault.keys() == {"type", "loc", "msg"}
+    assert fault["loc"] == ["body", "rows", 0, "feature_1"]
+
+
+def test_other_errors_stay_problem_documents(client: httpx.Client, flat: str) -> None:
+    broken = client.post(f"/models/{flat}/predict", content="{", headers={"Content-Type": "application/json"})
+    check_problem(broken, 400, "malformed_body")
+    check_problem(client.post("/models/ghost/predict", json={}), 404, "not_found")

@@ -1,0 +1,130 @@
+"""The response and refusal sections of a card: what they may say, and the answers that they make."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from shared.cards import Card
+from shared.package import UNHASHED
+from shared.response import Response, fill, rename
+
+BINARY: dict[str, Any] = {
+    "name": "leaving",
+    "version": 1,
+    "task": "binary",
+    "sha256": UNHASHED,
+    "labels": {"0": "stays", "1": "leaves"},
+    "features": [{"name": "age", "type": "integer"}],
+}
+SOURCES = {
+    "prediction": 1,
+    "label": "leaves",
+    "probability": 0.78125,
+    "threshold": 0.5,
+    "probabilities": {"stays": 0.21875, "leaves": 0.78125},
+    "model_version": 3,
+    "latency_ms": 4.25,
+}
+
+
+def fields(**given: Any) -> Response:
+    return Response.model_validate({"fields": given})
+
+
+def test_answer_has_the_fields_of_the_card_and_no_others() -> None:
+    words = fields(Prediction="label", Chance="probability")
+    assert fill(words.fields, SOURCES) == {"Prediction": "leaves", "Chance": 0.78125}
+
+
+def test_fields_may_be_rounded_constant_or_of_one_label() -> None:
+    words = fields(
+        chance={"source": "probability", "digits": 3},
+        stays={"source": "probability", "label": "stays", "digits": 2},
+        service={"value": "leaving-api"},
+        beta={"value": False},
+    )
+    assert fill(words.fields, SOURCES) == {"chance": 0.781, "stays": 0.22, "service": "leaving-api", "beta": False}
+
+
+def test_what_the_model_does_not_give_is_null() -> None:
+    words = fields(stays={"source": "probability", "label": "stays", "digits": 2}, all="probabilities")
+    sources = SOURCES | {"probability": None, "probabilities": None}
+    assert fill(words.fields, sources) == {"stays": None, "all": None}
+
+
+@pytest.mark.parametrize(
+    ("response", "told"),
+    [
+        ({"fields": {"x": "probabilty"}}, "the source of x is not one of prediction, label, probability"),
+        ({"fields": {"x": {}}}, "give a source, or a constant value"),
+        ({"fields": {"x": {"source": "label", "value": 1}}}, "give a source, or a constant value"),
+        ({"fields": {"x": {"value": None}}}, "not null"),
+        ({"fields": {"x": {"value": float("inf")}}}, "finite number"),
+        ({"fields": {"": "label"}}, "a response field has no name"),
+        ({"fields": {"x": {"source": "label", "label": "stays"}}}, "label belongs to the source probability"),
+        ({"fields": {"x": {"source": "label", "digits": 2}}}, "digits belong to a source that is a number"),
+        ({"fields": {"x": {"source": "probability", "label": "goes"}}}, "one of: stays, leaves"),
+        ({"fields": {"x": "items"}}, "the source of x is not one of"),
+        ({"batch": {"n": "n_rows"}}, "lack its items"),
+        ({"batch": {"items": "items", "x": "label"}}, "the source of x is not one of n_rows"),
+        ({"rows": {}}, "Extra inputs are not permitted"),
+    ],
+)
+def test_response_that_cannot_be_answered_is_refused(response: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        Card.model_validate(BINARY | {"response": response})
+
+
+@pytest.mark.parametrize("source", ["label", "probability", "threshold", "probabilities"])
+def test_regression_answers_with_its_number_alone(source: str) -> None:
+    card = BINARY | {"task": "regression", "labels": {}, "response": {"fields": {"x": source}}}
+    with pytest.raises(ValidationError, match="which regression does not give"):
+        Card.model_validate(card)
+
+
+def test_only_binary_models_answer_with_a_threshold() -> None:
+    card = BINARY | {"task": "multiclass", "labels": {}, "response": {"fields": {"x": "threshold"}}}
+    with pytest.raises(ValidationError, match="only binary models"):
+        Card.model_validate(card)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"refusal": {"status": 418}},
+        {"refusal": {"body": "xml"}},
+        {"input": "nested"},
+        {"wrapper": ""},
+        {"wrapper": "model"},
+        {"on_error": "ignore"},
+    ],
+)
+def test_words_that_no_client_can_speak_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Card.model_validate(BINARY | change)
+
+
+def test_card_with_words_reads_back_as_it_was_written() -> None:
+    response = {
+        "fields": {"z": "label", "a": {"value": 1}, "p": {"source": "probability", "digits": 3}},
+        "batch": {"items": "items", "n": "n_rows"},
+    }
+    card = Card.model_validate(BINARY | {"response": response, "refusal": {"status": 400, "body": "detail"}})
+    again = Card.model_validate(card.model_dump(mode="json", exclude_none=True))
+    assert again == card
+    assert again.response is not None
+    assert list(again.response.fields) == ["z", "a", "p"]
+
+
+def test_table_columns_take_the_names_of_the_response() -> None:
+    sources = ["prediction", "label", "probability", "threshold"]
+    words = fields(Prediction="label", Chance="probability", rounded={"source": "threshold", "digits": 1})
+    assert rename(words, sources, others=()) == ["prediction", "Prediction", "Chance", "threshold"]
+    assert rename(None, sources, others=()) == sources
+
+
+def test_table_columns_are_never_called_the_same() -> None:
+    sources = ["prediction", "label", "probability", "threshold"]
+    words = fields(prediction="label", again="label", error="probability")
+    assert rename(words, sources, others=("error",)) == ["prediction_raw", "prediction", "probability", "threshold"]
