@@ -12,13 +12,15 @@ from pathlib import Path
 
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
+from shared.cards import Card
 from shared.config import get_settings
 from shared.db import session_scope
-from shared.errors import GuichetError, NotFound
+from shared.errors import Conflict, GuichetError, NotFound
 from shared.package import CARD_FILE, is_complete
 from shared.registry import CHAMPION, add, list_versions, register, resolve
 from shared.registry_command import describe
 from shared.tables import ModelVersion
+from shared.views import make_views
 
 NAMES = ("attrition", "credit", "energy")
 
@@ -48,6 +50,17 @@ def build(name: str, *, models_dir: Path) -> tuple[ModelVersion, str]:
     return champion, f"trained in {trained:.1f} s"
 
 
+def make_named_views(row: ModelVersion) -> None:
+    """Make the SQL views of a model whose card names them; a name that is taken costs its model nothing."""
+    if Card.model_validate(row.card).views is None:
+        return
+    try:
+        with session_scope() as session:
+            make_views(session, row.name)
+    except Conflict as error:
+        print(f"note: {row.name} has no SQL views: {error.detail}", file=sys.stderr)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build the examples; return 0, or 1 when one of them could not be (the reason is on stderr)."""
     parser = argparse.ArgumentParser(prog="python -m examples.build", description="Train and register the examples.")
@@ -56,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in [options.only] if options.only else NAMES:
         try:
             row, done = build(name, models_dir=get_settings().models)
+            make_named_views(row)
         except GuichetError as error:
             print(f"error: {name}: {error.detail}", file=sys.stderr)
             return 1

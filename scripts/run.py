@@ -88,8 +88,10 @@ def start(options: Options, supervisor: Supervisor, lock: int) -> None:
 def send_example(url: str, pause: Callable[[], None], *, timeout: float = 30.0) -> dict[str, Any]:
     """Post the first example row and return its stored job. Raises Failure if it does not succeed in time."""
     row = json.loads(_EXAMPLE_ROWS.read_text(encoding="utf-8"))[0]
-    status, answer = ask_json(f"{url}/predict", body={"features": row}, timeout=timeout)
-    job_id = answer.get("job_id") or answer.get("id")
+    # The first version of the model is the example's, whatever has been promoted or made the default since.
+    body = {"model": "attrition", "version": 1, "features": row}
+    status, answer = ask_json(f"{url}/jobs", body=body, timeout=timeout)
+    job_id = answer.get("id")
     if status not in (200, 202) or not job_id:
         raise Failure(f"the example row was not accepted: status {status}, {json.dumps(answer, ensure_ascii=False)}")
     deadline = time.monotonic() + timeout

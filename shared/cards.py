@@ -36,6 +36,16 @@ class Rule(BaseModel):
         return {"expression": value} if isinstance(value, str) else value
 
 
+class Views(BaseModel):
+    """How the SQL views of a model are called; `python -m shared.registry views` makes them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    inputs: str | None = Field(default=None, min_length=1)  # what was asked
+    predictions: str | None = Field(default=None, min_length=1)  # what was answered
+    reference: str | None = Field(default=None, min_length=1)  # the reference data
+
+
 class Card(BaseModel):
     """A model version in words: task, labels, features, rules and how strict its input is."""
 
@@ -57,6 +67,7 @@ class Card(BaseModel):
     on_error: Literal["continue", "abort"] = "continue"  # abort: one bad row refuses its batch, unless it says else
     response: Response | None = None  # other names for the fields of an answer
     refusal: Refusal | None = None  # another status or body for rows that do not fit
+    views: Views | None = None  # names that a client's own SQL asks for
     metrics: dict[str, FiniteFloat] = {}
     trained_at: datetime | None = None
     libraries: dict[str, str] = {}  # package -> version at training

@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
 
 from shared.db import session_scope
 from shared.errors import GuichetError
+from shared.reference_command import add_parsers
 from shared.registry import CHAMPION, add, aliases_of, list_versions, promote, verify
 from shared.tables import ModelVersion
 
@@ -74,6 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     promoting.add_argument("model", type=_reference, metavar="name@version")
     promoting.add_argument("--alias", default=CHAMPION, help=f"which alias ({CHAMPION})")
     promoting.set_defaults(run=_promote)
+
+    add_parsers(commands)
     return parser
 
 

@@ -1,0 +1,71 @@
+"""The answers that were true, as files hold them: a cell of the target column to the model's class, or to a number."""
+
+from typing import Any
+
+from shared.cards import Card
+from shared.classes import ClassValue, classes_of
+from shared.csv_cells import FALSE, NULLS, TRUE, read_cell
+from shared.errors import Fault
+from shared.features import SHOWN_CATEGORIES, pointer
+
+
+class TargetReader:
+    """Reads the target column of one file; every distinct cell once."""
+
+    def __init__(self, card: Card, column: str, decimal: str) -> None:
+        self.column = column
+        self._decimal = decimal
+        self._known: dict[str, ClassValue | Fault] = {}
+        self._task = card.task
+        self._words = _words(card) if card.task != "regression" else {}
+        self._numbers = {value: value for value in set(self._words.values()) if not isinstance(value, str)}
+        shown = [*card.labels, *(label for label in card.labels.values() if label not in card.labels)]
+        more = f" or one of {len(shown) - SHOWN_CATEGORIES} more" if len(shown) > SHOWN_CATEGORIES else ""
+        self._expected = (
+            "a finite number"
+            if card.task == "regression"
+            else f"one of the model's classes or labels: {', '.join(shown[:SHOWN_CATEGORIES])}{more}"
+        )
+
+    def read(self, cell: str) -> ClassValue | Fault:
+        """Return the class or the number that a cell stands for, or what is wrong with it."""
+        if cell not in self._known:
+            if len(self._known) > 100_000:  # of a regression every cell may be new
+                self._known.clear()
+            self._known[cell] = self._read(cell)
+        return self._known[cell]
+
+    def _read(self, cell: str) -> ClassValue | Fault:
+        bare = cell.strip()
+        if bare in self._words:
+            return self._words[bare]
+        if bare in NULLS:
+            return self._fault("null", f"must not be null: give {self._expected}")
+        number: Any = read_cell("number", bare, self._decimal)
+        if isinstance(number, int | float) and abs(number) < float("inf"):
+            if self._task == "regression":
+                return float(number)
+            if number in self._numbers:
+                return self._numbers[number]
+        elif bare.lower() in self._words:
+            return self._words[bare.lower()]
+        return self._fault("type" if self._task == "regression" else "category", f"must be {self._expected}")
+
+    def _fault(self, code: str, message: str) -> Fault:
+        return Fault(pointer(self.column), code, message)
+
+
+def _words(card: Card) -> dict[str, ClassValue]:
+    """Return every text that stands for a class: the class, its label, and yes and no where the classes are 1 and 0.
+
+    Of two meanings of one text the class counts before the label, and the label before yes and no.
+    """
+    classes = classes_of(card)
+    by_value = {value: value for value in classes.values()}
+    words: dict[str, ClassValue] = {}
+    if set(by_value) == {0, 1}:
+        words = dict.fromkeys(FALSE, by_value[0]) | dict.fromkeys(TRUE, by_value[1])
+    labels = {label: classes[text] for text, label in card.labels.items()}
+    lower = {label.lower(): value for label, value in labels.items()}
+    unique = {word: value for word, value in lower.items() if sum(label.lower() == word for label in labels) == 1}
+    return words | unique | labels | classes
