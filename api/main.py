@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 
 from api import errors, openapi
 from api.middleware import RequestContext
-from api.routes import bulk, downloads, events, examples, health, jobs, models, predict
+from api.routes import bulk, downloads, events, examples, health, jobs, models, openinference, predict
 from api.services import Services
 from api.shortcut import Shortcut
 from shared.config import Settings, get_settings
@@ -24,6 +24,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     events.router,
     models.router,
     examples.router,
+    openinference.router,
     health.router,
 )
 
@@ -54,4 +55,4 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 def serve(app: FastAPI) -> ASGIApp:
     """Return what the server runs: the request's context around everything, and the shortcut around FastAPI."""
-    return RequestContext(Shortcut(app, predict.find_shortcut))
+    return RequestContext(Shortcut(app, predict.find_shortcut, openinference.find_shortcut))

@@ -10,9 +10,11 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from api.catalog import Catalog, Version
+from api.inference import example_request
 from api.representations import request_body
 from api.responses import PROBLEM
 from api.schemas import BatchBody, Problem, SubmitBody
+from api.tensor_schemas import InferenceBody
 from shared.version import VERSION
 
 DESCRIPTION = """
@@ -22,10 +24,12 @@ Take a ticket, a worker scores your row, every input and output is kept.
 (`Prefer: wait=N`, `Prefer: respond-async`). `POST /predict_csv` takes a whole file: follow `/jobs/{id}/events`, then
 download `/jobs/{id}/output.csv`. Errors are RFC 9457 problem documents that list every fault.
 """
-_OPEN = ("/health", "/livez", "/readyz", "/version")
+_OPEN = ("/health", "/livez", "/readyz", "/version", "/v2/health/live", "/v2/health/ready")
+_INFER = ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer")
 _SUBMITTING = (
     *(("/jobs", "post"), ("/jobs/{id}", "put"), ("/predict", "post"), ("/predict_batch", "post")),
     *(("/models/{name}/predict", "post"), ("/models/{name}/predict_batch", "post")),
+    *((path, "post") for path in _INFER),
 )
 _SENDING_FILES = ("/predict_csv", "/models/{name}/predict_csv")
 
@@ -42,7 +46,7 @@ def install(app: FastAPI) -> None:
                 )
             )
             schemas = base["components"]["schemas"]
-            for body in (SubmitBody, BatchBody, Problem):
+            for body in (SubmitBody, BatchBody, InferenceBody, Problem):
                 schema = body.model_json_schema(ref_template="#/components/schemas/{model}")
                 schemas.update(schema.pop("$defs", {}))
                 schemas[body.__name__] = schema
@@ -50,6 +54,9 @@ def install(app: FastAPI) -> None:
             schemas.pop("ValidationError", None)
             for path in _OPEN:
                 base["paths"][path]["get"]["security"] = []
+            for path, item in base["paths"].items():
+                for operation in item.values() if path.startswith("/v2") else ():
+                    operation["responses"].pop("422", None)  # the protocol has none
             for operation in _operations(base):
                 # The docstring up to its first colon or full stop.
                 operation["summary"] = re.split(r"[:.](?:\s|$)", operation["description"])[0]
@@ -118,6 +125,8 @@ def _file(path: str, version: Version, delimiter: str, *, default: str | None) -
 
 def _value(path: str, version: Version, *, default: str | None) -> dict[str, Any]:
     card = version.card
+    if path in _INFER:
+        return example_request(card)
     row = card.example()
     if path.endswith("/predict_batch"):
         named = {} if path.startswith("/models/") else {"model": card.name}

@@ -19,11 +19,11 @@ Finder = Callable[[str, str], Handler | None]
 
 
 class Shortcut:
-    """Calls the handler that `find` knows for a method and path; everything else goes to the application."""
+    """Calls the handler that a finder knows for a method and path; everything else goes to the application."""
 
-    def __init__(self, app: FastAPI, find: Finder) -> None:
+    def __init__(self, app: FastAPI, *finders: Finder) -> None:
         self._app = app
-        self._find = find
+        self._finders = finders
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -38,3 +38,9 @@ class Shortcut:
         except Exception as error:  # noqa: BLE001 - every error is answered, by the application's own handlers
             response = await respond(request, error)
         await response(scope, receive, send)
+
+    def _find(self, method: str, path: str) -> Handler | None:
+        for find in self._finders:
+            if (handler := find(method, path)) is not None:
+                return handler
+        return None

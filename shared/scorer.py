@@ -91,7 +91,8 @@ def choose(card: Card, estimator: Fitted, reference: list[Row]) -> Choice:
             best = scorer, entry
     assert best is not None
     names = ("kind", "max_abs_diff", "decisions_differ", "rows_checked", "one_row_us", "rows_per_s")
-    return Choice(best[0], {name: best[1][name] for name in names} | {"candidates": candidates})
+    report = {name: best[1][name] for name in names}
+    return Choice(best[0], report | {"answer": model.judge.answer, "candidates": candidates})
 
 
 def build(card: Card, estimator: Fitted, kind: str, reference: list[Row]) -> Scorer:

@@ -44,7 +44,7 @@ async def livez() -> Response:
 )
 async def readyz(services: ServicesDep) -> Response:
     """Tell whether requests can be taken. A broker that is down does not count: jobs are stored all the same."""
-    reasons = _blocking(services)
+    reasons = blocking(services)
     if reasons:
         return json_response({"status": "down", "reasons": reasons}, status=503, headers={"Retry-After": "2"})
     return json_response({"status": "ok"})
@@ -65,7 +65,8 @@ async def version(services: ServicesDep) -> Response:
     )
 
 
-def _blocking(services: Services) -> list[str]:
+def blocking(services: Services) -> list[str]:
+    """Return why no request can be taken now, one sentence each."""
     reasons = []
     if not services.catalog.is_connected:
         reasons.append("The database does not answer.")
@@ -76,7 +77,7 @@ def _blocking(services: Services) -> list[str]:
 
 def describe(services: Services) -> dict[str, Any]:
     """Return the body of /health."""
-    reasons = _blocking(services)
+    reasons = blocking(services)
     down = bool(reasons)
     served = services.catalog.find(None, None)
     workers = services.catalog.live_workers() if services.queue is not None else []

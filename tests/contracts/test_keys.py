@@ -18,7 +18,7 @@ from shared.tables import ApiKey
 from tests.contracts.helpers import beside, check_accepted, check_problem, logged, new_id, stored_job
 from tests.stack import Stack
 
-OPEN = ("/health", "/livez", "/readyz", "/version")
+OPEN = ("/health", "/livez", "/readyz", "/version", "/v2/health/live", "/v2/health/ready")
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,10 @@ def test_every_path_but_the_probes_wants_a_key(door: httpx.Client) -> None:
         for method in item:
             answer = door.request(method, re.sub(r"{\w+}", "1", path), json={} if method == "post" else None)
             assert answer.status_code == 401, f"{method} {path}"
-            check_problem(answer, 401, "unauthorized")
+            if path.startswith("/v2"):
+                assert answer.json().keys() == {"error"}
+            else:
+                check_problem(answer, 401, "unauthorized")
             checked += 1
     assert checked >= 10
 
@@ -174,6 +177,17 @@ def test_submission_with_a_key_that_only_reads_is_forbidden(
     answer = door.post(path, json={}, headers=keys["reader"].headers | {"X-Request-Id": request_id})
     assert "`predict`" in check_problem(answer, 403, "forbidden")["detail"]
     assert logged(database, request_id)["status"] == 403
+
+
+def test_key_that_only_reads_sees_the_models_in_the_open_inference_protocol_and_cannot_infer(
+    door: httpx.Client, keys: dict[str, MadeKey]
+) -> None:
+    for path in ("/v2", "/v2/models/attrition", "/v2/models/attrition/ready"):
+        assert door.get(path, headers=keys["reader"].headers).status_code == 200
+    answer = door.post("/v2/models/attrition/infer", json={}, headers=keys["reader"].headers)
+    assert answer.status_code == 403
+    assert "`predict`" in answer.json()["error"]
+    assert door.post("/v2/models/attrition/infer", json={}, headers=keys["alice"].headers).status_code == 400
 
 
 def test_forbidden_call_is_logged_with_the_id_of_its_key(

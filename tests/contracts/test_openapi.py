@@ -97,6 +97,7 @@ def test_errors_are_declared_as_problem_documents(document: dict[str, Any]) -> N
         for path, method, operation in operations(document)
         for status, response in operation["responses"].items()
         if ERRORS.fullmatch(status) and path not in ("/health", "/readyz")
+        if not path.startswith("/v2")
         if "application/json" in response.get("content", {})
         or not response.get("content", {}).get("application/problem+json", {}).get("schema")
     ]
@@ -150,3 +151,25 @@ def test_pages_of_the_document_need_no_other_server(client: httpx.Client, path: 
         answer = client.get(name)
         assert answer.status_code == 200, name
         assert len(answer.content) > 100, name
+
+
+def test_errors_of_the_open_inference_protocol_are_declared_as_its_own(document: dict[str, Any]) -> None:
+    for path, method, operation in operations(document):
+        if path.startswith("/v2") and "/health/" not in path:
+            for status in filter(ERRORS.fullmatch, operation["responses"]):
+                content = operation["responses"][status]["content"]
+                is_ready = path.endswith("/ready") and status == "503"
+                name = "ModelReady" if is_ready else "InferenceError"
+                assert content == {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}, path
+            assert "422" not in operation["responses"], f"{method} {path}"
+
+
+def test_example_tensors_of_every_model_are_scored_as_they_stand(
+    client: httpx.Client, document: dict[str, Any]
+) -> None:
+    for path in ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"):
+        content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        for name, example in content["examples"].items():
+            answer = client.post(path.format(name=name, version=1), json=example["value"])
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["model_name"] == name

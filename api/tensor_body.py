@@ -1,0 +1,91 @@
+"""The body of an inference request: JSON, and after it the bytes of its tensors (binary tensor data extension)."""
+
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from api.bodies import parse_json, read_body, too_large
+from shared.errors import MalformedBody, UnsupportedMediaType
+
+JSON_LENGTH = "Inference-Header-Content-Length"  # how many bytes of the body are JSON
+BINARY = "application/octet-stream"
+LARGE = 50_000  # bytes; to read more takes so long that other requests should not wait for it
+
+_WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}  # zlib's wbits: with the header of gzip, or of zlib itself
+
+
+@dataclass(frozen=True, slots=True)
+class TensorBody:
+    """A body as it came."""
+
+    fields: Any  # its JSON
+    buffers: memoryview  # what follows it
+    raw: bytes  # all of it, unpacked: what an Idempotency-Key stands for
+    is_large: bool
+
+
+async def read_tensor_body(request: Request, *, max_bytes: int) -> TensorBody:
+    """Return a body, unpacked and parsed; raise 400, 413 or 415 with a sentence that says what to do."""
+    headers = request.headers
+    media_type = headers.get("content-type", BINARY).partition(";")[0].strip().lower()
+    if media_type not in ("application/json", BINARY) and not media_type.endswith("+json"):
+        raise UnsupportedMediaType(
+            f"The body must be JSON (Content-Type: application/json), or JSON and tensors in bytes ({BINARY})."
+        )
+    body = await read_body(request, max_bytes=max_bytes)
+    coding = headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("", "identity"):
+        if coding not in _WINDOWS:
+            raise UnsupportedMediaType(
+                "The body is compressed in a way that is not read here: use gzip or deflate, or send it plain."
+            )
+        body = await run_in_threadpool(_unpack, body, _WINDOWS[coding], max_bytes)
+    head, raw = len(body), body
+    if (told := headers.get(JSON_LENGTH)) is not None:
+        if not (told.isascii() and told.isdigit() and len(told) < 16) or not 0 < int(told) <= len(body):
+            raise MalformedBody(
+                f"{JSON_LENGTH} must be the number of bytes of the JSON at the beginning of the body, from 1 to the "
+                f"{len(body)} that the body has."
+            )
+        head = int(told)
+        raw = b"%d:" % head + body  # the same bytes, cut elsewhere, are another request
+    is_large = len(body) > LARGE
+    json = body[:head]
+    fields = await run_in_threadpool(_parse, json) if is_large else _parse(json)
+    return TensorBody(fields, memoryview(body)[head:], raw, is_large)
+
+
+def _parse(json: bytes) -> Any:  # noqa: ANN401 - any JSON value
+    return parse_json(json, count_keys=count_keys)
+
+
+def count_keys(fields: object) -> int:
+    """Count the keys of a request's own objects: itself, its inputs and outputs, and the parameters of each."""
+    if type(fields) is not dict:
+        return -1
+    count = len(fields)
+    count += len(parameters) if type(parameters := fields.get("parameters")) is dict else 0
+    for kind in ("inputs", "outputs"):
+        items = fields.get(kind)
+        for item in items if type(items) is list else ():
+            if type(item) is dict:
+                count += len(item)
+                if type(parameters := item.get("parameters")) is dict:
+                    count += len(parameters)
+    return count
+
+
+def _unpack(body: bytes, window: int, max_bytes: int) -> bytes:
+    unpacker = zlib.decompressobj(window)
+    try:
+        plain = unpacker.decompress(body, max_bytes + 1)
+    except zlib.error:
+        raise MalformedBody("The body is not compressed as its Content-Encoding says: leave that out.") from None
+    if len(plain) > max_bytes:
+        raise too_large(max_bytes)
+    if not unpacker.eof or unpacker.unused_data:
+        raise MalformedBody("The compressed body is cut off, or something follows it: send it whole and alone.")
+    return plain

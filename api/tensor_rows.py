@@ -1,0 +1,199 @@
+"""From tensors to the rows of features that they mean.
+
+Either each feature has a tensor of its name, [n] or [n, 1], or one tensor is the matrix of all rows, [n, f], with the
+features in the order of the card.
+"""
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+from api.catalog import Version
+from api.tensor_codec import BOOL, BYTES, FP64, INT64, Datatype
+from api.tensors import Tensor
+from shared.cards import Card
+from shared.errors import Fault, RowFaults, TooLarge
+from shared.features import Feature, pointer
+from shared.rows import may_be_absent
+
+SHOWN = 3  # faults that an error's sentence spells out
+NAMED = 50  # inputs that it lists
+
+OWN_DATATYPE: dict[str, Datatype] = {"integer": INT64, "number": FP64, "boolean": BOOL, "string": BYTES}
+_TAKEN = {  # feature type -> the kinds of datatypes that can hold its values
+    "integer": ("integer", "number"),
+    "number": ("integer", "number"),
+    "boolean": ("boolean", "integer", "number"),
+    "string": ("text",),
+}
+
+
+_PLAIN = {BOOL.name: (bool,), INT64.name: (int,), FP64.name: (float, int), BYTES.name: (str,)}
+
+
+def plain_row(version: Version, inputs: Any) -> dict[str, Any] | None:  # noqa: ANN401 - any JSON value
+    """Return the canonical row of a request that is plainly one good row, a tensor for each feature; None otherwise.
+
+    Nearly every request is, and to look at its tensors one by one takes four times as long as all else.
+    """
+    row: dict[str, Any] = {}
+    try:
+        for item in inputs:
+            shape = item["shape"]
+            if len(item) != 4 or shape != [1] or type(shape[0]) is not int:
+                return None
+            (value,) = item["data"]
+            kind = type(value)
+            if kind not in _PLAIN[item["datatype"]] or (kind is int and abs(value) > INT64.high):
+                return None
+            row[item["name"]] = value
+        if not row or len(row) != len(inputs):
+            return None
+        return version.validator.validate(row)
+    except (AttributeError, KeyError, TypeError, ValueError, RowFaults):
+        return None  # the long way says what is wrong, if something is
+
+
+def rows_from(version: Version, tensors: list[Tensor], *, max_rows: int) -> list[dict[str, Any]]:
+    """Return the canonical rows; raise RowFaults that names every tensor and element that does not fit the card."""
+    card = version.card
+    count = tensors[0].shape[0]
+    if any(tensor.shape[0] != count for tensor in tensors):
+        other = next(tensor for tensor in tensors if tensor.shape[0] != count)
+        message = (
+            "all inputs must have the same first dimension, one element for each row: "
+            f"{tensors[0].shown} has the shape {tensors[0].shape}, {other.shown} has {other.shape}"
+        )
+        raise refusal(card, [Fault("/inputs", "shape", message)])
+    if count > max_rows:
+        raise TooLarge(f"A request holds at most {max_rows} rows: send several.")
+    matrix = _as_matrix(card, tensors)
+    faults: list[Fault] = []
+    columns = _by_name(card, tensors, faults) if matrix is None else _by_order(card, matrix, faults)
+    if count == 0:
+        faults.append(Fault("/inputs", "length", "there must be at least one row"))
+    if faults:
+        raise refusal(card, faults)
+    names = list(columns)
+    rows = [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    rows = rows or [{} for _ in range(count)]  # of a model whose features may all be absent
+    canonical, faults_of_rows = version.validator.validate_many(rows)
+    if any(faults_of_rows):
+        raise refusal(card, _located(card, faults_of_rows, matrix, tensors))
+    return [row for row in canonical if row is not None]
+
+
+def refusal(card: Card, faults: list[Fault]) -> RowFaults:
+    """Return the error of a request that does not fit; its sentence has the first faults."""
+    told = "; ".join(fault.message for fault in faults[:SHOWN])
+    more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+    return RowFaults(f"The request does not fit {card.name}@{card.version}: {told}{more}.", faults=faults)
+
+
+def _as_matrix(card: Card, tensors: list[Tensor]) -> Tensor | None:
+    """Return the tensor that stands for all features, if one does: alone, and not simply one feature's own."""
+    if len(tensors) != 1:
+        return None
+    only = tensors[0]
+    is_column = len(only.shape) == 1 or only.shape[1] == 1
+    return None if is_column and any(feature.name == only.name for feature in card.features) else only
+
+
+def _by_order(card: Card, matrix: Tensor, faults: list[Fault]) -> dict[str, Sequence[Any]]:
+    features = card.features
+    width = len(features)
+    if not all(_can_hold(matrix, feature) for feature in features):
+        message = (
+            f"one matrix of {matrix.datatype.name} cannot hold every feature of this model: send one tensor for each, "
+            f"by its name, with shape [n] or [n, 1]: {_inputs(features)}. Given was {matrix.shown} {matrix.shape}"
+        )
+        faults.append(Fault(f"/inputs/{matrix.place}", "names_needed", message))
+        return {}
+    if len(matrix.shape) != 2 or matrix.shape[1] != width:
+        message = (
+            f"{matrix.shown} must be a matrix [n, {width}] with the features in this order: {_inputs(features)}; or "
+            f"send one tensor for each, by its name, with shape [n] or [n, 1]. Given was the shape {matrix.shape}"
+        )
+        faults.append(Fault(f"/inputs/{matrix.place}/shape", "shape", message))
+        return {}
+    return {
+        feature.name: _fitted(feature, matrix, matrix.values[column::width]) for column, feature in enumerate(features)
+    }
+
+
+def _by_name(card: Card, tensors: list[Tensor], faults: list[Fault]) -> dict[str, Sequence[Any]]:
+    given = {tensor.name: tensor for tensor in tensors}
+    columns: dict[str, Sequence[Any]] = {}
+    missing: list[Feature] = []
+    for feature in card.features:
+        tensor = given.pop(feature.name, None)
+        if tensor is None:
+            if not may_be_absent(card, feature):
+                missing.append(feature)
+        elif len(tensor.shape) == 2 and tensor.shape[1] != 1:
+            message = f"{tensor.shown} must have the shape [n] or [n, 1], not {tensor.shape}"
+            faults.append(Fault(f"/inputs/{tensor.place}/shape", "shape", message))
+        elif not _can_hold(tensor, feature):
+            expected = OWN_DATATYPE[feature.type].name
+            message = f"{tensor.shown} must have the datatype {expected}, not {tensor.datatype.name}"
+            faults.append(Fault(f"/inputs/{tensor.place}/datatype", "datatype", message))
+        else:
+            columns[feature.name] = _fitted(feature, tensor, tensor.values)
+    if given and card.extra == "refuse":
+        faults += [_stranger(card, tensor) for tensor in given.values()]
+    if missing:
+        told = f"{_inputs(missing)} {'is' if len(missing) == 1 else 'are'} missing among the inputs"
+        message = f"{told}: one for each of the {len(card.features)} features is expected, {len(tensors)} were given"
+        faults.append(Fault("/inputs", "missing", message))
+    return columns
+
+
+def _can_hold(tensor: Tensor, feature: Feature) -> bool:
+    return tensor.is_json or tensor.datatype.kind in _TAKEN[feature.type]
+
+
+def _fitted(feature: Feature, tensor: Tensor, values: Sequence[Any]) -> Sequence[Any]:
+    """Return elements as a row holds them: 3.0 is an integer where one is meant, and 0 or 1 a boolean."""
+    kind = tensor.datatype.kind
+    if kind == "number" and feature.type == "integer":
+        return [int(value) if type(value) is float and value.is_integer() else value for value in values]
+    if kind in ("integer", "number") and feature.type == "boolean":
+        return [bool(value) if value in (0, 1) else value for value in values]
+    return values
+
+
+def _stranger(card: Card, tensor: Tensor) -> Fault:
+    close = difflib.get_close_matches(tensor.name[:200], [feature.name for feature in card.features], 1)
+    hint = f"did you mean {close[0]}?" if close else "remove it"
+    message = f"{tensor.shown} is not an input of this model: {hint}"
+    return Fault(f"/inputs/{tensor.place}/name", "unknown_feature", message)
+
+
+def _located(
+    card: Card, faults_of_rows: list[list[Fault]], matrix: Tensor | None, tensors: list[Tensor]
+) -> list[Fault]:
+    """Return the faults of rows as faults of the elements that they come from."""
+    columns = {pointer(feature.name): place for place, feature in enumerate(card.features)}
+    own = {pointer(tensor.name): tensor for tensor in tensors}
+    located: list[Fault] = []
+    for row, faults in enumerate(faults_of_rows):
+        for fault in faults:
+            tensor = matrix or own.get(fault.pointer)
+            if tensor is None:  # a rule that begins with a feature that the request leaves out
+                located.append(Fault("/inputs", fault.code, f"row {row}: {fault.message}"))
+                continue
+            element = row if matrix is None else row * len(card.features) + columns[fault.pointer]
+            told = tensor.element(element)
+            if fault.code == "rule":
+                told = f"row {row}:"
+            elif matrix is not None:
+                told += f" ({card.features[columns[fault.pointer]].name})"
+            located.append(Fault(f"/inputs/{tensor.place}/data/{element}", fault.code, f"{told} {fault.message}"))
+    return located
+
+
+def _inputs(features: list[Feature]) -> str:
+    """List inputs with their datatypes."""
+    told = [f"{feature.name} {OWN_DATATYPE[feature.type].name}" for feature in features[:NAMED]]
+    more = len(features) - NAMED
+    return ", ".join(told) + (f" and {more} more" if more > 0 else "")
