@@ -27,7 +27,7 @@ coverage: .venv/.installed-dev ## Run the tests and measure what they cover, als
 faults: .venv/.installed-dev ## Kill workers in the middle of jobs and files, let rows crash and hang: the long tests
 	$(PY) -m pytest -m long $(ARGS)
 
-interop: .venv/.installed-dev .venv-interop/.installed ## Ask with other people's clients, and compare with a real MLServer
+interop: .venv/.installed-dev .venv-interop/.installed ## Ask with other people's clients, and compare with a real MLServer and MLflow
 	$(PY) -m pytest -m interop tests/interop $(ARGS)
 
 check: format-check lint types test ## Everything that CI runs

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 
 from api import errors, openapi
 from api.middleware import RequestContext
-from api.routes import bulk, downloads, events, examples, health, jobs, models, openinference, predict
+from api.routes import bulk, downloads, events, examples, health, invocations, jobs, models, openinference, predict
 from api.services import Services
 from api.shortcut import Shortcut
 from shared.config import Settings, get_settings
@@ -25,6 +25,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     models.router,
     examples.router,
     openinference.router,
+    invocations.router,
     health.router,
 )
 

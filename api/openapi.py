@@ -24,12 +24,13 @@ Take a ticket, a worker scores your row, every input and output is kept.
 (`Prefer: wait=N`, `Prefer: respond-async`). `POST /predict_csv` takes a whole file: follow `/jobs/{id}/events`, then
 download `/jobs/{id}/output.csv`. Errors are RFC 9457 problem documents that list every fault.
 """
-_OPEN = ("/health", "/livez", "/readyz", "/version", "/v2/health/live", "/v2/health/ready")
+_OPEN = ("/health", "/livez", "/readyz", "/version", "/ping", "/v2/health/live", "/v2/health/ready")
 _INFER = ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer")
+_INVOCATIONS = ("/invocations", "/models/{name}/invocations")
 _SUBMITTING = (
     *(("/jobs", "post"), ("/jobs/{id}", "put"), ("/predict", "post"), ("/predict_batch", "post")),
     *(("/models/{name}/predict", "post"), ("/models/{name}/predict_batch", "post")),
-    *((path, "post") for path in _INFER),
+    *((path, "post") for path in (*_INFER, *_INVOCATIONS)),
 )
 _SENDING_FILES = ("/predict_csv", "/models/{name}/predict_csv")
 
@@ -55,8 +56,8 @@ def install(app: FastAPI) -> None:
             for path in _OPEN:
                 base["paths"][path]["get"]["security"] = []
             for path, item in base["paths"].items():
-                for operation in item.values() if path.startswith("/v2") else ():
-                    operation["responses"].pop("422", None)  # the protocol has none
+                for operation in item.values() if path.startswith("/v2") or path in _INVOCATIONS else ():
+                    operation["responses"].pop("422", None)  # neither protocol has it
             for operation in _operations(base):
                 # The docstring up to its first colon or full stop.
                 operation["summary"] = re.split(r"[:.](?:\s|$)", operation["description"])[0]
@@ -90,6 +91,7 @@ def _with_examples(base: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
         examples = {
             version.card.name: {"summary": version.label, "value": _value(path, version, default=default)}
             for version in served
+            if path != "/invocations" or version.card.name == default  # it has no way to name another
         }
         paths[path] = _with_body(paths[path], method, {"application/json": examples})
     for path in _SENDING_FILES:
@@ -128,6 +130,8 @@ def _value(path: str, version: Version, *, default: str | None) -> dict[str, Any
     if path in _INFER:
         return example_request(card)
     row = card.example()
+    if path in _INVOCATIONS:
+        return {"dataframe_records": [row]}
     if path.endswith("/predict_batch"):
         named = {} if path.startswith("/models/") else {"model": card.name}
         return {**named, "rows": [row, row]}

@@ -22,7 +22,7 @@ from shared.registry_command import describe
 from shared.tables import ModelVersion
 from shared.views import make_views
 
-NAMES = ("attrition", "credit", "energy")
+NAMES = ("attrition", "credit", "energy", "turnover")
 
 
 def build(name: str, *, models_dir: Path) -> tuple[ModelVersion, str]:

@@ -67,6 +67,7 @@ class Card(BaseModel):
     on_error: Literal["continue", "abort"] = "continue"  # abort: one bad row refuses its batch, unless it says else
     response: Response | None = None  # other names for the fields of an answer
     refusal: Refusal | None = None  # another status or body for rows that do not fit
+    invocations: Literal["predict", "predict_proba"] = "predict"  # what MLflow's clients are answered by default
     views: Views | None = None  # names that a client's own SQL asks for
     metrics: dict[str, FiniteFloat] = {}
     trained_at: datetime | None = None
@@ -97,6 +98,8 @@ class Card(BaseModel):
             raise ValueError("two classes have the same label; make the labels different")
         if self.wrapper in OPTIONS:
             raise ValueError(f"the wrapper {self.wrapper} is an option of every request; name it otherwise")
+        if self.task == "regression" and self.invocations != "predict":
+            raise ValueError("regression has no probabilities to answer invocations with; leave that out")
         if self.response is not None:
             self.response.check_fit(self.task, self.labels)
         for rule in self.rules:

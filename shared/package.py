@@ -20,9 +20,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from shared.agreement import check_agreement, check_task
+from shared.agreement import check_agreement, check_task, feature_names
 from shared.cards import Card
 from shared.errors import ArtefactError, CardError
+from shared.older_pickles import SCIKIT_LEARN, mend, read_older, saved_with
 from shared.reference import canonical_rows, check_target, read_rows, write_rows
 
 MODEL_FILE = "model.joblib"
@@ -62,6 +63,16 @@ def load_estimator(directory: Path, card: Card) -> Any:  # noqa: ANN401 - estima
 
 def unpickle(path: Path, *, sha256: str | None, libraries: Mapping[str, str] | None = None) -> Any:  # noqa: ANN401
     """Return the object in a joblib file whose SHA-256 has been checked; None trusts the file as it is."""
+    return unpickle_and_date(path, sha256=sha256, libraries=libraries)[0]
+
+
+def unpickle_and_date(
+    path: Path, *, sha256: str | None, libraries: Mapping[str, str] | None = None
+) -> tuple[Any, dict[str, str]]:
+    """Unpickle a joblib file as `unpickle` does; return also the library versions that the file itself tells.
+
+    Only that of scikit-learn is told, and only where another one is installed here; it is then warned of.
+    """
     with _opened(path) as file:
         if sha256 is not None:
             found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -73,36 +84,63 @@ def unpickle(path: Path, *, sha256: str | None, libraries: Mapping[str, str] | N
                 )
             # The same open file is read again: replacing the path in between changes nothing.
             file.seek(0)
-        warn_of_versions(path, libraries or {})
-        return _read_pickle(path, file, libraries or {})
+        known = dict(libraries or {})
+        warn_of_versions(path, known)
+        estimator, told = _read_pickle(path, file, known)
+    if SCIKIT_LEARN not in known:
+        warn_of_versions(path, told)
+    return estimator, told
 
 
-def _read_pickle(path: Path, file: BufferedReader, libraries: Mapping[str, str]) -> Any:  # noqa: ANN401
+def _read_pickle(path: Path, file: BufferedReader, libraries: Mapping[str, str]) -> tuple[Any, dict[str, str]]:
     import joblib  # heavy: most of this module does without
 
+    told: dict[str, str] = {}
     try:
         with warnings.catch_warnings():
-            # warn_of_versions says it once, in our words, for every library.
-            warnings.filterwarnings("ignore", message="Trying to unpickle estimator")
             warnings.filterwarnings("ignore", category=UserWarning, module="xgboost|lightgbm")
-            return joblib.load(file)
+            # warn_of_versions says it once, in our words, for every library.
+            with saved_with() as told:
+                estimator = read_older(joblib.load, file)
+        mend(parts(estimator))
+        return estimator, told
     except ModuleNotFoundError as error:
-        raise ArtefactError(f"{path} needs {_missing(error.name or '', libraries)}.") from error
+        raise ArtefactError(f"{path} needs {_missing(error.name or '', {**libraries, **told})}.") from error
     except (pickle.UnpicklingError, EOFError, ValueError, KeyError, IndexError) as error:
+        reason = f"({type(error).__name__}: {str(error).partition(chr(10))[0]})"
+        if told:
+            raise ArtefactError(f"{path} cannot be loaded {reason}: {how_to_match(told)}") from error
         raise ArtefactError(
             f"{path} is not a complete joblib file ({type(error).__name__}): save it again with joblib.dump."
         ) from error
     except Exception as error:  # unpickling runs the libraries' own code, which may raise anything
-        raise ArtefactError(
-            f"{path} cannot be loaded ({type(error).__name__}: {error}): train and save it again with the library "
-            "versions that are installed here."
-        ) from error
+        advice = how_to_match({**libraries, **told}) or (
+            "train and save it again with the library versions that are installed here."
+        )
+        raise ArtefactError(f"{path} cannot be loaded ({type(error).__name__}: {error}): {advice}") from error
+
+
+def how_to_match(libraries: Mapping[str, str]) -> str:
+    """Return what to do about a model of another scikit-learn than the installed one, as a sentence; else nothing."""
+    saved, installed = libraries.get(SCIKIT_LEARN), importlib.metadata.version(SCIKIT_LEARN)
+    if saved in (None, installed):
+        return ""
+    return (
+        f"scikit-learn {saved} saved it, and {installed} is installed here. Train and save it again with {installed}, "
+        f"or match it with `python -m pip install {SCIKIT_LEARN}=={saved}`."
+    )
 
 
 def _missing(module: str, libraries: Mapping[str, str]) -> str:
     root, dot, _ = module.partition(".")
     if dot:  # the package itself was found
-        return f"the module {module!r}, which the {root!r} here lacks: install the version that it was trained with"
+        saved = libraries.get(SCIKIT_LEARN) if root == "sklearn" else libraries.get(root)
+        name = SCIKIT_LEARN if root == "sklearn" else root
+        how = f" (`python -m pip install {name}=={saved}`)" if saved else ""
+        return (
+            f"the module {module!r}, which the {root!r} here lacks: install the version that it was trained with{how}, "
+            "or train and save it again with the one that is here"
+        )
     if root in libraries:
         version = libraries[root]
         told = f"in the version that the card names (`python -m pip install {root}=={version}`)"
@@ -143,7 +181,7 @@ def warn_of_versions(path: Path, libraries: Mapping[str, str]) -> list[str]:
             differing.append(f"{name} {trained} -> {installed}")
     if differing:
         log.warning(
-            "%s was trained with other library versions (%s); its file is the registered one, and its scores are "
+            "%s was trained with other library versions (%s); its scores are "
             "compared on the reference rows before it serves",
             path,
             ", ".join(differing),
@@ -157,11 +195,11 @@ def read_package(artefact: Path, card_path: Path, reference: Path | None, change
     Without reference rows, the examples of the card make one.
     """
     card = Card.load(card_path)
-    estimator = unpickle(artefact, sha256=card.sha256, libraries=card.libraries)
+    estimator, told = unpickle_and_date(artefact, sha256=card.sha256, libraries=card.libraries)
     if "task" in changes:
         check_task(changes["task"], estimator)
     try:
-        card = Card.model_validate(card.model_dump() | dict(changes))
+        card = Card.model_validate(card.model_dump() | dict(changes) | {"libraries": {**card.libraries, **told}})
     except ValidationError as error:
         raise CardError(f"The card of {card.name} would not be valid: {first_fault(error)}.") from error
     check_agreement(card, estimator)
@@ -188,8 +226,13 @@ def _example(card: Card) -> dict[str, Any]:
     return {feature.name: feature.example for feature in card.features}
 
 
-def infer_package(artefact: Path, reference: Path | None, changes: Mapping[str, Any]) -> Package:
-    """Return the package of a bare artefact, whose card is inferred from it and its reference rows."""
+def infer_package(
+    artefact: Path, reference: Path | None, changes: Mapping[str, Any], *, without: str | None = None
+) -> Package:
+    """Return the package of a bare artefact, whose card is inferred from it and its reference rows.
+
+    The column `without` of the rows is none that a nameless model was trained on.
+    """
     from shared.card_inference import infer_card  # needs numpy; a package with a card does not
 
     if reference is None:
@@ -199,9 +242,13 @@ def infer_package(artefact: Path, reference: Path | None, changes: Mapping[str, 
     if "name" not in changes:
         raise CardError(f"{artefact} comes without a card: give the model a name with --name.")
     sha256 = sha256_of(artefact)
-    estimator = unpickle(artefact, sha256=sha256)
+    estimator, told = unpickle_and_date(artefact, sha256=sha256)
     rows = read_rows(reference)
+    if without not in (feature_names(estimator) or ()):
+        rows = [{name: value for name, value in row.items() if name != without} for row in rows]
     card = infer_card(estimator, rows, sha256=sha256, **({"version": 1} | dict(changes)))
+    if told:  # the versions of the other libraries, where it was saved, are not known
+        card = card.model_copy(update={"libraries": told})
     check_agreement(card, estimator)
     return Package(card, estimator, canonical_rows(card, rows, source=str(reference)))
 

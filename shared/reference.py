@@ -124,14 +124,13 @@ def canonical_rows(card: Card, rows: Iterable[Mapping[str, Any]], *, source: str
     return [row for row in good if row is not None]
 
 
-def check_target(target: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Raise CardError, with the first ten columns, when no row has the target column."""
+def check_target(target: str, rows: Iterable[Mapping[str, Any]], *, use: str = "to be the target") -> None:
+    """Raise CardError, with the first ten columns, when no row has the target column, or one for another `use`."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
     if target not in columns:
         more = f" and {len(columns) - 10} more" if len(columns) > 10 else ""
         raise CardError(
-            f"The reference rows have no column {target[:70]!r} to be the target: they have "
-            f"{', '.join(columns[:10])}{more}."
+            f"The reference rows have no column {target[:70]!r} {use}: they have {', '.join(columns[:10])}{more}."
         )
 
 

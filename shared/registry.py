@@ -23,13 +23,16 @@ from sqlalchemy.orm import Session
 from shared.agreement import check_agreement, in_class_order
 from shared.cards import Card
 from shared.config import get_settings
+from shared.contract import lay_over
 from shared.errors import ArtefactError, CardError, Conflict, GuichetError, NotFound
+from shared.known_scores import KnownScores, check_probabilities, check_scores, read_known_scores
 from shared.package import (
     CARD_FILE,
     MODEL_FILE,
     REFERENCE_FILE,
     Package,
     first_fault,
+    how_to_match,
     infer_package,
     is_complete,
     library_versions,
@@ -45,6 +48,7 @@ from shared.tables import ModelAlias, ModelVersion
 from shared.threads import one_thread
 
 CHAMPION = "champion"
+MLMODEL = "MLmodel"  # what makes a folder one that MLflow saved
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 NAME_RULE = "use a to z, 0 to 9, _ and -, starting with a letter, 63 characters at most"
 
@@ -74,22 +78,29 @@ def add(
     labels: Mapping[str, str] | None = None,
     alias: str | None = None,
     task: str | None = None,
+    contract: Path | None = None,
+    scores: str | None = None,
     models_dir: Path | None = None,
 ) -> ModelVersion:
     """Register a joblib file as a new immutable version; its card is read from `card`, or inferred from `reference`.
 
+    `artefact` may also be a folder that holds `model.joblib`, or one that MLflow saved (shared/mlflow_folder.py).
     A `model.json` and a `reference.jsonl` beside the artefact are taken when none are named. The version counts on
     from the last one; adding the same model with the same card again returns the version that it has.
+    `contract` is a file with the words and rules of a client, which the card takes over (shared/contract.py); `scores`
+    is the column of the reference rows with the scores that the model gave where it was trained, and must give here.
     Raises ArtefactError, CardError, or Conflict when the version is another model's.
     """
-    if artefact.is_dir():
+    mlflow = _mlflow_folder(artefact)
+    if mlflow is None and artefact.is_dir():
         artefact = artefact / MODEL_FILE
     if not artefact.exists():
         raise ArtefactError(f"There is no file {artefact}: check the path.")
     if name is not None and not NAME.fullmatch(name):
         raise CardError(f"{name[:70]!r} cannot be a model's name: {NAME_RULE}.")
-    card = card or _beside(artefact, CARD_FILE)
-    reference = reference or _beside(artefact, REFERENCE_FILE)
+    if mlflow is None:
+        card = card or _beside(artefact, CARD_FILE)
+        reference = reference or _beside(artefact, REFERENCE_FILE)
     chosen = {
         "name": name,
         "version": version,
@@ -99,11 +110,13 @@ def add(
         "labels": dict(labels) if labels else None,
     }
     changes = {key: value for key, value in chosen.items() if value is not None}
-    if card is not None:
-        package = read_package(artefact, card, reference, changes)
-    else:
-        package = infer_package(artefact, reference, changes)
-    return _publish(session, package, artefact, models_dir=models_dir, alias=alias, keep_version=version is not None)
+    with _package(artefact, mlflow, reference, card, changes, scores) as (package, file):
+        if contract is not None:
+            package = lay_over(package, contract, but=changes.keys())
+        known = None if scores is None else read_known_scores(reference, scores)
+        return _publish(
+            session, package, file, models_dir=models_dir, alias=alias, keep_version=version is not None, known=known
+        )
 
 
 def register(
@@ -226,6 +239,39 @@ def _as_in_a_worker() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _package(
+    artefact: Path,
+    mlflow: Path | None,
+    reference: Path | None,
+    card: Path | None,
+    changes: Mapping[str, Any],
+    scores: str | None,
+) -> Iterator[tuple[Package, Path]]:
+    """Yield a model with its card, and the joblib file to publish, which may be there only for the time."""
+    if mlflow is None:
+        if card is not None:
+            yield read_package(artefact, card, reference, changes), artefact
+        else:
+            yield infer_package(artefact, reference, changes, without=scores), artefact
+        return
+    from shared.mlflow_folder import joblib_file, read_mlflow_folder  # heavy, and rarely needed
+    from shared.mlflow_package import mlflow_package
+
+    folder = read_mlflow_folder(mlflow)
+    with joblib_file(folder) as file:
+        if card is not None:
+            yield read_package(file, card, reference, changes), file
+        else:
+            yield mlflow_package(folder, file, reference, changes, without=scores), file
+
+
+def _mlflow_folder(artefact: Path) -> Path | None:
+    """Return the folder that MLflow saved, if the path is one or its MLmodel file."""
+    folder = artefact.parent if artefact.name == MLMODEL else artefact
+    return folder if (folder / MLMODEL).is_file() else None
+
+
 def _beside(artefact: Path, name: str) -> Path | None:
     path = artefact.with_name(name)
     return path if path.is_file() else None
@@ -239,12 +285,13 @@ def _publish(
     models_dir: Path | None,
     alias: str | None,
     keep_version: bool,
+    known: KnownScores | None = None,
 ) -> ModelVersion:
     models_dir = models_dir or get_settings().models
     check_agreement(package.card, package.estimator)
     card = in_class_order(package.card, package.estimator)
     # The slow part comes before the first query: no transaction is open while the scorers are compared.
-    report = _chosen_scorer(card, package)
+    report = _chosen_scorer(card, package, known)
     if not keep_version:
         card = card.model_copy(update={"version": _free_version(session, card, models_dir)})
     row = session.scalar(
@@ -252,6 +299,8 @@ def _publish(
     )
     if row is not None:
         _check_same(card, row)
+        if "scores" in report:
+            row.scorer = row.scorer | {"scores": report["scores"]}
         if not is_complete(models_dir / row.uri, row.sha256):
             write_package(models_dir, Card.model_validate(row.card), artefact, package.reference)
     else:
@@ -264,16 +313,25 @@ def _publish(
     return row
 
 
-def _chosen_scorer(card: Card, package: Package) -> dict[str, Any]:
+def _chosen_scorer(card: Card, package: Package, known: KnownScores | None) -> dict[str, Any]:
+    """Return the report on the scorer that was chosen, with how far known scores are from the pipeline's."""
+    advice = how_to_match(card.libraries)
     try:
         with _as_in_a_worker():
-            return choose(card, package.estimator, package.reference).report
+            report = choose(card, package.estimator, package.reference).report
+            report["reference_rows"] = len(package.reference)
+            check_probabilities(card, package)
+            return report if known is None else report | {"scores": check_scores(card, package, known)}
+    except ArtefactError as error:
+        if not advice or error.detail.endswith(advice):
+            raise
+        raise ArtefactError(f"{error.detail} {advice}") from error
     except GuichetError:
         raise
     except Exception as error:  # the estimator is anyone's code
         raise ArtefactError(
             f"The model cannot score its own reference rows ({type(error).__name__}: {error}): check that they have "
-            "the types and the columns that it was trained on."
+            f"the types and the columns that it was trained on. {advice}".rstrip()
         ) from error
 
 

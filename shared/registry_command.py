@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
 
 from shared.db import session_scope
 from shared.errors import GuichetError
+from shared.older_pickles import SCIKIT_LEARN
 from shared.reference_command import add_parsers
 from shared.registry import CHAMPION, add, aliases_of, list_versions, promote, verify
 from shared.tables import ModelVersion
 
+CONTRACT_HELP = "part of a card that a client relies on: words, rules and limits, laid over the card"
+SCORES_HELP = "column of the reference rows with the model's own scores where it was trained; refused if it differs"
 LABELS_HELP = "names of the classes; the left side is the model's own class, as in its classes_"
 
 
@@ -47,8 +51,9 @@ def _parser() -> argparse.ArgumentParser:
 
     adding = commands.add_parser(
         "add",
-        help="register model.joblib, or a folder that holds one, as a new immutable version",
-        description="A joblib file is a program: add only files whose origin you trust.",
+        help="register model.joblib, a folder that holds one, or an MLflow model, as a new immutable version",
+        description="A joblib file is a program: add only files whose origin you trust. So is the model of an MLflow "
+        "folder (one with an MLmodel file), whose signature and input example become its card.",
     )
     adding.add_argument("artefact", type=Path, metavar="model.joblib")
     adding.add_argument("--reference", type=Path, help="CSV or JSON lines with rows like those it was trained on")
@@ -59,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     adding.add_argument("--threshold", type=float, help="binary: probability from which the answer is 1 (0.5)")
     adding.add_argument("--labels", type=_labels, metavar="0=No,1=Yes", help=LABELS_HELP)
     adding.add_argument("--task", choices=["binary", "multiclass", "regression"], help="read off the model by default")
+    adding.add_argument("--contract", type=Path, metavar="contract.json", help=CONTRACT_HELP)
+    adding.add_argument("--scores", metavar="COLUMN", help=SCORES_HELP)
     adding.add_argument("--alias", help=f"alias to move to the new version; a first version becomes {CHAMPION}")
     adding.set_defaults(run=_add)
 
@@ -100,7 +107,35 @@ def _add(options: argparse.Namespace) -> int:
         row = add(session, options.artefact, **chosen)
         aliases = aliases_of(session).get(row.id, [])
     print(describe(row, aliases))
+    if told := _checks(row):
+        print(told)
     return 0
+
+
+def _checks(row: ModelVersion) -> str:
+    """Say what was checked of a model whose scores are known, or that another scikit-learn saved; else nothing."""
+    saved, installed = row.card.get("libraries", {}).get(SCIKIT_LEARN), version(SCIKIT_LEARN)
+    scores = row.scorer.get("scores")
+    parts = []
+    if saved not in (None, installed):
+        classes = f" and its {len(row.card['labels'])} classes" if row.card.get("labels") else ""
+        parts.append(
+            f"scikit-learn {saved} saved this model, and {installed} is installed here. Checked: it loads, its "
+            f"{len(row.card['features'])} features{classes} are those of its card, it scores its "
+            f"{row.scorer.get('reference_rows', 'own')} reference rows, and {row.scorer['kind']} answers as its "
+            "pipeline does."
+        )
+        if scores is None:
+            parts.append(
+                "Not checked: whether it gives the scores that it gave there. Have it write them beside some rows, and "
+                "add it with those as --reference and their column as --scores."
+            )
+    if scores is not None:
+        parts.append(
+            f"Its scores are those of the column {scores['column']}: largest difference {scores['max_abs_diff']:.1e} "
+            f"over {scores['rows']} rows."
+        )
+    return " ".join(parts)
 
 
 def _list(options: argparse.Namespace) -> int:

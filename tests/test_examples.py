@@ -14,6 +14,8 @@ import examples.credit.data
 import examples.credit.features
 import examples.energy.data
 import examples.energy.features
+import examples.turnover.data
+import examples.turnover.features
 from examples.build import NAMES, build, main
 from examples.credit.costs import MISSED_DEFAULT_COST, THRESHOLD, check_threshold, cost
 from examples.credit.train import train as train_credit
@@ -32,6 +34,7 @@ PARTS = {
     "attrition": (examples.attrition.data, examples.attrition.features),
     "credit": (examples.credit.data, examples.credit.features),
     "energy": (examples.energy.data, examples.energy.features),
+    "turnover": (examples.turnover.data, examples.turnover.features),
 }
 
 
@@ -96,9 +99,10 @@ def test_attrition_has_its_clients_features_and_rules():
 
 
 def test_rows_to_try_hold_an_unknown_category_and_a_gap():
-    attrition = json.loads((FOLDER / "attrition" / "rows.json").read_text(encoding="utf-8"))
-    (poste,) = [feature for feature in examples.attrition.features.FEATURES if feature.name == "poste"]
-    assert any(row["poste"] not in poste.categories for row in attrition)
+    for name in ("attrition", "turnover"):
+        rows = json.loads((FOLDER / name / "rows.json").read_text(encoding="utf-8"))
+        (poste,) = [feature for feature in PARTS[name][1].FEATURES if feature.name == "poste"]
+        assert any(row["poste"] not in poste.categories for row in rows)
     credit = json.loads((FOLDER / "credit" / "rows.json").read_text(encoding="utf-8"))
     assert any(len(row) < len(examples.credit.features.FEATURES) for row in credit)
 
@@ -225,3 +229,4 @@ def test_all_examples_are_served_as_their_pipelines_score(data_dir):
     metrics = {row.name: row.card["metrics"] for row in rows}
     assert metrics["attrition"]["roc_auc"] > 0.75
     assert metrics["energy"]["r2"] > 0.9
+    assert metrics["turnover"]["roc_auc"] > 0.75

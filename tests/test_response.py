@@ -89,6 +89,11 @@ def test_only_binary_models_answer_with_a_threshold() -> None:
         Card.model_validate(card)
 
 
+def test_regression_has_no_probabilities_for_invocations() -> None:
+    with pytest.raises(ValidationError, match="no probabilities"):
+        Card.model_validate(BINARY | {"task": "regression", "labels": {}, "invocations": "predict_proba"})
+
+
 @pytest.mark.parametrize(
     "change",
     [

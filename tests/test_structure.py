@@ -266,7 +266,7 @@ def test_errors_are_raised_from_the_one_tree():
 
 # ── routes ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-PROBES = {"/health", "/livez", "/readyz", "/v2/health/live", "/v2/health/ready"}  # they have no keys
+PROBES = {"/health", "/livez", "/readyz", "/ping", "/v2/health/live", "/v2/health/ready"}  # they have no keys
 OPEN = PROBES | {"/", "/version"}
 
 
@@ -327,6 +327,8 @@ def test_every_route_asks_for_a_key_unless_it_is_known_to_be_open(locked):
                 assert answer.headers["www-authenticate"] == "Bearer"
                 if path.startswith("/v2"):
                     assert list(answer.json()) == ["error"]
+                elif path.endswith("/invocations"):
+                    assert list(answer.json()) == ["error_code", "message"]
                 else:
                     assert answer.json()["type"] == "urn:guichet:error:unauthorized"
     assert {path for _, path in locked.routes} > OPEN

@@ -8,7 +8,7 @@ import pytest
 
 from tests.contracts.helpers import check_problem, wait_until
 
-NAMES = ("attrition", "credit", "energy")
+NAMES = ("attrition", "credit", "energy", "turnover")
 
 
 def test_features_of_the_default_model_are_listed(client: httpx.Client) -> None:
@@ -40,7 +40,7 @@ def test_every_model_has_an_example_that_can_be_sent_as_it_is(client: httpx.Clie
         assert answer.status_code == 200, answer.text
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "turnover"])  # it has words of its own
 def test_example_rows_can_be_sent_as_a_batch_and_as_a_file(client: httpx.Client, name: str) -> None:
     given = client.get(f"/models/{name}/examples.json?rows=20")
     rows = given.json()["rows"]

@@ -18,7 +18,7 @@ from shared.tables import ApiKey
 from tests.contracts.helpers import beside, check_accepted, check_problem, logged, new_id, stored_job
 from tests.stack import Stack
 
-OPEN = ("/health", "/livez", "/readyz", "/version", "/v2/health/live", "/v2/health/ready")
+OPEN = ("/health", "/livez", "/readyz", "/ping", "/version", "/v2/health/live", "/v2/health/ready")
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,8 @@ def test_every_path_but_the_probes_wants_a_key(door: httpx.Client) -> None:
             assert answer.status_code == 401, f"{method} {path}"
             if path.startswith("/v2"):
                 assert answer.json().keys() == {"error"}
+            elif path.endswith("/invocations"):
+                assert answer.json().keys() == {"error_code", "message"}
             else:
                 check_problem(answer, 401, "unauthorized")
             checked += 1

@@ -96,8 +96,8 @@ def test_errors_are_declared_as_problem_documents(document: dict[str, Any]) -> N
         f"{method} {path} {status}"
         for path, method, operation in operations(document)
         for status, response in operation["responses"].items()
-        if ERRORS.fullmatch(status) and path not in ("/health", "/readyz")
-        if not path.startswith("/v2")
+        if ERRORS.fullmatch(status) and path not in ("/health", "/readyz", "/ping")
+        if not path.startswith("/v2") and not path.endswith("/invocations")
         if "application/json" in response.get("content", {})
         or not response.get("content", {}).get("application/problem+json", {}).get("schema")
     ]
@@ -162,6 +162,30 @@ def test_errors_of_the_open_inference_protocol_are_declared_as_its_own(document:
                 name = "ModelReady" if is_ready else "InferenceError"
                 assert content == {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}, path
             assert "422" not in operation["responses"], f"{method} {path}"
+
+
+def test_errors_of_invocations_are_declared_as_mlflow_writes_them(document: dict[str, Any]) -> None:
+    for path in ("/invocations", "/models/{name}/invocations"):
+        responses = document["paths"][path]["post"]["responses"]
+        assert "422" not in responses
+        for status in filter(ERRORS.fullmatch, responses):
+            schema = responses[status]["content"]["application/json"]["schema"]
+            assert schema == {"$ref": "#/components/schemas/InvocationError"}, status
+
+
+def test_example_dataframes_of_every_model_are_scored_as_they_stand(
+    client: httpx.Client, document: dict[str, Any]
+) -> None:
+    found = {}
+    for path in ("/invocations", "/models/{name}/invocations"):
+        content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        found[path] = list(content["examples"])
+        for name, example in content["examples"].items():
+            answer = client.post(path.format(name=name), json=example["value"])
+            assert answer.status_code == 200, answer.text
+            assert len(answer.json()["predictions"]) == 1
+    assert found["/invocations"] == ["attrition"]
+    assert len(found["/models/{name}/invocations"]) > 2
 
 
 def test_example_tensors_of_every_model_are_scored_as_they_stand(

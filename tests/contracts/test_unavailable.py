@@ -46,6 +46,8 @@ def test_service_without_any_model_is_alive_and_not_ready(empty: Stack) -> None:
         assert ready.status_code == 503
         assert ready.headers["retry-after"]
         assert "No model is registered" in ready.json()["reasons"][0]
+        assert client.get("/ping").status_code == 503
+        assert client.post("/invocations", json={"inputs": {"a": 1}}).status_code == 503
         health = client.get("/health")
         assert health.status_code == 503
         assert (health.json()["status"], health.json()["model_loaded"]) == ("down", False)

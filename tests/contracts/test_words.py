@@ -128,6 +128,17 @@ def test_output_file_has_the_columns_of_the_card(client: httpx.Client, lender: s
     assert len(output) == 6
 
 
+def test_invocations_are_answered_with_probabilities_where_the_card_says_so(client: httpx.Client, speak: Speak) -> None:
+    name = speak("chances", "credit", invocations="predict_proba")
+    rows = {"dataframe_records": [credit_row(client)]}
+    [both] = client.post(f"/models/{name}/invocations", json=rows).json()["predictions"]
+    assert sum(both) == pytest.approx(1)
+    [decided] = client.post(f"/models/{name}/invocations", json=rows | {"params": {"output": "predict"}}).json()[
+        "predictions"
+    ]
+    assert decided == int(both[1] >= 0.148)
+
+
 # ── requests ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

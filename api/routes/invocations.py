@@ -1,0 +1,207 @@
+"""The paths of MLflow's scoring server and of SageMaker's hosts: `/invocations` and `/ping`.
+
+https://mlflow.org/docs/latest/ml/deployment/deploy-model-locally/,
+https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-inference-code.html
+"""
+
+from typing import Any
+
+from fastapi import APIRouter, Path, Request
+from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from api.auth import Caller
+from api.bodies import read_body
+from api.catalog import Version
+from api.checks import Options, find_version
+from api.dataframes import DataFrame, read_csv_frame, read_json_frame
+from api.deps import PredictCaller, ServicesDep
+from api.inference import elements_of, output_datatypes
+from api.prefer import read_preference
+from api.responses import json_response
+from api.routes.health import blocking
+from api.routes.predict import ACCEPTED
+from api.services import Services
+from api.submissions import answer, rows_of, take
+from shared.errors import Fault, ModelFailed, RowFaults, UnsupportedMediaType
+from shared.job_queries import StoredJob
+from shared.tables import JobKind
+
+router = APIRouter(tags=["mlflow"])
+
+LARGE = 1 << 15  # bytes: reading more of them holds up other requests, so a thread does it
+
+
+class InvocationError(BaseModel):
+    """An error as MLflow's scoring server writes it."""
+
+    error_code: str
+    message: str
+
+
+class Predictions(BaseModel):
+    """The answer to an invocation."""
+
+    predictions: list[Any] = Field(description="One for each row, in order.")
+
+
+_ERRORS = {
+    400: "The body is not one of the forms, or its rows do not fit the model.",
+    401: "No API key, or an unknown one.",
+    403: "The key lacks the scope `predict`.",
+    404: "No such model.",
+    409: "The first request with this Idempotency-Key is still being stored.",
+    413: "Too many bytes or rows.",
+    415: "The body is neither JSON nor CSV in UTF-8.",
+    500: "The model raised on a row.",
+    503: "Service full, database down, or no model registered: see Retry-After.",
+    504: "The job ran out of its own timeout.",
+}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"model": Predictions},
+    202: ACCEPTED,
+    **{status: {"model": InvocationError, "description": text} for status, text in _ERRORS.items()},
+}
+_FRAME: dict[str, Any] = {
+    "type": "object",
+    "description": "Exactly one of the four forms, and `params`.",
+    "properties": {
+        "dataframe_split": {
+            "type": "object",
+            "properties": {
+                "columns": {"type": "array", "items": {"type": "string"}},
+                "data": {"type": "array", "items": {"type": "array", "items": {}}},
+                "index": {"type": "array", "items": {}},
+            },
+            "required": ["data"],
+        },
+        "dataframe_records": {"type": "array", "items": {"type": "object"}},
+        "inputs": {"description": "Columns by name, a list of records, or a matrix in the order of the card."},
+        "instances": {"description": "As `inputs`."},
+        "params": {
+            "type": "object",
+            "properties": {"output": {"enum": ["predict", "predict_proba", "label"], "default": "predict"}},
+        },
+    },
+}
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": _FRAME}, "text/csv": {"schema": {"type": "string"}}},
+    },
+    "parameters": [
+        {
+            "name": "Prefer",
+            "in": "header",
+            "schema": {"type": "string"},
+            "description": "`respond-async`, or `wait=N` seconds (RFC 7240)",
+        }
+    ],
+}
+
+
+@router.get(
+    "/ping",
+    responses={200: {"description": "Requests are welcome."}, 503: {"description": "Not now."}},
+    response_model=None,
+)
+async def ping(services: ServicesDep) -> Response:
+    """Tell whether requests can be taken, as `/readyz` does: SageMaker's and MLflow's health check."""
+    if blocking(services):
+        return json_response({"status": "down"}, status=503, headers={"Retry-After": "2"})
+    return json_response({"status": "ok"})
+
+
+@router.post("/invocations", responses=_RESPONSES, openapi_extra=_BODY, response_model=None)
+async def invoke(request: Request, services: ServicesDep, caller: PredictCaller) -> Response:
+    """Score a DataFrame with the default model, as MLflow's scoring server does; all its rows are one job."""
+    return await _invoke(request, services, caller, None)
+
+
+@router.post("/models/{name}/invocations", responses=_RESPONSES, openapi_extra=_BODY, response_model=None)
+async def invoke_with(
+    request: Request, services: ServicesDep, caller: PredictCaller, name: str = Path(description="Model name")
+) -> Response:
+    """Score a DataFrame with a named model, as `/invocations` does with the default one."""
+    return await _invoke(request, services, caller, name)
+
+
+async def _invoke(request: Request, services: Services, caller: Caller, name: str | None) -> Response:
+    settings = services.settings
+    is_csv, encoding = _media_type(request)
+    body = await read_body(request, max_bytes=settings.max_body_bytes)
+    version = await find_version(services, name, None)
+
+    def read() -> DataFrame:
+        if is_csv:
+            return read_csv_frame(version, body, settings, encoding=encoding)
+        return read_json_frame(version, body, settings)
+
+    # The first CSV brings Arrow in, which takes a while.
+    frame = await run_in_threadpool(read) if is_csv or len(body) > LARGE else read()
+    output = _output(version, frame)
+    # The clients of MLflow's server know no job to come back for: they wait as long as anyone may.
+    preference = read_preference(request, default=settings.wait_cap_seconds, cap=settings.wait_cap_seconds)
+    job = await take(
+        services,
+        request,
+        caller,
+        Options(version, settings.job_timeout_seconds, None),
+        list(frame.rows),
+        [None] * len(frame.rows),
+        body,
+        kind=JobKind.PREDICT if len(frame.rows) == 1 else JobKind.BATCH,
+        preference=preference,
+    )
+
+    async def render(job: StoredJob) -> Response:
+        return json_response({"predictions": await _predictions(services, job, output)})
+
+    return await answer(services, request, job, preference, render=render)
+
+
+def _media_type(request: Request) -> tuple[bool, str | None]:
+    """Return whether the body is CSV, and its encoding where the caller says it; raise UnsupportedMediaType."""
+    media_type, *parameters = [part.strip() for part in request.headers.get("content-type", "").lower().split(";")]
+    if media_type not in ("", "text/csv", "application/json"):
+        raise UnsupportedMediaType("The body must be application/json or text/csv: say which in Content-Type.")
+    named = dict(part.partition("=")[::2] for part in parameters if part)
+    charset = named.pop("charset", None)
+    if charset is not None and charset.strip('"') not in ("utf-8", "utf8"):
+        raise UnsupportedMediaType("The body must be in UTF-8: encode it so, and say charset=utf-8 or nothing.")
+    if named:
+        raise UnsupportedMediaType(
+            "The Content-Type has a parameter other than charset: the forms of MLflow before 2.0, such as "
+            "format=pandas-split, are not read. Put the DataFrame under dataframe_split or dataframe_records."
+        )
+    return media_type == "text/csv", None if charset is None else "utf-8"
+
+
+def _output(version: Version, frame: DataFrame) -> str:
+    """Return which output is asked for; raise RowFaults for one that the model does not give."""
+    output = frame.params.get("output", version.card.invocations)
+    if not isinstance(output, str) or output not in output_datatypes(version):
+        raise _no_output(version, list(output_datatypes(version)))
+    return output
+
+
+def _no_output(version: Version, known: list[str]) -> RowFaults:
+    message = f"`params.output` must be one of the outputs of {version.label}: {', '.join(known)}"
+    return RowFaults(f"{message}.", faults=[Fault("/params/output", "unknown_output", message)])
+
+
+async def _predictions(services: Services, job: StoredJob, output: str) -> list[Any]:
+    version = services.catalog.picture.by_id[job.model_version_id]
+    rows = await rows_of(services, job)
+    failed = next((row.index for row in rows if row.output is None), None)
+    if failed is not None:
+        raise ModelFailed(f"The model failed on row {failed} of this request: leave it out.", job_id=job.id)
+    outputs = [row.output for row in rows if row.output is not None]
+    if output == "predict_proba" and outputs[0].probability is None:  # what an earlier version scored may have none
+        raise _no_output(version, ["predict", "label"])
+    elements = elements_of(version.card, output, outputs)
+    if output != "predict_proba":
+        return elements
+    width = len(elements) // len(rows)
+    return [elements[place : place + width] for place in range(0, len(elements), width)]

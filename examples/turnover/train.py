@@ -1,0 +1,80 @@
+"""Fit the turnover model: scaled numbers, one-hot texts, a logistic regression; its card speaks a client's words."""
+
+from datetime import UTC, datetime
+
+from sklearn.compose import ColumnTransformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from examples.frames import records
+from examples.turnover.data import TARGET, generate
+from examples.turnover.features import FEATURES
+from shared.cards import Card, Views
+from shared.package import UNHASHED, Package
+from shared.reference import canonical_rows
+from shared.response import Refusal, Response, ResponseField
+from shared.threads import one_thread
+
+THRESHOLD = 0.5
+
+
+def train(rows: int = 4_000) -> Package:
+    """Return the fitted pipeline with its card (hold-out metrics on a quarter of the rows) and reference rows."""
+    frame = generate(rows)
+    names = [feature.name for feature in FEATURES]
+    x_train, x_test, y_train, y_test = train_test_split(
+        frame[names], frame[TARGET], test_size=0.25, stratify=frame[TARGET], random_state=7
+    )
+    with one_thread():
+        model = pipeline().fit(x_train, y_train)
+        probability = model.predict_proba(x_test)[:, 1]
+    leaves = probability >= THRESHOLD
+    card = Card(
+        name="turnover",
+        version=1,
+        description="Probabilité qu'un salarié quitte l'entreprise (données synthétiques).",
+        task="binary",
+        sha256=UNHASHED,
+        labels={"0": "Reste", "1": "Part"},
+        threshold=THRESHOLD,
+        features=FEATURES,
+        input="flat",
+        response=Response(
+            fields={
+                "Prediction": ResponseField(source="label"),
+                "Probabilite_depart": ResponseField(source="probability", label="Part"),
+            }
+        ),
+        refusal=Refusal(status=422, body="fastapi"),
+        views=Views(inputs="inputs", predictions="predictions", reference="employees_dataset"),
+        target=TARGET,
+        trained_at=datetime.now(UTC),
+        metrics={
+            "holdout_rows": len(y_test),
+            "base_rate": float(y_test.mean()),
+            "roc_auc": float(roc_auc_score(y_test, probability)),
+            "accuracy": float(accuracy_score(y_test, leaves)),
+            "precision": float(precision_score(y_test, leaves)),
+            "recall": float(recall_score(y_test, leaves)),
+            "f1": float(f1_score(y_test, leaves)),
+        },
+        notes="Données synthétiques, générées par examples/turnover/data.py : aucune personne réelle.",
+    )
+    return Package(card, model, canonical_rows(card, records(x_test), source="turnover hold-out"))
+
+
+def pipeline() -> Pipeline:
+    """Return the pipeline, not fitted yet."""
+    texts = [feature.name for feature in FEATURES if feature.type == "string"]
+    numbers = [feature.name for feature in FEATURES if feature.type != "string"]
+    encode = ColumnTransformer(
+        [
+            ("numbers", StandardScaler(), numbers),
+            # A category that was never seen becomes zeros: clients may send new ones.
+            ("texts", OneHotEncoder(handle_unknown="ignore", sparse_output=False), texts),
+        ]
+    )
+    return Pipeline([("encode", encode), ("model", LogisticRegression(max_iter=1_000))])

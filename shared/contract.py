@@ -1,0 +1,115 @@
+"""A client's contract as a file: the words and rules that a card takes over, whatever it was inferred from.
+
+It is a part of a card, in the card's own terms: how a row comes in, what an answer and a refusal look like, the
+labels, the rules, and limits of features by name. What the model itself decides (its classes, what it was trained on)
+is not in it.
+"""
+
+import difflib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from shared.cards import Card, Rule, Views
+from shared.errors import CardError
+from shared.features import Bound, Category, FeatureType
+from shared.package import Package, first_fault
+from shared.reference import canonical_rows
+from shared.response import Refusal, Response
+
+
+class FeatureTerms(BaseModel):
+    """What a contract says about one feature; what it leaves out stays as the card has it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    type: FeatureType | None = None
+    required: bool | None = None
+    nullable: bool | None = None
+    min: Bound | None = None
+    max: Bound | None = None
+    exclusive_min: Bound | None = None
+    exclusive_max: Bound | None = None
+    min_length: int | None = None
+    max_length: int | None = None
+    categories: list[Category] | None = None
+    unknown: Literal["accept", "refuse"] | None = None
+    description: str | None = None
+    example: Any = None
+
+
+class Contract(BaseModel):
+    """What a client was promised, in the terms of a card; every part may be left out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    description: str | None = None
+    labels: dict[str, str] | None = None
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    features: list[FeatureTerms] | None = None
+    rules: list[Rule] | None = None
+    missing: Literal["refuse", "null"] | None = None
+    extra: Literal["refuse", "ignore"] | None = None
+    input: Literal["wrapped", "flat"] | None = None
+    wrapper: str | None = None
+    on_error: Literal["continue", "abort"] | None = None
+    response: Response | None = None
+    refusal: Refusal | None = None
+    invocations: Literal["predict", "predict_proba"] | None = None
+    views: Views | None = None
+
+
+def read_contract(path: Path) -> Contract:
+    """Read a contract; raise CardError that names the file, what is wrong and what to do."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise CardError(f"{path} is missing: name a JSON file with the part of a card that clients rely on.") from None
+    except OSError as error:
+        raise CardError(f"{path} cannot be read ({error.strerror}): check that it is a file.") from error
+    try:
+        return Contract.model_validate_json(content.removeprefix(b"\xef\xbb\xbf"))
+    except ValidationError as error:
+        takes = ", ".join(Contract.model_fields)
+        raise CardError(f"{path} is not a contract: {first_fault(error)}. Of a card, it takes {takes}.") from None
+
+
+def lay_over(package: Package, path: Path, *, but: Collection[str] = ()) -> Package:
+    """Return the package with what the contract says in its card, except the fields that were chosen otherwise.
+
+    The reference rows must keep what the contract asks of a row. Raises CardError where they do not, or where the
+    contract means a feature or a label that the model does not have.
+    """
+    contract = read_contract(path)
+    said = {key: value for key, value in contract.model_dump(exclude_unset=True).items() if key not in but}
+    features = said.pop("features", None) or []
+    content = package.card.model_dump()
+    content["features"] = _with_terms(content["features"], features, path)
+    try:
+        card = Card.model_validate(content | said)
+    except ValidationError as error:
+        raise CardError(f"{path} does not fit the model {package.card.name}: {first_fault(error)}.") from None
+    flags = {feature.name for feature in card.features if feature.type == "boolean"}
+    rows = [
+        {name: bool(value) if name in flags and value in (0, 1) else value for name, value in row.items()}
+        for row in package.reference
+    ]
+    return Package(card, package.estimator, canonical_rows(card, rows, source=f"{path}, on the reference rows"))
+
+
+def _with_terms(features: list[dict[str, Any]], terms: list[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
+    names = [feature["name"] for feature in features]
+    by_name: dict[str, dict[str, Any]] = {}
+    for term in terms:
+        name = term["name"]
+        if name not in names:
+            close = difflib.get_close_matches(name, names, 1)
+            meant = f"did you mean {close[0]}?" if close else f"it has {', '.join(names[:5])}, ..."
+            raise CardError(f"{path} names the feature {name[:100]!r}, which the model does not have: {meant}")
+        if name in by_name:
+            raise CardError(f"{path} describes the feature {name[:100]!r} twice: keep one.")
+        by_name[name] = term
+    return [feature | by_name.get(feature["name"], {}) for feature in features]

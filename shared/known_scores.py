@@ -1,0 +1,94 @@
+"""Scores that a model gave where it was trained, against those that it gives here: they prove that it is the same."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shared.cards import Card
+from shared.errors import ArtefactError, CardError
+from shared.package import Package, how_to_match
+from shared.paths import PipelineScorer
+from shared.proof import TOLERANCE, Answers, ask
+from shared.reference import check_target, read_rows, sample, value_of
+from shared.scores import judge_of
+
+
+@dataclass(frozen=True, slots=True)
+class KnownScores:
+    """The scores that came with a model's reference rows, in their order."""
+
+    column: str
+    values: list[Any]
+
+
+def read_known_scores(reference: Path | None, column: str) -> KnownScores:
+    """Return a column of the rows that `canonical_rows` takes from this file; CardError where there is none."""
+    if reference is None:
+        raise CardError("Scores to compare with are a column of the reference rows: name their file with --reference.")
+    rows = read_rows(reference)
+    check_target(column, rows, use="to hold the scores")
+    return KnownScores(column, [row.get(column) for row in sample(rows)])
+
+
+def check_scores(card: Card, package: Package, known: KnownScores) -> dict[str, Any]:
+    """Return how many scores were compared and their largest difference; ArtefactError where it is above 1e-6.
+
+    The score of a regressor is its number, that of a binary model the probability of its second class, that of any
+    other classifier the class that it predicts, or its label.
+    """
+    answers, chances = _answers(card, package)
+    if card.task == "regression" or (card.task == "binary" and chances):
+        expected = _numbers(known)
+        differences = np.abs(answers.values[:, 0] - expected) / np.maximum(1.0, np.abs(expected))
+    else:
+        differences = np.array(_wrong_classes(card, answers, known.values), dtype=np.float64)
+    largest = float(differences.max())
+    if not largest <= TOLERANCE:
+        wrong = int((~(differences <= TOLERANCE)).sum())
+        raise ArtefactError(
+            f"The model does not give here the scores of the column {known.column[:70]!r}: {wrong} of "
+            f"{len(differences)} rows differ, by up to {largest:.2g}. "
+            + (how_to_match(card.libraries) or "Check that they are this model's, on these rows.")
+        )
+    return {"column": known.column, "rows": len(differences), "max_abs_diff": largest}
+
+
+def check_probabilities(card: Card, package: Package) -> None:
+    """Raise ArtefactError where what a classifier calls probabilities is outside 0 to 1.
+
+    A forest of scikit-learn 1.3, say, counts its rows where a later one expects their shares.
+    """
+    answers, chances = _answers(card, package)
+    if chances and ((answers.values < -TOLERANCE) | (answers.values > 1 + TOLERANCE)).any():
+        raise ArtefactError(
+            "The model gives probabilities outside 0 to 1 for its own reference rows: what it computes here is not "
+            "what it was trained to."
+        )
+
+
+def _answers(card: Card, package: Package) -> tuple[Answers, bool]:
+    """Return what the pipeline says of the reference rows, and whether that is probabilities."""
+    judge = judge_of(card, package.estimator)
+    pipeline = PipelineScorer(card, package.estimator, judge)
+    answers = ask(pipeline.score, package.reference, task=card.task)
+    return answers, card.task != "regression" and judge.answer == "predict_proba"
+
+
+def _numbers(known: KnownScores) -> Any:  # noqa: ANN401 - an array of floats
+    values = [value_of(value, "number") for value in known.values]
+    for number, value in enumerate(values, start=1):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise CardError(
+                f"The column {known.column[:70]!r} holds no number in sampled row {number}: give the score of every "
+                "row, as a number with a decimal point."
+            )
+    return np.asarray(values, dtype=np.float64)
+
+
+def _wrong_classes(card: Card, answers: Answers, values: Sequence[Any]) -> list[bool]:
+    names = list(card.labels.items())  # (class, label), in the order of the model's classes
+    told = zip(answers.prediction, answers.refused, values, strict=True)
+    return [bool(refused) or str(value) not in names[int(index)] for index, refused, value in told]

@@ -1,0 +1,241 @@
+"""A model as MLflow saves it: a folder with `MLmodel`, a pickle or skops file, a signature and an input example.
+
+MLflow itself is not needed: MLmodel is YAML (https://mlflow.org/docs/latest/ml/model/), and what is taken in is the
+`sklearn` flavour, of which the estimator alone is used.
+"""
+
+import importlib.metadata
+import json
+import re
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from shared.errors import ArtefactError, CardError
+from shared.mlflow_signature import SHOWN
+from shared.package import MODEL_FILE
+
+MLMODEL = "MLmodel"
+FLAVOUR = "sklearn"
+
+_PINNED = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*==\s*([^\s;#,]+)")
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class MlflowFolder:
+    """What MLmodel says, as far as it matters here."""
+
+    path: Path
+    about: Mapping[str, Any]  # MLmodel itself
+    artefact: Path  # the estimator's file
+    form: str  # pickle, cloudpickle or skops
+    trusted: list[str]  # types that a skops file may hold beside those that skops knows
+    brings_code: bool  # modules of its own that the estimator may need
+    libraries: dict[str, str]  # package -> version at training, of all that are pinned
+    answers: str  # the method that MLflow's own server calls
+    saved_at: datetime | None
+    notes: str  # where the model comes from
+
+
+def read_mlflow_folder(path: Path) -> MlflowFolder:
+    """Read MLmodel; raise CardError or ArtefactError where it has no scikit-learn model that can be used."""
+    about = _read_mlmodel(path / MLMODEL)
+    flavours = about.get("flavors")
+    if not isinstance(flavours, Mapping):
+        raise CardError(f"{path / MLMODEL} names no flavors: it is not whole, save the model again.")
+    flavour = flavours.get(FLAVOUR)
+    if not isinstance(flavour, Mapping):
+        raise CardError(
+            f"{path / MLMODEL} has the flavours {', '.join(sorted(map(str, flavours)))} and not {FLAVOUR}: save the "
+            "fitted estimator with mlflow.sklearn.save_model (LGBMClassifier and XGBClassifier are scikit-learn "
+            "estimators too), or with joblib.dump."
+        )
+    artefact = _inside(path, flavour.get("pickled_model"))
+    form = str(flavour.get("serialization_format") or "pickle")
+    if form not in ("pickle", "cloudpickle", "skops"):
+        raise ArtefactError(
+            f"{path / MLMODEL} says the model is saved as {form[:30]!r}: save it with "
+            'serialization_format="skops", "cloudpickle" or "pickle".'
+        )
+    if artefact is None:
+        raise ArtefactError(f"{path / MLMODEL} names no file of its folder as pickled_model: save the model again.")
+    if not artefact.is_file():
+        raise ArtefactError(f"{artefact} is missing, which {MLMODEL} names: copy the whole folder of the model.")
+    trusted = flavour.get("skops_trusted_types")
+    served = flavours.get("python_function")
+    return MlflowFolder(
+        path=path,
+        about=about,
+        artefact=artefact,
+        form=form,
+        trusted=[str(kind) for kind in trusted] if isinstance(trusted, list) else [],
+        brings_code=bool(flavour.get("code")),
+        libraries=_pinned(path, flavour),
+        answers=str((served if isinstance(served, Mapping) else {}).get("predict_fn") or "predict"),
+        saved_at=_saved_at(about.get("utc_time_created")),
+        notes=_notes(about),
+    )
+
+
+@contextmanager
+def joblib_file(folder: MlflowFolder) -> Iterator[Path]:
+    """Yield the estimator's file as joblib reads it: a pickle is one already, skops is written anew for the time.
+
+    Raises ArtefactError where a skops file cannot be read, or holds types that MLmodel does not trust.
+    """
+    if folder.form != "skops":
+        yield folder.artefact
+        return
+    import skops.io  # heavy
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    try:
+        with warnings.catch_warnings():
+            # The folder's own versions are warned of once, in our words.
+            warnings.filterwarnings("ignore", message="Trying to unpickle estimator")
+            estimator = skops.io.load(folder.artefact, trusted=folder.trusted)
+    except UntrustedTypesFoundException:
+        unknown = skops.io.get_untrusted_types(file=folder.artefact)
+        told = ", ".join(sorted(set(unknown) - set(folder.trusted)))
+        raise ArtefactError(
+            f"{folder.artefact} holds types that skops does not trust ({told}): save the model with "
+            "skops_trusted_types naming them, if you do."
+        ) from None
+    except Exception as error:  # it runs the libraries' own code, which may raise anything
+        raise ArtefactError(
+            f"{folder.artefact} cannot be loaded ({type(error).__name__}): train and save it again with the library "
+            f"versions that are installed here.{advice_of(folder)}"
+        ) from error
+    with tempfile.TemporaryDirectory() as drafts:
+        path = Path(drafts) / MODEL_FILE
+        _dump(estimator, path)
+        yield path
+
+
+def _dump(estimator: object, path: Path) -> None:
+    """Write a joblib file whose bytes, and so whose SHA-256, depend on nothing but the estimator."""
+    from joblib.numpy_pickle import NumpyPickler  # heavy
+
+    class Pickler(NumpyPickler):  # type: ignore[misc]
+        def memoize(self, value: object) -> None:
+            # Whether equal texts are one object, to be written once, depends on what the process did before.
+            if not isinstance(value, str):
+                super().memoize(value)
+
+    with path.open("wb") as file:
+        Pickler(file).dump(estimator)
+
+
+# ── MLmodel and what lies beside it ──────────────────────────────────────────────────────────────────────────────
+
+
+def _read_mlmodel(path: Path) -> Mapping[str, Any]:
+    try:
+        about = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise CardError(f"{path} cannot be read ({type(error).__name__}): save the model again.") from error
+    if not isinstance(about, Mapping):
+        raise CardError(f"{path} is not what MLflow writes: save the model again.")
+    return about
+
+
+def _inside(folder: Path, name: object) -> Path | None:
+    """Return the path of a file that MLmodel names, None where it would lie outside the folder."""
+    if not isinstance(name, str) or "\x00" in name:
+        return None
+    path = folder / name
+    return path if path.resolve().is_relative_to(folder.resolve()) else None
+
+
+def _pinned(path: Path, flavour: Mapping[str, Any]) -> dict[str, str]:
+    """Return the library versions that the folder pins, by the names of their packages."""
+    try:
+        lines = (path / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        lines = []
+    found = [match.groups() for line in lines if (match := _PINNED.match(line))]
+    versions = {name.lower().replace("_", "-"): version for name, version in found}
+    if flavour.get("sklearn_version") is not None:
+        versions.setdefault("scikit-learn", str(flavour["sklearn_version"]))
+    return versions
+
+
+def advice_of(folder: MlflowFolder, *, versions: bool = True) -> str:
+    """Say which versions the model was saved with, unless that is said, and what else it may need."""
+    differing = {
+        name: version
+        for name, version in folder.libraries.items()
+        if name.partition("-")[0] not in ("mlflow", "skops", "cloudpickle") and _installed(name) != version
+    }
+    told = ""
+    if differing and versions:
+        pins = " ".join(f"{name}=={version}" for name, version in list(differing.items())[:SHOWN])
+        told = f" It was saved with others: `python -m pip install {pins}` brings them, here and for every worker."
+    if folder.brings_code:
+        told += " The folder brings code of its own: install it as a package, here and for every worker."
+    return told
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def example_of(folder: MlflowFolder, names: Sequence[str] | None) -> list[Row]:
+    """Return the rows of the input example by column, none where there is none."""
+    info = folder.about.get("saved_input_example_info")
+    if not isinstance(info, Mapping):
+        return []
+    path = _inside(folder.path, info.get("artifact_path"))
+    try:
+        if path is None:
+            raise FileNotFoundError
+        return _records(json.loads(path.read_text(encoding="utf-8")), names)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CardError(
+            f"The input example that {folder.path / MLMODEL} names cannot be read ({type(error).__name__}): give rows "
+            "with --reference instead."
+        ) from error
+
+
+def _records(content: Any, names: Sequence[str] | None) -> list[Row]:  # noqa: ANN401 - any JSON value
+    """Return rows by column of an example as MLflow writes it: a DataFrame (split), a matrix, records, columns."""
+    if isinstance(content, dict) and "data" in content:
+        columns = content.get("columns") or names or ()
+        return [dict(zip(columns, row, strict=True)) for row in content["data"]] if columns else []
+    if isinstance(content, dict) and content.keys() in ({"inputs"}, {"instances"}):
+        return _records(next(iter(content.values())), names)
+    if isinstance(content, dict):
+        if not any(isinstance(value, list) for value in content.values()):
+            return [dict(content)]
+        return [dict(zip(content, row, strict=True)) for row in zip(*content.values(), strict=True)]
+    if all(isinstance(row, dict) for row in content):
+        return list(content)
+    return [] if names is None else [dict(zip(names, row, strict=True)) for row in content]
+
+
+def _saved_at(text: object) -> datetime | None:
+    try:
+        return datetime.fromisoformat(str(text)).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def _notes(about: Mapping[str, Any]) -> str:
+    told = [
+        f"{words} {about[key]}"
+        for key, words in (("mlflow_version", "MLflow"), ("run_id", "run"), ("model_id", "model"))
+        if about.get(key)
+    ]
+    return f"Taken from a folder that MLflow saved{': ' if told else ''}{', '.join(told)}."

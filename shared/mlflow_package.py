@@ -1,0 +1,168 @@
+"""The package of a model from an MLflow folder: the card follows the signature, the examples are its reference rows."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from shared.agreement import feature_names
+from shared.card_inference import infer_card
+from shared.cards import Card, Feature
+from shared.errors import ArtefactError, CardError
+from shared.mlflow_folder import MLMODEL, MlflowFolder, Row, advice_of, example_of
+from shared.mlflow_signature import SHOWN, Signature, SignatureColumn, read_signature
+from shared.package import Package, first_fault, library_versions, sha256_of, unpickle_and_date, warn_of_versions
+from shared.reference import canonical_rows, check_target, read_rows, value_of
+
+log = logging.getLogger(__name__)
+
+
+def mlflow_package(
+    folder: MlflowFolder,
+    artefact: Path,
+    reference: Path | None,
+    changes: Mapping[str, Any],
+    *,
+    without: str | None = None,
+) -> Package:
+    """Return the package of a model from MLflow: the card follows the signature, as far as there is one.
+
+    `artefact` is what `joblib_file` gives. Without a file of reference rows, the input example is one. The column
+    `without` of the rows is none that a nameless model was trained on. Raises CardError where the signature and the
+    estimator, or the rows, contradict each other.
+    """
+    if "name" not in changes:
+        raise CardError(f"{folder.path} names no model: give it a name with --name.")
+    source = str(folder.path / MLMODEL)
+    signature = read_signature(folder.about.get("signature"), source)
+    sha256 = sha256_of(artefact)
+    estimator, told = _load(folder, artefact, sha256)
+    columns = _agreed(signature, estimator, source)
+    rows = _rows(folder, reference, columns, feature_names(estimator), changes.get("target"))
+    if without not in (feature_names(estimator) or ()):
+        rows = [{name: value for name, value in row.items() if name != without} for row in rows]
+    columns = columns or _matrix_columns(signature, estimator, rows[0], changes.get("target"), source)
+    if columns:
+        _check_columns(rows, columns, str(reference or folder.path))
+        rows = [{column.name: row.get(column.name) for column in columns} for row in rows]
+    given = {key: value for key, value in changes.items() if key != "target"} if columns else dict(changes)
+    card = infer_card(estimator, rows, sha256=sha256, **({"version": 1} | given))
+    libraries = {name: folder.libraries[name] for name in library_versions(estimator) if name in folder.libraries}
+    warn_of_versions(folder.artefact, {name: libraries[name] for name in libraries if name not in told})
+    if folder.answers not in ("predict", "predict_proba"):
+        log.warning("MLflow answers with %s of this model; /invocations answers with predict", folder.answers)
+    card = _signed(card, columns, rows, source).model_copy(
+        update={
+            "extra": "ignore",  # as MLflow's own server does with columns that the signature does not name
+            "target": changes.get("target"),
+            "invocations": "predict_proba" if folder.answers == "predict_proba" else "predict",
+            "libraries": libraries | told,
+            "trained_at": folder.saved_at,
+            "notes": folder.notes,
+        }
+    )
+    return Package(card, estimator, canonical_rows(card, rows, source=str(reference or folder.path)))
+
+
+def _load(folder: MlflowFolder, artefact: Path, sha256: str) -> tuple[Any, dict[str, str]]:
+    try:
+        return unpickle_and_date(artefact, sha256=sha256)
+    except ArtefactError as error:
+        raise ArtefactError(error.detail + advice_of(folder, versions="pip install" not in error.detail)) from error
+
+
+def _agreed(signature: Signature | None, estimator: object, source: str) -> list[SignatureColumn]:
+    """Return the signature's columns in the order of the estimator's features; raise where they are not the same."""
+    if signature is None or not signature.columns:
+        return []
+    columns = {column.name: column for column in signature.columns}
+    if len(columns) < len(signature.columns):
+        raise CardError(f"The signature in {source} names a column twice: log the model again.")
+    trained = feature_names(estimator)
+    count = getattr(estimator, "n_features_in_", None)
+    if trained is None:
+        if count is not None and count != len(columns):
+            raise CardError(
+                f"The signature in {source} has {len(columns)} columns and the model was trained on {count}: infer it "
+                "from the rows that the model was trained on, without the target, and log the model again."
+            )
+        return signature.columns
+    absent = [name for name in trained if name not in columns]
+    foreign = [name for name in columns if name not in trained]
+    if absent or foreign:
+        said = [f"lacks {', '.join(absent[:SHOWN])}"] if absent else []
+        said += [f"has {', '.join(foreign[:SHOWN])}, which the model does not know"] if foreign else []
+        raise CardError(
+            f"The signature in {source} and the model disagree: the signature {' and '.join(said)}. Infer it from the "
+            "rows that the model was trained on, without the target, and log the model again."
+        )
+    return [columns[name] for name in trained]
+
+
+def _rows(
+    folder: MlflowFolder,
+    reference: Path | None,
+    columns: Sequence[SignatureColumn],
+    trained: Sequence[str] | None,
+    target: str | None,
+) -> list[Row]:
+    if reference is not None:
+        rows = read_rows(reference)
+        if target is not None and reference.suffix == ".csv":
+            check_target(target, rows)
+        return rows
+    names = [column.name for column in columns] or trained
+    rows = example_of(folder, names)
+    if not rows:
+        unnamed = "" if names else ", whose header names the columns that the model was trained on, in their order"
+        raise CardError(
+            f"{folder.path} holds no input example with named columns: give --reference rows.csv{unnamed}, or log the "
+            "model again with input_example."
+        )
+    return rows
+
+
+def _matrix_columns(
+    signature: Signature | None, estimator: object, row: Row, target: str | None, source: str
+) -> list[SignatureColumn]:
+    """Return the columns of a matrix, named as the estimator knows them, or as the reference rows are."""
+    if signature is None or signature.matrix is None:
+        return []
+    names = feature_names(estimator) or [name for name in row if name != target]
+    if signature.width not in (None, len(names)):
+        raise CardError(
+            f"The signature in {source} is a matrix of {signature.width} columns, and {len(names)} are named: give "
+            "--reference rows with exactly those that the model was trained on."
+        )
+    return [SignatureColumn(name, signature.matrix, required=True) for name in names]
+
+
+def _check_columns(rows: Sequence[Row], columns: Sequence[SignatureColumn], source: str) -> None:
+    absent = [column.name for column in columns if column.required and column.name not in rows[0]]
+    if absent:
+        raise CardError(
+            f"The rows of {source} lack {len(absent)} of the signature's {len(columns)} columns "
+            f"({', '.join(absent[:SHOWN])}): give rows with every one of them."
+        )
+
+
+def _signed(card: Card, columns: Sequence[SignatureColumn], rows: Sequence[Row], source: str) -> Card:
+    """Return the card with the types and the needs of the signature."""
+    inferred = {feature.name: feature for feature in card.features}
+    try:
+        features = [_feature(inferred[column.name], column, rows) for column in columns]
+    except ValidationError as error:
+        raise CardError(
+            f"The signature in {source} and the model disagree ({first_fault(error)}): infer it from the rows that "
+            "the model was trained on, and log the model again."
+        ) from error
+    return card.model_copy(update={"features": features}) if features else card
+
+
+def _feature(inferred: Feature, column: SignatureColumn, rows: Sequence[Row]) -> Feature:
+    values = (value_of(row[column.name], column.type) for row in rows)
+    example = next((value for value in values if value is not None), None)
+    changes = {"type": column.type, "required": column.required, "example": example}
+    return Feature.model_validate(inferred.model_dump() | changes)

@@ -1,0 +1,90 @@
+"""Models that another scikit-learn saved: which one it was, and what has since been removed, put back for the reading.
+
+scikit-learn promises nothing across versions. With what is put back here, pipelines of 1.4 to 1.8 gave under 1.9 the
+scores that they gave before, and nothing is believed for that: the registry warns, and compares scores where it is
+given some.
+"""
+
+import importlib
+import sys
+import warnings
+from collections import UserList
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO, TextIO
+
+SCIKIT_LEARN = "scikit-learn"
+_REMOVED = ("_RemainderColsList", "_loss")  # what the errors name that `_put_back` helps with
+
+
+class RemainderColumns(UserList[Any]):
+    """The columns that a ColumnTransformer of 1.5 or 1.6 left over: a list that warned who read it."""
+
+
+@contextmanager
+def saved_with() -> Iterator[dict[str, str]]:
+    """Yield a dict that takes the version of the scikit-learn that saved what is unpickled meanwhile.
+
+    It stays empty where that is the installed one, or where the pickle does not say.
+    """
+    found: dict[str, str] = {}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", message="Trying to unpickle estimator")
+        show = warnings.showwarning
+
+        def note(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            version = getattr(message, "original_sklearn_version", None)
+            if version is None:
+                show(message, category, filename, lineno, file, line)
+            elif version[:1].isdigit():  # before 0.18 none was kept
+                found[SCIKIT_LEARN] = version
+
+        warnings.showwarning = note
+        yield found
+
+
+def read_older(load: Callable[[BinaryIO], Any], file: BinaryIO) -> Any:  # noqa: ANN401 - estimators share no base class
+    """Return what `load` reads from the file, with what it missed put back where that is known."""
+    try:
+        return load(file)
+    except (AttributeError, ModuleNotFoundError) as error:
+        if error.name not in _REMOVED and not any(f"'{name}'" in str(error) for name in _REMOVED):
+            raise
+        file.seek(0)
+        with _put_back():
+            return load(file)
+
+
+def mend(parts: Iterable[object]) -> None:
+    """Give the parts of an older model the attributes that the installed scikit-learn looks for."""
+    for part in parts:
+        # Since 1.8 an imputer keeps the type that it fills with; before, it was the type that it was fitted on.
+        if type(part).__module__ == "sklearn.impute._base" and hasattr(part, "statistics_"):
+            known = vars(part)
+            known.setdefault("_fill_dtype", known.get("_fit_dtype", known["statistics_"].dtype))
+
+
+@contextmanager
+def _put_back() -> Iterator[None]:
+    """Hold a class and a module under the names that older pickles call them by; take them away again."""
+    columns = importlib.import_module("sklearn.compose._column_transformer")
+    is_gone = not hasattr(columns, "_RemainderColsList")  # removed in 1.7
+    is_absent = "_loss" not in sys.modules  # losses of boosted trees, which 1.7 and 1.8 saved without their package
+    try:
+        if is_gone:
+            columns._RemainderColsList = RemainderColumns  # type: ignore[attr-defined]
+        if is_absent:
+            sys.modules["_loss"] = importlib.import_module("sklearn._loss._loss")
+        yield
+    finally:
+        if is_gone:
+            del columns._RemainderColsList
+        if is_absent:
+            del sys.modules["_loss"]

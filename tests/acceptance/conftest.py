@@ -1,0 +1,80 @@
+"""Clients that were written for other services, each before the model that was taken in for it."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from shared.db import make_engine, session_scope
+from shared.registry import add
+from tests.contracts.helpers import beside, wait_until
+from tests.stack import ROOT, Stack
+
+CONTRACTS: dict[str, Any] = json.loads(Path(__file__).with_name("existing_clients.json").read_text(encoding="utf-8"))
+Door = Callable[[str], httpx.Client]
+
+
+@pytest.fixture(scope="session")
+def doors() -> Iterator[tuple[ExitStack, dict[str, httpx.Client]]]:
+    """Clients by URL, and what must be closed with them."""
+    with ExitStack() as closing:
+        yield closing, {}
+
+
+@pytest.fixture
+def door(stack: Stack, models_dir: Path, doors: tuple[ExitStack, dict[str, httpx.Client]]) -> Door:
+    """Return the client of a model, whose base URL is all that was changed for it."""
+    closing, clients = doors
+
+    def open_door(model: str) -> httpx.Client:
+        url = f"{stack.url}/models/{model}"
+        if url not in clients:
+            take_in(stack, model, models_dir)
+            clients[url] = closing.enter_context(httpx.Client(base_url=url, timeout=30))
+        return clients[url]
+
+    return open_door
+
+
+@pytest.fixture
+def front(
+    stack: Stack, tmp_path_factory: pytest.TempPathFactory, doors: tuple[ExitStack, dict[str, httpx.Client]]
+) -> httpx.Client:
+    """A client before a service whose default model is `turnover`: nothing but the host is another one."""
+    closing, clients = doors
+    key = f"{stack.url} turnover"
+    if key not in clients:
+        other = closing.enter_context(beside(stack, tmp_path_factory.mktemp("front"), DEFAULT_MODEL="turnover"))
+        clients[key] = closing.enter_context(other.client())
+    return clients[key]
+
+
+def take_in(stack: Stack, model: str, models_dir: Path) -> None:
+    """Register the model of a client, as `python -m shared.registry add` does; `turnover` is there already."""
+    foreign, examples, credit = ROOT / "tests" / "foreign", ROOT / "examples", models_dir / "credit" / "1"
+    given: dict[str, tuple[Path, dict[str, Any]]] = {
+        "leavers": (
+            foreign / "model.joblib",
+            {
+                "reference": foreign / "rows.csv",
+                "scores": "score",
+                "contract": examples / "attrition" / "contract.json",
+            },
+        ),
+        "lending": (credit, {"contract": examples / "credit" / "contract.json"}),
+        "lending-relaxed": (credit, {"contract": examples / "credit" / "relaxed.json"}),
+    }
+    artefact, options = given[model]
+    engine = make_engine(stack.database_url)
+    try:
+        with pytest.MonkeyPatch.context() as patch, session_scope(engine) as session:
+            patch.setattr("shared.scorer.SECONDS", 0.005)
+            add(session, artefact, name=model, models_dir=models_dir, **options)
+    finally:
+        engine.dispose()
+    with stack.client() as client:
+        wait_until(lambda: client.get(f"/models/{model}").status_code == 200 or None)
