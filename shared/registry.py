@@ -24,6 +24,7 @@ from shared.agreement import check_agreement, in_class_order
 from shared.cards import Card
 from shared.config import get_settings
 from shared.errors import ArtefactError, CardError, Conflict, GuichetError, NotFound
+from shared.fetching import at_hand, folder_of
 from shared.package import (
     CARD_FILE,
     MODEL_FILE,
@@ -74,12 +75,14 @@ def add(
     labels: Mapping[str, str] | None = None,
     alias: str | None = None,
     task: str | None = None,
+    uri: str | None = None,
     models_dir: Path | None = None,
 ) -> ModelVersion:
     """Register a joblib file as a new immutable version; its card is read from `card`, or inferred from `reference`.
 
     A `model.json` and a `reference.jsonl` beside the artefact are taken when none are named. The version counts on
     from the last one; adding the same model with the same card again returns the version that it has.
+    `uri` is where the whole package was fetched from, and can be again (shared/fetching.py).
     Raises ArtefactError, CardError, or Conflict when the version is another model's.
     """
     if artefact.is_dir():
@@ -103,7 +106,9 @@ def add(
         package = read_package(artefact, card, reference, changes)
     else:
         package = infer_package(artefact, reference, changes)
-    return _publish(session, package, artefact, models_dir=models_dir, alias=alias, keep_version=version is not None)
+    return _publish(
+        session, package, artefact, models_dir=models_dir, alias=alias, keep_version=version is not None, uri=uri
+    )
 
 
 def register(
@@ -169,8 +174,9 @@ def promote(session: Session, name: str, version: int, alias: str = CHAMPION) ->
 def verify(session: Session, name: str, version: int, *, models_dir: Path | None = None) -> dict[str, Any]:
     """Check a version from file to score and return what was checked; raise the error that says what is wrong."""
     row = resolve(session, name, version)
+    store = get_settings().models_uri if models_dir is None else None
     models_dir = models_dir or get_settings().models
-    folder = models_dir / row.uri
+    folder = at_hand(row, models_dir, store)
     try:
         card = Card.model_validate(row.card)
     except ValidationError as error:
@@ -201,7 +207,7 @@ def load(model_version: ModelVersion, models_dir: Path) -> LoadedModel:
     library version, say), the pipeline itself serves and a warning is logged.
     Raises ArtefactError or CardError with what to do.
     """
-    folder = models_dir / model_version.uri
+    folder = folder_of(model_version, models_dir)
     card = Card.model_validate(model_version.card | {"sha256": model_version.sha256})
     estimator = load_estimator(folder, card)
     card = in_class_order(card, estimator)
@@ -239,6 +245,7 @@ def _publish(
     models_dir: Path | None,
     alias: str | None,
     keep_version: bool,
+    uri: str | None = None,
 ) -> ModelVersion:
     models_dir = models_dir or get_settings().models
     check_agreement(package.card, package.estimator)
@@ -252,11 +259,11 @@ def _publish(
     )
     if row is not None:
         _check_same(card, row)
-        if not is_complete(models_dir / row.uri, row.sha256):
+        if not is_complete(folder_of(row, models_dir), row.sha256):
             write_package(models_dir, Card.model_validate(row.card), artefact, package.reference)
     else:
         folder = write_package(models_dir, card, artefact, package.reference)
-        row = _insert(session, card, uri=folder.relative_to(models_dir).as_posix(), report=report)
+        row = _insert(session, card, uri=uri or folder.relative_to(models_dir).as_posix(), report=report)
     if alias is None and not session.scalar(select(ModelAlias.id).where(ModelAlias.name == card.name).limit(1)):
         alias = CHAMPION  # a model's first version serves at once; later ones wait to be promoted
     if alias is not None:

@@ -5,16 +5,20 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
 
+from shared.config import get_settings
 from shared.db import session_scope
 from shared.errors import GuichetError
+from shared.fetching import Source, fetched, put_in_store
 from shared.registry import CHAMPION, add, aliases_of, list_versions, promote, verify
+from shared.stores import is_address
 from shared.tables import ModelVersion
 
 LABELS_HELP = "names of the classes; the left side is the model's own class, as in its classes_"
@@ -49,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         help="register model.joblib, or a folder that holds one, as a new immutable version",
         description="A joblib file is a program: add only files whose origin you trust.",
     )
-    adding.add_argument("artefact", type=Path, metavar="model.joblib")
+    adding.add_argument("artefact", metavar="model.joblib", help="a path, or an address: file://, s3:// or hf://")
     adding.add_argument("--reference", type=Path, help="CSV or JSON lines with rows like those it was trained on")
     adding.add_argument("--card", type=Path, help="model.json; inferred from the reference rows when there is none")
     adding.add_argument("--name", help="model name; the card's when not given")
@@ -93,11 +97,23 @@ def _add(options: argparse.Namespace) -> int:
     chosen = vars(options).copy()
     for key in ("run", "artefact"):
         del chosen[key]
-    with session_scope() as session:
-        row = add(session, options.artefact, **chosen)
+    settings = get_settings()
+    with _at_hand(options) as source, session_scope() as session:
+        row = add(session, source.path, uri=None if settings.models_uri else source.address, **chosen)
+        put_in_store(row, settings.models, settings.models_uri)
         aliases = aliases_of(session).get(row.id, [])
     print(describe(row, aliases))
     return 0
+
+
+@contextmanager
+def _at_hand(options: argparse.Namespace) -> Iterator[Source]:
+    """Yield the model to add, fetched if it lies in a store; another card or other rows make it another package."""
+    if not is_address(options.artefact):
+        yield Source(Path(options.artefact), None)
+        return
+    with fetched(options.artefact, get_settings().models) as source:
+        yield source if options.reference is None and options.card is None else Source(source.path, None)
 
 
 def _list(options: argparse.Namespace) -> int:
