@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Protocol
 
 import httpx
+import pytest
 
-from tests.model_hub import Hub
 from tests.stack import free_port
+from tests.stores.hub import Hub
 
 KEYS = {"AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": "secret"}
 
@@ -37,13 +38,22 @@ class Bucket:
     env: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        import boto3  # heavy; comes with moto
+
         self.root = f"s3://{self.name}/models"
         # the metadata service of a virtual machine would be asked for credentials for a second
         self.env = KEYS | {"AWS_ENDPOINT_URL": self.url, "AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
-        httpx.put(f"{self.url}/{self.name}").raise_for_status()
+        self.client = boto3.client(
+            "s3",
+            endpoint_url=self.url,
+            region_name="us-east-1",
+            aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
+        )
+        self.client.create_bucket(Bucket=self.name)
 
     def put(self, name: str, content: bytes) -> None:
-        httpx.put(f"{self.url}/{self.name}/models/{name}", content=content).raise_for_status()
+        self.client.put_object(Bucket=self.name, Key=f"models/{name}", Body=content)
 
 
 @dataclass
@@ -111,3 +121,9 @@ def put_package(store: Store, folder: Path, place: str = "", *, only: tuple[str,
     for name in sorted(os.listdir(folder), key=lambda name: name == "model.json"):
         if not only or name in only:
             store.put(f"{place}/{name}" if place else name, (folder / name).read_bytes())
+
+
+def enter(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
+    """Let this process be a client of the store."""
+    for name, value in store.env.items():
+        monkeypatch.setenv(name, value)
