@@ -55,6 +55,11 @@ class Bucket:
     def put(self, name: str, content: bytes) -> None:
         self.client.put_object(Bucket=self.name, Key=f"models/{name}", Body=content)
 
+    def get(self, name: str) -> bytes:
+        """Read a file."""
+        content: bytes = self.client.get_object(Bucket=self.name, Key=f"models/{name}")["Body"].read()
+        return content
+
 
 @dataclass
 class Repository:
