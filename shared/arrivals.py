@@ -76,7 +76,7 @@ class Arrivals:
             try:
                 self.look()
             except SQLAlchemyError as error:
-                log.info("the registry could not be read for new models (%s)", type(error).__name__)
+                log.debug("the registry could not be read for new models (%s)", type(error).__name__)
             except Exception:  # whatever it is, the next model may be a sound one
                 log.exception("looking for models that arrived failed; it is tried again")
             if self._stopping.wait(self._settings.refresh_seconds):

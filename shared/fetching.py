@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from shared.package import CARD_FILE, MODEL_FILE, REFERENCE_FILE, is_complete, s
 from shared.reference import write_rows
 from shared.tables import ModelVersion
 
+STALE_SECONDS = 86_400  # what a killed process left of a download is removed after a day
 FILES = (MODEL_FILE, REFERENCE_FILE, CARD_FILE)  # the card last: who sees it in a store sees a whole package
 
 log = logging.getLogger(__name__)
@@ -115,6 +117,7 @@ def fetched(address: str, models_dir: Path) -> Iterator[Source]:
 def _incoming(models_dir: Path) -> Iterator[Path]:
     try:
         models_dir.mkdir(parents=True, exist_ok=True)
+        _sweep(models_dir, ".incoming-*")
         made = tempfile.TemporaryDirectory(prefix=".incoming-", dir=models_dir)
     except OSError as error:
         raise _unwritable(models_dir, error) from error
@@ -134,6 +137,7 @@ def _fetch(row: ModelVersion, address: str, folder: Path) -> None:
         raise ArtefactError(
             f"There is no {MODEL_FILE} at {address}: put the package of {row.name}@{row.version} there."
         )
+    _sweep(folder.parent, f".{folder.name}-*")
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         stores.fetch(address, {name: files[name] for name in (MODEL_FILE, REFERENCE_FILE) if name in files}, draft)
@@ -153,6 +157,12 @@ def _fetch(row: ModelVersion, address: str, folder: Path) -> None:
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     log.info("%s@%s was fetched from %s", row.name, row.version, address)
+
+
+def _sweep(folder: Path, pattern: str) -> None:
+    for path in folder.glob(pattern):
+        if path.is_dir() and time.time() - path.stat().st_mtime > STALE_SECONDS:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _replace(draft: Path, folder: Path) -> None:

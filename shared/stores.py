@@ -189,15 +189,16 @@ def _tried(address: str, act: Callable[[], Result]) -> Result:
                 f"{address} needs the Python package {package}: `python -m pip install {package}`."
             ) from error
         except Exception as error:  # each store has errors of its own
+            log.info("%s failed: %s", address, _short(error))
             told = _permanent(address, error)
             if told is not None:
                 raise ArtefactError(told) from error
             if attempt == TRIES:
+                # /health tells it to everyone: not the endpoint, which stands in the error
                 raise ArtefactError(
-                    f"{address} does not answer ({_short(error)}): check the address and the network; it is tried "
-                    "again."
+                    f"{address} does not answer ({type(error).__name__}): check the address and the network, and try "
+                    "again; a service does so by itself."
                 ) from error
-            log.info("%s failed (%s); it is tried again", address, _short(error))
             # full jitter: processes that were refused together do not come back together
             time.sleep(random.uniform(0, PAUSE_SECONDS * 2 ** (attempt - 1)))  # noqa: S311
     raise AssertionError("the last try returns or raises")

@@ -1,6 +1,7 @@
 """Packages of registered models: fetched where they are missing, checked before they are put in place."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -81,6 +82,19 @@ def test_store_without_reference_rows_gets_the_cards_examples(row, tmp_path, pac
     put_package(store, packages / "people/1", "people/1", only=("model.json", "model.joblib"))
     at_hand(row, models, store.root)
     assert len(load(row, models).reference) == 1
+
+
+def test_rest_of_a_download_that_was_killed_is_removed_after_a_day(row, tmp_path, packages, models):
+    store = Folder(tmp_path / "store")
+    put_package(store, packages / "people/1", "people/1")
+    old, new = models / "people/.1-old", models / "people/.1-new"
+    for rest in (old, new):
+        rest.mkdir(parents=True)
+        (rest / "model.joblib").write_bytes(b"half")
+    os.utime(old, (0, 0))
+    at_hand(row, models, store.root)
+    assert not old.exists()
+    assert new.exists()  # it may be a download that goes on
 
 
 def test_folder_that_cannot_be_written_is_told_in_one_sentence(row, tmp_path):
