@@ -10,7 +10,7 @@ LOCK = $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --gener
 ARGS =
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage faults interop check format format-check lint types lock bench bench-csv migration clean
+.PHONY: help run test coverage faults interop stores check format format-check lint types lock bench bench-csv migration clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -29,6 +29,9 @@ faults: .venv/.installed-dev ## Kill workers in the middle of jobs and files, le
 
 interop: .venv/.installed-dev .venv-interop/.installed ## Ask with other people's clients, and compare with a real MLServer and MLflow
 	$(PY) -m pytest -m interop tests/interop $(ARGS)
+
+stores: .venv/.installed-dev ## Model stores, with a real S3 server and a stand-in of the hub: some of it is long
+	$(PY) -m pytest tests/stores $(ARGS)
 
 check: format-check lint types test ## Everything that CI runs
 

@@ -11,6 +11,7 @@ from api.chunk_thread import ChunkThread
 from api.idempotency import find_earlier
 from api.intake import Accepted
 from api.queue_runtime import queued_job
+from shared.arrivals import Arrivals
 from shared.config import Settings
 from shared.db import reader
 from shared.errors import Fault, GuichetError, ModelError, Unavailable
@@ -33,16 +34,19 @@ class SyncRuntime:
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
         self._reader = reader(engine)
-        self.models = Models(self._reader, settings.models)
+        self.models = Models(self._reader, settings.models, settings.models_uri)
+        self.arrivals = Arrivals(self.models, settings, engine=engine)
         self.chunks = ChunkThread(engine, self.models, settings)
 
     def start(self) -> None:
         """Load the champions, so that the first row need not wait; go on with files that were being scored."""
         self.models.preload()
+        self.arrivals.start()
         self.chunks.start()
 
     def stop(self) -> None:
         """Let the chunk that is being scored end."""
+        self.arrivals.stop()
         self.chunks.stop()
 
     def commit(self, group: Sequence[Submission]) -> Sequence[Accepted | GuichetError]:

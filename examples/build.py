@@ -16,6 +16,7 @@ from shared.cards import Card
 from shared.config import get_settings
 from shared.db import session_scope
 from shared.errors import Conflict, GuichetError, NotFound
+from shared.fetching import folder_of, put_in_store
 from shared.package import CARD_FILE, is_complete
 from shared.registry import CHAMPION, add, list_versions, register, resolve
 from shared.registry_command import describe
@@ -33,7 +34,7 @@ def build(name: str, *, models_dir: Path) -> tuple[ModelVersion, str]:
         except NotFound:
             champion = None
         known = {row.version for row in list_versions(session, name)}
-    if champion is not None and is_complete(models_dir / champion.uri, champion.sha256):
+    if champion is not None and is_complete(folder_of(champion, models_dir), champion.sha256):
         return champion, "there already"
     folders = [path.parent for path in (models_dir / name).glob(f"[0-9]*/{CARD_FILE}")]
     unknown = sorted((int(folder.name), folder) for folder in folders if int(folder.name) not in known)
@@ -47,6 +48,7 @@ def build(name: str, *, models_dir: Path) -> tuple[ModelVersion, str]:
     trained = time.perf_counter() - start
     with session_scope() as session:
         champion = register(session, package, alias=CHAMPION, models_dir=models_dir)
+        put_in_store(champion, models_dir, get_settings().models_uri)
     return champion, f"trained in {trained:.1f} s"
 
 

@@ -8,6 +8,8 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.stores import address_fault
+
 
 class Settings(BaseSettings):
     """What an operator can set; a wrong value stops the start with one sentence."""
@@ -25,6 +27,12 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(Path(".guichet"), description="Folder for everything that the service keeps.")
     models_dir: Path | None = Field(None, description="Folder of model packages; DATA_DIR/models when empty.")
+    models_uri: str | None = Field(
+        None,
+        description="Store of model packages (file://, s3:// or hf://): what is missing in MODELS_DIR is fetched from "
+        "there, and packages that are new there are registered. Its joblib files are programs that will be run.",
+    )
+    models_check_seconds: float = Field(30, gt=0, description="How often MODELS_URI is looked at for new packages.")
     database_url: str | None = Field(
         None, description="SQLAlchemy URL; a SQLite file in DATA_DIR when empty (sync runtime only)."
     )
@@ -72,10 +80,18 @@ class Settings(BaseSettings):
     idempotency_hours: float = Field(24, ge=24, description="How long an Idempotency-Key is kept.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level logged.")
 
-    @field_validator("database_url", "redis_url", "models_dir", "default_model", mode="before")
+    @field_validator("database_url", "redis_url", "models_dir", "models_uri", "default_model", mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value
+
+    @field_validator("models_uri")
+    @classmethod
+    def _is_a_store(cls, value: str | None) -> str | None:
+        fault = None if value is None else address_fault(value)
+        if fault is not None:
+            raise ValueError(fault)
+        return None if value is None else value.rstrip("/")
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

@@ -25,6 +25,7 @@ from shared.cards import Card
 from shared.config import get_settings
 from shared.contract import lay_over
 from shared.errors import ArtefactError, CardError, Conflict, GuichetError, NotFound
+from shared.fetching import at_hand, folder_of
 from shared.known_scores import KnownScores, check_probabilities, check_scores, read_known_scores
 from shared.package import (
     CARD_FILE,
@@ -80,6 +81,7 @@ def add(
     task: str | None = None,
     contract: Path | None = None,
     scores: str | None = None,
+    uri: str | None = None,
     models_dir: Path | None = None,
 ) -> ModelVersion:
     """Register a joblib file as a new immutable version; its card is read from `card`, or inferred from `reference`.
@@ -89,6 +91,7 @@ def add(
     from the last one; adding the same model with the same card again returns the version that it has.
     `contract` is a file with the words and rules of a client, which the card takes over (shared/contract.py); `scores`
     is the column of the reference rows with the scores that the model gave where it was trained, and must give here.
+    `uri` is where the whole package was fetched from, and can be again (shared/fetching.py).
     Raises ArtefactError, CardError, or Conflict when the version is another model's.
     """
     mlflow = _mlflow_folder(artefact)
@@ -115,7 +118,14 @@ def add(
             package = lay_over(package, contract, but=changes.keys())
         known = None if scores is None else read_known_scores(reference, scores)
         return _publish(
-            session, package, file, models_dir=models_dir, alias=alias, keep_version=version is not None, known=known
+            session,
+            package,
+            file,
+            models_dir=models_dir,
+            alias=alias,
+            keep_version=version is not None,
+            known=known,
+            uri=uri,
         )
 
 
@@ -182,8 +192,9 @@ def promote(session: Session, name: str, version: int, alias: str = CHAMPION) ->
 def verify(session: Session, name: str, version: int, *, models_dir: Path | None = None) -> dict[str, Any]:
     """Check a version from file to score and return what was checked; raise the error that says what is wrong."""
     row = resolve(session, name, version)
+    store = get_settings().models_uri if models_dir is None else None
     models_dir = models_dir or get_settings().models
-    folder = models_dir / row.uri
+    folder = at_hand(row, models_dir, store)
     try:
         card = Card.model_validate(row.card)
     except ValidationError as error:
@@ -214,7 +225,7 @@ def load(model_version: ModelVersion, models_dir: Path) -> LoadedModel:
     library version, say), the pipeline itself serves and a warning is logged.
     Raises ArtefactError or CardError with what to do.
     """
-    folder = models_dir / model_version.uri
+    folder = folder_of(model_version, models_dir)
     card = Card.model_validate(model_version.card | {"sha256": model_version.sha256})
     estimator = load_estimator(folder, card)
     card = in_class_order(card, estimator)
@@ -286,6 +297,7 @@ def _publish(
     alias: str | None,
     keep_version: bool,
     known: KnownScores | None = None,
+    uri: str | None = None,
 ) -> ModelVersion:
     models_dir = models_dir or get_settings().models
     check_agreement(package.card, package.estimator)
@@ -301,11 +313,11 @@ def _publish(
         _check_same(card, row)
         if "scores" in report:
             row.scorer = row.scorer | {"scores": report["scores"]}
-        if not is_complete(models_dir / row.uri, row.sha256):
+        if not is_complete(folder_of(row, models_dir), row.sha256):
             write_package(models_dir, Card.model_validate(row.card), artefact, package.reference)
     else:
         folder = write_package(models_dir, card, artefact, package.reference)
-        row = _insert(session, card, uri=folder.relative_to(models_dir).as_posix(), report=report)
+        row = _insert(session, card, uri=uri or folder.relative_to(models_dir).as_posix(), report=report)
     if alias is None and not session.scalar(select(ModelAlias.id).where(ModelAlias.name == card.name).limit(1)):
         alias = CHAMPION  # a model's first version serves at once; later ones wait to be promoted
     if alias is not None:

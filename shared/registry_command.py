@@ -5,7 +5,8 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,14 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
 
+from shared.config import get_settings
 from shared.db import session_scope
 from shared.errors import GuichetError
+from shared.fetching import Source, fetched, put_in_store
 from shared.older_pickles import SCIKIT_LEARN
 from shared.reference_command import add_parsers
 from shared.registry import CHAMPION, add, aliases_of, list_versions, promote, verify
+from shared.stores import is_address
 from shared.tables import ModelVersion
 
 CONTRACT_HELP = "part of a card that a client relies on: words, rules and limits, laid over the card"
@@ -55,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         description="A joblib file is a program: add only files whose origin you trust. So is the model of an MLflow "
         "folder (one with an MLmodel file), whose signature and input example become its card.",
     )
-    adding.add_argument("artefact", type=Path, metavar="model.joblib")
+    adding.add_argument("artefact", metavar="model.joblib", help="a path, or an address: file://, s3:// or hf://")
     adding.add_argument("--reference", type=Path, help="CSV or JSON lines with rows like those it was trained on")
     adding.add_argument("--card", type=Path, help="model.json; inferred from the reference rows when there is none")
     adding.add_argument("--name", help="model name; the card's when not given")
@@ -103,8 +107,10 @@ def _add(options: argparse.Namespace) -> int:
     chosen = vars(options).copy()
     for key in ("run", "artefact"):
         del chosen[key]
-    with session_scope() as session:
-        row = add(session, options.artefact, **chosen)
+    settings = get_settings()
+    with _at_hand(options) as source, session_scope() as session:
+        row = add(session, source.path, uri=None if settings.models_uri else source.address, **chosen)
+        put_in_store(row, settings.models, settings.models_uri)
         aliases = aliases_of(session).get(row.id, [])
     print(describe(row, aliases))
     if told := _checks(row):
@@ -136,6 +142,20 @@ def _checks(row: ModelVersion) -> str:
             f"over {scores['rows']} rows."
         )
     return " ".join(parts)
+
+
+@contextmanager
+def _at_hand(options: argparse.Namespace) -> Iterator[Source]:
+    """Yield the model to add, fetched if it lies in a store; another card or other rows make it another package."""
+    if not is_address(options.artefact):
+        yield Source(Path(options.artefact), None)
+        return
+    with fetched(options.artefact, get_settings().models) as source:
+        yield source if _is_as_it_lies(options) else Source(source.path, None)
+
+
+def _is_as_it_lies(options: argparse.Namespace) -> bool:
+    return options.reference is None and options.card is None and options.contract is None
 
 
 def _list(options: argparse.Namespace) -> int:

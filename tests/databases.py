@@ -22,7 +22,7 @@ from tests.conftest import create_database
 from tests.stack import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
-SETTINGS = ("RUNTIME", "HOST", "AUTH", "DATA_DIR", "MODELS_DIR", "DATABASE_URL", "REDIS_URL")
+SETTINGS = ("RUNTIME", "HOST", "AUTH", "DATA_DIR", "MODELS_DIR", "MODELS_URI", "DATABASE_URL", "REDIS_URL")
 
 
 @contextmanager

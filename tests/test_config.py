@@ -70,6 +70,14 @@ def test_queue_runtime_needs_postgresql(url):
         settings(runtime="queue", database_url=url)
 
 
+@pytest.mark.parametrize("uri", ["models", "ftp://host/models", "s3://", "file://models", "hf://me"])
+def test_store_of_models_has_an_address_that_can_be_one(uri):
+    with pytest.raises(ValidationError, match=r"write (file|three|s3|hf)"):
+        settings(models_uri=uri)
+    assert settings(models_uri="s3://bucket/models/").models_uri == "s3://bucket/models"
+    assert settings(models_uri="").models_uri is None
+
+
 def test_queue_runtime_needs_redis_only_where_it_is_used():
     chosen = settings(runtime="queue", database_url=POSTGRES)
     with pytest.raises(SystemExit, match="REDIS_URL"):

@@ -12,10 +12,11 @@ from redis import Redis
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from shared.arrivals import Arrivals
 from shared.config import Settings, get_settings
 from shared.db import make_engine, run_again
 from shared.models import Models
-from shared.queue import make_redis
+from shared.queue import Lane, make_redis
 from worker.pulse import Pulse
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Runtime:
     app: Celery  # sends wake-ups to other workers
     models: Models
     pulse: Pulse
+    arrivals: Arrivals | None = None
     _connections: dict[bool, Connection] = field(default_factory=dict)  # by whether they are durable
     _chunk_work: "ChunkWork | None" = field(default=None)
 
@@ -91,8 +93,10 @@ class Runtime:
             connection.close()
 
     def close(self) -> None:
-        """Stop the pulse and give the connections back."""
+        """Stop the threads and give the connections back."""
         self.pulse.stop()
+        if self.arrivals is not None:
+            self.arrivals.stop()
         for connection in self._connections.values():
             connection.close()
         for engine in (self.bulk_engine, self.claim_engine, self.engine):
@@ -110,7 +114,7 @@ def start_child(*, lanes: Sequence[str]) -> Runtime:
     name = f"{socket.gethostname()}:{os.getpid()}"
     engine = make_engine(settings.database, pool_size=2, autocommit=True)
     claim_engine = make_engine(settings.database, pool_size=1, autocommit=True, durable=False)
-    models = Models(engine, settings.models)
+    models = Models(engine, settings.models, settings.models_uri)
     pulse = Pulse(
         engine, settings, name=name, lanes=lanes, loaded=models.names, refused=models.refused.copy, visible=False
     )
@@ -119,6 +123,9 @@ def start_child(*, lanes: Sequence[str]) -> Runtime:
     _runtime = Runtime(settings, name, engine, claim_engine, bulk_engine, make_redis(), app, models, pulse)
     pulse.start()  # first: whatever loading does, leases and timeouts have to work
     models.preload()
+    # Who looks after the others also looks into the store; the rest fetch and load what is registered.
+    _runtime.arrivals = Arrivals(models, settings, engine=bulk_engine if Lane.MAINTENANCE in lanes else None)
+    _runtime.arrivals.start()
     pulse.show()
     return _runtime
 

@@ -8,6 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
 from api.deps import ServicesDep
+from api.model_state import model_state
 from api.responses import json_response
 from api.schemas import Health
 from api.services import Services
@@ -67,23 +68,25 @@ async def version(services: ServicesDep) -> Response:
 
 def blocking(services: Services) -> list[str]:
     """Return why no request can be taken now, one sentence each."""
+    state = model_state(services)
     reasons = []
     if not services.catalog.is_connected:
         reasons.append("The database does not answer.")
     if not services.catalog.picture.by_name:
         reasons.append("No model is registered: add one with `python -m shared.registry add`.")
-    return reasons
+        reasons += state.reasons
+    return reasons + state.blocking
 
 
 def describe(services: Services) -> dict[str, Any]:
     """Return the body of /health."""
+    state = model_state(services)
     reasons = blocking(services)
     down = bool(reasons)
     served = services.catalog.find(None, None)
     workers = services.catalog.live_workers() if services.queue is not None else []
     broker = None
     if services.queue is not None:
-        loaded = served is not None and any(served.label in worker.models for worker in workers)
         broker = "ok" if services.queue.notifier.check() else "down"
         if broker == "down":
             reasons.append("Redis does not answer: jobs are stored, workers find them when it is back.")
@@ -92,22 +95,14 @@ def describe(services: Services) -> dict[str, Any]:
         else:
             missing = [lane.value for lane in Lane if not any(lane.value in worker.lanes for worker in workers)]
             reasons += [f"No worker consumes the lane {lane}: its jobs are stored and wait." for lane in missing]
-        refused = {label: why for worker in workers for label, why in worker.refused.items()}
-        reasons += [f"{label} cannot be loaded, so its jobs wait: {why}" for label, why in sorted(refused.items())]
         reasons += [
             f"Jobs wait in the lane {lane}, and none was finished for 30 seconds."
             for lane in services.queue.backlog.stalled_lanes()
         ]
-    else:
-        assert services.sync is not None
-        loaded = served is not None and served.label in services.sync.models.names()
-        refused = services.sync.models.refused
-        reasons += [f"{label} cannot be loaded: {why}" for label, why in sorted(refused.items())]
-    if served is not None and not loaded and served.label not in refused and (workers or services.queue is None):
-        reasons.append(f"The default model {served.label} is not loaded yet.")
+    reasons += [reason for reason in state.reasons if reason not in reasons]
     return {
         "status": "down" if down else "degraded" if reasons else "ok",
-        "model_loaded": loaded,
+        "model_loaded": state.is_loaded,
         "model": None if served is None else served.card.name,
         "model_version": None if served is None else served.card.version,
         "runtime": services.settings.runtime,

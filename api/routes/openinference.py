@@ -195,7 +195,7 @@ async def _metadata(services: Services, name: str, number: str | None) -> Respon
 async def _model_ready(services: Services, name: str, number: str | None) -> Response:
     version = await _find(services, name, number)
     has_worker = services.queue is None or bool(services.catalog.live_workers())
-    is_ready = has_worker and not blocking(services) and version.label not in _refused(services)
+    is_ready = has_worker and services.catalog.is_connected and version.label not in _refused(services)
     return _ready({"name": name}, is_ready=is_ready)
 
 

@@ -1,0 +1,45 @@
+"""Whether the model that is meant when none is named can be used now, and why others cannot."""
+
+from dataclasses import dataclass
+
+from api.services import Services
+from shared.stores import is_address
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """What the processes that score say of their models."""
+
+    is_loaded: bool  # the default model, in a process that scores
+    blocking: list[str]  # why it cannot be used, one sentence each
+    reasons: list[str]  # what is wrong with other models, and with the store that they come from
+
+
+def model_state(services: Services) -> ModelState:
+    """Return how the models are, as the workers, or this process, last told.
+
+    Only a default model that was refused blocks: one that was promoted a moment ago is being loaded, and a queue
+    without workers stores jobs all the same.
+    """
+    served = services.catalog.find(None, None)
+    refused: dict[str, str]
+    if services.queue is not None:
+        workers = services.catalog.live_workers()
+        loaded = {label for worker in workers for label in worker.models}
+        refused = {label: why for worker in workers for label, why in worker.refused.items()}
+        is_due, waits = bool(workers), ", so its jobs wait"
+    else:
+        assert services.sync is not None
+        loaded = set(services.sync.models.names())
+        refused = services.sync.models.refused.copy()
+        is_due, waits = True, ""
+    told = {
+        label: why if is_address(label) else f"{label} cannot be loaded{waits}: {why}"
+        for label, why in sorted(refused.items())
+    }
+    if served is None or served.label in loaded:
+        return ModelState(served is not None, [], list(told.values()))
+    if served.label in told:
+        return ModelState(False, [told.pop(served.label)], list(told.values()))
+    later = [f"The default model {served.label} is not loaded yet."] if is_due else []
+    return ModelState(False, [], [*told.values(), *later])

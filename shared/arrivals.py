@@ -1,0 +1,184 @@
+"""Models that arrive while the service runs: fetched, registered where they are new, and loaded, without a restart."""
+
+import logging
+import math
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from pydantic import ValidationError
+from sqlalchemy import Engine, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from shared import stores
+from shared.cards import Card
+from shared.config import Settings
+from shared.db import is_sqlite, session_scope
+from shared.errors import CardError, Conflict, GuichetError
+from shared.fetching import fetched
+from shared.models import Models
+from shared.package import CARD_FILE, MODEL_FILE, first_fault
+from shared.registry import add
+from shared.tables import ModelVersion
+
+LONGEST_PAUSE = 30.0  # seconds between two tries of a model that cannot be loaded
+REFUSED_SECONDS = 600.0  # between two tries of a package in the store that cannot be registered, if it is not altered
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Try:
+    """When a version that could not be loaded is tried again."""
+
+    pause: float
+    at: float = 0.0
+    traces: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A package of the store that was looked at."""
+
+    mark: str
+    again_at: float = math.inf  # when one that was refused is tried again, though it did not change
+
+
+class Arrivals:
+    """A thread that looks every `refresh_seconds` for models that should be loaded, and now and then into the store.
+
+    Only one who may register (`engine` can write) looks into the store.
+    """
+
+    def __init__(self, models: Models, settings: Settings, *, engine: Engine | None = None) -> None:
+        self._models = models
+        self._settings = settings
+        self._engine = engine
+        self._tries: dict[int, _Try] = {}
+        self._seen: dict[str, _Seen] = {}  # by the folder in the store
+        self._look_at = 0.0
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="arrivals", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look; the first time at once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop looking; what is being fetched is left behind as a draft."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=2)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self.look()
+            except SQLAlchemyError as error:
+                log.debug("the registry could not be read for new models (%s)", type(error).__name__)
+            except Exception:  # whatever it is, the next model may be a sound one
+                log.exception("looking for models that arrived failed; it is tried again")
+            if self._stopping.wait(self._settings.refresh_seconds):
+                return
+
+    def look(self) -> None:
+        """Do one round: register what is new in the store, load what should be loaded."""
+        now = time.monotonic()
+        if self._engine is not None and self._settings.models_uri is not None and now >= self._look_at:
+            self._look_at = now + self._settings.models_check_seconds
+            self._look_into_store(self._engine, self._settings.models_uri)
+        missing = self._models.missing()
+        for gone in self._tries.keys() - missing:
+            del self._tries[gone]
+        for model_version_id in sorted(missing):
+            self._try(model_version_id)
+
+    def _try(self, model_version_id: int) -> None:
+        known = self._tries.setdefault(model_version_id, _Try(self._settings.refresh_seconds))
+        traces = self._models.traces(model_version_id)
+        if traces == known.traces and time.monotonic() < known.at:
+            return
+        try:
+            self._models.bring(model_version_id)
+        except SQLAlchemyError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the reason stands in Models.refused, and in /health
+            if traces != known.traces or not known.at:
+                log.warning("model version %s cannot be loaded: %s", model_version_id, error)
+            known.traces = self._models.traces(model_version_id)
+            known.at = time.monotonic() + known.pause
+            known.pause = min(LONGEST_PAUSE, 2 * known.pause)
+
+    def _look_into_store(self, engine: Engine, store: str) -> None:
+        try:
+            cards = _cards(store)
+        except GuichetError as error:
+            if self._models.refused.get(store) != error.detail:
+                log.warning("%s", error.detail)
+            self._models.refused[store] = error.detail
+            return
+        if cards:
+            self._models.refused.pop(store, None)
+        else:
+            self._models.refused[store] = (
+                f"There is no model package at {store}: put {MODEL_FILE} and its card {CARD_FILE} into a folder "
+                "NAME/VERSION there."
+            )
+        for folder, mark in cards.items():
+            known = self._seen.get(folder)
+            if known is None or known.mark != mark or time.monotonic() >= known.again_at:
+                self._welcome(engine, store, folder, mark)
+
+    def _welcome(self, engine: Engine, store: str, folder: str, mark: str) -> None:
+        """Register a package of the store, if it is not registered yet; say why it cannot be."""
+        address = stores.join(store, folder) if folder else store
+        try:
+            self._register(engine, address, folder)
+        except SQLAlchemyError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a package is anyone's code, and the next one may be sound
+            why = error.detail if isinstance(error, GuichetError) else f"{type(error).__name__}: {error}"
+            if self._models.refused.get(address) != why:
+                log.warning("%s is not registered: %s", address, why)
+            self._models.refused[address] = why
+            self._seen[folder] = _Seen(mark, time.monotonic() + REFUSED_SECONDS)
+        else:
+            self._models.refused.pop(address, None)
+            self._seen[folder] = _Seen(mark)
+
+    def _register(self, engine: Engine, address: str, folder: str) -> None:
+        card = _card(address)
+        label = f"{card.name}@{card.version}"
+        query = select(ModelVersion.sha256).where(ModelVersion.name == card.name, ModelVersion.version == card.version)
+        with session_scope(engine, read_only=is_sqlite(engine)) as session:
+            registered = session.scalar(query)
+        if registered is None:
+            with fetched(address, self._settings.models) as source, session_scope(engine) as session:
+                uri = None if folder == f"{card.name}/{card.version}" else source.address
+                add(session, source.path, version=card.version, uri=uri, models_dir=self._settings.models)
+            log.info("%s was registered from %s", label, address)
+        elif registered != card.sha256:
+            raise Conflict(
+                f"{address} says that it is {label}, and another artefact is registered as that: versions are "
+                "immutable. Put it there as the next version."
+            )
+
+
+def _cards(store: str) -> dict[str, str]:
+    """Return the folders of a store that hold a package, each with a mark that changes with its content."""
+    found = stores.list_files(store, depth=3)
+    folders = sorted(name.removesuffix(CARD_FILE) for name in found if PurePosixPath(name).name == CARD_FILE)
+    return {
+        folder.rstrip("/"): f"{found[folder + CARD_FILE].mark} {found[folder + MODEL_FILE].mark}"
+        for folder in folders
+        if folder + MODEL_FILE in found
+    }
+
+
+def _card(address: str) -> Card:
+    path = stores.join(address, CARD_FILE)
+    try:
+        return Card.model_validate_json(stores.read_small(path))
+    except ValidationError as error:
+        raise CardError(f"{path} is not a valid card: {first_fault(error)}. Correct the file.") from None
