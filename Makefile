@@ -10,7 +10,7 @@ LOCK = $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --gener
 ARGS =
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage faults check format format-check lint types lock bench bench-csv migration settings clean
+.PHONY: help run test coverage faults check format format-check lint types lock bench bench-csv migration schema settings clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -50,6 +50,9 @@ bench-csv: .venv/.installed-dev ## Measure CSV files
 
 migration: .venv/.installed ## Write the next migration from the tables: make migration m="add outcomes"
 	@exec $(PY) -m scripts.migration "$(m)"
+
+schema: .venv/.installed ## Write docs/schema.sql and docs/schema.md from the tables
+	@$(PY) -m scripts.schema
 
 settings: .venv/.installed ## Write docs/settings.md from shared/config.py
 	@$(PY) -m scripts.settings

@@ -15,7 +15,7 @@ _BEFORE = """# Settings
 
 Every setting is an environment variable, read once at the start of the API, of a worker and of each command.
 `make settings` writes this page from `shared/config.py`. An empty variable counts as one that is not set. There is no
-settings file: a shell (`set -a; . ./.env`), Compose (`env_file`) or systemd (`EnvironmentFile`) turns one into variables.
+settings file: a shell (`set -a; . ./.env`), Compose (`env_file`) or systemd (`EnvironmentFile`) makes variables of one.
 
 | variable | default | values | meaning |
 |---|---|---|---|
@@ -36,17 +36,17 @@ A placeholder is what templates hold (`change-me`, `<password>`, `your-password`
 Settings that do not hold stop every process with one sentence each, and exit code 1:
 
 - a value of the wrong type or out of its range;
-- a variable that is one letter away from a setting which is not set (`MODEL_DIR`), or a setting with `GUICHET_` in front;
+- a variable that is one letter away from a setting which is not set (`MODEL_DIR`), or one with `GUICHET_` in front;
 - `RUNTIME=queue` without a PostgreSQL, `RUNTIME=sync` with a `REDIS_URL`, a SQLite in memory;
 - `HEARTBEAT_SECONDS` above half of `LEASE_SECONDS`; a default above its cap or a part above its whole (`WAIT_SECONDS`
   and `WAIT_CAP_SECONDS`, `JOB_TIMEOUT_SECONDS` and `JOB_TIMEOUT_CAP_SECONDS`, `MAX_CSV_RECORD_BYTES` and
   `MAX_CSV_BYTES`, `MAX_GROUP` and `MAX_WAITING`);
 - what the table above refuses.
 
-Then the surroundings: a port in use, a SQLite file or folder that cannot be written, a database that refuses the password
-or has not the tables of this release. A database that is only away is waited for, `START_SECONDS` long; so is Redis by a
-worker. The API starts without Redis: jobs are stored, and run when it is back. `python -m api.check` looks at everything
-at once ([operations](operations.md)).
+Then the surroundings: a port in use, a SQLite file or folder that cannot be written, a database that refuses the
+password or has not the tables of this release. A database that is only away is waited for, `START_SECONDS` long; so is
+Redis by a worker. The API starts without Redis: jobs are stored, and run when it is back. `python -m api.check` looks
+at everything at once ([operations.md](operations.md)).
 
 ## Other variables
 

@@ -18,7 +18,7 @@ from scripts.servers import Postgres, Redis
 from shared import start
 from shared.config import Settings, get_settings
 from shared.db import make_engine
-from shared.revision import what_is_missing, wanted_revision
+from shared.revision import wanted_revision, what_is_missing
 from shared.start import CannotStart, check_broker, check_database, check_start
 from tests.conftest import create_database
 from tests.databases import ROOT, alembic_config, migrate, settings_for, settings_of
