@@ -4,7 +4,7 @@ All of them in one transaction: a migration that fails halfway leaves the databa
 """
 
 from alembic import context
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.config import get_settings
@@ -44,6 +44,9 @@ def _prepare(connection: Connection) -> None:
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+        # `alembic -x role=guichet_owner upgrade head`: what is made belongs to this role.
+        if (role := context.get_x_argument(as_dictionary=True).get("role")) is not None:
+            connection.execute(text("SELECT set_config('role', :role, true)"), {"role": role})
 
 
 run()
