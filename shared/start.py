@@ -26,7 +26,14 @@ from shared.urls import without_password
 log = logging.getLogger(__name__)
 
 # What PostgreSQL answers when the address is right and what was asked for is not: waiting would not mend it.
-_WRONG = ("authentication failed", "does not exist", "no password supplied", "no pg_hba.conf entry", "not permitted")
+_WRONG = (
+    "authentication failed",
+    "permission denied",
+    "does not exist",
+    "no password supplied",
+    "no pg_hba.conf entry",
+    "not permitted",
+)
 _AWAY = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, OSError)
 
 

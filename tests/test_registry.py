@@ -639,3 +639,11 @@ def test_model_versions_are_rows(engine, files, models):
     assert isinstance(row, ModelVersion)
     assert row.created_at.tzinfo is not None
     assert Path(row.uri).is_absolute() is False
+
+
+def test_models_folder_that_takes_no_files_is_refused_with_what_to_do(engine, files, tmp_path):
+    (tmp_path / "models").write_text("a file")
+    with Session(engine) as session, pytest.raises(ArtefactError, match="cannot be written"):
+        registry.add(
+            session, files / "first.joblib", reference=files / "rows.csv", name="m", models_dir=tmp_path / "models"
+        )
