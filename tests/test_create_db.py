@@ -132,6 +132,7 @@ def test_password_that_is_given_replaces_the_old_one_and_is_not_shown(made, admi
     assert "sales_reader" in said
 
 
+@pytest.mark.long
 def test_new_roles_passwords_are_shown_once(admin, capsys):
     assert create_db.main(["--url", admin, "--database", "once", "--prefix", "once"]) == 0
     assert capsys.readouterr().out.count("(shown this once)") == 3

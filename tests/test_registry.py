@@ -457,7 +457,7 @@ def test_failure_while_writing_leaves_neither_folder_nor_row(engine, files, mode
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(package, "write_rows", fail)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(ArtefactError, match=r"cannot be written \(No space left on device\): give this user"):
         add_people(engine, files, models)
     assert list((models / "people").iterdir()) == []
     with session_scope(engine) as session:
