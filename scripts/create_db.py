@@ -13,7 +13,7 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import psycopg2
@@ -65,14 +65,21 @@ class Role:
     made: bool
 
 
-def create(admin_url: str, *, database: str, prefix: str, passwords: dict[str, str]) -> list[tuple[Role, URL]]:
-    """Make what is missing; return each role with its URL. Raises Refused."""
+def create(
+    admin_url: str, *, database: str, prefix: str, passwords: dict[str, str], tell: Callable[[Role, URL], None]
+) -> None:
+    """Make what is missing; tell each role and its URL as soon as the roles are there. Raises Refused."""
     admin = read_url(admin_url)
     names = {part: f"{prefix}_{part}" for part in ("owner", "app", "reader")}
     words = {part: sql.Identifier(name) for part, name in names.items()} | {"database": sql.Identifier(database)}
     with _Connection(admin) as server:
-        roles = {part: server.make_role(name, passwords.get(part)) for part, name in names.items()}
-        server.make_database(database, owner=names["owner"])
+        exists = server.check_database(database, owner=names["owner"])  # before anything is made
+        roles = [server.make_role(name, passwords.get(part)) for part, name in names.items()]
+        for role in roles:  # whatever fails from here on, a new password has been said
+            tell(role, admin.set(database=database, username=role.name, password=role.password))
+        server.join(names["owner"])
+        if not exists:
+            server.make_database(database, owner=names["owner"])
         server.run(_DATABASE, words)
     with _Connection(admin.set(database=database)) as inside:
         inside.run(["SET ROLE {owner}", *_SCHEMA, "RESET ROLE"], words)
@@ -80,7 +87,6 @@ def create(admin_url: str, *, database: str, prefix: str, passwords: dict[str, s
     _upgrade(admin.set(database=database), "-x", f"role={names['owner']}")
     with _Connection(admin.set(database=database)) as inside:
         inside.run(["SET ROLE {owner}", *_TABLES, "RESET ROLE"], words)
-    return [(role, admin.set(database=database, username=role.name, password=role.password)) for role in roles.values()]
 
 
 def read_url(text: str) -> URL:
@@ -130,21 +136,26 @@ class _Connection:
             self._execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(_name(name), sql.Literal(verifier)))
         return Role(name, password, made=not exists)
 
-    def make_database(self, name: str, *, owner: str) -> None:
-        # To give objects to a role, or act as it, an administrator who is no superuser must be its member.
-        self._cursor.execute("SELECT pg_has_role(current_user, %s, 'SET')" if self._knows_set() else _MEMBER, (owner,))
-        if not (self._cursor.fetchone() or (False,))[0]:
-            self._execute(sql.SQL("GRANT {} TO CURRENT_USER").format(_name(owner)))
+    def check_database(self, name: str, *, owner: str) -> bool:
+        """Tell whether the database is there; raise Refused if it is somebody else's."""
         self._cursor.execute("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s", (name,))
         found = self._cursor.fetchone()
-        if found is None:
-            statement = "CREATE DATABASE {} OWNER {} ENCODING 'UTF8' TEMPLATE template0"
-            self._execute(sql.SQL(statement).format(_name(name), _name(owner)))
-        elif found[0] != owner:
+        if found is not None and found[0] != owner:
             raise Refused(
                 f"the database {name} is there, and {found[0]} owns it: choose another --database, or give it away "
                 f"with ALTER DATABASE {name} OWNER TO {owner} (and REASSIGN OWNED for its tables)"
             )
+        return found is not None
+
+    def join(self, owner: str) -> None:
+        """Become a member of a role: an administrator who is no superuser could not act as it otherwise."""
+        self._cursor.execute("SELECT pg_has_role(current_user, %s, 'SET')" if self._knows_set() else _MEMBER, (owner,))
+        if not (self._cursor.fetchone() or (False,))[0]:
+            self._execute(sql.SQL("GRANT {} TO CURRENT_USER").format(_name(owner)))
+
+    def make_database(self, name: str, *, owner: str) -> None:
+        statement = "CREATE DATABASE {} OWNER {} ENCODING 'UTF8' TEMPLATE template0"
+        self._execute(sql.SQL(statement).format(_name(name), _name(owner)))
 
     def _knows_set(self) -> bool:
         return bool(self._connection.server_version >= 160_000)
@@ -188,19 +199,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     passwords = {
         part: value for part in ("owner", "app", "reader") if (value := os.environ.get(f"{part.upper()}_PASSWORD"))
     }
+
+    def tell(role: Role, url: URL) -> None:
+        generated = role.made and role.password not in passwords.values()
+        shown = url.render_as_string(hide_password=not generated)
+        print(f"{role.name:<20} {shown}{'   (shown this once)' if generated else ''}", flush=True)
+
     try:
         if options.url.startswith("sqlite:"):
             _upgrade(make_url(options.url))
-            print(f"{options.url} has its tables")
-            return 0
-        made = create(options.url, database=options.database, prefix=options.prefix, passwords=passwords)
+        else:
+            create(options.url, database=options.database, prefix=options.prefix, passwords=passwords, tell=tell)
     except Refused as problem:
         print(f"create_db: {problem}.", file=sys.stderr)
         return 1
-    for role, url in made:
-        generated = role.made and role.password not in passwords.values()
-        shown = url if role.password is None else url.render_as_string(hide_password=not generated)
-        print(f"{role.name:<20} {shown}{'   (shown this once)' if generated else ''}")
+    print("every table is there, at the last migration")
     return 0
 
 

@@ -43,16 +43,25 @@ def asked(url: URL, role: str, question: str) -> list[tuple]:
         return cursor.fetchall()
 
 
+def create(admin: str, **passwords: str) -> list[create_db.Role]:
+    """Make the database of the sales; return what was told."""
+    told: list[create_db.Role] = []
+    create_db.create(
+        admin, database="sales", prefix="sales", passwords=passwords, tell=lambda role, _url: told.append(role)
+    )
+    return told
+
+
 @pytest.fixture(scope="module")
 def made(admin: str) -> URL:
     """The database as the first run made it."""
-    roles = create_db.create(admin, database="sales", prefix="sales", passwords={"app": "of the app"})
-    assert [(role.name, role.made) for role, _ in roles] == [
+    roles = create(admin, app="of the app")
+    assert [(role.name, role.made) for role in roles] == [
         ("sales_owner", True),
         ("sales_app", True),
         ("sales_reader", True),
     ]
-    passwords = [role.password for role, _ in roles]
+    passwords = [role.password for role in roles]
     assert passwords[1] == "of the app"
     assert all(len(password) >= 32 for password in (passwords[0], passwords[2]))
     return make_url(admin).set(database="sales")
@@ -118,8 +127,7 @@ def test_second_run_changes_nothing_and_keeps_the_passwords(made, admin, session
 
     before = state()
     assert all(verifier.startswith("SCRAM-SHA-256$") for _, verifier in before[0])
-    roles = create_db.create(admin, database="sales", prefix="sales", passwords={})
-    assert [(role.made, role.password) for role, _ in roles] == [(False, None)] * 3
+    assert [(role.made, role.password) for role in create(admin)] == [(False, None)] * 3
     assert state() == before
 
 
@@ -146,6 +154,19 @@ def test_database_of_somebody_else_is_let_alone(session_postgres, capsys):
         connection.cursor().execute("CREATE DATABASE theirs")
     assert create_db.main(["--url", session_postgres.url_of("postgres"), "--database", "theirs"]) == 1
     assert "the database theirs is there, and postgres owns it" in capsys.readouterr().err
+    roles = asked(make_url(session_postgres.url_of("postgres")), "postgres", "SELECT rolname FROM pg_roles")
+    assert not [name for (name,) in roles if name.startswith("guichet")]  # nothing half-made
+
+
+def test_new_passwords_are_said_even_where_the_migrations_fail(admin, capsys, monkeypatch):
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise create_db.subprocess.CalledProcessError(1, "alembic")
+
+    monkeypatch.setattr(create_db, "alembic", fail)
+    assert create_db.main(["--url", admin, "--database", "halfway", "--prefix", "halfway"]) == 1
+    said = capsys.readouterr()
+    assert said.out.count("(shown this once)") == 3
+    assert "mend it and run this again" in said.err
 
 
 @pytest.mark.parametrize(
@@ -176,4 +197,4 @@ def test_role_without_the_right_to_make_roles_is_told_what_it_needs(made, capsys
 def test_sqlite_gets_its_tables(tmp_path, capsys):
     for _ in range(2):
         assert create_db.main(["--url", f"sqlite:///{tmp_path / 'guichet.db'}"]) == 0
-    assert "has its tables" in capsys.readouterr().out
+    assert "every table is there" in capsys.readouterr().out
