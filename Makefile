@@ -10,7 +10,7 @@ LOCK = $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --gener
 ARGS =
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage faults interop stores check format format-check lint types lock bench bench-csv migration clean
+.PHONY: help run test coverage faults interop stores check format format-check lint types lock bench bench-csv migration schema samples settings clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -56,6 +56,15 @@ bench-csv: .venv/.installed-dev ## Measure CSV files
 
 migration: .venv/.installed ## Write the next migration from the tables: make migration m="add outcomes"
 	@exec $(PY) -m scripts.migration "$(m)"
+
+schema: .venv/.installed ## Write docs/schema.sql and docs/schema.md from the tables
+	@$(PY) -m scripts.schema
+
+samples: .venv/.installed ## Write docs/samples: inputs and outputs as CSV and SQL
+	@$(PY) -m scripts.samples
+
+settings: .venv/.installed ## Write docs/settings.md from shared/config.py
+	@$(PY) -m scripts.settings
 
 lock: .venv/.installed-dev ## Compile requirements*.in to pinned, hashed files (UPGRADE=--upgrade for newer ones)
 	$(LOCK) $(UPGRADE) requirements-dev.in -o requirements-dev.txt

@@ -1,18 +1,15 @@
 """Run the API with the settings of the environment: `python -m api`."""
 
 import gc
-import logging
 import socket
 import sys
 
 import uvicorn
-from sqlalchemy import inspect
-from sqlalchemy.exc import SQLAlchemyError
 
 from api.main import create_app, serve
 from shared.config import get_settings
-from shared.db import make_engine
 from shared.logs import configure_logging
+from shared.start import check_start
 from shared.threads import prefer_one_thread
 
 
@@ -27,7 +24,7 @@ def main() -> None:
             probe.bind((settings.host, settings.port))
         except OSError as error:
             sys.exit(f"guichet: cannot listen on {settings.host}:{settings.port} ({error.strerror}): set PORT or HOST.")
-    _check_tables(settings.database)
+    check_start(settings, needs_broker=False)  # without Redis, jobs are stored all the same
     app = serve(create_app(settings))
     # What was loaded so far lives as long as the process: the collector need not walk it on every pass.
     gc.collect()
@@ -45,18 +42,6 @@ def main() -> None:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=5,
     )
-
-
-def _check_tables(url: str) -> None:
-    """Stop if the database answers but was never migrated; one that is down may come back."""
-    engine = make_engine(url)
-    try:
-        if not inspect(engine).has_table("jobs"):
-            sys.exit("guichet: the database has no tables yet: run `python -m alembic upgrade head` first.")
-    except SQLAlchemyError as error:
-        logging.getLogger(__name__).warning("the database does not answer yet: %s", type(error).__name__)
-    finally:
-        engine.dispose()
 
 
 if __name__ == "__main__":

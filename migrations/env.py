@@ -1,22 +1,52 @@
-"""Alembic's entry: runs the migrations on the database of the settings, on both dialects."""
+"""Alembic's entry: runs the migrations on the database of the settings, on both dialects.
+
+All of them in one transaction: a migration that fails halfway leaves the database as it was.
+"""
 
 from alembic import context
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import SQLAlchemyError
 
+from shared.config import get_settings
 from shared.db import get_engine
+from shared.start import CannotStart, check_database, first_line
 from shared.tables import Table
+
+_LOCK = 7_236_001  # any number: whoever migrates this database holds it
+_LOCK_TIMEOUT = "30s"  # whoever waits for a table's lock lets nobody else pass
 
 
 def run() -> None:
-    """Run the migrations that the command line asks for, all in one transaction."""
-    with get_engine().connect() as connection:
-        context.configure(
-            connection=connection,
-            target_metadata=Table.metadata,
-            render_as_batch=connection.dialect.name == "sqlite",
-            compare_server_default=False,
-        )
-        with context.begin_transaction():
-            context.run_migrations()
+    """Run the migrations that the command line asks for; raise CannotStart with a sentence when one fails."""
+    check_database(get_settings(), migrated=False)
+    try:
+        with get_engine().connect() as connection:
+            context.configure(
+                connection=connection,
+                target_metadata=Table.metadata,
+                render_as_batch=connection.dialect.name == "sqlite",
+                compare_server_default=False,
+                transactional_ddl=True,  # SQLite's is, too: shared/db.py begins its transactions itself
+            )
+            with context.begin_transaction():
+                _prepare(connection)
+                context.run_migrations()
+    except SQLAlchemyError as error:
+        raise CannotStart(
+            f"a migration failed, and nothing was changed ({type(error).__name__}: {first_line(error)}): "
+            "the database is as before; mend the cause and run it again"
+        ) from error
+
+
+def _prepare(connection: Connection) -> None:
+    """Let one process migrate at a time, for as long as it takes."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+        # `alembic -x role=guichet_owner upgrade head`: what is made belongs to this role.
+        if (role := context.get_x_argument(as_dictionary=True).get("role")) is not None:
+            connection.execute(text("SELECT set_config('role', :role, true)"), {"role": role})
 
 
 run()

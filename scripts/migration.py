@@ -1,14 +1,14 @@
 """`make migration m="add outcomes"`: write the next migration from the difference between migrations and tables."""
 
-import os
 import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from scripts.migrated import alembic, migrated_postgres
 from scripts.options import ROOT
-from scripts.servers import Postgres, ServerError
+from scripts.servers import ServerError
 
 _VERSIONS = ROOT / "migrations" / "versions"
 
@@ -21,12 +21,8 @@ def main() -> int:
         return 2
     with tempfile.TemporaryDirectory(prefix="guichet-migration-") as folder:
         try:
-            with Postgres(Path(folder)) as postgres:
-                env = os.environ | {"RUNTIME": "queue", "DATABASE_URL": postgres.url, "REDIS_URL": ""}
-                alembic = [sys.executable, "-m", "alembic"]
-                subprocess.run([*alembic, "upgrade", "head"], env=env, cwd=ROOT, check=True)
-                revision = [*alembic, "revision", "--autogenerate", "--rev-id", next_number(_VERSIONS), "-m", message]
-                subprocess.run(revision, env=env, cwd=ROOT, check=True)
+            with migrated_postgres(Path(folder)) as url:
+                alembic("revision", "--autogenerate", "--rev-id", next_number(_VERSIONS), "-m", message, url=url)
         except ServerError as problem:
             print(f"make migration: {problem}", file=sys.stderr)
             return 1

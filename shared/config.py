@@ -1,6 +1,8 @@
 """Every setting of the service, read once from the environment, each with its meaning."""
 
 import ipaddress
+import os
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
@@ -8,14 +10,22 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.setting_names import find_misspelt
 from shared.stores import address_fault
+from shared.urls import check_database_url, check_redis_url, has_placeholder
 
 
 class Settings(BaseSettings):
     """What an operator can set; a wrong value stops the start with one sentence."""
 
-    model_config = SettingsConfigDict(env_file=None, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_file=None, env_ignore_empty=True, extra="ignore", frozen=True, allow_inf_nan=False
+    )
 
+    environment: Literal["dev", "test", "prod"] = Field(
+        "dev",
+        description="`test` and `prod` refuse placeholders as passwords; `prod` refuses `AUTH=open`, too.",
+    )
     runtime: Literal["queue", "sync"] = Field(
         "queue",
         description="`queue`: PostgreSQL, Redis and Celery workers. `sync`: one process that scores at once.",
@@ -76,6 +86,9 @@ class Settings(BaseSettings):
     poll_seconds: float = Field(
         0.5, gt=0, description="How often the API looks for finished jobs when Redis does not tell it."
     )
+    start_seconds: float = Field(
+        30, ge=0, description="How long a start waits for the database, and a worker's for Redis, before it gives up."
+    )
     refresh_seconds: float = Field(2, gt=0, description="How old the API's picture of the registry may be.")
     idempotency_hours: float = Field(24, ge=24, description="How long an Idempotency-Key is kept.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level logged.")
@@ -93,6 +106,12 @@ class Settings(BaseSettings):
             raise ValueError(fault)
         return None if value is None else value.rstrip("/")
 
+    @field_validator("database_url")
+    @classmethod
+    def _name_driver(cls, value: str | None) -> str | None:
+        # As most hosts write it; SQLAlchemy would look for another driver than ours.
+        return None if value is None else re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", value)
+
     @model_validator(mode="after")
     def _agree(self) -> Self:
         if self.auth == "open" and not _is_loopback(self.host):
@@ -100,13 +119,25 @@ class Settings(BaseSettings):
                 f"AUTH=open is for loopback addresses only, and HOST is {self.host}: "
                 "set AUTH=keys and make a key with `python -m api.keys create`"
             )
-        if self.runtime == "queue" and not (self.database_url or "").startswith("postgresql"):
-            raise ValueError(
-                "RUNTIME=queue needs a DATABASE_URL of PostgreSQL, e.g. "
-                "postgresql+psycopg2://user:password@host/guichet; SQLite serves RUNTIME=sync only"
-            )
+        if self.auth == "open" and self.environment == "prod":
+            raise ValueError("ENVIRONMENT=prod and AUTH=open contradict each other: set AUTH=keys")
+        check_database_url(self.database_url, runtime=self.runtime)
+        check_redis_url(self.redis_url, runtime=self.runtime)
+        if self.environment != "dev":
+            for name, url in (("DATABASE_URL", self.database_url), ("REDIS_URL", self.redis_url)):
+                if url is not None and has_placeholder(url):
+                    raise ValueError(
+                        f"the password in {name} is a placeholder: make one with `openssl rand -hex 24` "
+                        "(ENVIRONMENT=dev lets it pass)"
+                    )
         if self.heartbeat_seconds * 2 > self.lease_seconds:
             raise ValueError("HEARTBEAT_SECONDS must be at most half of LEASE_SECONDS, or leases are lost")
+        for least, most in _PAIRS:
+            if getattr(self, least) > getattr(self, most):
+                raise ValueError(
+                    f"{least.upper()} is {getattr(self, least):g}, and {most.upper()} is {getattr(self, most):g}: "
+                    "the first must not exceed the second"
+                )
         return self
 
     @property
@@ -127,6 +158,15 @@ class Settings(BaseSettings):
         return self.models_dir or self.data_dir / "models"
 
 
+# What one of them allows, the other forbids.
+_PAIRS = (
+    ("wait_seconds", "wait_cap_seconds"),
+    ("job_timeout_seconds", "job_timeout_cap_seconds"),
+    ("max_csv_record_bytes", "max_csv_bytes"),
+    ("max_group", "max_waiting"),
+)
+
+
 def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
@@ -139,11 +179,14 @@ def _is_loopback(host: str) -> bool:
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
     """Return the settings of this process, read from the environment at the first call."""
+    faults = find_misspelt(os.environ, Settings.model_fields)
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
-        faults = "\n".join(
-            f"  {'.'.join(map(str, fault['loc'])).upper() or 'settings'}: {fault['msg'].removeprefix('Value error, ')}"
+        faults += [
+            f"{'.'.join(map(str, fault['loc'])).upper() or 'settings'}: {fault['msg'].removeprefix('Value error, ')}"
             for fault in error.errors(include_input=False, include_url=False)
-        )
-        raise SystemExit(f"guichet: the settings do not hold:\n{faults}") from None
+        ]
+    if faults:
+        raise SystemExit("guichet: the settings do not hold:\n" + "\n".join(f"  {fault}" for fault in faults))
+    return settings

@@ -263,9 +263,18 @@ def write_package(models_dir: Path, card: Card, artefact: Path, reference: Seque
     """Write the package `<models_dir>/<name>/<version>` from an artefact file, whole or not at all; return its folder.
 
     Where this artefact is already, its card and rows are brought up to date. Raises ArtefactError when another
-    model is in its place.
+    model is in its place, or the folder cannot be written.
     """
-    target = models_dir / card.name / str(card.version)
+    try:
+        return _write_package(models_dir / card.name / str(card.version), card, artefact, reference)
+    except OSError as error:
+        raise ArtefactError(
+            f"{models_dir} cannot be written ({error.strerror}): give this user the right to, make room, or set "
+            "MODELS_DIR to another folder."
+        ) from error
+
+
+def _write_package(target: Path, card: Card, artefact: Path, reference: Sequence[Mapping[str, Any]]) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{card.version}-", dir=target.parent))
     try:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, text
 from uuid_utils import uuid7
 
 from scripts.servers import Postgres
-from shared.config import get_settings
+from shared.config import Settings, get_settings
 from shared.db import get_engine, make_engine
 from shared.errors import Fault
 from shared.jobs import Claim, Output, Submission, claim, finish, submit
@@ -22,7 +22,7 @@ from tests.conftest import create_database
 from tests.stack import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
-SETTINGS = ("RUNTIME", "HOST", "AUTH", "DATA_DIR", "MODELS_DIR", "MODELS_URI", "DATABASE_URL", "REDIS_URL")
+SETTINGS = tuple(name.upper() for name in Settings.model_fields)
 
 
 @contextmanager

@@ -3,7 +3,10 @@
 import pytest
 from pydantic import ValidationError
 
+from scripts import settings as settings_page
 from shared.config import Settings, get_settings
+from shared.setting_names import find_misspelt
+from shared.urls import has_placeholder
 from tests.databases import settings_of
 
 POSTGRES = "postgresql+psycopg2://guichet@127.0.0.1/guichet"
@@ -34,6 +37,7 @@ def test_settings_come_from_the_environment_and_empty_ones_count_as_unset(monkey
         "DATABASE_URL": "",
         "REDIS_URL": "",
         "DEFAULT_MODEL": "",
+        "MAX_GROUP": "",
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
@@ -110,6 +114,8 @@ def test_heartbeat_that_would_lose_leases_is_refused():
         ("idempotency_hours", 23),
         ("log_level", "LOUD"),
         ("lease_seconds", float("nan")),
+        ("lease_seconds", float("inf")),
+        ("environment", "production"),
     ],
 )
 def test_value_that_makes_no_sense_is_refused(name, value):
@@ -123,6 +129,119 @@ def test_wrong_settings_stop_the_start_with_their_names_and_without_their_values
     assert "guichet: the settings do not hold" in str(caught.value)
     assert "DATABASE_URL" in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", ["postgres://u:p@h/d", "postgresql://u:p@h/d", "postgresql+psycopg2://u:p@h/d"])
+def test_database_url_may_be_written_as_hosts_write_it(given):
+    assert settings(runtime="queue", database_url=given).database == "postgresql+psycopg2://u:p@h/d"
+
+
+@pytest.mark.parametrize(
+    ("runtime", "url", "reason"),
+    [
+        ("queue", "postgresql+asyncpg://u:hunter2@h/d", "speaks postgresql"),
+        ("queue", "postgresql://u:hunter2@h", "names no database"),
+        ("queue", "postgresql://u:hunter2@h:port/d", "cannot be read"),
+        ("sync", "mysql://u:hunter2@h/d", "speaks postgresql"),
+        ("sync", "sqlite://", "must name a file"),
+        ("sync", "sqlite:///:memory:", "must name a file"),
+        ("sync", "nonsense", "cannot be read"),
+    ],
+)
+def test_database_url_that_leads_nowhere_is_refused_without_its_password(runtime, url, reason):
+    with settings_of(RUNTIME=runtime, DATABASE_URL=url), pytest.raises(SystemExit, match=reason) as caught:
+        get_settings()
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://h:6379", "h:6379", "redis:///0", "amqp://h"])
+def test_redis_url_of_something_else_is_refused(url):
+    with pytest.raises(ValidationError, match="must begin with redis"):
+        settings(runtime="queue", database_url=POSTGRES, redis_url=url)
+
+
+def test_sync_runtime_with_a_broker_is_a_contradiction():
+    with pytest.raises(ValidationError, match="contradict"):
+        settings(redis_url="redis://h/0")
+
+
+@pytest.mark.parametrize(
+    ("least", "most"),
+    [
+        ("wait_seconds", "wait_cap_seconds"),
+        ("job_timeout_seconds", "job_timeout_cap_seconds"),
+        ("max_csv_record_bytes", "max_csv_bytes"),
+        ("max_group", "max_waiting"),
+    ],
+)
+def test_part_above_its_whole_is_refused(least, most):
+    assert getattr(settings(**{least: 2000, most: 2000}), most) == 2000
+    with pytest.raises(ValidationError, match=f"{least.upper()} is 3000, and {most.upper()} is 2000"):
+        settings(**{least: 3000, most: 2000})
+
+
+@pytest.mark.parametrize("environment", ["test", "prod"])
+@pytest.mark.parametrize(
+    "password", ["change-me", "CHANGEME_please", "%3Cpassword%3E", "your-password", "postgres", "$PGPW"]
+)
+def test_placeholder_as_a_password_is_refused_where_it_counts(environment, password):
+    url = f"postgresql://u:{password}@h/d"
+    assert settings(runtime="queue", database_url=url).environment == "dev"
+    with pytest.raises(ValidationError, match="password in DATABASE_URL is a placeholder"):
+        settings(runtime="queue", database_url=url, environment=environment)
+    with pytest.raises(ValidationError, match="password in REDIS_URL is a placeholder"):
+        settings(runtime="queue", database_url=POSTGRES, redis_url=f"redis://:{password}@h/0", environment=environment)
+
+
+@pytest.mark.parametrize("url", [POSTGRES, "postgresql://u:9f8c-Kq2@h/d", "postgresql://u@/d?host=/run/pg"])
+def test_real_password_and_none_at_all_are_no_placeholders(url):
+    assert not has_placeholder(url)
+
+
+def test_open_service_is_no_production():
+    with pytest.raises(ValidationError, match="AUTH=keys"):
+        settings(auth="open", environment="prod")
+
+
+# ── misspelt names ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("MODEL_DIR", "MODELS_DIR"),
+        ("MODELS_DIRR", "MODELS_DIR"),
+        ("DATABASE_URI", "DATABASE_URL"),
+        ("DATABSAE_URL", "DATABASE_URL"),
+        ("MAX_CSV_ROW", "MAX_CSV_ROWS"),
+        ("LEASESECONDS", "LEASE_SECONDS"),
+        ("database_ulr", "DATABASE_URL"),
+        ("GUICHET_PORT", "PORT"),
+        ("GUICHET_REDIS_URL", "REDIS_URL"),
+    ],
+)
+def test_misspelt_setting_stops_the_start_with_the_right_name(name, meant):
+    assert find_misspelt({name: "x"}, Settings.model_fields) == [f"{name}: is no setting; write {meant}, or remove it"]
+    with settings_of(RUNTIME="sync", **{name: "x"}), pytest.raises(SystemExit, match=f"{name}: is no setting"):
+        get_settings()
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"HOME": "/", "PATH": "/bin", "HOSTNAME": "h", "POST": "1", "PORTS": "1", "REDIS_PORT": "tcp://10.0.0.1:6379"},
+        {"GUICHET_PORT": "tcp://10.0.0.1:8000", "GUICHET_URL": "http://h", "GUICHET_API_KEY": "k"},
+        {"REDIS_URI": "redis://other", "REDIS_URL": "redis://ours"},
+        {"redis_url": "redis://ours", "OMP_NUM_THREADS": "1", "POSTGRES_PASSWORD": "x"},
+        {name.upper(): "x" for name in Settings.model_fields},
+    ],
+)
+def test_variables_of_others_are_let_alone(env):
+    assert find_misspelt(env, Settings.model_fields) == []
+
+
+def test_page_of_settings_is_current():
+    assert settings_page.FILE.read_text() == settings_page.render(), "run `make settings`"
 
 
 def test_settings_are_read_once():

@@ -457,7 +457,7 @@ def test_failure_while_writing_leaves_neither_folder_nor_row(engine, files, mode
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(package, "write_rows", fail)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(ArtefactError, match=r"cannot be written \(No space left on device\): give this user"):
         add_people(engine, files, models)
     assert list((models / "people").iterdir()) == []
     with session_scope(engine) as session:
@@ -640,3 +640,11 @@ def test_model_versions_are_rows(engine, files, models):
     assert isinstance(row, ModelVersion)
     assert row.created_at.tzinfo is not None
     assert Path(row.uri).is_absolute() is False
+
+
+def test_models_folder_that_takes_no_files_is_refused_with_what_to_do(engine, files, tmp_path):
+    (tmp_path / "models").write_text("a file")
+    with Session(engine) as session, pytest.raises(ArtefactError, match="cannot be written"):
+        registry.add(
+            session, files / "first.joblib", reference=files / "rows.csv", name="m", models_dir=tmp_path / "models"
+        )

@@ -3,11 +3,18 @@
 import logging
 from typing import Any
 
-from celery.signals import celeryd_after_setup, setup_logging, worker_process_init, worker_process_shutdown
+from celery.signals import (
+    celeryd_after_setup,
+    celeryd_init,
+    setup_logging,
+    worker_process_init,
+    worker_process_shutdown,
+)
 
 from shared.config import get_settings
 from shared.logs import configure_logging
 from shared.queue import make_app
+from shared.start import check_start
 from shared.threads import prefer_one_thread
 from worker.schedule import SCHEDULE
 
@@ -29,6 +36,11 @@ _lanes: list[str] = []
 @setup_logging.connect
 def _set_up_logging(**_: Any) -> None:  # noqa: ANN401 - Celery's signature
     configure_logging(get_settings().log_level)
+
+
+@celeryd_init.connect
+def _check_start(**_: Any) -> None:  # noqa: ANN401 - Celery's signature
+    check_start(get_settings(), needs_broker=True)
 
 
 @celeryd_after_setup.connect

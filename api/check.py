@@ -1,0 +1,105 @@
+"""The doctor: `python -m api.check` looks at everything the service needs, and says what is wrong and what to do.
+
+One line for each thing; the exit code is 1 if one of them would keep the service from working, else 0. It changes
+nothing, and may run beside a service that is up.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from api.doctor import broker, database, machine, models
+from api.doctor.finding import Finding
+from shared.config import Settings, get_settings
+from shared.db import make_engine, reader
+from shared.queue import make_redis
+from shared.start import CannotStart, check_file, first_line
+from shared.threads import prefer_one_thread
+from shared.urls import without_password
+
+
+def examine(settings: Settings, *, loading: bool = True) -> Iterator[Finding]:
+    """Yield what is found, in the order in which things need each other."""
+    yield machine.check_port(settings)
+    yield from machine.check_folders(settings)
+    redis = None
+    if settings.runtime == "queue":
+        try:
+            redis = make_redis()
+            yield broker.check_broker(redis, settings)
+        except SystemExit as fault:  # there is no REDIS_URL
+            yield Finding("broker", "failed", str(fault).removeprefix("guichet: "))
+    try:
+        check_file(settings.database)
+        engine = reader(make_engine(settings.database, pool_size=1))
+    except CannotStart as fault:
+        yield Finding("database", "failed", str(fault).removeprefix("guichet: ").rstrip("."))
+        return
+    try:
+        yield from _examine_database(engine, settings, loading=loading)
+        with engine.connect() as connection:
+            yield machine.check_clocks(connection, redis)
+    except SQLAlchemyError as error:
+        where = without_password(settings.database)
+        yield Finding("database", "failed", f"{where}: {first_line(error)}: start it, or correct DATABASE_URL")
+    finally:
+        engine.dispose()
+        if redis is not None:
+            redis.close()
+
+
+def _examine_database(engine: Engine, settings: Settings, *, loading: bool) -> Iterator[Finding]:
+    with engine.connect() as connection:
+        yield database.check_server(connection, settings)
+        tables = database.check_tables(connection)
+        yield tables
+        if tables.status == "failed":
+            yield Finding("models", "skipped", "they are registered in tables that are not there yet")
+            return
+        yield database.check_rights(connection)
+        yield database.check_keys(connection, settings)
+        if settings.runtime == "queue":
+            yield broker.check_workers(connection)
+    with Session(engine) as session:
+        yield from models.check_models(session, settings, loading=loading)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Examine and report; return 0, or 1 when something would keep the service from working."""
+    parser = argparse.ArgumentParser(prog="python -m api.check", description="Look at everything the service needs.")
+    parser.add_argument("--json", action="store_true", help="one JSON object, for programs")
+    parser.add_argument("--no-load", action="store_true", help="compare the models' SHA-256, but do not load them")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.ERROR)
+    prefer_one_thread()
+    findings: list[Finding] = []
+
+    def tell(finding: Finding) -> None:
+        findings.append(finding)
+        if not options.json:
+            print(f"{finding.status:<8} {finding.name:<18} {finding.detail}", flush=True)
+
+    try:
+        settings = get_settings()
+    except SystemExit as fault:
+        for line in str(fault).splitlines()[1:]:
+            tell(Finding("settings", "failed", line.strip()))
+    else:
+        tell(Finding("settings", "ok", f"runtime {settings.runtime}, environment {settings.environment}"))
+        for finding in examine(settings, loading=not options.no_load):
+            tell(finding)
+    failed = sum(finding.status == "failed" for finding in findings)
+    if options.json:
+        print(json.dumps({"ok": not failed, "checks": [asdict(finding) for finding in findings]}, indent=2))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

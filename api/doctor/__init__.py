@@ -1,0 +1,1 @@
+"""What `python -m api.check` looks at, one file for each part of the surroundings."""

@@ -1,0 +1,51 @@
+"""Redis: whether it answers, refuses rather than forgets, and writes down what it was told; and who works."""
+
+from datetime import UTC, datetime
+
+from redis import Redis
+from redis.exceptions import RedisError
+from sqlalchemy import Connection, select
+
+from api.catalog import WORKER_ALIVE
+from api.doctor.finding import Finding, gigabytes, milliseconds
+from shared.config import Settings
+from shared.queue import Lane
+from shared.tables import Worker
+from shared.urls import without_password
+
+_SLOW = 20.0  # milliseconds
+
+
+def check_broker(redis: Redis, settings: Settings) -> Finding:
+    """Look at Redis: latency, eviction, persistence, memory."""
+    where = without_password(settings.broker)
+    try:
+        took = milliseconds(redis.ping)
+        info = redis.info()
+    except (RedisError, OSError) as error:
+        return Finding("broker", "failed", f"{where} does not answer ({error}): start it, or correct REDIS_URL")
+    used, most = float(info.get("used_memory", 0)), float(info.get("maxmemory", 0))
+    memory = gigabytes(used) + (f" of {gigabytes(most)}" if most else "")
+    said = f"Redis {info.get('redis_version')} answers in {took:.1f} ms, {memory}: {where}"
+    advice = []
+    if info.get("maxmemory_policy") != "noeviction":
+        advice.append(f"maxmemory-policy is {info.get('maxmemory_policy')}: set noeviction, or it forgets wake-ups")
+    if not int(info.get("aof_enabled", 0)):
+        advice.append("appendonly is off: set it on, or a restart forgets wake-ups, and their jobs wait for the beat")
+    if most and used > 0.8 * most:
+        advice.append("its memory is nearly full: raise maxmemory")
+    if took > _SLOW:
+        advice.append("it is slow: run it nearer")
+    return Finding("broker", "warning" if advice else "ok", "; ".join([said, *advice]))
+
+
+def check_workers(connection: Connection) -> Finding:
+    """Look whether every lane is consumed."""
+    oldest = datetime.now(UTC) - WORKER_ALIVE
+    alive = connection.execute(select(Worker.lanes).where(Worker.seen_at > oldest)).scalars().all()
+    served = {lane for lanes in alive for lane in lanes.split(",")}
+    missing = [lane.value for lane in Lane if lane.value not in served]
+    if missing:
+        how = f"`python -m celery -A worker.main:app worker -Q {','.join(missing)}`"
+        return Finding("workers", "warning", f"{len(alive)} heard of, none consumes {', '.join(missing)}: start {how}")
+    return Finding("workers", "ok", f"{len(alive)} heard of lately, every lane is consumed")

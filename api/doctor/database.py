@@ -1,0 +1,85 @@
+"""The database: whether it answers, has the tables of this release, lets us use them, and keeps what it was given."""
+
+from sqlalchemy import Connection, func, inspect, select, text
+
+from api.doctor.finding import Finding, milliseconds
+from shared.config import Settings
+from shared.revision import stored_revision, wanted_revision, what_is_missing
+from shared.tables import ApiKey, Table
+from shared.urls import without_password
+
+_SLOW = 20.0  # milliseconds: each group of submissions waits for several answers
+_RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
+
+
+def check_server(connection: Connection, settings: Settings) -> Finding:
+    """Look at the server: version, latency, room for connections, whether COMMIT means what it says."""
+    took = milliseconds(lambda: connection.execute(text("SELECT 1")).scalar())
+    where = without_password(settings.database)
+    if connection.dialect.name == "sqlite":
+        version = connection.execute(text("SELECT sqlite_version()")).scalar()
+        return Finding("database", "ok", f"SQLite {version} answers in {took:.1f} ms: {where}")
+    shown = {
+        name: str(connection.execute(text(f"SHOW {name}")).scalar())
+        for name in ("server_version", "max_connections", "fsync", "synchronous_commit")
+    }
+    used = connection.execute(text("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"))
+    busy = f"{used.scalar()} of {shown['max_connections']} connections"
+    said = f"PostgreSQL {shown['server_version']} answers in {took:.1f} ms, {busy}: {where}"
+    if shown["fsync"] != "on" or shown["synchronous_commit"] == "off":
+        return Finding("database", "failed", f"{said}; set fsync and synchronous_commit on, or accepted jobs get lost")
+    if took > _SLOW:
+        return Finding("database", "warning", f"{said}; that is slow: run the API and the workers nearer to it")
+    return Finding("database", "ok", said)
+
+
+def check_tables(connection: Connection) -> Finding:
+    """Look whether the tables are those of this release."""
+    stored, wanted = stored_revision(connection), wanted_revision()
+    if (missing := what_is_missing(stored)) is not None:
+        return Finding("migrations", "failed", missing)
+    there = set(inspect(connection).get_table_names())
+    lost = sorted({table.name for table in Table.metadata.sorted_tables} - there)
+    if lost:
+        return Finding(
+            "migrations", "failed", f"migration {stored} ran, and {', '.join(lost)} is not there: restore it"
+        )
+    if wanted is None:
+        return Finding("migrations", "ok", f"at {stored}; this installation has no migrations to compare with")
+    if stored != wanted:
+        return Finding(
+            "migrations", "warning", f"at {stored}, newer than this release ({wanted}): upgrade this process"
+        )
+    return Finding("migrations", "ok", f"at {stored}, the last one of this release")
+
+
+def check_rights(connection: Connection) -> Finding:
+    """Look whether our role may use the tables."""
+    if connection.dialect.name == "sqlite":
+        return Finding("rights", "ok", "a SQLite file has no roles")
+    role = connection.execute(text("SELECT current_user")).scalar()
+    ask = text("SELECT has_table_privilege(:table, :right)")
+    denied = [
+        f"{right} on {table.name}"
+        for table in Table.metadata.sorted_tables
+        for right in _RIGHTS
+        if not connection.execute(ask, {"table": table.name, "right": right}).scalar()
+    ]
+    if not connection.execute(text("SELECT has_sequence_privilege('claim_tokens', 'USAGE')")).scalar():
+        denied.append("USAGE on claim_tokens")
+    if denied:
+        more = f" and {len(denied) - 3} more" if len(denied) > 3 else ""
+        what = f"{role} lacks {', '.join(denied[:3])}{more}: run `python -m scripts.create_db`, or GRANT them"
+        return Finding("rights", "failed", what)
+    return Finding("rights", "ok", f"{role} may read and write every table")
+
+
+def check_keys(connection: Connection, settings: Settings) -> Finding:
+    """Look whether anyone could call the service."""
+    if settings.auth == "open":
+        return Finding("keys", "ok", f"none is asked for (AUTH=open on {settings.host})")
+    valid = connection.execute(select(func.count()).where(ApiKey.revoked_at.is_(None))).scalar()
+    if not valid:
+        how = "make one with `python -m api.keys create --name NAME`"
+        return Finding("keys", "warning", f"AUTH=keys, and no key is valid: {how}")
+    return Finding("keys", "ok", f"{valid} valid")

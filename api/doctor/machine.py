@@ -1,0 +1,106 @@
+"""The machine: folders, free space, the port, and what time it is elsewhere."""
+
+import http.client
+import json
+import os
+import shutil
+import socket
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import RedisError
+from sqlalchemy import Connection, func, select
+
+from api.doctor.finding import Finding, Status, gigabytes
+from shared.config import Settings
+
+_LITTLE, _NONE = 2e9, 2e8  # bytes of free disk: a warning, a failure
+_APART, _FAR_APART = 2.0, 60.0  # seconds between two clocks: a warning, a failure
+
+
+def check_folders(settings: Settings) -> list[Finding]:
+    """Look at the folders that are used: whether they can be, and how much room there is."""
+    writes_data = settings.database.startswith("sqlite")
+    folders = {
+        "DATA_DIR": (settings.data_dir.resolve(), "write" if writes_data else "unused"),
+        "MODELS_DIR": (settings.models.resolve(), "read"),
+        "TMPDIR": (Path(tempfile.gettempdir()), "write"),
+    }
+    return [_check_folder(name, folder, use) for name, (folder, use) in folders.items() if use != "unused"]
+
+
+def _check_folder(name: str, folder: Path, use: str) -> Finding:
+    title = f"folder {name}"
+    if not folder.is_dir():
+        return Finding(title, "failed", f"{folder} is not there: make it, or set {name}")
+    if use == "read":
+        if not os.access(folder, os.R_OK | os.X_OK):
+            return Finding(title, "failed", f"{folder} cannot be read by this user: change its rights, or set {name}")
+    else:
+        try:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(b"guichet")
+        except OSError as error:
+            return Finding(
+                title, "failed", f"{folder} cannot be written ({error.strerror}): change its rights, or set {name}"
+            )
+    free = shutil.disk_usage(folder).free
+    said = f"{folder}, {gigabytes(free)} free"
+    if use == "write" and free < _LITTLE:
+        return Finding(title, "failed" if free < _NONE else "warning", f"{said}: make room, or set {name} elsewhere")
+    return Finding(title, "ok", said)
+
+
+def check_port(settings: Settings) -> Finding:
+    """Look whether the API could listen, or does already."""
+    where = f"{settings.host}:{settings.port}"
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((settings.host, settings.port))
+    except OSError as error:
+        if (version := _running_version(settings)) is not None:
+            return Finding("port", "ok", f"Guichet {version} listens on {where}")
+        return Finding("port", "failed", f"cannot listen on {where} ({error.strerror}): set PORT or HOST")
+    return Finding("port", "ok", f"{where} is free")
+
+
+def _running_version(settings: Settings) -> str | None:
+    """Return the version of the Guichet that listens there; None if it is something else."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - not listened on
+    connection = http.client.HTTPConnection(host, settings.port, timeout=2)
+    try:
+        connection.request("GET", "/version")
+        said = json.loads(connection.getresponse().read(10_000))
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+    finally:
+        connection.close()
+    is_ours = isinstance(said, dict) and said.get("name") == "guichet"
+    return str(said.get("version")) if is_ours else None
+
+
+def check_clocks(connection: Connection, redis: Redis | None) -> Finding:
+    """Compare the clocks of the database and of Redis with ours; times of jobs are the database's."""
+    apart = {}
+    if connection.dialect.name != "sqlite":  # it has our clock
+        before = datetime.now(UTC)
+        theirs = connection.execute(select(func.clock_timestamp())).scalar_one()
+        apart["database"] = (theirs - (before + (datetime.now(UTC) - before) / 2)).total_seconds()
+    if redis is not None:
+        try:
+            before = datetime.now(UTC)
+            seconds, micros = redis.time()
+            apart["redis"] = seconds + micros / 1e6 - (before + (datetime.now(UTC) - before) / 2).timestamp()
+        except (RedisError, OSError):
+            pass  # its own line says so
+    if not apart:
+        return Finding("clocks", "ok", "there is one clock, this machine's")
+    said = ", ".join(f"{name} {difference:+.3f} s" for name, difference in apart.items())
+    worst = max(map(abs, apart.values()))
+    if worst > _APART:
+        status: Status = "failed" if worst > _FAR_APART else "warning"
+        return Finding("clocks", status, f"{said} from this machine's: let NTP set them, or times of jobs mislead")
+    return Finding("clocks", "ok", f"{said} from this machine's")

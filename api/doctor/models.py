@@ -1,0 +1,55 @@
+"""The models: whether their files are those that were registered, and those that serve can be loaded."""
+
+import time
+from collections.abc import Iterator
+
+from sqlalchemy.orm import Session
+
+from api.doctor.finding import Finding
+from shared.config import Settings
+from shared.errors import GuichetError
+from shared.package import MODEL_FILE, sha256_of
+from shared.registry import CHAMPION, aliases_of, list_versions, load
+from shared.tables import ModelVersion
+
+
+def check_models(session: Session, settings: Settings, *, loading: bool) -> Iterator[Finding]:
+    """Yield a finding for each version that an alias means, and one for all the others."""
+    versions, aliases = list_versions(session), aliases_of(session)
+    if not versions:
+        how = "add one with `python -m shared.registry add`, or build the examples with `python -m examples.build`"
+        yield Finding("models", "failed", f"none is registered: {how}")
+        return
+    serving = [version for version in versions if CHAMPION in aliases.get(version.id, ())]
+    if not serving:
+        yield Finding("models", "warning", "no version is a champion: `python -m shared.registry promote` makes one")
+    elif settings.default_model and settings.default_model not in {version.name for version in serving}:
+        names = ", ".join(sorted({version.name for version in serving}))
+        yield Finding("models", "failed", f"DEFAULT_MODEL is {settings.default_model}, and there is: {names}")
+    for version in serving:
+        yield _check(version, settings, loading=loading)
+    others = [version for version in versions if version not in serving]
+    faults = [found for version in others if (found := _check(version, settings, loading=False)).status != "ok"]
+    if others:
+        detail = "; ".join(found.detail for found in faults) or f"{len(others)} other versions have their files"
+        yield Finding("other models", "warning" if faults else "ok", detail)
+
+
+def _check(version: ModelVersion, settings: Settings, *, loading: bool) -> Finding:
+    label = f"{version.name}@{version.version}"
+    began = time.perf_counter()
+    try:
+        if not loading:
+            found = sha256_of(settings.models / version.uri / MODEL_FILE)
+            if found != version.sha256:
+                return Finding(
+                    "model", "failed", f"{label}: SHA-256 {found[:12]}…, not {version.sha256[:12]}…: restore the file"
+                )
+            return Finding("model", "ok", f"{label}: the file is the one that was registered")
+        scorer = load(version, settings.models).scorer.kind
+    except GuichetError as error:
+        return Finding("model", "failed", f"{label}: {error.detail}")
+    except Exception as error:  # noqa: BLE001 - the estimator is anyone's code
+        return Finding("model", "failed", f"{label}: {type(error).__name__} while it was loaded: {error}")
+    took = time.perf_counter() - began
+    return Finding("model", "ok", f"{label}: SHA-256 holds, loaded in {took:.1f} s, scored by {scorer}")

@@ -1,0 +1,281 @@
+"""Look up stored predictions: by job, by day, by model, the last N; as a table, CSV or JSON.
+
+    python -m scripts.query_predictions --last 20
+    python -m scripts.query_predictions --day 2026-03-02 --model credit --format csv -o credit.csv
+    python -m scripts.query_predictions --model credit@1 --wide --format csv
+
+It only reads, from the database of DATABASE_URL. The same as SQL: docs/queries.sql.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from itertools import chain
+from pathlib import Path
+from typing import Any, TextIO
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, Select, and_, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from shared.config import get_settings
+from shared.csv_output import escape
+from shared.db import make_engine
+from shared.start import check_file, first_line
+from shared.tables import Job, JobState, ModelInput, ModelOutput, ModelVersion
+
+_BATCH = 1_000  # rows that are fetched at once
+_WIDE = "feature."  # what the names of features begin with, beside those of our own columns
+_NARROW = 40  # characters of a cell in a table
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which rows are wanted; None wants all."""
+
+    id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    model: str | None = None
+    state: str | None = None
+    last: int | None = None
+
+
+def build(filters: Filters) -> Select[*tuple[Any, ...]]:
+    """Return the query: one row for each input, newest job first."""
+    query: Select[*tuple[Any, ...]] = (
+        select(
+            Job.id.label("job_id"),
+            ModelInput.row_index,
+            ModelVersion.name.label("model"),
+            ModelVersion.version,
+            Job.state,
+            ModelOutput.prediction,
+            ModelOutput.label,
+            ModelOutput.probability,
+            ModelOutput.threshold,
+            Job.created_at,
+            Job.finished_at,
+            ModelInput.faults,
+            ModelInput.features,
+        )
+        .join(ModelInput, ModelInput.job_id == Job.id)
+        .join(ModelVersion, ModelVersion.id == Job.model_version_id)
+        .outerjoin(
+            ModelOutput,
+            and_(ModelOutput.input_id == ModelInput.id, ModelOutput.model_version_id == Job.model_version_id),
+        )
+        .order_by(Job.id.desc(), ModelInput.row_index)
+    )
+    if filters.id is not None:
+        query = query.where(Job.id == filters.id)
+    if filters.since is not None:
+        query = query.where(Job.created_at >= filters.since)
+    if filters.until is not None:
+        query = query.where(Job.created_at < filters.until)
+    if filters.model is not None:
+        name, _, version = filters.model.partition("@")
+        query = query.where(ModelVersion.name == name)
+        if version:
+            query = query.where(ModelVersion.version == int(version))
+    if filters.state is not None:
+        query = query.where(Job.state == filters.state)
+    return query if filters.last is None else query.limit(filters.last)
+
+
+def read(connection: Connection, query: Select[*tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
+    """Yield the rows as JSON values, a batch at a time: exports may be larger than memory."""
+    for row in connection.execution_options(yield_per=_BATCH).execute(query).mappings():
+        yield {key: _value(value) for key, value in row.items()}
+
+
+def _value(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return str(value) if isinstance(value, UUID) else value
+
+
+def widen(rows: Iterator[dict[str, Any]], names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the rows with a column for each feature in place of one for all."""
+    for row in rows:
+        features = row.pop("features")
+        values = features if isinstance(features, dict) else {}  # what did not fit the card may be no object
+        yield row | {_WIDE + name: values.get(name) for name in names}
+
+
+def write_csv(rows: Iterator[dict[str, Any]], columns: Sequence[str], out: TextIO) -> int:
+    """Write a header and the rows; return how many. A cell that a spreadsheet would run gets an apostrophe."""
+    out.write(",".join(escape(column, ",") for column in columns) + "\n")
+    count = 0
+    for row in rows:
+        out.write(",".join(escape(_text(row[column]), ",") for column in columns) + "\n")
+        count += 1
+    return count
+
+
+def write_json(rows: Iterator[dict[str, Any]], _columns: Sequence[str], out: TextIO) -> int:
+    """Write one JSON list, a row on each line; return how many."""
+    count = 0
+    out.write("[")
+    for count, row in enumerate(rows, 1):
+        out.write(("\n" if count == 1 else ",\n") + json.dumps(row, ensure_ascii=False))
+    out.write("\n]\n" if count else "]\n")
+    return count
+
+
+def write_jsonl(rows: Iterator[dict[str, Any]], _columns: Sequence[str], out: TextIO) -> int:
+    """Write one JSON object a line; return how many."""
+    count = 0
+    for row in rows:
+        out.write(json.dumps(row, ensure_ascii=False) + "\n")
+        count += 1
+    return count
+
+
+def write_table(rows: Iterator[dict[str, Any]], columns: Sequence[str], out: TextIO) -> int:
+    """Write aligned columns for a terminal, without the features; return how many rows."""
+    shown = [column for column in columns if column != "features"]
+    cells = [[_short(_text(row[column])) for column in shown] for row in rows]
+    widths = [max(map(len, texts)) for texts in zip(shown, *cells, strict=True)]
+    for line in (shown, *cells):
+        out.write("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() + "\n")
+    return len(cells)
+
+
+WRITERS = {"table": write_table, "csv": write_csv, "json": write_json, "jsonl": write_jsonl}
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
+
+
+def _short(text: str) -> str:
+    clean = "".join(letter if letter.isprintable() else " " for letter in text)  # no terminal's escape sequences
+    return clean if len(clean) <= _NARROW else clean[: _NARROW - 1] + "…"
+
+
+def _feature_names(connection: Connection, model: str) -> list[str]:
+    """Return the names of every feature that the model's versions have, in the order of their cards."""
+    name, _, version = model.partition("@")
+    query = select(ModelVersion.card).where(ModelVersion.name == name).order_by(ModelVersion.version.desc())
+    if version:
+        query = query.where(ModelVersion.version == int(version))
+    cards = connection.execute(query).scalars()
+    return list(dict.fromkeys(chain.from_iterable((f["name"] for f in card["features"]) for card in cards)))
+
+
+@contextmanager
+def _opened(file: Path | None) -> Iterator[TextIO]:
+    """Yield the terminal, or a file that is there under its name when it is whole."""
+    if file is None:
+        yield sys.stdout
+        return
+    unfinished = file.with_name(file.name + ".part")
+    try:
+        with unfinished.open("w", encoding="utf-8", newline="") as out:
+            yield out
+        unfinished.replace(file)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _run(engine: Engine, options: argparse.Namespace) -> int:
+    with engine.connect() as connection:
+        query = build(Filters(**{name: getattr(options, name) for name in Filters.__dataclass_fields__}))
+        rows = read(connection, query)
+        columns = [column.name for column in query.selected_columns]
+        if options.wide:
+            names = _feature_names(connection, options.model)
+            rows = widen(rows, names)
+            columns = [column for column in columns if column != "features"] + [_WIDE + name for name in names]
+        with _opened(options.output) as out:
+            return WRITERS[options.format](rows, columns, out)
+
+
+def _day(text: str) -> datetime:
+    try:
+        return datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
+    except ValueError:
+        raise argparse.ArgumentTypeError("write a day as 2026-03-02") from None
+
+
+def _uuid(text: str) -> str:
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError("a job's id is a UUID, as the 202 gave it") from None
+
+
+def _model(text: str) -> str:
+    name, at, version = text.partition("@")
+    if not name or (at and not (version.isdecimal() and len(version) < 10)):
+        raise argparse.ArgumentTypeError("write it as name or name@version, e.g. credit@2")
+    return text
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 2**31:
+        raise argparse.ArgumentTypeError("a number of rows from 1 on")
+    return int(text)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m scripts.query_predictions", description="Stored predictions.")
+    parser.add_argument("--id", type=_uuid, help="the rows of one job")
+    parser.add_argument("--day", type=_day, metavar="YYYY-MM-DD", help="accepted on this day (UTC)")
+    parser.add_argument("--since", type=_day, metavar="YYYY-MM-DD", help="accepted on this day (UTC) or later")
+    parser.add_argument("--until", type=_day, metavar="YYYY-MM-DD", help="accepted before this day (UTC)")
+    parser.add_argument("--model", type=_model, metavar="NAME[@VERSION]", help="asked of this model")
+    parser.add_argument("--state", choices=[state.value for state in JobState], help="whose job is in this state")
+    parser.add_argument("--last", type=_count, metavar="N", help="the newest N rows only")
+    parser.add_argument("--format", choices=WRITERS, default="table", help="how it is written (table)")
+    parser.add_argument("--wide", action="store_true", help="a column for each feature; needs --model")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write it there")
+    options = parser.parse_args(arguments)
+    if options.day is not None:
+        if options.since is not None or options.until is not None:
+            parser.error("--day and --since or --until contradict each other: give one of them")
+        options.since, options.until = options.day, options.day + timedelta(days=1)
+    if options.wide and options.model is None:
+        parser.error("--wide needs --model: models have different features")
+    if options.format == "table" and options.last is None and options.id is None:
+        options.last = 100  # a terminal is no place for millions of rows
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the query; return 0, 1 where nothing was found or the database cannot be read."""
+    options = _parse(arguments)
+    settings = get_settings()
+    check_file(settings.database)
+    engine = make_engine(settings.database, pool_size=1).execution_options(read_only=True, postgresql_readonly=True)
+    try:
+        count = _run(engine, options)
+    except SQLAlchemyError as error:
+        print(
+            f"query_predictions: the database cannot be read ({first_line(error)}): check DATABASE_URL", file=sys.stderr
+        )
+        return 1
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"query_predictions: {options.output} cannot be written ({error.strerror})", file=sys.stderr)
+        return 1
+    finally:
+        engine.dispose()
+    print(f"{count} rows" if options.output is None else f"{count} rows in {options.output}", file=sys.stderr)
+    return 0 if count else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

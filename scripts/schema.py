@@ -1,0 +1,171 @@
+"""`make schema`: write docs/schema.sql and docs/schema.md from the tables; a test holds them current.
+
+Tables, indexes and comments come from shared/tables.py. What stands in migrations only (sequences, functions, triggers,
+storage) is read from a database that has run them all.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from sqlalchemy import Column, Connection, ForeignKeyConstraint, UniqueConstraint, text
+from sqlalchemy import Table as SqlTable
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement, SetColumnComment, SetTableComment
+
+from scripts.migrated import migrated_postgres
+from scripts.options import ROOT
+from scripts.servers import ServerError
+from shared.db import make_engine
+from shared.revision import wanted_revision
+from shared.tables import Table
+
+SQL_FILE = ROOT / "docs" / "schema.sql"
+PAGE_FILE = ROOT / "docs" / "schema.md"
+_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
+
+_SQL_BEFORE = """-- The schema of Guichet on PostgreSQL, for reading and for tools that want SQL.
+-- `make schema` writes this file from shared/tables.py and the migrations; a test holds it current, and equal to them.
+-- A database made with it goes on with `python -m alembic upgrade head`, as one that was migrated.
+"""
+_PAGE_BEFORE = """# Schema
+
+`make schema` writes this page from `shared/tables.py`. As SQL: [schema.sql](schema.sql). Ready queries:
+[queries.sql](queries.sql); rows to try them on: [samples](samples/README.md).
+
+The diagram shows keys only; the columns follow below. SQLite has the same tables, with text for `uuid`, `jsonb` and
+`timestamp with time zone` (UTC).
+
+"""
+_SEQUENCES = """
+SELECT c.relname, s.seqcache, obj_description(c.oid) FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid
+WHERE NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype IN ('a', 'i')) ORDER BY 1
+"""
+_FUNCTIONS = """
+SELECT pg_get_functiondef(p.oid) FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace ORDER BY p.proname
+"""
+_TRIGGERS = """
+SELECT pg_get_triggerdef(t.oid, true) FROM pg_trigger t WHERE NOT t.tgisinternal ORDER BY t.tgrelid::regclass::text, 1
+"""
+_STORAGE = """
+SELECT a.attrelid::regclass::text, a.attname, CASE a.attstorage WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN'
+WHEN 'p' THEN 'PLAIN' ELSE 'EXTENDED' END FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+JOIN pg_type t ON t.oid = a.atttypid WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace
+AND a.attnum > 0 AND NOT a.attisdropped AND a.attstorage <> t.typstorage ORDER BY 1, a.attnum
+"""
+
+
+def render_sql(connection: Connection) -> str:
+    """Return schema.sql; the connection leads to a PostgreSQL that has run every migration."""
+    blocks = [_SQL_BEFORE]
+    for name, cache, comment in connection.execute(text(_SEQUENCES)):
+        blocks.append(f"CREATE SEQUENCE {name} AS bigint CACHE {cache};\n" + _comment(f"SEQUENCE {name}", comment))
+    for table in Table.metadata.sorted_tables:
+        elements: list[DDLElement] = [CreateTable(table)]
+        elements += [CreateIndex(index) for index in sorted(table.indexes, key=lambda index: str(index.name))]
+        elements.append(SetTableComment(table))
+        elements += [SetColumnComment(column) for column in table.columns]
+        blocks.append("".join(f"{_compile(element)};\n" for element in elements))
+    storage = connection.execute(text(_STORAGE))
+    blocks.append("".join(f"ALTER TABLE {row[0]} ALTER COLUMN {row[1]} SET STORAGE {row[2]};\n" for row in storage))
+    blocks += [f"{source.rstrip()};\n" for source in connection.execute(text(_FUNCTIONS)).scalars()]
+    blocks += [f"{source};\n" for source in connection.execute(text(_TRIGGERS)).scalars()]
+    blocks.append(
+        "CREATE TABLE alembic_version (\n"
+        "\tversion_num VARCHAR(32) NOT NULL,\n"
+        "\tCONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)\n"
+        ");\n"
+        f"INSERT INTO alembic_version (version_num) VALUES ('{wanted_revision()}');\n"
+    )
+    return "\n".join(blocks)
+
+
+def render_page() -> str:
+    """Return schema.md: the ER diagram, then every table with its columns."""
+    tables = Table.metadata.sorted_tables
+    entities = [line for table in tables for line in _entity(table)]
+    relations = sorted(_relation(key) for table in tables for key in table.foreign_key_constraints)
+    diagram = ["```mermaid", "erDiagram", *(f"    {line}" for line in [*relations, *entities]), "```"]
+    return _PAGE_BEFORE + "\n".join(diagram) + "\n" + "".join(_section(table) for table in tables)
+
+
+def _entity(table: SqlTable) -> list[str]:
+    together = {name for names in _unique(table) for name in names}
+    shown = [column for column in table.columns if _keys(column) or column.name in together]
+    return [
+        f"{table.name} {{",
+        *(f"    {_word(column)} {column.name} {_keys(column)}".rstrip() for column in shown),
+        "}",
+    ]
+
+
+def _relation(key: ForeignKeyConstraint) -> str:
+    (column,) = key.columns
+    whose = "|o" if column.nullable else "||"
+    many = "o|" if list(column.table.primary_key.columns) == [column] else "o{"
+    return f'{key.referred_table.name} {whose}--{many} {column.table.name} : "{column.name}"'
+
+
+def _keys(column: Column[object]) -> str:
+    marks = {
+        "PK": column.primary_key,
+        "FK": bool(column.foreign_keys),
+        "UK": (column.name,) in _unique(column.table),
+    }
+    return ", ".join(mark for mark, holds in marks.items() if holds)
+
+
+def _unique(table: SqlTable) -> list[tuple[str, ...]]:
+    """Return the columns of each unique constraint."""
+    found = [constraint for constraint in table.constraints if isinstance(constraint, UniqueConstraint)]
+    return sorted(tuple(column.name for column in constraint.columns) for constraint in found)
+
+
+def _section(table: SqlTable) -> str:
+    lines = [f"\n## {table.name}\n", f"{table.comment}.\n", "| column | type | null | meaning |", "|---|---|---|---|"]
+    for column in table.columns:
+        keys = f" ({_keys(column)})" if _keys(column) else ""
+        meaning = (column.comment or "").replace("|", "\\|")
+        lines.append(f"| `{column.name}`{keys} | {_type(column)} | {'yes' if column.nullable else ''} | {meaning} |")
+    unique = [f"({', '.join(names)})" for names in _unique(table) if len(names) > 1]
+    return "\n".join(lines) + "\n" + (f"\nUnique: {', '.join(unique)}.\n" if unique else "")
+
+
+def _type(column: Column[object]) -> str:
+    return column.type.compile(dialect=_DIALECT).lower()
+
+
+def _word(column: Column[object]) -> str:
+    """Return the type as one word: Mermaid takes no more."""
+    return _type(column).partition("(")[0].replace(" ", "_")
+
+
+def _compile(element: DDLElement) -> str:
+    lines = str(element.compile(dialect=_DIALECT)).strip().splitlines()
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _comment(what: str, comment: str | None) -> str:
+    quoted = (comment or "").replace("'", "''")
+    return f"COMMENT ON {what} IS '{quoted}';\n"
+
+
+def main() -> int:
+    """Write both files; return the exit code."""
+    with tempfile.TemporaryDirectory(prefix="guichet-schema-") as folder:
+        try:
+            with migrated_postgres(Path(folder)) as url:
+                engine = make_engine(url)
+                with engine.connect() as connection:
+                    SQL_FILE.write_text(render_sql(connection), encoding="utf-8")
+                engine.dispose()
+        except ServerError as problem:
+            print(f"make schema: {problem}", file=sys.stderr)
+            return 1
+    PAGE_FILE.write_text(render_page(), encoding="utf-8")
+    print(f"written: {SQL_FILE.relative_to(ROOT)}, {PAGE_FILE.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,33 @@
+"""Where the tables of a database stand, and where this release wants them: the numbers of the migrations."""
+
+import re
+from pathlib import Path
+
+from sqlalchemy import Connection, inspect, text
+
+_VERSIONS = Path(__file__).resolve().parent.parent / "migrations" / "versions"
+UPGRADE = "run `python -m alembic upgrade head`"
+
+
+def wanted_revision() -> str | None:
+    """Return the number of the last migration of this release; None where its migrations are not installed."""
+    numbers = [found[0] for file in _VERSIONS.glob("*.py") if (found := re.match(r"\d{4}(?=_)", file.name))]
+    return max(numbers, default=None)
+
+
+def stored_revision(connection: Connection) -> str | None:
+    """Return the number of the last migration that ran on a database; None where none ever did."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    number = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return None if number is None else str(number)
+
+
+def what_is_missing(stored: str | None) -> str | None:
+    """Return what is wrong with a database at this revision; a newer one is not: releases overlap in an upgrade."""
+    wanted = wanted_revision()
+    if stored is None:
+        return f"the database has no tables yet: {UPGRADE} first"
+    if wanted is not None and stored < wanted:
+        return f"the tables are at migration {stored}, and this release needs {wanted}: {UPGRADE} first"
+    return None

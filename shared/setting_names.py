@@ -1,0 +1,46 @@
+"""Environment variables that were meant as settings and are none: a misspelt one would be ignored in silence."""
+
+from collections.abc import Iterable, Mapping
+
+_PREFIX = "GUICHET_"
+_SHORT = 6  # letters; HOST is one letter from POST and COST, so that short names cannot be told from other people's
+
+
+def find_misspelt(env: Mapping[str, str], fields: Iterable[str]) -> list[str]:
+    """Return a sentence for each variable that is almost a setting while that setting itself is not set."""
+    known = [name.upper() for name in fields]
+    given = {name.upper() for name in env}  # settings may be written in small letters
+    faults = []
+    for name, value in sorted(env.items()):
+        meant = None if name.upper() in known else _meant(name.upper(), known)
+        # Kubernetes sets GUICHET_PORT=tcp://... in every pod beside a service of this name.
+        if meant is not None and meant not in given and not value.startswith("tcp://"):
+            faults.append(f"{name}: is no setting; write {meant}, or remove it")
+    return faults
+
+
+def _meant(name: str, known: list[str]) -> str | None:
+    if name.startswith(_PREFIX):
+        name = name.removeprefix(_PREFIX)
+        if name in known:
+            return name
+    for setting in known:
+        if len(setting) > _SHORT and _is_near(name, setting):
+            return setting
+    return None
+
+
+def _is_near(name: str, setting: str) -> bool:
+    """Tell whether one letter too many, too few, wrong, or exchanged with its neighbour makes one of the other."""
+    if abs(len(name) - len(setting)) > 1:
+        return False
+    start = 0
+    while start < min(len(name), len(setting)) and name[start] == setting[start]:
+        start += 1
+    rest, meant = name[start:], setting[start:]
+    return (
+        rest[1:] == meant[1:]
+        or rest == meant[1:]
+        or rest[1:] == meant
+        or (rest[:2] == meant[1::-1] and rest[2:] == meant[2:])
+    )

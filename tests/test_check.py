@@ -1,0 +1,194 @@
+"""The doctor finds each thing that keeps a service from working, and says what to do."""
+
+import json
+import os
+import socket
+import time
+from types import SimpleNamespace
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from api.check import main
+from api.doctor import broker, database, machine
+from api.doctor.finding import Finding
+from shared.config import Settings
+from shared.db import make_engine
+from shared.package import MODEL_FILE
+from tests.conftest import create_database
+from tests.databases import migrate, postgres_engine, settings_for, settings_of, sqlite_engine
+from tests.stack import free_port
+
+NOBODY = "postgresql+psycopg2://guichet:hunter2@127.0.0.1:1/guichet"
+
+
+def examined(capsys, *arguments: str, **env: str) -> tuple[int, dict[str, list[Finding]]]:
+    """Run the command in this process; return its exit code and what it found, by name."""
+    with settings_of(PORT=str(free_port()), **env):
+        code = main(["--json", *arguments])
+    said = capsys.readouterr().out
+    assert "hunter2" not in said
+    report = json.loads(said)
+    found: dict[str, list[Finding]] = {}
+    for entry in report["checks"]:
+        found.setdefault(entry["name"], []).append(Finding(**entry))
+    assert report["ok"] == (code == 0)
+    return code, found
+
+
+def test_running_service_is_sound_on_either_runtime(stack):
+    done = stack.run("api.check", "--no-load", check=False)
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, done.stdout
+    assert {line.split()[0] for line in lines} <= {"ok", "warning"}
+    assert sum("the file is the one that was registered" in line for line in lines) >= 3
+    assert any(line.startswith("ok       port") and "listens on" in line for line in lines)
+    if stack.runtime == "queue":
+        assert any(line.startswith("ok       broker") for line in lines)
+        assert any(line.startswith("ok       workers") for line in lines)
+
+
+@pytest.mark.long
+def test_every_champion_is_loaded(sync):
+    done = sync.run("api.check", check=False)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("SHA-256 holds, loaded in") >= 3
+
+
+def test_settings_that_do_not_hold_are_the_only_finding(capsys):
+    code, found = examined(capsys, RUNTIME="sync", MODEL_DIR="/models")
+    assert code == 1
+    assert list(found) == ["settings"]
+    assert found["settings"][0].detail == "MODEL_DIR: is no setting; write MODELS_DIR, or remove it"
+
+
+def test_servers_that_are_away_are_both_told(capsys, tmp_path):
+    env = {"RUNTIME": "queue", "DATABASE_URL": NOBODY, "REDIS_URL": "redis://:hunter2@127.0.0.1:1/0"}
+    code, found = examined(capsys, **env, MODELS_DIR=str(tmp_path))
+    assert code == 1
+    assert found["database"][0].status == found["broker"][0].status == "failed"
+    assert "Connection refused" in found["database"][0].detail
+
+
+def test_database_without_tables_is_told_and_its_models_are_not_looked_for(capsys, session_postgres, session_redis):
+    env = settings_for(create_database(session_postgres, "check_bare"))
+    code, found = examined(capsys, **env, REDIS_URL=session_redis.url)
+    assert code == 1
+    assert "alembic upgrade head" in found["migrations"][0].detail
+    assert found["models"][0].status == "skipped"
+    assert found["clocks"][0].status == "ok"
+
+
+def test_models_without_their_files_and_no_champion_are_told(capsys, tmp_path):
+    with sqlite_engine(tmp_path) as engine:
+        code, found = examined(capsys, **settings_for(str(engine.url)), MODELS_DIR=str(tmp_path))
+        assert "no version is a champion" in found["models"][0].detail
+        assert found["other models"][0].status == "warning"
+        with engine.begin() as connection:
+            connection.exec_driver_sql(
+                "INSERT INTO model_aliases (name, alias, model_version_id) VALUES ('m', 'champion', 1)"
+            )
+        folder = tmp_path / "m" / "1"
+        folder.mkdir(parents=True)
+        (folder / MODEL_FILE).write_bytes(b"altered")
+        for arguments in ([], ["--no-load"]):
+            code, found = examined(capsys, *arguments, **settings_for(str(engine.url)), MODELS_DIR=str(tmp_path))
+            assert code == 1
+            assert found["model"][0].status == "failed"
+            assert found["model"][0].detail.startswith("m@1: ")
+        code, found = examined(capsys, **settings_for(str(engine.url)), MODELS_DIR=str(tmp_path), DEFAULT_MODEL="other")
+        assert found["models"][0].detail == "DEFAULT_MODEL is other, and there is: m"
+
+
+def test_role_without_rights_is_told_which_it_lacks(session_postgres):
+    with postgres_engine(session_postgres, "check_rights") as engine, engine.connect() as connection:
+        assert database.check_rights(connection).status == "ok"
+        connection.exec_driver_sql("CREATE ROLE check_weak")
+        connection.exec_driver_sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO check_weak")
+        connection.exec_driver_sql("SET ROLE check_weak")
+        found = database.check_rights(connection)
+        connection.exec_driver_sql("RESET ROLE")
+    assert found.status == "failed"
+    assert found.detail.startswith("check_weak lacks INSERT on api_keys")
+
+
+def test_lost_table_is_told(tmp_path):
+    url = f"sqlite:///{tmp_path / 'lost.db'}"
+    migrate(url)
+    engine = make_engine(url)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("DROP TABLE job_events")
+        assert "job_events is not there" in database.check_tables(connection).detail
+    engine.dispose()
+
+
+SETTINGS = Settings(runtime="queue", database_url=NOBODY, redis_url="redis://:hunter2@redis/0")
+SOUND = {"redis_version": "7", "maxmemory_policy": "noeviction", "aof_enabled": 1, "used_memory": 9e6}
+
+
+def redis(**info: object) -> SimpleNamespace:
+    return SimpleNamespace(ping=lambda: True, info=lambda: SOUND | info)
+
+
+@pytest.mark.parametrize(
+    ("info", "status", "said"),
+    [
+        ({}, "ok", "9 MB"),
+        ({"maxmemory_policy": "allkeys-lru"}, "warning", "set noeviction"),
+        ({"aof_enabled": 0}, "warning", "appendonly is off"),
+        ({"maxmemory": 10e6}, "warning", "nearly full"),
+    ],
+)
+def test_redis_that_would_forget_is_told(info, status, said):
+    found = broker.check_broker(redis(**info), SETTINGS)
+    assert found.status == status
+    assert said in found.detail
+    assert "hunter2" not in found.detail
+
+
+@pytest.mark.parametrize(("apart", "status"), [(0.0, "ok"), (5.0, "warning"), (-600.0, "failed")])
+def test_clock_that_differs_is_told(apart, status, tmp_path):
+    def clock() -> tuple[int, int]:
+        now = time.time() + apart
+        return int(now), int(now % 1 * 1e6)
+
+    with sqlite_engine(tmp_path) as engine, engine.connect() as connection:
+        assert machine.check_clocks(connection, SimpleNamespace(time=clock)).status == status
+
+
+def test_redis_that_is_away_has_no_clock(tmp_path):
+    def clock() -> tuple[int, int]:
+        raise RedisConnectionError("gone")
+
+    with sqlite_engine(tmp_path) as engine, engine.connect() as connection:
+        assert machine.check_clocks(connection, SimpleNamespace(time=clock)).status == "ok"
+
+
+def test_clock_of_postgresql_is_compared_with_ours(session_postgres):
+    with postgres_engine(session_postgres, "check_clock") as engine, engine.connect() as connection:
+        found = machine.check_clocks(connection, None)
+    assert found.status == "ok"
+    assert found.detail.startswith("database ")
+
+
+def test_port_of_somebody_else_is_told(tmp_path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+        found = machine.check_port(Settings(runtime="sync", data_dir=tmp_path, port=port))
+    assert found.status == "failed"
+    assert found.detail == f"cannot listen on 127.0.0.1:{port} (Address already in use): set PORT or HOST"
+
+
+def test_folders_that_cannot_be_used_are_told(tmp_path, monkeypatch):
+    (tmp_path / "models").mkdir()
+    settings = Settings(runtime="sync", data_dir=tmp_path)
+    assert {found.status for found in machine.check_folders(settings)} == {"ok"}
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may read anywhere
+    assert "cannot be read by this user" in machine.check_folders(settings)[1].detail
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: SimpleNamespace(free=1e9))
+    assert machine.check_folders(settings)[0].status == "warning"
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: SimpleNamespace(free=1e7))
+    assert machine.check_folders(settings)[0].detail == f"{tmp_path}, 10 MB free: make room, or set DATA_DIR elsewhere"
+    proc = Settings(runtime="sync", data_dir="/proc", models_dir=tmp_path / "none")
+    assert [found.status for found in machine.check_folders(proc)[:2]] == ["failed", "failed"]

@@ -1,0 +1,200 @@
+"""The database is made with its roles, and made again without harm."""
+
+from contextlib import closing
+
+import psycopg2
+import pytest
+from sqlalchemy.engine import URL, make_url
+
+from scripts import create_db
+from scripts.servers import Postgres
+from shared.revision import wanted_revision
+
+TABLES = "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'"
+OWNERS = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"
+
+
+@pytest.fixture(scope="module")
+def admin(session_postgres: Postgres) -> str:
+    """An administrator as hosts give one: no superuser, but allowed to make roles and databases."""
+    with connected(make_url(session_postgres.url_of("postgres"))) as cursor:
+        cursor.execute("CREATE ROLE hosted LOGIN CREATEDB CREATEROLE")
+    return session_postgres.url_of("postgres").replace("postgres@", "hosted@")
+
+
+class connected:
+    """A cursor whose statements commit by themselves."""
+
+    def __init__(self, url: URL, role: str | None = None) -> None:
+        plain = url.set(drivername="postgresql", username=role or url.username, password=None)
+        self.connection = psycopg2.connect(plain.render_as_string(hide_password=False))
+        self.connection.autocommit = True
+
+    def __enter__(self):
+        return self.connection.cursor()
+
+    def __exit__(self, *_):
+        self.connection.close()
+
+
+def asked(url: URL, role: str, question: str) -> list[tuple]:
+    with connected(url, role) as cursor:
+        cursor.execute(question)
+        return cursor.fetchall()
+
+
+def create(admin: str, **passwords: str) -> list[create_db.Role]:
+    """Make the database of the sales; return what was told."""
+    told: list[create_db.Role] = []
+    create_db.create(
+        admin, database="sales", prefix="sales", passwords=passwords, tell=lambda role, _url: told.append(role)
+    )
+    return told
+
+
+@pytest.fixture(scope="module")
+def made(admin: str) -> URL:
+    """The database as the first run made it."""
+    roles = create(admin, app="of the app")
+    assert [(role.name, role.made) for role in roles] == [
+        ("sales_owner", True),
+        ("sales_app", True),
+        ("sales_reader", True),
+    ]
+    passwords = [role.password for role in roles]
+    assert passwords[1] == "of the app"
+    assert all(len(password) >= 32 for password in (passwords[0], passwords[2]))
+    return make_url(admin).set(database="sales")
+
+
+def test_tables_stand_at_the_last_migration_and_belong_to_the_owner(made):
+    assert asked(made, "sales_app", "SELECT version_num FROM alembic_version") == [(wanted_revision(),)]
+    assert asked(made, "sales_app", OWNERS) == [("sales_owner",)]
+
+
+def test_app_reads_and_writes_and_changes_no_table(made):
+    with connected(made, "sales_app") as cursor:
+        cursor.execute("INSERT INTO api_keys (id, name, sha256, scopes) VALUES ('1', 'n', 's', 'read')")
+        cursor.execute("UPDATE api_keys SET name = 'm'")
+        cursor.execute("DELETE FROM api_keys")
+        cursor.execute("SELECT nextval('claim_tokens')")
+        cursor.execute("INSERT INTO error_logs (request_id, method, path, status, code, detail) "
+                       "VALUES ('r', 'GET', '/', 404, 'c', 'd')")  # fmt: skip
+        for statement in (
+            "DROP TABLE error_logs",
+            "CREATE TABLE mine (id int)",
+            "UPDATE alembic_version SET version_num = '0'",
+            "ALTER TABLE jobs DISABLE TRIGGER jobs_guard",
+        ):
+            with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+                cursor.execute(statement)
+
+
+def test_reader_reads_everything_but_the_keys_and_writes_nothing(made):
+    with connected(made, "sales_reader") as cursor:
+        cursor.execute("SELECT count(*) FROM jobs, model_inputs, model_outputs, error_logs")
+        for statement in ("SELECT * FROM api_keys", "DELETE FROM jobs", "INSERT INTO workers (id) VALUES ('w')"):
+            with pytest.raises((psycopg2.errors.InsufficientPrivilege, psycopg2.errors.ReadOnlySqlTransaction)):
+                cursor.execute(statement)
+        cursor.execute("SHOW statement_timeout")
+        assert cursor.fetchone() == ("1min",)
+
+
+def test_other_roles_may_not_even_connect(made):
+    with connected(made.set(database="postgres")) as cursor:
+        cursor.execute("CREATE ROLE stranger LOGIN")
+    with pytest.raises(psycopg2.OperationalError, match="permission denied"), connected(made, "stranger"):
+        pass
+
+
+def test_tables_of_later_migrations_are_granted_by_themselves(made):
+    with connected(made, "sales_owner") as cursor:
+        cursor.execute("CREATE TABLE later (id serial PRIMARY KEY)")
+    assert asked(made, "sales_app", "INSERT INTO later DEFAULT VALUES RETURNING id") == [(1,)]
+    assert asked(made, "sales_reader", "SELECT count(*) FROM later") == [(1,)]
+    with connected(made, "sales_owner") as cursor:
+        cursor.execute("DROP TABLE later")
+
+
+def test_second_run_changes_nothing_and_keeps_the_passwords(made, admin, session_postgres):
+    def state() -> tuple:
+        superuser = make_url(session_postgres.url_of("sales"))
+        with connected(superuser) as cursor:
+            cursor.execute("SELECT rolname, rolpassword FROM pg_authid WHERE rolname LIKE 'sales%' ORDER BY 1")
+            roles = cursor.fetchall()
+            cursor.execute("SELECT relname, relacl::text FROM pg_class WHERE relkind IN ('r', 'S') ORDER BY 1")
+            return roles, cursor.fetchall()
+
+    before = state()
+    assert all(verifier.startswith("SCRAM-SHA-256$") for _, verifier in before[0])
+    assert [(role.made, role.password) for role in create(admin)] == [(False, None)] * 3
+    assert state() == before
+
+
+def test_password_that_is_given_replaces_the_old_one_and_is_not_shown(made, admin, capsys, monkeypatch):
+    monkeypatch.setenv("READER_PASSWORD", "hunter2")
+    monkeypatch.setenv("ADMIN_URL", admin)
+    assert create_db.main(["--database", "sales", "--prefix", "sales"]) == 0
+    said = capsys.readouterr().out
+    assert "hunter2" not in said
+    assert "sales_reader" in said
+
+
+@pytest.mark.long
+def test_new_roles_passwords_are_shown_once(admin, capsys):
+    assert create_db.main(["--url", admin, "--database", "once", "--prefix", "once"]) == 0
+    assert capsys.readouterr().out.count("(shown this once)") == 3
+    assert create_db.main(["--url", admin, "--database", "once", "--prefix", "once"]) == 0
+    assert "shown" not in capsys.readouterr().out
+
+
+def test_database_of_somebody_else_is_let_alone(session_postgres, capsys):
+    with closing(psycopg2.connect(session_postgres.url_of("postgres").replace("+psycopg2", ""))) as connection:
+        connection.autocommit = True
+        connection.cursor().execute("CREATE DATABASE theirs")
+    assert create_db.main(["--url", session_postgres.url_of("postgres"), "--database", "theirs"]) == 1
+    assert "the database theirs is there, and postgres owns it" in capsys.readouterr().err
+    roles = asked(make_url(session_postgres.url_of("postgres")), "postgres", "SELECT rolname FROM pg_roles")
+    assert not [name for (name,) in roles if name.startswith("guichet")]  # nothing half-made
+
+
+def test_new_passwords_are_said_even_where_the_migrations_fail(admin, capsys, monkeypatch):
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise create_db.subprocess.CalledProcessError(1, "alembic")
+
+    monkeypatch.setattr(create_db, "alembic", fail)
+    assert create_db.main(["--url", admin, "--database", "halfway", "--prefix", "halfway"]) == 1
+    said = capsys.readouterr()
+    assert said.out.count("(shown this once)") == 3
+    assert "mend it and run this again" in said.err
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("", "set ADMIN_URL"),
+        ("nonsense", "cannot be read"),
+        ("mysql://root:hunter2@h/x", "no PostgreSQL"),
+        ("postgresql://root:hunter2@127.0.0.1:1/postgres", "cannot be reached"),
+    ],
+)
+def test_address_that_leads_nowhere_is_refused_with_one_sentence(url, said, capsys, monkeypatch):
+    monkeypatch.delenv("ADMIN_URL", raising=False)
+    assert create_db.main(["--url", url]) in (1, 2)
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+    assert "hunter2" not in err
+
+
+def test_role_without_the_right_to_make_roles_is_told_what_it_needs(made, capsys):
+    weak = made.set(username="sales_reader", password=None, database="sales")
+    code = create_db.main(["--url", weak.render_as_string(), "--database", "new", "--prefix", "new"])
+    assert code == 1
+    assert "CREATEDB and CREATEROLE" in capsys.readouterr().err
+
+
+def test_sqlite_gets_its_tables(tmp_path, capsys):
+    for _ in range(2):
+        assert create_db.main(["--url", f"sqlite:///{tmp_path / 'guichet.db'}"]) == 0
+    assert "every table is there" in capsys.readouterr().out
