@@ -10,10 +10,10 @@ LOCK = $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --gener
 ARGS =
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage faults check format format-check lint types lock bench bench-csv migration clean
+.PHONY: help run test coverage faults e2e-compose check format format-check lint types lock bench bench-csv migration clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 run: .venv/.installed ## Start everything on this machine (RUNTIME=sync, PORT=, FLOWER_PORT=, DATA_DIR=)
 	@exec $(PY) -m scripts.run
@@ -42,6 +42,9 @@ lint: .venv/.installed-dev ## Lint
 types: .venv/.installed-dev ## Check the types
 	$(PY) -m mypy
 
+e2e-compose: .venv/.installed ## Start docker-compose.yml, use it, break it under load; writes docs/compose.md (ARGS="--only redis")
+	$(PY) -m compose.e2e $(ARGS)
+
 bench: .venv/.installed-dev ## Measure the queue
 	$(PY) benchmarks/queue.py $(ARGS)
 
@@ -53,8 +56,9 @@ migration: .venv/.installed ## Write the next migration from the tables: make mi
 
 lock: .venv/.installed-dev ## Compile requirements*.in to pinned, hashed files (UPGRADE=--upgrade for newer ones)
 	$(LOCK) $(UPGRADE) requirements-dev.in -o requirements-dev.txt
-	cp requirements-dev.txt requirements.txt  # uv keeps the pins that it finds in its output
-	$(LOCK) requirements.in -o requirements.txt
+	for name in requirements requirements/api requirements/sync requirements/worker; do \
+	    cp requirements-dev.txt $$name.txt && $(LOCK) $$name.in -o $$name.txt || exit 1; \
+	done  # uv keeps the pins that it finds in its output: every file has the same ones
 
 clean: ## Remove .venv and caches; the data (.guichet) stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* coverage.xml

@@ -1,6 +1,7 @@
 """Every setting of the service, read once from the environment, each with its meaning."""
 
 import ipaddress
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
@@ -122,9 +123,12 @@ def _is_loopback(host: str) -> bool:
 
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
-    """Return the settings of this process, read from the environment at the first call."""
+    """Return the settings of this process, read from the environment at the first call.
+
+    What the environment does not set may stand in files named like the settings, in the folder SECRETS_DIR.
+    """
     try:
-        return Settings()
+        return Settings(_secrets_dir=os.environ.get("SECRETS_DIR") or None)
     except ValidationError as error:
         faults = "\n".join(
             f"  {'.'.join(map(str, fault['loc'])).upper() or 'settings'}: {fault['msg'].removeprefix('Value error, ')}"
