@@ -4,10 +4,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from compose.files import make_csv, submit_csv
 from compose.stack import Broken, Stack, wait_until
-from compose.traffic import Traffic
+from compose.traffic import Client, Traffic
 
-DRAINED_SECONDS = 60.0  # everything that was accepted before a drill ended has to be done by then
+DRAINED_SECONDS = 120.0  # everything that was accepted before a drill ended has to be done by then
+FILE_ROWS = 20_000  # of the file that is being scored meanwhile
+_KILLS = 8
 _SCALED = 3
 
 
@@ -27,6 +30,8 @@ class Outcome:
 def run_drill(stack: Stack, traffic: Traffic, name: str, act: Callable[[Stack], None]) -> Outcome:
     """Do something to the stack under load, wait until the work from before is done, and tell how it went."""
     began, count, hitches = traffic.now(), len(traffic.accepted), traffic.hitches.copy()
+    file = submit_csv(Client(traffic.ports, traffic.key), make_csv(FILE_ROWS))
+    traffic.files[file] = traffic.accepted[file] = FILE_ROWS
     act(stack)
     ended = traffic.now()
     drained = drain(stack)
@@ -65,11 +70,12 @@ def kill_worker(stack: Stack) -> None:
     stack.await_health(*stack.containers("worker-interactive"))
 
 
-def kill_pool(stack: Stack) -> None:
-    """SIGKILL every process of a worker container but the first: the pool starts new ones."""
-    for service in ("worker-interactive", "worker-bulk"):
-        stack.run("exec", "-T", service, "python", "-c", "import os; os.kill(-1, 9)", check=False)
-    time.sleep(5)
+def kill_pools(stack: Stack) -> None:
+    """SIGKILL every process of both workers but the first, again and again: the pool starts new ones."""
+    for _ in range(_KILLS):
+        for service in ("worker-interactive", "worker-bulk"):
+            stack.run("exec", "-T", service, "python", "-c", "import os; os.kill(-1, 9)", check=False)
+        time.sleep(5)
 
 
 def end_worker(stack: Stack) -> None:
@@ -77,7 +83,7 @@ def end_worker(stack: Stack) -> None:
     container = stack.containers("worker-interactive")[0]
     stack.run("exec", "-T", "worker-interactive", "python", "-c", "import os; os.kill(1, 15)")
     count = ("inspect", "--format", "{{.RestartCount}}", container)
-    wait_until(lambda: stack.engine(*count).strip() != "0", "the engine to start the worker again", 90)
+    wait_until(lambda: stack.engine(*count).strip() != "0", "the engine to start the worker again", 180)
     stack.await_health(container)
 
 
@@ -160,7 +166,7 @@ def replace_rest(stack: Stack) -> None:
 DRILLS: tuple[tuple[str, Callable[[Stack], None]], ...] = (
     ("nothing, for comparison", nothing),
     ("SIGKILL of the interactive worker's container", kill_worker),
-    ("SIGKILL of every process in both workers but the first", kill_pool),
+    (f"SIGKILL of every process in both workers but the first, {_KILLS} times", kill_pools),
     ("SIGTERM inside the worker: it ends, the engine starts it again", end_worker),
     ("restart of Redis", restart_redis),
     ("FLUSHALL of Redis, three times", flush_redis),

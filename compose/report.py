@@ -6,12 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from compose.drills import Outcome
 from compose.ledger import Ledger
 
+_TIMES = {1: "once", 2: "twice"}
+
 
 def render(
-    facts: Mapping[str, str], checks: Sequence[tuple[str, str]], outcomes: Sequence[Outcome], ledger: Ledger
+    facts: Mapping[str, str], checks: Sequence[tuple[str, str]], outcomes: Sequence[Outcome], ledger: Ledger, files: int
 ) -> str:
     """Return the whole page."""
-    tries = ", ".join(f"{jobs} jobs {number} times" for number, jobs in sorted(ledger.attempts.items()))
+    tries, chunk_tries = (
+        ", ".join(f"{count} of them {_TIMES.get(number, f'{number} times')}" for number, count in sorted(told.items()))
+        for told in (ledger.attempts, ledger.chunk_attempts)
+    )
     parts = [
         "# The stack of docker-compose.yml, tried out",
         "Written by `make e2e-compose`, which starts the stack, drives it through its published ports, breaks it while"
@@ -20,9 +25,10 @@ def render(
         "## In peace",
         _table(("what", "found"), checks),
         "## Under load",
-        "One client waits for single predictions, three submit rows and batches, of three models, all the time; each sends"
-        " a request again under its Idempotency-Key until it is accepted. `drained`: from the end of the disturbance until everything"
-        " accepted before was done. `gap`: the longest time in which no client was accepted.",
+        "One client waits for single predictions, three submit rows and batches, of three models, all the time; each"
+        " sends a request again under its Idempotency-Key until it is accepted, and takes the API's other port when it"
+        " cannot connect. `gap`: the longest time in which no client was accepted. `drained`: from the end of the"
+        " disturbance until everything accepted before was done.",
         _table(
             ("while this was done", "s", "accepted", "gap s", "drained s", "slowest /predict s", "sent again"),
             (
@@ -39,9 +45,10 @@ def render(
             ),
         ),
         "## In the end",
-        f"{ledger.jobs} jobs with {ledger.rows} rows were accepted, and every one succeeded exactly once: "
-        f"{ledger.outputs} outputs, one for each row, and no job that nobody was promised. Claimed: {tries} (a claim"
-        " that died with its worker or with PostgreSQL is taken again; what it wrote late counts for nothing).",
+        f"{ledger.jobs} jobs with {ledger.rows} rows were accepted, {files} of them files, and every one succeeded"
+        f" exactly once: {ledger.outputs} outputs, one for each row, and no job that nobody was promised. Single rows"
+        f" and batches were claimed: {tries}. Chunks of files: {chunk_tries}. What was claimed again had lost its"
+        " worker or its claim, and what a lost worker wrote late would count for nothing.",
     ]
     return "\n\n".join(parts) + "\n"
 

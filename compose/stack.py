@@ -55,7 +55,7 @@ class Stack:
         )
         return [line.split("\t") for line in told.splitlines() if line]
 
-    def await_health(self, *containers: str, seconds: float = 180) -> None:
+    def await_health(self, *containers: str, seconds: float = 300) -> None:
         """Wait until containers are healthy."""
         wait_until(lambda: all(self.health(one) == "healthy" for one in containers), "healthy containers", seconds)
 

@@ -45,15 +45,14 @@ class Client:
             answer = self._connection.getresponse()
             found = answer.read()
         except (OSError, http.client.HTTPException):
-            self.leave()
+            self._leave()
             raise
         if answer.will_close:
             self._connection.close()
             self._connection = None
         return answer.status, found
 
-    def leave(self) -> None:
-        """Take the next address from now on."""
+    def _leave(self) -> None:
         if self._connection is not None:
             self._connection.close()
         self._connection, self._port = None, next(self._ports)
@@ -73,6 +72,7 @@ class Traffic:
     key: str
     clients: int = 4
     accepted: dict[str, int] = field(default_factory=dict)  # job id -> rows
+    files: dict[str, int] = field(default_factory=dict)  # those of them that are CSV files
     accepted_at: list[float] = field(default_factory=list)  # seconds since the start, of every acceptance
     waits: list[tuple[float, float]] = field(default_factory=list)  # when /predict was asked, seconds until its 200
     hitches: Counter[str] = field(default_factory=Counter)  # requests that had to be sent again, by reason
@@ -137,8 +137,6 @@ class Traffic:
             if status not in (0, *_AGAIN):
                 raise Broken(f"POST /{kind} was answered {status}: {json.dumps(answer)[:500]}")
             self.hitches[f"no answer ({answer})" if status == 0 else f"answer {status}"] += 1
-            if status:
-                client.leave()
             if self.now() - asked > PATIENCE_SECONDS:
                 raise Broken(f"POST /{kind} was not accepted for {PATIENCE_SECONDS:.0f} s")
             time.sleep(0.1)
