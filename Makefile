@@ -10,10 +10,10 @@ LOCK = $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --gener
 ARGS =
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage faults interop stores check format format-check lint types lock bench bench-csv migration schema samples settings clean
+.PHONY: help run test coverage faults interop stores e2e-compose check format format-check lint types lock bench bench-csv migration schema samples settings clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 run: .venv/.installed ## Start everything on this machine (RUNTIME=sync, PORT=, FLOWER_PORT=, DATA_DIR=)
 	@exec $(PY) -m scripts.run
@@ -48,6 +48,9 @@ lint: .venv/.installed-dev ## Lint
 types: .venv/.installed-dev ## Check the types
 	$(PY) -m mypy
 
+e2e-compose: .venv/.installed ## Start docker-compose.yml, use it, break it under load; writes docs/compose.md (ARGS="--only redis")
+	$(PY) -m compose.e2e $(ARGS)
+
 bench: .venv/.installed-dev ## Measure the queue
 	$(PY) benchmarks/queue.py $(ARGS)
 
@@ -68,8 +71,9 @@ settings: .venv/.installed ## Write docs/settings.md from shared/config.py
 
 lock: .venv/.installed-dev ## Compile requirements*.in to pinned, hashed files (UPGRADE=--upgrade for newer ones)
 	$(LOCK) $(UPGRADE) requirements-dev.in -o requirements-dev.txt
-	cp requirements-dev.txt requirements.txt  # uv keeps the pins that it finds in its output
-	$(LOCK) requirements.in -o requirements.txt
+	for name in requirements requirements/api requirements/sync requirements/worker; do \
+	    cp requirements-dev.txt $$name.txt && $(LOCK) $$name.in -o $$name.txt || exit 1; \
+	done  # uv keeps the pins that it finds in its output: every file has the same ones
 	sed -nE 's/^((numpy|scipy|pandas|joblib|scikit-learn|lightgbm)==[^\\]*).*/\1/p' requirements-dev.txt > .venv/models.txt
 	$(LOCK) $(UPGRADE) -c .venv/models.txt requirements-interop.in -o requirements-interop.txt
 

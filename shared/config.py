@@ -178,10 +178,13 @@ def _is_loopback(host: str) -> bool:
 
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
-    """Return the settings of this process, read from the environment at the first call."""
+    """Return the settings of this process, read from the environment at the first call.
+
+    What the environment does not set may stand in files named like the settings, in the folder SECRETS_DIR.
+    """
     faults = find_misspelt(os.environ, Settings.model_fields)
     try:
-        settings = Settings()
+        settings = Settings(_secrets_dir=os.environ.get("SECRETS_DIR") or None)
     except ValidationError as error:
         faults += [
             f"{'.'.join(map(str, fault['loc'])).upper() or 'settings'}: {fault['msg'].removeprefix('Value error, ')}"

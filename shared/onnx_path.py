@@ -5,6 +5,7 @@ and are then wrong by a lot. That is why nothing here is used unless the proof i
 """
 
 import copy
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -126,6 +127,8 @@ def _whole_numbers() -> Iterator[None]:
 
 
 def _session(graph: bytes) -> Any:  # noqa: ANN401 - an onnxruntime.InferenceSession, imported only here
+    # Read at the import: otherwise Linux builds since 1.29 keep a device id and send usage data to their maker.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError:

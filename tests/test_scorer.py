@@ -1,6 +1,7 @@
 """The chosen scorer gives the pipeline's own answers, and paths that do not are refused with a reason."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,7 @@ from threadpoolctl import threadpool_limits
 from xgboost import XGBClassifier, XGBRegressor
 
 import shared.scorer
+from shared import onnx_path
 from shared.cards import Card
 from shared.errors import ArtefactError, CardError
 from shared.features import Feature
@@ -469,3 +471,10 @@ def test_worker_that_scores_by_treelite_needs_neither_pandas_nor_onnx(tmp_path):
     command = [sys.executable, "-c", WITHOUT_PANDAS, str(tmp_path / "model.joblib")]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert (done.stderr.strip(), done.returncode) == ("", 0)
+
+
+def test_onnx_runtime_is_told_to_send_no_usage_data(monkeypatch):
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    with pytest.raises(Exception, match="model"):
+        onnx_path._session(b"no graph")
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"

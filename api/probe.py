@@ -1,0 +1,27 @@
+"""`python -m api.probe`: whether requests are welcome, for the HEALTHCHECK of the image; exit code 0 or 1."""
+
+import http.client
+import os
+import sys
+
+
+def main() -> int:
+    """Ask this container's own API; say what it answers when that is not 200."""
+    connection = http.client.HTTPConnection("127.0.0.1", int(os.environ.get("PORT") or 8000), timeout=4)
+    try:
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        text = answer.read(2_000).decode("utf-8", "replace")
+    except OSError as error:
+        print(f"the API does not answer: {error}")
+        return 1
+    finally:
+        connection.close()
+    if answer.status != 200:
+        print(text)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The stack of docker-compose.yml: its secrets, and the driver that tries it out."""

@@ -1,0 +1,141 @@
+"""The stack of docker-compose.yml, without an engine: its secrets, its settings, and what its images carry."""
+
+import re
+import stat
+from pathlib import Path
+
+import pytest
+
+from compose import secrets
+from compose.reload import look
+from shared.config import get_settings
+from shared.version import VERSION
+
+ROOT = Path(__file__).resolve().parent.parent
+STRONG = "4f0c1e7a9b2d4f0c1e7a9b2d"
+
+
+def read(folder: Path) -> dict[str, str]:
+    return {file.name: file.read_text() for file in folder.iterdir()}
+
+
+def test_secrets_that_env_does_not_set_are_made_once_and_kept(tmp_path, capsys):
+    assert secrets.main([], {}, tmp_path) == 0
+    first = read(tmp_path)
+    assert secrets.main([], {"REDIS_PASSWORD": ""}, tmp_path) == 0
+    assert read(tmp_path) == first
+    assert len({first[name] for name in ("postgres_password", "redis_password", "flower_password")}) == 3
+    assert all(secret not in capsys.readouterr().out for secret in first.values())
+
+
+def test_a_secret_of_env_goes_to_whoever_needs_it(tmp_path):
+    assert secrets.main([], {"POSTGRES_PASSWORD": STRONG, "FLOWER_PASSWORD": STRONG[::-1]}, tmp_path) == 0
+    files = read(tmp_path)
+    assert files["postgres_password"] == STRONG
+    assert files["database_url"] == f"postgresql+psycopg2://guichet:{STRONG}@postgres:5432/guichet"
+    assert files["redis.conf"] == f"requirepass {files['redis_password']}\n"
+    assert files["flower.py"] == f"basic_auth = ['guichet:{STRONG[::-1]}']\n"
+
+
+def test_only_our_user_reads_what_the_servers_do_not_need(tmp_path):
+    secrets.main([], {}, tmp_path)
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
+    assert {name for name, mode in modes.items() if mode == 0o444} == {
+        "postgres_password",
+        "redis_password",
+        "redis.conf",
+    }
+    assert set(modes.values()) == {0o400, 0o444}
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["change-me-please", "CHANGEME12345", "your-password-here", "xxxxxxxxxxxx", "<random value>", "postgres-password"],
+)
+def test_a_placeholder_is_refused_with_one_sentence_and_nothing_is_written(tmp_path, capsys, value):
+    assert secrets.main([], {"POSTGRES_PASSWORD": value}, tmp_path) == 1
+    told = capsys.readouterr().err
+    assert "POSTGRES_PASSWORD in .env is a placeholder: set another one" in told
+    assert value not in told
+    assert told.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("value", "why"), [("abc123", "fewer than 12"), (STRONG + "@/'", "other than letters")])
+def test_a_secret_that_would_not_do_is_refused(tmp_path, capsys, value, why):
+    assert secrets.main([], {"FLOWER_PASSWORD": value}, tmp_path) == 1
+    assert why in capsys.readouterr().err
+
+
+def test_another_password_than_the_databases_is_refused_until_it_is_accepted(tmp_path, capsys):
+    secrets.main([], {}, tmp_path)
+    kept = read(tmp_path)
+    assert secrets.main([], {"POSTGRES_PASSWORD": STRONG}, tmp_path) == 1
+    assert "not the one that the database was made with" in capsys.readouterr().err
+    assert read(tmp_path) == kept
+    assert secrets.main(["--accept"], {"POSTGRES_PASSWORD": STRONG}, tmp_path) == 0
+    assert read(tmp_path)["postgres_password"] == STRONG
+
+
+def test_a_folder_that_cannot_be_written_is_said_in_a_sentence(tmp_path, capsys):
+    assert secrets.main([], {}, tmp_path / "missing") == 1
+    assert "cannot be kept" in capsys.readouterr().err
+
+
+def test_flowers_login_is_shown_when_asked_for(tmp_path, capsys):
+    secrets.main([], {"FLOWER_PASSWORD": STRONG}, tmp_path)
+    capsys.readouterr()
+    assert secrets.main(["--show"], {}, tmp_path) == 0
+    assert capsys.readouterr().out == f"guichet:{STRONG}\n"
+
+
+def test_settings_are_read_from_files_in_secrets_dir_and_the_environment_wins(tmp_path, monkeypatch):
+    for name in ("RUNTIME", "DATABASE_URL", "REDIS_URL", "AUTH"):
+        monkeypatch.delenv(name, raising=False)
+    secrets.main([], {"POSTGRES_PASSWORD": STRONG}, tmp_path)
+    monkeypatch.setenv("SECRETS_DIR", str(tmp_path))
+    monkeypatch.setenv("REDIS_URL", "redis://elsewhere/1")
+    get_settings.cache_clear()
+    try:
+        settings = get_settings()
+    finally:
+        get_settings.cache_clear()
+    assert settings.database == f"postgresql+psycopg2://guichet:{STRONG}@postgres:5432/guichet"
+    assert settings.broker == "redis://elsewhere/1"
+
+
+def test_env_example_names_every_variable_of_the_compose_file_and_no_other():
+    used = set(re.findall(r"(?<!\$)\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
+    shown = dict(re.findall(r"^(\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.M))
+    assert used == set(shown)
+    assert secrets.main([], {}, Path("/nonexistent")) == 1  # what is empty there is made, and cannot be here
+    assert [name for name, value in shown.items() if name.endswith("PASSWORD") and value] == []
+
+
+@pytest.mark.parametrize("name", ["api", "worker"])
+def test_an_image_copies_its_own_side_only_and_says_its_version(name):
+    text = (ROOT / f"Dockerfile.{name}").read_text()
+    copied = {source.split("/")[0] for source in re.findall(r"^COPY (?!--)(\S+)", text, re.M)}
+    assert {"shared", name} <= copied
+    assert {"api": "worker", "worker": "api"}[name] not in copied
+    assert {"tests", "scripts", "client", "."}.isdisjoint(copied)
+    assert f"ARG VERSION={VERSION}\n" in text
+    allowed = {line[1:].split("/")[0] for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] == "!"}
+    assert copied <= allowed
+
+
+@pytest.mark.parametrize("name", ["api", "sync", "worker"])
+def test_every_file_of_requirements_has_the_same_pins(name):
+    def pins(file: Path) -> set[str]:
+        return set(re.findall(r"^([\w.\[\]-]+==\S+)", file.read_text(), re.M))
+
+    assert pins(ROOT / "requirements" / f"{name}.txt") <= pins(ROOT / "requirements.txt")
+
+
+def test_a_changed_source_file_is_seen(tmp_path):
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "module.py").write_text("")
+    seen = look(tmp_path)
+    (tmp_path / "package" / "other.py").write_text("")
+    assert look(tmp_path) != seen
+    assert look(tmp_path).items() >= seen.items()

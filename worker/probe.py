@@ -1,0 +1,34 @@
+"""`python -m worker.probe`: whether a worker of this container was heard of lately, for the HEALTHCHECK of the image.
+
+Celery's own ping answers while a worker is deaf; a row in the table of workers is written by the process that scores,
+once its models are loaded, and again with every heartbeat.
+"""
+
+import socket
+import sys
+
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from shared.config import get_settings
+from shared.db import session_scope
+from shared.tables import Worker
+
+
+def main() -> int:
+    """Look for a sign of life; return 0, or 1 when there is none."""
+    oldest = func.now() - text("make_interval(secs => :seconds)").bindparams(seconds=get_settings().lease_seconds)
+    seen = select(Worker.id).where(Worker.id.startswith(f"{socket.gethostname()}:"), Worker.seen_at > oldest)
+    try:
+        with session_scope(read_only=True) as session:
+            if session.scalar(seen.limit(1)) is not None:
+                return 0
+    except SQLAlchemyError as error:
+        print(f"the database does not answer: {type(error).__name__}")
+        return 1
+    print("no worker process of this container was heard of lately")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
