@@ -3,6 +3,7 @@
 It becomes the API itself in the end (exec), so that the container's SIGTERM reaches it.
 """
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 KEPT = Path("/data")  # where a Space mounts its persistent storage
 SEED = Path("seed")  # made when the image was built: the database at its newest, with the example models
 DATABASE = "guichet.db"
+MARK = "prepared-by"  # which image has brought tables and models up to date there
 
 
 class Refused(Exception):
@@ -70,6 +72,12 @@ def plant(seed: Path, folder: Path) -> bool:
     return True
 
 
+def image_of(seed: Path) -> str | None:
+    """Return what tells one build of the image from every other: the hash of its seed; None without one."""
+    file = seed / DATABASE
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else None
+
+
 def environment(given: Mapping[str, str], folder: Path) -> dict[str, str]:
     """Return the environment of the service's processes: what the Space's variables say, and where things are."""
     kept = {name: value for name, value in given.items() if name != "ADMIN_KEY"}
@@ -82,10 +90,15 @@ def main() -> None:
         folder, warning = choose_folder(KEPT, Path.home())
         _say(f"data in {folder}" if warning is None else f"warning: {warning}")
         env = environment(os.environ, folder)
-        is_new = plant(SEED, folder) if not env.get("DATABASE_URL") else False
-        if not is_new:
+        # A database elsewhere is not ours to know: its tables are looked at every time.
+        image = None if env.get("DATABASE_URL") else image_of(SEED)
+        mark = folder / MARK
+        is_new = image is not None and plant(SEED, folder)
+        if not is_new and (image is None or not mark.exists() or mark.read_text() != image):
             _run("alembic", "upgrade", "head", env=env)
             _run("examples.build", env=env)
+        if image is not None:
+            mark.write_text(image)
         key = os.environ.get("ADMIN_KEY", "")
         if key or not is_new:
             name = "the Space's ADMIN_KEY"

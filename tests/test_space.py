@@ -3,6 +3,8 @@
 import os
 import sqlite3
 import sys
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -94,44 +96,81 @@ class Started(BaseException):
     """The start has become the API."""
 
 
-def test_start_prepares_the_folder_and_becomes_the_api(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-):
-    """With everything there already but a seed: tables are brought up to date, the key is admitted, then exec."""
-    migrate(f"sqlite:///{tmp_path / 'guichet.db'}")
-    ran: list[tuple[str, ...]] = []
-    became: list[tuple[list[str], dict[str, str]]] = []
+@dataclass
+class Start:
+    """Starts a Space in this process, up to where it would become the API."""
 
-    def become(program: str, arguments: list[str], env: dict[str, str]) -> None:
-        became.append((arguments, env))
-        raise Started
+    kept: Path
+    ran: list[str] = field(default_factory=list)
+    became: list[tuple[list[str], dict[str, str]]] = field(default_factory=list)
 
+    def __call__(self) -> list[str]:
+        """Return which commands it ran before."""
+        self.ran.clear()
+        with pytest.raises(Started):
+            start.main()
+        return list(self.ran)
+
+
+@pytest.fixture
+def starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
+    """A Space whose storage holds migrated tables; only the command for keys is really run."""
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    migrate(f"sqlite:///{kept / 'guichet.db'}")
+    starting = Start(kept)
     real = start._run
 
     def run(*arguments: str, env: dict[str, str]) -> None:
-        ran.append(arguments)
+        starting.ran.append(arguments[0])
         if arguments[0] == "api.keys":
             real(*arguments, env=env)
 
-    key = "guichet_" + "k" * 43
-    monkeypatch.setattr(start, "KEPT", tmp_path)
+    def become(program: str, arguments: list[str], env: dict[str, str]) -> None:
+        starting.became.append((arguments, env))
+        raise Started
+
+    monkeypatch.setattr(start, "KEPT", kept)
+    monkeypatch.setattr(start, "SEED", tmp_path / "seed")
     monkeypatch.setattr(start, "_run", run)
     monkeypatch.setattr(os, "execve", become)
-    for name in ("DATABASE_URL", "REDIS_URL", "AUTH", "HOST"):
+    for name in ("DATABASE_URL", "REDIS_URL", "AUTH", "HOST", "ADMIN_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("RUNTIME", "sync")
+    return starting
+
+
+def test_start_prepares_the_folder_and_becomes_the_api(
+    starting: Start, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    key = "guichet_" + "k" * 43
     monkeypatch.setenv("ADMIN_KEY", key)
-    with pytest.raises(Started):
-        start.main()
-    assert [arguments[0] for arguments in ran] == ["alembic", "examples.build", "api.keys"]
-    [(arguments, env)] = became
+    assert starting() == ["alembic", "examples.build", "api.keys"]
+    [(arguments, env)] = starting.became
     assert arguments == [sys.executable, "-m", "api"]
-    assert env["DATA_DIR"] == str(tmp_path)
+    assert env["DATA_DIR"] == str(starting.kept)
     assert "ADMIN_KEY" not in env
-    with sqlite3.connect(tmp_path / "guichet.db") as connection:
+    with closing(sqlite3.connect(starting.kept / "guichet.db")) as connection:
         assert connection.execute("SELECT scopes, revoked_at FROM api_keys").fetchall() == [("admin", None)]
     shown = capfd.readouterr()
     assert key not in shown.out + shown.err
+
+
+def test_new_image_brings_kept_data_up_to_date_once(starting: Start, seed: Path):
+    assert starting() == ["alembic", "examples.build", "api.keys"]
+    assert starting() == ["api.keys"]
+    (seed / "guichet.db").write_text("of the next build")
+    assert starting() == ["alembic", "examples.build", "api.keys"]
+    assert starting() == ["api.keys"]
+
+
+def test_database_elsewhere_is_brought_up_to_date_at_every_start(
+    starting: Start, seed: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{starting.kept / 'guichet.db'}")
+    for _ in range(2):
+        assert starting() == ["alembic", "examples.build", "api.keys"]
+    assert not (starting.kept / "models").exists()
 
 
 def test_step_that_fails_stops_the_start_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
