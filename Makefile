@@ -7,13 +7,14 @@ CI = .venv-ci/bin
 PIP = $(PY) -m pip --disable-pip-version-check --no-input
 CLIENT = client/pyproject.toml $(wildcard client/src/guichet/*.py client/src/guichet/*/*.py)
 # BuildKit builds only the stages that are needed
-BUILD = DOCKER_BUILDKIT=1 $(DOCKER) build $(DOCKER_BUILD) --build-arg VERSION=$(IMAGE_TAG) --build-arg REVISION=$(or $(REVISION),unknown)
+BUILD = DOCKER_BUILDKIT=1 $(DOCKER) build $(DOCKER_BUILD) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(or $(REVISION),unknown)
 NEWER = import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < $(1))
 LOCK = $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 ARGS =
 DOCKER ?= docker
 # the images' tag: the one that is released, or none in particular
 IMAGE_TAG = $(if $(TAG),$(patsubst v%,%,$(TAG)),latest)
+VERSION = $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' shared/version.py)
 IMAGES = guichet-api guichet-sync guichet-worker
 
 .DEFAULT_GOAL := help
@@ -111,7 +112,7 @@ rollback: .venv-ci/.installed ## Push an earlier commit of the Space again (SPAC
 	@$(CI)/python -m scripts.deploy_space --wait 1800 --rollback "$$REVISION"
 
 smoke: .venv-ci/.installed ## Try out a deployed service: make smoke URL=https://owner-name.hf.space
-	@$(CI)/python -m scripts.smoke "$(URL)" --wait 300 --version "$$(sed -n 's/^VERSION = "\(.*\)"/\1/p' shared/version.py)"
+	@$(CI)/python -m scripts.smoke "$(URL)" --wait 300 --version "$(VERSION)"
 
 release-notes: .venv-ci/.installed # checks that TAG may be released, and writes what the changelog says of it
 	$(CI)/python -m scripts.release "$$TAG" > release-notes.md

@@ -34,7 +34,9 @@ def notes(tag: str, changelog: str, *, version: str) -> str:
         raise Failure(f"{tag} is no version: a tag is v1.2.3, or v1.2.3-rc.1")
     if found[1] != version:
         raise Failure(f"the tag says {found[1]} and shared/version.py {version}: correct one of them")
-    section = re.search(rf"^## {re.escape(version)} \(([^)\n]*)\)\n(.*?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL)
+    section = re.search(
+        rf"^## {re.escape(version)} \(([^)\n]*)\)\n(.*?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL
+    )
     if section is None or not section[2].strip():
         raise Failure(f"CHANGELOG.md has no section `## {version} (date)`: write what changed")
     if not re.fullmatch(r"\d{4}-\d\d-\d\d", section[1]):

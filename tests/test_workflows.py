@@ -77,3 +77,9 @@ def test_prod_comes_after_test_and_each_environment_is_named():
 def test_proof_runs_on_every_python_that_is_supported():
     jobs = read(ROOT / ".github" / "workflows" / "ci.yml")["jobs"]
     assert jobs["test"]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_make_takes_the_python_that_the_job_has_set_up(path: Path):
+    """Left alone, it takes the runner's own 3.12 in the job for 3.13."""
+    assert read(path)["env"]["PYTHON"] == "python"
