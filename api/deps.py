@@ -4,7 +4,8 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from api.auth import ANYONE, Caller, Scope, identify
+from api.auth import ANYONE, VISITOR, Caller, Scope, given_key, identify
+from api.quota import address_of
 from api.services import Services, services_of
 
 # All of them are coroutines: FastAPI would run plain functions in a thread, which costs more than they do.
@@ -17,21 +18,45 @@ async def _services(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(_services)]
 
 
-async def authenticate(request: Request, *scopes: Scope) -> Caller:
-    """Return who calls, checked for one of the scopes."""
+async def authenticate(request: Request, *scopes: Scope, visitors: bool = False) -> Caller:
+    """Return who calls, checked for one of the scopes; `visitors` are let in where AUTH=predict-open."""
     services = services_of(request)
-    if services.settings.auth == "open":
+    auth = services.settings.auth
+    if auth == "open":
         return ANYONE
+    if visitors and auth == "predict-open" and not given_key(request):
+        return VISITOR
     return await identify(request, services.catalog, *scopes)
 
 
-async def _predictor(request: Request) -> Caller:
-    return await authenticate(request, Scope.PREDICT)
+def spend_quota(request: Request, caller: Caller) -> None:
+    """Count a submission; raise TooManyRequests when its caller is over the quota."""
+    services = services_of(request)
+    settings = services.settings
+    if settings.rate_per_minute:
+        services.quota.spend(caller.id or address_of(request, proxy_hops=settings.proxy_hops))
+
+
+async def predictor(request: Request) -> Caller:
+    """Return who submits rows, counted against its quota."""
+    caller = await authenticate(request, Scope.PREDICT, visitors=True)
+    spend_quota(request, caller)
+    return caller
 
 
 async def _reader(request: Request) -> Caller:
+    return await authenticate(request, Scope.READ, Scope.PREDICT, visitors=True)
+
+
+async def _changer(request: Request) -> Caller:
+    return await authenticate(request, Scope.PREDICT)
+
+
+async def _lister(request: Request) -> Caller:
     return await authenticate(request, Scope.READ, Scope.PREDICT)
 
 
-PredictCaller = Annotated[Caller, Depends(_predictor)]
-ReadCaller = Annotated[Caller, Depends(_reader)]
+PredictCaller = Annotated[Caller, Depends(predictor)]  # submits
+ReadCaller = Annotated[Caller, Depends(_reader)]  # reads models, and jobs whose id it knows
+ChangeCaller = Annotated[Caller, Depends(_changer)]  # changes what is there already: never a visitor
+ListCaller = Annotated[Caller, Depends(_lister)]  # asks which jobs there are: never a visitor

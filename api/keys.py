@@ -1,15 +1,19 @@
 """API keys from the command line: `python -m api.keys create --name NAME --scopes predict,read`."""
 
 import argparse
+import os
+import re
 import secrets
 import sys
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.auth import Scope, make_key
+from api.auth import KEY_PREFIX, Scope, hash_key, make_key
 from shared.db import session_scope
 from shared.tables import ApiKey
+
+_NO_ADMIN_KEY = "guichet: ADMIN_KEY is empty, so what it let in before is revoked."
 
 
 def create(name: str, scopes: list[Scope]) -> tuple[str, str]:
@@ -19,6 +23,26 @@ def create(name: str, scopes: list[Scope]) -> tuple[str, str]:
     with session_scope() as session:
         session.add(ApiKey(id=key_id, name=name, sha256=digest, scopes=",".join(scopes)))
     return key_id, key
+
+
+def admit(name: str, scopes: list[Scope], key: str) -> None:
+    """Let a key in that was made elsewhere, as the only one of this name; an empty one ends those there are.
+
+    Raises ValueError for what `generate` does not make: a key that somebody thought up can be guessed.
+    """
+    if key and not re.fullmatch(re.escape(KEY_PREFIX) + r"[A-Za-z0-9_-]{43}", key):
+        raise ValueError("ADMIN_KEY is no key of this service: `python -m api.keys generate` makes one.")
+    digest = hash_key(key) if key else None
+    with session_scope() as session:
+        others = (ApiKey.name == name) & (ApiKey.sha256 != (digest or "")) & ApiKey.revoked_at.is_(None)
+        session.execute(update(ApiKey).where(others).values(revoked_at=func.now()))
+        if digest is None:
+            return
+        row = session.scalar(select(ApiKey).where(ApiKey.sha256 == digest))
+        if row is None:
+            row = ApiKey(id=secrets.token_hex(8), name=name, sha256=digest)
+            session.add(row)
+        row.scopes, row.revoked_at = ",".join(scopes), None
 
 
 def revoke(key_id: str) -> bool:
@@ -56,6 +80,10 @@ def main(arguments: list[str] | None = None) -> int:
         default=[Scope.PREDICT, Scope.READ],
         help="predict, read, admin (default predict,read)",
     )
+    commands.add_parser("generate", help="print a key that no database knows yet, for ADMIN_KEY")
+    admitter = commands.add_parser("admit", help="let in the key in ADMIN_KEY, as the only one of its name")
+    admitter.add_argument("--name", required=True, help="whose key it is")
+    admitter.add_argument("--scopes", type=_scopes, default=[Scope.ADMIN], help="as for create (default admin)")
     commands.add_parser("list", help="list the keys, never their secrets")
     revoker = commands.add_parser("revoke", help="end a key")
     revoker.add_argument("id", help="id of the key, from `list`")
@@ -75,6 +103,10 @@ def _run(options: argparse.Namespace) -> int:
     if options.command == "create":
         key_id, key = create(options.name, options.scopes)
         print(f"id:     {key_id}\nscopes: {','.join(options.scopes)}\nkey:    {key}\nIt is not shown again.")
+    elif options.command == "generate":
+        print(make_key()[0])
+    elif options.command == "admit":
+        return _admit(options)
     elif options.command == "list":
         for row in list_keys():
             state = "valid" if row.revoked_at is None else f"revoked {row.revoked_at:%Y-%m-%d %H:%M}"
@@ -84,6 +116,17 @@ def _run(options: argparse.Namespace) -> int:
         return 1
     else:
         print(f"{options.id} is revoked; running API processes refuse it within a few seconds.")
+    return 0
+
+
+def _admit(options: argparse.Namespace) -> int:
+    key = os.environ.get("ADMIN_KEY", "")
+    try:
+        admit(options.name, options.scopes, key)
+    except ValueError as problem:
+        print(f"guichet: {problem}", file=sys.stderr)
+        return 1
+    print(f"guichet: the key in ADMIN_KEY is valid, with {','.join(options.scopes)}." if key else _NO_ADMIN_KEY)
     return 0
 
 

@@ -7,6 +7,7 @@ from starlette.requests import HTTPConnection
 from api.catalog import Catalog
 from api.idempotency import KeysInFlight
 from api.intake import Intake
+from api.quota import Quota
 from api.refusals import Refusals
 from shared.config import Settings
 from shared.db import make_engine, reader
@@ -29,6 +30,7 @@ class Services:
         self.catalog = Catalog(self.reader, settings)
         self.refusals = Refusals(self.engine)
         self.keys_in_flight = KeysInFlight()
+        self.quota = Quota(settings.rate_per_minute, settings.rate_burst)
         self.queue: QueueRuntime | None = None
         self.sync: SyncRuntime | None = None
         # Imported here: each runtime needs libraries that the other can do without, and memory counts.

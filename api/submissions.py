@@ -33,6 +33,7 @@ from shared.queue import Lane
 from shared.tables import JobKind, JobState
 
 MAX_KEY_LENGTH = 255
+MIN_VISITOR_KEY_LENGTH = 16
 CLIENT_ID = r"^[A-Za-z0-9][A-Za-z0-9._:~@+=-]{0,199}$"
 
 Render = Callable[[StoredJob], Awaitable[Response]]  # what a succeeded job is answered with
@@ -142,6 +143,11 @@ def mark(submission: Submission, request: Request, caller: Caller) -> None:
         return
     if not key or len(key) > MAX_KEY_LENGTH or not key.isprintable():
         raise MalformedBody(f"Idempotency-Key must be 1 to {MAX_KEY_LENGTH} printable characters.")
+    if caller.is_visitor and len(key) < MIN_VISITOR_KEY_LENGTH:  # all visitors share one scope
+        raise MalformedBody(
+            f"Without an API key, an Idempotency-Key must have {MIN_VISITOR_KEY_LENGTH} characters or more that nobody "
+            "else would choose: take a random UUID."
+        )
     submission.idempotency_scope = f"{caller.id or '-'}:{request.url.path}"[:128]
     submission.idempotency_key = key
 

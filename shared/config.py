@@ -32,8 +32,23 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address that the API listens on.")
     port: int = Field(8000, ge=1, le=65535, description="Port that the API listens on.")
-    auth: Literal["open", "keys"] = Field(
-        "keys", description="`keys`: every call needs an API key. `open`: none does; loopback addresses only."
+    auth: Literal["open", "keys", "predict-open"] = Field(
+        "keys",
+        description="`keys`: every call needs an API key. `predict-open`: all but predicting, reading a job by its id "
+        "and reading the models; needs RATE_PER_MINUTE. `open`: none does; loopback addresses only.",
+    )
+    rate_per_minute: float = Field(
+        0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Submissions a minute that each caller is allowed (an API key, else an address); 0 for no limit.",
+    )
+    rate_burst: int = Field(20, ge=1, description="Submissions at once that RATE_PER_MINUTE lets through after a rest.")
+    proxy_hops: int = Field(
+        0,
+        ge=0,
+        le=10,
+        description="Proxies in front that append the caller's address to X-Forwarded-For; 0: nobody's word is taken.",
     )
     data_dir: Path = Field(Path(".guichet"), description="Folder for everything that the service keeps.")
     models_dir: Path | None = Field(None, description="Folder of model packages; DATA_DIR/models when empty.")
@@ -130,6 +145,10 @@ class Settings(BaseSettings):
                         f"the password in {name} is a placeholder: make one with `openssl rand -hex 24` "
                         "(ENVIRONMENT=dev lets it pass)"
                     )
+        if self.auth == "predict-open" and not self.rate_per_minute:
+            raise ValueError(
+                "AUTH=predict-open lets everyone predict, so it needs a limit: set RATE_PER_MINUTE, e.g. to 60"
+            )
         if self.heartbeat_seconds * 2 > self.lease_seconds:
             raise ValueError("HEARTBEAT_SECONDS must be at most half of LEASE_SECONDS, or leases are lost")
         for least, most in _PAIRS:

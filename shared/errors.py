@@ -13,6 +13,7 @@ GuichetError
 ├── RowFaults              422  the rows do not fit the card: every fault listed with its JSON pointer
 ├── InvalidRequest         422  a parameter of the path or the query is not valid
 ├── IdempotencyMismatch    422  the same Idempotency-Key, or id of its own, with another body
+├── TooManyRequests        429  the caller is over its quota (with Retry-After)
 ├── ModelFailed            500  the model raised on this row
 ├── Unavailable            503  database down, service full, or no model loaded (with Retry-After)
 ├── JobTimeout             504  the job's own timeout ran out
@@ -130,6 +131,12 @@ class IdempotencyMismatch(GuichetError):
     """The same Idempotency-Key, or id of the caller's own, came with another body."""
 
     status, code, title = 422, "idempotency_mismatch", "The key or id was used with another body"
+
+
+class TooManyRequests(GuichetError):
+    """The caller is over its quota; it may come back when Retry-After says."""
+
+    status, code, title = 429, "too_many_requests", "Too many requests"
 
 
 class ModelFailed(GuichetError):

@@ -167,3 +167,48 @@ def test_unknown_scope_makes_no_key(scopes, capsys):
     assert caught.value.code == 2
     assert "scopes are predict, read, admin" in capsys.readouterr().err
     assert list_keys() == []
+
+
+# ── a key that was made elsewhere ────────────────────────────────────────────────────────────────────────────────
+
+
+def admit(monkeypatch: pytest.MonkeyPatch, key: str, *arguments: str) -> int:
+    monkeypatch.setenv("ADMIN_KEY", key)
+    return main(["admit", "--name", "operator", *arguments])
+
+
+def test_generated_key_is_let_in_and_the_next_one_ends_it(monkeypatch, capsys, catalog):
+    assert main(["generate"]) == 0
+    first = capsys.readouterr().out.strip()
+    assert [admit(monkeypatch, first), admit(monkeypatch, first)] == [0, 0]
+    catalog.refresh()
+    assert whoami(request(x_api_key=first), catalog, Scope.PREDICT).is_admin
+    assert len(list_keys()) == 1
+    second, _ = make_key()
+    assert admit(monkeypatch, second) == 0
+    catalog.refresh()
+    with pytest.raises(Unauthorized):
+        whoami(request(x_api_key=first), catalog, Scope.PREDICT)
+    assert whoami(request(x_api_key=second), catalog, Scope.PREDICT).is_admin
+    assert admit(monkeypatch, first) == 0  # taken back
+    catalog.refresh()
+    assert whoami(request(x_api_key=first), catalog, Scope.PREDICT).is_admin
+    shown = capsys.readouterr()
+    assert first not in shown.out + shown.err
+
+
+def test_empty_key_ends_what_was_let_in_under_its_name_and_nothing_else(monkeypatch, catalog):
+    _, other = create("somebody", [Scope.READ])
+    key, _ = make_key()
+    assert [admit(monkeypatch, key), admit(monkeypatch, "")] == [0, 0]
+    catalog.refresh()
+    with pytest.raises(Unauthorized):
+        whoami(request(x_api_key=key), catalog, Scope.READ)
+    assert whoami(request(x_api_key=other), catalog, Scope.READ).id is not None
+
+
+@pytest.mark.parametrize("key", ["changeme", "guichet_short", "x" * 51, "guichet_" + "é" * 43])
+def test_key_that_somebody_thought_up_is_not_let_in(monkeypatch, capsys, key):
+    assert admit(monkeypatch, key) == 1
+    assert "api.keys generate" in capsys.readouterr().err
+    assert list_keys() == []

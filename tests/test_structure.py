@@ -32,6 +32,7 @@ PRODUCT = (
     "worker",
     "shared",
     "scripts",
+    "space",
     "migrations",
     "examples",
     "benchmarks",
@@ -85,6 +86,7 @@ def python(code: str, **env: str) -> str:
             {"api", "worker", "fastapi", "starlette", "uvicorn", "tests", "scripts", "examples", "benchmarks"},
         ),
         ("migrations", {"api", "worker", "tests", "scripts", "examples"}),
+        ("space", {"api", "worker", "shared", "tests", "scripts", "examples", "benchmarks"}),
         ("examples", {"api", "worker", "tests", "scripts", "benchmarks"}),
     ],
 )
@@ -205,7 +207,7 @@ def test_every_member_of_an_enum_has_a_comment(kind):
 
 def test_every_module_function_and_class_of_the_product_has_a_docstring():
     silent = []
-    for folder in ("api", "worker", "shared", "scripts"):
+    for folder in ("api", "worker", "shared", "scripts", "space"):
         for path in sources(folder):
             tree = ast.parse(path.read_text())
             nodes: list[ast.AST] = [tree]

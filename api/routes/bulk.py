@@ -33,6 +33,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
             413: "Too many bytes or rows, or a record that is too long.",
             415: "The file is not CSV.",
             422: "The header does not fit the model, the file holds no rows, or a parameter is not valid.",
+            429: "Over the caller's quota: see Retry-After.",
             503: "Service full, disk full, database down, or no model registered: see Retry-After.",
         }.items()
     },

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from api.auth import Caller
 from api.conditions import matches
-from api.deps import PredictCaller, ReadCaller, ServicesDep
+from api.deps import ChangeCaller, ListCaller, ReadCaller, ServicesDep
 from api.following import Following, following_of
 from api.idempotency import client_scope
 from api.prefer import read_preference
@@ -46,7 +46,7 @@ COMMON: dict[int | str, dict[str, Any]] = {
 async def get_jobs(
     request: Request,
     services: ServicesDep,
-    caller: ReadCaller,
+    caller: ListCaller,
     status: Annotated[JobState | None, Query(description="Only jobs in this state")] = None,
     model: Annotated[str | None, Query(description="Only jobs of this model", max_length=63)] = None,
     limit: Annotated[int, Query(ge=1, le=200, description="Jobs on a page")] = 50,
@@ -142,7 +142,7 @@ async def get_result(request: Request, services: ServicesDep, caller: ReadCaller
     },
     response_model=None,
 )
-async def cancel_job(request: Request, services: ServicesDep, caller: PredictCaller, job_id: JobId) -> Response:
+async def cancel_job(request: Request, services: ServicesDep, caller: ChangeCaller, job_id: JobId) -> Response:
     """Cancel a job: at once while it is queued, cooperatively while it runs.
 
     Rows of a file that are scored already stay: `output.csv?partial=true` has them.
@@ -178,7 +178,7 @@ async def cancel_job(request: Request, services: ServicesDep, caller: PredictCal
 async def retry_job(
     request: Request,
     services: ServicesDep,
-    caller: PredictCaller,
+    caller: ChangeCaller,
     job_id: JobId,
     only: Annotated[Literal["failed"], Query(description="What to run again: what has no result yet")] = "failed",
 ) -> Response:
@@ -225,7 +225,7 @@ async def find_own_job(services: Services, caller: Caller, job_id: str) -> Store
     def read() -> StoredJob | None:
         with services.reader.connect() as connection:
             job = _find_visible(connection, _canonical(job_id), caller)
-            if job is not None or re.fullmatch(CLIENT_ID, job_id) is None:
+            if job is not None or caller.is_visitor or re.fullmatch(CLIENT_ID, job_id) is None:
                 return job
             named = find_by_idempotency_key(connection, client_scope(caller.id), job_id)
             return None if named is None else _find_visible(connection, named[0], caller)
@@ -249,7 +249,7 @@ def _canonical(job_id: str) -> str | None:
 
 def _find_visible(connection: Connection, job_id: str | None, caller: Caller) -> StoredJob | None:
     job = None if job_id is None else find_jobs(connection, [job_id]).get(job_id)
-    return None if job is None or (caller.sees is not None and job.owner != caller.sees) else job
+    return job if job is not None and caller.may_see(job.owner) else None
 
 
 async def _wait(services: Services, following: Following, job: StoredJob, seconds: float) -> StoredJob:

@@ -13,11 +13,11 @@ from fastapi import APIRouter, Path, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from api.auth import Caller, Scope
+from api.auth import Caller
 from api.bodies import parse_json, read_body
 from api.catalog import Version
 from api.checks import Options, find_version
-from api.deps import PredictCaller, ReadCaller, ServicesDep, authenticate
+from api.deps import PredictCaller, ReadCaller, ServicesDep, predictor
 from api.inference import Inference, inference_answer, model_metadata, read_inference
 from api.prefer import read_preference
 from api.responses import json_response
@@ -285,6 +285,6 @@ def find_shortcut(method: str, path: str) -> Handler | None:
 
     async def handle(request: Request) -> Response:
         services = services_of(request)
-        return await _infer(request, services, await authenticate(request, Scope.PREDICT), found[1], found[2])
+        return await _infer(request, services, await predictor(request), found[1], found[2])
 
     return handle

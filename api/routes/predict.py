@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
-from api.auth import Caller, Scope
+from api.auth import Caller
 from api.checks import check_batch, check_single
-from api.deps import PredictCaller, ServicesDep, authenticate
+from api.deps import ChangeCaller, PredictCaller, ServicesDep, predictor, spend_quota
 from api.prefer import Preference
 from api.responses import PROBLEM
 from api.schemas import BatchBody, BatchResult, JobBody, Result, SubmitBody
@@ -35,6 +35,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         413: "Too many bytes or rows.",
         415: "The body is not JSON.",
         422: "The row does not fit the card; every fault is listed.",
+        429: "Over the caller's quota: see Retry-After.",
         503: "Service full, database down, or no model registered: see Retry-After.",
     }.items()
 }
@@ -102,13 +103,14 @@ def _ticket_only(services: Services, request: Request) -> Preference:
 async def put_job(
     request: Request,
     services: ServicesDep,
-    caller: PredictCaller,
+    caller: ChangeCaller,
     client_id: Annotated[str, Path(alias="id", pattern=CLIENT_ID, description="An id of your own")],
 ) -> Response:
     """Submit one row under an id of your own: sent again, it is the same job, and `/jobs/{id}` knows it by that id.
 
     Another body under the same id is refused with 422.
     """
+    spend_quota(request, caller)
     options, row, raw = await check_single(services, request, None)
     preference = _ticket_only(services, request)
     job = await take(
@@ -209,7 +211,7 @@ async def _predict_batch(request: Request, services: Services, caller: Caller, n
 
 def _direct(endpoint: Callable[..., Awaitable[Response]], **path: str) -> Handler:
     async def handle(request: Request) -> Response:
-        return await endpoint(request, services_of(request), await authenticate(request, Scope.PREDICT), **path)
+        return await endpoint(request, services_of(request), await predictor(request), **path)
 
     return handle
 

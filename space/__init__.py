@@ -1,0 +1,1 @@
+"""What a Hugging Face Space needs on top of Dockerfile.api: its last stage, its page, and its start."""
