@@ -25,10 +25,10 @@ def render(
         "## In peace",
         _table(("what", "found"), checks),
         "## Under load",
-        "One client waits for single predictions, three submit rows and batches, of three models, all the time; each"
-        " sends a request again under its Idempotency-Key until it is accepted, and takes the API's other port when it"
-        " cannot connect. `gap`: the longest time in which no client was accepted. `drained`: from the end of the"
-        " disturbance until everything accepted before was done.",
+        "One client waits for single predictions, one submits batches, two submit rows, of three models, all the time."
+        " Each sends a request again under its Idempotency-Key until it is accepted, and takes the API's other port"
+        " when it cannot connect. `gap`: the longest time in which no client was accepted. `drained`: from the end of"
+        " the disturbance until everything accepted before was done.",
         _table(
             ("while this was done", "s", "accepted", "gap s", "drained s", "slowest /predict s", "sent again"),
             (

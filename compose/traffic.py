@@ -17,6 +17,7 @@ from compose.stack import ROOT, Broken
 MODELS = ("attrition", "credit", "energy")
 PATIENCE_SECONDS = 120.0  # how long a client goes on with one request
 PAUSE_SECONDS = 0.03  # between two requests of a client
+BATCH_ROWS = 100  # the most that goes to the interactive lane
 _AGAIN = (409, 429, 503)  # the first one still commits, too many requests, not now
 
 
@@ -112,9 +113,10 @@ class Traffic:
         while not self._stopping.is_set():
             model = choice.choice(MODELS)
             rows = self._rows[model]
-            # One client waits for its predictions; the others show whether anyone can submit meanwhile.
-            kind = "predict" if number == 0 else choice.choices(("jobs", "predict_batch"), (19, 1))[0]
-            count = 10 if kind == "predict_batch" else 1
+            # One client waits for its predictions; the others show whether anyone can submit meanwhile. Large batches
+            # keep the workers busy, so that a kill hits what they hold.
+            kind = {0: "predict", 1: "predict_batch"}.get(number, "jobs")
+            count = BATCH_ROWS if kind == "predict_batch" else 1
             picked = [choice.choice(rows) for _ in range(count)]
             body = {"model": model} | ({"rows": picked} if count > 1 else {"features": picked[0]})
             try:

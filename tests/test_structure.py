@@ -146,7 +146,7 @@ def test_worker_commands_that_are_written_down_consume_every_lane():
     lanes = {lane for commands in by_file.values() for command in commands for lane in command.split(",")}
     assert lanes <= {lane.value for lane in Lane}
     for path in files:
-        if "compose" in path.name:
+        if "compose" in path.name and path.suffix != ".md":
             listed = {lane for command in by_file[path.name] for lane in command.split(",")}
             assert listed == {lane.value for lane in Lane}, path.name
     if any(by_file.values()):
