@@ -61,7 +61,8 @@ def response_columns(card: Card) -> list[str]:
     sources = ["prediction", "label", "probability", "threshold"]
     chances = [f"probability_{label}" for label in card.labels.values()] if card.task == "multiclass" else []
     given = {"regression": 1, "multiclass": 3, "binary": 4}[card.task]
-    return [*rename(card.response, sources[:given], others=[*OURS, *chances]), *chances]
+    positive = list(card.labels.values())[1] if card.task == "binary" and card.labels else None
+    return [*rename(card.response, sources[:given], others=[*OURS, *chances], positive=positive), *chances]
 
 
 def output_columns(card: Card, form: CsvFormat) -> list[str]:

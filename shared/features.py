@@ -63,8 +63,8 @@ class Feature(BaseModel):
         for category in self.categories or ():
             if not _has_type(self.type, category):
                 raise ValueError(f"{self.name}: every category must be {PHRASES[self.type]}")
-        if self.example is not None and check_value(self, self.example)[1] is not None:
-            raise ValueError(f"{self.name}: the example must be {expected(self)}")
+        if self.example is not None and (fault := check_value(self, self.example)[1]) is not None:
+            raise ValueError(f"{self.name}: the example {fault.message}")
         return self
 
     def _leaves_room(self) -> bool:

@@ -178,8 +178,8 @@ def advice_of(folder: MlflowFolder, *, versions: bool = True) -> str:
     }
     told = ""
     if differing and versions:
-        pins = " ".join(f"{name}=={version}" for name, version in list(differing.items())[:SHOWN])
-        told = f" It was saved with others: `python -m pip install {pins}` brings them, here and for every worker."
+        pins = ", ".join(f"{name}=={version}" for name, version in list(differing.items())[:SHOWN])
+        told = f" It was saved with other versions ({pins}): log it again with those that are here."
     if folder.brings_code:
         told += " The folder brings code of its own: install it as a package, here and for every worker."
     return told

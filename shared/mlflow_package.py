@@ -70,7 +70,7 @@ def _load(folder: MlflowFolder, artefact: Path, sha256: str) -> tuple[Any, dict[
     try:
         return unpickle_and_date(artefact, sha256=sha256)
     except ArtefactError as error:
-        raise ArtefactError(error.detail + advice_of(folder, versions="pip install" not in error.detail)) from error
+        raise ArtefactError(error.detail + advice_of(folder, versions="saved it" not in error.detail)) from error
 
 
 def _agreed(signature: Signature | None, estimator: object, source: str) -> list[SignatureColumn]:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO, TextIO
 
 SCIKIT_LEARN = "scikit-learn"
+_ROUNDING = 1e-6  # of shares that sum up to one
 _REMOVED = ("_RemainderColsList", "_loss")  # what the errors name that `_put_back` helps with
 
 
@@ -69,6 +70,34 @@ def mend(parts: Iterable[object]) -> None:
         if type(part).__module__ == "sklearn.impute._base" and hasattr(part, "statistics_"):
             known = vars(part)
             known.setdefault("_fill_dtype", known.get("_fit_dtype", known["statistics_"].dtype))
+
+
+def counts_rows(estimator: object) -> bool:
+    """Tell whether a classification tree anywhere inside counts its rows: it does before scikit-learn 1.3.
+
+    Later ones hold the shares of the classes there, and take the counts for them: scores come out wrong, also where
+    something around the trees makes probabilities of them again.
+    """
+    seen: set[int] = set()
+    stack = [estimator]
+    while stack:
+        item = stack.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if type(item).__module__ == "sklearn.tree._tree" and type(item).__name__ == "Tree":
+            values = item.value  # type: ignore[attr-defined]  # (nodes, outputs, classes)
+            if values.shape[2] > 1 and abs(values.sum(axis=2) - 1).max() > _ROUNDING:
+                return True
+        elif isinstance(item, dict):
+            stack.extend(item.values())
+        elif isinstance(item, list | tuple):
+            stack.extend(item)
+        elif getattr(getattr(item, "dtype", None), "hasobject", False):
+            stack.extend(item.ravel().tolist())  # type: ignore[attr-defined]  # the trees of boosting
+        elif type(item).__module__.startswith("sklearn."):
+            stack.extend(getattr(item, "__dict__", {}).values())
+    return False
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from shared.agreement import check_agreement, check_task, feature_names
 from shared.cards import Card
 from shared.errors import ArtefactError, CardError
-from shared.older_pickles import SCIKIT_LEARN, mend, read_older, saved_with
+from shared.older_pickles import SCIKIT_LEARN, counts_rows, mend, read_older, saved_with
 from shared.reference import canonical_rows, check_target, read_rows, write_rows
 
 MODEL_FILE = "model.joblib"
@@ -89,6 +89,11 @@ def unpickle_and_date(
         estimator, told = _read_pickle(path, file, known)
     if SCIKIT_LEARN not in known:
         warn_of_versions(path, told)
+    if told and counts_rows(estimator):
+        raise ArtefactError(
+            f"{path} holds trees that count rows where the installed scikit-learn expects shares: it would give other "
+            f"scores than those that it was trained to. {how_to_match(told)}"
+        )
     return estimator, told
 
 
@@ -106,7 +111,9 @@ def _read_pickle(path: Path, file: BufferedReader, libraries: Mapping[str, str])
         return estimator, told
     except ModuleNotFoundError as error:
         raise ArtefactError(f"{path} needs {_missing(error.name or '', {**libraries, **told})}.") from error
-    except (pickle.UnpicklingError, EOFError, ValueError, KeyError, IndexError) as error:
+    except EOFError as error:
+        raise ArtefactError(f"{path} is not a complete joblib file (it is cut off): copy all of it again.") from error
+    except (pickle.UnpicklingError, ValueError, KeyError, IndexError) as error:
         reason = f"({type(error).__name__}: {str(error).partition(chr(10))[0]})"
         if told:
             raise ArtefactError(f"{path} cannot be loaded {reason}: {how_to_match(told)}") from error
@@ -126,8 +133,8 @@ def how_to_match(libraries: Mapping[str, str]) -> str:
     if saved in (None, installed):
         return ""
     return (
-        f"scikit-learn {saved} saved it, and {installed} is installed here. Train and save it again with {installed}, "
-        f"or match it with `python -m pip install {SCIKIT_LEARN}=={saved}`."
+        f"scikit-learn {saved} saved it, and {installed} is installed here. Train and save it again with {installed}: "
+        f"another one cannot be installed beside the service."
     )
 
 
@@ -135,11 +142,10 @@ def _missing(module: str, libraries: Mapping[str, str]) -> str:
     root, dot, _ = module.partition(".")
     if dot:  # the package itself was found
         saved = libraries.get(SCIKIT_LEARN) if root == "sklearn" else libraries.get(root)
-        name = SCIKIT_LEARN if root == "sklearn" else root
-        how = f" (`python -m pip install {name}=={saved}`)" if saved else ""
+        other = f" of {saved}" if saved else ""
         return (
-            f"the module {module!r}, which the {root!r} here lacks: install the version that it was trained with{how}, "
-            "or train and save it again with the one that is here"
+            f"the module {module!r}{other}, which the {root!r} here lacks: train and save it again with the one that "
+            "is here"
         )
     if root in libraries:
         version = libraries[root]
@@ -181,8 +187,8 @@ def warn_of_versions(path: Path, libraries: Mapping[str, str]) -> list[str]:
             differing.append(f"{name} {trained} -> {installed}")
     if differing:
         log.warning(
-            "%s was trained with other library versions (%s); its scores are "
-            "compared on the reference rows before it serves",
+            "%s was trained with other library versions (%s); only scores from there, in a column that --scores "
+            "names, can prove that it gives the same here",
             path,
             ", ".join(differing),
         )

@@ -6,8 +6,10 @@ They prove that a faster scorer gives the pipeline's answers, and teach the type
 import csv
 import io
 import json
+import logging
 import math
 import random
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,25 +18,39 @@ from shared.cards import Card
 from shared.errors import CardError
 from shared.rows import RowValidator
 
+log = logging.getLogger(__name__)
+
 MAX_ROWS = 500
 SAMPLE_SEED = 1729  # any number, but always the same one: adding a model twice takes the same sample
+_COMMA_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:,[0-9]*)?|,[0-9]+)(?:[eE][+-]?[0-9]+)?")
 NULLS = {"", "na", "n/a", "nan", "null", "none"}  # what a number's cell holds when it is not known
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a .csv file (every cell text, None where empty) or of a .jsonl file; CardError otherwise."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = _decode(path)
     except FileNotFoundError:
         raise CardError(f"{path} is missing: name a CSV or JSON lines file with reference rows.") from None
-    except UnicodeDecodeError as error:
-        raise CardError(f"{path} is not UTF-8 text: save it as UTF-8 and try again.") from error
     except OSError as error:
         raise CardError(f"{path} cannot be read ({error.strerror}): check the file and its rights.") from error
     rows = _read_json_lines(path, text) if path.suffix in {".jsonl", ".ndjson"} else _read_csv(path, text)
     if not rows:
         raise CardError(f"{path} holds no rows: give at least one, and some hundreds if you can.")
     return rows
+
+
+def _decode(path: Path) -> str:
+    """Return the text of a file in UTF-8, or in CP1252, as spreadsheets in western Europe write it."""
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        log.warning("%s is not UTF-8: it is read as CP1252 (as Excel writes it)", path)
+    try:
+        return content.decode("cp1252")
+    except UnicodeDecodeError as error:
+        raise CardError(f"{path} is neither UTF-8 nor CP1252 text: save it as UTF-8 and try again.") from error
 
 
 def _read_json_lines(path: Path, text: str) -> list[dict[str, Any]]:
@@ -53,7 +69,8 @@ def _read_json_lines(path: Path, text: str) -> list[dict[str, Any]]:
 
 
 def _read_csv(path: Path, text: str) -> list[dict[str, Any]]:
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text))
+    delimiter = _delimiter(text)
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         header = next(lines, [])
         if len(set(header)) != len(header):
@@ -68,7 +85,18 @@ def _read_csv(path: Path, text: str) -> list[dict[str, Any]]:
                 rows.append({name: cell or None for name, cell in zip(header, cells, strict=True)})
     except csv.Error as error:
         raise CardError(f"{path}, line {lines.line_num} is not CSV ({error}): save the file again.") from error
+    if delimiter == ";":
+        _write_points(header, rows)
     return rows
+
+
+def _write_points(header: Iterable[str], rows: Iterable[dict[str, Any]]) -> None:
+    """Write the decimal commas of columns that hold nothing but numbers as points."""
+    for name in header:
+        cells = [row[name] for row in rows if row[name] is not None]
+        if any("," in cell for cell in cells) and all(_COMMA_NUMBER.fullmatch(cell.strip()) for cell in cells):
+            for row in rows:
+                row[name] = row[name] and row[name].strip().replace(",", ".")
 
 
 def _delimiter(text: str) -> str:

@@ -153,6 +153,8 @@ def _views(options: argparse.Namespace) -> int:
         made = make_views(session, options.model, names)
     for each in made:
         print(f"{each.view.name}: the {each.view.kind} of {each.view.model}, {each.how}")
+        if each.former is not None:
+            print(f"{each.former} is gone: it is called {each.view.name} now, with the rights that were granted on it")
     return 0
 
 

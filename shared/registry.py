@@ -96,6 +96,8 @@ def add(
     """
     mlflow = _mlflow_folder(artefact)
     if mlflow is None and artefact.is_dir():
+        if not (artefact / MODEL_FILE).exists():
+            raise ArtefactError(f"{artefact} holds neither {MODEL_FILE} nor {MLMODEL}: name the file, or its folder.")
         artefact = artefact / MODEL_FILE
     if not artefact.exists():
         raise ArtefactError(f"There is no file {artefact}: check the path.")
@@ -113,7 +115,13 @@ def add(
         "labels": dict(labels) if labels else None,
     }
     changes = {key: value for key, value in chosen.items() if value is not None}
+    if target is not None and target == scores:
+        raise CardError(f"The column {target[:70]!r} cannot be the target and the model's scores: name another one.")
     with _package(artefact, mlflow, reference, card, changes, scores) as (package, file):
+        if target is not None and reference is not None:
+            from shared.targets import check_answers  # heavy, and most models come with a card
+
+            check_answers(package.card, target, (row.get(target) for row in read_rows(reference)))
         if contract is not None:
             package = lay_over(package, contract, but=changes.keys())
         known = None if scores is None else read_known_scores(reference, scores)

@@ -82,18 +82,21 @@ class Refusal(BaseModel):
     body: Literal["problem", "detail", "fastapi"] = "problem"
 
 
-def rename(response: Response | None, sources: Sequence[str], *, others: Collection[str]) -> list[str]:
+def rename(
+    response: Response | None, sources: Sequence[str], *, others: Collection[str], positive: str | None = None
+) -> list[str]:
     """Return the names that these sources of a score have in a table: the response's own where it gives one.
 
-    A source without a name of its own keeps it, or becomes `..._raw` where another one has taken it; `others` are
-    the table's other columns, whose names are not free.
+    A source without a name of its own keeps it, or becomes `..._raw` where another one has taken it, in any case of
+    letters; `others` are the table's other columns, whose names are not free. The probability of the `positive` label
+    is the probability. Values are never rounded there.
     """
     named: dict[str, str] = {}
     for name, field in (response.fields if response is not None else {}).items():
-        is_plain = field.label is None and field.digits is None
+        is_plain = field.label in (None, positive)
         if field.source is not None and field.source in sources and is_plain and name not in others:
             named.setdefault(field.source, name)
-    taken = set(named.values())
+    taken = {name.casefold() for name in named.values()}
     return [named.get(source) or (f"{source}_raw" if source in taken else source) for source in sources]
 
 

@@ -1,12 +1,25 @@
 """The answers that were true, as files hold them: a cell of the target column to the model's class, or to a number."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from shared.cards import Card
 from shared.classes import ClassValue, classes_of
 from shared.csv_cells import FALSE, NULLS, TRUE, read_cell
-from shared.errors import Fault
+from shared.errors import CardError, Fault
 from shared.features import SHOWN_CATEGORIES, pointer
+
+
+def check_answers(card: Card, column: str, values: Iterable[Any]) -> None:
+    """Raise CardError where most of what a target column holds are no answers that this model could give."""
+    reader = TargetReader(card, column, ".")
+    given = [str(value) for value in values if value is not None]
+    strange = sum(isinstance(reader.read(text), Fault) for text in given)
+    if strange * 2 > len(given):
+        raise CardError(
+            f"The target column {column[:70]!r} does not hold this model's answers: {strange} of {len(given)} rows are "
+            f"not {reader.expected}. Name the right one with --target."
+        )
 
 
 class TargetReader:
@@ -21,7 +34,7 @@ class TargetReader:
         self._numbers = {value: value for value in set(self._words.values()) if not isinstance(value, str)}
         shown = [*card.labels, *(label for label in card.labels.values() if label not in card.labels)]
         more = f" or one of {len(shown) - SHOWN_CATEGORIES} more" if len(shown) > SHOWN_CATEGORIES else ""
-        self._expected = (
+        self.expected = (
             "a finite number"
             if card.task == "regression"
             else f"one of the model's classes or labels: {', '.join(shown[:SHOWN_CATEGORIES])}{more}"
@@ -40,7 +53,7 @@ class TargetReader:
         if bare in self._words:
             return self._words[bare]
         if bare in NULLS:
-            return self._fault("null", f"must not be null: give {self._expected}")
+            return self._fault("null", f"must not be null: give {self.expected}")
         number: Any = read_cell("number", bare, self._decimal)
         if isinstance(number, int | float) and abs(number) < float("inf"):
             if self._task == "regression":
@@ -49,7 +62,7 @@ class TargetReader:
                 return self._numbers[number]
         elif bare.lower() in self._words:
             return self._words[bare.lower()]
-        return self._fault("type" if self._task == "regression" else "category", f"must be {self._expected}")
+        return self._fault("type" if self._task == "regression" else "category", f"must be {self.expected}")
 
     def _fault(self, code: str, message: str) -> Fault:
         return Fault(pointer(self.column), code, message)

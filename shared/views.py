@@ -54,6 +54,7 @@ class Made:
 
     view: View
     how: Literal["made", "replaced", "unchanged"]
+    former: str | None = None  # the name that it had until now, and has no longer
 
 
 def list_views(connection: Connection, model: str | None = None) -> list[View]:
@@ -88,7 +89,7 @@ def drop_views(connection: Connection, model: str | None = None) -> list[View]:
 @contextmanager
 def views_aside(connection: Connection) -> Iterator[None]:
     """Keep the views out of the way of a migration that changes what they are made of, and make them again."""
-    grants = {view.name: _grants(connection, view.name) for view in list_views(connection)}
+    grants = {view.name: _grants(connection, view.name, onto=view.name) for view in list_views(connection)}
     dropped = drop_views(connection)
     yield
     with Session(connection) as session:
@@ -116,7 +117,7 @@ def _remake(
     selects = {kind: select_of(kind, card, connection.dialect.name, target=target) for kind in KINDS}
     wanted = {kind: View(kind, card.name, names[kind], digest(sql)) for kind, sql in selects.items()}
     before = {view.kind: view for view in present}
-    grants = {kind: _grants(connection, view.name) for kind, view in before.items()}
+    grants = {kind: _grants(connection, view.name, onto=names[kind]) for kind, view in before.items()}
     for kind, view in before.items():
         if view != wanted[kind]:
             _drop(connection, view)
@@ -126,9 +127,9 @@ def _remake(
             made.append(Made(view, "unchanged"))
             continue
         _create(connection, view, selects[kind])
-        renamed = kind in before and before[kind].name != view.name
-        _grant(connection, [] if renamed else grants.get(kind, []))
-        made.append(Made(view, "replaced" if kind in before else "made"))
+        _grant(connection, grants.get(kind, []))
+        former = before[kind].name if kind in before and before[kind].name != view.name else None
+        made.append(Made(view, "replaced" if kind in before else "made", former))
     return made
 
 
@@ -192,13 +193,13 @@ def _drop(connection: Connection, view: View) -> None:
         ) from error
 
 
-def _grants(connection: Connection, name: str) -> list[str]:
-    """Return the statements that give others the rights on a view that they have now."""
+def _grants(connection: Connection, name: str, *, onto: str) -> list[str]:
+    """Return the statements that give others, on the view `onto`, the rights that they have on this one now."""
     if connection.dialect.name != "postgresql":
         return []
     rows = connection.execute(_GRANTS, {"name": name})
     return [
-        f"GRANT {right} ON {quote(name)} TO {role}{' WITH GRANT OPTION' if onward else ''}"
+        f"GRANT {right} ON {quote(onto)} TO {role}{' WITH GRANT OPTION' if onward else ''}"
         for right, role, onward in rows
     ]
 

@@ -206,6 +206,16 @@ def test_csv_is_read_whatever_the_spreadsheet_wrote(tmp_path, delimiter):
     assert read_rows(path) == [{"name": "Zoë", "note": "two\nlines"}, {"name": None, "note": "x"}]
 
 
+def test_file_of_a_french_spreadsheet_is_read_with_its_commas(tmp_path, caplog):
+    path = tmp_path / "rows.csv"
+    path.write_bytes("ville;surface;code\nNîmes;143,1;1,2,3\nLyon;-7;4\n".encode("cp1252"))
+    assert read_rows(path) == [
+        {"ville": "Nîmes", "surface": "143.1", "code": "1,2,3"},
+        {"ville": "Lyon", "surface": "-7", "code": "4"},
+    ]
+    assert "read as CP1252" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
@@ -213,7 +223,7 @@ def test_csv_is_read_whatever_the_spreadsheet_wrote(tmp_path, delimiter):
         ("rows.csv", b"a,b\n1\n", "line 2 has 1 cells and the header 2"),
         ("rows.csv", b"a,b\n", "holds no rows"),
         ("rows.csv", b"", "holds no rows"),
-        ("rows.csv", b"a\n\xff\n", "is not UTF-8 text"),
+        ("rows.csv", b"a\n\x81\n", "neither UTF-8 nor CP1252 text"),
         ("rows.jsonl", b'{"a": 1}\n{"a": \n', "line 2 is not JSON"),
         ("rows.jsonl", b"[1]\n", "line 1 is not an object"),
     ],

@@ -306,7 +306,7 @@ def test_spoilt_model_file_names_the_versions_that_it_was_saved_with(folder, for
     change(folder, flavors=flavour(pickled_model="model", serialization_format=form))
     (folder / "requirements.txt").write_text("mlflow==2.9.0\nscikit_learn==1.2.2 ; python_version < '4'\n# numpy==1\n")
     detail = refusal(folder, ArtefactError)
-    assert "`python -m pip install scikit-learn==1.2.2`" in detail
+    assert "scikit-learn==1.2.2" in detail
 
 
 def test_pickle_that_needs_code_of_the_folder_says_so(folder):

@@ -307,6 +307,8 @@ def test_change_to_a_card_that_makes_it_invalid_is_refused(engine, files, models
         ({"task": "regression"}, "The model is a classifier with 2 classes.* Leave --task out"),
         ({"task": "ranking"}, "The task 'ranking' is not known"),
         ({"target": "gone"}, "no column 'gone' to be the target: they have age, income, city, left"),
+        ({"target": "city"}, "The target column 'city' does not hold this model's answers"),
+        ({"target": "left", "scores": "left"}, "cannot be the target and the model's scores"),
     ],
 )
 def test_change_to_a_card_that_the_model_or_the_rows_contradict_is_refused(engine, files, models, options, sentence):
@@ -419,14 +421,14 @@ def test_labels_come_in_class_order_whatever_the_database_did_to_them(engine, fi
     assert list(load(row, models).card.labels.values()) == ["stays", "leaves"]
 
 
-def test_other_library_versions_are_logged_and_the_scores_are_compared(engine, files, models, caplog):
+def test_other_library_versions_are_logged_and_the_fast_scorer_is_compared(engine, files, models, caplog):
     row = add_people(engine, files, models)
     row.card = row.card | {"libraries": {"scikit-learn": "0.1", "nimpy": "1.0"}}
     with caplog.at_level(logging.WARNING):
         load(row, models)
     assert "scikit-learn 0.1 -> " in caplog.text
     assert "nimpy 1.0 -> not installed" in caplog.text
-    assert "compared on the reference rows" in caplog.text
+    assert "only scores from there" in caplog.text
 
 
 def test_scorer_that_is_no_longer_exact_gives_way_to_the_pipeline(engine, files, models, caplog):

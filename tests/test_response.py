@@ -125,8 +125,16 @@ def test_card_with_words_reads_back_as_it_was_written() -> None:
 def test_table_columns_take_the_names_of_the_response() -> None:
     sources = ["prediction", "label", "probability", "threshold"]
     words = fields(Prediction="label", Chance="probability", rounded={"source": "threshold", "digits": 1})
-    assert rename(words, sources, others=()) == ["prediction", "Prediction", "Chance", "threshold"]
+    assert rename(words, sources, others=()) == ["prediction_raw", "Prediction", "Chance", "rounded"]
     assert rename(None, sources, others=()) == sources
+
+
+def test_probability_of_the_positive_label_is_the_probability_in_tables() -> None:
+    words = fields(
+        leaves={"source": "probability", "label": "leaves"}, stays={"source": "probability", "label": "stays"}
+    )
+    assert rename(words, ["probability"], others=(), positive="leaves") == ["leaves"]
+    assert rename(words, ["probability"], others=()) == ["probability"]
 
 
 def test_table_columns_are_never_called_the_same() -> None:

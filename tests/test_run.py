@@ -339,6 +339,7 @@ def copies() -> Iterator[Callable[..., Copy]]:
             copy.process.wait(60)
 
 
+@pytest.mark.long
 def test_whole_service_starts_serves_stops_and_finds_its_data_again(
     copies: Callable[..., Copy], tmp_path: Path, models_dir: Path
 ):
@@ -369,6 +370,7 @@ def test_whole_service_starts_serves_stops_and_finds_its_data_again(
         pass
 
 
+@pytest.mark.long
 def test_sync_runtime_is_one_process_on_sqlite(copies: Callable[..., Copy], tmp_path: Path, models_dir: Path):
     data = tmp_path / "data"
     data.mkdir()

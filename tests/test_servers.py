@@ -62,6 +62,7 @@ def everything_of(server: Server) -> list[psutil.Process]:
     return [process, *process.children(recursive=True)]
 
 
+@pytest.mark.long
 def test_postgres_loses_nothing_that_it_has_confirmed_when_it_is_killed(postgres: Postgres):
     query(postgres, "CREATE TABLE kept (id int)", "INSERT INTO kept VALUES (7)")
     url, processes = postgres.url, everything_of(postgres)
@@ -73,6 +74,7 @@ def test_postgres_loses_nothing_that_it_has_confirmed_when_it_is_killed(postgres
     assert query(postgres, "SELECT id FROM kept") == [(7,)]
 
 
+@pytest.mark.long
 def test_postgres_starts_although_its_old_process_id_is_somebody_elses_now(postgres: Postgres):
     postgres.kill()
     lock = postgres.folder / "postmaster.pid"
@@ -137,6 +139,7 @@ def test_paused_postgres_does_not_answer_until_it_is_resumed(postgres: Postgres)
     assert wait_until(postgres.answers, timeout=5)
 
 
+@pytest.mark.long
 def test_an_interrupted_initdb_is_begun_again(tmp_path: Path):
     (tmp_path / "postgres.new").mkdir()
     (tmp_path / "postgres.new" / "PG_VERSION").write_text("18")
@@ -234,6 +237,7 @@ with Postgres(Path(sys.argv[1])) as postgres, Redis(Path(sys.argv[1])) as redis:
 """
 
 
+@pytest.mark.long
 def test_servers_end_with_the_process_that_started_them_even_if_it_is_killed(tmp_path: Path):
     command = [sys.executable, "-c", STARTER, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as starter:

@@ -173,6 +173,7 @@ def test_database_elsewhere_is_brought_up_to_date_at_every_start(
     assert not (starting.kept / "models").exists()
 
 
+@pytest.mark.long
 def test_step_that_fails_stops_the_start_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(start, "KEPT", tmp_path)
     monkeypatch.setattr(os, "execve", None)  # or a start that goes well would become of this process

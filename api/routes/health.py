@@ -84,6 +84,8 @@ def describe(services: Services) -> dict[str, Any]:
     reasons = blocking(services)
     down = bool(reasons)
     served = services.catalog.find(None, None)
+    if served is None and services.catalog.picture.by_name:
+        reasons.append(f"DEFAULT_MODEL names {services.settings.default_model}, which is not registered.")
     workers = services.catalog.live_workers() if services.queue is not None else []
     broker = None
     if services.queue is not None:

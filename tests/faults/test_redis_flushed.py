@@ -3,6 +3,8 @@
 import shutil
 import time
 
+import pytest
+
 from scripts.servers import Redis
 from tests.faults.conftest import Crowd, Service, rows_to_score
 
@@ -24,6 +26,7 @@ def empty(redis: Redis) -> None:
         client.flushall()
 
 
+@pytest.mark.long
 def test_jobs_survive_a_redis_that_is_emptied_again_and_again(service: Service, fault_redis: Redis) -> None:
     rows = rows_to_score(COUNT)
     oracle = service.undisturbed(rows, model="energy")
@@ -36,6 +39,7 @@ def test_jobs_survive_a_redis_that_is_emptied_again_and_again(service: Service, 
     service.check_promise(crowd, oracle)
 
 
+@pytest.mark.long
 def test_jobs_survive_a_redis_that_is_killed_and_comes_back_empty(service: Service, fault_redis: Redis) -> None:
     rows = rows_to_score(COUNT)
     oracle = service.undisturbed(rows, model="energy")
