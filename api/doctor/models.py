@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from api.doctor.finding import Finding
 from shared.config import Settings
 from shared.errors import GuichetError
+from shared.fetching import folder_of
 from shared.package import MODEL_FILE, sha256_of
 from shared.registry import CHAMPION, aliases_of, list_versions, load
 from shared.tables import ModelVersion
@@ -40,7 +41,7 @@ def _check(version: ModelVersion, settings: Settings, *, loading: bool) -> Findi
     began = time.perf_counter()
     try:
         if not loading:
-            found = sha256_of(settings.models / version.uri / MODEL_FILE)
+            found = sha256_of(folder_of(version, settings.models) / MODEL_FILE)
             if found != version.sha256:
                 return Finding(
                     "model", "failed", f"{label}: SHA-256 {found[:12]}…, not {version.sha256[:12]}…: restore the file"
