@@ -15,8 +15,10 @@ from shared.cards import OPTIONS
 from shared.errors import Fault, RowFaults, TooLarge
 
 MAX_EXPIRES_IN = 366 * 86_400  # seconds
+FEW_ROWS = 20  # more take milliseconds: a thread checks them, so that other requests need not wait
 
-_WRAPPER = "features"  # taken by every model, whatever its card calls the wrapper
+# Taken by every model, whatever its card calls the wrapper, except flat ones with a feature of this name.
+WRAPPER = "features"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,8 @@ async def check_single(
     may be an option.
     """
     body, raw = await read_json(request, max_bytes=services.settings.max_body_bytes)
-    _check_object(body, _WRAPPER)
-    default = services.catalog.find(model, None)
+    default = _expected(services, request, model)
+    _check_object(body, _shape_of(default))
     version = await _find_meant(services, body, model, own=_flat_features(default, body))
     card = version.card
     note_refusal(request, card)
@@ -48,7 +50,7 @@ async def check_single(
         said = {key: value for key, value in body.items() if key not in row}
         place, faults = "", []
     else:
-        wrapper = _WRAPPER if _WRAPPER in body and card.wrapper not in body else card.wrapper
+        wrapper = WRAPPER if WRAPPER in body and card.wrapper not in body else card.wrapper
         said, row = body, body.get(wrapper)
         place, faults = f"/{_escape(wrapper)}", _check_fields(body, {wrapper, *OPTIONS}, required=wrapper)
         if wrapper not in body:
@@ -79,7 +81,8 @@ async def check_batch(
     `abort`, or when no row is good, the request is refused with every fault.
     """
     body, raw = await read_json(request, max_bytes=services.settings.max_body_bytes)
-    _check_object(body, "rows")
+    _expected(services, request, model)
+    _check_object(body, ("`rows`", "rows"))
     version = await _find_meant(services, body, model)
     note_refusal(request, version.card)
     faults = _check_fields(body, {"rows", "on_error", *OPTIONS}, required="rows")
@@ -96,21 +99,42 @@ async def check_batch(
         faults.append(Fault("/rows", "length", "must hold at least one row"))
     if len(rows) > services.settings.max_batch_rows:
         raise TooLarge(f"A batch holds at most {services.settings.max_batch_rows} rows: send several.")
-    # A thousand rows take milliseconds: other requests should not wait for them.
-    validate = version.validator.validate_many
-    canonical, row_faults = validate(rows) if len(rows) <= 20 else await run_in_threadpool(validate, rows)
-    bad = [fault.under(f"/rows/{index}") for index, found in enumerate(row_faults) for fault in found]
+
+    def validate() -> tuple[list[dict[str, Any] | None], list[list[Fault]], list[Fault]]:
+        canonical, found = version.validator.validate_many(rows)
+        return canonical, found, [fault.under(f"/rows/{index}") for index, row in enumerate(found) for fault in row]
+
+    canonical, row_faults, bad = validate() if len(rows) <= FEW_ROWS else await run_in_threadpool(validate)
     if faults or (bad and (on_error == "abort" or all(row_faults))):
         raise RowFaults(sum_up(faults + bad), faults=faults + bad)
     kept = [row if row is not None else rows[index] for index, row in enumerate(canonical)]
     return options, kept, [found or None for found in row_faults], raw
 
 
-def _check_object(body: object, required: str) -> None:
+def _expected(services: Services, request: Request, model: str | None) -> Version | None:
+    """Return the version that the path or the default means, whose words a refusal has until the body names another."""
+    version = services.catalog.find(model, None)
+    if version is not None:
+        note_refusal(request, version.card)
+    return version
+
+
+def _shape_of(version: Version | None) -> tuple[str, str]:
+    """Return what the body of one row must hold, in words, and its first key."""
+    if version is None:
+        return f"`{WRAPPER}`", WRAPPER
+    card = version.card
+    if card.input == "flat":
+        return f"the features of {version.label}", card.features[0].name
+    return f"`{card.wrapper}`", card.wrapper
+
+
+def _check_object(body: object, shape: tuple[str, str]) -> None:
     if not isinstance(body, dict):
+        content, key = shape
         raise RowFaults(
-            f"The body must be an object with `{required}`.",
-            faults=[Fault("", "not_an_object", f'must be an object such as {{"{required}": ...}}')],
+            f"The body must be an object with {content}.",
+            faults=[Fault("", "not_an_object", f'must be an object such as {{"{key}": ...}}')],
         )
 
 
@@ -119,7 +143,7 @@ def _flat_features(version: Version | None, body: dict[str, Any]) -> AbstractSet
     if version is None or version.card.input == "wrapped":
         return frozenset()
     names = version.validator.names
-    return frozenset() if _WRAPPER in body and _WRAPPER not in names else names
+    return frozenset() if WRAPPER in body and WRAPPER not in names else names
 
 
 def _check_fields(body: dict[str, Any], fields: AbstractSet[str], *, required: str) -> list[Fault]:

@@ -46,6 +46,13 @@ def preferred_type(accept: str | None, offers: Sequence[str]) -> str | None:
     """Return the media type that a caller likes best, the first of those liked equally; None if they take none."""
     if accept is None or not accept.strip():
         return offers[0]
+    liked = likings(accept)
+    found = [_liking(liked, offer) for offer in offers]
+    return offers[found.index(max(found))] if max(found) > 0 else None
+
+
+def likings(accept: str) -> dict[str, float]:
+    """Return the media types and ranges that an Accept header names, in lower case, each with its quality."""
     liked: dict[str, float] = {}
     for part in accept.split(","):
         name, *parameters = (piece.strip().lower() for piece in part.split(";"))
@@ -55,8 +62,7 @@ def preferred_type(accept: str | None, offers: Sequence[str]) -> str | None:
             if key.strip() == "q":
                 quality = float(value) if _QUALITY.fullmatch(value.strip()) else 0.0
         liked[name] = quality
-    likings = [_liking(liked, offer) for offer in offers]
-    return offers[likings.index(max(likings))] if max(likings) > 0 else None
+    return liked
 
 
 def _liking(liked: dict[str, float], offer: str) -> float:

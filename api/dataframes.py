@@ -15,8 +15,8 @@ import orjson
 
 from api.bodies import parse_json
 from api.catalog import Version
+from shared import csv_format
 from shared.config import Settings
-from shared.csv_format import Given, Limits
 from shared.errors import Fault, MalformedBody, RowFaults, TooLarge
 
 FORMS = ("dataframe_split", "dataframe_records", "inputs", "instances")
@@ -29,6 +29,15 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Given:
+    """The rows of a request as it has them."""
+
+    form: str
+    rows: list[Any]
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class DataFrame:
     """The rows of a request, checked against the model's card, and what is to be answered about them."""
 
@@ -38,6 +47,11 @@ class DataFrame:
 
 def read_json_frame(version: Version, body: bytes, settings: Settings) -> DataFrame:
     """Return the rows of a JSON body; raise MalformedBody, TooLarge, or RowFaults with all that is wrong with them."""
+    return check_frame(version, read_form(version, body, settings))
+
+
+def read_form(version: Version, body: bytes, settings: Settings) -> Given:
+    """Return the rows of a JSON body before they are checked; raise MalformedBody, TooLarge, or RowFaults."""
     content = _parse(body)
     if not isinstance(content, dict):
         raise _refusal("not_an_object", f"The body must be an object with one of {', '.join(FORMS)}")
@@ -49,7 +63,16 @@ def read_json_frame(version: Version, body: bytes, settings: Settings) -> DataFr
     if not isinstance(params, dict | None):
         raise _refusal("type", '`params` must be an object such as {"output": "predict_proba"}, or be left out')
     rows = _rows_of(version, given[0], content[given[0]], max_rows=settings.max_batch_rows)
-    return DataFrame(_checked(version, given[0], rows), params or {})
+    return Given(given[0], rows, params or {})
+
+
+def check_frame(version: Version, given: Given) -> DataFrame:
+    """Return the canonical rows; raise RowFaults with all that is wrong with them."""
+    canonical, faults = version.validator.validate_many(given.rows)
+    found = [(place, fault) for place, some in enumerate(faults) for fault in some]
+    if found:
+        raise _misfit(version, given.form, found)
+    return DataFrame([row for row in canonical if row is not None], given.params)
 
 
 def read_csv_frame(version: Version, body: bytes, settings: Settings, *, encoding: str | None) -> DataFrame:
@@ -57,9 +80,9 @@ def read_csv_frame(version: Version, body: bytes, settings: Settings, *, encodin
     from shared.csv_file import CsvFile  # Arrow: an API that is never sent CSV does without
     from shared.csv_rows import ChunkReader
 
-    limits = Limits(settings.max_body_bytes, settings.max_batch_rows, settings.max_csv_record_bytes)
+    limits = csv_format.Limits(settings.max_body_bytes, settings.max_batch_rows, settings.max_csv_record_bytes)
     strict = version.card.extra == "refuse"
-    file = CsvFile(version.card, Given(encoding=encoding, strict=strict), limits)
+    file = CsvFile(version.card, csv_format.Given(encoding=encoding, strict=strict), limits)
     chunks = [*file.feed(body), *file.finish()]
     assert file.format is not None
     reader = ChunkReader(version.card, version.validator, file.format)
@@ -117,7 +140,7 @@ def _from_split(version: Version, content: object, *, max_rows: int) -> list[Row
     _check_count(data, max_rows)
     if index is not None and (not isinstance(index, list) or len(index) != len(data)):
         raise _refusal("length", f"`index` of `dataframe_split` must be a list as long as `data`: {len(data)}")
-    if columns is None or columns == list(range(len(version.card.features))):  # pandas' own for columns without names
+    if columns is None or _are_numbered(columns, len(version.card.features)):
         return _from_matrix(version, "dataframe_split", data)
     if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
         raise _refusal("type", "`columns` of `dataframe_split` must be a list of names")
@@ -127,6 +150,11 @@ def _from_split(version: Version, content: object, *, max_rows: int) -> list[Row
         which = f" ({', '.join(twice[:5])})" if twice else ""
         raise _refusal("duplicate", f"`columns` of `dataframe_split` has a name twice{which}: keep one of them")
     return [dict(zip(columns, row, strict=True)) for row in _same_width("dataframe_split", data, len(columns))]
+
+
+def _are_numbered(columns: object, count: int) -> bool:
+    """Tell whether columns are pandas' own for a matrix without names: 0, 1 and so on, which False and 1.0 equal."""
+    return isinstance(columns, list) and columns == list(range(count)) and all(type(name) is int for name in columns)
 
 
 def _from_columns(form: str, content: Row, *, max_rows: int) -> list[Row]:
@@ -181,14 +209,6 @@ def _same_width(form: str, rows: list[Any], width: int) -> list[Sequence[Any]]:
 
 
 # ── checks ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _checked(version: Version, form: str, rows: list[Any]) -> list[Row]:
-    canonical, faults = version.validator.validate_many(rows)
-    found = [(place, fault) for place, some in enumerate(faults) for fault in some]
-    if found:
-        raise _misfit(version, form, found)
-    return [row for row in canonical if row is not None]
 
 
 def _misfit(version: Version, form: str, faults: list[tuple[int, Fault]]) -> RowFaults:

@@ -1,6 +1,7 @@
 """How an error is written: as a problem document (RFC 9457), or as the protocol of the path or the model's card has it.
 
-Whatever the form, the caller's values are never in it.
+Whatever the form, the caller's values are never in it. Where faults are listed, every one is, up to 1,000: beyond, the
+sentence says how many there are in all. FastAPI's form has no sentence, so that its last entry says it.
 """
 
 import re
@@ -14,7 +15,9 @@ from starlette.responses import Response
 
 from api.responses import request_id_of
 from api.words import noted_refusal
-from shared.errors import GuichetError, RowFaults
+from shared.errors import Fault, GuichetError, RowFaults
+
+LISTED_FAULTS = 1_000  # in one answer; a batch of a thousand rows with one mistake each is told of all
 
 Form = Callable[[GuichetError], dict[str, Any]]
 
@@ -34,18 +37,18 @@ def error_response(request: Request, error: GuichetError) -> Response:
 
 
 def status_of(request: Request, error: GuichetError) -> int:
-    """Return the status of an error's answer: for rows that do not fit, the protocol or the card may have their own."""
-    if not isinstance(error, RowFaults):
+    """Return the status of an error's answer: the protocol may have its own, or the card for rows that do not fit."""
+    if error.status != HTTPStatus.UNPROCESSABLE_ENTITY:
         return error.status
-    if _protocol_form(request.url.path) is not None:
+    if _protocol_form(request.scope["path"]) is not None:
         return HTTPStatus.BAD_REQUEST  # neither knows 422
-    refusal = noted_refusal(request)
+    refusal = noted_refusal(request) if isinstance(error, RowFaults) else None
     return error.status if refusal is None else refusal.status
 
 
 def _form_of(request: Request, error: GuichetError) -> Form | None:
     """Return how this error is written, None for a problem document."""
-    form = _protocol_form(request.url.path)
+    form = _protocol_form(request.scope["path"])
     if form is None and isinstance(error, RowFaults) and (refusal := noted_refusal(request)) is not None:
         return _CARD_FORMS.get(refusal.body)
     return form
@@ -56,15 +59,21 @@ def _problem(request: Request, error: GuichetError, status: int) -> dict[str, An
         "type": f"urn:guichet:error:{error.code}",
         "title": error.title,
         "status": status,
-        "detail": error.detail,
-        "instance": request.url.path,
+        "detail": _with_count(error),
+        "instance": request.scope["path"],
         "request_id": request_id_of(request),
     }
     if error.job_id is not None:
         body["job_id"] = error.job_id
     if error.faults:
-        body["errors"] = error.faults
+        body["errors"] = error.faults[:LISTED_FAULTS]
     return body
+
+
+def _with_count(error: GuichetError) -> str:
+    count = len(error.faults)
+    more = f" The first {LISTED_FAULTS} of its {count} faults are listed." if count > LISTED_FAULTS else ""
+    return error.detail + more
 
 
 # ── other forms ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -91,10 +100,12 @@ def _detail(error: GuichetError) -> dict[str, Any]:
 
 def _fastapi(error: GuichetError) -> dict[str, Any]:
     """Return the faults as FastAPI's own validation lists them."""
+    listed = error.faults[:LISTED_FAULTS]
+    if len(listed) < len(error.faults):
+        listed = [*listed, Fault("", "more_faults", f"there are {len(error.faults)} faults in all")]
     return {
         "detail": [
-            {"type": fault.code, "loc": ["body", *_steps(fault.pointer)], "msg": fault.message}
-            for fault in error.faults
+            {"type": fault.code, "loc": ["body", *_steps(fault.pointer)], "msg": fault.message} for fault in listed
         ]
     }
 

@@ -1,4 +1,8 @@
-"""From an exception to its answer, and to error_logs."""
+"""From an exception to its answer, and to error_logs.
+
+Every fault of a request is told, up to 1,000 in the answer (api/error_forms.py) and 100 in error_logs. The sentence of
+an answer, and the last entry of a log, say how many there are when there are more.
+"""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -16,6 +20,10 @@ from api.services import services_of
 from shared.errors import Fault, GuichetError, InvalidRequest, Unavailable
 
 log = logging.getLogger(__name__)
+
+# So many say what kind of mistake it was; all the faults of a hostile body are hundreds of thousands, and each refused
+# request would leave megabytes in a table that is made to be kept.
+STORED_FAULTS = 100
 
 
 def install(app: FastAPI) -> None:
@@ -37,16 +45,22 @@ def _answer(request: Request, error: GuichetError) -> Response:
         {
             "request_id": request_id_of(request),
             "method": request.method[:8],
-            "path": request.url.path[:2000].replace("\x00", ""),
+            "path": request.scope["path"][:2000].replace("\x00", ""),
             "status": status_of(request, error),
             "code": error.code,
             "detail": error.detail,
-            "faults": error.faults or None,
+            "faults": _stored(error.faults) or None,
             "job_id": error.job_id,
             "owner": request.scope.get("owner"),
         }
     )
     return error_response(request, error)
+
+
+def _stored(faults: list[Fault]) -> list[Fault]:
+    if len(faults) <= STORED_FAULTS + 1:  # the last entry may be one that says already that there are more
+        return faults
+    return [*faults[:STORED_FAULTS], Fault("", "more_faults", f"there are {len(faults)} faults in all")]
 
 
 async def _on_refusal(request: Request, error: Exception) -> Response:

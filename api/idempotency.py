@@ -8,9 +8,7 @@ from sqlalchemy import Engine
 from api.intake import Accepted
 from shared.errors import Conflict, GuichetError, IdempotencyMismatch
 from shared.job_queries import find_by_idempotency_key
-from shared.jobs import Submission
-
-_OWN_IDS = "/jobs/{id}"
+from shared.jobs import OWN_IDS, Submission
 
 
 class KeysInFlight:
@@ -55,8 +53,8 @@ def find_earlier(reader: Engine, submission: Submission) -> Accepted | GuichetEr
 
 def client_scope(owner: str | None) -> str:
     """Return the scope of the ids that a caller gives its jobs itself."""
-    return f"{owner or '-'}:{_OWN_IDS}"
+    return f"{owner or '-'}:{OWN_IDS}"
 
 
 def _name_of_key(submission: Submission) -> str:
-    return "id" if (submission.idempotency_scope or "").endswith(_OWN_IDS) else "Idempotency-Key"
+    return "id" if (submission.idempotency_scope or "").endswith(OWN_IDS) else "Idempotency-Key"

@@ -7,10 +7,11 @@ from typing import Any
 import orjson
 
 from api.catalog import Version
+from api.representations import probabilities_of
 from api.tensor_body import TensorBody
-from api.tensor_codec import BOOL, BYTES, FP64, INT64, Datatype, to_bytes
-from api.tensor_rows import OWN_DATATYPE, plain_row, refusal, rows_from
-from api.tensors import read_parameters, read_tensors, show, spoken
+from api.tensor_codec import BOOL, BYTES, FP64, INT64, MAX_FAULTS, Datatype, to_bytes
+from api.tensor_rows import OWN_DATATYPE, check_number, plain_row, refusal, rows_from
+from api.tensors import MORE_FAULTS, read_parameters, read_tensors, show, spoken
 from shared.cards import Card
 from shared.classes import classes_of
 from shared.errors import Fault
@@ -45,6 +46,7 @@ def read_inference(version: Version, body: TensorBody, *, max_rows: int) -> Infe
     fields = body.fields
     if not isinstance(fields, dict):
         raise refusal(version.card, [Fault("", "not_an_object", 'the body must be an object with "inputs"')])
+    check_number(version.card, fields.get("inputs"))
     faults: list[Fault] = []
     parameters = read_parameters(fields, "", faults)
     row = None if body.buffers else plain_row(version, fields.get("inputs"))
@@ -54,6 +56,8 @@ def read_inference(version: Version, body: TensorBody, *, max_rows: int) -> Infe
     own_id = fields.get("id")
     if own_id is not None and not isinstance(own_id, str):
         faults.append(Fault("/id", "type", "the id must be text"))
+    if len(faults) > MAX_FAULTS:
+        faults[MAX_FAULTS:] = [Fault("", MORE_FAULTS, f"only the first {MAX_FAULTS} faults of a request are told")]
     if faults:
         raise refusal(version.card, faults)
     return Inference(
@@ -75,6 +79,8 @@ def _read_outputs(version: Version, given: object, faults: list[Fault], *, speak
         return []
     wanted: dict[str, Wanted] = {}
     for place, item in enumerate(given):
+        if len(faults) > MAX_FAULTS:
+            break
         where = f"/outputs/{place}"
         name = item.get("name") if isinstance(item, dict) else None
         if not isinstance(name, str):
@@ -118,18 +124,11 @@ def elements_of(card: Card, name: str, outputs: Sequence[StoredOutput]) -> list[
     if name == "label":
         return [output.label for output in outputs]
     if name == "predict_proba":
-        if card.task == "binary":
-            return [part for output in outputs for part in _both(output.probability)]
-        return [part for output in outputs for part in output.probabilities or ()]
+        return [part for output in outputs for part in probabilities_of(output) or ()]
     if card.task == "regression":
         return [output.prediction for output in outputs]
     classes = _classes_of(card)[1]
     return [classes[int(output.prediction)] for output in outputs]
-
-
-def _both(probability: float | None) -> tuple[float, float]:
-    assert probability is not None
-    return 1.0 - probability, probability
 
 
 def inference_answer(

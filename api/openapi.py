@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from api.catalog import Catalog, Version
+from api.checks import WRAPPER
 from api.inference import example_request
 from api.representations import request_body
 from api.responses import PROBLEM
@@ -89,9 +90,9 @@ def _with_examples(base: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
         schemas[f"{version.card.name}_row"] = version.card.json_schema()
     for path, method in _SUBMITTING:
         examples = {
-            version.card.name: {"summary": version.label, "value": _value(path, version, default=default)}
+            version.card.name: {"summary": version.label, "value": value}
             for version in served
-            if path != "/invocations" or version.card.name == default  # it has no way to name another
+            if (value := _value(path, version, default=default)) is not None
         }
         paths[path] = _with_body(paths[path], method, {"application/json": examples})
     for path in _SENDING_FILES:
@@ -125,17 +126,20 @@ def _file(path: str, version: Version, delimiter: str, *, default: str | None) -
     return {"summary": summary, "value": text.getvalue()}
 
 
-def _value(path: str, version: Version, *, default: str | None) -> dict[str, Any]:
+def _value(path: str, version: Version, *, default: str | None) -> dict[str, Any] | None:
+    """Return a body with one row, None where the path has no way to name this model."""
     card = version.card
     if path in _INFER:
         return example_request(card)
     row = card.example()
     if path in _INVOCATIONS:
-        return {"dataframe_records": [row]}
+        return None if path == "/invocations" and card.name != default else {"dataframe_records": [row]}
     if path.endswith("/predict_batch"):
         named = {} if path.startswith("/models/") else {"model": card.name}
         return {**named, "rows": [row, row]}
     if path.startswith("/models/") or (card.input == "flat" and card.name == default):
         return request_body(card, row)
-    # Every model takes its row in `features`, whatever else its card says.
-    return {"model": card.name, "features": row}
+    if card.input == "flat" and WRAPPER in row:  # a feature, so that no row can be put inside it
+        return None if "model" in row else {"model": card.name} | row
+    # Every other model takes its row in `features`, whatever its card says.
+    return {"model": card.name, WRAPPER: row}

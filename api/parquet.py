@@ -16,8 +16,8 @@ from sqlalchemy import Engine
 
 from api.catalog import Version
 from api.downloads import Changed
-from api.representations import class_of
 from shared.cards import Card
+from shared.classes import classes_of
 from shared.csv_format import CsvFormat
 from shared.csv_output import escape, joined_columns, kept_columns, output_columns, spread_cells
 from shared.csv_queries import read_chunk
@@ -134,7 +134,7 @@ def _response_types(card: Card) -> list[Any]:
     label = pa.dictionary(pa.int32(), text)
     if card.task == "binary":
         return [pa.int32(), label, number, number, text]
-    numbered = all(len(name) < 18 and isinstance(class_of(card, place), int) for place, name in enumerate(card.labels))
+    numbered = all(len(name) < 18 and type(value) is int for name, value in classes_of(card).items())
     return [pa.int64() if numbered else text, label, number, *([number] * len(card.labels)), text]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from api.catalog import Catalog, Version
 from shared.cards import Card
 from shared.chunks import progress, row_counts
+from shared.classes import classes_of
 from shared.csv_queries import StoredCsv
 from shared.job_queries import RowResult, StoredJob, StoredOutput
 from shared.response import Response, fill
@@ -170,7 +171,7 @@ def score_body(card: Card, output: StoredOutput) -> dict[str, Any]:
     if card.task == "binary":
         prediction = int(output.prediction)
     elif card.task == "multiclass":
-        prediction = class_of(card, int(output.prediction))
+        prediction = list(classes_of(card).values())[int(output.prediction)]
     body: dict[str, Any] = {
         "prediction": prediction,
         "label": output.label,
@@ -180,12 +181,6 @@ def score_body(card: Card, output: StoredOutput) -> dict[str, Any]:
     if output.probabilities is not None:
         body["probabilities"] = dict(zip(card.labels.values(), output.probabilities, strict=True))
     return body
-
-
-def class_of(card: Card, index: int) -> str | int:
-    """Return the class as the estimator knows it: a number where its text is one."""
-    text = list(card.labels)[index]
-    return int(text) if text.isascii() and text.removeprefix("-").isdigit() else text
 
 
 def batch_body(job: StoredJob, version: Version, rows: list[RowResult], words: Response | None) -> dict[str, Any]:

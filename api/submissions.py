@@ -27,7 +27,7 @@ from shared.errors import (
     ModelFailed,
     Unavailable,
 )
-from shared.job_queries import RowResult, StoredJob, count_ahead, find_jobs, list_rows
+from shared.job_queries import RowResult, StoredJob, StoredOutput, count_ahead, find_jobs, list_rows
 from shared.jobs import Submission
 from shared.queue import Lane
 from shared.tables import JobKind, JobState
@@ -37,6 +37,7 @@ MIN_VISITOR_KEY_LENGTH = 16
 CLIENT_ID = r"^[A-Za-z0-9][A-Za-z0-9._:~@+=-]{0,199}$"
 
 Render = Callable[[StoredJob], Awaitable[Response]]  # what a succeeded job is answered with
+RenderScores = Callable[[StoredJob, list[StoredOutput]], Awaitable[Response]]  # the same, of a job that has every score
 
 
 # ── submitting ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -57,6 +58,40 @@ async def submit(
     """Commit one job and answer: 200 with its result if it ends within the wait, else 202 with the job."""
     job = await take(services, request, caller, options, rows, faults, raw, kind=kind, preference=preference)
     return await answer(services, request, job, preference)
+
+
+async def score(
+    services: Services,
+    request: Request,
+    caller: Caller,
+    version: Version,
+    rows: list[Any],
+    raw: bytes,
+    *,
+    render: RenderScores,
+) -> Response:
+    """Commit good rows as one job for a client of another protocol, and answer with all their scores.
+
+    Such a client knows no job to come back for: it waits as long as anyone may. And it has no place for a row without
+    a score: raises ModelFailed where the model failed on one.
+    """
+    settings = services.settings
+    preference = read_preference(request, default=settings.wait_cap_seconds, cap=settings.wait_cap_seconds)
+    options = Options(version, settings.job_timeout_seconds, None)
+    kind = JobKind.PREDICT if len(rows) == 1 else JobKind.BATCH
+    job = await take(
+        services, request, caller, options, rows, [None] * len(rows), raw, kind=kind, preference=preference
+    )
+
+    async def render_scores(job: StoredJob) -> Response:
+        found = await rows_of(services, job)
+        failed = [row.index for row in found if row.output is None]
+        if failed:
+            told = ", ".join(map(str, failed[:10])) + (" and others" if len(failed) > 10 else "")
+            raise ModelFailed(f"The model failed on row {told} of this request: leave it out.", job_id=job.id)
+        return await render(job, [row.output for row in found if row.output is not None])
+
+    return await answer(services, request, job, preference, render=render_scores)
 
 
 async def take(

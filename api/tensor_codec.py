@@ -8,8 +8,9 @@ import base64
 import binascii
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 import orjson
@@ -18,6 +19,7 @@ Kind = Literal["boolean", "integer", "number", "text"]
 Faults = list[tuple[int, str]]  # (an element's place, what it must be)
 
 NULL = type(None)
+MAX_FAULTS = 100  # that are told of a request: who reads more of them? No element is looked at after the next one
 LENGTH = struct.Struct("<I")  # before each element of BYTES
 CONTENT_TYPES = ("np", "pd", "pd_json", "str", "base64")  # MLServer's words for how a tensor was written, read here
 
@@ -89,11 +91,14 @@ def from_json(datatype: Datatype, data: Sequence[Any]) -> tuple[Sequence[Any], F
     if datatype.kind == "integer":
         present = data if NULL not in kinds and not faults else [value for value in data if value is not None]
         if present and (min(present) < datatype.low or max(present) > datatype.high):
-            faults += [
-                (place, f"must be {datatype.phrase}")
-                for place, value in enumerate(data)
-                if value is not None and not datatype.low <= value <= datatype.high
-            ]
+            faults += _first_faults(
+                datatype,
+                (
+                    place
+                    for place, value in enumerate(data)
+                    if value is not None and not datatype.low <= value <= datatype.high
+                ),
+            )
     elif datatype.kind == "number" and datatype is not FP64 and not faults:
         return _rounded(datatype, data)
     return data, faults
@@ -111,8 +116,15 @@ def _mend(datatype: Datatype, data: Sequence[Any]) -> tuple[list[Any], Faults]:
         elif type(given) not in _PLAIN[datatype.kind]:
             value = None
             faults.append((place, f"must be {datatype.phrase}"))
+            if len(faults) > MAX_FAULTS:
+                break
         values.append(value)
     return values, faults
+
+
+def _first_faults(datatype: Datatype, places: Iterable[int]) -> Faults:
+    """Return what is wrong with elements, up to one more than is told."""
+    return [(place, f"must be {datatype.phrase}") for place in islice(places, MAX_FAULTS + 1)]
 
 
 def _rounded(datatype: Datatype, data: Sequence[Any]) -> tuple[Sequence[Any], Faults]:
@@ -122,9 +134,7 @@ def _rounded(datatype: Datatype, data: Sequence[Any]) -> tuple[Sequence[Any], Fa
         rounded = layout.unpack(layout.pack(*filled))
     except (OverflowError, struct.error):  # the second, for integers
         one = struct.Struct(f"<{datatype.code}")
-        return data, [
-            (place, f"must be {datatype.phrase}") for place, value in enumerate(filled) if not _fits(one, value)
-        ]
+        return data, _first_faults(datatype, (place for place, value in enumerate(filled) if not _fits(one, value)))
     if filled == data:
         return rounded, []
     return [None if given is None else value for given, value in zip(data, rounded, strict=True)], []
@@ -169,7 +179,8 @@ def _texts(data: memoryview, count: int) -> tuple[list[Any], Faults]:
         try:
             values.append(str(data[start + LENGTH.size : stop], "utf-8"))
         except UnicodeDecodeError:
-            faults.append((len(values), f"must be {BYTES.phrase}"))
+            if len(faults) <= MAX_FAULTS:
+                faults.append((len(values), f"must be {BYTES.phrase}"))
             values.append(None)
         start = stop
     if len(values) < count or start < end:
@@ -186,6 +197,8 @@ def decode_texts(content_type: str, values: Sequence[Any], faults: Faults) -> li
     """Return texts as their content type means them: `base64` of text, `pd_json` any JSON scalar; add to `faults`."""
     decoded: list[Any] = []
     for place, text in enumerate(values):
+        if len(faults) > MAX_FAULTS:
+            break
         value: Any = None
         if text is not None:
             try:

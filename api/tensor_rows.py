@@ -10,14 +10,15 @@ from typing import Any
 
 from api.catalog import Version
 from api.tensor_codec import BOOL, BYTES, FP64, INT64, Datatype
-from api.tensors import Tensor
+from api.tensors import MORE_FAULTS, Tensor
 from shared.cards import Card
 from shared.errors import Fault, RowFaults, TooLarge
 from shared.features import Feature, pointer
-from shared.rows import may_be_absent
+from shared.rows import SUGGESTIONS, may_be_absent
 
 SHOWN = 3  # faults that an error's sentence spells out
 NAMED = 50  # inputs that it lists
+SPARE = 100  # inputs beyond the features that are looked at one by one: whoever sends more means another model
 
 OWN_DATATYPE: dict[str, Datatype] = {"integer": INT64, "number": FP64, "boolean": BOOL, "string": BYTES}
 _TAKEN = {  # feature type -> the kinds of datatypes that can hold its values
@@ -37,21 +38,33 @@ def plain_row(version: Version, inputs: Any) -> dict[str, Any] | None:  # noqa: 
     Nearly every request is, and to look at its tensors one by one takes four times as long as all else.
     """
     row: dict[str, Any] = {}
+    names = version.validator.names
     try:
         for item in inputs:
-            shape = item["shape"]
-            if len(item) != 4 or shape != [1] or type(shape[0]) is not int:
+            name, shape, data = item["name"], item["shape"], item["data"]
+            # A tensor that is no feature may be the matrix of them all, also where the card ignores other names.
+            if len(item) != 4 or not name or name not in names or type(data) is not list:
                 return None
-            (value,) = item["data"]
+            if shape != [1] or type(shape[0]) is not int:
+                return None
+            (value,) = data
             kind = type(value)
             if kind not in _PLAIN[item["datatype"]] or (kind is int and abs(value) > INT64.high):
                 return None
-            row[item["name"]] = value
+            row[name] = value
         if not row or len(row) != len(inputs):
             return None
         return version.validator.validate(row)
     except (AttributeError, KeyError, TypeError, ValueError, RowFaults):
         return None  # the long way says what is wrong, if something is
+
+
+def check_number(card: Card, inputs: object) -> None:
+    """Raise RowFaults, in one sentence, for so many inputs that most of them can be no features."""
+    most = len(card.features) + SPARE
+    if card.extra == "refuse" and isinstance(inputs, list) and len(inputs) > most:
+        message = f"{len(inputs)} inputs were given, and the model has {len(card.features)} features: one for each"
+        raise refusal(card, [Fault("/inputs", "length", message)])
 
 
 def rows_from(version: Version, tensors: list[Tensor], *, max_rows: int) -> list[dict[str, Any]]:
@@ -86,7 +99,8 @@ def rows_from(version: Version, tensors: list[Tensor], *, max_rows: int) -> list
 def refusal(card: Card, faults: list[Fault]) -> RowFaults:
     """Return the error of a request that does not fit; its sentence has the first faults."""
     told = "; ".join(fault.message for fault in faults[:SHOWN])
-    more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+    at_least = "at least " if any(fault.code == MORE_FAULTS for fault in faults) else ""
+    more = f"; and {at_least}{len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
     return RowFaults(f"The request does not fit {card.name}@{card.version}: {told}{more}.", faults=faults)
 
 
@@ -140,7 +154,7 @@ def _by_name(card: Card, tensors: list[Tensor], faults: list[Fault]) -> dict[str
         else:
             columns[feature.name] = _fitted(feature, tensor, tensor.values)
     if given and card.extra == "refuse":
-        faults += [_stranger(card, tensor) for tensor in given.values()]
+        faults += [_stranger(card, tensor, hint=place < SUGGESTIONS) for place, tensor in enumerate(given.values())]
     if missing:
         told = f"{_inputs(missing)} {'is' if len(missing) == 1 else 'are'} missing among the inputs"
         message = f"{told}: one for each of the {len(card.features)} features is expected, {len(tensors)} were given"
@@ -162,10 +176,12 @@ def _fitted(feature: Feature, tensor: Tensor, values: Sequence[Any]) -> Sequence
     return values
 
 
-def _stranger(card: Card, tensor: Tensor) -> Fault:
-    close = difflib.get_close_matches(tensor.name[:200], [feature.name for feature in card.features], 1)
-    hint = f"did you mean {close[0]}?" if close else "remove it"
-    message = f"{tensor.shown} is not an input of this model: {hint}"
+def _stranger(card: Card, tensor: Tensor, *, hint: bool) -> Fault:
+    """Return the fault of an input that the card does not name; a `hint` at the name that was meant is slow to find."""
+    names = [feature.name for feature in card.features] if hint else []
+    close = difflib.get_close_matches(tensor.name[:200], names, 1)
+    told = f"did you mean {close[0]}?" if close else "remove it"
+    message = f"{tensor.shown} is not an input of this model: {told}"
     return Fault(f"/inputs/{tensor.place}/name", "unknown_feature", message)
 
 

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from api.tensor_codec import BYTES, CONTENT_TYPES, DATATYPES, Datatype, decode_texts, from_bytes, from_json
+from api.tensor_codec import BYTES, CONTENT_TYPES, DATATYPES, MAX_FAULTS, Datatype, decode_texts, from_bytes, from_json
 from shared.errors import Fault
 
 MAX_SIZE = 2**31  # of a dimension
 NAME_LENGTH = 100  # of a name that a sentence repeats
+MORE_FAULTS = "more_faults"  # the code of the fault that stands for all that were not looked for
 _UNSUPPORTED = {
     "shared_memory_region": "shared memory is not read here: send the tensor's data",
     "classification": "the classification extension is not supported: leave it out and ask for predict_proba or label",
@@ -39,6 +40,8 @@ class Tensor:
 def read_tensors(given: object, buffers: memoryview, faults: list[Fault]) -> tuple[list[Tensor], bool]:
     """Return the inputs, and whether one names a content type; add what is wrong to `faults`.
 
+    Nothing is looked at any more as soon as there are more than MAX_FAULTS.
+
     `buffers` holds the bytes after the JSON: those of each input that has a `binary_data_size`, in their order.
     """
     if not isinstance(given, list) or not given:
@@ -49,6 +52,8 @@ def read_tensors(given: object, buffers: memoryview, faults: list[Fault]) -> tup
     has_types = False
     start = 0
     for place, item in enumerate(given):
+        if len(faults) > MAX_FAULTS:
+            return [], has_types
         head = _read_head(item, f"/inputs/{place}", faults)
         if head is None:
             continue
@@ -162,6 +167,11 @@ def read_parameters(item: dict[str, Any], where: str, faults: list[Fault]) -> di
     for key, message in _UNSUPPORTED.items():
         if given.get(key):
             faults.append(Fault(f"{where}/parameters/{key}", "unsupported", f"{_prefix(where)}{message}"))
+    faults += [
+        Fault(f"{where}/parameters/{key}", "type", f"{_prefix(where)}{key} must be true or false")
+        for key in ("binary_data", "binary_data_output")
+        if not isinstance(given.get(key), bool | None)
+    ]
     kind = given.get("content_type")
     if kind is not None and kind not in CONTENT_TYPES:
         message = f"{_prefix(where)}the content_type must be one of {', '.join(CONTENT_TYPES)}, or left out"

@@ -2,6 +2,7 @@
 
 from starlette.requests import Request
 
+from api.conditions import likings
 from shared.cards import Card
 from shared.response import Refusal, Response
 
@@ -14,9 +15,8 @@ def response_words(request: Request, card: Card) -> Response | None:
 
 
 def note_refusal(request: Request, card: Card) -> None:
-    """Remember how this card refuses rows, for the error that may follow."""
-    if card.refusal is not None and not _is_native(request):
-        request.scope["refusal"] = card.refusal
+    """Remember how this card refuses rows, for the error that may follow; what was remembered before is forgotten."""
+    request.scope["refusal"] = None if card.refusal is None or _is_native(request) else card.refusal
 
 
 def noted_refusal(request: Request) -> Refusal | None:
@@ -26,4 +26,5 @@ def noted_refusal(request: Request) -> Refusal | None:
 
 
 def _is_native(request: Request) -> bool:
-    return NATIVE in request.headers.get("accept", "")
+    """Tell whether Accept names the service's own words; with `q=0` it says that they are not wanted."""
+    return likings(request.headers.get("accept", "")).get(NATIVE, 0.0) > 0

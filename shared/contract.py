@@ -13,11 +13,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.cards import Card, Rule, Views
-from shared.errors import CardError
+from shared.errors import CardError, RowFaults
 from shared.features import Bound, Category, FeatureType
 from shared.package import Package, first_fault
 from shared.reference import canonical_rows
 from shared.response import Refusal, Response
+from shared.rows import RowValidator
 
 
 class FeatureTerms(BaseModel):
@@ -80,8 +81,8 @@ def read_contract(path: Path) -> Contract:
 def lay_over(package: Package, path: Path, *, but: Collection[str] = ()) -> Package:
     """Return the package with what the contract says in its card, except the fields that were chosen otherwise.
 
-    The reference rows must keep what the contract asks of a row. Raises CardError where they do not, or where the
-    contract means a feature or a label that the model does not have.
+    The reference rows and the example must keep what the contract asks of a row. Raises CardError where they do not, or
+    where the contract means a feature or a label that the model does not have.
     """
     contract = read_contract(path)
     said = {key: value for key, value in contract.model_dump(exclude_unset=True).items() if key not in but}
@@ -97,7 +98,23 @@ def lay_over(package: Package, path: Path, *, but: Collection[str] = ()) -> Pack
         {name: bool(value) if name in flags and value in (0, 1) else value for name, value in row.items()}
         for row in package.reference
     ]
-    return Package(card, package.estimator, canonical_rows(card, rows, source=f"{path}, on the reference rows"))
+    canonical = canonical_rows(card, rows, source=f"{path}, on the reference rows")
+    _check_example(card, path)
+    return Package(card, package.estimator, canonical)
+
+
+def _check_example(card: Card, path: Path) -> None:
+    """Raise CardError where the card's own example breaks its rules: it is what /examples tells callers to send."""
+    if any(feature.example is None for feature in card.features):
+        return  # what is made up for the others knows no rules
+    try:
+        RowValidator(card).validate(card.example())
+    except RowFaults as refusal:
+        told = "; ".join(f"{fault.pointer} {fault.message}" for fault in refusal.faults[:3])
+        raise CardError(
+            f"{path} does not fit the model {card.name}: the example of its features breaks a rule ({told}). "
+            "Give examples that keep every rule."
+        ) from None
 
 
 def _with_terms(features: list[dict[str, Any]], terms: list[dict[str, Any]], path: Path) -> list[dict[str, Any]]:

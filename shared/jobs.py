@@ -41,6 +41,10 @@ from shared.tables import Job, JobKind, JobState, UtcDateTime
 # ── accepted ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+# Ends the scope of the ids that callers give their jobs themselves; scopes of Idempotency-Keys end in other paths.
+OWN_IDS = "/jobs/{id}"
+
+
 @dataclass(slots=True)
 class Submission:
     """One accepted request on its way into the tables."""

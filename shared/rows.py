@@ -1,7 +1,7 @@
 """Rows against a card: a compiled fast path for good rows, and every fault of a bad one."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 from pydantic_core import CoreSchema, SchemaValidator, ValidationError, core_schema
@@ -11,7 +11,7 @@ from shared.errors import Fault, RowFaults
 from shared.features import Feature, check_value, expected, integer_bounds, pointer, pointer_of_stranger
 from shared.rules import compile_rules, parse_rule
 
-SUGGESTIONS = 10  # close matches are searched for so many unknown names only: the search is slow
+SUGGESTIONS = 10  # close matches are searched for so many unknown names of a request: the search is slow
 DETAILED = 3  # faults that the error's own sentence spells out
 TEXT = r"^[^\x00]*$"  # NUL cannot be stored as jsonb; the pattern refuses lone surrogates too
 
@@ -23,6 +23,7 @@ class RowValidator:
         self.card = card
         self.names = {feature.name for feature in card.features}
         null_names = {feature.name for feature in card.features if takes_null(card, feature)}
+        self._by_lower = {feature.name.lower(): feature.name for feature in card.features}
         self._integers = [feature.name for feature in card.features if feature.type == "integer"]
         self._compiled = SchemaValidator(_row_schema(card))
         self._closed = [
@@ -41,7 +42,7 @@ class RowValidator:
         """
         canonical = self._fast(row) or self._fast(self._with_integers(row))
         if canonical is None:
-            canonical, faults = self._explain(row)
+            canonical, faults = self._explain(row, _suggestions())
             if faults:
                 raise RowFaults(_sentence(self.card, faults), faults=faults)
         return canonical
@@ -50,11 +51,12 @@ class RowValidator:
         """Return, for each row in order, the canonical row or None, and its faults (empty for a good row)."""
         canonical_rows: list[dict[str, Any] | None] = []
         faults_of_rows: list[list[Fault]] = []
+        suggestions = _suggestions()
         for row in rows:
             faults: list[Fault] = []
             canonical = self._fast(row) or self._fast(self._with_integers(row))
             if canonical is None:
-                canonical, faults = self._explain(row)
+                canonical, faults = self._explain(row, suggestions)
             canonical_rows.append(None if faults else canonical)
             faults_of_rows.append(faults)
         return canonical_rows, faults_of_rows
@@ -78,12 +80,12 @@ class RowValidator:
             name: int(value) for name in self._integers if type(value := row.get(name)) is float and value.is_integer()
         }
 
-    def _explain(self, row: object) -> tuple[dict[str, Any], list[Fault]]:
+    def _explain(self, row: object, suggestions: Iterator[int]) -> tuple[dict[str, Any], list[Fault]]:
         """Check the row feature by feature: the same verdict as the fast path, with reasons."""
         if not isinstance(row, dict):
             return {}, [Fault("", "not_an_object", "must be an object of feature names and values")]
         checked = [check_feature(self.card, feature, row) for feature in self.card.features]
-        return self.weigh(checked, self._unknown(row) if self.card.extra == "refuse" else [])
+        return self.weigh(checked, self._unknown(row, suggestions) if self.card.extra == "refuse" else [])
 
     def weigh(
         self, checked: Iterable[tuple[Any, Fault | None]], unknown: Iterable[Fault] = ()
@@ -102,16 +104,21 @@ class RowValidator:
                 faults.append(Fault(pointer(rule.names[0]), "rule", rule.message))
         return canonical, faults
 
-    def _unknown(self, row: dict[Any, Any]) -> list[Fault]:
+    def _unknown(self, row: dict[Any, Any], suggestions: Iterator[int]) -> list[Fault]:
         """Return a fault for each key that the card does not name, with the name that was probably meant."""
         unknown = [str(key) for key in row if key not in self.names]
-        by_lower = {name.lower(): name for name in self.names}
         faults = []
-        for position, key in enumerate(unknown):
-            close = difflib.get_close_matches(key[:200].lower(), by_lower, 1) if position < SUGGESTIONS else []
-            hint = f'did you mean "{by_lower[close[0]]}"?' if close else "remove it"
+        for key in unknown:
+            is_searched = next(suggestions, None) is not None
+            close = difflib.get_close_matches(key[:200].lower(), self._by_lower, 1) if is_searched else []
+            hint = f'did you mean "{self._by_lower[close[0]]}"?' if close else "remove it"
             faults.append(Fault(pointer_of_stranger(key), "unknown_feature", f"is not a feature of this model: {hint}"))
         return faults
+
+
+def _suggestions() -> Iterator[int]:
+    """Return what one call may spend on close matches: an item for each search."""
+    return iter(range(SUGGESTIONS))
 
 
 def takes_null(card: Card, feature: Feature) -> bool:

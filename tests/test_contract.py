@@ -115,6 +115,13 @@ def test_contract_that_does_not_fit_the_model_is_refused_and_says_where(contract
     assert told in refused.value.detail
 
 
+def test_contract_whose_examples_break_a_rule_is_refused(contract):
+    terms = [{"name": "overtime", "example": 31}, {"name": "post", "example": "lead"}]
+    path = contract(rules=["age > overtime"], features=terms)
+    with pytest.raises(CardError, match=r"the example of its features breaks a rule \(/age age > overtime must hold\)"):
+        lay_over(package_of(), path)
+
+
 def test_file_that_is_no_contract_is_refused(tmp_path):
     with pytest.raises(CardError, match="is missing: name a JSON file with the part of a card"):
         read_contract(tmp_path / "contract.json")

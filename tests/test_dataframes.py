@@ -58,6 +58,17 @@ def test_body_of_any_shape_is_rows_of_the_card_or_a_refusal(version: Version, bo
         assert [version.validator.validate(row) for row in frame.rows] == frame.rows
 
 
+@pytest.mark.parametrize("columns", [[False, True], [0.0, 1.0], [0, True]])
+def test_only_whole_numbers_are_the_columns_of_a_matrix(columns: list[Any]) -> None:
+    def read(names: list[Any]) -> list[dict[str, Any]]:
+        body = {"dataframe_split": {"columns": names, "data": [[1, 2.5]]}}
+        return read_json_frame(VERSIONS[1], orjson.dumps(body), SETTINGS).rows
+
+    assert read([0, 1]) == [{"age": 1, "basket": 2.5}]
+    with pytest.raises(GuichetError, match="must be a list of names"):
+        read(columns)
+
+
 ROWS = st.lists(
     st.fixed_dictionaries(
         {

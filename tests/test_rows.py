@@ -197,6 +197,12 @@ def test_thousands_of_unknown_features_are_all_listed():
     assert sum("did you mean" in fault.message for fault in faults) == 10
 
 
+def test_so_many_names_are_suggested_for_all_rows_together():
+    _, faults = VALIDATOR.validate_many([ROW | {f"age{number}": 1 for number in range(6)}] * 5)
+    assert [len(found) for found in faults] == [6] * 5
+    assert sum("did you mean" in fault.message for found in faults for fault in found) == 10
+
+
 def test_key_that_is_no_string_is_an_unknown_feature():
     assert only_fault(ROW | {7: 1})[:2] == ("/7", "unknown_feature")
 
@@ -254,7 +260,7 @@ KEYS = st.sampled_from([*(feature["name"] for feature in FEATURES), "stranger"])
 def test_fast_path_and_explanation_agree_on_every_row(validator, changes, removed):
     row = {name: value for name, value in (ROW | changes).items() if name not in removed}
     fast = validator._fast(row)
-    canonical, faults = validator._explain(row)
+    canonical, faults = validator._explain(row, iter(()))
     if fast is not None:
         assert faults == []
         assert fast == canonical

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from api.bodies import parse_json
 from api.catalog import Version
 from api.inference import Inference, inference_answer, model_metadata, output_datatypes, read_inference
+from api.representations import score_body
 from api.tensor_body import TensorBody, count_keys
 from api.tensor_codec import DATATYPES, from_bytes, from_json, to_bytes
 from shared.cards import Card
@@ -377,6 +378,66 @@ def outcome(inputs: list[dict[str, Any]]) -> Any:
         return error.faults
 
 
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        {"name": "x", "shape": [1], "datatype": "FP64", "data": [1.5]},
+        {"name": "", "shape": [1], "datatype": "FP64", "data": [1.5]},
+        {"name": "city", "shape": [1], "datatype": "BYTES", "data": "x"},
+        {"name": "city", "shape": [1], "datatype": "BYTES", "data": {"x": 1}},
+    ],
+)
+def test_relaxed_card_does_not_make_a_row_of_nulls_from_a_tensor_that_it_cannot_read(tensor):
+    assert refused([tensor], version_of(missing="null", extra="ignore")).faults
+
+
+def test_names_are_suggested_for_ten_unknown_inputs():
+    strangers = [{"name": f"age{number}", "shape": [1], "datatype": "INT64", "data": [1]} for number in range(50)]
+    faults = [fault for fault in refused([*one(ALL), *strangers]).faults if fault.code == "unknown_feature"]
+    assert len(faults) == 50
+    assert sum("did you mean age?" in fault.message for fault in faults) == 10
+
+
+def test_far_more_inputs_than_features_are_refused_in_one_sentence():
+    strangers = [{"name": f"age{number}", "shape": [1], "datatype": "INT64", "data": [1]} for number in range(101)]
+    error = refused([*one(ALL), *strangers])
+    assert error.faults == [
+        Fault("/inputs", "length", "105 inputs were given, and the model has 4 features: one for each")
+    ]
+    assert ask([*one(ALL), *strangers], version_of(extra="ignore")).rows == ROWS[:1]
+
+
+@pytest.mark.parametrize(
+    ("datatype", "data"),
+    [
+        ("INT64", ["x"] * 300),
+        ("INT8", [1000] * 300),
+        ("FP16", [1e300] * 300),
+        ("BYTES", [1] * 300),
+    ],
+)
+def test_hundred_faults_of_elements_are_told(datatype, data):
+    tensor = {"name": "age", "shape": [300], "datatype": datatype, "data": data}
+    error = refused([tensor, tensor | {"name": "income"}])
+    assert [fault.pointer for fault in error.faults[:100]] == [f"/inputs/0/data/{place}" for place in range(100)]
+    assert [fault.message for fault in error.faults[100:]] == ["only the first 100 faults of a request are told"]
+    assert error.detail.endswith("; and at least 98 more.")
+
+
+@pytest.mark.parametrize("content_type", [None, "base64", "pd_json"])
+def test_hundred_faults_of_texts_in_bytes_are_told(content_type):
+    text = b"\xff" if content_type is None else b"{"
+    parameters = {"binary_data_size": 1500, "content_type": content_type}
+    tensor = {"name": "city", "shape": [300], "datatype": "BYTES", "parameters": parameters}
+    assert len(refused([tensor], buffers=(b"\x01\0\0\0" + text) * 300).faults) == 101
+
+
+@pytest.mark.parametrize("part", ["inputs", "outputs"])
+def test_hundred_faults_of_parts_that_are_no_objects_are_told(part):
+    error = refused(**({"inputs": one(ALL)} | {part: [1] * 1000}), version=version_of(extra="ignore"))
+    assert len(error.faults) == 101
+
+
 # ── the request around them ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -399,6 +460,7 @@ def test_only_predict_is_meant_by_who_speaks_as_mlserver_and_names_none():
         ([{"name": 5}], "outputs[0] must be an object with a name"),
         ([{"name": "transform"}], "`transform` is not an output of this model: it gives predict, predict_proba, label"),
         ([{"name": "label"}, {"name": "label"}], "the output `label` is asked for twice"),
+        ([{"name": "label", "parameters": {"binary_data": 1}}], "outputs[0]: binary_data must be true or false"),
         ([{"name": "label", "parameters": {"classification": 2}}], "the classification extension is not supported"),
         ([{"name": "label", "parameters": {"shared_memory_region": "r"}}], "shared memory is not read here"),
     ],
@@ -409,6 +471,11 @@ def test_outputs_that_are_not_given_are_refused_with_those_that_are(outputs, sen
 
 def test_id_must_be_text():
     assert refused(ALL, id=7).faults == [Fault("/id", "type", "the id must be text")]
+
+
+@pytest.mark.parametrize("value", [1, "true", [True], {}])
+def test_binary_data_output_must_be_true_or_false(value):
+    assert "binary_data_output must be true or false" in refused(ALL, parameters={"binary_data_output": value}).detail
 
 
 def test_parameters_that_mean_nothing_here_are_let_through():
@@ -507,6 +574,15 @@ def test_predict_gives_the_classes_of_the_estimator(classes, datatype, given):
     version = version_of(labels={name: f"label {name}" for name in classes})
     output = answered(version, SCORED, outputs=[{"name": "predict"}])["outputs"][0]
     assert (output["datatype"], output["data"]) == (datatype, given)
+
+
+@pytest.mark.parametrize("classes", [["0.5", "1.0", "2.5"], ["1", "2", "3"], ["01", "02", "03"], ["1", "2", "other"]])
+def test_classes_of_an_answer_are_those_of_predict(classes):
+    version = version_of(task="multiclass", labels={name: f"label {name}" for name in classes})
+    scored = [StoredOutput(1.0, f"label {classes[1]}", 0.5, [0.2, 0.5, 0.3], None)]
+    [given] = answered(version, scored, outputs=[{"name": "predict"}])["outputs"][0]["data"]
+    prediction = score_body(version.card, scored[0])["prediction"]
+    assert (type(prediction), prediction) == (type(given), given)
 
 
 def test_outputs_of_many_classes_hold_the_probability_of_each():

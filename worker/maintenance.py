@@ -52,14 +52,21 @@ def _expire_files(runtime: Runtime) -> list[str]:
 
 
 def forget(runtime: Runtime) -> str:
-    """Free the idempotency keys of old jobs, and forget workers not heard of for a day."""
+    """Free the idempotency keys of old jobs, and forget workers not heard of for a day.
+
+    An id that a caller gave its job stays as long as the job: the caller knows it by no other.
+    """
 
     def forget_old(connection: Connection) -> int:
         age = timedelta(hours=runtime.settings.idempotency_hours)
         connection.execute(delete(Worker).where(Worker.seen_at < func.now() - timedelta(days=1)))
         return connection.execute(
             update(Job)
-            .where(Job.idempotency_key.is_not(None), Job.created_at < func.now() - age)
+            .where(
+                Job.idempotency_key.is_not(None),
+                Job.idempotency_scope.not_like(f"%{jobs.OWN_IDS}"),
+                Job.created_at < func.now() - age,
+            )
             .values(idempotency_key=None, idempotency_scope=None)
         ).rowcount
 

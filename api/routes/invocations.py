@@ -14,19 +14,17 @@ from starlette.responses import Response
 from api.auth import Caller
 from api.bodies import read_body
 from api.catalog import Version
-from api.checks import Options, find_version
-from api.dataframes import DataFrame, read_csv_frame, read_json_frame
+from api.checks import FEW_ROWS, find_version
+from api.dataframes import DataFrame, check_frame, read_csv_frame, read_form, read_json_frame
 from api.deps import PredictCaller, ServicesDep
 from api.inference import elements_of, output_datatypes
-from api.prefer import read_preference
 from api.responses import json_response
 from api.routes.health import blocking
 from api.routes.predict import ACCEPTED
 from api.services import Services
-from api.submissions import answer, rows_of, take
-from shared.errors import Fault, ModelFailed, RowFaults, UnsupportedMediaType
-from shared.job_queries import StoredJob
-from shared.tables import JobKind
+from api.submissions import score
+from shared.errors import Fault, RowFaults, UnsupportedMediaType
+from shared.job_queries import StoredJob, StoredOutput
 
 router = APIRouter(tags=["mlflow"])
 
@@ -47,7 +45,7 @@ class Predictions(BaseModel):
 
 
 _ERRORS = {
-    400: "The body is not one of the forms, or its rows do not fit the model.",
+    400: "The body is not one of the forms, its rows do not fit, or the Idempotency-Key came with another body.",
     401: "No API key, or an unknown one.",
     403: "The key lacks the scope `predict`.",
     404: "No such model.",
@@ -133,32 +131,21 @@ async def _invoke(request: Request, services: Services, caller: Caller, name: st
     body = await read_body(request, max_bytes=settings.max_body_bytes)
     version = await find_version(services, name, None)
 
-    def read() -> DataFrame:
-        if is_csv:
-            return read_csv_frame(version, body, settings, encoding=encoding)
-        return read_json_frame(version, body, settings)
-
-    # The first CSV brings Arrow in, which takes a while.
-    frame = await run_in_threadpool(read) if is_csv or len(body) > LARGE else read()
+    if is_csv:  # the first one brings Arrow in, which takes a while
+        frame = await run_in_threadpool(read_csv_frame, version, body, settings, encoding=encoding)
+    elif len(body) > LARGE:
+        frame = await run_in_threadpool(read_json_frame, version, body, settings)
+    else:
+        given = read_form(version, body, settings)
+        is_short = len(given.rows) <= FEW_ROWS
+        frame = check_frame(version, given) if is_short else await run_in_threadpool(check_frame, version, given)
     output = _output(version, frame)
-    # The clients of MLflow's server know no job to come back for: they wait as long as anyone may.
-    preference = read_preference(request, default=settings.wait_cap_seconds, cap=settings.wait_cap_seconds)
-    job = await take(
-        services,
-        request,
-        caller,
-        Options(version, settings.job_timeout_seconds, None),
-        list(frame.rows),
-        [None] * len(frame.rows),
-        body,
-        kind=JobKind.PREDICT if len(frame.rows) == 1 else JobKind.BATCH,
-        preference=preference,
-    )
 
-    async def render(job: StoredJob) -> Response:
-        return json_response({"predictions": await _predictions(services, job, output)})
+    async def render(job: StoredJob, outputs: list[StoredOutput]) -> Response:
+        scored_by = services.catalog.picture.by_id[job.model_version_id]
+        return json_response({"predictions": _predictions(scored_by, outputs, output)})
 
-    return await answer(services, request, job, preference, render=render)
+    return await score(services, request, caller, version, frame.rows, body, render=render)
 
 
 def _media_type(request: Request) -> tuple[bool, str | None]:
@@ -191,17 +178,11 @@ def _no_output(version: Version, known: list[str]) -> RowFaults:
     return RowFaults(f"{message}.", faults=[Fault("/params/output", "unknown_output", message)])
 
 
-async def _predictions(services: Services, job: StoredJob, output: str) -> list[Any]:
-    version = services.catalog.picture.by_id[job.model_version_id]
-    rows = await rows_of(services, job)
-    failed = next((row.index for row in rows if row.output is None), None)
-    if failed is not None:
-        raise ModelFailed(f"The model failed on row {failed} of this request: leave it out.", job_id=job.id)
-    outputs = [row.output for row in rows if row.output is not None]
+def _predictions(version: Version, outputs: list[StoredOutput], output: str) -> list[Any]:
     if output == "predict_proba" and outputs[0].probability is None:  # what an earlier version scored may have none
         raise _no_output(version, ["predict", "label"])
     elements = elements_of(version.card, output, outputs)
     if output != "predict_proba":
         return elements
-    width = len(elements) // len(rows)
+    width = len(elements) // len(outputs)
     return [elements[place : place + width] for place in range(0, len(elements), width)]

@@ -238,6 +238,17 @@ async def find_own_job(services: Services, caller: Caller, job_id: str) -> Store
     return job
 
 
+async def refuse_own_id(services: Services, caller: Caller, job_id: str) -> None:
+    """Raise Conflict for a client's id that is the id of a job already: nobody would find the new job by it."""
+
+    def read() -> StoredJob | None:
+        with services.reader.connect() as connection:
+            return _find_visible(connection, _canonical(job_id), caller)
+
+    if _canonical(job_id) is not None and (job := await run_in_threadpool(read)) is not None:
+        raise Conflict("This is the id of a job of yours: put a new job under another id.", job_id=job.id)
+
+
 def _canonical(job_id: str) -> str | None:
     """Return the id as the tables have it, None where it can only be one that a caller gave."""
     try:

@@ -16,16 +16,15 @@ from starlette.responses import Response
 from api.auth import Caller
 from api.bodies import parse_json, read_body
 from api.catalog import Version
-from api.checks import Options, find_version
+from api.checks import find_version
 from api.deps import PredictCaller, ReadCaller, ServicesDep, predictor
 from api.inference import Inference, inference_answer, model_metadata, read_inference
-from api.prefer import read_preference
 from api.responses import json_response
 from api.routes.health import blocking
 from api.routes.predict import ACCEPTED
 from api.services import Services, services_of
 from api.shortcut import Handler
-from api.submissions import answer, rows_of, take
+from api.submissions import score
 from api.tensor_body import BINARY, JSON_LENGTH, read_tensor_body
 from api.tensor_schemas import (
     InferenceError,
@@ -37,9 +36,8 @@ from api.tensor_schemas import (
     ServerMetadata,
     ServerReady,
 )
-from shared.errors import ModelFailed, RowFaults
-from shared.job_queries import StoredJob
-from shared.tables import JobKind
+from shared.errors import RowFaults
+from shared.job_queries import StoredJob, StoredOutput
 from shared.version import VERSION
 
 router = APIRouter(prefix="/v2", tags=["open inference"])
@@ -65,7 +63,7 @@ _INFER: Responses = {
     200: {"model": InferenceResult, "description": "The outputs; with tensors in bytes, JSON and then those bytes."},
     202: ACCEPTED,
     **_MISSING,
-    400: {"model": InferenceError, "description": "The tensors do not fit the model: expected against given."},
+    400: {"model": InferenceError, "description": "The tensors do not fit, or the Idempotency-Key had another body."},
     409: {"model": InferenceError, "description": "The first request with this Idempotency-Key is still being stored."},
     413: {"model": InferenceError, "description": "Too many bytes or rows."},
     415: {"model": InferenceError, "description": "Neither JSON nor JSON with tensors in bytes."},
@@ -230,35 +228,17 @@ async def _infer(request: Request, services: Services, caller: Caller, name: str
         inference = await run_in_threadpool(read_inference, version, body, max_rows=settings.max_batch_rows)
     else:
         inference = read_inference(version, body, max_rows=settings.max_batch_rows)
-    rows = inference.rows
-    # The protocol's clients know no job to come back for: they wait as long as anyone may.
-    preference = read_preference(request, default=settings.wait_cap_seconds, cap=settings.wait_cap_seconds)
-    job = await take(
-        services,
-        request,
-        caller,
-        Options(version, settings.job_timeout_seconds, None),
-        rows,
-        [None] * len(rows),
-        body.raw,
-        kind=JobKind.PREDICT if len(rows) == 1 else JobKind.BATCH,
-        preference=preference,
-    )
 
-    async def render(job: StoredJob) -> Response:
-        return await _outputs(services, request, job, inference)
+    async def render(job: StoredJob, outputs: list[StoredOutput]) -> Response:
+        return await _answer(services, request, job, inference, outputs)
 
-    return await answer(services, request, job, preference, render=render)
+    return await score(services, request, caller, version, inference.rows, body.raw, render=render)
 
 
-async def _outputs(services: Services, request: Request, job: StoredJob, inference: Inference) -> Response:
+async def _answer(
+    services: Services, request: Request, job: StoredJob, inference: Inference, outputs: list[StoredOutput]
+) -> Response:
     version = services.catalog.picture.by_id[job.model_version_id]
-    rows = await rows_of(services, job)
-    failed = [row.index for row in rows if row.output is None]
-    if failed:  # a tensor has no place for a row without a score
-        told = ", ".join(map(str, failed[:10])) + (" and others" if len(failed) > 10 else "")
-        raise ModelFailed(f"The model failed on row {told} of this request: leave it out.", job_id=job.id)
-    outputs = [row.output for row in rows if row.output is not None]
     if job.row_count > 100:
         body, head = await run_in_threadpool(inference_answer, version, inference, outputs, job_id=job.id)
     else:

@@ -12,6 +12,7 @@ from api.checks import check_batch, check_single
 from api.deps import ChangeCaller, PredictCaller, ServicesDep, predictor, spend_quota
 from api.prefer import Preference
 from api.responses import PROBLEM
+from api.routes.jobs import refuse_own_id
 from api.schemas import BatchBody, BatchResult, JobBody, Result, SubmitBody
 from api.services import Services, services_of
 from api.shortcut import Handler
@@ -43,7 +44,7 @@ ENDED: dict[int | str, dict[str, Any]] = {
     500: {**PROBLEM, "description": "The model raised on this row."},
     504: {**PROBLEM, "description": "The job ran out of its own timeout."},
 }
-
+_TAKEN = "The id is that of a job already, or the first request with it is still being stored."
 
 _KEY = {
     "name": "Idempotency-Key",
@@ -96,7 +97,7 @@ def _ticket_only(services: Services, request: Request) -> Preference:
 @router.put(
     "/jobs/{id}",
     status_code=202,
-    responses={202: ACCEPTED, **REFUSALS},
+    responses={202: ACCEPTED, **REFUSALS, 409: {**PROBLEM, "description": _TAKEN}},
     openapi_extra=_body(SubmitBody),
     response_model=None,
 )
@@ -108,9 +109,10 @@ async def put_job(
 ) -> Response:
     """Submit one row under an id of your own: sent again, it is the same job, and `/jobs/{id}` knows it by that id.
 
-    Another body under the same id is refused with 422.
+    Another body under the same id is refused with 422, the id of a job that there is with 409.
     """
     spend_quota(request, caller)
+    await refuse_own_id(services, caller, client_id)
     options, row, raw = await check_single(services, request, None)
     preference = _ticket_only(services, request)
     job = await take(

@@ -1,5 +1,6 @@
 """PUT /jobs/{id}: a job under an id that its caller gave it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -68,6 +69,17 @@ def test_uuid_may_be_the_id_of_a_caller(client: httpx.Client, attrition_row: dic
     mine = new_id().removeprefix("contract-")
     job = check_accepted(client.put(f"/jobs/{mine}", json={"features": attrition_row}))
     assert wait_for_job(client, mine)["id"] == job["id"]
+
+
+@pytest.mark.parametrize("written", [str, str.upper])
+def test_id_of_a_job_that_there_is_cannot_be_that_of_another(
+    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any], written: Callable[[str], str]
+) -> None:
+    job = check_accepted(client.post("/jobs", json={"features": attrition_row}))
+    before = counts(engine)
+    answer = client.put(f"/jobs/{written(job['id'])}", json={"features": attrition_row})
+    assert check_problem(answer, 409, "conflict")["job_id"] == job["id"]
+    assert counts(engine) == before
 
 
 def test_bad_row_is_refused_and_its_id_stays_free(

@@ -12,6 +12,7 @@ from shared.db import session_scope
 from shared.registry import add
 from tests.contracts.helpers import (
     check_accepted,
+    check_problem,
     counts,
     logged,
     new_id,
@@ -108,7 +109,7 @@ def test_same_key_and_body_are_the_same_job(client: httpx.Client, visitors: str)
     first, again = (client.post(visitors, json={"inputs": visitor()}, headers=headers) for _ in range(2))
     assert first.headers["content-location"] == again.headers["content-location"]
     assert first.json() == again.json()
-    check_error(client.post(visitors, json={"inputs": visitor(age=36)}, headers=headers), 422)
+    check_error(client.post(visitors, json={"inputs": visitor(age=36)}, headers=headers), 400)
 
 
 def test_plain_path_means_the_default_model(client: httpx.Client, attrition_row: dict[str, Any]) -> None:
@@ -235,6 +236,10 @@ def test_unknown_model_and_wrong_method_have_the_errors_of_the_protocol(client: 
     answer = client.get("/invocations")
     check_error(answer, 405)
     assert answer.headers["allow"] == "POST"
+
+
+def test_path_that_is_nearly_that_of_the_protocol_has_the_errors_of_the_service(client: httpx.Client) -> None:
+    check_problem(client.post("/in%0Avocations", json={"inputs": visitor()}), 404, "not_found")
 
 
 def test_row_on_which_the_model_fails_fails_the_request_and_is_named(client: httpx.Client, moody: str) -> None:

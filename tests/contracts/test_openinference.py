@@ -213,7 +213,7 @@ def test_same_request_with_the_same_idempotency_key_is_one_job(
     packed = headers | {"Content-Encoding": "gzip"}
     again = client.post("/v2/models/credit/infer", content=gzip.compress(content), headers=packed)
     assert again.json() == first.json()
-    check_refused(client.post("/v2/models/credit/infer", content=content + b" ", headers=headers), 422)
+    check_refused(client.post("/v2/models/credit/infer", content=content + b" ", headers=headers), 400)
 
 
 @pytest.mark.parametrize("rows", [[RAISES], [0.1, RAISES, 0.2]])
@@ -244,6 +244,22 @@ def test_request_that_does_not_fit_is_refused_whole_and_logged(
     assert (entry["status"], entry["code"]) == (400, "invalid_row")
     assert [fault["pointer"] for fault in entry["faults"]] == ["/inputs/0/data/2"]
     assert counts(engine) == before
+
+
+def test_log_of_a_request_with_many_bad_elements_says_that_there_are_more(client: httpx.Client, engine: Engine) -> None:
+    request_id = new_id()
+    inputs = [{"name": "x", "shape": [10, 30], "datatype": "FP64", "data": ["CANARY"] * 300}]
+    answer = client.post("/v2/models/credit/infer", json={"inputs": inputs}, headers={"X-Request-Id": request_id})
+    assert check_refused(answer).endswith("; and at least 98 more.")
+    stored = logged(engine, request_id)["faults"]
+    assert len(stored) == 101
+    assert stored[-1]["message"] == "only the first 100 faults of a request are told"
+
+
+def test_far_more_inputs_than_features_are_refused_in_one_sentence(client: httpx.Client) -> None:
+    inputs = [{"name": f"x{number}", "shape": [1], "datatype": "FP64", "data": [1]} for number in range(550)]
+    told = check_refused(infer(client, "attrition", inputs))
+    assert told.endswith("550 inputs were given, and the model has 43 features: one for each.")
 
 
 @pytest.mark.parametrize(

@@ -247,6 +247,20 @@ def test_unknown_feature_is_answered_with_the_name_that_was_meant(
     assert 'did you mean "revenu_mensuel"?' in problem["errors"][0]["message"]
 
 
+def test_thousand_faults_are_listed_and_all_are_counted(
+    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any]
+) -> None:
+    request_id = new_id()
+    row = attrition_row | {f"stranger{number}": 1 for number in range(1_500)}
+    answer = client.post("/predict", json={"features": row}, headers={"X-Request-Id": request_id})
+    problem = check_problem(answer, 422, "invalid_row")
+    assert len(problem["errors"]) == 1_000
+    assert problem["detail"].endswith("and 1497 more. The first 1000 of its 1500 faults are listed.")
+    stored = logged(engine, request_id)["faults"]
+    assert len(stored) == 101
+    assert stored[-1]["message"] == "there are 1500 faults in all"
+
+
 CANARIES: dict[str, Callable[[str, dict[str, Any]], dict[str, Any]]] = {
     "wrong type": lambda canary, row: {"features": row | {"age": canary}},
     "too long": lambda canary, row: {"features": row | {"statut_marital": canary * 3}},

@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import joblib
+import numpy as np
+import pandas as pd
 import pytest
+from sklearn.linear_model import LogisticRegression
 from sqlalchemy import Engine
 
 from shared.db import session_scope
@@ -173,6 +177,50 @@ def test_wrapper_may_have_another_name(client: httpx.Client, speak: Speak) -> No
     assert check_problem(both, 422)["errors"][0]["pointer"] == "/features"
 
 
+@pytest.fixture
+def collider(client: httpx.Client, engine: Engine, models_dir: Path, tmp_path: Path) -> str:
+    """A flat model whose features have the names of a wrapper and of a list of rows."""
+    if client.get("/models/collider").status_code == 404:
+        rows = pd.DataFrame({"features": np.arange(20.0), "rows": np.arange(20.0) % 7})
+        joblib.dump(LogisticRegression().fit(rows, rows["features"] > 9), tmp_path / "model.joblib")
+        rows.to_csv(tmp_path / "rows.csv", index=False)
+        (tmp_path / "contract.json").write_text('{"input": "flat"}')
+        with session_scope(engine) as session:
+            add(
+                session,
+                tmp_path / "model.joblib",
+                reference=tmp_path / "rows.csv",
+                contract=tmp_path / "contract.json",
+                name="collider",
+                models_dir=models_dir,
+            )
+        wait_until(lambda: client.get("/models/collider").status_code == 200 or None)
+    return "collider"
+
+
+def test_flat_model_may_have_a_feature_called_features(client: httpx.Client, collider: str) -> None:
+    row = {"features": 3.0, "rows": 2.0}
+    own = client.post(f"/models/{collider}/predict", json=row)
+    assert own.status_code == 200, own.text
+    beside = client.post("/predict", json=row | {"model": collider, "timeout": 5})
+    assert beside.json()["probability"] == own.json()["probability"]
+    check_problem(client.post(f"/models/{collider}/predict", json={"features": row}), 422)
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/predict", "/models/{name}/predict", "/predict_batch"])
+def test_documented_example_of_a_model_with_a_feature_called_features_is_accepted(
+    client: httpx.Client, collider: str, path: str
+) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    examples = paths[path]["post"]["requestBody"]["content"]["application/json"]["examples"]
+    answer = client.post(path.format(name=collider), json=examples[collider]["value"])
+    assert answer.status_code in (200, 202), answer.text
+    assert answer.json()["model"] == collider
+    if path == "/jobs":
+        put = paths["/jobs/{id}"]["put"]["requestBody"]["content"]["application/json"]["examples"]
+        check_accepted(client.put(f"/jobs/{new_id()}", json=put[collider]["value"]))
+
+
 # ── refusals ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -200,6 +248,50 @@ def test_refusal_may_look_like_that_of_fastapi(client: httpx.Client, speak: Spea
     [fault] = answer.json()["detail"]
     assert fault.keys() == {"type", "loc", "msg"}
     assert fault["loc"] == ["body", "rows", 0, "feature_1"]
+
+
+@pytest.mark.parametrize("path", ["predict", "predict_batch"])
+@pytest.mark.parametrize("body", [[], {"version": "1"}], ids=["no object", "bad option"])
+def test_body_that_is_refused_before_its_row_is_read_is_refused_in_the_words_of_the_card(
+    client: httpx.Client, flat: str, path: str, body: object
+) -> None:
+    answer = client.post(f"/models/{flat}/{path}", json=body)
+    assert answer.status_code == 400, answer.text
+    assert list(answer.json()) == ["detail"]
+
+
+def test_body_that_is_no_object_is_told_what_the_card_wants(client: httpx.Client, flat: str, speak: Speak) -> None:
+    answer = client.post(f"/models/{flat}/predict", json=[])
+    assert answer.json()["detail"] == f"The body must be an object with the features of {flat}@1."
+    cog = speak("cog", "credit", wrapper="input", response={"fields": {"output": "probability"}})
+    problem = check_problem(client.post(f"/models/{cog}/predict", json=[]), 422)
+    assert problem["detail"] == "The body must be an object with `input`."
+
+
+def test_refusal_of_a_model_that_the_body_names_is_not_that_of_another(client: httpx.Client, flat: str) -> None:
+    row = credit_row(client) | {"feature_1": "much"}
+    answer = client.post("/predict", json={"model": flat, "features": row})
+    assert (answer.status_code, list(answer.json())) == (400, ["detail"])
+    check_problem(client.post("/predict", json={"model": "credit", "features": row}), 422)
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_native"),
+    [
+        ("Application/VND.guichet+JSON", True),
+        ("text/html, application/vnd.guichet+json;q=0.5", True),
+        ("application/vnd.guichet+json;q=0", False),
+        ("application/vnd.guichet+json; q=0.000, */*", False),
+        ("application/vnd.guichet+json5", False),
+        ("*/*", False),
+    ],
+)
+def test_services_own_words_are_for_who_accepts_them(
+    client: httpx.Client, flat: str, accept: str, is_native: bool
+) -> None:
+    row = credit_row(client) | {"feature_1": "much"}
+    answer = client.post(f"/models/{flat}/predict", json=row, headers={"Accept": accept})
+    assert answer.status_code == (422 if is_native else 400)
 
 
 def test_other_errors_stay_problem_documents(client: httpx.Client, flat: str) -> None:
