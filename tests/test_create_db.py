@@ -10,6 +10,8 @@ from scripts import create_db
 from scripts.servers import Postgres
 from shared.revision import wanted_revision
 
+pytestmark = pytest.mark.long  # real processes, again and again: `make faults` runs them
+
 TABLES = "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'"
 OWNERS = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"
 

@@ -16,6 +16,8 @@ from scripts.space_folder import copied, host_of, make_dockerfile, tracked, writ
 from shared.config import Settings
 from tests.hub import TOKEN, Hub, running_hub
 
+pytestmark = pytest.mark.long  # real processes, again and again: `make faults` runs them
+
 ROOT = Path(__file__).resolve().parent.parent
 SPACE = "acme/guichet.demo"
 

@@ -165,6 +165,7 @@ def new_database():
     Table.metadata.create_all(get_engine())
 
 
+@pytest.mark.long
 def test_build_trains_once_and_registers_again_in_a_new_database(data_dir, capsys):
     assert main(["--only", "energy"]) == 0
     first = capsys.readouterr().out
@@ -179,6 +180,7 @@ def test_build_trains_once_and_registers_again_in_a_new_database(data_dir, capsy
     assert capsys.readouterr().out.endswith("; registered again\n")
 
 
+@pytest.mark.long
 def test_build_restores_files_that_are_gone_under_the_same_version(data_dir):
     models = data_dir / "models"
     row, _ = build("energy", models_dir=models)
@@ -190,6 +192,7 @@ def test_build_restores_files_that_are_gone_under_the_same_version(data_dir):
     assert (again.id, again.sha256) == (row.id, row.sha256)  # training is reproducible to the byte
 
 
+@pytest.mark.long
 def test_build_does_not_overwrite_a_damaged_file(data_dir, capsys):
     row, _ = build("energy", models_dir=data_dir / "models")
     artefact = data_dir / "models" / row.uri / "model.joblib"

@@ -84,6 +84,7 @@ def test_postgres_starts_although_its_old_process_id_is_somebody_elses_now(postg
     assert query(postgres, "SELECT 1") == [(1,)]
 
 
+@pytest.mark.long
 def test_postgres_after_an_immediate_stop_recovers(postgres: Postgres):
     query(postgres, "CREATE TABLE recovered AS SELECT 1 AS id")
     postgres.stop_at_once()
@@ -130,6 +131,7 @@ def test_more_databases_can_be_had(postgres: Postgres):
     assert query(postgres, "SELECT count(*) FROM pg_database WHERE datname LIKE 'odd%'") == [(1,)]
 
 
+@pytest.mark.long
 def test_paused_postgres_does_not_answer_until_it_is_resumed(postgres: Postgres):
     postgres.pause()
     try:

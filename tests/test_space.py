@@ -13,6 +13,8 @@ from space import start
 from space.start import Refused, choose_folder, environment, plant
 from tests.databases import migrate
 
+pytestmark = pytest.mark.long  # real processes, again and again: `make faults` runs them
+
 
 def test_data_goes_where_it_is_kept(tmp_path: Path):
     assert choose_folder(tmp_path, tmp_path / "home") == (tmp_path, None)

@@ -187,6 +187,8 @@ BREAKS = '''
 import sqlalchemy as sa
 from alembic import op
 
+pytestmark = pytest.mark.long  # real processes, again and again: `make faults` runs them
+
 revision = "9001"
 down_revision = "{last}"
 branch_labels = None

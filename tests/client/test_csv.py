@@ -205,6 +205,7 @@ def test_parquet_is_written(guichet, rows, tmp_path):
     assert found.column("row_no").to_pylist() == list(range(1, COUNT + 1))
 
 
+@pytest.mark.long
 def test_canceled_job_keeps_what_is_done_and_is_taken_up_again(stack: Stack, guichet, big, tmp_path):
     with paused(stack, "bulk") if stack.runtime == "queue" else nullcontext():
         # The only process of the sync runtime cannot be held.
@@ -222,6 +223,7 @@ def test_canceled_job_keeps_what_is_done_and_is_taken_up_again(stack: Stack, gui
     assert [line["row_no"] for line in table(tmp_path / "whole.csv")] == [str(n) for n in range(1, 20_001)]
 
 
+@pytest.mark.long
 def test_running_job_is_canceled_and_taken_up_again_at_once(guichet, tmp_path):
     path = write(tmp_path / "bigger.csv", many(60_000))
     job = upload_and_cancel(guichet, path, is_ready=lambda job: job.refresh().status != "queued")
@@ -241,6 +243,7 @@ def test_answers_lost_on_a_bad_line_make_one_job(stack, rows):
         assert job.result(timeout=60).counts.succeeded == COUNT
 
 
+@pytest.mark.long
 def test_events_on_a_bad_line_come_once_each(queue: Stack, big):
     with Client(queue.url) as straight:
         job = straight.predict_csv(big)
@@ -267,6 +270,7 @@ def test_restart_of_the_api_breaks_no_story(queue: Stack, big, tmp_path):
         assert seen[-1].status == "succeeded"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("join", [False, True])
 def test_download_on_a_bad_line_is_the_same_to_the_byte(queue: Stack, big, tmp_path, join):
     with Client(queue.url) as guichet:
@@ -382,6 +386,7 @@ def test_interrupted_command_leaves_the_job_and_can_be_gone_on_with(queue: Stack
     assert len(table(tmp_path / "out.csv")) == COUNT
 
 
+@pytest.mark.long
 def test_bar_moves_on_a_terminal(stack: Stack, big, tmp_path):
     primary, secondary = pty.openpty()
     process = subprocess.Popen(

@@ -179,6 +179,7 @@ def test_file_that_is_taken_up_again_is_followed_past_its_first_end(
     assert kinds(streams[1].events) == told[2:]
 
 
+@pytest.mark.long
 def test_follower_comes_back_to_another_process_when_its_own_stops(
     stack: Stack,
     client: httpx.Client,

@@ -10,6 +10,7 @@ from tests.contracts.helpers import beside
 from tests.stack import Stack, free_port
 
 
+@pytest.mark.long
 def test_service_that_is_well_passes(
     sync: Stack, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
