@@ -94,7 +94,9 @@ class Follower:
         """Return the newest change, None if there is none within so many seconds or following is closed."""
         if not self._following.is_closed:
             try:
-                await asyncio.wait_for(self._woken.wait(), seconds)
+                # Not wait_for: before Python 3.12 it can swallow a cancelation that comes with the change.
+                async with asyncio.timeout(seconds):
+                    await self._woken.wait()
             except TimeoutError:
                 return None
         self._woken.clear()
