@@ -24,6 +24,8 @@ from tests.conftest import create_database
 from tests.databases import ROOT, alembic_config, migrate, settings_for, settings_of
 from tests.stack import environment, free_port
 
+pytestmark = pytest.mark.long  # real processes, again and again: `make faults` runs them
+
 NOBODY = "postgresql+psycopg2://guichet:hunter2@127.0.0.1:1/guichet"
 
 
@@ -186,8 +188,6 @@ BREAKS = '''
 
 import sqlalchemy as sa
 from alembic import op
-
-pytestmark = pytest.mark.long  # real processes, again and again: `make faults` runs them
 
 revision = "9001"
 down_revision = "{last}"

@@ -117,7 +117,7 @@ async def get_ready(services: ServicesDep) -> Response:
 
 @router.post("/repository/index", responses={200: {"model": list[RepositoryEntry]}, **_KEYS}, response_model=None)
 async def post_index(request: Request, services: ServicesDep, caller: ReadCaller) -> Response:
-    """List every version of every model; `{"ready": true}` leaves out those that cannot be loaded."""
+    """List every version of every model; a body with a true `ready` leaves out those that cannot be loaded."""
     body = await read_body(request, max_bytes=services.settings.max_body_bytes)
     asked = parse_json(body) if body.strip() else {}
     if not isinstance(asked, dict):
