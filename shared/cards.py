@@ -109,14 +109,9 @@ class Card(BaseModel):
     @classmethod
     def load(cls, path: Path) -> "Card":
         """Read a card; raise CardError that names the file, what is wrong and what to do."""
+        content = read_document(path, advice="`python -m shared.registry add` writes a card for a model")
         try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            raise CardError(f"{path} is missing: `python -m shared.registry add` writes a card for a model.") from None
-        except OSError as error:
-            raise CardError(f"{path} cannot be read ({error.strerror}): check that it is a file.") from error
-        try:
-            return cls.model_validate_json(content.removeprefix(b"\xef\xbb\xbf"))
+            return cls.model_validate_json(content)
         except ValidationError as error:
             raise CardError(f"{path} is not a valid card: {_first_faults(error)}. Correct the file.") from None
 
@@ -152,6 +147,17 @@ class Card(BaseModel):
             "additionalProperties": self.extra == "ignore",
             "examples": [self.example()],
         }
+
+
+def read_document(path: Path, *, advice: str) -> bytes:
+    """Return the bytes of a JSON file without their mark; raise CardError, with `advice` where there is no file."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise CardError(f"{path} is missing: {advice}.") from None
+    except OSError as error:
+        raise CardError(f"{path} cannot be read ({error.strerror}): check that it is a file.") from error
+    return content.removeprefix(b"\xef\xbb\xbf")
 
 
 def _first_faults(error: ValidationError, limit: int = 3) -> str:

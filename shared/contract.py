@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from shared.cards import Card, Rule, Views
+from shared.cards import Card, Rule, Views, read_document
 from shared.errors import CardError, RowFaults
 from shared.features import Bound, Category, FeatureType
 from shared.package import Package, first_fault
@@ -65,14 +65,9 @@ class Contract(BaseModel):
 
 def read_contract(path: Path) -> Contract:
     """Read a contract; raise CardError that names the file, what is wrong and what to do."""
+    content = read_document(path, advice="name a JSON file with the part of a card that clients rely on")
     try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise CardError(f"{path} is missing: name a JSON file with the part of a card that clients rely on.") from None
-    except OSError as error:
-        raise CardError(f"{path} cannot be read ({error.strerror}): check that it is a file.") from error
-    try:
-        return Contract.model_validate_json(content.removeprefix(b"\xef\xbb\xbf"))
+        return Contract.model_validate_json(content)
     except ValidationError as error:
         takes = ", ".join(Contract.model_fields)
         raise CardError(f"{path} is not a contract: {first_fault(error)}. Of a card, it takes {takes}.") from None
