@@ -20,7 +20,7 @@ from api.deps import PredictCaller, ServicesDep
 from api.inference import elements_of, output_datatypes
 from api.responses import json_response
 from api.routes.health import blocking
-from api.routes.predict import ACCEPTED
+from api.routes.predict import ACCEPTED, PREFER
 from api.services import Services
 from api.submissions import score
 from shared.errors import Fault, RowFaults, UnsupportedMediaType
@@ -88,14 +88,7 @@ _BODY: dict[str, Any] = {
         "required": True,
         "content": {"application/json": {"schema": _FRAME}, "text/csv": {"schema": {"type": "string"}}},
     },
-    "parameters": [
-        {
-            "name": "Prefer",
-            "in": "header",
-            "schema": {"type": "string"},
-            "description": "`respond-async`, or `wait=N` seconds (RFC 7240)",
-        }
-    ],
+    "parameters": [PREFER],
 }
 
 

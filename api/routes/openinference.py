@@ -21,7 +21,7 @@ from api.deps import PredictCaller, ReadCaller, ServicesDep, predictor
 from api.inference import Inference, inference_answer, model_metadata, read_inference
 from api.responses import json_response
 from api.routes.health import blocking
-from api.routes.predict import ACCEPTED
+from api.routes.predict import ACCEPTED, PREFER
 from api.services import Services, services_of
 from api.shortcut import Handler
 from api.submissions import score
@@ -76,12 +76,7 @@ _INFER_BODY: dict[str, Any] = {
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/InferenceBody"}}},
     },
     "parameters": [
-        {
-            "name": "Prefer",
-            "in": "header",
-            "schema": {"type": "string"},
-            "description": "`respond-async`, or `wait=N` seconds (RFC 7240)",
-        },
+        PREFER,
         {
             "name": JSON_LENGTH,
             "in": "header",

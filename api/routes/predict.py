@@ -46,6 +46,12 @@ ENDED: dict[int | str, dict[str, Any]] = {
 }
 _TAKEN = "The id is that of a job already, or the first request with it is still being stored."
 
+PREFER = {  # as OpenAPI is told of it
+    "name": "Prefer",
+    "in": "header",
+    "schema": {"type": "string"},
+    "description": "`respond-async`, or `wait=N` seconds (RFC 7240)",
+}
 _KEY = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -62,12 +68,7 @@ def _body(schema: type[SubmitBody] | type[BatchBody], *parameters: dict[str, Any
             "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema.__name__}"}}},
         },
         "parameters": [
-            {
-                "name": "Prefer",
-                "in": "header",
-                "schema": {"type": "string"},
-                "description": "`respond-async`, or `wait=N` seconds (RFC 7240)",
-            },
+            PREFER,
             *parameters,
         ],
     }
