@@ -23,6 +23,7 @@ from compose.traffic import Client, Traffic
 _PORTS = (18000, 18001)
 _FLOWER_PORT = 15555
 _TAGS = ("e2e", "e2e-next")
+_ROLES = "SELECT DISTINCT usename FROM pg_stat_activity WHERE backend_type = 'client backend' AND usename <> 'postgres'"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,7 +80,7 @@ def drive(stack: Stack, *, only: str | None, fresh: bool) -> str:
     began = time.monotonic()
     stack.run("up", "-d", "--no-build")
     wait_until(lambda: _is_ready(_PORTS[0]), "the API to be ready", 300)
-    facts["from `up` to ready, with three models trained"] = f"{time.monotonic() - began:.0f} s"
+    facts["from `up` to ready, with the example models trained"] = f"{time.monotonic() - began:.0f} s"
     stack.await_health(*(one for name in ("worker-interactive", "worker-bulk") for one in stack.containers(name)))
     made = stack.run("exec", "-T", "api", "python", "-m", "api.keys", "create", "--name", "e2e")
     key = next(line.split()[1] for line in made.splitlines() if line.startswith("key:"))
@@ -179,6 +180,13 @@ def inspect(stack: Stack) -> list[tuple[str, str]]:
         told = stack.run("exec", "-T", name, "sh", "-c", "touch /srv/guichet/x || touch /opt/venv/x", check=False)
         if told.count("Read-only file system") != 2:
             raise Broken(f"{name} can write where it should not: {told}")
+    roles = {row[0] for row in stack.sql(_ROLES)}
+    if roles != {"guichet_app"}:
+        raise Broken(f"the service is {roles} to the database, not guichet_app alone")
+    told = stack.run("exec", "-T", "api", "ls", "/run/servers", check=False)
+    if "No such file or directory" not in told:
+        raise Broken(f"the API sees the passwords of the servers: {told}")
+    stack.run("exec", "-T", "api", "python", "-m", "api.check")  # Broken, with its lines, where something is amiss
     published = stack.engine("ps", "--filter", f"name={stack.env['COMPOSE_PROJECT_NAME']}", "--format", "{{.Ports}}")
     ports = [port for line in published.split() for port in line.split(",") if "->" in port]
     if len(ports) != 2 or not all(port.startswith("127.0.0.1:") for port in ports):
@@ -194,6 +202,8 @@ def inspect(stack: Stack) -> list[tuple[str, str]]:
     return [
         ("user of our containers", "1000"),
         ("writing to their file systems", "refused"),
+        ("what they are to the database", "guichet_app, which may not change tables"),
+        ("`python -m api.check`", "nothing amiss"),
         ("published", ", ".join(sorted(ports))),
         ("warnings in the logs so far", "none"),
     ]

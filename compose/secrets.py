@@ -2,7 +2,8 @@
 
 It runs before everything else. A secret that stands in .env is taken, one that does not is made once and kept:
 a clone starts with `docker compose up` alone, and never with a password that is known. Files, not environment
-variables, because everyone who may ask the engine sees those.
+variables, because everyone who may ask the engine sees those. There are two volumes: one is for the API and the
+workers, who are one role of the database; the other, with what its owner and its administrator know, they do not see.
 """
 
 import argparse
@@ -14,11 +15,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 FOLDER = Path("/run/guichet")
+SERVERS = Path("/run/servers")
+ROLES = ("owner", "app", "reader")  # of the database; scripts/create_db.py says what each may do
 _NAMES = {
     "POSTGRES_PASSWORD": "postgres_password",
     "REDIS_PASSWORD": "redis_password",
     "FLOWER_PASSWORD": "flower_password",
 }
+_FILES = (*_NAMES.values(), *(f"{role}_password" for role in ROLES))
+_OF_SERVERS = ("postgres_password", "redis_password", "redis.conf")  # who run as users of their own
 _LEAST = 12  # characters
 _PLACEHOLDER = re.compile(
     r"change.?(me|this|it)|placeholder|example|replace|todo|x{4,}|\*{3,}|<.*>|your.|pass.?word|secret", re.I
@@ -40,46 +45,66 @@ def check_secret(name: str, value: str) -> None:
         raise Refused(f"{name} in .env has characters other than letters, digits and . _ ~ -: {advice}.")
 
 
-def choose(env: Mapping[str, str], folder: Path, *, accept: bool) -> dict[str, str]:
-    """Return every secret by the name of its file: from .env, from the volume, or new. Raises Refused."""
-    chosen = {}
+def choose(env: Mapping[str, str], servers: Path, *, accept: bool) -> dict[str, str]:
+    """Return every password by the name of its file: from .env, from the volume, or new. Raises Refused."""
+    kept = {file: (servers / file).read_text(encoding="ascii") for file in _FILES if (servers / file).exists()}
+    given = {file: env[name] for name, file in _NAMES.items() if env.get(name)}
     for name, file in _NAMES.items():
-        given = env.get(name, "")
-        kept = (folder / file).read_text(encoding="ascii") if (folder / file).exists() else ""
-        if given:
-            check_secret(name, given)
-        if given and kept and given != kept and name == "POSTGRES_PASSWORD" and not accept:
-            raise Refused(
-                "POSTGRES_PASSWORD in .env is not the one that the database was made with: take it back, or, once "
-                "PostgreSQL has the new one (ALTER ROLE guichet PASSWORD '...'), run "
-                "`docker compose run --rm secrets compose.secrets --accept`."
-            )
-        chosen[file] = given or kept or secrets.token_urlsafe(24)
-    return chosen
+        if file in given:
+            check_secret(name, given[file])
+    database = "postgres_password"
+    if not accept and database in given and given[database] != kept.get(database, given[database]):
+        raise Refused(
+            "POSTGRES_PASSWORD in .env is not the one that the database was made with: take it back, or, once "
+            "PostgreSQL has the new one (ALTER ROLE postgres PASSWORD '...'), run "
+            "`docker compose run --rm secrets compose.secrets --accept`."
+        )
+    return {file: given.get(file) or kept.get(file) or secrets.token_urlsafe(24) for file in _FILES}
 
 
-def write(chosen: Mapping[str, str], folder: Path) -> None:
-    """Write the secrets, and what the programs read that take no password from a file."""
-    postgres, redis, flower = (chosen[file] for file in _NAMES.values())
-    ours, servers = 0o400, 0o444  # the servers run as users of their own, and see no more of this volume than we do
-    files = {
-        "postgres_password": (postgres, servers),
-        "redis_password": (redis, servers),
-        "redis.conf": (f"requirepass {redis}\n", servers),
-        "flower_password": (flower, ours),
-        "flower.py": (f"basic_auth = [{f'guichet:{flower}'!r}]\n", ours),
-        "database_url": (f"postgresql+psycopg2://guichet:{postgres}@postgres:5432/guichet", ours),
-        "redis_url": (f"redis://:{redis}@redis:6379/0", ours),
-    }
-    for name, (text, mode) in files.items():
+def write(chosen: Mapping[str, str], folder: Path, servers: Path) -> None:
+    """Write the passwords, and what the programs read that take none from a file."""
+
+    def database(role: str, password: str, name: str = "guichet") -> str:
+        return f"postgresql+psycopg2://{role}:{password}@postgres:5432/{name}"
+
+    redis, flower = chosen["redis_password"], chosen["flower_password"]
+    redis_url = f"redis://:{redis}@redis:6379/0"
+    _write(
+        servers,
+        {
+            **chosen,
+            "redis.conf": f"requirepass {redis}\n",
+            "admin_url": database("postgres", chosen["postgres_password"], "postgres"),
+            "database_url": database("guichet_owner", chosen["owner_password"]),
+            "redis_url": redis_url,
+        },
+    )
+    _write(
+        folder,
+        {
+            "flower.py": f"basic_auth = [{f'guichet:{flower}'!r}]\n",
+            "database_url": database("guichet_app", chosen["app_password"]),
+            "redis_url": redis_url,
+        },
+    )
+
+
+def _write(folder: Path, files: Mapping[str, str]) -> None:
+    for name, text in files.items():
         draft = folder / f".{name}"
         draft.unlink(missing_ok=True)
         draft.write_text(text, encoding="ascii")
-        draft.chmod(mode)
+        draft.chmod(0o444 if name in _OF_SERVERS else 0o400)
         draft.replace(folder / name)
 
 
-def main(arguments: list[str] | None = None, env: Mapping[str, str] = os.environ, folder: Path = FOLDER) -> int:
+def main(
+    arguments: list[str] | None = None,
+    env: Mapping[str, str] = os.environ,
+    folder: Path = FOLDER,
+    servers: Path = SERVERS,
+) -> int:
     """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m compose.secrets", description="Make and keep the stack's secrets.")
     parser.add_argument("--accept", action="store_true", help="PostgreSQL has the new password of .env already")
@@ -87,14 +112,16 @@ def main(arguments: list[str] | None = None, env: Mapping[str, str] = os.environ
     options = parser.parse_args(arguments)
     try:
         if options.show:
-            print(f"guichet:{(folder / 'flower_password').read_text(encoding='ascii')}")
+            print(f"guichet:{(servers / 'flower_password').read_text(encoding='ascii')}")
             return 0
-        write(choose(env, folder, accept=options.accept), folder)
+        write(choose(env, servers, accept=options.accept), folder, servers)
     except Refused as reason:
         print(f"guichet: {reason}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"guichet: the secrets cannot be kept in {folder} ({error.strerror}).", file=sys.stderr)
+        print(
+            f"guichet: the secrets cannot be kept in {Path(error.filename).parent} ({error.strerror}).", file=sys.stderr
+        )
         return 1
     made = [name for name in _NAMES if not env.get(name)]
     if made:

@@ -50,7 +50,7 @@ class Stack:
     def sql(self, statement: str) -> list[list[str]]:
         """Ask the stack's database; return rows of text."""
         told = self.run(
-            *("exec", "-T", "postgres", "psql", "-U", "guichet", "-d", "guichet", "-v", "ON_ERROR_STOP=1", "-qAt"),
+            *("exec", "-T", "postgres", "psql", "-U", "postgres", "-d", "guichet", "-v", "ON_ERROR_STOP=1", "-qAt"),
             *("-F", "\t", "-c", statement),
         )
         return [line.split("\t") for line in told.splitlines() if line]

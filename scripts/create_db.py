@@ -22,7 +22,7 @@ from psycopg2.extensions import encrypt_password
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from scripts.migrated import alembic
+from scripts.migrations import alembic
 
 _LOCK = 7_236_002  # any number: whoever makes roles here holds it
 _READ_ONLY_SECONDS = 60  # a reader's query that takes longer is ended: it would hold back VACUUM

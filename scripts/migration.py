@@ -6,7 +6,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from scripts.migrated import alembic, migrated_postgres
+from scripts.migrated import migrated_postgres
+from scripts.migrations import alembic
 from scripts.options import ROOT
 from scripts.servers import ServerError
 

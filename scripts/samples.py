@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from examples.credit.train import train as train_credit
 from examples.energy.train import train as train_energy
-from scripts.migrated import alembic
+from scripts.migrations import alembic
 from scripts.options import ROOT
 from scripts.query_predictions import Filters, build, read, write_csv
 from shared.db import make_engine

@@ -1,5 +1,6 @@
 """The doctor finds each thing that keeps a service from working, and says what to do."""
 
+import hashlib
 import json
 import os
 import socket
@@ -98,6 +99,24 @@ def test_models_without_their_files_and_no_champion_are_told(capsys, tmp_path):
             assert found["model"][0].detail.startswith("m@1: ")
         code, found = examined(capsys, **settings_for(str(engine.url)), MODELS_DIR=str(tmp_path), DEFAULT_MODEL="other")
         assert found["models"][0].detail == "DEFAULT_MODEL is other, and there is: m"
+
+
+def test_installation_without_the_models_libraries_compares_their_files(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("api.doctor.models.find_spec", lambda name: None)
+    with sqlite_engine(tmp_path) as engine:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(
+                "INSERT INTO model_aliases (name, alias, model_version_id) VALUES ('m', 'champion', 1)"
+            )
+            content = b"a file that nothing could load"
+            digest = hashlib.sha256(content).hexdigest()
+            connection.exec_driver_sql(f"UPDATE model_versions SET sha256 = '{digest}' WHERE id = 1")
+        folder = tmp_path / "m" / "1"
+        folder.mkdir(parents=True)
+        (folder / MODEL_FILE).write_bytes(content)
+        _, found = examined(capsys, **settings_for(str(engine.url)), MODELS_DIR=str(tmp_path))
+    assert found["model"][0].detail == "m@1: the file is the one that was registered"
+    assert found["models"][0].detail.startswith("not loaded: ")
 
 
 def test_role_without_rights_is_told_which_it_lacks(session_postgres):

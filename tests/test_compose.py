@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from compose import secrets
+from compose import database, secrets
 from compose.reload import look
 from shared.config import get_settings
 from shared.version import VERSION
@@ -15,31 +15,51 @@ ROOT = Path(__file__).resolve().parent.parent
 STRONG = "4f0c1e7a9b2d4f0c1e7a9b2d"
 
 
-def read(folder: Path) -> dict[str, str]:
-    return {file.name: file.read_text() for file in folder.iterdir()}
+@pytest.fixture
+def volumes(tmp_path) -> tuple[Path, Path]:
+    """The volume of the API and the workers, and that of the servers."""
+    for name in ("service", "servers"):
+        (tmp_path / name).mkdir()
+    return tmp_path / "service", tmp_path / "servers"
 
 
-def test_secrets_that_env_does_not_set_are_made_once_and_kept(tmp_path, capsys):
-    assert secrets.main([], {}, tmp_path) == 0
-    first = read(tmp_path)
-    assert secrets.main([], {"REDIS_PASSWORD": ""}, tmp_path) == 0
-    assert read(tmp_path) == first
-    assert len({first[name] for name in ("postgres_password", "redis_password", "flower_password")}) == 3
+def read(*folders: Path) -> dict[str, str]:
+    return {f"{folder.name}/{file.name}": file.read_text() for folder in folders for file in folder.iterdir()}
+
+
+def test_secrets_that_env_does_not_set_are_made_once_and_kept(volumes, capsys):
+    assert secrets.main([], {}, *volumes) == 0
+    first = read(*volumes)
+    assert secrets.main([], {"REDIS_PASSWORD": ""}, *volumes) == 0
+    assert read(*volumes) == first
+    passwords = {text for name, text in first.items() if name.endswith("_password")}
+    assert len(passwords) == 6
     assert all(secret not in capsys.readouterr().out for secret in first.values())
 
 
-def test_a_secret_of_env_goes_to_whoever_needs_it(tmp_path):
-    assert secrets.main([], {"POSTGRES_PASSWORD": STRONG, "FLOWER_PASSWORD": STRONG[::-1]}, tmp_path) == 0
-    files = read(tmp_path)
-    assert files["postgres_password"] == STRONG
-    assert files["database_url"] == f"postgresql+psycopg2://guichet:{STRONG}@postgres:5432/guichet"
-    assert files["redis.conf"] == f"requirepass {files['redis_password']}\n"
-    assert files["flower.py"] == f"basic_auth = ['guichet:{STRONG[::-1]}']\n"
+def test_a_secret_of_env_goes_to_whoever_needs_it(volumes):
+    assert secrets.main([], {"POSTGRES_PASSWORD": STRONG, "FLOWER_PASSWORD": STRONG[::-1]}, *volumes) == 0
+    files = read(*volumes)
+    assert files["servers/postgres_password"] == STRONG
+    assert files["servers/admin_url"] == f"postgresql+psycopg2://postgres:{STRONG}@postgres:5432/postgres"
+    assert files["servers/redis.conf"] == f"requirepass {files['servers/redis_password']}\n"
+    assert files["service/flower.py"] == f"basic_auth = ['guichet:{STRONG[::-1]}']\n"
 
 
-def test_only_our_user_reads_what_the_servers_do_not_need(tmp_path):
-    secrets.main([], {}, tmp_path)
-    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
+def test_the_api_and_the_workers_are_told_of_one_role_of_the_database(volumes):
+    assert secrets.main([], {"POSTGRES_PASSWORD": STRONG}, *volumes) == 0
+    files = read(*volumes)
+    known = files["servers/app_password"]
+    assert files["service/database_url"] == f"postgresql+psycopg2://guichet_app:{known}@postgres:5432/guichet"
+    owner = files["servers/owner_password"]
+    assert files["servers/database_url"] == f"postgresql+psycopg2://guichet_owner:{owner}@postgres:5432/guichet"
+    seen = "".join(text for name, text in files.items() if name.startswith("service/"))
+    assert not any(files[f"servers/{name}_password"] in seen for name in ("postgres", "owner", "reader"))
+
+
+def test_only_our_user_reads_what_the_servers_do_not_need(volumes):
+    secrets.main([], {}, *volumes)
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for folder in volumes for file in folder.iterdir()}
     assert {name for name, mode in modes.items() if mode == 0o444} == {
         "postgres_password",
         "redis_password",
@@ -52,56 +72,63 @@ def test_only_our_user_reads_what_the_servers_do_not_need(tmp_path):
     "value",
     ["change-me-please", "CHANGEME12345", "your-password-here", "xxxxxxxxxxxx", "<random value>", "postgres-password"],
 )
-def test_a_placeholder_is_refused_with_one_sentence_and_nothing_is_written(tmp_path, capsys, value):
-    assert secrets.main([], {"POSTGRES_PASSWORD": value}, tmp_path) == 1
+def test_a_placeholder_is_refused_with_one_sentence_and_nothing_is_written(volumes, capsys, value):
+    assert secrets.main([], {"POSTGRES_PASSWORD": value}, *volumes) == 1
     told = capsys.readouterr().err
     assert "POSTGRES_PASSWORD in .env is a placeholder: set another one" in told
     assert value not in told
     assert told.count("\n") == 1
-    assert not list(tmp_path.iterdir())
+    assert not read(*volumes)
 
 
 @pytest.mark.parametrize(("value", "why"), [("abc123", "fewer than 12"), (STRONG + "@/'", "other than letters")])
-def test_a_secret_that_would_not_do_is_refused(tmp_path, capsys, value, why):
-    assert secrets.main([], {"FLOWER_PASSWORD": value}, tmp_path) == 1
+def test_a_secret_that_would_not_do_is_refused(volumes, capsys, value, why):
+    assert secrets.main([], {"FLOWER_PASSWORD": value}, *volumes) == 1
     assert why in capsys.readouterr().err
 
 
-def test_another_password_than_the_databases_is_refused_until_it_is_accepted(tmp_path, capsys):
-    secrets.main([], {}, tmp_path)
-    kept = read(tmp_path)
-    assert secrets.main([], {"POSTGRES_PASSWORD": STRONG}, tmp_path) == 1
+def test_another_password_than_the_databases_is_refused_until_it_is_accepted(volumes, capsys):
+    secrets.main([], {}, *volumes)
+    kept = read(*volumes)
+    assert secrets.main([], {"POSTGRES_PASSWORD": STRONG}, *volumes) == 1
     assert "not the one that the database was made with" in capsys.readouterr().err
-    assert read(tmp_path) == kept
-    assert secrets.main(["--accept"], {"POSTGRES_PASSWORD": STRONG}, tmp_path) == 0
-    assert read(tmp_path)["postgres_password"] == STRONG
+    assert read(*volumes) == kept
+    assert secrets.main(["--accept"], {"POSTGRES_PASSWORD": STRONG}, *volumes) == 0
+    assert read(*volumes)["servers/postgres_password"] == STRONG
 
 
 def test_a_folder_that_cannot_be_written_is_said_in_a_sentence(tmp_path, capsys):
-    assert secrets.main([], {}, tmp_path / "missing") == 1
-    assert "cannot be kept" in capsys.readouterr().err
+    assert secrets.main([], {}, tmp_path / "missing", tmp_path / "missing") == 1
+    assert f"cannot be kept in {tmp_path / 'missing'}" in capsys.readouterr().err
 
 
-def test_flowers_login_is_shown_when_asked_for(tmp_path, capsys):
-    secrets.main([], {"FLOWER_PASSWORD": STRONG}, tmp_path)
+def test_flowers_login_is_shown_when_asked_for(volumes, capsys):
+    secrets.main([], {"FLOWER_PASSWORD": STRONG}, *volumes)
     capsys.readouterr()
-    assert secrets.main(["--show"], {}, tmp_path) == 0
+    assert secrets.main(["--show"], {}, *volumes) == 0
     assert capsys.readouterr().out == f"guichet:{STRONG}\n"
 
 
-def test_settings_are_read_from_files_in_secrets_dir_and_the_environment_wins(tmp_path, monkeypatch):
+def test_settings_are_read_from_files_in_secrets_dir_and_the_environment_wins(volumes, monkeypatch):
     for name in ("RUNTIME", "DATABASE_URL", "REDIS_URL", "AUTH"):
         monkeypatch.delenv(name, raising=False)
-    secrets.main([], {"POSTGRES_PASSWORD": STRONG}, tmp_path)
-    monkeypatch.setenv("SECRETS_DIR", str(tmp_path))
+    secrets.main([], {}, *volumes)
+    monkeypatch.setenv("SECRETS_DIR", str(volumes[0]))
     monkeypatch.setenv("REDIS_URL", "redis://elsewhere/1")
     get_settings.cache_clear()
     try:
         settings = get_settings()
     finally:
         get_settings.cache_clear()
-    assert settings.database == f"postgresql+psycopg2://guichet:{STRONG}@postgres:5432/guichet"
+    assert settings.database == read(*volumes)["service/database_url"]
     assert settings.broker == "redis://elsewhere/1"
+
+
+def test_the_database_without_its_secrets_is_refused_in_a_sentence(volumes, capsys):
+    assert database.main(volumes[1]) == 1
+    assert capsys.readouterr().err == (
+        f"guichet: {volumes[1] / 'admin_url'} cannot be read (No such file or directory): start `secrets` first.\n"
+    )
 
 
 def test_env_example_names_every_variable_of_the_compose_file_and_no_other():
@@ -117,7 +144,7 @@ def test_an_image_copies_its_own_side_only_and_says_its_version(name):
     copied = {source.split("/")[0] for source in re.findall(r"^COPY (?!--)(\S+)", text, re.M)}
     assert {"shared", name} <= copied
     assert {"api": "worker", "worker": "api"}[name] not in copied
-    assert {"tests", "scripts", "client", "."}.isdisjoint(copied)
+    assert {"tests", "client", "."}.isdisjoint(copied)
     assert f"ARG VERSION={VERSION}\n" in text
     allowed = {line[1:].split("/")[0] for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] == "!"}
     assert copied <= allowed

@@ -1,0 +1,30 @@
+"""`python -m compose.database`: make the stack's database, its roles and its tables, or bring them up to date.
+
+It is PostgreSQL's administrator, which nothing else of the stack is: migrations belong to the role of the owner, and
+the API and the workers are a role that may only read and write rows.
+"""
+
+import sys
+from pathlib import Path
+
+from compose.secrets import ROLES, SERVERS
+from scripts.create_db import Refused, create
+
+
+def main(servers: Path = SERVERS) -> int:
+    """Run the command; return its exit code."""
+    try:
+        url = (servers / "admin_url").read_text(encoding="ascii")
+        passwords = {role: (servers / f"{role}_password").read_text(encoding="ascii") for role in ROLES}
+        create(url, database="guichet", prefix="guichet", passwords=passwords, tell=lambda role, url: None)
+    except OSError as error:
+        print(f"guichet: {error.filename} cannot be read ({error.strerror}): start `secrets` first.", file=sys.stderr)
+        return 1
+    except Refused as problem:
+        print(f"guichet: {problem}.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
