@@ -441,6 +441,7 @@ class FullDisk(io.BytesIO):
         return 0
 
     def close(self) -> None:
+        super().close()  # the interpreter would close it once more, and from 3.13 on tell of the refusal
         self._refuse()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import ssl
+from http import HTTPStatus
 
 import guichet.errors
 import httpx
@@ -125,7 +126,7 @@ def test_redirection_is_told_and_not_followed():
 def test_error_without_a_problem_document_has_a_sentence_all_the_same():
     with Script(httpx.Response(413, text="<html>")).client() as client, pytest.raises(Refused) as caught:
         client.job(JOB_ID)
-    assert str(caught.value) == "The answer was 413 (Request Entity Too Large), without a reason."
+    assert str(caught.value) == f"The answer was 413 ({HTTPStatus(413).phrase}), without a reason."
     assert caught.value.code == "http_413"
     with Script(problem(499, "x", errors="none")).client() as client, pytest.raises(Refused) as caught:
         client.job(JOB_ID)
