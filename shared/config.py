@@ -108,6 +108,18 @@ class Settings(BaseSettings):
     idempotency_hours: float = Field(24, ge=24, description="How long an Idempotency-Key is kept.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level logged.")
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _trim(cls, value: object) -> object:
+        # A file of variables from Windows leaves a carriage return at each end.
+        if not isinstance(value, str):
+            return value
+        if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise ValueError("is not UTF-8: write it in UTF-8")
+        if value and not value.strip():
+            raise ValueError("holds nothing but spaces: give it a value, or leave it out")
+        return value.strip()
+
     @field_validator("database_url", "redis_url", "models_dir", "models_uri", "default_model", mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:

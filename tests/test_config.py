@@ -45,6 +45,30 @@ def test_settings_come_from_the_environment_and_empty_ones_count_as_unset(monkey
     assert (chosen.port, chosen.database_url, chosen.redis_url, chosen.default_model) == (8123, None, None, None)
 
 
+@pytest.mark.parametrize("around", [" {}", "{} ", "{}\r", "\t{}\r\n"])
+def test_spaces_and_carriage_returns_around_a_value_do_not_count(around):
+    values = {"AUTH": "open", "PORT": "8123", "DATA_DIR": "/srv/data", "DATABASE_URL": "sqlite:////srv/guichet.db"}
+    with settings_of(RUNTIME="sync", **{name: around.format(value) for name, value in values.items()}):
+        chosen = get_settings()
+    assert (chosen.auth, chosen.port, str(chosen.data_dir)) == ("open", 8123, "/srv/data")
+    assert chosen.database == "sqlite:////srv/guichet.db"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("DATA_DIR", "  ", "holds nothing but spaces"),
+        ("HOST", " ", "holds nothing but spaces"),
+        ("DATABASE_URL", "\r", "holds nothing but spaces"),
+        ("MODELS_DIR", "/srv/\udcff", "is not UTF-8"),
+        ("DATABASE_URL", "sqlite:////srv/\udcff.db", "is not UTF-8"),
+    ],
+)
+def test_value_of_spaces_or_of_other_bytes_than_utf8_is_refused(name, value, reason):
+    with settings_of(**({"RUNTIME": "sync"} | {name: value})), pytest.raises(SystemExit, match=f"{name}: {reason}"):
+        get_settings()
+
+
 def test_settings_cannot_be_changed_while_running():
     with pytest.raises(ValidationError, match="frozen"):
         settings().port = 1  # type: ignore[misc]
