@@ -2,7 +2,9 @@
 
 import re
 from typing import Literal
+from urllib.parse import parse_qs, urlsplit
 
+from redis import ConnectionPool, RedisError
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -23,10 +25,12 @@ def check_database_url(url: str | None, *, runtime: Runtime) -> None:
     if url is None:
         return
     parsed = _parse(url)
-    if parsed is None:
+    if parsed is None or "@" in (parsed.host or ""):
         raise ValueError(
             f"DATABASE_URL cannot be read: write it as {_FORM}, with %40 %3A %2F for @ : / inside a password"
         )
+    if "password" in parsed.query:
+        raise ValueError(f"DATABASE_URL has its password among the options: write it before the host, as {_FORM}")
     if parsed.drivername == "sqlite":
         if parsed.host or not parsed.database or parsed.database == ":memory:":
             raise ValueError("DATABASE_URL of SQLite must name a file, e.g. sqlite:////data/guichet.db")
@@ -47,6 +51,22 @@ def check_redis_url(url: str | None, *, runtime: Runtime) -> None:
         raise ValueError("RUNTIME=sync and REDIS_URL contradict each other: leave one of them out")
     if not re.match(r"rediss?://[^/]", url):
         raise ValueError("REDIS_URL must begin with redis:// or rediss:// and a host, e.g. redis://127.0.0.1:6379/0")
+    if not _is_redis(url):
+        raise ValueError(
+            "REDIS_URL cannot be read: write it as redis://:password@host:6379/0, with %2F %23 %3F for / # ? inside a "
+            "password; other options than ssl_... are not taken"
+        )
+
+
+def _is_redis(url: str) -> bool:
+    """Tell whether redis-py and Celery both read the URL, and read the same."""
+    try:
+        parts = urlsplit(url)
+        ConnectionPool.from_url(url).make_connection()  # nothing is asked yet
+    except (RedisError, TypeError, ValueError):  # TypeError: an option that it does not know
+        return False
+    options = parse_qs(parts.query, keep_blank_values=True)
+    return bool(re.fullmatch(r"(/\d*)?", parts.path)) and all(name.startswith("ssl_") for name in options)
 
 
 def has_placeholder(url: str) -> bool:
@@ -59,7 +79,9 @@ def has_placeholder(url: str) -> bool:
 def without_password(url: str) -> str:
     """Return the URL as it may be shown."""
     parsed = _parse(url)
-    return "an address that cannot be read" if parsed is None else parsed.render_as_string(hide_password=True)
+    if parsed is None:
+        return "an address that cannot be read"
+    return parsed.difference_update_query(["password", "sslpassword"]).render_as_string(hide_password=True)
 
 
 def _parse(url: str) -> URL | None:

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from scripts import settings as settings_page
 from shared.config import Settings, get_settings
 from shared.setting_names import find_misspelt
-from shared.urls import has_placeholder
+from shared.urls import has_placeholder, without_password
 from tests.databases import settings_of
 
 POSTGRES = "postgresql+psycopg2://guichet@127.0.0.1/guichet"
@@ -166,6 +166,8 @@ def test_database_url_may_be_written_as_hosts_write_it(given):
         ("queue", "postgresql+asyncpg://u:hunter2@h/d", "speaks postgresql"),
         ("queue", "postgresql://u:hunter2@h", "names no database"),
         ("queue", "postgresql://u:hunter2@h:port/d", "cannot be read"),
+        ("queue", "postgresql://u:p@hunter2@h/d", "cannot be read"),  # the host would be hunter2@h
+        ("queue", "postgresql://u@h/d?password=hunter2", "password among the options"),
         ("sync", "mysql://u:hunter2@h/d", "speaks postgresql"),
         ("sync", "sqlite://", "must name a file"),
         ("sync", "sqlite:///:memory:", "must name a file"),
@@ -182,6 +184,38 @@ def test_database_url_that_leads_nowhere_is_refused_without_its_password(runtime
 def test_redis_url_of_something_else_is_refused(url):
     with pytest.raises(ValidationError, match="must begin with redis"):
         settings(runtime="queue", database_url=POSTGRES, redis_url=url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h:port/0",
+        "redis://h:99999/0",
+        "redis://:hunter2/x@h/0",  # the host would be the password's end
+        "redis://:hunter2#x@h/0",
+        "redis://:hunter2@h/zero",  # redis-py would take database 0, Celery another one
+        "redis://h/0?password=hunter2",
+        "redis://h/0?nonsense=1",
+        "rediss://h/0?ssl_cert_reqs=hunter2",
+    ],
+)
+def test_redis_url_that_a_client_would_misread_is_refused_without_its_password(url):
+    env = {"RUNTIME": "queue", "DATABASE_URL": POSTGRES, "REDIS_URL": url}
+    with settings_of(**env), pytest.raises(SystemExit, match="REDIS_URL cannot be read") as caught:
+        get_settings()
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://h", "redis://h/", "redis://u:p@h:6379/3", "redis://:p@x@h/0", "rediss://:p@[::1]:1/0?ssl_cert_reqs=none"],
+)
+def test_redis_url_of_either_scheme_is_taken(url):
+    assert settings(runtime="queue", database_url=POSTGRES, redis_url=url).broker == url
+
+
+def test_password_of_a_client_certificate_is_not_shown():
+    assert without_password("postgresql://u:hunter2@h/d?sslpassword=hunter2") == "postgresql://u:***@h/d"
 
 
 def test_sync_runtime_with_a_broker_is_a_contradiction():
