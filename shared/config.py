@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from shared.setting_names import find_misspelt
 from shared.stores import address_fault
@@ -214,13 +214,19 @@ def get_settings() -> Settings:
     What the environment does not set may stand in files named like the settings, in the folder SECRETS_DIR.
     """
     faults = find_misspelt(os.environ, Settings.model_fields)
+    folder = os.environ.get("SECRETS_DIR") or None
+    if folder is not None and not os.path.isdir(folder):  # pydantic would only warn
+        faults.append(f"SECRETS_DIR: {folder} is no folder: correct it, or leave it out")
+        folder = None
     try:
-        settings = Settings(_secrets_dir=os.environ.get("SECRETS_DIR") or None)
+        settings = Settings(_secrets_dir=folder)
     except ValidationError as error:
         faults += [
             f"{'.'.join(map(str, fault['loc'])).upper() or 'settings'}: {fault['msg'].removeprefix('Value error, ')}"
             for fault in error.errors(include_input=False, include_url=False)
         ]
+    except SettingsError as error:
+        faults.append(f"SECRETS_DIR: a file in {folder} is not readable UTF-8 ({error}): mend it, or its rights")
     if faults:
         raise SystemExit("guichet: the settings do not hold:\n" + "\n".join(f"  {fault}" for fault in faults))
     return settings

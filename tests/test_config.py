@@ -261,6 +261,21 @@ def test_open_service_is_no_production():
         settings(auth="open", environment="prod")
 
 
+@pytest.mark.parametrize("name", ["none", "file"])
+def test_folder_of_secrets_that_is_none_is_told(name, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SECRETS_DIR", str(tmp_path / name))
+    with settings_of(RUNTIME="sync"), pytest.raises(SystemExit, match=f"SECRETS_DIR: {tmp_path / name} is no folder"):
+        get_settings()
+
+
+def test_file_of_a_secret_that_cannot_be_read_is_told_by_its_setting(tmp_path, monkeypatch):
+    (tmp_path / "database_url").write_bytes(b"\xff")
+    monkeypatch.setenv("SECRETS_DIR", str(tmp_path))
+    with settings_of(RUNTIME="sync"), pytest.raises(SystemExit, match=r'SECRETS_DIR: a file .* field "database_url"'):
+        get_settings()
+
+
 # ── misspelt names ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
