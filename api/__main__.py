@@ -1,15 +1,13 @@
 """Run the API with the settings of the environment: `python -m api`."""
 
 import gc
-import socket
-import sys
 
 import uvicorn
 
 from api.main import create_app, serve
 from shared.config import get_settings
 from shared.logs import configure_logging
-from shared.start import check_start
+from shared.start import check_port, check_start
 from shared.threads import prefer_one_thread
 
 
@@ -18,12 +16,7 @@ def main() -> None:
     settings = get_settings()
     configure_logging(settings.log_level)
     prefer_one_thread()  # before the sync runtime loads a model
-    with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.port))
-        except OSError as error:
-            sys.exit(f"guichet: cannot listen on {settings.host}:{settings.port} ({error.strerror}): set PORT or HOST.")
+    check_port(settings)
     check_start(settings, needs_broker=False)  # without Redis, jobs are stored all the same
     app = serve(create_app(settings))
     # What was loaded so far lives as long as the process: the collector need not walk it on every pass.

@@ -40,7 +40,7 @@ def examine(settings: Settings, *, loading: bool = True) -> Iterator[Finding]:
         check_file(settings.database)
         engine = reader(make_engine(settings.database, pool_size=1))
     except CannotStart as fault:
-        yield Finding("database", "failed", str(fault).removeprefix("guichet: ").rstrip("."))
+        yield Finding("database", "failed", fault.reason)
         return
     try:
         yield from _examine_database(engine, settings, loading=loading)

@@ -5,6 +5,7 @@ What is only away is waited for, START_SECONDS long; what is wrong (a password, 
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +43,18 @@ class CannotStart(SystemExit):
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"guichet: {reason}.")
+        self.reason = reason
+
+
+def check_port(settings: Settings) -> None:
+    """Raise CannotStart if the API could not listen on its port."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((settings.host, settings.port))
+    except (OSError, TypeError) as error:  # TypeError: a name that cannot be encoded
+        reason = error.strerror if isinstance(error, OSError) else "no such host"
+        raise CannotStart(f"cannot listen on {settings.host}:{settings.port} ({reason}): set PORT or HOST") from None
 
 
 def check_start(settings: Settings, *, needs_broker: bool) -> None:

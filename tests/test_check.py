@@ -199,6 +199,14 @@ def test_port_of_somebody_else_is_told(tmp_path):
     assert found.detail == f"cannot listen on 127.0.0.1:{port} (Address already in use): set PORT or HOST"
 
 
+@pytest.mark.parametrize("host", ["a b", "no.such.host.invalid", "é" * 64], ids=["space", "unknown", "long"])
+def test_host_that_is_none_is_told(host, tmp_path):
+    found = machine.check_port(Settings(runtime="sync", data_dir=tmp_path, host=host, port=free_port()))
+    assert found.status == "failed"
+    assert found.detail.startswith(f"cannot listen on {host}:")
+    assert found.detail.endswith("): set PORT or HOST")
+
+
 def test_folders_that_cannot_be_used_are_told(tmp_path, monkeypatch):
     (tmp_path / "models").mkdir()
     settings = Settings(runtime="sync", data_dir=tmp_path)

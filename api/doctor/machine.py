@@ -4,8 +4,8 @@ import http.client
 import json
 import os
 import shutil
-import socket
 import tempfile
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from sqlalchemy import Connection, func, select
 
 from api.doctor.finding import Finding, Status, gigabytes
 from shared.config import Settings
+from shared.start import CannotStart
+from shared.start import check_port as check_port_is_free
 
 _LITTLE, _NONE = 2e9, 2e8  # bytes of free disk: a warning, a failure
 _APART, _FAR_APART = 2.0, 60.0  # seconds between two clocks: a warning, a failure
@@ -57,27 +59,23 @@ def check_port(settings: Settings) -> Finding:
     """Look whether the API could listen, or does already."""
     where = f"{settings.host}:{settings.port}"
     try:
-        with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((settings.host, settings.port))
-    except OSError as error:
+        check_port_is_free(settings)
+    except CannotStart as fault:
         if (version := _running_version(settings)) is not None:
             return Finding("port", "ok", f"Guichet {version} listens on {where}")
-        return Finding("port", "failed", f"cannot listen on {where} ({error.strerror}): set PORT or HOST")
+        return Finding("port", "failed", fault.reason)
     return Finding("port", "ok", f"{where} is free")
 
 
 def _running_version(settings: Settings) -> str | None:
     """Return the version of the Guichet that listens there; None if it is something else."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - not listened on
-    connection = http.client.HTTPConnection(host, settings.port, timeout=2)
     try:
-        connection.request("GET", "/version")
-        said = json.loads(connection.getresponse().read(10_000))
+        with closing(http.client.HTTPConnection(host, settings.port, timeout=2)) as connection:
+            connection.request("GET", "/version")
+            said = json.loads(connection.getresponse().read(10_000))
     except (OSError, http.client.HTTPException, ValueError):
         return None
-    finally:
-        connection.close()
     is_ours = isinstance(said, dict) and said.get("name") == "guichet"
     return str(said.get("version")) if is_ours else None
 
