@@ -20,7 +20,7 @@ from api.doctor.finding import Finding
 from shared.config import Settings, get_settings
 from shared.db import make_engine, reader
 from shared.queue import make_redis
-from shared.start import CannotStart, check_file, first_line
+from shared.start import CannotStart, check_file, check_file_is_there, first_line
 from shared.threads import prefer_one_thread
 from shared.urls import without_password
 
@@ -37,6 +37,7 @@ def examine(settings: Settings, *, loading: bool = True) -> Iterator[Finding]:
         except SystemExit as fault:  # there is no REDIS_URL
             yield Finding("broker", "failed", str(fault).removeprefix("guichet: "))
     try:
+        check_file_is_there(settings.database)
         check_file(settings.database)
         engine = reader(make_engine(settings.database, pool_size=1))
     except CannotStart as fault:

@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from shared.config import get_settings
 from shared.csv_output import escape
 from shared.db import make_engine
-from shared.start import check_file, first_line
+from shared.start import check_file_is_there, first_line
 from shared.tables import Job, JobState, ModelInput, ModelOutput, ModelVersion
 
 _BATCH = 1_000  # rows that are fetched at once
@@ -256,7 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the query; return 0, 1 where nothing was found or the database cannot be read."""
     options = _parse(arguments)
     settings = get_settings()
-    check_file(settings.database)
+    check_file_is_there(settings.database)
     engine = make_engine(settings.database, pool_size=1).execution_options(read_only=True, postgresql_readonly=True)
     try:
         count = _run(engine, options)

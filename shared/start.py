@@ -35,6 +35,8 @@ _WRONG = (
     "no pg_hba.conf entry",
     "not permitted",
 )
+_MAKE = "correct DATABASE_URL, or make it with `python -m scripts.create_db`"
+_ELSEWHERE = "set DATA_DIR or DATABASE_URL to another place"
 _AWAY = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, OSError)
 
 
@@ -103,11 +105,17 @@ def check_file(url: str) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CannotStart(f"the folder {file.parent} cannot be made ({error.strerror}): set DATA_DIR") from None
+        raise CannotStart(f"the folder {file.parent} cannot be made ({error.strerror}): {_ELSEWHERE}") from None
     # SQLite keeps its log beside the file, so that the folder counts, too.
     if not os.access(file.parent, os.W_OK | os.X_OK) or (file.exists() and not os.access(file, os.W_OK)):
         place = file if file.exists() and not os.access(file, os.W_OK) else file.parent
-        raise CannotStart(f"{place} is read-only for this user: change its rights, or set DATA_DIR to another folder")
+        raise CannotStart(f"{place} is read-only for this user: change its rights, or {_ELSEWHERE}")
+
+
+def check_file_is_there(url: str) -> None:
+    """Raise CannotStart if the URL is a SQLite file that is not there: opening it would make it."""
+    if url.startswith("sqlite") and not (file := Path(make_url(url).database or "")).exists():
+        raise CannotStart(f"there is no {file}: make it with `python -m alembic upgrade head`, or {_ELSEWHERE}")
 
 
 def first_line(error: SQLAlchemyError) -> str:
@@ -130,9 +138,9 @@ def _patiently(ask: Callable[[], str | None], settings: Settings) -> str | None:
         except SQLAlchemyError as error:
             reason = first_line(error)
             if not _is_away(error, reason):
+                mend = _ELSEWHERE if settings.database.startswith("sqlite") else _MAKE
                 raise CannotStart(
-                    f"the database {without_password(settings.database)} cannot be used ({reason}): "
-                    "correct DATABASE_URL, or make it with `python -m scripts.create_db`"
+                    f"the database {without_password(settings.database)} cannot be used ({reason}): {mend}"
                 ) from None
             if time.monotonic() >= deadline:
                 raise CannotStart(

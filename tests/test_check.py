@@ -80,6 +80,13 @@ def test_database_without_tables_is_told_and_its_models_are_not_looked_for(capsy
     assert found["clocks"][0].status == "ok"
 
 
+def test_database_that_is_not_there_is_told_and_not_made(capsys, tmp_path):
+    code, found = examined(capsys, RUNTIME="sync", DATA_DIR=str(tmp_path / "data"))
+    assert code == 1
+    assert f"there is no {tmp_path}/data/guichet.db: make it with `python -m alembic" in found["database"][0].detail
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_models_without_their_files_and_no_champion_are_told(capsys, tmp_path):
     with sqlite_engine(tmp_path) as engine:
         code, found = examined(capsys, **settings_for(str(engine.url)), MODELS_DIR=str(tmp_path))

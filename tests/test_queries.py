@@ -202,7 +202,15 @@ def test_option_that_makes_no_sense_is_refused(arguments, capsys):
     assert caught.value.code == 2
 
 
+def test_database_that_is_not_there_is_told_and_not_made(tmp_path):
+    url = f"sqlite:///{tmp_path / 'none' / 'guichet.db'}"
+    with settings_of(**settings_for(url)), pytest.raises(SystemExit, match=r"guichet: there is no .*/none/guichet.db"):
+        query_predictions.main([])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_database_without_tables_is_told_in_one_sentence(tmp_path, capsys):
+    (tmp_path / "bare.db").touch()
     with settings_of(**settings_for(f"sqlite:///{tmp_path / 'bare.db'}")):
         assert query_predictions.main([]) == 1
     err = capsys.readouterr().err

@@ -108,11 +108,14 @@ def test_read_only_data_folder_is_refused(tmp_path, monkeypatch):
     """Root may write anywhere, so that rights are asked for rather than set."""
     monkeypatch.setattr(os, "access", lambda path, _mode: Path(path) != tmp_path)
     said = refused(check_database, RUNTIME="sync", DATA_DIR=str(tmp_path))
-    assert f"{tmp_path} is read-only for this user: change its rights, or set DATA_DIR to another folder" in said
+    assert f"{tmp_path} is read-only for this user: change its rights, or set DATA_DIR or DATABASE_URL to" in said
 
 
 def test_folder_that_takes_no_files_is_refused_at_once():
-    assert "cannot be used" in refused(check_database, **settings_for("sqlite:////proc/guichet.db"))
+    said = refused(check_database, **settings_for("sqlite:////proc/guichet.db"))
+    assert said.endswith(
+        "cannot be used (unable to open database file): set DATA_DIR or DATABASE_URL to another place."
+    )
 
 
 # ── the broker ───────────────────────────────────────────────────────────────────────────────────────────────────
