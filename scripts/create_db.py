@@ -25,6 +25,7 @@ from sqlalchemy.exc import ArgumentError
 from scripts.migrations import alembic
 
 _LOCK = 7_236_002  # any number: whoever makes roles here holds it
+_WRITE_IT = "write it as postgresql://user:password@host/postgres"
 _READ_ONLY_SECONDS = 60  # a reader's query that takes longer is ended: it would hold back VACUUM
 
 # Statements of PostgreSQL. {owner}, {app}, {reader} and {database} are quoted identifiers.
@@ -74,6 +75,7 @@ def create(
     words = {part: sql.Identifier(name) for part, name in names.items()} | {"database": sql.Identifier(database)}
     with _Connection(admin) as server:
         exists = server.check_database(database, owner=names["owner"])  # before anything is made
+        server.check_rights(makes_database=not exists, roles=list(names.values()))
         roles = [server.make_role(name, passwords.get(part)) for part, name in names.items()]
         for role in roles:  # whatever fails from here on, a new password has been said
             tell(role, admin.set(database=database, username=role.name, password=role.password))
@@ -92,11 +94,16 @@ def create(
 def read_url(text: str) -> URL:
     """Return a URL of PostgreSQL. Raises Refused."""
     try:
+        text.encode()  # bytes that are not UTF-8 would fail later
         url = make_url(text)
     except (ArgumentError, ValueError):
-        raise Refused("the address cannot be read: write it as postgresql://user:password@host/postgres") from None
+        raise Refused(f"the address cannot be read: {_WRITE_IT}") from None
+    if "@" in (url.host or ""):  # the end of a password, which would be shown
+        raise Refused(f"the address cannot be read: {_WRITE_IT}, with %40 for @ inside the password")
     if url.get_backend_name() not in ("postgresql", "postgres"):
-        raise Refused(f"{url.drivername}:// is no PostgreSQL: write it as postgresql://user:password@host/postgres")
+        raise Refused(f"{url.drivername}:// is no PostgreSQL: {_WRITE_IT}")
+    if "password" in url.query:  # it would stand in the addresses of the roles, too
+        raise Refused(f"the password is among the options: {_WRITE_IT}")
     return url.set(drivername="postgresql+psycopg2", database=url.database or "postgres")
 
 
@@ -107,7 +114,7 @@ class _Connection:
         plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
         try:
             self._connection = psycopg2.connect(plain, connect_timeout=5)
-        except psycopg2.OperationalError as error:
+        except psycopg2.Error as error:
             raise Refused(f"{url} cannot be reached ({str(error).strip().splitlines()[0]}): check ADMIN_URL") from None
         self._connection.autocommit = True
         self._cursor = self._connection.cursor()
@@ -123,6 +130,15 @@ class _Connection:
     def run(self, statements: Sequence[str], words: dict[str, sql.Identifier]) -> None:
         for statement in statements:
             self._execute(sql.SQL(statement).format(**words))
+
+    def check_rights(self, *, makes_database: bool, roles: list[str]) -> None:
+        """Raise Refused if the administrator may not make what is missing: half of it would be made otherwise."""
+        self._cursor.execute(_MAY_MAKE, (roles, roles))
+        may_databases, may_roles, missing = self._cursor.fetchone() or (False, False, 0)
+        if makes_database and not may_databases:
+            raise Refused("this role may not make databases: ADMIN_URL needs one with CREATEDB and CREATEROLE")
+        if missing and not may_roles:
+            raise Refused("this role may not make roles: ADMIN_URL needs one with CREATEDB and CREATEROLE")
 
     def make_role(self, name: str, password: str | None) -> Role:
         self._cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,))
@@ -166,9 +182,14 @@ class _Connection:
         except psycopg2.Error as error:
             what = " ".join(statement.as_string(self._connection).split()[:3])  # not the verifier of a password
             reason = str(error).strip().splitlines()[0]
-            raise Refused(f"{what}: {reason}; ADMIN_URL needs a role with CREATEDB and CREATEROLE") from None
+            raise Refused(f"{what}: {reason}; ADMIN_URL needs the role that made these roles, or a superuser") from None
 
 
+_MAY_MAKE = """
+SELECT rolsuper OR rolcreatedb, rolsuper OR rolcreaterole,
+       cardinality(%s) - (SELECT count(*) FROM pg_roles r WHERE r.rolname = ANY (%s))
+FROM pg_roles WHERE rolname = current_user
+"""
 _MEMBER = "SELECT pg_has_role(current_user, %s, 'MEMBER')"
 
 

@@ -200,3 +200,46 @@ def test_sqlite_gets_its_tables(tmp_path, capsys):
     for _ in range(2):
         assert create_db.main(["--url", f"sqlite:///{tmp_path / 'guichet.db'}"]) == 0
     assert "every table is there" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("right", "lacks"), [("CREATEROLE", "databases"), ("CREATEDB", "roles")])
+def test_administrator_without_a_right_is_refused_before_anything_is_made(right, lacks, admin, session_postgres):
+    role, name = f"has_{right.lower()}", f"no_{lacks}"
+    with connected(make_url(session_postgres.url_of("postgres"))) as cursor:
+        cursor.execute(f"CREATE ROLE {role} LOGIN {right}")
+    with pytest.raises(create_db.Refused, match=f"may not make {lacks}: ADMIN_URL needs one with CREATEDB"):
+        create_db.create(
+            admin.replace("hosted@", f"{role}@"), database=name, prefix=name, passwords={}, tell=lambda *_: None
+        )
+    with connected(make_url(session_postgres.url_of("postgres"))) as cursor:
+        cursor.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE %s", (f"{name}%",))
+        assert cursor.fetchall() == []
+
+
+def test_roles_of_another_administrator_are_left_to_it(made, admin, session_postgres):
+    with connected(make_url(session_postgres.url_of("postgres"))) as cursor:
+        cursor.execute("CREATE ROLE second LOGIN CREATEDB CREATEROLE")
+    with pytest.raises(create_db.Refused, match="the role that made these roles, or a superuser"):
+        create(admin.replace("hosted@", "second@"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://h/postgres?password=hunter2",
+        "postgresql://u:p@hunter2@h/postgres",
+        "postgresql://u:hunter2@127.0.0.1:1/postgres",
+        "postgresql://u:hunter2@127.0.0.1:99999/postgres",
+        "postgresql://u:hunter2@/postgres?nonsense=1",
+        "postgresql://u:hunter2\udcff@/postgres",
+        "mysql://u:hunter2@h/d",
+        "nonsense",
+    ],
+)
+def test_address_of_no_administrator_is_refused_in_one_sentence_without_its_password(url, capsys):
+    assert create_db.main(["--url", url]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("create_db: ")
+    assert said.err.count("\n") == 1
+    assert "hunter2" not in said.err
