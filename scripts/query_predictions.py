@@ -29,6 +29,7 @@ from shared.db import make_engine
 from shared.start import check_file_is_there, first_line
 from shared.tables import Job, JobState, ModelInput, ModelOutput, ModelVersion
 
+_DAY = timedelta(days=1)
 _BATCH = 1_000  # rows that are fetched at once
 _WIDE = "feature."  # what the names of features begin with, beside those of our own columns
 _NARROW = 40  # characters of a cell in a table
@@ -178,6 +179,11 @@ def _opened(file: Path | None) -> Iterator[TextIO]:
     """Yield the terminal, or a file that is there under its name when it is whole."""
     if file is None:
         yield sys.stdout
+        sys.stdout.flush()  # a full disk is told now, not when Python ends
+        return
+    if file.exists() and not file.is_file():  # a pipe or /dev/stdout: another file must not take its place
+        with file.open("w", encoding="utf-8", newline="") as out:
+            yield out
         return
     unfinished = file.with_name(file.name + ".part")
     try:
@@ -203,9 +209,11 @@ def _run(engine: Engine, options: argparse.Namespace) -> int:
 
 def _day(text: str) -> datetime:
     try:
-        return datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
-    except ValueError:
+        day = datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
+        _ = day + _DAY
+    except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError("write a day as 2026-03-02") from None
+    return day
 
 
 def _uuid(text: str) -> str:
@@ -217,7 +225,7 @@ def _uuid(text: str) -> str:
 
 def _model(text: str) -> str:
     name, at, version = text.partition("@")
-    if not name or (at and not (version.isdecimal() and len(version) < 10)):
+    if not name.isprintable() or not name or (at and not (version.isdecimal() and len(version) < 10)):
         raise argparse.ArgumentTypeError("write it as name or name@version, e.g. credit@2")
     return text
 
@@ -244,12 +252,17 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.day is not None:
         if options.since is not None or options.until is not None:
             parser.error("--day and --since or --until contradict each other: give one of them")
-        options.since, options.until = options.day, options.day + timedelta(days=1)
+        options.since, options.until = options.day, options.day + _DAY
     if options.wide and options.model is None:
         parser.error("--wide needs --model: models have different features")
     if options.format == "table" and options.last is None and options.id is None:
         options.last = 100  # a terminal is no place for millions of rows
     return options
+
+
+def _give_up_stdout() -> None:
+    # Python would write what is left when it ends, and fail once more.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -266,10 +279,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()
         return 0
     except OSError as error:
-        print(f"query_predictions: {options.output} cannot be written ({error.strerror})", file=sys.stderr)
+        if options.output is None:
+            _give_up_stdout()
+        print(
+            f"query_predictions: {options.output or 'the output'} cannot be written ({error.strerror})", file=sys.stderr
+        )
         return 1
     finally:
         engine.dispose()

@@ -3,8 +3,12 @@
 import csv
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text
@@ -190,6 +194,8 @@ def test_cell_that_a_spreadsheet_would_run_is_disarmed_and_a_terminal_gets_no_es
     [
         ["--id", "1"],
         ["--day", "yesterday"],
+        ["--day", "9999-12-31"],
+        ["--model", "credit\udcff"],
         ["--model", "credit@latest"],
         ["--last", "0"],
         ["--wide"],
@@ -200,6 +206,29 @@ def test_option_that_makes_no_sense_is_refused(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         query_predictions.main(arguments)
     assert caught.value.code == 2
+
+
+def test_pipe_gets_the_rows_and_stays_a_pipe(sampled, capsys, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert ask(sampled, capsys, "--last", "2", "--format", "jsonl", "-o", str(pipe)) == (0, "")
+        assert os.read(reading, 100_000).count(b"\n") == 2
+    finally:
+        os.close(reading)
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+def test_output_that_cannot_be_written_is_told_in_one_sentence(sampled, capsys, tmp_path):
+    assert ask(sampled, capsys, "-o", str(tmp_path / "none" / "out.csv"))[0] == 1
+    command = [sys.executable, "-m", "scripts.query_predictions", "--last", "1"]
+    env = os.environ | settings_for(sampled.url.render_as_string(hide_password=False))
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, cwd=ROOT, env=env, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "query_predictions: the output cannot be written (No space left on device)\n"
 
 
 def test_database_that_is_not_there_is_told_and_not_made(tmp_path):
