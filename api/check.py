@@ -19,8 +19,9 @@ from api.doctor import broker, database, machine, models
 from api.doctor.finding import Finding
 from shared.config import Settings, get_settings
 from shared.db import make_engine, reader
+from shared.db_faults import first_line
 from shared.queue import make_redis
-from shared.start import CannotStart, check_file, check_file_is_there, first_line
+from shared.start import CannotStart, check_file, check_file_is_there
 from shared.threads import prefer_one_thread
 from shared.urls import without_password
 

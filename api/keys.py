@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.auth import KEY_PREFIX, Scope, hash_key, make_key
 from shared.db import session_scope
+from shared.db_faults import explain
 from shared.tables import ApiKey
 
 _NO_ADMIN_KEY = "guichet: ADMIN_KEY is empty, so what it let in before is revoked."
@@ -91,11 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _run(options)
     except SQLAlchemyError as error:
-        print(
-            f"The database does not answer, or has no tables yet ({type(error).__name__}): check DATABASE_URL, "
-            "and that `alembic upgrade head` has run.",
-            file=sys.stderr,
-        )
+        print(f"error: {explain(error)}", file=sys.stderr)
         return 1
 
 

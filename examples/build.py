@@ -10,11 +10,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from shared.cards import Card
 from shared.config import get_settings
 from shared.db import session_scope
+from shared.db_faults import explain
 from shared.errors import Conflict, GuichetError, NotFound
 from shared.fetching import folder_of, put_in_store
 from shared.package import CARD_FILE, is_complete
@@ -53,7 +54,7 @@ def build(name: str, *, models_dir: Path) -> tuple[ModelVersion, str]:
 
 
 def make_named_views(row: ModelVersion) -> None:
-    """Make the SQL views of a model whose card names them; a name that is taken costs its model nothing."""
+    """Make the SQL views of a model whose card names them; where they cannot be made, the model serves without."""
     if Card.model_validate(row.card).views is None:
         return
     try:
@@ -61,6 +62,8 @@ def make_named_views(row: ModelVersion) -> None:
             make_views(session, row.name)
     except Conflict as error:
         print(f"note: {row.name} has no SQL views: {error.detail}", file=sys.stderr)
+    except ProgrammingError as error:  # guichet_app makes none
+        print(f"note: {row.name} has no SQL views: {explain(error)}", file=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,9 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except GuichetError as error:
             print(f"error: {name}: {error.detail}", file=sys.stderr)
             return 1
-        except (OperationalError, ProgrammingError) as error:
-            reason = str(error.orig).splitlines()[0]
-            print(f"error: the database is not ready ({reason}): run `alembic upgrade head` first.", file=sys.stderr)
+        except SQLAlchemyError as error:
+            print(f"error: {name}: {explain(error)}", file=sys.stderr)
             return 1
         print(f"{describe(row, [CHAMPION])}; {done}")
     return 0

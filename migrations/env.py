@@ -9,7 +9,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.config import get_settings
 from shared.db import get_engine
-from shared.start import CannotStart, check_database, first_line
+from shared.db_faults import first_line
+from shared.start import CannotStart, check_database
 from shared.tables import Table
 
 _LOCK = 7_236_001  # any number: whoever migrates this database holds it

@@ -26,7 +26,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from shared.config import get_settings
 from shared.csv_output import escape
 from shared.db import make_engine
-from shared.start import check_file_is_there, first_line
+from shared.db_faults import explain
+from shared.start import check_file_is_there
 from shared.tables import Job, JobState, ModelInput, ModelOutput, ModelVersion
 
 _DAY = timedelta(days=1)
@@ -274,9 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         count = _run(engine, options)
     except SQLAlchemyError as error:
-        print(
-            f"query_predictions: the database cannot be read ({first_line(error)}): check DATABASE_URL", file=sys.stderr
-        )
+        print(f"query_predictions: {explain(error)}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # `| head` has seen enough
         _give_up_stdout()

@@ -11,11 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from shared.config import get_settings
 from shared.db import session_scope
+from shared.db_faults import explain
 from shared.errors import GuichetError
 from shared.fetching import Source, fetched, put_in_store
 from shared.older_pickles import SCIKIT_LEARN
@@ -37,15 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except GuichetError as error:
         print(f"error: {error.detail}", file=sys.stderr)
         return 1
-    except (OperationalError, ProgrammingError) as error:
-        reason = str(error.orig).splitlines()[0]
-        print(
-            f"error: the database does not answer ({reason}): check DATABASE_URL, and that `alembic upgrade head` ran.",
-            file=sys.stderr,
-        )
-        return 1
-    except ValidationError as error:
-        print(f"error: the settings are not valid: {error.errors()[0]['msg']}", file=sys.stderr)
+    except SQLAlchemyError as error:
+        print(f"error: {explain(error)}", file=sys.stderr)
         return 1
 
 

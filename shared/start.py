@@ -20,6 +20,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from shared.config import Settings
 from shared.db import make_engine, reader
+from shared.db_faults import first_line
 from shared.queue import make_redis
 from shared.revision import stored_revision, what_is_missing
 from shared.urls import without_password
@@ -67,7 +68,10 @@ def check_start(settings: Settings, *, needs_broker: bool) -> None:
 
 
 def check_database(settings: Settings, *, migrated: bool = True) -> None:
-    """Wait for the database; raise CannotStart if it cannot be used, or has not the tables of this release."""
+    """Wait for the database; raise CannotStart if it cannot be used.
+
+    Unless it is to be migrated, it has to have the tables of this release, and to let our role write them.
+    """
     check_file(settings.database)
     engine = make_engine(settings.database, pool_size=1)
     try:
@@ -116,12 +120,6 @@ def check_file_is_there(url: str) -> None:
     """Raise CannotStart if the URL is a SQLite file that is not there: opening it would make it."""
     if url.startswith("sqlite") and not (file := Path(make_url(url).database or "")).exists():
         raise CannotStart(f"there is no {file}: make it with `python -m alembic upgrade head`, or {_ELSEWHERE}")
-
-
-def first_line(error: SQLAlchemyError) -> str:
-    """Return what a database said, in one line."""
-    said = str(getattr(error, "orig", None) or error).strip().splitlines()
-    return said[0].removeprefix("connection to server ").strip() if said else type(error).__name__
 
 
 def _missing(engine: Engine) -> str | None:

@@ -243,7 +243,7 @@ def test_database_without_tables_is_told_in_one_sentence(tmp_path, capsys):
     with settings_of(**settings_for(f"sqlite:///{tmp_path / 'bare.db'}")):
         assert query_predictions.main([]) == 1
     err = capsys.readouterr().err
-    assert err.startswith("query_predictions: the database cannot be read (no such table")
+    assert err.startswith("query_predictions: the tables are not there (no such table")
     assert err.count("\n") == 1
 
 

@@ -613,7 +613,10 @@ def test_command_refuses_in_one_sentence_on_stderr(command, files, capsys):
     assert capsys.readouterr().err == f"error: There is no file {files / 'none.joblib'}: check the path.\n"
     Table.metadata.drop_all(get_engine())
     assert command(["list"]) == 1
-    assert "check DATABASE_URL, and that `alembic upgrade head` ran" in capsys.readouterr().err
+    assert (
+        "the tables are not there (no such table: model_versions): run `python -m alembic upgrade head`"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(

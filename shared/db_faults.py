@@ -1,0 +1,29 @@
+"""What a database says when it refuses, as a sentence on which an operator can act."""
+
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from shared.revision import UPGRADE
+
+_NOT_ALLOWED = ("42501", "25006")  # SQLSTATE: insufficient privilege, read-only transaction
+_NO_TABLE = "42P01"
+
+
+def first_line(error: SQLAlchemyError) -> str:
+    """Return what a database said, in one line."""
+    said = str(getattr(error, "orig", None) or error).strip().splitlines()
+    return said[0].removeprefix("connection to server ").strip() if said else type(error).__name__
+
+
+def explain(error: SQLAlchemyError) -> str:
+    """Return what a command could not do with the database, and what to do about it."""
+    reason, code = first_line(error), getattr(getattr(error, "orig", None), "pgcode", None)
+    if code in _NOT_ALLOWED:
+        return (
+            f"the role of DATABASE_URL may not do this ({reason}): rows are written as guichet_app, and views and "
+            "tables are made as guichet_owner (docs/operations.md)."
+        )
+    if code == _NO_TABLE or reason.startswith("no such table"):
+        return f"the tables are not there ({reason}): {UPGRADE} first."
+    if isinstance(error, IntegrityError):
+        return f"somebody else stored the same ({reason}): run it again."
+    return f"the database cannot be used ({reason}): check DATABASE_URL."
