@@ -23,6 +23,7 @@ from shared.db import make_engine, reader
 from shared.db_faults import first_line
 from shared.queue import make_redis
 from shared.revision import stored_revision, what_is_missing
+from shared.rights import what_role_lacks
 from shared.urls import without_password
 
 log = logging.getLogger(__name__)
@@ -124,7 +125,7 @@ def check_file_is_there(url: str) -> None:
 
 def _missing(engine: Engine) -> str | None:
     with reader(engine).connect() as connection:
-        return what_is_missing(stored_revision(connection))
+        return what_is_missing(stored_revision(connection)) or what_role_lacks(connection)
 
 
 def _patiently(ask: Callable[[], str | None], settings: Settings) -> str | None:

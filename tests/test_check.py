@@ -135,7 +135,16 @@ def test_role_without_rights_is_told_which_it_lacks(session_postgres):
         found = database.check_rights(connection)
         connection.exec_driver_sql("RESET ROLE")
     assert found.status == "failed"
-    assert found.detail.startswith("check_weak lacks INSERT on api_keys")
+    assert found.detail.startswith("check_weak lacks INSERT on api_keys, UPDATE on api_keys, DELETE on api_keys and ")
+    assert "set DATABASE_URL to the address of guichet_app" in found.detail
+
+
+def test_role_of_readers_is_told_that_it_may_not_write(session_postgres):
+    with postgres_engine(session_postgres, "check_reader") as engine, engine.connect() as connection:
+        connection.exec_driver_sql("SET default_transaction_read_only = on")
+        found = database.check_rights(connection)
+    assert found.status == "failed"
+    assert "gets read-only transactions: set DATABASE_URL to the address of guichet_app" in found.detail
 
 
 def test_lost_table_is_told(tmp_path):

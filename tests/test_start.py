@@ -98,6 +98,20 @@ def test_older_tables_end_the_start(tmp_path):
     assert "at migration 0001" in refused(check_database, **settings_for(url))
 
 
+def test_role_that_may_not_write_ends_the_start(session_postgres):
+    url = create_database(session_postgres, "unwritable")
+    migrate(url)
+    engine = make_engine(url, autocommit=True)
+    with engine.connect() as connection:
+        connection.execute(text("CREATE ROLE start_reader LOGIN"))
+        connection.execute(text("GRANT SELECT ON ALL TABLES IN SCHEMA public TO start_reader"))
+    engine.dispose()
+    env = queue_settings(url.replace("postgres@", "start_reader@"))
+    assert "start_reader lacks INSERT on api_keys" in refused(check_database, **env)
+    with settings_of(**env):  # whoever migrates need not write rows
+        check_database(get_settings(), migrated=False)
+
+
 def test_file_in_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     said = refused(check_database, RUNTIME="sync", DATA_DIR=str(tmp_path / "file" / "data"))

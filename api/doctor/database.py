@@ -5,11 +5,11 @@ from sqlalchemy import Connection, func, inspect, select, text
 from api.doctor.finding import Finding, milliseconds
 from shared.config import Settings
 from shared.revision import stored_revision, wanted_revision, what_is_missing
+from shared.rights import what_role_lacks
 from shared.tables import ApiKey, Table
 from shared.urls import without_password
 
 _SLOW = 20.0  # milliseconds: each group of submissions waits for several answers
-_RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 
 def check_server(connection: Connection, settings: Settings) -> Finding:
@@ -57,20 +57,9 @@ def check_rights(connection: Connection) -> Finding:
     """Look whether our role may use the tables."""
     if connection.dialect.name == "sqlite":
         return Finding("rights", "ok", "a SQLite file has no roles")
+    if (lacking := what_role_lacks(connection)) is not None:
+        return Finding("rights", "failed", lacking)
     role = connection.execute(text("SELECT current_user")).scalar()
-    ask = text("SELECT has_table_privilege(:table, :right)")
-    denied = [
-        f"{right} on {table.name}"
-        for table in Table.metadata.sorted_tables
-        for right in _RIGHTS
-        if not connection.execute(ask, {"table": table.name, "right": right}).scalar()
-    ]
-    if not connection.execute(text("SELECT has_sequence_privilege('claim_tokens', 'USAGE')")).scalar():
-        denied.append("USAGE on claim_tokens")
-    if denied:
-        more = f" and {len(denied) - 3} more" if len(denied) > 3 else ""
-        what = f"{role} lacks {', '.join(denied[:3])}{more}: run `python -m scripts.create_db`, or GRANT them"
-        return Finding("rights", "failed", what)
     return Finding("rights", "ok", f"{role} may read and write every table")
 
 

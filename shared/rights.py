@@ -1,0 +1,36 @@
+"""What the role of DATABASE_URL must be allowed: to read and write every row, and to change no table."""
+
+from sqlalchemy import Connection, text
+
+from shared.tables import Table
+
+_RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
+# A table that is lost is another fault than a right.
+_DENIED = text(
+    "SELECT r.name || ' on ' || t.name FROM unnest(:tables) WITH ORDINALITY AS t (name, place), "
+    "unnest(:rights) WITH ORDINALITY AS r (name, place) "
+    "WHERE to_regclass(t.name) IS NOT NULL AND NOT has_table_privilege(t.name, r.name) ORDER BY t.place, r.place"
+)
+
+
+def what_role_lacks(connection: Connection) -> str | None:
+    """Return which rights the role lacks, and what to do; None where it has them all."""
+    if connection.dialect.name == "sqlite":
+        return None
+    role = connection.execute(text("SELECT current_user")).scalar()
+    if connection.execute(text("SHOW transaction_read_only")).scalar() == "on":
+        return (
+            f"{role} gets read-only transactions: set DATABASE_URL to the address of guichet_app, on a server that is "
+            "no replica"
+        )
+    tables = [table.name for table in Table.metadata.sorted_tables]
+    denied = list(connection.execute(_DENIED, {"tables": tables, "rights": list(_RIGHTS)}).scalars())
+    if not connection.execute(text("SELECT has_sequence_privilege('claim_tokens', 'USAGE')")).scalar():
+        denied.append("USAGE on claim_tokens")
+    if not denied:
+        return None
+    more = f" and {len(denied) - 3} more" if len(denied) > 3 else ""
+    return (
+        f"{role} lacks {', '.join(denied[:3])}{more}: set DATABASE_URL to the address of guichet_app, or run "
+        "`python -m scripts.create_db`, which grants them"
+    )
