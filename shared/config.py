@@ -14,6 +14,8 @@ from shared.setting_names import find_misspelt
 from shared.stores import address_fault
 from shared.urls import check_database_url, check_redis_url, has_placeholder
 
+_MONTH = 30 * 86_400  # seconds; what is longer was meant in other units, and would not fit the database's times
+
 
 class Settings(BaseSettings):
     """What an operator can set; a wrong value stops the start with one sentence."""
@@ -57,7 +59,9 @@ class Settings(BaseSettings):
         description="Store of model packages (file://, s3:// or hf://): what is missing in MODELS_DIR is fetched from "
         "there, and packages that are new there are registered. Its joblib files are programs that will be run.",
     )
-    models_check_seconds: float = Field(30, gt=0, description="How often MODELS_URI is looked at for new packages.")
+    models_check_seconds: float = Field(
+        30, gt=0, le=_MONTH, description="How often MODELS_URI is looked at for new packages."
+    )
     database_url: str | None = Field(
         None, description="SQLAlchemy URL; a SQLite file in DATA_DIR when empty (sync runtime only)."
     )
@@ -88,24 +92,35 @@ class Settings(BaseSettings):
     )
 
     wait_seconds: float = Field(
-        10, ge=0, description="How long `/predict` waits for its result when the caller does not say."
+        10, ge=0, le=_MONTH, description="How long `/predict` waits for its result when the caller does not say."
     )
-    wait_cap_seconds: float = Field(60, ge=0, description="Longest wait that a caller may ask for.")
-    job_timeout_seconds: float = Field(30, gt=0, description="How long a job may run when its caller does not say.")
-    job_timeout_cap_seconds: float = Field(600, gt=0, description="Longest `timeout` that a caller may ask for.")
+    wait_cap_seconds: float = Field(60, ge=0, le=_MONTH, description="Longest wait that a caller may ask for.")
+    job_timeout_seconds: float = Field(
+        30, gt=0, le=_MONTH, description="How long a job may run when its caller does not say."
+    )
+    job_timeout_cap_seconds: float = Field(
+        600, gt=0, le=_MONTH, description="Longest `timeout` that a caller may ask for."
+    )
     max_attempts: int = Field(3, ge=1, le=100, description="Deaths or transient errors after which a job has failed.")
-    lease_seconds: float = Field(15, gt=0, description="How long a claim holds without a heartbeat.")
-    heartbeat_seconds: float = Field(5, gt=0, description="How often a worker renews its leases.")
-    recover_seconds: float = Field(5, gt=0, description="How often expired leases and lost wake-ups are looked for.")
-    drain_seconds: float = Field(5, gt=0, description="How long one task keeps claiming before it hands over.")
+    lease_seconds: float = Field(15, gt=0, le=_MONTH, description="How long a claim holds without a heartbeat.")
+    heartbeat_seconds: float = Field(5, gt=0, le=_MONTH, description="How often a worker renews its leases.")
+    recover_seconds: float = Field(
+        5, gt=0, le=_MONTH, description="How often expired leases and lost wake-ups are looked for."
+    )
+    drain_seconds: float = Field(
+        5, gt=0, le=_MONTH, description="How long one task keeps claiming before it hands over."
+    )
     poll_seconds: float = Field(
-        0.5, gt=0, description="How often the API looks for finished jobs when Redis does not tell it."
+        0.5, gt=0, le=_MONTH, description="How often the API looks for finished jobs when Redis does not tell it."
     )
     start_seconds: float = Field(
-        30, ge=0, description="How long a start waits for the database, and a worker's for Redis, before it gives up."
+        30,
+        ge=0,
+        le=_MONTH,
+        description="How long a start waits for the database, and a worker's for Redis, before it gives up.",
     )
-    refresh_seconds: float = Field(2, gt=0, description="How old the API's picture of the registry may be.")
-    idempotency_hours: float = Field(24, ge=24, description="How long an Idempotency-Key is kept.")
+    refresh_seconds: float = Field(2, gt=0, le=_MONTH, description="How old the API's picture of the registry may be.")
+    idempotency_hours: float = Field(24, ge=24, le=87_600, description="How long an Idempotency-Key is kept.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level logged.")
 
     @field_validator("*", mode="before")
@@ -180,6 +195,8 @@ class Settings(BaseSettings):
     def broker(self) -> str:
         """The URL of Redis; commands that only touch the database can do without."""
         if self.redis_url is None:
+            if self.runtime == "sync":
+                raise SystemExit("guichet: RUNTIME=sync has no broker and no workers: set RUNTIME=queue for them")
             raise SystemExit("guichet: RUNTIME=queue needs REDIS_URL, e.g. redis://127.0.0.1:6379/0")
         return self.redis_url
 

@@ -110,6 +110,8 @@ def test_queue_runtime_needs_redis_only_where_it_is_used():
     chosen = settings(runtime="queue", database_url=POSTGRES)
     with pytest.raises(SystemExit, match="REDIS_URL"):
         _ = chosen.broker
+    with pytest.raises(SystemExit, match="RUNTIME=sync has no broker and no workers: set RUNTIME=queue"):
+        _ = settings().broker
     assert settings(runtime="queue", database_url=POSTGRES, redis_url="redis://h/0").broker == "redis://h/0"
 
 
@@ -145,6 +147,12 @@ def test_heartbeat_that_would_lose_leases_is_refused():
 def test_value_that_makes_no_sense_is_refused(name, value):
     with pytest.raises(ValidationError, match=name):
         settings(**{name: value})
+
+
+@pytest.mark.parametrize("name", [name for name in Settings.model_fields if name.endswith(("_seconds", "_hours"))])
+def test_time_that_the_database_could_not_add_is_refused(name):
+    with pytest.raises(ValidationError, match=f"{name}\n.*less than or equal to"):
+        settings(**{name: 1e13})
 
 
 def test_wrong_settings_stop_the_start_with_their_names_and_without_their_values():
