@@ -21,7 +21,7 @@ from shared.config import Settings, get_settings
 from shared.db import make_engine, reader
 from shared.db_faults import first_line
 from shared.queue import make_redis
-from shared.start import CannotStart, check_file, check_file_is_there
+from shared.start import ELSEWHERE, CannotStart, check_file, check_file_is_there
 from shared.threads import prefer_one_thread
 from shared.urls import without_password
 
@@ -49,8 +49,8 @@ def examine(settings: Settings, *, loading: bool = True) -> Iterator[Finding]:
         with engine.connect() as connection:
             yield machine.check_clocks(connection, redis)
     except SQLAlchemyError as error:
-        where = without_password(settings.database)
-        yield Finding("database", "failed", f"{where}: {first_line(error)}: start it, or correct DATABASE_URL")
+        how = ELSEWHERE if settings.database.startswith("sqlite") else "start it, or correct DATABASE_URL"
+        yield Finding("database", "failed", f"{without_password(settings.database)}: {first_line(error)}: {how}")
     finally:
         engine.dispose()
         if redis is not None:

@@ -47,8 +47,8 @@ Settings that do not hold stop every process with one sentence each, and exit co
 
 Then the surroundings: a port in use, a SQLite file or folder that cannot be written, a database that refuses the
 password, has not the tables of this release, or does not let our role write them. A database that is only away is
-waited for, `START_SECONDS` long; so is Redis by a worker. The API starts without Redis: jobs are stored, and run when it
-is back. `python -m api.check` looks at everything at once ([operations.md](operations.md)).
+waited for, `START_SECONDS` long; so is Redis by a worker. The API starts without Redis: jobs are stored, and run when
+it is back. `python -m api.check` looks at everything at once ([operations.md](operations.md)).
 
 ## Other variables
 

@@ -38,7 +38,7 @@ _WRONG = (
     "not permitted",
 )
 _MAKE = "correct DATABASE_URL, or make it with `python -m scripts.create_db`"
-_ELSEWHERE = "set DATA_DIR or DATABASE_URL to another place"
+ELSEWHERE = "set DATA_DIR or DATABASE_URL to another place"
 _AWAY = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, OSError)
 
 
@@ -110,17 +110,17 @@ def check_file(url: str) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CannotStart(f"the folder {file.parent} cannot be made ({error.strerror}): {_ELSEWHERE}") from None
+        raise CannotStart(f"the folder {file.parent} cannot be made ({error.strerror}): {ELSEWHERE}") from None
     # SQLite keeps its log beside the file, so that the folder counts, too.
     if not os.access(file.parent, os.W_OK | os.X_OK) or (file.exists() and not os.access(file, os.W_OK)):
         place = file if file.exists() and not os.access(file, os.W_OK) else file.parent
-        raise CannotStart(f"{place} is read-only for this user: change its rights, or {_ELSEWHERE}")
+        raise CannotStart(f"{place} is read-only for this user: change its rights, or {ELSEWHERE}")
 
 
 def check_file_is_there(url: str) -> None:
     """Raise CannotStart if the URL is a SQLite file that is not there: opening it would make it."""
     if url.startswith("sqlite") and not (file := Path(make_url(url).database or "")).exists():
-        raise CannotStart(f"there is no {file}: make it with `python -m alembic upgrade head`, or {_ELSEWHERE}")
+        raise CannotStart(f"there is no {file}: make it with `python -m alembic upgrade head`, or {ELSEWHERE}")
 
 
 def _missing(engine: Engine) -> str | None:
@@ -137,7 +137,7 @@ def _patiently(ask: Callable[[], str | None], settings: Settings) -> str | None:
         except SQLAlchemyError as error:
             reason = first_line(error)
             if not _is_away(error, reason):
-                mend = _ELSEWHERE if settings.database.startswith("sqlite") else _MAKE
+                mend = ELSEWHERE if settings.database.startswith("sqlite") else _MAKE
                 raise CannotStart(
                     f"the database {without_password(settings.database)} cannot be used ({reason}): {mend}"
                 ) from None

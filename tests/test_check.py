@@ -87,6 +87,21 @@ def test_database_that_is_not_there_is_told_and_not_made(capsys, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_file_that_is_no_database_is_told_with_what_would_help(capsys, tmp_path):
+    (tmp_path / "guichet.db").write_text("a text, and no database at all")
+    code, found = examined(capsys, RUNTIME="sync", DATA_DIR=str(tmp_path))
+    assert code == 1
+    assert found["database"][0].detail.endswith("file is not a database: set DATA_DIR or DATABASE_URL to another place")
+
+
+def test_broker_that_refuses_the_password_is_not_said_to_be_away(capsys, tmp_path, session_redis):
+    wrong = f"redis://:hunter2@127.0.0.1:{session_redis.port}/0"
+    env = {"RUNTIME": "queue", "DATABASE_URL": NOBODY, "REDIS_URL": wrong, "MODELS_DIR": str(tmp_path)}
+    _, found = examined(capsys, **env)
+    assert "refuses the password" in found["broker"][0].detail
+    assert found["broker"][0].detail.endswith("correct REDIS_URL")
+
+
 def test_models_without_their_files_and_no_champion_are_told(capsys, tmp_path):
     with sqlite_engine(tmp_path) as engine:
         code, found = examined(capsys, **settings_for(str(engine.url)), MODELS_DIR=str(tmp_path))

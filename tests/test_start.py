@@ -187,6 +187,18 @@ def test_process_without_its_database_ends_with_one_sentence(arguments, tmp_path
     assert "hunter2" not in done.stderr
 
 
+def test_worker_of_a_lane_that_nothing_is_sent_to_ends_with_one_sentence(session_postgres, session_redis, tmp_path):
+    url = create_database(session_postgres, "lanes")
+    migrate(url)
+    worker = (*WORKER[:4], "-Q", "bulk,bulkk", "-c", "1")
+    done = run(*worker, folder=tmp_path, DATABASE_URL=url, REDIS_URL=session_redis.url)
+    assert done.returncode == 1
+    assert done.stderr.rstrip().splitlines()[-1] == (
+        "guichet: there is no lane bulkk: give -Q some of interactive,bulk,maintenance."
+    )
+    assert "Traceback" not in done.stderr
+
+
 def test_api_whose_port_is_taken_ends_with_one_sentence_and_touches_no_database(tmp_path):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

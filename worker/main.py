@@ -13,8 +13,8 @@ from celery.signals import (
 
 from shared.config import get_settings
 from shared.logs import configure_logging
-from shared.queue import make_app
-from shared.start import check_start
+from shared.queue import Lane, make_app
+from shared.start import CannotStart, check_start
 from shared.threads import prefer_one_thread
 from worker.schedule import SCHEDULE
 
@@ -43,10 +43,17 @@ def _check_start(**_: Any) -> None:  # noqa: ANN401 - Celery's signature
     check_start(get_settings(), needs_broker=True)
 
 
+def check_lanes(lanes: list[str]) -> None:
+    """Raise CannotStart for a lane that nothing is sent to: its worker would wait forever."""
+    if unknown := sorted(set(lanes) - set(Lane)):
+        raise CannotStart(f"there is no lane {', '.join(unknown)}: give -Q some of {','.join(Lane)}")
+
+
 @celeryd_after_setup.connect
 def _remember_lanes(instance: Any, **_: Any) -> None:  # noqa: ANN401 - Celery's signature
     # Read before the pool forks, so that every child knows which lanes it serves.
     _lanes[:] = sorted(instance.app.amqp.queues.consume_from)
+    check_lanes(_lanes)
 
 
 @worker_process_init.connect

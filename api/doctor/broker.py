@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError
 from sqlalchemy import Connection, select
 
 from api.catalog import WORKER_ALIVE
@@ -22,6 +22,8 @@ def check_broker(redis: Redis, settings: Settings) -> Finding:
     try:
         took = milliseconds(redis.ping)
         info = redis.info()
+    except AuthenticationError as error:
+        return Finding("broker", "failed", f"{where} refuses the password ({error}): correct REDIS_URL")
     except (RedisError, OSError) as error:
         return Finding("broker", "failed", f"{where} does not answer ({error}): start it, or correct REDIS_URL")
     used, most = float(info.get("used_memory", 0)), float(info.get("maxmemory", 0))
