@@ -112,7 +112,7 @@ class Arrivals:
 
     def _look_into_store(self, engine: Engine, store: str) -> None:
         try:
-            cards = _cards(store)
+            cards = find_packages(store)
         except GuichetError as error:
             if self._models.refused.get(store) != error.detail:
                 log.warning("%s", error.detail)
@@ -121,10 +121,7 @@ class Arrivals:
         if cards:
             self._models.refused.pop(store, None)
         else:
-            self._models.refused[store] = (
-                f"There is no model package at {store}: put {MODEL_FILE} and its card {CARD_FILE} into a folder "
-                "NAME/VERSION there."
-            )
+            self._models.refused[store] = no_packages(store)
         for folder, mark in cards.items():
             known = self._seen.get(folder)
             if known is None or known.mark != mark or time.monotonic() >= known.again_at:
@@ -165,8 +162,11 @@ class Arrivals:
             )
 
 
-def _cards(store: str) -> dict[str, str]:
-    """Return the folders of a store that hold a package, each with a mark that changes with its content."""
+def find_packages(store: str) -> dict[str, str]:
+    """Return the folders of a store that hold a package, each with a mark that changes with its content.
+
+    Raises ArtefactError where the store refuses or does not answer.
+    """
     found = stores.list_files(store, depth=3)
     folders = sorted(name.removesuffix(CARD_FILE) for name in found if PurePosixPath(name).name == CARD_FILE)
     return {
@@ -174,6 +174,14 @@ def _cards(store: str) -> dict[str, str]:
         for folder in folders
         if folder + MODEL_FILE in found
     }
+
+
+def no_packages(store: str) -> str:
+    """Return what to do about a store without packages."""
+    return (
+        f"There is no model package at {store}: put {MODEL_FILE} and its card {CARD_FILE} into a folder NAME/VERSION "
+        "there."
+    )
 
 
 def _card(address: str) -> Card:

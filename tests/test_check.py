@@ -15,7 +15,7 @@ from api.doctor import broker, database, machine
 from api.doctor.finding import Finding
 from shared.config import Settings
 from shared.db import make_engine
-from shared.package import MODEL_FILE
+from shared.package import CARD_FILE, MODEL_FILE
 from tests.conftest import create_database
 from tests.databases import migrate, postgres_engine, settings_for, settings_of, sqlite_engine
 from tests.stack import free_port
@@ -139,6 +139,33 @@ def test_installation_without_the_models_libraries_compares_their_files(capsys, 
         _, found = examined(capsys, **settings_for(str(engine.url)), MODELS_DIR=str(tmp_path))
     assert found["model"][0].detail == "m@1: the file is the one that was registered"
     assert found["models"][0].detail.startswith("not loaded: ")
+
+
+def test_store_of_models_is_looked_at_and_what_it_holds_need_not_be_here(capsys, tmp_path):
+    store, here = tmp_path / "store", tmp_path / "here"
+    here.mkdir()
+    with sqlite_engine(tmp_path) as engine:
+        env = settings_for(str(engine.url)) | {"MODELS_DIR": str(here), "MODELS_URI": f"file://{store}"}
+        code, found = examined(capsys, **env)
+        assert found["store"][0].status == "warning"
+        assert f"file://{store}" in found["store"][0].detail
+        (store / "m" / "1").mkdir(parents=True)
+        (store / "m" / "1" / MODEL_FILE).touch()
+        assert "There is no model package at" in examined(capsys, **env)[1]["store"][0].detail
+        (store / "m" / "1" / CARD_FILE).touch()
+        with engine.begin() as connection:
+            connection.exec_driver_sql(
+                "INSERT INTO model_aliases (name, alias, model_version_id) VALUES ('m', 'champion', 1)"
+            )
+        code, found = examined(capsys, **env)
+        assert code == 0
+        assert found["store"][0].detail == f"file://{store}, packages: 1"
+        assert found["model"][0].status == "warning"
+        assert f"is fetched from file://{store}/" in found["model"][0].detail
+        with engine.begin() as connection:
+            connection.exec_driver_sql("DELETE FROM model_aliases")
+            connection.exec_driver_sql("DELETE FROM model_versions")
+        assert "registers what MODELS_URI holds" in examined(capsys, **env)[1]["models"][0].detail
 
 
 def test_role_without_rights_is_told_which_it_lacks(session_postgres):

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from contextlib import closing
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 from redis import Redis
@@ -22,12 +23,17 @@ _LITTLE, _NONE = 2e9, 2e8  # bytes of free disk: a warning, a failure
 _APART, _FAR_APART = 2.0, 60.0  # seconds between two clocks: a warning, a failure
 
 
+def fetches_models(settings: Settings) -> bool:
+    """Tell whether models are fetched here from a store: the API of a queue may be installed without what it takes."""
+    return settings.models_uri is not None and find_spec("fsspec") is not None
+
+
 def check_folders(settings: Settings) -> list[Finding]:
     """Look at the folders that are used: whether they can be, and how much room there is."""
     writes_data = settings.database.startswith("sqlite")
     folders = {
         "DATA_DIR": (settings.data_dir.resolve(), "write" if writes_data else "unused"),
-        "MODELS_DIR": (settings.models.resolve(), "read"),
+        "MODELS_DIR": (settings.models.resolve(), "write" if fetches_models(settings) else "read"),
         "TMPDIR": (Path(tempfile.gettempdir()), "write"),
     }
     return [_check_folder(name, folder, use) for name, (folder, use) in folders.items() if use != "unused"]

@@ -7,17 +7,24 @@ from importlib.util import find_spec
 from sqlalchemy.orm import Session
 
 from api.doctor.finding import Finding
+from api.doctor.machine import fetches_models
+from shared.arrivals import find_packages, no_packages
 from shared.config import Settings
 from shared.errors import GuichetError
-from shared.fetching import folder_of
-from shared.package import MODEL_FILE, sha256_of
+from shared.fetching import address_of, folder_of
+from shared.package import MODEL_FILE, is_complete, sha256_of
 from shared.registry import CHAMPION, aliases_of, list_versions, load
 from shared.tables import ModelVersion
 
 
 def check_models(session: Session, settings: Settings, *, loading: bool) -> Iterator[Finding]:
     """Yield a finding for each version that an alias means, and one for all the others."""
+    if settings.models_uri is not None and fetches_models(settings):
+        yield check_store(settings.models_uri)
     versions, aliases = list_versions(session), aliases_of(session)
+    if not versions and settings.models_uri is not None:
+        yield Finding("models", "warning", "none is registered yet: the service registers what MODELS_URI holds")
+        return
     if not versions:
         how = "add one with `python -m shared.registry add`, or build the examples with `python -m examples.build`"
         yield Finding("models", "failed", f"none is registered: {how}")
@@ -40,9 +47,25 @@ def check_models(session: Session, settings: Settings, *, loading: bool) -> Iter
         yield Finding("other models", "warning" if faults else "ok", detail)
 
 
+def check_store(store: str) -> Finding:
+    """Look whether the store answers, and holds packages; what was fetched before serves without it."""
+    try:
+        found = len(find_packages(store))
+    except GuichetError as error:
+        return Finding("store", "warning", error.detail)
+    return (
+        Finding("store", "ok", f"{store}, packages: {found}")
+        if found
+        else Finding("store", "warning", no_packages(store))
+    )
+
+
 def _check(version: ModelVersion, settings: Settings, *, loading: bool) -> Finding:
     label = f"{version.name}@{version.version}"
     began = time.perf_counter()
+    address = address_of(version, settings.models_uri)
+    if address is not None and not is_complete(folder_of(version, settings.models), version.sha256):
+        return Finding("model", "warning", f"{label}: is not here yet, and is fetched from {address} when it is needed")
     try:
         if not loading:
             found = sha256_of(folder_of(version, settings.models) / MODEL_FILE)
