@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from sqlalchemy import Engine
 
 from scripts.servers import Postgres, Redis
+from shared.config import Settings
 from shared.db import make_engine
 from tests.stack import Stack, queue_stack, sync_stack
 
@@ -119,3 +120,10 @@ def credit_row() -> dict[str, Any]:
 def energy_row() -> dict[str, Any]:
     """A good row of the energy model."""
     return dict(example_rows("energy")[0])
+
+
+@pytest.fixture
+def no_settings_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no setting of the shell that runs the tests reach one that makes Settings itself."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)

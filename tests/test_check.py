@@ -20,6 +20,8 @@ from tests.conftest import create_database
 from tests.databases import migrate, postgres_engine, settings_for, settings_of, sqlite_engine
 from tests.stack import free_port
 
+pytestmark = pytest.mark.usefixtures("no_settings_of_the_caller")
+
 NOBODY = "postgresql+psycopg2://guichet:hunter2@127.0.0.1:1/guichet"
 
 
@@ -187,6 +189,13 @@ def test_role_of_readers_is_told_that_it_may_not_write(session_postgres):
         found = database.check_rights(connection)
     assert found.status == "failed"
     assert "gets read-only transactions: set DATABASE_URL to the address of guichet_app" in found.detail
+
+
+def test_service_for_which_nobody_has_a_key_is_told(tmp_path):
+    with sqlite_engine(tmp_path) as engine, engine.connect() as connection:
+        found = database.check_keys(connection, Settings(runtime="sync", auth="predict-open", rate_per_minute=60))
+    assert found.status == "warning"
+    assert found.detail.startswith("AUTH=predict-open, and no key is valid: make one with `python -m api.keys create")
 
 
 def test_lost_table_is_told(tmp_path):

@@ -9,17 +9,13 @@ from shared.setting_names import find_misspelt
 from shared.urls import has_placeholder, without_password
 from tests.databases import settings_of
 
+pytestmark = pytest.mark.usefixtures("no_settings_of_the_caller")
+
 POSTGRES = "postgresql+psycopg2://guichet@127.0.0.1/guichet"
 
 
 def settings(**values) -> Settings:
     return Settings(**({"runtime": "sync"} | values))
-
-
-@pytest.fixture(autouse=True)
-def no_settings_of_the_caller(monkeypatch):
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
 
 
 def test_sync_runtime_needs_nothing(tmp_path):

@@ -70,5 +70,5 @@ def check_keys(connection: Connection, settings: Settings) -> Finding:
     valid = connection.execute(select(func.count()).where(ApiKey.revoked_at.is_(None))).scalar()
     if not valid:
         how = "make one with `python -m api.keys create --name NAME`"
-        return Finding("keys", "warning", f"AUTH=keys, and no key is valid: {how}")
+        return Finding("keys", "warning", f"AUTH={settings.auth}, and no key is valid: {how}")
     return Finding("keys", "ok", f"{valid} valid")
