@@ -206,7 +206,7 @@ def test_build_does_not_overwrite_a_damaged_file(data_dir, capsys):
 def test_build_says_that_the_database_is_not_ready(data_dir, capsys):
     Table.metadata.drop_all(get_engine())
     assert main(["--only", "energy"]) == 1
-    assert "run `alembic upgrade head` first" in capsys.readouterr().err
+    assert "run `python -m alembic upgrade head` first" in capsys.readouterr().err
 
 
 def test_build_imports_no_scikit_learn_when_there_is_nothing_to_do(data_dir):
