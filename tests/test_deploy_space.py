@@ -43,6 +43,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
     for name in ("ADMIN_KEY", "SPACE_ID"):
         monkeypatch.delenv(name, raising=False)
     with running_hub() as hub:
+        hub.token = TOKEN
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
@@ -184,7 +185,7 @@ def test_deployment_of_what_is_there_already_makes_no_commit(hub: Hub, capsys: p
 def test_rollback_pushes_the_files_of_the_former_commit_again(hub: Hub, named: bool):
     assert main(["--space", SPACE]) == 0
     good = hub.spaces[SPACE][-1]
-    hub.commit(SPACE, "broken", {"Dockerfile": b"FROM nothing\n", "new.txt": b"?", ".gitattributes": b""})
+    hub.commit("spaces", SPACE, {"Dockerfile": b"FROM nothing\n", "new.txt": b"?", ".gitattributes": b""}, "broken")
     assert main(["--space", SPACE, "--rollback", *([good.id] if named else [])]) == 0
     assert hub.spaces[SPACE][-1].files == good.files
     assert hub.spaces[SPACE][-1].title == f"Roll back to {good.id}"
@@ -246,6 +247,6 @@ def test_deployment_that_cannot_be_says_what_to_do_and_never_the_token(
 
 @pytest.mark.parametrize(("status", "words"), [(403, "refuses the token"), (412, "try again"), (418, "answered 418")])
 def test_answer_of_the_hub_becomes_a_sentence(hub: Hub, capsys: pytest.CaptureFixture[str], status: int, words: str):
-    hub.status = status
+    hub.ails = [status] * 9
     assert main(["--space", SPACE]) == 1
     assert words in capsys.readouterr().err

@@ -12,7 +12,7 @@ from shared import stores
 from shared.db import make_engine, session_scope
 from shared.registry import add
 from shared.tables import Table
-from tests.stores.hub import Hub, running_hub
+from tests.hub import Hub, running_hub
 from tests.stores.places import KEYS, Bucket, Folder, Repository, Store, enter, running_s3
 from tests.test_registry import fitted, people
 

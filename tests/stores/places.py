@@ -13,8 +13,8 @@ from typing import Protocol
 import httpx
 import pytest
 
+from tests.hub import Hub
 from tests.stack import free_port
-from tests.stores.hub import Hub
 
 KEYS = {"AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": "secret"}
 
@@ -72,11 +72,11 @@ class Repository:
         self.root = f"hf://{self.name}"
         self.env = {"HF_ENDPOINT": self.hub.url, "HF_HUB_DISABLE_XET": "1"}
         self.files: dict[str, bytes] = {}
-        self.hub.commit(self.name, {})
+        self.hub.commit("models", self.name, {})
 
     def put(self, name: str, content: bytes) -> None:
         self.files[name] = content
-        self.hub.commit(self.name, self.files)
+        self.hub.commit("models", self.name, self.files)
 
 
 @dataclass
