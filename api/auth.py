@@ -9,9 +9,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from api.catalog import Catalog
+from api.key_format import KEY_PREFIX
 from shared.errors import Forbidden, Unauthorized, Unavailable
-
-KEY_PREFIX = "guichet_"
 
 
 class Scope(StrEnum):

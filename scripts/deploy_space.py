@@ -11,6 +11,7 @@ HF_ENDPOINT is the hub's address, if it is another one.
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from api.key_format import is_key
 from scripts.options import ROOT, Failure
 from scripts.space_folder import host_of, write_space
 from shared.version import VERSION
@@ -59,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Failure as problem:
         print(f"guichet: {problem}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"guichet: {error.filename} cannot be written ({error.strerror}): give another place", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -67,12 +72,16 @@ def deploy(options: argparse.Namespace) -> None:
     space: str = options.space
     if space.count("/") != 1 or not all(space.split("/")):
         raise Failure("which Space? name it with --space OWNER/NAME, or in SPACE_ID")
-    token = os.environ.get("HF_TOKEN", "")
+    token, key = (os.environ.get(name, "").strip() for name in ("HF_TOKEN", "ADMIN_KEY"))
     if not token:
         raise Failure("HF_TOKEN is not set: put a token there that may write to the Space")
+    if not re.fullmatch(r"[!-~]+", token):
+        raise Failure("HF_TOKEN holds characters that no token has: copy it again")
+    if key and not is_key(key):  # the Space would not start with it, and neither would the commit before
+        raise Failure("ADMIN_KEY is no key of the service: `python -m api.keys generate` makes one")
     # Imported here: --dry-run needs nothing but this repository.
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=token)
     try:
@@ -84,10 +93,17 @@ def deploy(options: argparse.Namespace) -> None:
                 api.create_repo(
                     space, repo_type="space", space_sdk="docker", private=options.private or None, exist_ok=True
                 )
-                if key := os.environ.get("ADMIN_KEY"):
+                if (sdk := api.space_info(space).sdk) not in (None, "docker"):
+                    raise Failure(
+                        f"{space} is a {sdk} Space, whose files would be replaced: name another, or delete it"
+                    )
+                if key:
                     api.add_space_secret(space, "ADMIN_KEY", key)
             else:
-                revision = options.rollback or _before_last(api, space)
+                # asked first: the download takes whatever is refused for a hub that is away
+                revision = api.repo_info(
+                    space, repo_type="space", revision=options.rollback or _before_last(api, space)
+                ).sha
                 api.snapshot_download(space, repo_type="space", revision=revision, local_dir=folder)
                 message = f"Roll back to {revision}"
             pushed = push(api, space, folder, message)
@@ -97,11 +113,10 @@ def deploy(options: argparse.Namespace) -> None:
             print(f"guichet: https://{host_of(space)} runs {pushed.revision}")
     except HfHubHTTPError as error:
         raise Failure(_explain(error.response.status_code, space)) from None
-    except (OSError, TimeoutError) as error:
-        raise Failure(f"the hub at {api.endpoint} does not answer ({type(error).__name__}): try again") from None
+    except HFValidationError as error:
+        raise Failure(f"SPACE_ID is no name of a Space: {error}") from None
     except Exception as error:
-        # The client's own transport errors differ by its version; none may show a header.
-        if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2", "httpcore", "requests"):
+        if not _is_transport(error):
             raise
         raise Failure(f"the hub at {api.endpoint} does not answer ({type(error).__name__}): try again") from None
 
@@ -129,13 +144,20 @@ def push(api: "HfApi", space: str, folder: Path, message: str) -> Pushed:
 
 def wait_until_running(api: "HfApi", space: str, revision: str, *, seconds: float) -> None:
     """Return as soon as the Space runs a commit. Raises Failure when it cannot be built, or in time."""
+    from huggingface_hub.errors import HfHubHTTPError
+
     deadline = time.monotonic() + seconds
     while True:
-        runtime = api.get_space_runtime(space)
-        runs = runtime.raw.get("sha") in (
-            None,
-            revision,
-        )  # until the hub has noticed the push, it tells of the last one
+        try:
+            runtime = api.get_space_runtime(space)
+        except Exception as error:  # minutes of waiting outlive a moment of the hub, and what is pushed stays pushed
+            is_passing = isinstance(error, HfHubHTTPError) and error.response.status_code in (429, 500, 502, 503, 504)
+            if not (is_passing or _is_transport(error)) or time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL_SECONDS)
+            continue
+        # until the hub has noticed the push, it tells of the last one
+        runs = runtime.raw.get("sha") in (None, revision)
         stage = str(getattr(runtime.stage, "value", runtime.stage))
         if runs and stage == "RUNNING":
             return
@@ -145,6 +167,14 @@ def wait_until_running(api: "HfApi", space: str, revision: str, *, seconds: floa
         if time.monotonic() > deadline:
             raise Failure(f"the Space does not run {revision} after {seconds:g} s: it is {stage}")
         time.sleep(_POLL_SECONDS)
+
+
+def _is_transport(error: Exception) -> bool:
+    """Tell whether the network failed: the client's own errors of it differ by its version; none may show a header."""
+    kinds = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+    # An OSError of this machine's files names one; the client's own, of an upload or download, does not.
+    is_theirs = isinstance(error, OSError) and error.filename is None
+    return is_theirs or bool(kinds & {"httpx", "httpx2", "httpcore", "requests"})
 
 
 def _before_last(api: "HfApi", space: str) -> str:

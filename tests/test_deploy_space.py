@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from huggingface_hub import HfApi, SpaceRuntime
 
 from api.auth import make_key
 from scripts import deploy_space
@@ -228,6 +229,9 @@ def test_space_that_does_not_come_up_fails_the_deployment(
         ({"HF_TOKEN": "hf_wrong_secret"}, ["--space", SPACE], "refuses the token in HF_TOKEN"),
         ({}, [], "name it with --space"),
         ({}, ["--space", "guichet"], "name it with --space"),
+        ({"HF_TOKEN": "hf_wrong_secret\u00e4"}, ["--space", SPACE], "holds characters that no token has"),
+        ({}, ["--space", "acme/gui chet"], "is no name of a Space"),
+        ({"ADMIN_KEY": "changeme"}, ["--space", SPACE], "api.keys generate"),
         ({"HF_ENDPOINT": "http://127.0.0.1:9"}, ["--space", SPACE], "does not answer"),
     ],
 )
@@ -243,6 +247,52 @@ def test_deployment_that_cannot_be_says_what_to_do_and_never_the_token(
     assert hub.spaces == {}
     for secret in (TOKEN, "hf_wrong_secret"):
         assert secret not in shown.out + shown.err
+
+
+def test_token_with_the_line_end_of_its_file_is_taken(hub: Hub, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HF_TOKEN", f"{TOKEN}\n")
+    assert main(["--space", SPACE]) == 0
+
+
+def test_space_of_another_kind_keeps_its_files(hub: Hub, capsys: pytest.CaptureFixture[str]):
+    hub.sdks[SPACE] = "gradio"
+    hub.commit("spaces", SPACE, {"app.py": b"precious"})
+    assert main(["--space", SPACE]) == 1
+    assert [commit.files for commit in hub.spaces[SPACE]] == [{"app.py": b"precious"}]
+    assert "is a gradio Space, whose files would be replaced: name another" in capsys.readouterr().err
+
+
+def test_moment_without_the_hub_does_not_end_the_waiting(hub: Hub, monkeypatch: pytest.MonkeyPatch):
+    hub.stages = [{"stage": "BUILDING"}, {"stage": "RUNNING"}]
+    assert main(["--space", SPACE]) == 0
+    ask = HfApi.get_space_runtime
+
+    def fail_once(api: HfApi, space: str) -> SpaceRuntime:
+        monkeypatch.setattr(HfApi, "get_space_runtime", ask)
+        hub.ails = [503]
+        return ask(api, space)
+
+    monkeypatch.setattr(HfApi, "get_space_runtime", fail_once)
+    assert main(["--space", SPACE, "--wait", "30"]) == 0
+
+
+@pytest.mark.parametrize(("status", "words"), [(403, "refuses the token"), (500, "answered 500")])
+def test_rollback_that_the_hub_refuses_says_why(hub: Hub, capsys: pytest.CaptureFixture[str], status: int, words: str):
+    hub.commit("spaces", SPACE, {"app.py": b""})
+    hub.ails = [status] * 9
+    assert main(["--space", SPACE, "--rollback", "0" * 40]) == 1
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["folder", "output"])
+def test_place_that_cannot_be_written_is_named(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], what: str
+):
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / "new"
+    monkeypatch.setenv("GITHUB_OUTPUT", str(place))
+    assert main(["--dry-run", str(place)] if what == "folder" else ["--space", SPACE]) == 1
+    assert "cannot be written (Not a directory): give another place" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("status", "words"), [(403, "refuses the token"), (412, "try again"), (418, "answered 418")])
