@@ -3,6 +3,8 @@
 All of them in one transaction: a migration that fails halfway leaves the database as it was.
 """
 
+import sys
+
 from alembic import context
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -10,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from shared.config import get_settings
 from shared.db import get_engine
 from shared.db_faults import first_line
+from shared.revision import stored_revision, wanted_revision
 from shared.start import CannotStart, check_database
 from shared.tables import Table
 
@@ -31,12 +34,26 @@ def run() -> None:
             )
             with context.begin_transaction():
                 _prepare(connection)
-                context.run_migrations()
+                if not _is_done_by_a_newer_release(connection):
+                    context.run_migrations()
     except SQLAlchemyError as error:
         raise CannotStart(
             f"a migration failed, and nothing was changed ({type(error).__name__}: {first_line(error)}): "
             "the database is as before; mend the cause and run it again"
         ) from error
+
+
+def _is_done_by_a_newer_release(connection: Connection) -> bool:
+    """Tell whether the newest tables are asked for, and there are newer ones: what a release rolled back to finds."""
+    stored, wanted = stored_revision(connection), wanted_revision()
+    if stored is None or wanted is None or stored <= wanted:
+        return False
+    if context.get_context().opts.get("destination_rev") != "head":
+        return False  # to go to a number is another wish: alembic says that it does not know the way
+    sys.stderr.write(
+        f"guichet: the tables are at migration {stored}, and this release's are at {wanted}: they stay as they are\n"
+    )
+    return True
 
 
 def _prepare(connection: Connection) -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Engine, inspect
 
 from scripts.servers import Postgres
 from shared.db import make_engine
+from shared.revision import stored_revision
 from shared.tables import Job, JobKind, JobState, Table
 from tests.conftest import create_database
 from tests.databases import alembic_config, migrate, settings_for, settings_of
@@ -117,6 +119,25 @@ def test_migrations_can_be_taken_back_and_run_again(dialect, session_postgres, t
             command.upgrade(config, "head")
             assert (everything(), functions()) == (first, first_functions)
             command.check(config)
+    finally:
+        engine.dispose()
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_tables_of_a_newer_release_stay_as_they_are(dialect, session_postgres, tmp_path, capsys):
+    """Who rolls a release back starts the former one, whose start migrates, on the tables of the newer."""
+    url = new_database(dialect, "migrations_newer", session_postgres, tmp_path)
+    migrate(url)
+    engine = make_engine(url)
+    try:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9998'")
+        migrate(url)
+        assert "the tables are at migration 9998" in capsys.readouterr().err
+        with engine.connect() as connection:
+            assert stored_revision(connection) == "9998"
+        with settings_of(**settings_for(url)), pytest.raises(CommandError, match="Can't locate revision"):
+            command.downgrade(alembic_config(), "0001")
     finally:
         engine.dispose()
 
