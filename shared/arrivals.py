@@ -165,9 +165,11 @@ class Arrivals:
 def find_packages(store: str) -> dict[str, str]:
     """Return the folders of a store that hold a package, each with a mark that changes with its content.
 
+    Names with a dot in front are drafts: the store may be the MODELS_DIR of another service, which is fetching.
     Raises ArtefactError where the store refuses or does not answer.
     """
-    found = stores.list_files(store, depth=3)
+    listed = stores.list_files(store, depth=3)
+    found = {name: file for name, file in listed.items() if not name.startswith(".") and "/." not in name}
     folders = sorted(name.removesuffix(CARD_FILE) for name in found if PurePosixPath(name).name == CARD_FILE)
     return {
         folder.rstrip("/"): f"{found[folder + CARD_FILE].mark} {found[folder + MODEL_FILE].mark}"

@@ -146,6 +146,15 @@ def test_half_a_package_is_not_registered(engine, service, place, packages):
     assert labels(engine) == ["people@1"]
 
 
+@pytest.mark.parametrize("draft", [".incoming-x1", "people/.1-x1"])
+def test_draft_of_another_service_is_not_registered(engine, service, place, packages, draft):
+    models, arriving = service(place.root)
+    put_package(place, packages / "people/1", draft)
+    arriving.look()
+    assert labels(engine) == []
+    assert "There is no model package at" in models.refused[place.root]
+
+
 def test_altered_package_is_refused_until_it_is_put_right_and_hinders_no_other(engine, service, place, packages):
     put_package(place, packages / "people/1", "a")
     put_package(place, packages / "people/2", "b")
