@@ -40,16 +40,22 @@ def is_address(text: str) -> bool:
 
 
 def address_fault(address: str) -> str | None:
-    """Return what is wrong with an address as it stands, None when nothing is."""
+    """Return what is wrong with an address as it stands, None when nothing is.
+
+    What stands before an @ or behind a question mark is refused, and not shown: an address is told to everyone.
+    """
     scheme, separator, rest = address.partition("://")
+    shown, has_user = _bare(address), "@" in rest.partition("/")[0]
     if not separator or scheme not in SCHEMES:
-        return f"{address!r} is no address of a model store: write file:///folder, s3://bucket/folder or hf://user/repo"
+        return f"{shown!r} is no address of a model store: write file:///folder, s3://bucket/folder or hf://user/repo"
     if scheme == "file" and not rest.startswith("/"):
-        return f"{address!r} has no absolute path: write three slashes, file:///folder"
-    if scheme == "s3" and ("@" in rest.partition("/")[0] or not rest.strip("/")):
-        return f"{_bare(address)!r} has no bucket: write s3://bucket/folder, and credentials in AWS_ACCESS_KEY_ID"
-    if scheme == "hf" and len(PurePosixPath(rest).parts) < 2:
-        return f"{address!r} has no repository: write hf://user/repo, or hf://user/repo@revision/folder"
+        return f"{shown!r} has no absolute path: write three slashes, file:///folder"
+    if scheme == "s3" and (has_user or not rest.strip("/")):
+        return f"{shown!r} has no bucket: write s3://bucket/folder, and credentials in AWS_ACCESS_KEY_ID"
+    if scheme == "hf" and (has_user or len(PurePosixPath(rest).parts) < 2):
+        return f"{shown!r} has no repository: write hf://user/repo (@revision/folder), and a token in HF_TOKEN"
+    if scheme != "file" and "?" in rest:
+        return f"{shown!r} had a question mark behind it: write the address alone, and credentials in the environment"
     return None
 
 
@@ -87,9 +93,7 @@ def fetch(address: str, files: Mapping[str, Found], folder: Path) -> None:
     for name in files:
         if ".." in PurePosixPath(name).parts:
             raise ArtefactError(f"{address} holds a file named {name!r}, which would leave the folder: rename it.")
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _tried(join(address, name), partial(_copy, join(address, name), target))
+        _tried(join(address, name), partial(_copy, join(address, name), folder / name))
 
 
 def read_small(address: str, *, limit: int = 10_000_000) -> bytes:
@@ -155,6 +159,7 @@ def _opened(address: str) -> tuple[Any, str]:
 
 
 def _copy(address: str, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
     system, path = _opened(address)
     system.get_file(path, str(target))
 
@@ -210,6 +215,9 @@ def _permanent(address: str, error: Exception) -> str | None:
     status = getattr(getattr(error, "response", None), "status_code", None)
     is_hub, is_local = address.startswith("hf://"), address.startswith("file://")
     keys = "HF_TOKEN" if is_hub else "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    if "UnsupportedProtocol" in kinds or "Invalid endpoint" in str(error):  # not shown, as it may hold a password
+        setting = "HF_ENDPOINT" if is_hub else "AWS_ENDPOINT_URL"
+        return f"{address} cannot be asked, since {setting} is no URL: write http://host:port there."
     if kinds & {"NoCredentialsError", "PartialCredentialsError"}:
         return f"{address} needs credentials, and there are none: set {keys}."
     if not is_local and (isinstance(error, PermissionError) or status in (401, 403) or "GatedRepoError" in kinds):
@@ -219,12 +227,16 @@ def _permanent(address: str, error: Exception) -> str | None:
         return f"There is nothing at {address}: put it there, or check the address{private}."
     if isinstance(error, OSError) and error.errno in _LASTING:
         return f"{address} cannot be read or written here ({_short(error)}): check the folder and its rights."
-    if isinstance(error, ValueError) or (isinstance(error, OSError) and error.errno == errno.EINVAL):
-        return f"{address} cannot be used ({_short(error)}): check the address."
+    is_wish = isinstance(error, ValueError) or bool(kinds & {"ProfileNotFound", "ParamValidationError"})
+    if is_wish or (isinstance(error, OSError) and error.errno == errno.EINVAL):
+        return f"{address} cannot be used ({_short(error)}): check the address and its settings."
     return None
 
 
-_LASTING = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}
+_LASTING = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+    *(errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG),
+}
 
 
 def _short(error: Exception) -> str:
@@ -233,5 +245,6 @@ def _short(error: Exception) -> str:
 
 
 def _bare(address: str) -> str:
-    scheme, _, rest = address.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
+    scheme, separator, rest = address.partition("?")[0].partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"

@@ -147,6 +147,10 @@ def test_missing_and_refused_credentials_of_s3_are_told_apart_and_tried_once(s3,
         ("s3://", "no bucket"),
         ("s3://key:hunter2@bucket/models", "credentials in AWS_ACCESS_KEY_ID"),
         ("hf://me", "no repository"),
+        ("hf://me:hunter2@host/repo", "a token in HF_TOKEN"),
+        ("https://me:hunter2@host/models", "no address of a model store"),
+        ("file://me:hunter2@host/models", "three slashes"),
+        ("s3://bucket/models?secret=hunter2", "credentials in the environment"),
     ],
 )
 def test_wrong_address_is_told_before_anything_is_asked(address, said):
@@ -164,6 +168,23 @@ def test_right_address_has_no_fault(address):
 def test_file_that_would_leave_the_folder_is_not_fetched(tmp_path):
     with pytest.raises(ArtefactError, match="would leave the folder"):
         fetch("s3://bucket/models", {"../model.joblib": stores.Found(1, "")}, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a" * 300 + "/b", "file/b"])
+def test_file_whose_folder_cannot_be_made_is_told_in_one_sentence(tmp_path, name):
+    (tmp_path / "file").touch()
+    with pytest.raises(ArtefactError, match=r"cannot be read or written here \(.*: check the folder"):
+        fetch("file:///srv/models", {name: stores.Found(1, "")}, tmp_path)
+
+
+@pytest.mark.parametrize("address", [pytest.param("s3://bucket/models", marks=pytest.mark.long), "hf://me/people"])
+def test_endpoint_that_is_no_url_is_named_and_not_shown(monkeypatch, address):
+    monkeypatch.setattr(stores.time, "sleep", lambda _: pytest.fail("it was tried again"))
+    for name, value in (KEYS | {"AWS_ENDPOINT_URL": "hunter2:9000", "HF_ENDPOINT": "hunter2"}).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ArtefactError, match=r"_ENDPOINT(_URL)? is no URL: write http://host:port") as caught:
+        list_files(address)
+    assert "hunter2" not in caught.value.detail
 
 
 def test_store_that_is_no_model_or_larger_than_the_disk_is_not_fetched(tmp_path):
