@@ -13,7 +13,7 @@ from pathlib import Path
 
 from shared import stores
 from shared.cards import Card
-from shared.errors import ArtefactError, Conflict
+from shared.errors import ArtefactError, Conflict, GuichetError
 from shared.package import CARD_FILE, MODEL_FILE, REFERENCE_FILE, is_complete, sha256_of
 from shared.reference import write_rows
 from shared.tables import ModelVersion
@@ -110,7 +110,11 @@ def fetched(address: str, models_dir: Path) -> Iterator[Source]:
     with _incoming(models_dir) as folder:
         stores.fetch(address, files, folder)
         is_package = {MODEL_FILE, CARD_FILE} <= files.keys() and name in ("", MODEL_FILE)
-        yield Source(folder / name, address if is_package else None)
+        try:
+            yield Source(folder / name, address if is_package else None)
+        except GuichetError as error:  # what is wrong with it is to be mended in the store: here it is gone in a moment
+            error.detail = error.detail.replace(str(folder), address)
+            raise
 
 
 @contextmanager

@@ -162,7 +162,7 @@ def test_altered_package_is_refused_until_it_is_put_right_and_hinders_no_other(e
     models, arriving = service(place.root)
     arriving.look()
     assert labels(engine) == ["people@2"]
-    assert "its SHA-256 is" in models.refused[f"{place.root}/a"]
+    assert models.refused[f"{place.root}/a"].startswith(f"{place.root}/a/model.joblib was not loaded: its SHA-256 is")
     put_package(place, packages / "people/1", "a")
     arriving.look()
     assert labels(engine) == ["people@1", "people@2"]
