@@ -166,7 +166,7 @@ def try_without_storage(report: Report) -> None:
         report.add("user, port", "uid 1000, 7860")
         for what, found in checks(container.service, version="", wait=10):
             report.add(f"smoke: {what}", found)
-        report.add("memory, three models", _memory(container))
+        report.add("memory, every model", _memory(container))
         status, _, result = predict(container.service)
         _must(status == 200, f"/predict answers {status}")
         _try_quota(report, container)

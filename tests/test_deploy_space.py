@@ -126,6 +126,8 @@ def test_page_of_the_space_says_docker_and_the_port_on_which_its_image_serves(fo
     assert f"PORT={said['app_port']}" in (folder / "Dockerfile").read_text()
     assert "https://acme-guichet-demo.hf.space/" in text
     assert "OWNER" not in text
+    for example in (ROOT / "examples").glob("*/rows.json"):
+        assert f"`{example.parent.name}`" in text
 
 
 def test_settings_of_the_image_hold(folder: Path, monkeypatch: pytest.MonkeyPatch):
