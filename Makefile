@@ -14,6 +14,8 @@ ARGS =
 DOCKER ?= docker
 # the images' tag: the one that is released, or none in particular
 IMAGE_TAG = $(if $(TAG),$(patsubst v%,%,$(TAG)),latest)
+PLAIN = case "$$TAG$$REVISION" in *[!A-Za-z0-9._-]*) \
+    echo "make: TAG and REVISION are made of letters, digits, dots, dashes and underscores" >&2; exit 1;; esac
 VERSION = $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' shared/version.py)
 IMAGES = guichet-api guichet-sync guichet-worker
 
@@ -71,7 +73,7 @@ bench-csv: .venv/.installed-dev ## Measure CSV files
 	$(PY) benchmarks/bulk.py $(ARGS)
 
 migration: .venv/.installed ## Write the next migration from the tables: make migration m="add outcomes"
-	@exec $(PY) -m scripts.migration "$(m)"
+	@exec $(PY) -m scripts.migration "$$m"
 
 schema: .venv/.installed ## Write docs/schema.sql and docs/schema.md from the tables
 	@$(PY) -m scripts.schema
@@ -109,11 +111,13 @@ workflows: .venv-ci/.installed ## Check the workflows of .github against their s
 	$(CI)/zizmor --offline --no-progress .github
 
 images: ## Build the images (DOCKER_BUILD="--network host" and the like; TAG=v1.2.3 REVISION=)
+	@$(PLAIN)
 	$(BUILD) -f Dockerfile.api --target queue -t guichet-api:$(IMAGE_TAG) .
 	$(BUILD) -f Dockerfile.api --target sync -t guichet-sync:$(IMAGE_TAG) .
 	$(BUILD) -f Dockerfile.worker -t guichet-worker:$(IMAGE_TAG) .
 
 push-images: # REGISTRY=ghcr.io/owner REGISTRY_USER= REGISTRY_TOKEN= TAG=v1.2.3
+	@$(PLAIN)
 	@[ -n "$$REGISTRY" ] && [ -n "$$TAG" ] || { echo "make: which REGISTRY, and which TAG?" >&2; exit 1; }
 	@printf %s "$$REGISTRY_TOKEN" | $(DOCKER) login "$${REGISTRY%%/*}" --username "$$REGISTRY_USER" --password-stdin
 	@owner=$$(printf %s "$$REGISTRY" | tr '[:upper:]' '[:lower:]'); for image in $(IMAGES); do \
@@ -122,25 +126,26 @@ push-images: # REGISTRY=ghcr.io/owner REGISTRY_USER= REGISTRY_TOKEN= TAG=v1.2.3
 	done
 
 space: .venv/.installed ## Write the Hugging Face Space into a folder: make space DIR=/tmp/space
-	@$(PY) -m scripts.deploy_space --dry-run "$(DIR)"
+	@$(PY) -m scripts.deploy_space --dry-run "$$DIR"
 
 space-image: .venv/.installed ## Build the image of the Space, and try it out in containers
 	@DOCKER="$(DOCKER)" $(PY) -m scripts.try_space $(ARGS)
 
 deploy: .venv-ci/.installed ## Push the Space and wait until it runs (SPACE_ID=, HF_TOKEN and ADMIN_KEY in the environment)
-	@$(CI)/python -m scripts.deploy_space --wait 1800
+	@$(CI)/python -m scripts.deploy_space --wait 1200
 
 rollback: .venv-ci/.installed ## Push an earlier commit of the Space again (SPACE_ID=, HF_TOKEN; REVISION=)
-	@$(CI)/python -m scripts.deploy_space --wait 1800 --rollback "$$REVISION"
+	@$(CI)/python -m scripts.deploy_space --wait 1200 --rollback "$$REVISION"
 
 smoke: .venv-ci/.installed ## Try out a deployed service: make smoke URL=https://owner-name.hf.space
-	@$(CI)/python -m scripts.smoke "$(URL)" --wait 300 --version "$(VERSION)"
+	@$(CI)/python -m scripts.smoke "$$URL" --wait 300 --version "$(VERSION)"
 
 release-notes: .venv-ci/.installed # checks that TAG may be released, and writes what the changelog says of it
 	$(CI)/python -m scripts.release "$$TAG" > release-notes.md
 
 publish-release: # release-notes.md and sbom/ of TAG, with GitHub's own command
-	gh release create "$$TAG" --verify-tag --title "Guichet $$TAG" --notes-file release-notes.md sbom/*.cdx.json
+	@# v1.2.3-rc.1 is not what somebody gets who asks for the latest
+	gh release create "$$TAG" $$(case "$$TAG" in *-*) echo --prerelease;; esac) --verify-tag --title "Guichet $$TAG" --notes-file release-notes.md sbom/*.cdx.json
 
 ci-redis: # a redis-server on PATH, where no wheel brings one; the tests start it themselves
 	sudo apt-get update

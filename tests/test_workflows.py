@@ -1,6 +1,8 @@
 """The workflows of .github: what runs there runs on a developer's machine, with no more rights than it needs."""
 
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +73,59 @@ def test_prod_comes_after_test_and_each_environment_is_named():
     jobs = read(ROOT / ".github" / "workflows" / "deploy.yml")["jobs"]
     assert [jobs[name]["environment"]["name"] for name in ("dev", "test", "prod")] == ["dev", "test", "prod"]
     assert jobs["prod"]["needs"] == "test"
-    assert jobs["test"]["needs"] == jobs["dev"]["needs"] == "ci"
+    assert jobs["dev"]["needs"] == "ci"
+    assert jobs["test"]["needs"] == ["ci", "tag"]
+    assert jobs["tag"]["steps"][-1]["run"] == "make release-notes"
+
+
+def test_one_job_at_a_time_changes_an_environment_and_comes_to_its_end():
+    document = read(ROOT / ".github" / "workflows" / "deploy.yml")
+    jobs = [job for job in document["jobs"].values() if "environment" in job]
+    assert len(jobs) == 4
+    for job in jobs:
+        group = f"space-{job['environment']['name']}"
+        assert job["concurrency"] == {"group": group, "cancel-in-progress": False}
+        assert not document["concurrency"]["group"].startswith("space-")  # it would wait for itself
+
+
+def test_job_that_deploys_has_time_to_go_back():
+    minutes = [int(seconds) / 60 for seconds in re.findall(r"--wait (\d+)", (ROOT / "Makefile").read_text())]
+    assert len(minutes) == 3  # deploy, rollback and smoke
+    jobs = read(ROOT / ".github" / "workflows" / "deploy.yml")["jobs"]
+    for name in ("dev", "test", "prod"):
+        assert jobs[name]["timeout-minutes"] >= sum(minutes) + 10
+
+
+def test_every_target_of_the_pipelines_stands_in_the_docs():
+    text = (ROOT / "docs" / "space.md").read_text()
+    told = {word for words in re.findall(r"`make ([a-z0-9 -]+)`", text) for word in words.split()}
+    for path in (*WORKFLOWS, *ACTIONS):
+        for step in steps_of(path):
+            assert set(step.get("run", "").split()[1:]) - {"ci-redis"} <= told, step
+
+
+def test_nothing_that_a_caller_of_make_sets_is_pasted_into_a_script(tmp_path: Path):
+    """A tag may be called v1;id: what reads it reads a variable of the shell."""
+    text = (ROOT / "Makefile").read_text()
+    assert not re.search(r"\$\((TAG|REVISION|URL|DIR|m|REGISTRY\w*)\)", re.sub(r"^\w+ = .*$", "", text, flags=re.M))
+    for target, name in (("images", "TAG"), ("images", "REVISION"), ("push-images", "TAG")):
+        command = ["make", target, f"DOCKER=touch {tmp_path / 'asked'};", f"{name}=v1;touch {tmp_path / 'there'};"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert "are made of letters" in done.stderr
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("tag", "is_early"), [("v1.2.3", False), ("v1.2.3-rc.1", True)])
+def test_early_release_is_not_the_latest(tmp_path: Path, tag: str, is_early: bool):
+    command = tmp_path / "gh"
+    command.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path / "asked"}\n')
+    command.chmod(0o755)
+    env = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TAG": tag}
+    subprocess.run(["make", "publish-release"], cwd=ROOT, env=env, capture_output=True, check=True)
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked[:3] == ["release", "create", tag]
+    assert ("--prerelease" in asked) == is_early
 
 
 def test_proof_runs_on_every_python_that_is_supported():
