@@ -5,6 +5,7 @@ lets nobody in without; `--version` is the one that must run.
 """
 
 import argparse
+import http.client
 import json
 import os
 import sys
@@ -46,7 +47,7 @@ class Service:
                 return error.code, json.loads(text)
             except ValueError:
                 return error.code, {}
-        except (OSError, ValueError):
+        except (OSError, ValueError, http.client.HTTPException):
             return 0, {}
 
 
@@ -65,6 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"ok    {what}: {found}")
     except Failure as problem:
         print(f"FAIL  {problem}", file=sys.stderr)
+        return 1
+    except (KeyError, TypeError) as error:
+        print(
+            f"FAIL  {service.url} does not answer as a Guichet does ({error!r}): is that its address?", file=sys.stderr
+        )
         return 1
     return 0
 
@@ -101,7 +107,7 @@ def _until_ready(service: Service, wait: float) -> float:
     began = time.monotonic()
     while (status := service.ask("/readyz")[0]) != 200:
         if time.monotonic() - began > wait:
-            raise Failure(f"{service.url}/readyz is not 200 after {wait:g} s: {status or 'no answer'}")
+            raise Failure(f"{service.url}/readyz is not 200 after {wait:g} s: {status or 'no answer in JSON'}")
         time.sleep(0.2)
     return time.monotonic() - began
 
