@@ -54,8 +54,10 @@ def address_of(request: Request, *, proxy_hops: int) -> str:
     if proxy_hops:
         lines = request.headers.getlist("x-forwarded-for")
         heard = [entry.strip() for entry in ",".join(lines).split(",") if entry.strip()][-proxy_hops:] or heard
+    # some proxies add the port: 192.0.2.1:4711, [2001:db8::1]:4711
+    bare = heard[0].partition(":")[0] if heard[0].count(":") == 1 else heard[0].removeprefix("[").partition("]")[0]
     try:
-        address = ipaddress.ip_address(heard[0].strip("[]"))
+        address = ipaddress.ip_address(bare)
     except ValueError:
         return "unknown"  # they share one bucket: whoever garbles the header gains nothing
     if address.version == 4:

@@ -105,6 +105,9 @@ def request_of(peer: str | None, *forwarded: str) -> Request:
         ("2001:db8:1:2::1", 0, [], "2001:db8:1:2::"),
         ("::ffff:192.0.2.1", 0, [], "192.0.2.1"),
         ("10.0.0.1", 1, ["[2001:db8::1]"], "2001:db8::"),
+        ("10.0.0.1", 1, ["[2001:db8::1]:4711"], "2001:db8::"),
+        ("10.0.0.1", 1, ["198.51.100.9:4711"], "198.51.100.9"),
+        ("10.0.0.1", 1, ["198.51.100.9:47:11"], "unknown"),
     ],
 )
 def test_address_is_what_the_outermost_proxy_of_ours_heard(peer, hops, forwarded, address):
