@@ -122,6 +122,9 @@ class Arrivals:
             self._models.refused.pop(store, None)
         else:
             self._models.refused[store] = no_packages(store)
+        for gone in self._seen.keys() - cards.keys():
+            del self._seen[gone]
+            self._models.refused.pop(_address(store, gone), None)
         for folder, mark in cards.items():
             known = self._seen.get(folder)
             if known is None or known.mark != mark or time.monotonic() >= known.again_at:
@@ -129,7 +132,7 @@ class Arrivals:
 
     def _welcome(self, engine: Engine, store: str, folder: str, mark: str) -> None:
         """Register a package of the store, if it is not registered yet; say why it cannot be."""
-        address = stores.join(store, folder) if folder else store
+        address = _address(store, folder)
         try:
             self._register(engine, address, folder)
         except SQLAlchemyError:
@@ -160,6 +163,10 @@ class Arrivals:
                 f"{address} says that it is {label}, and another artefact is registered as that: versions are "
                 "immutable. Put it there as the next version."
             )
+
+
+def _address(store: str, folder: str) -> str:
+    return stores.join(store, folder) if folder else store
 
 
 def find_packages(store: str) -> dict[str, str]:

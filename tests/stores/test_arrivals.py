@@ -169,6 +169,18 @@ def test_altered_package_is_refused_until_it_is_put_right_and_hinders_no_other(e
     assert models.refused == {}
 
 
+def test_refused_package_that_is_taken_away_is_not_told_of_any_more(service, place, packages):
+    put_package(place, packages / "people/1", "a")
+    put_package(place, packages / "people/2", "b")
+    place.put("a/model.joblib", b"altered")
+    models, arriving = service(place.root)
+    arriving.look()
+    assert list(models.refused) == [f"{place.root}/a"]
+    shutil.rmtree(place.path / "a")
+    arriving.look()
+    assert models.refused == {}
+
+
 def test_package_that_was_refused_is_not_fetched_again_and_again(service, place, packages, monkeypatch):
     put_package(place, packages / "people/1", "a")
     place.put("a/model.joblib", b"altered")
