@@ -154,6 +154,8 @@ class Arrivals:
         with session_scope(engine, read_only=is_sqlite(engine)) as session:
             registered = session.scalar(query)
         if registered is None:
+            if not self._models.names():  # it may take minutes, in which /health would tell to add what is on its way
+                self._models.refused[address] = f"{address} is being fetched."
             with fetched(address, self._settings.models) as source, session_scope(engine) as session:
                 uri = None if folder == f"{card.name}/{card.version}" else source.address
                 add(session, source.path, version=card.version, uri=uri, models_dir=self._settings.models)

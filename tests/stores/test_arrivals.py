@@ -169,6 +169,18 @@ def test_altered_package_is_refused_until_it_is_put_right_and_hinders_no_other(e
     assert models.refused == {}
 
 
+def test_first_model_is_said_to_be_on_its_way(service, place, packages, monkeypatch):
+    put_package(place, packages / "people/1", "people/1")
+    models, arriving = service(place.root)
+    told = []
+    fetched = arrivals.fetched
+    monkeypatch.setattr(arrivals, "fetched", lambda *given: told.append(dict(models.refused)) or fetched(*given))
+    arriving.look()
+    address = f"{place.root}/people/1"
+    assert told == [{address: f"{address} is being fetched."}]
+    assert models.refused == {}
+
+
 def test_refused_package_that_is_taken_away_is_not_told_of_any_more(service, place, packages):
     put_package(place, packages / "people/1", "a")
     put_package(place, packages / "people/2", "b")
