@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _FAILED = ("BUILD_ERROR", "CONFIG_ERROR", "RUNTIME_ERROR", "NO_APP_FILE", "PAUSED", "STOPPED", "DELETING")
 _POLL_SECONDS = 5.0
+_NOTICE_SECONDS = 120.0  # by then the hub has noticed a push
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def deploy(options: argparse.Namespace) -> None:
             pushed = push(api, space, folder, message)
         _tell(space, pushed)
         if options.wait:
-            wait_until_running(api, space, pushed.revision, seconds=options.wait)
+            wait_until_running(api, space, pushed, seconds=options.wait)
             print(f"guichet: https://{host_of(space)} runs {pushed.revision}")
     except HfHubHTTPError as error:
         raise Failure(_explain(error.response.status_code, space)) from None
@@ -142,11 +143,13 @@ def push(api: "HfApi", space: str, folder: Path, message: str) -> Pushed:
     return Pushed(former, commit.oid)
 
 
-def wait_until_running(api: "HfApi", space: str, revision: str, *, seconds: float) -> None:
-    """Return as soon as the Space runs a commit. Raises Failure when it cannot be built, or in time."""
+def wait_until_running(api: "HfApi", space: str, pushed: Pushed, *, seconds: float) -> None:
+    """Return as soon as the Space runs what was pushed. Raises Failure when it cannot be built, or in time."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
+    deadline = began + seconds
+    is_noticed = pushed.former == pushed.revision
     while True:
         try:
             runtime = api.get_space_runtime(space)
@@ -156,16 +159,19 @@ def wait_until_running(api: "HfApi", space: str, revision: str, *, seconds: floa
                 raise
             time.sleep(_POLL_SECONDS)
             continue
-        # until the hub has noticed the push, it tells of the last one
-        runs = runtime.raw.get("sha") in (None, revision)
+        # Until the hub has noticed the push, it tells of the last one. Where it does not say of which commit it tells,
+        # a stage on the way shows that it has.
         stage = str(getattr(runtime.stage, "value", runtime.stage))
+        is_noticed |= stage not in ("RUNNING", *_FAILED) or time.monotonic() - began > _NOTICE_SECONDS
+        sha = runtime.raw.get("sha")
+        runs = is_noticed if sha is None else sha == pushed.revision
         if runs and stage == "RUNNING":
             return
         if runs and stage in _FAILED:
             reason = str(runtime.raw.get("errorMessage") or "its log on the hub says why").strip()
             raise Failure(f"the Space does not run: {stage}: {reason}")
         if time.monotonic() > deadline:
-            raise Failure(f"the Space does not run {revision} after {seconds:g} s: it is {stage}")
+            raise Failure(f"the Space does not run {pushed.revision} after {seconds:g} s: it is {stage}")
         time.sleep(_POLL_SECONDS)
 
 

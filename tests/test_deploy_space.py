@@ -208,6 +208,15 @@ def test_deployment_waits_until_the_space_runs_its_commit(hub: Hub, capsys: pyte
     assert f"https://acme-guichet-demo.hf.space runs {hub.spaces[SPACE][-1].id}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("before", ["RUNNING", "RUNTIME_ERROR"])
+def test_deployment_does_not_take_the_former_commit_for_its_own_where_the_hub_names_none(hub: Hub, before: str):
+    hub.stages = [{"stage": stage, "sha": None} for stage in (before, before, "RUNNING_BUILDING", "RUNNING")]
+    assert main(["--space", SPACE, "--wait", "30"]) == 0
+    assert len(hub.stages) == 1
+    hub.stages = [{"stage": "RUNNING", "sha": None}, {"stage": "PAUSED"}]
+    assert main(["--space", SPACE, "--wait", "30"]) == 0  # nothing had changed
+
+
 @pytest.mark.parametrize(
     ("stage", "words"),
     [
