@@ -18,7 +18,8 @@ from shared.db import is_sqlite, session_scope
 from shared.errors import CardError, Conflict, GuichetError
 from shared.fetching import fetched
 from shared.models import Models
-from shared.package import CARD_FILE, MODEL_FILE, first_fault
+from shared.package import CARD_FILE, MODEL_FILE
+from shared.refusals import first_faults
 from shared.registry import add
 from shared.tables import ModelVersion
 
@@ -200,4 +201,4 @@ def _card(address: str) -> Card:
     try:
         return Card.model_validate_json(stores.read_small(path))
     except ValidationError as error:
-        raise CardError(f"{path} is not a valid card: {first_fault(error)}. Correct the file.") from None
+        raise CardError(f"{path} is not a valid card: {first_faults(error)}. Correct the file.") from None

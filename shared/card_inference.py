@@ -15,8 +15,9 @@ from shared.agreement import check_task, class_names, feature_names, task_of
 from shared.cards import Card
 from shared.errors import CardError
 from shared.features import Category, Feature, FeatureType
-from shared.package import first_fault, library_versions
+from shared.package import library_versions
 from shared.reference import NULLS, check_target, value_of
+from shared.refusals import first_faults
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def infer_card(
             notes="This card was inferred from the artefact and its reference rows.",
         )
     except ValidationError as error:
-        raise CardError(f"No valid card can be made for {name!r}: {first_fault(error)}.") from error
+        raise CardError(f"No valid card can be made for {name!r}: {first_faults(error)}.") from error
 
 
 def _features_of(estimator: object, rows: Sequence[Mapping[str, Any]], target: str | None) -> list[str]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 from shared.errors import CardError
 from shared.features import Feature as Feature
 from shared.features import check_value, integer_bounds, limit_or, plain
+from shared.refusals import first_faults
 from shared.response import Refusal, Response
 from shared.rules import parse_rule
 
@@ -113,7 +114,7 @@ class Card(BaseModel):
         try:
             return cls.model_validate_json(content)
         except ValidationError as error:
-            raise CardError(f"{path} is not a valid card: {_first_faults(error)}. Correct the file.") from None
+            raise CardError(f"{path} is not a valid card: {first_faults(error)}. Correct the file.") from None
 
     def dump(self, path: Path) -> None:
         """Write the card as indented UTF-8 JSON, whole or not at all."""
@@ -158,18 +159,6 @@ def read_document(path: Path, *, advice: str) -> bytes:
     except OSError as error:
         raise CardError(f"{path} cannot be read ({error.strerror}): check that it is a file.") from error
     return content.removeprefix(b"\xef\xbb\xbf")
-
-
-def _first_faults(error: ValidationError, limit: int = 3) -> str:
-    """Say where and why a card is wrong, without repeating its values."""
-    faults = error.errors(include_input=False, include_url=False, include_context=False)
-    parts = []
-    for fault in faults[:limit]:
-        place = ".".join(str(step) for step in fault["loc"])
-        message = fault["msg"].removeprefix("Value error, ")
-        parts.append(f"{place}: {message}" if place else message)
-    more = len(faults) - limit
-    return "; ".join(parts) + (f"; and {more} more" if more > 0 else "")
 
 
 def _likely_example(feature: Feature) -> Any:  # noqa: ANN401  # any JSON scalar

@@ -10,6 +10,7 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from shared.refusals import list_faults
 from shared.setting_names import find_misspelt
 from shared.stores import address_fault
 from shared.urls import check_database_url, check_redis_url, has_placeholder
@@ -238,10 +239,7 @@ def get_settings() -> Settings:
     try:
         settings = Settings(_secrets_dir=folder)
     except ValidationError as error:
-        faults += [
-            f"{'.'.join(map(str, fault['loc'])).upper() or 'settings'}: {fault['msg'].removeprefix('Value error, ')}"
-            for fault in error.errors(include_input=False, include_url=False)
-        ]
+        faults += [f"{place.upper() or 'settings'}: {reason}" for place, reason in list_faults(error)]
     except SettingsError as error:
         faults.append(f"SECRETS_DIR: a file in {folder} is not readable UTF-8 ({error}): mend it, or its rights")
     if faults:

@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from shared.cards import Card, Rule, Views, read_document
 from shared.errors import CardError, RowFaults
 from shared.features import Bound, Category, FeatureType
-from shared.package import Package, first_fault
+from shared.package import Package
 from shared.reference import canonical_rows
+from shared.refusals import first_faults
 from shared.response import Refusal, Response
 from shared.rows import RowValidator
 
@@ -70,7 +71,7 @@ def read_contract(path: Path) -> Contract:
         return Contract.model_validate_json(content)
     except ValidationError as error:
         takes = ", ".join(Contract.model_fields)
-        raise CardError(f"{path} is not a contract: {first_fault(error)}. Of a card, it takes {takes}.") from None
+        raise CardError(f"{path} is not a contract: {first_faults(error)}. Of a card, it takes {takes}.") from None
 
 
 def lay_over(package: Package, path: Path, *, but: Collection[str] = ()) -> Package:
@@ -87,7 +88,7 @@ def lay_over(package: Package, path: Path, *, but: Collection[str] = ()) -> Pack
     try:
         card = Card.model_validate(content | said)
     except ValidationError as error:
-        raise CardError(f"{path} does not fit the model {package.card.name}: {first_fault(error)}.") from None
+        raise CardError(f"{path} does not fit the model {package.card.name}: {first_faults(error)}.") from None
     flags = {feature.name for feature in card.features if feature.type == "boolean"}
     rows = [
         {name: bool(value) if name in flags and value in (0, 1) else value for name, value in row.items()}

@@ -13,8 +13,9 @@ from shared.cards import Card, Feature
 from shared.errors import ArtefactError, CardError
 from shared.mlflow_folder import MLMODEL, MlflowFolder, Row, advice_of, example_of
 from shared.mlflow_signature import SHOWN, Signature, SignatureColumn, read_signature
-from shared.package import Package, first_fault, library_versions, sha256_of, unpickle_and_date, warn_of_versions
+from shared.package import Package, library_versions, sha256_of, unpickle_and_date, warn_of_versions
 from shared.reference import canonical_rows, check_target, read_rows, value_of
+from shared.refusals import first_faults
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +156,7 @@ def _signed(card: Card, columns: Sequence[SignatureColumn], rows: Sequence[Row],
         features = [_feature(inferred[column.name], column, rows) for column in columns]
     except ValidationError as error:
         raise CardError(
-            f"The signature in {source} and the model disagree ({first_fault(error)}): infer it from the rows that "
+            f"The signature in {source} and the model disagree ({first_faults(error)}): infer it from the rows that "
             "the model was trained on, and log the model again."
         ) from error
     return card.model_copy(update={"features": features}) if features else card

@@ -25,6 +25,7 @@ from shared.cards import Card
 from shared.errors import ArtefactError, CardError
 from shared.older_pickles import SCIKIT_LEARN, counts_rows, mend, read_older, saved_with
 from shared.reference import canonical_rows, check_target, read_rows, write_rows
+from shared.refusals import first_faults
 
 MODEL_FILE = "model.joblib"
 CARD_FILE = "model.json"
@@ -207,19 +208,12 @@ def read_package(artefact: Path, card_path: Path, reference: Path | None, change
     try:
         card = Card.model_validate(card.model_dump() | dict(changes) | {"libraries": {**card.libraries, **told}})
     except ValidationError as error:
-        raise CardError(f"The card of {card.name} would not be valid: {first_fault(error)}.") from error
+        raise CardError(f"The card of {card.name} would not be valid: {first_faults(error)}.") from error
     check_agreement(card, estimator)
     rows = read_rows(reference) if reference is not None else [_example(card)]
     if "target" in changes and reference is not None and reference.suffix == ".csv":
         check_target(changes["target"], rows)  # a package's own rows, JSON lines, never hold the target
     return Package(card, estimator, canonical_rows(card, rows, source=str(reference or card_path)))
-
-
-def first_fault(error: ValidationError) -> str:
-    """Return where and why a card is not valid, without its values."""
-    fault = error.errors(include_input=False, include_url=False)[0]
-    where = ".".join(str(part) for part in fault["loc"])
-    return f"{where}: {fault['msg']}" if where else fault["msg"].removeprefix("Value error, ")
 
 
 def _example(card: Card) -> dict[str, Any]:

@@ -32,7 +32,6 @@ from shared.package import (
     MODEL_FILE,
     REFERENCE_FILE,
     Package,
-    first_fault,
     how_to_match,
     infer_package,
     is_complete,
@@ -44,6 +43,7 @@ from shared.package import (
     write_package,
 )
 from shared.reference import canonical_rows, read_rows
+from shared.refusals import first_faults
 from shared.scorer import Scorer, build, choose
 from shared.tables import ModelAlias, ModelVersion
 from shared.threads import one_thread
@@ -206,7 +206,7 @@ def verify(session: Session, name: str, version: int, *, models_dir: Path | None
     try:
         card = Card.model_validate(row.card)
     except ValidationError as error:
-        raise CardError(f"The registered card of {name}@{version} is not valid: {first_fault(error)}.") from error
+        raise CardError(f"The registered card of {name}@{version} is not valid: {first_faults(error)}.") from error
     on_disk = Card.load(folder / CARD_FILE)
     if on_disk != card:
         fields = [key for key in Card.model_fields if getattr(on_disk, key) != getattr(card, key)]

@@ -160,7 +160,8 @@ def test_store_of_models_is_looked_at_and_what_it_holds_need_not_be_here(capsys,
                 "INSERT INTO model_aliases (name, alias, model_version_id) VALUES ('m', 'champion', 1)"
             )
         code, found = examined(capsys, **env)
-        assert code == 0
+        assert code == 0, found
+        assert found["folder DATABASE_URL"][0].detail.startswith(f"{tmp_path}, ")
         assert found["store"][0].detail == f"file://{store}, packages: 1"
         assert found["model"][0].status == "warning"
         assert f"is fetched from file://{store}/" in found["model"][0].detail

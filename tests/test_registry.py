@@ -297,7 +297,7 @@ def test_change_to_a_card_that_makes_it_invalid_is_refused(engine, files, models
     card = models / row.uri / "model.json"
     with pytest.raises(CardError, match="a binary model has two labels"):
         add_people(engine, files, models, card=card, labels={"0": "stays"})
-    with pytest.raises(CardError, match="threshold: Input should be less than or equal to 1"):
+    with pytest.raises(CardError, match="threshold: must be less than or equal to 1"):
         add_people(engine, files, models, card=card, threshold=40)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from redis import Redis
 from redis.exceptions import RedisError
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, make_url, select
 
 from api.doctor.finding import Finding, Status, gigabytes
 from shared.config import Settings
@@ -30,13 +30,17 @@ def fetches_models(settings: Settings) -> bool:
 
 def check_folders(settings: Settings) -> list[Finding]:
     """Look at the folders that are used: whether they can be, and how much room there is."""
-    writes_data = settings.database.startswith("sqlite")
-    folders = {
-        "DATA_DIR": (settings.data_dir.resolve(), "write" if writes_data else "unused"),
-        "MODELS_DIR": (settings.models.resolve(), "write" if fetches_models(settings) else "read"),
-        "TMPDIR": (Path(tempfile.gettempdir()), "write"),
-    }
-    return [_check_folder(name, folder, use) for name, (folder, use) in folders.items() if use != "unused"]
+    found = []
+    if settings.database.startswith("sqlite"):
+        setting = "DATA_DIR" if settings.database_url is None else "DATABASE_URL"
+        file = Path(make_url(settings.database).database or "").resolve()
+        found.append(_check_folder(setting, file.parent, "write"))
+    use = "write" if fetches_models(settings) else "read"
+    return [
+        *found,
+        _check_folder("MODELS_DIR", settings.models.resolve(), use),
+        _check_folder("TMPDIR", Path(tempfile.gettempdir()), "write"),
+    ]
 
 
 def _check_folder(name: str, folder: Path, use: str) -> Finding:
