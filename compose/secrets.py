@@ -114,7 +114,9 @@ def main(
         if options.show:
             print(f"guichet:{(servers / 'flower_password').read_text(encoding='ascii')}")
             return 0
-        write(choose(env, servers, accept=options.accept), folder, servers)
+        chosen = choose(env, servers, accept=options.accept)
+        changed = [name for name, file in _NAMES.items() if _is_new(servers / file, chosen[file])]
+        write(chosen, folder, servers)
     except Refused as reason:
         print(f"guichet: {reason}", file=sys.stderr)
         return 1
@@ -126,8 +128,16 @@ def main(
     made = [name for name in _NAMES if not env.get(name)]
     if made:
         print(f"guichet: made here, because .env does not set them: {', '.join(made)}.")
+    if changed:  # whoever runs has read the last one, and Compose does not see that a volume's files changed
+        print(
+            f"guichet: changed: {', '.join(changed)}. Run `docker compose up -d --force-recreate`, or it is not read."
+        )
     print("guichet: `docker compose run --rm secrets compose.secrets --show` prints Flower's login.")
     return 0
+
+
+def _is_new(file: Path, password: str) -> bool:
+    return file.exists() and file.read_text(encoding="ascii") != password
 
 
 if __name__ == "__main__":

@@ -97,6 +97,15 @@ def test_another_password_than_the_databases_is_refused_until_it_is_accepted(vol
     assert read(*volumes)["servers/postgres_password"] == STRONG
 
 
+def test_a_changed_password_comes_with_the_command_that_lets_everyone_read_it(volumes, capsys):
+    secrets.main([], {"REDIS_PASSWORD": STRONG}, *volumes)
+    assert "changed" not in capsys.readouterr().out
+    assert secrets.main([], {"REDIS_PASSWORD": STRONG[::-1]}, *volumes) == 0
+    told = capsys.readouterr().out
+    assert "changed: REDIS_PASSWORD. Run `docker compose up -d --force-recreate`" in told
+    assert STRONG[::-1] not in told
+
+
 def test_a_folder_that_cannot_be_written_is_said_in_a_sentence(tmp_path, capsys):
     assert secrets.main([], {}, tmp_path / "missing", tmp_path / "missing") == 1
     assert f"cannot be kept in {tmp_path / 'missing'}" in capsys.readouterr().err
