@@ -21,9 +21,18 @@ def main(servers: Path = SERVERS) -> int:
         print(f"guichet: {error.filename} cannot be read ({error.strerror}): start `secrets` first.", file=sys.stderr)
         return 1
     except Refused as problem:
-        print(f"guichet: {problem}.", file=sys.stderr)
+        print(f"guichet: {_advise(str(problem))}.", file=sys.stderr)
         return 1
     return 0
+
+
+def _advise(problem: str) -> str:
+    if "password authentication failed" in problem:
+        return (
+            "PostgreSQL refuses the password of its administrator: the volume server-secrets was made anew, and its "
+            'data was not; docs/operations.md, "The passwords of the stack", says how to give it the new one'
+        )
+    return problem.removesuffix(": check ADMIN_URL")  # nothing here is called so
 
 
 if __name__ == "__main__":

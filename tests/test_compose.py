@@ -140,6 +140,21 @@ def test_the_database_without_its_secrets_is_refused_in_a_sentence(volumes, caps
     )
 
 
+def test_a_password_that_postgresql_does_not_know_is_told_with_the_way_out(volumes, capsys, monkeypatch):
+    secrets.main([], {}, *volumes)
+    capsys.readouterr()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise database.Refused("... cannot be reached (FATAL:  password authentication failed): check ADMIN_URL")
+
+    monkeypatch.setattr(database, "create", refuse)
+    assert database.main(volumes[1]) == 1
+    told = capsys.readouterr().err
+    assert 'docs/operations.md, "The passwords of the stack", says how' in told
+    assert "ADMIN_URL" not in told
+    assert "## The passwords of the stack\n" in (ROOT / "docs" / "operations.md").read_text()
+
+
 def test_env_example_names_every_variable_of_the_compose_file_and_no_other():
     used = set(re.findall(r"(?<!\$)\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
     shown = dict(re.findall(r"^(\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.M))
