@@ -3,12 +3,14 @@
 import re
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from compose import database, secrets
 from compose.reload import look
-from shared.config import get_settings
+from shared.config import Settings, get_settings
 from shared.version import VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,6 +27,11 @@ def volumes(tmp_path) -> tuple[Path, Path]:
 
 def read(*folders: Path) -> dict[str, str]:
     return {f"{folder.name}/{file.name}": file.read_text() for folder in folders for file in folder.iterdir()}
+
+
+def services() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    return found
 
 
 def test_secrets_that_env_does_not_set_are_made_once_and_kept(volumes, capsys):
@@ -160,6 +167,12 @@ def test_env_example_names_every_variable_of_the_compose_file_and_no_other():
     shown = dict(re.findall(r"^(\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.M))
     assert used == set(shown)
     assert [name for name, value in shown.items() if name.endswith("PASSWORD") and value] == []
+
+
+def test_a_worker_that_is_stopped_may_finish_the_longest_chunk_that_a_caller_may_ask_for():
+    grace = services()["worker-bulk"]["stop_grace_period"]
+    longest = Settings.model_fields["job_timeout_cap_seconds"].default
+    assert int(grace.removesuffix("s")) > longest + Settings.model_fields["drain_seconds"].default
 
 
 @pytest.mark.parametrize("name", ["api", "worker"])
