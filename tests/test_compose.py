@@ -175,6 +175,10 @@ def test_a_worker_that_is_stopped_may_finish_the_longest_chunk_that_a_caller_may
     assert int(grace.removesuffix("s")) > longest + Settings.model_fields["drain_seconds"].default
 
 
+def test_models_are_added_where_their_stores_can_be_reached():
+    assert "outside" in services()["examples"]["networks"]
+
+
 @pytest.mark.parametrize("name", ["api", "worker"])
 def test_an_image_copies_its_own_side_only_and_says_its_version(name):
     text = (ROOT / f"Dockerfile.{name}").read_text()
