@@ -34,6 +34,12 @@ def services() -> dict[str, Any]:
     return found
 
 
+def needed(found: dict[str, Any], name: str) -> set[str]:
+    """Everyone that `up NAME` starts besides."""
+    direct = set(found[name].get("depends_on", ()))
+    return direct.union(*(needed(found, one) for one in direct))
+
+
 def test_secrets_that_env_does_not_set_are_made_once_and_kept(volumes, capsys):
     assert secrets.main([], {}, *volumes) == 0
     first = read(*volumes)
@@ -177,6 +183,15 @@ def test_a_worker_that_is_stopped_may_finish_the_longest_chunk_that_a_caller_may
 
 def test_models_are_added_where_their_stores_can_be_reached():
     assert "outside" in services()["examples"]["networks"]
+
+
+def test_every_image_of_ours_is_built_by_those_who_start_without_the_others():
+    found = services()
+    built = {name for name, service in found.items() if "build" in service}
+    for name, service in found.items():
+        if service["image"].startswith("guichet-"):
+            makers = {one for one in built if found[one]["image"] == service["image"]}
+            assert makers & {name, *needed(found, name)}, f"`up {name}` in a new clone finds no {service['image']}"
 
 
 @pytest.mark.parametrize("name", ["api", "worker"])
