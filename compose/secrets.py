@@ -116,6 +116,7 @@ def main(
             return 0
         chosen = choose(env, servers, accept=options.accept)
         changed = [name for name, file in _NAMES.items() if _is_new(servers / file, chosen[file])]
+        made = [name for name, file in _NAMES.items() if not env.get(name) and not (servers / file).exists()]
         write(chosen, folder, servers)
     except Refused as reason:
         print(f"guichet: {reason}", file=sys.stderr)
@@ -125,7 +126,6 @@ def main(
             f"guichet: the secrets cannot be kept in {Path(error.filename).parent} ({error.strerror}).", file=sys.stderr
         )
         return 1
-    made = [name for name in _NAMES if not env.get(name)]
     if made:
         print(f"guichet: made here, because .env does not set them: {', '.join(made)}.")
     if changed:  # whoever runs has read the last one, and Compose does not see that a volume's files changed

@@ -42,12 +42,14 @@ def needed(found: dict[str, Any], name: str) -> set[str]:
 
 def test_secrets_that_env_does_not_set_are_made_once_and_kept(volumes, capsys):
     assert secrets.main([], {}, *volumes) == 0
-    first = read(*volumes)
+    first, said = read(*volumes), capsys.readouterr().out
+    assert "made here" in said
     assert secrets.main([], {"REDIS_PASSWORD": ""}, *volumes) == 0
     assert read(*volumes) == first
     passwords = {text for name, text in first.items() if name.endswith("_password")}
     assert len(passwords) == 6
-    assert all(secret not in capsys.readouterr().out for secret in first.values())
+    assert all(secret not in said for secret in first.values())
+    assert "made here" not in capsys.readouterr().out
 
 
 def test_a_secret_of_env_goes_to_whoever_needs_it(volumes):
