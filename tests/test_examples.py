@@ -216,6 +216,7 @@ def test_build_imports_no_scikit_learn_when_there_is_nothing_to_do(data_dir):
     assert done.stdout.endswith("there already\nFalse\n")
 
 
+@pytest.mark.long
 def test_all_examples_are_served_as_their_pipelines_score(data_dir):
     assert main([]) == 0
     with session_scope(read_only=True) as session:
