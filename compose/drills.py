@@ -143,6 +143,11 @@ def scale_up(stack: Stack) -> None:
     stack.run("up", "-d", "--no-deps", "--no-build", "--scale", "worker-interactive=1", "worker-interactive")
 
 
+def migrate(stack: Stack) -> None:
+    """Run the migrations of the next release beside the last one, which goes on."""
+    stack.run("run", "--rm", "--no-deps", "-T", "migrate")
+
+
 def roll(stack: Stack, services: tuple[str, ...]) -> None:
     """Replace containers by those of the next release: the new one starts beside the old one, which then ends."""
     for service in services:
@@ -187,6 +192,7 @@ DRILLS: tuple[tuple[str, Callable[[Stack], None]], ...] = (
     (f"{_SCALED} interactive workers, then 1 again", scale_up),
 )
 NEXT_RELEASE: tuple[tuple[str, Callable[[Stack], None]], ...] = (
+    ("migrations of the next release", migrate),
     ("rolling replacement of the workers", roll_workers),
     ("rolling replacement of the API", roll_api),
     ("replacement of beat and Flower", replace_rest),
