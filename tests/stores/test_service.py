@@ -43,7 +43,9 @@ def where(request, tmp_path) -> dict[str, str]:
     name = f"stores_{time.monotonic_ns()}"
     create_database(request.getfixturevalue("session_postgres"), name)
     url = request.getfixturevalue("session_postgres").url_of(name)
-    return {"runtime": "queue", "database_url": url, "redis_url": request.getfixturevalue("session_redis").url}
+    # In its first database the workers of another stack may listen, and would take the wake-ups.
+    broker = request.getfixturevalue("session_redis").url.removesuffix("/0") + "/1"
+    return {"runtime": "queue", "database_url": url, "redis_url": broker}
 
 
 def wait_for(client, check, *, seconds=60):
