@@ -131,7 +131,6 @@ def test_training_stops_where_the_threshold_is_not_the_one_to_use():
         check_threshold((rng.random(50_000) < probability).astype(float), probability / 3)
 
 
-@pytest.mark.long
 def test_credit_is_trained_with_missing_values_and_its_threshold_holds():
     package = train_credit()
     metrics = package.card.metrics
@@ -210,7 +209,6 @@ def test_build_says_that_the_database_is_not_ready(data_dir, capsys):
     assert "run `python -m alembic upgrade head` first" in capsys.readouterr().err
 
 
-@pytest.mark.long
 def test_build_imports_no_scikit_learn_when_there_is_nothing_to_do(data_dir):
     build("energy", models_dir=data_dir / "models")
     code = "import sys, examples.build as b; b.main(['--only', 'energy']); print('sklearn' in sys.modules)"
@@ -218,7 +216,6 @@ def test_build_imports_no_scikit_learn_when_there_is_nothing_to_do(data_dir):
     assert done.stdout.endswith("there already\nFalse\n")
 
 
-@pytest.mark.long
 def test_all_examples_are_served_as_their_pipelines_score(data_dir):
     assert main([]) == 0
     with session_scope(read_only=True) as session:

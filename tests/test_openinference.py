@@ -6,7 +6,6 @@ from pathlib import Path
 import httpx
 import joblib
 import numpy as np
-import pytest
 from sklearn.linear_model import LogisticRegression
 
 from api.main import create_app, serve
@@ -16,7 +15,6 @@ from shared.registry import add
 from tests.databases import migrate
 
 
-@pytest.mark.long
 def test_version_that_cannot_be_loaded_is_listed_as_unavailable_and_not_ready(tmp_path: Path) -> None:
     url, models = f"sqlite:///{tmp_path / 'guichet.db'}", tmp_path / "models"
     migrate(url)

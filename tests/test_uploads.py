@@ -235,7 +235,9 @@ def test_what_the_parser_finds_in_a_form_is_not_logged(caplog):
     assert caplog.records == []
 
 
-@pytest.mark.parametrize("body", [ROWS, gzip.compress(ROWS)[:-1], gzip.compress(ROWS)[:-8] + b"\x00" * 8])
+@pytest.mark.parametrize(
+    "body", [ROWS, gzip.compress(ROWS, mtime=0)[:-1], gzip.compress(ROWS, mtime=0)[:-8] + b"\x00" * 8]
+)
 def test_body_that_is_not_the_gzip_that_it_says_is_refused(body):
     assert isinstance(refused(GZIP, body), MalformedBody)
 

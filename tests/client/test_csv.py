@@ -184,7 +184,6 @@ def test_too_many_bad_rows_fail_the_job(guichet, mixed, tmp_path):
     assert len(table(tmp_path / "errors.csv")) == 1
 
 
-@pytest.mark.long
 def test_events_tell_the_story_to_its_end(guichet, big):
     job = guichet.predict_csv(big)
     seen = list(job.events())
@@ -233,7 +232,6 @@ def test_running_job_is_canceled_and_taken_up_again_at_once(guichet, tmp_path):
     assert job.counts.succeeded == 60_000
 
 
-@pytest.mark.long
 def test_answers_lost_on_a_bad_line_make_one_job(stack, rows):
     with bad_line(stack.port) as line, Client(line.url) as guichet:
         line.cuts = [10, 10]
@@ -313,7 +311,6 @@ def test_command_writes_scores_and_errors(command, mixed, tmp_path):
     assert "\x1b" not in done.stderr
 
 
-@pytest.mark.long
 def test_command_reads_stdin_and_goes_on_by_id(command, rows, tmp_path):
     ticket = command("csv", "-", "--no-wait", stdin=rows.read_text())
     assert ticket.returncode == 0
@@ -358,7 +355,6 @@ def test_command_says_why_a_job_failed(command, mixed, tmp_path):
     assert not (tmp_path / "out.csv").exists()
 
 
-@pytest.mark.long
 def test_command_writes_parquet_by_its_name(command, rows, tmp_path):
     assert command("csv", rows, "-o", tmp_path / "out.parquet").returncode == 0
     assert (tmp_path / "out.parquet").read_bytes()[:4] == b"PAR1"

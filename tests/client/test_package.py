@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.conftest import ROOT
 
 SOURCES = ROOT / "client" / "src" / "guichet"
@@ -40,7 +38,6 @@ def test_service_does_not_know_its_client():
     assert wrong == []
 
 
-@pytest.mark.long
 def test_package_installs_offline_with_its_types_and_its_command(tmp_path):
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-index", "--no-deps"]
     done = subprocess.run(

@@ -339,7 +339,6 @@ def test_unknown_scope_is_refused_on_the_command_line(guarded: Stack) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
-@pytest.mark.long
 def test_open_service_refuses_to_start_on_a_public_address(sync: Stack, host: str) -> None:
     told = sync.run("api", check=False, HOST=host, AUTH="open")
     assert told.returncode == 1

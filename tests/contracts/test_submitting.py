@@ -270,7 +270,6 @@ def test_row_that_the_model_raises_on_spoils_no_other_row(client: httpx.Client, 
     assert body["has_failures"] is True
 
 
-@pytest.mark.long
 def test_job_that_outruns_its_own_timeout_is_answered_504_with_the_job(
     client: httpx.Client, engine: Engine, moody: str
 ) -> None:

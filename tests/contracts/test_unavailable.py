@@ -33,7 +33,6 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.mark.parametrize("route", ROUTES)
-@pytest.mark.long
 def test_submission_without_any_model_is_refused_for_now(empty: Stack, route: str) -> None:
     with empty.client() as client:
         answer = client.post(route, json=body_for(route, {}))
@@ -58,7 +57,6 @@ def test_service_without_any_model_is_alive_and_not_ready(empty: Stack) -> None:
         assert client.get("/openapi.json").status_code == 200
 
 
-@pytest.mark.long
 def test_full_queue_is_refused_for_now(queue: Stack, tmp_path: Path, attrition_row: dict[str, Any]) -> None:
     with beside(queue, tmp_path, MAX_QUEUED="3") as other, other.client() as client:
         jobs: list[str] = []

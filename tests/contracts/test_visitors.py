@@ -147,7 +147,6 @@ def test_submissions_over_the_quota_are_refused_until_retry_after(
 
 
 @pytest.mark.parametrize("rate", ["0", ""])
-@pytest.mark.long
 def test_service_that_is_open_without_a_limit_refuses_to_start(sync: Stack, rate: str) -> None:
     told = sync.run("api", check=False, AUTH="predict-open", **({"RATE_PER_MINUTE": rate} if rate else {}))
     assert told.returncode == 1
