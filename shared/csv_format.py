@@ -17,6 +17,8 @@ ENCODINGS = {
     "cp1252": ("windows-1252", "ansi"),
     "latin-1": ("latin1", "iso-8859-1", "iso8859-1"),
 }
+# Of the whole process, for all time: what a record may hold is checked at the door, where it is cut off.
+csv.field_size_limit(2**31 - 1)
 ENOUGH_NUMBERS = 2000  # numbers with a decimal mark in the sample: more of them would not change the verdict
 
 _POINT = re.compile(r"[+-]?\d*\.\d+(?:[eE][+-]?\d+)?")
@@ -86,12 +88,8 @@ def check_given(given: Given) -> Given:
 
 
 def read_records(text: str, delimiter: str) -> Iterator[list[str]]:
-    """Yield the records of a text that are not blank, until one of them is beyond the csv module's own limit."""
-    records = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        yield from (record for record in records if record)
-    except csv.Error:
-        return
+    """Return the records of a text that are not blank."""
+    return (record for record in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if record)
 
 
 def find_decimal(card: Card, columns: tuple[str, ...], delimiter: str, sample: bytes) -> str:

@@ -17,7 +17,7 @@ MAX_COLUMNS = 20_000
 MAX_FAULTS = 1000  # of each kind: a header of a megabyte must not become an answer of ten
 SUGGESTIONS = 10  # close matches are searched for so many names only, and among so many: the search is slow
 CANDIDATES = 500
-LONGEST_NAME = 131_072  # characters: as long as a cell may be for Python's csv module, unless a process allows more
+LONGEST_NAME = 131_072  # characters
 NAME_LENGTH = 100  # characters of a name that a message repeats
 SAMPLED_ROWS = 10
 DETAILED = 3  # faults that the error's own sentence spells out
@@ -63,9 +63,7 @@ def _read_with(delimiter: str, text: str, features: set[str], *, final: bool) ->
         names = next(record for record in records if "".join(record).strip())
     except StopIteration:
         names = []
-    except csv.Error:
-        names = None
-    if names is None or max(map(len, names), default=0) > LONGEST_NAME:
+    if max(map(len, names), default=0) > LONGEST_NAME:
         raise TooLarge(f"A name in the header is longer than {LONGEST_NAME} characters: a quote is never closed.")
     size = lines.tell()
     if size == len(text) and not final:  # a quote may be open, or \n may follow \r
