@@ -6,29 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import joblib
-import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
 
-from api.main import create_app, serve
-from shared.config import Settings
-from shared.db import make_engine, session_scope
-from shared.registry import add
+from api.main import serve
 from shared.rows import RowValidator
-from tests.databases import migrate
+from tests.small_service import small_service
 
 
 def test_many_rows_are_checked_beside_the_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    url, models = f"sqlite:///{tmp_path / 'guichet.db'}", tmp_path / "models"
-    migrate(url)
-    joblib.dump(LogisticRegression().fit(np.arange(20.0)[:, None], np.arange(20) > 9), tmp_path / "model.joblib")
-    (tmp_path / "rows.csv").write_text("x\n" + "\n".join(map(str, np.arange(20.0))) + "\n")
-    engine = make_engine(url)
-    with session_scope(engine) as session:
-        add(session, tmp_path / "model.joblib", reference=tmp_path / "rows.csv", name="m", models_dir=models)
-    engine.dispose()
-    app = create_app(Settings(runtime="sync", auth="open", data_dir=tmp_path, database_url=url))
+    app = small_service(tmp_path, "m")
     validate_many = RowValidator.validate_many
     on_loop: dict[int, bool] = {}
 

@@ -1,0 +1,34 @@
+"""A sync service in this process, with models of one feature, `x`, for tests that look inside while it answers."""
+
+from pathlib import Path
+
+import joblib
+import numpy as np
+from fastapi import FastAPI
+from sklearn.linear_model import LogisticRegression
+
+from api.main import create_app
+from shared.config import Settings
+from shared.db import make_engine, session_scope
+from shared.registry import add
+from tests.databases import migrate
+
+
+def small_service(folder: Path, *names: str) -> FastAPI:
+    """Return a service whose models have these names; their packages are in folder/models."""
+    url = f"sqlite:///{folder / 'guichet.db'}"
+    migrate(url)
+    joblib.dump(LogisticRegression().fit(np.arange(20.0)[:, None], np.arange(20) > 9), folder / "model.joblib")
+    (folder / "rows.csv").write_text("x\n" + "\n".join(map(str, np.arange(20.0))) + "\n")
+    engine = make_engine(url)
+    with session_scope(engine) as session:
+        for name in names:
+            add(
+                session,
+                folder / "model.joblib",
+                reference=folder / "rows.csv",
+                name=name,
+                models_dir=folder / "models",
+            )
+    engine.dispose()
+    return create_app(Settings(runtime="sync", auth="open", data_dir=folder, database_url=url))
