@@ -5,7 +5,6 @@ COMPOSE_FILE may name an override file as well, as always with Compose.
 """
 
 import argparse
-import base64
 import http.client
 import json
 import secrets
@@ -19,6 +18,7 @@ from compose.files import check_csv
 from compose.ledger import settle
 from compose.stack import ROOT, Broken, Stack, wait_until
 from compose.traffic import Client, Traffic
+from scripts.probes import ask
 
 _PORTS = (18000, 18001)
 _FLOWER_PORT = 15555
@@ -79,7 +79,7 @@ def drive(stack: Stack, *, only: str | None, fresh: bool) -> str:
     _say(checks[-1][1])
     began = time.monotonic()
     stack.run("up", "-d", "--no-build")
-    wait_until(lambda: _is_ready(_PORTS[0]), "the API to be ready", 300)
+    wait_until(lambda: ask(f"http://127.0.0.1:{_PORTS[0]}/readyz")[0] == 200, "the API to be ready", 300)
     facts["from `up` to ready, with the example models trained"] = f"{time.monotonic() - began:.0f} s"
     stack.await_health(*(one for name in ("worker-interactive", "worker-bulk") for one in stack.containers(name)))
     made = stack.run("exec", "-T", "api", "python", "-m", "api.keys", "create", "--name", "e2e")
@@ -159,11 +159,9 @@ def use(stack: Stack, client: Client) -> list[tuple[str, str]]:
     wait_until(lambda: client.json("GET", f"/jobs/{job}")[1]["status"] == "succeeded", "the file", 60)
     counts = client.json("GET", f"/jobs/{job}")[1]["counts"]
     found.append(("a CSV file with two bad rows", f"{counts['succeeded']} rows scored, {counts['failed']} with errors"))
-    login = base64.b64encode(f"guichet:{stack.env['FLOWER_PASSWORD']}".encode()).decode()
-    answers = [
-        _get(_FLOWER_PORT, "/workers", headers)[0]
-        for headers in ({}, {"Authorization": "Basic Z3VpY2hldDp3cm9uZw=="}, {"Authorization": f"Basic {login}"})
-    ]
+    workers = f"http://127.0.0.1:{_FLOWER_PORT}/workers"
+    logins = (None, "guichet:wrong", f"guichet:{stack.env['FLOWER_PASSWORD']}")
+    answers = [ask(workers, login=login, timeout=10)[0] for login in logins]
     if answers != [401, 401, 200]:
         raise Broken(f"Flower answered {answers} without a login, with a wrong one and with the right one")
     found.append(("Flower without a login, with a wrong one, with its own", "401, 401, 200"))
@@ -217,23 +215,6 @@ def _added(stack: Stack, image: str) -> str:
     total = sum(int(size) for size, _ in own)
     largest = max(int(size) for size, _ in own)
     return f"adds {total / 1e6:.1f} MB to python:3.13-slim, {largest / 1e6:.1f} MB of them libraries"
-
-
-def _is_ready(port: int) -> bool:
-    try:
-        return _get(port, "/readyz", {})[0] == 200
-    except (OSError, http.client.HTTPException):
-        return False
-
-
-def _get(port: int, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        connection.request("GET", path, headers=headers)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    finally:
-        connection.close()
 
 
 def _expect(status: int, expected: int) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from scripts import processes
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -76,10 +78,8 @@ def find_compose() -> list[str]:
 def wait_until(holds: Callable[[], bool], what: str, seconds: float, every: float = 0.5) -> float:
     """Wait for something; return after how many seconds it held. Raises Broken when it did not in time."""
     start = time.monotonic()
-    while not holds():
-        if time.monotonic() - start > seconds:
-            raise Broken(f"waited {seconds:.0f} s in vain for {what}")
-        time.sleep(every)
+    if not processes.wait_until(holds, timeout=seconds, every=every):
+        raise Broken(f"waited {seconds:.0f} s in vain for {what}")
     return time.monotonic() - start
 
 
