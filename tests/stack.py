@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from scripts.servers import Postgres, Redis
 
@@ -47,8 +47,8 @@ class Stack:
     def database_url(self) -> str:
         return self.env["DATABASE_URL"]
 
-    def client(self, **headers: str) -> httpx.Client:
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30)
+    def client(self, **headers: str) -> httpx2.Client:
+        return httpx2.Client(base_url=self.url, headers=headers, timeout=30)
 
     def run(self, *arguments: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
         """Run a module of the service (`python -m ...`) in the stack's environment."""
@@ -117,7 +117,7 @@ class Stack:
                 try:
                     if client.get(path).status_code == 200:
                         return
-                except httpx.TransportError:
+                except httpx2.TransportError:
                     pass  # it does not listen yet
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"{path} did not answer 200 within {START_SECONDS} s:\n{self.logs()}")

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from api.main import serve
 from tests.small_service import small_service
@@ -13,10 +13,10 @@ def test_version_that_cannot_be_loaded_is_listed_as_unavailable_and_not_ready(tm
     app = small_service(tmp_path, "sound", "torn")
     (tmp_path / "models" / "torn" / "1" / "model.joblib").write_bytes(b"torn")
 
-    async def ask() -> tuple[dict[str, httpx.Response], httpx.Response, httpx.Response]:
+    async def ask() -> tuple[dict[str, httpx2.Response], httpx2.Response, httpx2.Response]:
         async with (
             app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=httpx.ASGITransport(serve(app)), base_url="http://x") as http,
+            httpx2.AsyncClient(transport=httpx2.ASGITransport(serve(app)), base_url="http://x") as http,
         ):
             ready = {name: await http.get(f"/v2/models/{name}/ready") for name in ("sound", "torn")}
             everything = await http.post("/v2/repository/index")

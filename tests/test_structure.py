@@ -14,7 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from fastapi.routing import APIRoute
 
@@ -286,7 +286,7 @@ class Locked:
 
     document: dict[str, Any]
     routes: list[tuple[str, str]]  # (method, path)
-    answers: dict[tuple[str, str], list[httpx.Response]]
+    answers: dict[tuple[str, str], list[httpx2.Response]]
 
 
 @pytest.fixture(scope="module")
@@ -304,10 +304,10 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Locked:
     )
 
     async def ask() -> Locked:
-        transport = httpx.ASGITransport(serve(app), raise_app_exceptions=False)
+        transport = httpx2.ASGITransport(serve(app), raise_app_exceptions=False)
         async with (
             app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://x") as http,
+            httpx2.AsyncClient(transport=transport, base_url="http://x") as http,
         ):
             answers = {}
             for method, path in routes:

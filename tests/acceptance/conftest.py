@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from shared.db import make_engine, session_scope
@@ -15,26 +15,26 @@ from tests.contracts.helpers import beside, wait_until
 from tests.stack import ROOT, Stack
 
 CONTRACTS: dict[str, Any] = json.loads(Path(__file__).with_name("existing_clients.json").read_text(encoding="utf-8"))
-Door = Callable[[str], httpx.Client]
+Door = Callable[[str], httpx2.Client]
 
 
 @pytest.fixture(scope="session")
-def doors() -> Iterator[tuple[ExitStack, dict[str, httpx.Client]]]:
+def doors() -> Iterator[tuple[ExitStack, dict[str, httpx2.Client]]]:
     """Clients by URL, and what must be closed with them."""
     with ExitStack() as closing:
         yield closing, {}
 
 
 @pytest.fixture
-def door(stack: Stack, models_dir: Path, doors: tuple[ExitStack, dict[str, httpx.Client]]) -> Door:
+def door(stack: Stack, models_dir: Path, doors: tuple[ExitStack, dict[str, httpx2.Client]]) -> Door:
     """Return the client of a model, whose base URL is all that was changed for it."""
     closing, clients = doors
 
-    def open_door(model: str) -> httpx.Client:
+    def open_door(model: str) -> httpx2.Client:
         url = f"{stack.url}/models/{model}"
         if url not in clients:
             take_in(stack, model, models_dir)
-            clients[url] = closing.enter_context(httpx.Client(base_url=url, timeout=30))
+            clients[url] = closing.enter_context(httpx2.Client(base_url=url, timeout=30))
         return clients[url]
 
     return open_door
@@ -42,8 +42,8 @@ def door(stack: Stack, models_dir: Path, doors: tuple[ExitStack, dict[str, httpx
 
 @pytest.fixture
 def front(
-    stack: Stack, tmp_path_factory: pytest.TempPathFactory, doors: tuple[ExitStack, dict[str, httpx.Client]]
-) -> httpx.Client:
+    stack: Stack, tmp_path_factory: pytest.TempPathFactory, doors: tuple[ExitStack, dict[str, httpx2.Client]]
+) -> httpx2.Client:
     """A client before a service whose default model is `turnover`: nothing but the host is another one."""
     closing, clients = doors
     key = f"{stack.url} turnover"

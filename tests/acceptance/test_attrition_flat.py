@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from shared.db import make_engine, reader
@@ -57,17 +57,17 @@ WRONG = {"integer": ["douze", 1.5, True], "number": ["douze", True], "boolean": 
 
 
 @pytest.fixture
-def client(front: httpx.Client) -> httpx.Client:
+def client(front: httpx2.Client) -> httpx2.Client:
     return front
 
 
-def check_refused(answer: httpx.Response, name: str) -> None:
+def check_refused(answer: httpx2.Response, name: str) -> None:
     assert answer.status_code == CONTRACT["refusal"]["status"] == 422, answer.text
     assert name in answer.text
     assert answer.json()["detail"]
 
 
-def check_answered(answer: httpx.Response) -> dict[str, Any]:
+def check_answered(answer: httpx2.Response) -> dict[str, Any]:
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.json()
     assert list(body) == list(CONTRACT["response"]) == ["Prediction", "Probabilite_depart"]
@@ -82,17 +82,17 @@ def test_contract_is_known_in_full() -> None:
     assert list(ROW) == list(FEATURES)
 
 
-def test_fields_at_the_top_level_are_answered_with_the_label_and_its_probability(client: httpx.Client) -> None:
+def test_fields_at_the_top_level_are_answered_with_the_label_and_its_probability(client: httpx2.Client) -> None:
     assert check_answered(client.post("/predict", json=ROW))["Prediction"] == "Part"
     assert check_answered(client.post("/predict", json=ROW | STAYS))["Prediction"] == "Reste"
 
 
-def test_every_field_that_is_missing_once_is_refused(client: httpx.Client) -> None:
+def test_every_field_that_is_missing_once_is_refused(client: httpx2.Client) -> None:
     for name in FEATURES:
         check_refused(client.post("/predict", json={key: value for key, value in ROW.items() if key != name}), name)
 
 
-def test_every_field_of_a_wrong_type_once_is_refused(client: httpx.Client) -> None:
+def test_every_field_of_a_wrong_type_once_is_refused(client: httpx2.Client) -> None:
     for name, kind in FEATURES.items():
         for value in (*WRONG[kind], None, [1], {"a": 1}):
             answer = client.post("/predict", json=ROW | {name: value})
@@ -100,17 +100,17 @@ def test_every_field_of_a_wrong_type_once_is_refused(client: httpx.Client) -> No
             assert "douze" not in answer.text
 
 
-def test_whole_numbers_are_taken_where_a_number_is_asked(client: httpx.Client) -> None:
+def test_whole_numbers_are_taken_where_a_number_is_asked(client: httpx2.Client) -> None:
     check_answered(client.post("/predict", json=ROW | {"satisfaction_globale": 3}))
 
 
-def test_texts_that_were_never_seen_are_taken(client: httpx.Client) -> None:
+def test_texts_that_were_never_seen_are_taken(client: httpx2.Client) -> None:
     texts = [name for name, kind in FEATURES.items() if kind == "string"]
     assert len(texts) == 8
     check_answered(client.post("/predict", json=ROW | dict.fromkeys(texts, "Jamais vu")))
 
 
-def test_call_is_stored_as_the_clients_own_tables_had_it(stack: Stack, client: httpx.Client) -> None:
+def test_call_is_stored_as_the_clients_own_tables_had_it(stack: Stack, client: httpx2.Client) -> None:
     inputs, predictions = CONTRACT["also"]["stored per call"]
     assert inputs == "inputs: the 30 fields, created_at"
     assert predictions == "predictions: input_id, prediction_label, prediction_proba, model_version, created_at"

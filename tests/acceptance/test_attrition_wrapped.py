@@ -6,7 +6,7 @@ Its model is a LightGBM pipeline that another scikit-learn saved; its rules came
 import csv
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests.acceptance.conftest import CONTRACTS, Door
@@ -82,15 +82,15 @@ BREAKING: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-def client(door: Door) -> httpx.Client:
+def client(door: Door) -> httpx2.Client:
     return door("leavers")
 
 
-def post(client: httpx.Client, row: dict[str, Any]) -> httpx.Response:
+def post(client: httpx2.Client, row: dict[str, Any]) -> httpx2.Response:
     return client.post("/predict", json={"features": row})
 
 
-def check_refused(answer: httpx.Response, *mentioned: str) -> None:
+def check_refused(answer: httpx2.Response, *mentioned: str) -> None:
     """Check the client's own refusal: 400 with a sentence that names what is wrong."""
     assert answer.status_code == CONTRACT["refusal"]["status"] == 400, answer.text
     assert list(answer.json()) == ["detail"]
@@ -101,7 +101,7 @@ def check_refused(answer: httpx.Response, *mentioned: str) -> None:
         assert name in detail
 
 
-def check_answered(answer: httpx.Response) -> dict[str, Any]:
+def check_answered(answer: httpx2.Response) -> dict[str, Any]:
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.json()
     assert list(body) == list(CONTRACT["response"]) == ["prediction", "probability"]
@@ -139,11 +139,11 @@ def test_contract_is_known_in_full() -> None:
     assert len(BREAKING) == 9
 
 
-def test_row_is_answered_with_a_prediction_and_its_probability(client: httpx.Client) -> None:
+def test_row_is_answered_with_a_prediction_and_its_probability(client: httpx2.Client) -> None:
     check_answered(post(client, ROW))
 
 
-def test_scores_are_those_that_the_model_gave_where_it_was_trained(client: httpx.Client) -> None:
+def test_scores_are_those_that_the_model_gave_where_it_was_trained(client: httpx2.Client) -> None:
     with (ROOT / "tests" / "foreign" / "rows.csv").open(encoding="utf-8") as file:
         rows = sorted(csv.DictReader(file), key=lambda row: float(row["score"]))
     for row in (*rows[:3], *rows[-3:]):
@@ -153,12 +153,12 @@ def test_scores_are_those_that_the_model_gave_where_it_was_trained(client: httpx
     assert check_answered(post(client, typed))["prediction"] == 1  # the last leaves, the first stays
 
 
-def test_every_feature_that_is_missing_once_is_named(client: httpx.Client) -> None:
+def test_every_feature_that_is_missing_once_is_named(client: httpx2.Client) -> None:
     for name in FEATURES:
         check_refused(post(client, {key: value for key, value in ROW.items() if key != name}), name)
 
 
-def test_every_feature_of_a_wrong_type_once_is_named_and_its_value_is_not(client: httpx.Client) -> None:
+def test_every_feature_of_a_wrong_type_once_is_named_and_its_value_is_not(client: httpx2.Client) -> None:
     for name, feature in FEATURES.items():
         answer = post(client, ROW | {name: wrong_type(feature["type"])})
         check_refused(answer, name)
@@ -167,7 +167,7 @@ def test_every_feature_of_a_wrong_type_once_is_named_and_its_value_is_not(client
         check_refused(post(client, ROW | {name: None}), name)
 
 
-def test_every_limit_that_is_passed_once_is_refused(client: httpx.Client) -> None:
+def test_every_limit_that_is_passed_once_is_refused(client: httpx2.Client) -> None:
     count = 0
     for name, feature in FEATURES.items():
         for value in out_of_range(feature):
@@ -177,24 +177,24 @@ def test_every_limit_that_is_passed_once_is_refused(client: httpx.Client) -> Non
 
 
 @pytest.mark.parametrize("end", ["min", "max"])
-def test_every_limit_itself_is_taken(client: httpx.Client, end: str) -> None:
+def test_every_limit_itself_is_taken(client: httpx2.Client, end: str) -> None:
     limits = {name: feature[end] for name, feature in FEATURES.items() if end in feature and name not in IN_RULES}
     assert len(limits) > 15
     check_answered(post(client, ROW | limits))
 
 
 @pytest.mark.parametrize("rule", CONTRACT["rules"])
-def test_row_that_breaks_a_rule_is_refused(client: httpx.Client, rule: str) -> None:
+def test_row_that_breaks_a_rule_is_refused(client: httpx2.Client, rule: str) -> None:
     names = [name for name in IN_RULES if name in rule.replace("(", " ").split()]
     check_refused(post(client, ROW | BREAKING[rule]), *names)
 
 
-def test_unknown_categories_are_taken(client: httpx.Client) -> None:
+def test_unknown_categories_are_taken(client: httpx2.Client) -> None:
     texts = [name for name, feature in FEATURES.items() if feature["type"] == "string"]
     assert len(texts) == 4
     check_answered(post(client, ROW | dict.fromkeys(texts, "Jamais vu")))
 
 
-def test_body_without_the_wrapper_is_refused(client: httpx.Client) -> None:
+def test_body_without_the_wrapper_is_refused(client: httpx2.Client) -> None:
     check_refused(client.post("/predict", json=ROW), "features")
     check_refused(client.post("/predict", json={}), "features")

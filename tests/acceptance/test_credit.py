@@ -5,7 +5,7 @@ import io
 import json
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests.acceptance.conftest import CONTRACTS, Door
@@ -19,16 +19,16 @@ ROW = ROWS[0]
 
 
 @pytest.fixture
-def strict(door: Door) -> httpx.Client:
+def strict(door: Door) -> httpx2.Client:
     return door("lending")
 
 
 @pytest.fixture
-def relaxed(door: Door) -> httpx.Client:
+def relaxed(door: Door) -> httpx2.Client:
     return door("lending-relaxed")
 
 
-def post(client: httpx.Client, row: dict[str, Any], **headers: str) -> httpx.Response:
+def post(client: httpx2.Client, row: dict[str, Any], **headers: str) -> httpx2.Response:
     return client.post("/predict", json={"features": row}, headers=headers)
 
 
@@ -43,12 +43,12 @@ def check_score(body: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
-def check_answered(answer: httpx.Response) -> dict[str, Any]:
+def check_answered(answer: httpx2.Response) -> dict[str, Any]:
     assert answer.status_code == 200, answer.text
     return check_score(answer.json())
 
 
-def check_refused(answer: httpx.Response, name: str) -> None:
+def check_refused(answer: httpx2.Response, name: str) -> None:
     assert answer.status_code == 422, answer.text
     assert name in answer.text
 
@@ -56,26 +56,26 @@ def check_refused(answer: httpx.Response, name: str) -> None:
 # ── one row ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_row_is_answered_with_the_six_fields(strict: httpx.Client) -> None:
+def test_row_is_answered_with_the_six_fields(strict: httpx2.Client) -> None:
     request_id = new_id()
     body = check_answered(post(strict, ROW, **{"X-Request-Id": request_id}))
     assert body["request_id"] == request_id
     assert {check_answered(post(strict, ROW | {"bureau_score_a": score}))["decision"] for score in (0.0, 1.0)} <= {0, 1}
 
 
-def test_every_feature_may_be_null(strict: httpx.Client) -> None:
+def test_every_feature_may_be_null(strict: httpx2.Client) -> None:
     check_answered(post(strict, dict.fromkeys(ROW)))
     for name in ROW:
         check_answered(post(strict, ROW | {name: None}))
 
 
-def test_strict_input_refuses_every_missing_and_every_unknown_feature(strict: httpx.Client) -> None:
+def test_strict_input_refuses_every_missing_and_every_unknown_feature(strict: httpx2.Client) -> None:
     for name in ROW:
         check_refused(post(strict, {key: value for key, value in ROW.items() if key != name}), name)
     check_refused(post(strict, ROW | {"loan_purpose": 1}), "loan_purpose")
 
 
-def test_relaxed_input_takes_a_missing_feature_for_null_and_leaves_out_unknown_ones(relaxed: httpx.Client) -> None:
+def test_relaxed_input_takes_a_missing_feature_for_null_and_leaves_out_unknown_ones(relaxed: httpx2.Client) -> None:
     for name in list(ROW)[:5]:
         absent = check_answered(post(relaxed, {key: value for key, value in ROW.items() if key != name}))
         null = check_answered(post(relaxed, ROW | {name: None}))
@@ -85,7 +85,7 @@ def test_relaxed_input_takes_a_missing_feature_for_null_and_leaves_out_unknown_o
     check_answered(post(relaxed, {}))
 
 
-def test_every_feature_of_a_wrong_type_once_is_refused_both_ways(strict: httpx.Client, relaxed: httpx.Client) -> None:
+def test_every_feature_of_a_wrong_type_once_is_refused_both_ways(strict: httpx2.Client, relaxed: httpx2.Client) -> None:
     for name in ROW:
         answer = post(strict, ROW | {name: "beaucoup"})
         check_refused(answer, name)
@@ -96,7 +96,7 @@ def test_every_feature_of_a_wrong_type_once_is_refused_both_ways(strict: httpx.C
 # ── batches ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_batch_is_answered_with_the_six_fields_of_each_row(strict: httpx.Client) -> None:
+def test_batch_is_answered_with_the_six_fields_of_each_row(strict: httpx2.Client) -> None:
     rows = [ROW, ROW | {"bureau_score_a": None}, ROW]
     answer = strict.post("/predict_batch", json={"rows": rows})
     assert answer.status_code == 200, answer.text
@@ -108,7 +108,7 @@ def test_batch_is_answered_with_the_six_fields_of_each_row(strict: httpx.Client)
         assert check_score(item)["proba_default"] == pytest.approx(alone["proba_default"], abs=1e-6)
 
 
-def test_batch_is_strict_or_relaxed_as_one_row_is(strict: httpx.Client, relaxed: httpx.Client) -> None:
+def test_batch_is_strict_or_relaxed_as_one_row_is(strict: httpx2.Client, relaxed: httpx2.Client) -> None:
     rows = [ROW, {"loan_amount": 12_000.0}]
     answer = strict.post("/predict_batch", json={"rows": rows})
     check_refused(answer, "bureau_score_a")
@@ -121,7 +121,7 @@ def test_batch_is_strict_or_relaxed_as_one_row_is(strict: httpx.Client, relaxed:
 # ── around it ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_health_tells_the_status_and_the_model_version(stack: Stack, strict: httpx.Client) -> None:
+def test_health_tells_the_status_and_the_model_version(stack: Stack, strict: httpx2.Client) -> None:
     with stack.client() as root:
         health = root.get("/health").json()
         assert CONTRACT["health"] == ["status", "model_version"]
@@ -132,7 +132,7 @@ def test_health_tells_the_status_and_the_model_version(stack: Stack, strict: htt
         assert "lending" in {item["model"] for item in root.get("/examples").json()["items"]}
 
 
-def test_features_and_examples_are_there_to_try(strict: httpx.Client) -> None:
+def test_features_and_examples_are_there_to_try(strict: httpx2.Client) -> None:
     features = strict.get("/features").json()
     assert features["names"] == list(ROW)
     assert features["features"][0]["type"] == "number"
@@ -143,7 +143,7 @@ def test_features_and_examples_are_there_to_try(strict: httpx.Client) -> None:
     assert next(csv.reader(io.StringIO(table.text))) == list(ROW)
 
 
-def test_file_is_scored(stack: Stack, strict: httpx.Client) -> None:
+def test_file_is_scored(stack: Stack, strict: httpx2.Client) -> None:
     table = strict.get("/examples.csv").text
     answer = strict.post("/predict_csv", files={"file": ("rows.csv", table, "text/csv")})
     assert answer.status_code == 202, answer.text

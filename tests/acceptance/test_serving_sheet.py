@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from tests.acceptance import test_attrition_wrapped, test_credit
@@ -14,7 +14,7 @@ from tests.stack import Stack
 SHEET = CONTRACTS["serving_sheet"]
 
 
-def test_health_tells_that_the_model_is_loaded_once_it_serves(front: httpx.Client) -> None:
+def test_health_tells_that_the_model_is_loaded_once_it_serves(front: httpx2.Client) -> None:
     assert SHEET["endpoints"][0] == "GET /health (model_loaded)"
     answer = front.get("/health")
     assert answer.status_code == 200
@@ -22,7 +22,7 @@ def test_health_tells_that_the_model_is_loaded_once_it_serves(front: httpx.Clien
     assert front.post("/predict", json=ROW).status_code == 200
 
 
-def test_health_of_every_service_tells_it_of_its_own_model(stack: Stack, front: httpx.Client) -> None:
+def test_health_of_every_service_tells_it_of_its_own_model(stack: Stack, front: httpx2.Client) -> None:
     with stack.client() as other:
         assert other.get("/health").json()["model_loaded"] is True
         assert (other.get("/health").json()["model"], front.get("/health").json()["model"]) == ("attrition", "turnover")

@@ -5,13 +5,13 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
-import httpx
+import httpx2
 from guichet import AsyncClient, Client
 
 JOB_ID = "01a1fc6e-b8ef-76d6-a1a8-7ba162c421cb"
 URL = "http://guichet.test/prefix"
 
-Step = httpx.Response | httpx.RequestError | Callable[[httpx.Request], httpx.Response]
+Step = httpx2.Response | httpx2.RequestError | Callable[[httpx2.Request], httpx2.Response]
 
 
 class Script:
@@ -19,41 +19,41 @@ class Script:
 
     def __init__(self, *steps: Step) -> None:
         self.steps = list(steps)
-        self.requests: list[httpx.Request] = []
+        self.requests: list[httpx2.Request] = []
         self.bodies: list[bytes] = []
 
-    def __call__(self, request: httpx.Request) -> httpx.Response:
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
         self.requests.append(request)
         self.bodies.append(request.read())
         return self._next(request)
 
-    async def later(self, request: httpx.Request) -> httpx.Response:
+    async def later(self, request: httpx2.Request) -> httpx2.Response:
         self.requests.append(request)
         self.bodies.append(await request.aread())
         return self._next(request)
 
-    def _next(self, request: httpx.Request) -> httpx.Response:
+    def _next(self, request: httpx2.Request) -> httpx2.Response:
         assert self.steps, f"{request.method} {request.url} is not in the script"
         step = self.steps.pop(0)
         if isinstance(step, Exception):
             raise step
-        return step if isinstance(step, httpx.Response) else step(request)
+        return step if isinstance(step, httpx2.Response) else step(request)
 
     def client(self, **options: Any) -> Client:
-        return Client(URL, transport=httpx.MockTransport(self), **options)
+        return Client(URL, transport=httpx2.MockTransport(self), **options)
 
     def async_client(self, **options: Any) -> AsyncClient:
-        return AsyncClient(URL, transport=httpx.MockTransport(self.later), **options)
+        return AsyncClient(URL, transport=httpx2.MockTransport(self.later), **options)
 
     def headers(self, name: str) -> list[str | None]:
         """Return a header of every request."""
         return [request.headers.get(name) for request in self.requests]
 
 
-class Cut(httpx.SyncByteStream, httpx.AsyncByteStream):
+class Cut(httpx2.SyncByteStream, httpx2.AsyncByteStream):
     """A body whose connection breaks after some pieces, or ends."""
 
-    def __init__(self, pieces: Sequence[bytes], error: httpx.RequestError | None) -> None:
+    def __init__(self, pieces: Sequence[bytes], error: httpx2.RequestError | None) -> None:
         self.pieces = pieces
         self.error = error
 
@@ -69,8 +69,8 @@ class Cut(httpx.SyncByteStream, httpx.AsyncByteStream):
             raise self.error
 
 
-def broken(text: str = "reset") -> httpx.ReadError:
-    return httpx.ReadError(text)
+def broken(text: str = "reset") -> httpx2.ReadError:
+    return httpx2.ReadError(text)
 
 
 def job(status: str = "queued", kind: str = "predict", **more: Any) -> dict[str, Any]:
@@ -120,9 +120,9 @@ def result(**more: Any) -> dict[str, Any]:
     }
 
 
-def answer(status: int, body: object, **headers: str) -> httpx.Response:
+def answer(status: int, body: object, **headers: str) -> httpx2.Response:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return httpx.Response(status, json=body, headers=named)
+    return httpx2.Response(status, json=body, headers=named)
 
 
 def problem(status: int, code: str, detail: str = "It is so.", *, retry_after: int | None = None, **more: Any):
@@ -138,7 +138,7 @@ def problem(status: int, code: str, detail: str = "It is so.", *, retry_after: i
     headers = {"content-type": "application/problem+json"}
     if retry_after is not None:
         headers["Retry-After"] = str(retry_after)
-    return httpx.Response(status, content=json.dumps(body), headers=headers)
+    return httpx2.Response(status, content=json.dumps(body), headers=headers)
 
 
 def event(number: int, kind: str, *, done: int = 0, total: int = 10, status: str = "running") -> bytes:
@@ -157,8 +157,8 @@ def event(number: int, kind: str, *, done: int = 0, total: int = 10, status: str
     return f"id: {number}\nevent: {kind}\ndata: {json.dumps(data)}\n\n".encode()
 
 
-def events(*pieces: bytes, error: httpx.RequestError | None = None) -> httpx.Response:
-    return httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=Cut(pieces, error))
+def events(*pieces: bytes, error: httpx2.RequestError | None = None) -> httpx2.Response:
+    return httpx2.Response(200, headers={"content-type": "text/event-stream"}, stream=Cut(pieces, error))
 
 
 def run(coroutine: Any) -> Any:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 
-import httpx
+import httpx2
 import pytest
 from guichet import command
 from guichet.command.bar import Bar
@@ -246,8 +246,8 @@ def test_file_goes_up_and_its_scores_and_errors_come_down(guichet, rows, tmp_pat
         answer(202, csv_job("queued")),
         events(event(1, "accepted"), event(2, "progress", done=5), event(3, "finished", done=10, status="succeeded")),
         answer(200, csv_job("succeeded", failed=2)),
-        httpx.Response(200, content=b"scored"),
-        httpx.Response(200, content=b"wrong"),
+        httpx2.Response(200, content=b"scored"),
+        httpx2.Response(200, content=b"wrong"),
     )
     code, out, err = guichet(
         script, "csv", rows, "-o", tmp_path / "out.csv", "--errors", tmp_path / "err.csv", "--join",
@@ -279,7 +279,7 @@ def test_job_is_polled_where_events_do_not_come_through(guichet, rows, tmp_path)
         problem(404, "not_found"),
         answer(200, csv_job("running")),
         answer(200, csv_job("succeeded")),
-        httpx.Response(200, content=b"PAR1"),
+        httpx2.Response(200, content=b"PAR1"),
     )
     code, _, err = guichet(script, "csv", rows, "-o", tmp_path / "out.parquet")
     assert code == 0
@@ -288,7 +288,7 @@ def test_job_is_polled_where_events_do_not_come_through(guichet, rows, tmp_path)
 
 
 def test_job_is_gone_on_with_by_its_id(guichet, tmp_path):
-    script = Script(answer(200, csv_job("succeeded")), httpx.Response(200, content=b"x"))
+    script = Script(answer(200, csv_job("succeeded")), httpx2.Response(200, content=b"x"))
     code, out, _ = guichet(script, "csv", "--job", JOB_ID, "-o", tmp_path / "out.csv", "--json")
     assert code == 0
     assert json.loads(out)["id"] == JOB_ID
@@ -312,7 +312,7 @@ def test_job_that_failed_gives_its_errors_and_says_how_to_go_on(guichet, rows, t
         answer(202, csv_job("queued")),
         events(event(1, "finished", status="failed")),
         answer(200, failed),
-        httpx.Response(200, content=b"wrong"),
+        httpx2.Response(200, content=b"wrong"),
     )
     code, _, err = guichet(script, "csv", rows, "-o", tmp_path / "out.csv", "--errors", tmp_path / "err.csv")
     assert code == 1
@@ -345,14 +345,14 @@ def test_job_that_has_nothing_left_is_not_advised_to_be_retried(guichet, tmp_pat
 def test_rows_go_to_stdout(guichet, rows, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     content = "age,é\n41,1\n"
-    script = Script(answer(200, csv_job("succeeded")), httpx.Response(200, content=content.encode()))
+    script = Script(answer(200, csv_job("succeeded")), httpx2.Response(200, content=content.encode()))
     code, out, err = guichet(script, "csv", "--job", JOB_ID, "-o", "-")
     assert (code, out) == (0, content)
     assert err == "10 rows: 10 scored, 0 with errors. Written to stdout\n"
     script = Script(
         answer(200, csv_job("succeeded", failed=1)),
-        httpx.Response(200, content=b"x"),
-        httpx.Response(200, content=b"y"),
+        httpx2.Response(200, content=b"x"),
+        httpx2.Response(200, content=b"y"),
     )
     code, out, err = guichet(script, "csv", "--job", JOB_ID, "-o", "out.csv", "--errors", "-")
     assert (code, out) == (3, "y")
@@ -364,7 +364,7 @@ def test_reader_of_the_rows_that_has_had_enough_is_no_error(monkeypatch, guichet
     reading, writing = os.pipe()
     os.close(reading)
     monkeypatch.setattr(sys, "stdout", os.fdopen(writing, "w"))
-    script = Script(answer(200, csv_job("succeeded")), httpx.Response(200, content=b"x" * 1_000_000))
+    script = Script(answer(200, csv_job("succeeded")), httpx2.Response(200, content=b"x" * 1_000_000))
     monkeypatch.setattr(command, "_client", lambda options: script.client())
     assert command.main(["csv", "--job", JOB_ID, "-o", "-"]) == 0
     sys.stdout.close()
@@ -373,7 +373,7 @@ def test_reader_of_the_rows_that_has_had_enough_is_no_error(monkeypatch, guichet
 
 def test_errors_file_without_errors_is_written_and_told(guichet, tmp_path):
     script = Script(
-        answer(200, csv_job("succeeded")), httpx.Response(200, content=b"x"), httpx.Response(200, content=b"row_no\n")
+        answer(200, csv_job("succeeded")), httpx2.Response(200, content=b"x"), httpx2.Response(200, content=b"row_no\n")
     )
     place = tmp_path / "err.csv"
     code, _, err = guichet(script, "csv", "--job", JOB_ID, "-o", tmp_path / "out.csv", "--errors", place)
@@ -384,7 +384,7 @@ def test_errors_file_without_errors_is_written_and_told(guichet, tmp_path):
 
 @pytest.mark.parametrize(("status", "code"), [("running", 0), ("canceled", 1), ("succeeded", 0)])
 def test_what_is_done_so_far_is_written(guichet, tmp_path, status, code):
-    script = Script(answer(200, csv_job(status)), httpx.Response(200, content=b"half"))
+    script = Script(answer(200, csv_job(status)), httpx2.Response(200, content=b"half"))
     found, _, err = guichet(script, "csv", "--job", JOB_ID, "-o", tmp_path / "out.csv", "--partial")
     assert found == code
     assert dict(script.requests[1].url.params) == {"partial": "true"}
@@ -392,7 +392,7 @@ def test_what_is_done_so_far_is_written(guichet, tmp_path, status, code):
     assert "Written to" in err
 
 
-def interrupt(request: httpx.Request) -> httpx.Response:
+def interrupt(request: httpx2.Request) -> httpx2.Response:
     raise KeyboardInterrupt
 
 
@@ -416,7 +416,7 @@ def test_interrupted_upload_is_told(guichet, rows, tmp_path):
 
 
 def test_service_that_goes_away_leaves_a_job_to_go_on_with(guichet, rows, tmp_path):
-    refused = [httpx.ConnectError("refused")] * 6
+    refused = [httpx2.ConnectError("refused")] * 6
     script = Script(answer(202, csv_job("queued")), *refused, *refused)
     code, _, err = guichet(script, "csv", rows, "-o", tmp_path / "out.csv")
     assert code == 5
@@ -525,7 +525,7 @@ def test_wait_reads_the_rows_of_a_batch(guichet):
 
 
 def test_wait_gives_up_when_told_so(guichet):
-    def slow(request: httpx.Request) -> httpx.Response:
+    def slow(request: httpx2.Request) -> httpx2.Response:
         threading.Event().wait(0.02)
         return answer(200, csv_job("running"))
 
@@ -572,7 +572,7 @@ def test_retry_of_a_job_that_is_being_canceled_says_that_it_waits(guichet):
 
 
 def test_another_server_is_told(guichet):
-    code, _, err = guichet(Script(httpx.Response(404, text="<html>")), "models")
+    code, _, err = guichet(Script(httpx2.Response(404, text="<html>")), "models")
     assert code == 5
     assert err == "guichet: The answer (404, text/plain) does not look like that of a Guichet service: check the URL.\n"
 
@@ -634,11 +634,11 @@ def test_bar_of_one_file_is_gone_before_the_next_one(monkeypatch, guichet, tmp_p
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(Console, "is_terminal", True)
 
-    def errors(request: httpx.Request) -> httpx.Response:
+    def errors(request: httpx2.Request) -> httpx2.Response:
         assert sys.stderr.getvalue().endswith("1 B of 1 B\r\x1b[K")
-        return httpx.Response(200, content=b"y")
+        return httpx2.Response(200, content=b"y")
 
-    script = Script(answer(200, csv_job("succeeded", failed=1)), httpx.Response(200, content=b"x"), errors)
+    script = Script(answer(200, csv_job("succeeded", failed=1)), httpx2.Response(200, content=b"x"), errors)
     monkeypatch.setattr(sys, "stderr", Terminal())
     guichet(script, "csv", "--job", JOB_ID, "-o", tmp_path / "out.csv", "--errors", tmp_path / "err.csv")
     assert "reading errors 100%" in sys.stderr.getvalue()

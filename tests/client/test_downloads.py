@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from guichet import ConnectionFailed, JobFailed, Refused, Unusable
 
@@ -14,14 +14,14 @@ ETAG = '"one"'
 
 def file(
     content: bytes = CONTENT, *, first: int | None = None, cut: int | None = None, etag: str = ETAG, **more: str
-) -> httpx.Response:
+) -> httpx2.Response:
     """Return an answer with a file, or its rest from a byte on; the connection breaks after `cut` bytes of it."""
     body = content[first or 0 :]
     headers = {"content-length": str(len(body)), **more} | ({"etag": etag} if etag else {})
     if first is not None:
         headers["content-range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
     stream = Cut([body[:cut]], None if cut is None else broken())
-    return httpx.Response(200 if first is None else 206, headers=headers, stream=stream)
+    return httpx2.Response(200 if first is None else 206, headers=headers, stream=stream)
 
 
 def fetch(script: Script, path: Path, **options: object) -> None:
@@ -49,7 +49,7 @@ def test_file_is_there_when_it_is_whole(pauses, tmp_path):
 def test_what_is_asked_for_is_said_in_the_query(pauses, tmp_path):
     script = Script(file(), file())
     fetch(script, tmp_path / "a", join=True, partial=True, parquet=True)
-    assert script.requests[1].url.params == httpx.QueryParams("join=true&partial=true&format=parquet")
+    assert script.requests[1].url.params == httpx2.QueryParams("join=true&partial=true&format=parquet")
     script = Script(file())
     fetch(script, tmp_path / "b", errors=True)
     assert script.requests[1].url.path.endswith("/errors.csv")
@@ -60,7 +60,7 @@ def test_what_is_asked_for_is_said_in_the_query(pauses, tmp_path):
 def test_cut_download_goes_on_where_it_was(pauses, tmp_path):
     script = Script(
         file(cut=1000),
-        httpx.ConnectError("refused"),
+        httpx2.ConnectError("refused"),
         problem(503, "unavailable"),
         file(first=1000, cut=2000),
         file(first=3000),
@@ -91,8 +91,8 @@ def test_file_that_changed_begins_anew(pauses, tmp_path):
     [
         file(first=999),
         file(first=1000, etag='"two"'),
-        httpx.Response(206, headers={"etag": ETAG}, content=b"x"),
-        httpx.Response(416, headers={"content-range": "bytes */7", "etag": ETAG}),
+        httpx2.Response(206, headers={"etag": ETAG}, content=b"x"),
+        httpx2.Response(416, headers={"content-range": "bytes */7", "etag": ETAG}),
     ],
 )
 def test_part_that_was_not_asked_for_is_not_used(pauses, tmp_path, wrong):
@@ -122,7 +122,7 @@ def test_next_process_goes_on_with_the_part_of_the_last_one(pauses, tmp_path):
     path = tmp_path / "out.csv"
     path.write_text("an older one")
     with pytest.raises(ConnectionFailed):
-        fetch(Script(file(cut=1000), *(httpx.ConnectError("refused") for _ in range(5))), path)
+        fetch(Script(file(cut=1000), *(httpx2.ConnectError("refused") for _ in range(5))), path)
     assert left(tmp_path) == ["out.csv", "out.csv.part", "out.csv.part.etag"]
     assert path.read_text() == "an older one"
     script = Script(file(first=1000))
@@ -135,7 +135,7 @@ def test_next_process_goes_on_with_the_part_of_the_last_one(pauses, tmp_path):
 def test_part_of_another_download_is_not_gone_on_with(pauses, tmp_path):
     path = tmp_path / "out.csv"
     with pytest.raises(ConnectionFailed):
-        fetch(Script(file(cut=1000), *(httpx.ConnectError("refused") for _ in range(5))), path)
+        fetch(Script(file(cut=1000), *(httpx2.ConnectError("refused") for _ in range(5))), path)
     script = Script(file())
     fetch(script, path, join=True)
     assert script.headers("range")[1] is None
@@ -149,21 +149,21 @@ def test_part_that_was_whole_already_only_gets_its_name(pauses, tmp_path):
     path = tmp_path / "out.csv"
     Path(f"{path}.part").write_bytes(CONTENT)
     Path(f"{path}.part.etag").write_text(f"/jobs/{JOB_ID}/output.csv\n{ETAG}\n")
-    fetch(Script(httpx.Response(416, headers={"content-range": f"bytes */{len(CONTENT)}", "etag": ETAG})), path)
+    fetch(Script(httpx2.Response(416, headers={"content-range": f"bytes */{len(CONTENT)}", "etag": ETAG})), path)
     assert path.read_bytes() == CONTENT
     assert left(tmp_path) == ["out.csv"]
 
 
 def test_answer_that_a_proxy_compressed_is_unpacked(pauses, tmp_path):
     script = Script(
-        httpx.Response(200, headers={"content-encoding": "deflate", "etag": ETAG}, content=b"x\x9cK\x04\x00\x00b\x00b")
+        httpx2.Response(200, headers={"content-encoding": "deflate", "etag": ETAG}, content=b"x\x9cK\x04\x00\x00b\x00b")
     )
     fetch(script, tmp_path / "out.csv")
     assert (tmp_path / "out.csv").read_bytes() == b"a"
 
 
 def test_answer_of_unknown_length_is_written(pauses, tmp_path):
-    fetch(Script(httpx.Response(200, stream=Cut([b"a", b"b"], None))), tmp_path / "out.csv")
+    fetch(Script(httpx2.Response(200, stream=Cut([b"a", b"b"], None))), tmp_path / "out.csv")
     assert (tmp_path / "out.csv").read_bytes() == b"ab"
 
 

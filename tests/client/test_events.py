@@ -1,6 +1,6 @@
 """Server-sent events: how bytes become events, and how a stream that breaks goes on."""
 
-import httpx
+import httpx2
 import pytest
 from guichet import ConnectionFailed, Refused
 from guichet.events import EventParser
@@ -54,7 +54,7 @@ def test_job_that_was_taken_up_again_is_followed_past_its_first_end(pauses):
 
 def test_connection_that_breaks_after_the_last_event_costs_no_more_than_a_question(pauses):
     script = Script(
-        answer(200, job("running", "csv")), events(event(1, "finished"), error=broken()), httpx.Response(204)
+        answer(200, job("running", "csv")), events(event(1, "finished"), error=broken()), httpx2.Response(204)
     )
     assert follow(script) == [("1", 0)]
     assert script.headers("last-event-id")[2] == "1"
@@ -64,7 +64,7 @@ def test_broken_stream_goes_on_after_the_last_event_and_gives_none_twice(pauses)
     script = Script(
         answer(200, job("running", "csv")),
         events(event(1, "accepted"), event(2, "progress", done=1), b"id: 3\nevent: pro", error=broken()),
-        httpx.ConnectError("refused"),
+        httpx2.ConnectError("refused"),
         problem(503, "unavailable", retry_after=3),
         events(event(2, "progress", done=1), event(3, "progress", done=2)),  # it repeats one, then ends too early
         events(event(4, "finished", done=10)),
@@ -97,7 +97,7 @@ def test_stream_that_ends_again_and_again_is_given_up(pauses):
     ("strange", "error"),
     [
         (problem(404, "not_found"), Refused),
-        (httpx.Response(200, text="<html>"), ConnectionFailed),
+        (httpx2.Response(200, text="<html>"), ConnectionFailed),
     ],
 )
 def test_answer_that_is_no_stream_is_told_at_once(pauses, strange, error):

@@ -1,6 +1,6 @@
 """When a request is sent again, how late, and with which key."""
 
-import httpx
+import httpx2
 import pytest
 from guichet import ConnectionFailed, JobFailed, Refused, TimedOut, exchange
 
@@ -12,15 +12,15 @@ ROW = {"age": 41}
 @pytest.mark.parametrize(
     "trouble",
     [
-        httpx.ConnectError("refused"),
-        httpx.ConnectTimeout("silence"),
-        httpx.ReadTimeout("silence"),
+        httpx2.ConnectError("refused"),
+        httpx2.ConnectTimeout("silence"),
+        httpx2.ReadTimeout("silence"),
         broken(),
-        httpx.RemoteProtocolError("server disconnected"),
+        httpx2.RemoteProtocolError("server disconnected"),
         problem(429, "too_many_requests"),
-        httpx.Response(502, text="<html>bad gateway"),
+        httpx2.Response(502, text="<html>bad gateway"),
         problem(503, "unavailable"),
-        httpx.Response(504, text="<html>gateway timeout"),
+        httpx2.Response(504, text="<html>gateway timeout"),
         problem(409, "conflict", "The first request is still being stored.", retry_after=1),
     ],
     ids=repr,
@@ -70,7 +70,7 @@ def test_every_call_has_a_key_of_its_own(pauses):
 
 
 def test_pauses_grow_and_stop_at_the_number_of_retries(pauses):
-    script = Script(*(httpx.ConnectError("refused") for _ in range(4)))
+    script = Script(*(httpx2.ConnectError("refused") for _ in range(4)))
     with (
         script.client(retries=3) as client,
         pytest.raises(ConnectionFailed, match=r"Nobody answers at .*guichet\.test"),
@@ -102,7 +102,7 @@ def test_jitter_takes_any_part_of_the_range():
 
 
 def test_timeout_of_every_attempt_is_told(pauses):
-    script = Script(httpx.ReadTimeout("silence"), httpx.ReadTimeout("silence"))
+    script = Script(httpx2.ReadTimeout("silence"), httpx2.ReadTimeout("silence"))
     with script.client(retries=1) as client, pytest.raises(TimedOut, match="did not answer in time"):
         client.models()
 
@@ -251,7 +251,7 @@ def test_asynchronous_client_sends_again_alike(pauses):
         async with script.async_client() as client:
             return (await client.predict(ROW, model="attrition", version=1)).probability
 
-    script = Script(httpx.ConnectError("refused"), problem(503, "unavailable", retry_after=2), answer(200, result()))
+    script = Script(httpx2.ConnectError("refused"), problem(503, "unavailable", retry_after=2), answer(200, result()))
     assert run(predict(script)) == 0.75
     assert len(set(script.headers("idempotency-key"))) == 1
     assert pauses == [0.5, 3.0]

@@ -25,7 +25,7 @@ def imported(path: Path) -> set[str]:
 
 def test_client_needs_httpx_and_nothing_else():
     found = set().union(*(imported(path) for path in SOURCES.rglob("*.py")))
-    assert found - set(sys.stdlib_module_names) == {"httpx", "guichet"}
+    assert found - set(sys.stdlib_module_names) == {"httpx2", "guichet"}
 
 
 def test_service_does_not_know_its_client():
@@ -47,7 +47,7 @@ def test_package_installs_offline_with_its_types_and_its_command(tmp_path):
     assert (tmp_path / "guichet" / "py.typed").exists()
     assert (tmp_path / "bin" / "guichet").exists()
     (metadata,) = tmp_path.glob("guichet_client-*.dist-info/METADATA")
-    assert "Requires-Dist: httpx" in metadata.read_text()
+    assert "Requires-Dist: httpx2" in metadata.read_text()
     told = subprocess.run(
         [sys.executable, "-c", "import guichet; print(guichet.__file__, guichet.__version__)"],
         env={"PYTHONPATH": str(tmp_path)},

@@ -3,7 +3,7 @@
 import asyncio
 from itertools import islice
 
-import httpx
+import httpx2
 import pytest
 from guichet import AsyncClient, Client, Refused, TimedOut
 
@@ -141,4 +141,4 @@ def test_http_clients_do_not_leak_connections(stack: Stack, attrition_row):
     guichet.close()
     with pytest.raises(RuntimeError):
         guichet.predict(attrition_row)
-    assert isinstance(guichet._http, httpx.Client)
+    assert isinstance(guichet._http, httpx2.Client)

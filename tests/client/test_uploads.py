@@ -8,7 +8,7 @@ import threading
 from email.parser import BytesParser
 from email.policy import HTTP
 
-import httpx
+import httpx2
 import pytest
 from guichet import ConnectionFailed, Refused, Unusable
 
@@ -125,27 +125,27 @@ def test_pipe_that_was_not_read_yet_is_sent_when_the_service_is_there(pauses):
     script = Script(answer(202, ACCEPTED))
     calls = []
 
-    def refuse_first(request: httpx.Request) -> httpx.Response:
+    def refuse_first(request: httpx2.Request) -> httpx2.Response:
         calls.append(request)
         if len(calls) == 1:
-            raise httpx.ConnectError("refused")  # before anything of the body was read
+            raise httpx2.ConnectError("refused")  # before anything of the body was read
         return script(request)
 
     client = script.client()
     client._http.close()
-    client._http = httpx.Client(transport=_Unread(refuse_first))
+    client._http = httpx2.Client(transport=_Unread(refuse_first))
     with piped(CONTENT) as pipe, client:
         client.predict_csv(pipe)
     assert part(script)[2] == CONTENT
 
 
-class _Unread(httpx.BaseTransport):
+class _Unread(httpx2.BaseTransport):
     """MockTransport reads the body first; this one leaves that to its handler."""
 
     def __init__(self, handler):
         self.handler = handler
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         return self.handler(request)
 
 

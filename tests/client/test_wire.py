@@ -5,7 +5,7 @@ import ssl
 from http import HTTPStatus
 
 import guichet.errors
-import httpx
+import httpx2
 import numpy as np
 import pytest
 from guichet import Client, ConnectionFailed, GuichetError, Refused, Unusable
@@ -35,12 +35,12 @@ def test_address_and_key_come_from_the_environment(monkeypatch):
     monkeypatch.setenv("GUICHET_URL", " http://elsewhere:1/ ")
     monkeypatch.setenv("GUICHET_API_KEY", "guichet_secret\n")
     script = Script(answer(200, {"items": []}))
-    with Client(transport=httpx.MockTransport(script)) as client:
+    with Client(transport=httpx2.MockTransport(script)) as client:
         assert client.url == "http://elsewhere:1"
         assert client.models() == []
     assert script.headers("authorization") == ["Bearer guichet_secret"]
     assert script.headers("user-agent")[0].startswith("guichet-client/")
-    with Client("http://here", api_key="guichet_other", transport=httpx.MockTransport(script)) as client:
+    with Client("http://here", api_key="guichet_other", transport=httpx2.MockTransport(script)) as client:
         script.steps.append(answer(200, {"items": []}))
         client.models()
     assert script.headers("authorization")[1] == "Bearer guichet_other"
@@ -55,7 +55,9 @@ def test_key_that_no_header_carries_is_refused_and_not_shown(key):
 
 def test_messages_hide_a_password_in_the_address(pauses):
     with (
-        Client("http://me:hush@host", retries=0, transport=httpx.MockTransport(Script(httpx.ConnectError("no")))) as it,
+        Client(
+            "http://me:hush@host", retries=0, transport=httpx2.MockTransport(Script(httpx2.ConnectError("no")))
+        ) as it,
         pytest.raises(ConnectionFailed) as caught,
     ):
         it.models()
@@ -101,11 +103,11 @@ def test_what_is_no_job_id_is_refused_before_anything_is_sent():
 @pytest.mark.parametrize(
     "strange",
     [
-        httpx.Response(200, text="<html>hello"),
-        httpx.Response(200, json=[]),
-        httpx.Response(200, json={"id": JOB_ID}),
-        httpx.Response(204),
-        httpx.Response(200, json=job() | {"created_at": "yesterday"}),
+        httpx2.Response(200, text="<html>hello"),
+        httpx2.Response(200, json=[]),
+        httpx2.Response(200, json={"id": JOB_ID}),
+        httpx2.Response(204),
+        httpx2.Response(200, json=job() | {"created_at": "yesterday"}),
     ],
     ids=lambda response: response.text[:20],
 )
@@ -118,13 +120,13 @@ def test_answer_of_something_else_is_told_as_such(pauses, strange):
 
 
 def test_redirection_is_told_and_not_followed():
-    script = Script(httpx.Response(301, headers={"location": "https://new.test/jobs"}))
+    script = Script(httpx2.Response(301, headers={"location": "https://new.test/jobs"}))
     with script.client() as client, pytest.raises(ConnectionFailed, match=r"has moved \(301\): use https://new.test"):
         client.job(JOB_ID)
 
 
 def test_error_without_a_problem_document_has_a_sentence_all_the_same():
-    with Script(httpx.Response(413, text="<html>")).client() as client, pytest.raises(Refused) as caught:
+    with Script(httpx2.Response(413, text="<html>")).client() as client, pytest.raises(Refused) as caught:
         client.job(JOB_ID)
     assert str(caught.value) == f"The answer was 413 ({HTTPStatus(413).phrase}), without a reason."
     assert caught.value.code == "http_413"
@@ -136,13 +138,13 @@ def test_error_without_a_problem_document_has_a_sentence_all_the_same():
 @pytest.mark.parametrize(
     "strange",
     [
-        httpx.Response(404, text="<html>Not Found"),
-        httpx.Response(404, json={"detail": "Not Found"}),
-        httpx.Response(404, json={"type": "about:blank", "detail": "Not Found"}),
-        httpx.Response(405, json={"error": "no"}),
-        httpx.Response(500, text="oops"),
-        httpx.Response(418),
-        httpx.Response(599, headers={"content-type": "application/problem+json"}, text='{"detail": "ha'),
+        httpx2.Response(404, text="<html>Not Found"),
+        httpx2.Response(404, json={"detail": "Not Found"}),
+        httpx2.Response(404, json={"type": "about:blank", "detail": "Not Found"}),
+        httpx2.Response(405, json={"error": "no"}),
+        httpx2.Response(500, text="oops"),
+        httpx2.Response(418),
+        httpx2.Response(599, headers={"content-type": "application/problem+json"}, text='{"detail": "ha'),
     ],
     ids=lambda response: f"{response.status_code} {response.text[:20]}",
 )
@@ -154,7 +156,7 @@ def test_error_of_another_server_is_told_as_such(pauses, strange):
 
 @pytest.mark.parametrize("status", [401, 403, 413, 429, 502, 503, 504])
 def test_error_of_a_proxy_keeps_its_meaning(status):
-    stopped = httpx.Response(status, text="<html>")
+    stopped = httpx2.Response(status, text="<html>")
     with Script(stopped).client(retries=0) as client, pytest.raises(Refused) as caught:
         client.models()
     assert caught.value.status == status
@@ -181,7 +183,7 @@ def test_sentence_is_not_said_twice(detail, pointer, message, notes):
 
 
 def test_certificate_that_is_not_trusted_is_not_tried_again(pauses):
-    error = httpx.ConnectError("certificate verify failed")
+    error = httpx2.ConnectError("certificate verify failed")
     error.__cause__ = ssl.SSLCertVerificationError()
     with Script(error).client() as client, pytest.raises(ConnectionFailed, match="certificate"):
         client.models()

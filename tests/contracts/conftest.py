@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import joblib
 import numpy as np
 import pytest
@@ -17,9 +17,9 @@ from tests.stack import Stack
 
 
 @pytest.fixture(scope="session")
-def clients() -> Iterator[dict[str, httpx.Client]]:
+def clients() -> Iterator[dict[str, httpx2.Client]]:
     """Clients by URL: to make one takes longer than most of these tests."""
-    made: dict[str, httpx.Client] = {}
+    made: dict[str, httpx2.Client] = {}
     yield made
     for client in made.values():
         client.close()
@@ -35,7 +35,7 @@ def engines() -> Iterator[dict[str, Engine]]:
 
 
 @pytest.fixture
-def client(stack: Stack, clients: dict[str, httpx.Client]) -> httpx.Client:
+def client(stack: Stack, clients: dict[str, httpx2.Client]) -> httpx2.Client:
     """A client of the running service."""
     return clients.setdefault(stack.url, clients.get(stack.url) or stack.client())
 
@@ -57,7 +57,7 @@ def moody_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def moody(client: httpx.Client, engine: Engine, moody_files: tuple[Path, Path], models_dir: Path) -> str:
+def moody(client: httpx2.Client, engine: Engine, moody_files: tuple[Path, Path], models_dir: Path) -> str:
     """The name of a model that raises on 1,000,000 and never returns on 2,000,000."""
     if client.get("/models/moody").status_code == 404:
         model, rows = moody_files

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 from sqlalchemy import Engine, func, select
 from sqlalchemy.engine import RowMapping
 
@@ -20,17 +20,19 @@ from tests.stack import Stack
 CSV = {"Content-Type": "text/csv"}
 
 
-def post_csv(client: httpx.Client, content: Any, path: str = "/predict_csv", **params: Any) -> httpx.Response:
+def post_csv(client: httpx2.Client, content: Any, path: str = "/predict_csv", **params: Any) -> httpx2.Response:
     """Send a file as the body itself."""
     return client.post(path, content=content, headers=CSV, params=params)
 
 
-def post_form(client: httpx.Client, content: bytes, filename: str | None = "rows.csv", **params: Any) -> httpx.Response:
+def post_form(
+    client: httpx2.Client, content: bytes, filename: str | None = "rows.csv", **params: Any
+) -> httpx2.Response:
     """Send a file as a form."""
     return client.post("/predict_csv", files={"file": (filename, content)}, params=params)
 
 
-def check_taken(answer: httpx.Response) -> dict[str, Any]:
+def check_taken(answer: httpx2.Response) -> dict[str, Any]:
     """Check that an answer is 202 with a CSV job, where to find it and when to ask; return the job."""
     assert answer.status_code == 202, answer.text
     job: dict[str, Any] = answer.json()

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx
+import httpx2
 from sqlalchemy import Engine, func, select
 from sqlalchemy.engine import RowMapping
 
@@ -37,7 +37,7 @@ def with_raw(route: str, row: dict[str, Any], text: str, name: str = "revenu_men
     return json.dumps(body_for(route, row | {name: "@@"})).replace('"@@"', text).encode()
 
 
-def post_raw(client: httpx.Client, route: str, content: bytes, **headers: str) -> httpx.Response:
+def post_raw(client: httpx2.Client, route: str, content: bytes, **headers: str) -> httpx2.Response:
     """Send bytes as JSON."""
     return client.post(route, content=content, headers={"Content-Type": "application/json", **headers})
 
@@ -50,7 +50,7 @@ def new_id() -> str:
 # ── answers ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def check_problem(answer: httpx.Response, status: int, code: str | None = None) -> dict[str, Any]:
+def check_problem(answer: httpx2.Response, status: int, code: str | None = None) -> dict[str, Any]:
     """Check that an answer is an RFC 9457 problem document of this status and code; return it."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
@@ -77,7 +77,7 @@ def faults_of(problem: dict[str, Any]) -> list[tuple[str, str]]:
     return sorted((fault["pointer"], fault["code"]) for fault in problem.get("errors", []))
 
 
-def check_accepted(answer: httpx.Response) -> dict[str, Any]:
+def check_accepted(answer: httpx2.Response) -> dict[str, Any]:
     """Check that an answer is 202 with a job, where to find it and when to ask; return the job."""
     assert answer.status_code == 202, answer.text
     job: dict[str, Any] = answer.json()
@@ -126,7 +126,7 @@ def check_job(job: dict[str, Any]) -> None:
         assert sum(job["counts"][part] for part in ("succeeded", "failed", "pending")) == job["counts"]["total"]
 
 
-def check_result(answer: httpx.Response) -> dict[str, Any]:
+def check_result(answer: httpx2.Response) -> dict[str, Any]:
     """Check that an answer is 200 with the result of one row; return it."""
     assert answer.status_code == 200, answer.text
     result: dict[str, Any] = answer.json()
@@ -147,7 +147,7 @@ def check_result_body(result: dict[str, Any]) -> None:
 
 
 def wait_for_job(
-    client: httpx.Client, job_id: str, *, status: str = "succeeded", seconds: float = 15
+    client: httpx2.Client, job_id: str, *, status: str = "succeeded", seconds: float = 15
 ) -> dict[str, Any]:
     """Return a job as soon as it has a status; fail when it does not come to it."""
     deadline = time.monotonic() + seconds

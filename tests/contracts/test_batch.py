@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from sqlalchemy import Engine
 
@@ -19,7 +19,7 @@ from tests.contracts.helpers import (
 )
 
 
-def post_rows(client: httpx.Client, rows: list[Any], **more: Any) -> dict[str, Any]:
+def post_rows(client: httpx2.Client, rows: list[Any], **more: Any) -> dict[str, Any]:
     answer = client.post("/predict_batch", json={"rows": rows, **more})
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.json()
@@ -32,7 +32,7 @@ def post_rows(client: httpx.Client, rows: list[Any], **more: Any) -> dict[str, A
 
 
 @pytest.mark.parametrize("model", ["attrition", "credit", "energy"])
-def test_rows_are_answered_in_input_order(client: httpx.Client, model: str) -> None:
+def test_rows_are_answered_in_input_order(client: httpx2.Client, model: str) -> None:
     rows = example_rows(model)
     alone = [client.post(f"/models/{model}/predict", json={"features": row}).json()["prediction"] for row in rows]
     there = post_rows(client, rows, model=model)
@@ -42,7 +42,7 @@ def test_rows_are_answered_in_input_order(client: httpx.Client, model: str) -> N
     assert there["has_failures"] is back["has_failures"] is False
 
 
-def test_row_of_a_batch_scores_as_it_does_alone(client: httpx.Client, attrition_row: dict[str, Any]) -> None:
+def test_row_of_a_batch_scores_as_it_does_alone(client: httpx2.Client, attrition_row: dict[str, Any]) -> None:
     alone = client.post("/predict", json={"features": attrition_row}).json()
     [item] = post_rows(client, [attrition_row])["items"]
     assert item == {
@@ -53,7 +53,7 @@ def test_row_of_a_batch_scores_as_it_does_alone(client: httpx.Client, attrition_
 
 
 def test_bad_rows_of_a_batch_spoil_no_good_ones(
-    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any]
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any]
 ) -> None:
     rows = [attrition_row, attrition_row | {"age": "Neuf"}, attrition_row | {"genre": 9, "agee": 1}, attrition_row]
     body = post_rows(client, rows)
@@ -76,7 +76,7 @@ def test_bad_rows_of_a_batch_spoil_no_good_ones(
 
 @pytest.mark.parametrize("bad", [5, "text", [], {}, True, 1.5, None], ids=str)
 def test_row_that_is_no_row_fails_alone(
-    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any], bad: Any
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any], bad: Any
 ) -> None:
     body = post_rows(client, [attrition_row, bad, attrition_row])
     assert [item["status"] for item in body["items"]] == ["succeeded", "failed", "succeeded"]
@@ -84,13 +84,13 @@ def test_row_that_is_no_row_fails_alone(
     assert stored_rows(engine, body["job_id"])[1]["features"] == bad
 
 
-def test_first_row_that_is_bad_spoils_no_good_ones(client: httpx.Client, attrition_row: dict[str, Any]) -> None:
+def test_first_row_that_is_bad_spoils_no_good_ones(client: httpx2.Client, attrition_row: dict[str, Any]) -> None:
     body = post_rows(client, [{}, attrition_row])
     assert [item["status"] for item in body["items"]] == ["failed", "succeeded"]
 
 
 def test_abort_refuses_the_batch_with_every_fault(
-    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any]
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any]
 ) -> None:
     before = counts(engine)
     rows = [attrition_row, attrition_row | {"age": "old"}, attrition_row | {"genre": 9, "agee": 1}, 5]
@@ -104,12 +104,12 @@ def test_abort_refuses_the_batch_with_every_fault(
     assert counts(engine) == before
 
 
-def test_abort_of_a_good_batch_scores_it(client: httpx.Client, attrition_row: dict[str, Any]) -> None:
+def test_abort_of_a_good_batch_scores_it(client: httpx2.Client, attrition_row: dict[str, Any]) -> None:
     assert post_rows(client, [attrition_row] * 2, on_error="abort")["has_failures"] is False
 
 
 def test_batch_without_a_good_row_is_refused(
-    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any]
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any]
 ) -> None:
     before = counts(engine)
     rows = [attrition_row | {"age": "old"}, attrition_row | {"age": 900}]
@@ -134,14 +134,14 @@ def test_batch_without_a_good_row_is_refused(
     ids=str,
 )
 def test_batch_whose_fields_do_not_fit_is_refused(
-    client: httpx.Client, body: dict[str, Any], expected: list[tuple[str, str]]
+    client: httpx2.Client, body: dict[str, Any], expected: list[tuple[str, str]]
 ) -> None:
     assert faults_of(check_problem(client.post("/predict_batch", json=body), 422, "invalid_row")) == expected
 
 
 @pytest.mark.parametrize(("count", "lane"), [(100, "interactive"), (101, "bulk"), (1_000, "bulk")])
 def test_batch_takes_the_lane_of_its_size_and_is_scored_whole(
-    client: httpx.Client, engine: Engine, credit_row: dict[str, Any], count: int, lane: str
+    client: httpx2.Client, engine: Engine, credit_row: dict[str, Any], count: int, lane: str
 ) -> None:
     rows = [credit_row | {"age_years": 20 + index / 20} for index in range(count)]
     body = post_rows(client, rows, model="credit")
@@ -156,7 +156,7 @@ def test_batch_takes_the_lane_of_its_size_and_is_scored_whole(
         assert body["items"][index]["probability"] == pytest.approx(alone["probability"], abs=1e-9)
 
 
-def test_asynchronous_batch_gives_its_result_later(client: httpx.Client, attrition_row: dict[str, Any]) -> None:
+def test_asynchronous_batch_gives_its_result_later(client: httpx2.Client, attrition_row: dict[str, Any]) -> None:
     rows = [attrition_row] * 150 + [{}]
     job = check_accepted(client.post("/predict_batch", json={"rows": rows}, headers={"Prefer": "respond-async"}))
     assert (job["kind"], job["counts"]["total"]) == ("batch", 151)

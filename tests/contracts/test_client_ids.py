@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from sqlalchemy import Engine
 
@@ -12,7 +12,7 @@ from tests.stack import Stack
 
 
 def test_job_is_known_by_the_id_that_its_caller_gave(
-    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any]
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any]
 ) -> None:
     mine = new_id()
     before = counts(engine)
@@ -26,7 +26,7 @@ def test_job_is_known_by_the_id_that_its_caller_gave(
 
 
 def test_same_id_and_body_again_is_the_same_job(
-    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any]
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any]
 ) -> None:
     mine = new_id()
     first = check_accepted(client.put(f"/jobs/{mine}", json={"features": attrition_row}))
@@ -38,7 +38,7 @@ def test_same_id_and_body_again_is_the_same_job(
 
 
 def test_same_id_with_another_body_is_refused(
-    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any]
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any]
 ) -> None:
     mine = new_id()
     first = check_accepted(client.put(f"/jobs/{mine}", json={"features": attrition_row}))
@@ -50,7 +50,7 @@ def test_same_id_with_another_body_is_refused(
     assert counts(engine) == before
 
 
-def test_idempotency_key_of_the_same_text_is_another_job(client: httpx.Client, attrition_row: dict[str, Any]) -> None:
+def test_idempotency_key_of_the_same_text_is_another_job(client: httpx2.Client, attrition_row: dict[str, Any]) -> None:
     mine = new_id()
     body = {"features": attrition_row}
     put = check_accepted(client.put(f"/jobs/{mine}", json=body))
@@ -65,7 +65,7 @@ def test_job_is_canceled_by_the_id_of_its_caller(queue: Stack, attrition_row: di
         assert client.post(f"/jobs/{mine}/cancel").json()["status"] == "canceled"
 
 
-def test_uuid_may_be_the_id_of_a_caller(client: httpx.Client, attrition_row: dict[str, Any]) -> None:
+def test_uuid_may_be_the_id_of_a_caller(client: httpx2.Client, attrition_row: dict[str, Any]) -> None:
     mine = new_id().removeprefix("contract-")
     job = check_accepted(client.put(f"/jobs/{mine}", json={"features": attrition_row}))
     assert wait_for_job(client, mine)["id"] == job["id"]
@@ -73,7 +73,7 @@ def test_uuid_may_be_the_id_of_a_caller(client: httpx.Client, attrition_row: dic
 
 @pytest.mark.parametrize("written", [str, str.upper])
 def test_id_of_a_job_that_there_is_cannot_be_that_of_another(
-    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any], written: Callable[[str], str]
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any], written: Callable[[str], str]
 ) -> None:
     job = check_accepted(client.post("/jobs", json={"features": attrition_row}))
     before = counts(engine)
@@ -83,7 +83,7 @@ def test_id_of_a_job_that_there_is_cannot_be_that_of_another(
 
 
 def test_bad_row_is_refused_and_its_id_stays_free(
-    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any]
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any]
 ) -> None:
     mine, before = new_id(), counts(engine)
     problem = check_problem(client.put(f"/jobs/{mine}", json={"features": attrition_row | {"age": "old"}}), 422)
@@ -94,6 +94,6 @@ def test_bad_row_is_refused_and_its_id_stays_free(
 
 
 @pytest.mark.parametrize("bad", ["a" * 201, "-x", "a%00b", "caf%C3%A9", "a%20b"])
-def test_id_that_cannot_be_a_path_is_refused(client: httpx.Client, attrition_row: dict[str, Any], bad: str) -> None:
+def test_id_that_cannot_be_a_path_is_refused(client: httpx2.Client, attrition_row: dict[str, Any], bad: str) -> None:
     check_problem(client.put(f"/jobs/{bad}", json={"features": attrition_row}), 422, "invalid_request")
     check_problem(client.get(f"/jobs/{bad}"), 404, "not_found")

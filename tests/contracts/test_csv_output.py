@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pyarrow.parquet
 import pytest
 from sqlalchemy import Engine, insert, text
@@ -61,7 +61,7 @@ def rows() -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def done(client: httpx.Client, rows: list[dict[str, Any]]) -> str:
+def done(client: httpx2.Client, rows: list[dict[str, Any]]) -> str:
     """The id of a job whose every row is scored or has its error."""
     job_id = send(client, file_of(rows))
     wait_for_job(client, job_id)
@@ -78,7 +78,7 @@ def parts(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 
 def test_job_says_how_its_file_is_written_and_how_far_it_is(
-    client: httpx.Client, done: str, rows: list[dict[str, Any]]
+    client: httpx2.Client, done: str, rows: list[dict[str, Any]]
 ) -> None:
     job = client.get(f"/jobs/{done}").json()
     check_csv_job(job)
@@ -102,7 +102,7 @@ def test_job_says_how_its_file_is_written_and_how_far_it_is(
     assert listed == job
 
 
-def test_result_of_a_file_says_where_its_files_are(client: httpx.Client, done: str) -> None:
+def test_result_of_a_file_says_where_its_files_are(client: httpx2.Client, done: str) -> None:
     answer = client.get(f"/jobs/{done}/result")
     assert answer.status_code == 200
     result = answer.json()
@@ -121,7 +121,7 @@ def test_result_of_a_file_says_where_its_files_are(client: httpx.Client, done: s
 
 
 def test_poll_of_a_file_waits_for_its_end(
-    client: httpx.Client, engine: Engine, parts: list[list[dict[str, Any]]]
+    client: httpx2.Client, engine: Engine, parts: list[list[dict[str, Any]]]
 ) -> None:
     job_id = put_file(engine, parts, held=False)
     job = client.get(f"/jobs/{job_id}", headers={"Prefer": "wait=20"}, timeout=30).json()
@@ -132,7 +132,7 @@ def test_poll_of_a_file_waits_for_its_end(
 
 
 def test_output_has_every_row_in_order_with_the_score_that_a_batch_gives(
-    client: httpx.Client, done: str, rows: list[dict[str, Any]]
+    client: httpx2.Client, done: str, rows: list[dict[str, Any]]
 ) -> None:
     answer = client.get(f"/jobs/{done}/output.csv")
     assert answer.status_code == 200
@@ -159,7 +159,7 @@ def test_output_has_every_row_in_order_with_the_score_that_a_batch_gives(
             assert "age" in line["error"]
 
 
-def test_errors_say_which_cell_is_wrong(client: httpx.Client, done: str) -> None:
+def test_errors_say_which_cell_is_wrong(client: httpx2.Client, done: str) -> None:
     answer = client.get(f"/jobs/{done}/errors.csv")
     assert answer.headers["content-disposition"] == f'attachment; filename="{done}-errors.csv"'
     [line] = read_csv(answer.content)
@@ -168,7 +168,7 @@ def test_errors_say_which_cell_is_wrong(client: httpx.Client, done: str) -> None
 
 
 def test_file_without_faulty_rows_has_errors_of_a_header_only(
-    client: httpx.Client, attrition_row: dict[str, Any]
+    client: httpx2.Client, attrition_row: dict[str, Any]
 ) -> None:
     job_id = send(client, file_of([attrition_row] * 3))
     wait_for_job(client, job_id)
@@ -177,7 +177,7 @@ def test_file_without_faulty_rows_has_errors_of_a_header_only(
 
 
 def test_file_in_which_no_row_is_good_failed_and_its_files_say_why(
-    client: httpx.Client, attrition_row: dict[str, Any]
+    client: httpx2.Client, attrition_row: dict[str, Any]
 ) -> None:
     job_id = send(client, file_of([attrition_row | {"age": "old"}] * 3))
     job = wait_for_job(client, job_id, status="failed")
@@ -191,7 +191,7 @@ def test_file_in_which_no_row_is_good_failed_and_its_files_say_why(
     assert "errors.csv" in problem["detail"]
 
 
-def test_french_file_comes_back_as_it_was_written(client: httpx.Client) -> None:
+def test_french_file_comes_back_as_it_was_written(client: httpx2.Client) -> None:
     some = [{"Identifiant": f"é{place}", **row} for place, row in enumerate(example_rows("energy"))]
     content = file_of(some, delimiter=";", decimal=",").decode().encode("cp1252")
     answer = client.post(
@@ -218,7 +218,7 @@ def test_french_file_comes_back_as_it_was_written(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("path", ["output.csv", "errors.csv", "output.csv?join=true"])
-def test_ranges_of_a_file_are_parts_of_it(client: httpx.Client, done: str, path: str) -> None:
+def test_ranges_of_a_file_are_parts_of_it(client: httpx2.Client, done: str, path: str) -> None:
     path = f"/jobs/{done}/{path}"
     whole = client.get(path)
     size = len(whole.content)
@@ -249,7 +249,7 @@ def test_ranges_of_a_file_are_parts_of_it(client: httpx.Client, done: str, path:
         assert (answer.status_code, answer.content) == (200, whole.content), asked
 
 
-def test_download_that_broke_off_is_taken_up_if_the_file_is_the_same(client: httpx.Client, done: str) -> None:
+def test_download_that_broke_off_is_taken_up_if_the_file_is_the_same(client: httpx2.Client, done: str) -> None:
     path = f"/jobs/{done}/output.csv"
     whole = client.get(path)
     rest = client.get(path, headers={"Range": "bytes=100-", "If-Range": whole.headers["etag"]})
@@ -259,7 +259,7 @@ def test_download_that_broke_off_is_taken_up_if_the_file_is_the_same(client: htt
         assert (answer.status_code, answer.content) == (200, whole.content)
 
 
-def test_unchanged_file_is_not_sent_again(client: httpx.Client, done: str) -> None:
+def test_unchanged_file_is_not_sent_again(client: httpx2.Client, done: str) -> None:
     etags = set()
     paths = ["output.csv", "output.csv?join=true", "errors.csv", "output.csv?format=parquet"]
     for path in paths:
@@ -274,7 +274,7 @@ def test_unchanged_file_is_not_sent_again(client: httpx.Client, done: str) -> No
 
 
 @pytest.mark.parametrize("path", ["output.csv", "errors.csv", "output.csv?join=true", "output.csv?format=parquet"])
-def test_head_tells_of_a_file_what_get_does(client: httpx.Client, done: str, path: str) -> None:
+def test_head_tells_of_a_file_what_get_does(client: httpx2.Client, done: str, path: str) -> None:
     answer, head = client.get(f"/jobs/{done}/{path}"), client.head(f"/jobs/{done}/{path}")
     assert (head.status_code, head.content) == (200, b"")
     changing = ("date", "x-request-id", "transfer-encoding")
@@ -289,7 +289,7 @@ def test_head_tells_of_a_file_what_get_does(client: httpx.Client, done: str, pat
 
 
 def test_joined_output_repeats_every_column_that_was_sent(
-    client: httpx.Client, done: str, rows: list[dict[str, Any]]
+    client: httpx2.Client, done: str, rows: list[dict[str, Any]]
 ) -> None:
     answer = client.get(f"/jobs/{done}/output.csv", params={"join": True})
     plain = read_csv(client.get(f"/jobs/{done}/output.csv").content)
@@ -305,7 +305,7 @@ def test_joined_output_repeats_every_column_that_was_sent(
 
 @pytest.mark.parametrize("join", [False, True])
 def test_parquet_has_the_same_table_with_types(
-    client: httpx.Client, done: str, rows: list[dict[str, Any]], join: bool
+    client: httpx2.Client, done: str, rows: list[dict[str, Any]], join: bool
 ) -> None:
     path = f"/jobs/{done}/output.csv"
     lines = read_csv(client.get(path, params={"join": join}).content)
@@ -349,7 +349,7 @@ def test_parquet_has_the_same_table_with_types(
     ],
 )
 def test_accept_decides_between_csv_and_parquet(
-    client: httpx.Client, done: str, accept: str | None, kind: str | None
+    client: httpx2.Client, done: str, accept: str | None, kind: str | None
 ) -> None:
     request = client.build_request("GET", f"/jobs/{done}/output.csv")
     del request.headers["Accept"]
@@ -365,7 +365,7 @@ def test_accept_decides_between_csv_and_parquet(
         assert answer.headers["vary"] == "Accept"
 
 
-def test_errors_are_csv_only(client: httpx.Client, done: str) -> None:
+def test_errors_are_csv_only(client: httpx2.Client, done: str) -> None:
     check_problem(client.get(f"/jobs/{done}/errors.csv", headers={"Accept": PARQUET}), 406)
     assert client.get(f"/jobs/{done}/output.csv?format=xlsx").status_code == 422
     answer = client.get(f"/jobs/{done}/output.csv?format=csv", headers={"Accept": PARQUET})
@@ -385,7 +385,7 @@ def wait_for_chunks(engine: Engine, job_id: str, first_rows: set[int]) -> None:
 
 
 def test_unfinished_file_is_a_conflict_unless_a_part_is_asked_for(
-    client: httpx.Client, engine: Engine, parts: list[list[dict[str, Any]]], attrition_row: dict[str, Any]
+    client: httpx2.Client, engine: Engine, parts: list[list[dict[str, Any]]], attrition_row: dict[str, Any]
 ) -> None:
     job_id = put_file(engine, parts, id_column="id")
     for path in ("output.csv", "errors.csv", "output.csv?join=true", "output.csv?format=parquet"):
@@ -426,7 +426,7 @@ def test_unfinished_file_is_a_conflict_unless_a_part_is_asked_for(
 
 
 def test_canceled_file_keeps_what_is_done_and_is_taken_up_again(
-    client: httpx.Client, engine: Engine, parts: list[list[dict[str, Any]]], attrition_row: dict[str, Any]
+    client: httpx2.Client, engine: Engine, parts: list[list[dict[str, Any]]], attrition_row: dict[str, Any]
 ) -> None:
     job_id = put_file(engine, parts, id_column="id")
     let_go(engine, job_id, 5)
@@ -459,7 +459,7 @@ def test_canceled_file_keeps_what_is_done_and_is_taken_up_again(
 
 
 def test_file_with_too_many_faulty_rows_has_failed_and_can_be_taken_up(
-    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any]
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any]
 ) -> None:
     bad = attrition_row | {"age": "old"}
     job_id = put_file(engine, [[bad, attrition_row], [attrition_row] * 4], max_error_rate=0.1)
@@ -476,7 +476,7 @@ def test_file_with_too_many_faulty_rows_has_failed_and_can_be_taken_up(
 
 
 def test_what_cannot_be_taken_up_again_is_a_conflict(
-    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any]
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any]
 ) -> None:
     result = check_result(client.post("/predict", json={"features": attrition_row}))
     problem = check_problem(client.post(f"/jobs/{result['job_id']}/retry"), 409, "conflict")
@@ -494,7 +494,7 @@ def test_what_cannot_be_taken_up_again_is_a_conflict(
 
 
 @pytest.mark.parametrize("path", ["output.csv", "errors.csv"])
-def test_jobs_of_other_kinds_have_no_files(client: httpx.Client, attrition_row: dict[str, Any], path: str) -> None:
+def test_jobs_of_other_kinds_have_no_files(client: httpx2.Client, attrition_row: dict[str, Any], path: str) -> None:
     job_id = check_accepted(client.post("/jobs", json={"features": attrition_row}))["id"]
     problem = check_problem(client.get(f"/jobs/{job_id}/{path}"), 404, "not_found")
     assert f"/jobs/{job_id}/result" in problem["detail"]
@@ -542,7 +542,7 @@ def large(engine: Engine, attrition_row: dict[str, Any]) -> Iterator[tuple[str, 
     erase(engine, job_id)
 
 
-def test_large_file_comes_whole_and_in_parts(client: httpx.Client, large: tuple[str, bytes]) -> None:
+def test_large_file_comes_whole_and_in_parts(client: httpx2.Client, large: tuple[str, bytes]) -> None:
     job_id, lines = large
     path = f"/jobs/{job_id}/output.csv"
     whole = client.get(path)
@@ -555,7 +555,7 @@ def test_large_file_comes_whole_and_in_parts(client: httpx.Client, large: tuple[
 
 @pytest.mark.parametrize("stack", ["queue"], indirect=True)
 def test_caller_who_goes_away_leaves_nothing_open(
-    stack: Stack, client: httpx.Client, engine: Engine, large: tuple[str, bytes]
+    stack: Stack, client: httpx2.Client, engine: Engine, large: tuple[str, bytes]
 ) -> None:
     job_id, _ = large
     readers = [stack.client() for _ in range(6)]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from sqlalchemy import Engine
 from sqlalchemy.engine import make_url
@@ -42,9 +42,9 @@ HEAVY = HEADER + RECORDS * 2_000  # more than what is handed over at once
 
 
 @pytest.fixture(scope="module")
-def others() -> Iterator[dict[str, tuple[httpx.Client, str]]]:
+def others() -> Iterator[dict[str, tuple[httpx2.Client, str]]]:
     """A job of each runtime that is scored while files are refused beside it."""
-    sent: dict[str, tuple[httpx.Client, str]] = {}
+    sent: dict[str, tuple[httpx2.Client, str]] = {}
     yield sent
     for client, job_id in sent.values():
         assert wait_for_job(client, job_id)["counts"]["succeeded"] == HEAVY_ROWS
@@ -52,7 +52,7 @@ def others() -> Iterator[dict[str, tuple[httpx.Client, str]]]:
 
 @pytest.fixture(autouse=True)
 def untouched(
-    client: httpx.Client, stack: Stack, engine: Engine, others: dict[str, tuple[httpx.Client, str]]
+    client: httpx2.Client, stack: Stack, engine: Engine, others: dict[str, tuple[httpx2.Client, str]]
 ) -> Iterator[None]:
     """Whatever is refused: nothing of it is queued, nothing of it is left, and a job beside it goes its way."""
     left = spooled_files(stack)
@@ -104,7 +104,7 @@ NO_CSV = {
 
 
 @pytest.mark.parametrize("case", NO_CSV)
-def test_file_that_is_no_csv_is_refused_with_what_it_looks_like(client: httpx.Client, case: str) -> None:
+def test_file_that_is_no_csv_is_refused_with_what_it_looks_like(client: httpx2.Client, case: str) -> None:
     content, word = NO_CSV[case]
     assert word in check_problem(post_form(client, content), 415, "unsupported_media_type")["detail"]
 
@@ -143,13 +143,13 @@ WRONG: dict[str, tuple[bytes, dict[str, str], list[tuple[str, str]]]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_file_that_does_not_fit_is_refused_with_every_fault(client: httpx.Client, case: str) -> None:
+def test_file_that_does_not_fit_is_refused_with_every_fault(client: httpx2.Client, case: str) -> None:
     content, params, faults = WRONG[case]
     problem = check_problem(post_csv(client, content, **params), 422, "invalid_row")
     assert faults_of(problem) == faults
 
 
-def test_header_that_lacks_everything_lists_everything(client: httpx.Client, engine: Engine) -> None:
+def test_header_that_lacks_everything_lists_everything(client: httpx2.Client, engine: Engine) -> None:
     request_id = new_id()
     content = b"name,town\nAnna,Lyon\n"
     answer = client.post("/predict_csv", content=content, headers=CSV | {"X-Request-Id": request_id})
@@ -167,7 +167,7 @@ def test_header_that_does_not_fit_is_refused_before_the_file_is_sent_whole(stack
     assert (status, json.loads(body)["type"]) == (422, "urn:guichet:error:invalid_row")
 
 
-def test_sender_who_does_not_listen_sees_the_answer_too(client: httpx.Client) -> None:
+def test_sender_who_does_not_listen_sees_the_answer_too(client: httpx2.Client) -> None:
     def pieces() -> Iterator[bytes]:
         for _ in range(400):
             yield b"Anna,Lyon\n" * 10_000
@@ -175,7 +175,7 @@ def test_sender_who_does_not_listen_sees_the_answer_too(client: httpx.Client) ->
     check_problem(client.post("/predict_csv", content=pieces(), headers=CSV), 422, "invalid_row")
 
 
-def test_odd_rows_are_errors_of_their_own_and_refuse_nothing(client: httpx.Client) -> None:
+def test_odd_rows_are_errors_of_their_own_and_refuse_nothing(client: httpx2.Client) -> None:
     """Ragged rows and a NUL in a cell: what is wrong with a row is in the report, and in the job's errors."""
     first = RECORDS.split(b"\n")[0]
     content = GOOD + first + b",1,2\n" + b"1,2\n" + first.replace(b"Consulting", b"Con\x00sulting") + b"\n"
@@ -196,7 +196,7 @@ def peak(stack: Stack, *, reset: bool = False) -> int:
     return int((folder / "status").read_text().split("VmHWM:")[1].split()[0]) * 1024
 
 
-def test_line_of_a_hundred_megabytes_is_refused_without_being_held(client: httpx.Client, stack: Stack) -> None:
+def test_line_of_a_hundred_megabytes_is_refused_without_being_held(client: httpx2.Client, stack: Stack) -> None:
     before = peak(stack, reset=True)
 
     def pieces() -> Iterator[bytes]:
@@ -210,7 +210,7 @@ def test_line_of_a_hundred_megabytes_is_refused_without_being_held(client: httpx
 
 
 @pytest.mark.parametrize("start", [b"", b'"'])
-def test_header_of_a_hundred_megabytes_is_refused(client: httpx.Client, start: bytes) -> None:
+def test_header_of_a_hundred_megabytes_is_refused(client: httpx2.Client, start: bytes) -> None:
     def pieces() -> Iterator[bytes]:
         yield start
         for _ in range(100):
@@ -219,7 +219,7 @@ def test_header_of_a_hundred_megabytes_is_refused(client: httpx.Client, start: b
     check_problem(client.post("/predict_csv", content=pieces(), headers=CSV), 413, "too_large")
 
 
-def test_gzip_bomb_is_refused_without_being_held(client: httpx.Client, stack: Stack) -> None:
+def test_gzip_bomb_is_refused_without_being_held(client: httpx2.Client, stack: Stack) -> None:
     bomb = gzip.compress(HEADER + b"1" * 200_000_000, 1)
     before = peak(stack, reset=True)
     check_problem(post_csv(client, bomb), 413, "too_large")
@@ -277,7 +277,7 @@ def of_size(size: int) -> bytes:
     return content + b"\n" * (size - len(content))
 
 
-BEYOND: dict[str, Callable[[httpx.Client], httpx.Response]] = {
+BEYOND: dict[str, Callable[[httpx2.Client], httpx2.Response]] = {
     "announced": lambda client: post_csv(client, of_size(300_000)),
     "a little too large": lambda client: post_csv(client, of_size(200_001)),
     "in pieces": lambda client: post_csv(client, iter([of_size(200_000), b"\n" * 100_000])),
@@ -355,7 +355,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("case", DAMAGED)
-def test_damaged_gzip_is_refused(client: httpx.Client, case: str) -> None:
+def test_damaged_gzip_is_refused(client: httpx2.Client, case: str) -> None:
     check_problem(post_csv(client, DAMAGED[case]), 400, "malformed_body")
     check_problem(post_form(client, DAMAGED[case]), 400, "malformed_body")
     headers = CSV | {"Content-Encoding": "gzip"}
@@ -363,7 +363,7 @@ def test_damaged_gzip_is_refused(client: httpx.Client, case: str) -> None:
     check_problem(answer, 400, "malformed_body")
 
 
-def test_body_that_is_not_compressed_as_it_says_is_refused(client: httpx.Client) -> None:
+def test_body_that_is_not_compressed_as_it_says_is_refused(client: httpx2.Client) -> None:
     answer = client.post("/predict_csv", content=GOOD, headers=CSV | {"Content-Encoding": "gzip"})
     check_problem(answer, 400, "malformed_body")
     answer = client.post("/predict_csv", content=GOOD, headers=CSV | {"Content-Encoding": "br"})
@@ -373,7 +373,7 @@ def test_body_that_is_not_compressed_as_it_says_is_refused(client: httpx.Client)
 # ── forms, types, options ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_form_without_a_file_is_refused(client: httpx.Client) -> None:
+def test_form_without_a_file_is_refused(client: httpx2.Client) -> None:
     problem = check_problem(client.post("/predict_csv", files=[("a", (None, b"1"))]), 422, "invalid_request")
     assert faults_of(problem) == [("/a", "unknown_field")]
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
@@ -381,13 +381,13 @@ def test_form_without_a_file_is_refused(client: httpx.Client) -> None:
     assert faults_of(problem) == [("/file", "missing")]
 
 
-def test_form_with_two_files_is_refused(client: httpx.Client) -> None:
+def test_form_with_two_files_is_refused(client: httpx2.Client) -> None:
     files = [("file", ("a.csv", GOOD)), ("file", ("b.csv", GOOD))]
     problem = check_problem(client.post("/predict_csv", files=files), 422, "invalid_request")
     assert faults_of(problem) == [("/file", "several_files")]
 
 
-def test_option_in_a_form_is_refused(client: httpx.Client) -> None:
+def test_option_in_a_form_is_refused(client: httpx2.Client) -> None:
     answer = client.post("/predict_csv", files={"file": ("a.csv", GOOD)}, data={"delimiter": ";"})
     problem = check_problem(answer, 422, "invalid_request")
     assert faults_of(problem) == [("/delimiter", "unknown_field")]
@@ -403,13 +403,13 @@ def test_option_in_a_form_is_refused(client: httpx.Client) -> None:
         ("multipart/form-data; boundary=b", b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + GOOD),
     ],
 )
-def test_damaged_form_is_refused(client: httpx.Client, kind: str, body: bytes) -> None:
+def test_damaged_form_is_refused(client: httpx2.Client, kind: str, body: bytes) -> None:
     answer = client.post("/predict_csv", content=body, headers={"Content-Type": kind})
     check_problem(answer, 400, "malformed_body")
 
 
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "application/json", "text/plain", "text/html"])
-def test_other_type_is_refused_with_a_line_that_works(client: httpx.Client, kind: str) -> None:
+def test_other_type_is_refused_with_a_line_that_works(client: httpx2.Client, kind: str) -> None:
     answer = client.post("/predict_csv", content=GOOD, headers={"Content-Type": kind})
     assert "curl -F file=@rows.csv" in check_problem(answer, 415, "unsupported_media_type")["detail"]
     assert answer.headers["connection"] == "close"
@@ -434,23 +434,23 @@ def test_other_type_is_refused_with_a_line_that_works(client: httpx.Client, kind
     ],
 )
 def test_option_that_cannot_be_meant_is_refused(
-    client: httpx.Client, params: dict[str, str], fault: tuple[str, str]
+    client: httpx2.Client, params: dict[str, str], fault: tuple[str, str]
 ) -> None:
     assert faults_of(check_problem(post_csv(client, GOOD, **params), 422, "invalid_request")) == [fault]
 
 
-def test_path_and_query_that_name_different_models_are_refused(client: httpx.Client) -> None:
+def test_path_and_query_that_name_different_models_are_refused(client: httpx2.Client) -> None:
     answer = post_csv(client, GOOD, "/models/attrition/predict_csv", model="credit")
     assert faults_of(check_problem(answer, 422, "invalid_request")) == [("/query/model", "conflict")]
 
 
 @pytest.mark.parametrize("path", ["/predict_csv?model=nobody", "/predict_csv?version=99", "/models/no/predict_csv"])
-def test_file_for_an_unknown_model_is_refused(client: httpx.Client, path: str) -> None:
+def test_file_for_an_unknown_model_is_refused(client: httpx2.Client, path: str) -> None:
     check_problem(client.post(path, content=GOOD, headers=CSV), 404, "not_found")
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256])
-def test_key_that_cannot_be_kept_is_refused(client: httpx.Client, key: str) -> None:
+def test_key_that_cannot_be_kept_is_refused(client: httpx2.Client, key: str) -> None:
     answer = client.post("/predict_csv", content=GOOD, headers=CSV | {"Idempotency-Key": key})
     check_problem(answer, 400, "malformed_body")
 
@@ -458,7 +458,7 @@ def test_key_that_cannot_be_kept_is_refused(client: httpx.Client, key: str) -> N
 # ── too many at once ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_uploads_beyond_a_number_are_refused_for_now(client: httpx.Client, stack: Stack) -> None:
+def test_uploads_beyond_a_number_are_refused_for_now(client: httpx2.Client, stack: Stack) -> None:
     with ExitStack() as opened:
         connections = [opened.enter_context(started(stack, GOOD[:300])) for _ in range(10)]
         refused = wait_until(lambda: select.select(connections, [], [], 0)[0] or None)  # who is late finds no place

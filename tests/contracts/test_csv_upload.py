@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import make_url
@@ -47,7 +47,7 @@ def content(rows: list[dict[str, Any]]) -> bytes:
 
 
 def test_file_is_a_job_of_chunks_before_it_is_answered(
-    client: httpx.Client, engine: Engine, rows: list[dict[str, Any]], content: bytes
+    client: httpx2.Client, engine: Engine, rows: list[dict[str, Any]], content: bytes
 ) -> None:
     before = everything(engine)
     answer = client.post("/predict_csv", content=content, headers=CSV | {"traceparent": TRACEPARENT})
@@ -83,7 +83,7 @@ def test_file_is_a_job_of_chunks_before_it_is_answered(
 
 
 def test_large_file_is_cut_into_chunks_that_are_the_file(
-    client: httpx.Client, engine: Engine, rows: list[dict[str, Any]]
+    client: httpx2.Client, engine: Engine, rows: list[dict[str, Any]]
 ) -> None:
     text = records(rows).encode()
     times = 9_000 // len(rows)
@@ -96,7 +96,7 @@ def test_large_file_is_cut_into_chunks_that_are_the_file(
 
 @pytest.mark.parametrize("size", [1, 7, 4096])
 def test_file_that_arrives_in_pieces_is_the_same_file(
-    client: httpx.Client, engine: Engine, rows: list[dict[str, Any]], size: int
+    client: httpx2.Client, engine: Engine, rows: list[dict[str, Any]], size: int
 ) -> None:
     content = file_of(rows[:2])
 
@@ -119,7 +119,7 @@ WRAPPED = {
 
 @pytest.mark.parametrize("case", WRAPPED)
 def test_file_is_the_same_however_it_is_sent(
-    client: httpx.Client, engine: Engine, rows: list[dict[str, Any]], content: bytes, case: str
+    client: httpx2.Client, engine: Engine, rows: list[dict[str, Any]], content: bytes, case: str
 ) -> None:
     wrap, headers = WRAPPED[case]
     job = check_taken(client.post("/predict_csv", content=wrap(content), headers=headers))
@@ -128,7 +128,7 @@ def test_file_is_the_same_however_it_is_sent(
 
 
 def test_file_in_a_form_has_its_name(
-    client: httpx.Client, engine: Engine, rows: list[dict[str, Any]], content: bytes
+    client: httpx2.Client, engine: Engine, rows: list[dict[str, Any]], content: bytes
 ) -> None:
     job = check_taken(post_form(client, content, "année 2025.csv"))
     assert job["csv"]["filename"] == stored_file(engine, job["id"])["filename"] == "année 2025.csv"
@@ -137,14 +137,14 @@ def test_file_in_a_form_has_its_name(
     assert (job["csv"]["filename"], job["csv"]["bytes"]) == ("rows.csv.gz", len(content))
 
 
-def test_compressed_form_is_opened(client: httpx.Client, engine: Engine, rows: list[dict[str, Any]]) -> None:
+def test_compressed_form_is_opened(client: httpx2.Client, engine: Engine, rows: list[dict[str, Any]]) -> None:
     request = client.build_request("POST", "/predict_csv", files={"file": ("rows.csv", file_of(rows))})
     headers = {"Content-Type": request.headers["content-type"], "Content-Encoding": "gzip"}
     answer = client.post("/predict_csv", content=gzip.compress(request.read()), headers=headers)
     assert stored_records(engine, check_taken(answer)["id"]) == [records(rows).encode()]
 
 
-def test_extra_columns_are_kept_for_the_output(client: httpx.Client, rows: list[dict[str, Any]]) -> None:
+def test_extra_columns_are_kept_for_the_output(client: httpx2.Client, rows: list[dict[str, Any]]) -> None:
     job = check_taken(post_csv(client, file_of([{"site": "Lyon", **row} for row in rows])))
     assert job["csv"]["extra_columns"] == ["site"]
     assert job["csv"]["id_column"] == "employee_id"
@@ -162,7 +162,7 @@ def french(rows: list[dict[str, Any]]) -> str:
     [("utf-8", "utf-8", False), ("utf-8-sig", "utf-8", True), ("cp1252", "cp1252", True), ("utf-16", "utf-16", True)],
 )
 def test_french_file_of_excel_is_understood(
-    client: httpx.Client, engine: Engine, rows: list[dict[str, Any]], encoding: str, said: str, bom: bool
+    client: httpx2.Client, engine: Engine, rows: list[dict[str, Any]], encoding: str, said: str, bom: bool
 ) -> None:
     job = check_taken(post_form(client, french(rows).encode(encoding)))
     assert job["csv"] | {"filename": None} == {
@@ -180,7 +180,7 @@ def test_french_file_of_excel_is_understood(
     assert wait_for_job(client, job["id"])["counts"]["succeeded"] == len(rows)
 
 
-def test_caller_says_how_the_file_is_written(client: httpx.Client, rows: list[dict[str, Any]]) -> None:
+def test_caller_says_how_the_file_is_written(client: httpx2.Client, rows: list[dict[str, Any]]) -> None:
     answer = post_csv(
         client,
         french([{"site": "Lyon", **row} for row in rows]).encode("latin-1"),
@@ -194,7 +194,7 @@ def test_caller_says_how_the_file_is_written(client: httpx.Client, rows: list[di
 
 
 def test_charset_of_the_type_is_the_encoding_unless_the_query_says_another(
-    client: httpx.Client, rows: list[dict[str, Any]]
+    client: httpx2.Client, rows: list[dict[str, Any]]
 ) -> None:
     headers = {"Content-Type": "text/csv; charset=iso-8859-1"}
     content = french(rows).encode("latin-1")
@@ -207,7 +207,7 @@ def test_charset_of_the_type_is_the_encoding_unless_the_query_says_another(
 
 
 def test_options_of_the_job_are_in_the_query(
-    client: httpx.Client, engine: Engine, rows: list[dict[str, Any]], content: bytes
+    client: httpx2.Client, engine: Engine, rows: list[dict[str, Any]], content: bytes
 ) -> None:
     job = check_taken(post_csv(client, content, timeout=12.5, expires_in=3600, max_error_rate=0.25, version=1))
     stored = stored_job(engine, job["id"])
@@ -217,14 +217,14 @@ def test_options_of_the_job_are_in_the_query(
 
 
 @pytest.mark.parametrize("path", ["/predict_csv?model=credit", "/models/credit/predict_csv"])
-def test_model_is_named_in_the_query_or_in_the_path(client: httpx.Client, path: str) -> None:
+def test_model_is_named_in_the_query_or_in_the_path(client: httpx2.Client, path: str) -> None:
     answer = client.post(path, content=file_of(example_rows("credit")), headers=CSV)
     assert check_taken(answer)["model"] == "credit"
 
 
 @pytest.mark.parametrize(("prefer", "applied"), [("respond-async", "respond-async"), ("wait=5", None), ("x", None)])
 def test_answer_never_waits_for_the_scores(
-    client: httpx.Client, content: bytes, prefer: str, applied: str | None
+    client: httpx2.Client, content: bytes, prefer: str, applied: str | None
 ) -> None:
     answer = client.post("/predict_csv", content=content, headers=CSV | {"Prefer": prefer})
     check_taken(answer)
@@ -235,10 +235,10 @@ def test_answer_never_waits_for_the_scores(
 # ── the same request again ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_same_key_and_file_is_the_same_job(client: httpx.Client, engine: Engine, content: bytes) -> None:
+def test_same_key_and_file_is_the_same_job(client: httpx2.Client, engine: Engine, content: bytes) -> None:
     headers = {"Idempotency-Key": new_id()}
 
-    def send() -> httpx.Response:  # in a form, whose boundary is another one each time
+    def send() -> httpx2.Response:  # in a form, whose boundary is another one each time
         return client.post("/predict_csv?strict=false", files={"file": ("rows.csv", content)}, headers=headers)
 
     first = check_taken(send())
@@ -249,7 +249,7 @@ def test_same_key_and_file_is_the_same_job(client: httpx.Client, engine: Engine,
     assert everything(engine) == before
 
 
-def test_same_key_with_another_file_or_option_is_refused(client: httpx.Client, engine: Engine, content: bytes) -> None:
+def test_same_key_with_another_file_or_option_is_refused(client: httpx2.Client, engine: Engine, content: bytes) -> None:
     headers = CSV | {"Idempotency-Key": new_id()}
     first = check_taken(client.post("/predict_csv?strict=false&decimal=point", content=content, headers=headers))
     before = everything(engine)
@@ -266,7 +266,7 @@ def test_same_key_with_another_file_or_option_is_refused(client: httpx.Client, e
 
 
 def test_key_is_taken_as_long_as_its_first_upload_goes_on(
-    client: httpx.Client, stack: Stack, engine: Engine, content: bytes
+    client: httpx2.Client, stack: Stack, engine: Engine, content: bytes
 ) -> None:
     key = new_id()
     headers = CSV | {"Idempotency-Key": key}
@@ -286,7 +286,7 @@ def test_key_is_taken_as_long_as_its_first_upload_goes_on(
     assert again["id"] == json.loads(body)["id"]
 
 
-def test_key_of_a_refused_file_is_free_again(client: httpx.Client, content: bytes) -> None:
+def test_key_of_a_refused_file_is_free_again(client: httpx2.Client, content: bytes) -> None:
     headers = CSV | {"Idempotency-Key": new_id()}
     check_problem(client.post("/predict_csv", content=b"", headers=headers), 422)
     check_taken(client.post("/predict_csv", content=content, headers=headers))
@@ -306,7 +306,7 @@ def test_key_sent_by_many_at_once_makes_one_job(stack: Stack, engine: Engine, co
 
 
 def test_upload_that_takes_its_time_keeps_nobody_waiting(
-    client: httpx.Client, stack: Stack, attrition_row: dict[str, Any], content: bytes
+    client: httpx2.Client, stack: Stack, attrition_row: dict[str, Any], content: bytes
 ) -> None:
     with started(stack, content[:1000], length=len(content)) as connection:
         answer = client.post("/predict", json={"features": attrition_row})
@@ -350,7 +350,7 @@ def test_file_is_refused_for_now_while_the_database_is_down(queue: Stack, tmp_pa
 
 
 def test_report_lists_what_is_wrong_and_nothing_is_stored(
-    client: httpx.Client, engine: Engine, rows: list[dict[str, Any]]
+    client: httpx2.Client, engine: Engine, rows: list[dict[str, Any]]
 ) -> None:
     rows = [{"site": "Lyon", **row} for row in rows]
     rows[1]["age"] = "old"
@@ -384,7 +384,7 @@ def test_report_lists_what_is_wrong_and_nothing_is_stored(
         assert error["message"]
 
 
-def test_report_counts_every_error_and_lists_a_thousand(client: httpx.Client, rows: list[dict[str, Any]]) -> None:
+def test_report_counts_every_error_and_lists_a_thousand(client: httpx2.Client, rows: list[dict[str, Any]]) -> None:
     bad = [row | {"age": "old"} for row in rows[:1]] * 2_500
     report = post_csv(client, file_of(rows + bad), validate_only="true").json()
     assert (report["valid"], report["invalid"], report["error_count"]) == (len(rows), 2_500, 2_500)
@@ -392,13 +392,13 @@ def test_report_counts_every_error_and_lists_a_thousand(client: httpx.Client, ro
     assert [error["row_no"] for error in report["errors"]] == list(range(len(rows) + 1, len(rows) + 1_001))
 
 
-def test_report_is_refused_for_a_header_that_does_not_fit(client: httpx.Client, rows: list[dict[str, Any]]) -> None:
+def test_report_is_refused_for_a_header_that_does_not_fit(client: httpx2.Client, rows: list[dict[str, Any]]) -> None:
     without = [{name: value for name, value in row.items() if name != "age"} for row in rows]
     problem = check_problem(post_csv(client, file_of(without), validate_only="true"), 422, "invalid_row")
     assert problem["errors"][0]["pointer"] == "/columns/age"
 
 
-def test_feature_that_may_be_absent_is_reported_as_missing(client: httpx.Client) -> None:
+def test_feature_that_may_be_absent_is_reported_as_missing(client: httpx2.Client) -> None:
     rows = example_rows("credit")
     name = list(rows[0])[-1]
     without = [{key: value for key, value in row.items() if key != name} for row in rows]
@@ -413,7 +413,7 @@ def test_feature_that_may_be_absent_is_reported_as_missing(client: httpx.Client)
 
 
 @pytest.mark.parametrize("path", ["/predict_csv", "/models/{name}/predict_csv"])
-def test_examples_of_every_model_are_accepted_as_they_stand(client: httpx.Client, path: str) -> None:
+def test_examples_of_every_model_are_accepted_as_they_stand(client: httpx2.Client, path: str) -> None:
     document = client.get("/openapi.json").json()
     operation = document["paths"][path]["post"]
     content = operation["requestBody"]["content"]
@@ -434,7 +434,7 @@ def test_examples_of_every_model_are_accepted_as_they_stand(client: httpx.Client
             assert wait_for_job(client, job["id"])["counts"] == {"total": 1, "succeeded": 1, "failed": 0, "pending": 0}
 
 
-def test_every_option_is_described(client: httpx.Client) -> None:
+def test_every_option_is_described(client: httpx2.Client) -> None:
     operation = client.get("/openapi.json").json()["paths"]["/predict_csv"]["post"]
     described = {entry["name"]: entry for entry in operation["parameters"] if entry["in"] == "query"}
     assert {"delimiter", "encoding", "decimal", "id_column", "strict", "max_error_rate"} < described.keys()

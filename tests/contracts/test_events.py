@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from sqlalchemy import Engine, text
 
@@ -34,7 +34,7 @@ class Stream:
         self.ended = threading.Event()
         self.error: Exception | None = None
         self.status = 0
-        self.headers = httpx.Headers()
+        self.headers = httpx2.Headers()
         self.client = stack.client(**headers)
         self._thread = threading.Thread(target=self._read, args=(f"/jobs/{job_id}/events",), daemon=True)
         self._thread.start()
@@ -45,7 +45,7 @@ class Stream:
                 self.status, self.headers = answer.status_code, answer.headers
                 for line in answer.iter_lines():
                     self.lines.append(line)
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             self.error = error
         self.ended.set()
 
@@ -70,7 +70,7 @@ def read_events(content: str) -> list[tuple[int, str, dict[str, Any]]]:
     return found
 
 
-def follow(client: httpx.Client, job_id: str, **headers: str) -> list[tuple[int, str, dict[str, Any]]]:
+def follow(client: httpx2.Client, job_id: str, **headers: str) -> list[tuple[int, str, dict[str, Any]]]:
     """Follow a job to its end."""
     answer = client.get(f"/jobs/{job_id}/events", headers=headers)
     assert answer.status_code == 200
@@ -94,7 +94,7 @@ def streams() -> Iterator[list[Stream]]:
 
 
 def test_ended_file_is_told_from_its_beginning_to_its_end(
-    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any]
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any]
 ) -> None:
     job_id = put_file(engine, [[attrition_row] * 2, [attrition_row] * 3], held=False)
     wake(client, attrition_row)
@@ -116,7 +116,7 @@ def test_ended_file_is_told_from_its_beginning_to_its_end(
 
 
 def test_stream_goes_on_after_the_last_event_that_was_received(
-    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any]
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any]
 ) -> None:
     job_id = put_file(engine, [[attrition_row]] * 3, held=False)
     wake(client, attrition_row)
@@ -133,7 +133,7 @@ def test_stream_goes_on_after_the_last_event_that_was_received(
 
 
 def test_follower_hears_of_what_happens_until_the_end(
-    stack: Stack, client: httpx.Client, engine: Engine, attrition_row: dict[str, Any], streams: list[Stream]
+    stack: Stack, client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any], streams: list[Stream]
 ) -> None:
     job_id = put_file(engine, [[attrition_row]] * 3)
     streams += [Stream(stack, job_id), Stream(stack, job_id)]
@@ -156,7 +156,7 @@ def test_follower_hears_of_what_happens_until_the_end(
 
 
 def test_file_that_is_taken_up_again_is_followed_past_its_first_end(
-    stack: Stack, client: httpx.Client, engine: Engine, attrition_row: dict[str, Any], streams: list[Stream]
+    stack: Stack, client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any], streams: list[Stream]
 ) -> None:
     job_id = put_file(engine, [[attrition_row]] * 2)
     client.post(f"/jobs/{job_id}/cancel")
@@ -182,7 +182,7 @@ def test_file_that_is_taken_up_again_is_followed_past_its_first_end(
 @pytest.mark.long
 def test_follower_comes_back_to_another_process_when_its_own_stops(
     stack: Stack,
-    client: httpx.Client,
+    client: httpx2.Client,
     engine: Engine,
     attrition_row: dict[str, Any],
     streams: list[Stream],
@@ -210,7 +210,7 @@ def test_follower_comes_back_to_another_process_when_its_own_stops(
 
 @pytest.mark.parametrize("stack", ["queue"], indirect=True)
 def test_followers_hold_no_connection(
-    stack: Stack, client: httpx.Client, engine: Engine, attrition_row: dict[str, Any], streams: list[Stream]
+    stack: Stack, client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any], streams: list[Stream]
 ) -> None:
     job_id = put_file(engine, [[attrition_row]])
     query = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
@@ -245,7 +245,7 @@ def test_stream_of_an_erased_job_ends(
 # ── jobs of other kinds ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_job_of_one_row_has_events_of_its_row(client: httpx.Client, attrition_row: dict[str, Any]) -> None:
+def test_job_of_one_row_has_events_of_its_row(client: httpx2.Client, attrition_row: dict[str, Any]) -> None:
     result = check_result(client.post("/predict", json={"features": attrition_row}))
     events = follow(client, result["job_id"])
     assert kinds(events) == [(1, "accepted"), (2, "started"), (3, "finished")]
@@ -258,7 +258,7 @@ def test_job_of_one_row_has_events_of_its_row(client: httpx.Client, attrition_ro
     assert answer.status_code == 204
 
 
-def test_batch_tells_of_its_rows(client: httpx.Client, attrition_row: dict[str, Any]) -> None:
+def test_batch_tells_of_its_rows(client: httpx2.Client, attrition_row: dict[str, Any]) -> None:
     body = {"rows": [attrition_row, attrition_row | {"age": "old"}, attrition_row]}
     answer = client.post("/predict_batch", json=body, headers={"Prefer": "wait=20"})
     events = follow(client, answer.json()["job_id"])
@@ -288,5 +288,5 @@ def test_canceled_job_tells_no_start(queue: Stack, attrition_row: dict[str, Any]
 
 
 @pytest.mark.parametrize("job_id", [NOBODY, "x", "%00"])
-def test_job_that_does_not_exist_cannot_be_followed(client: httpx.Client, job_id: str) -> None:
+def test_job_that_does_not_exist_cannot_be_followed(client: httpx2.Client, job_id: str) -> None:
     check_problem(client.get(f"/jobs/{job_id}/events"), 404, "not_found")

@@ -3,7 +3,7 @@
 import csv
 import io
 
-import httpx
+import httpx2
 import pytest
 
 from tests.contracts.helpers import check_problem, wait_until
@@ -11,7 +11,7 @@ from tests.contracts.helpers import check_problem, wait_until
 NAMES = ("attrition", "credit", "energy", "turnover")
 
 
-def test_features_of_the_default_model_are_listed(client: httpx.Client) -> None:
+def test_features_of_the_default_model_are_listed(client: httpx2.Client) -> None:
     answer = client.get("/features")
     assert answer.status_code == 200
     body = answer.json()
@@ -28,11 +28,11 @@ def test_features_of_the_default_model_are_listed(client: httpx.Client) -> None:
 @pytest.mark.parametrize(
     "path", ["/features?model=ghost", "/models/ghost/features", "/models/ghost/examples.csv", "/models/x/examples.json"]
 )
-def test_unknown_model_has_no_features_or_examples(client: httpx.Client, path: str) -> None:
+def test_unknown_model_has_no_features_or_examples(client: httpx2.Client, path: str) -> None:
     assert "attrition" in check_problem(client.get(path), 404, "not_found")["detail"]
 
 
-def test_every_model_has_an_example_that_can_be_sent_as_it_is(client: httpx.Client) -> None:
+def test_every_model_has_an_example_that_can_be_sent_as_it_is(client: httpx2.Client) -> None:
     items = {item["model"]: item for item in client.get("/examples").json()["items"]}
     assert set(NAMES) <= items.keys()
     for name in NAMES:
@@ -41,7 +41,7 @@ def test_every_model_has_an_example_that_can_be_sent_as_it_is(client: httpx.Clie
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "turnover"])  # it has words of its own
-def test_example_rows_can_be_sent_as_a_batch_and_as_a_file(client: httpx.Client, name: str) -> None:
+def test_example_rows_can_be_sent_as_a_batch_and_as_a_file(client: httpx2.Client, name: str) -> None:
     given = client.get(f"/models/{name}/examples.json?rows=20")
     rows = given.json()["rows"]
     assert len(rows) == 20
@@ -61,5 +61,5 @@ def test_example_rows_can_be_sent_as_a_batch_and_as_a_file(client: httpx.Client,
 
 
 @pytest.mark.parametrize("rows", ["0", "101", "many"])
-def test_absurd_number_of_example_rows_is_refused(client: httpx.Client, rows: str) -> None:
+def test_absurd_number_of_example_rows_is_refused(client: httpx2.Client, rows: str) -> None:
     check_problem(client.get(f"/models/credit/examples.json?rows={rows}"), 422, "invalid_request")

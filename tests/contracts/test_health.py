@@ -2,14 +2,14 @@
 
 import platform
 
-import httpx
+import httpx2
 import pytest
 
 from shared.version import VERSION
 from tests.stack import Stack
 
 
-def test_health_of_a_service_that_is_well(stack: Stack, client: httpx.Client) -> None:
+def test_health_of_a_service_that_is_well(stack: Stack, client: httpx2.Client) -> None:
     answer = client.get("/health")
     assert answer.status_code == 200
     body = answer.json()
@@ -37,19 +37,19 @@ def test_health_of_the_sync_runtime_has_neither_broker_nor_workers(sync: Stack) 
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
-def test_probe_of_a_service_that_is_well(client: httpx.Client, path: str) -> None:
+def test_probe_of_a_service_that_is_well(client: httpx2.Client, path: str) -> None:
     answer = client.get(path)
     assert answer.status_code == 200
     assert answer.json() == {"status": "ok"}
 
 
-def test_version_names_the_service_and_its_runtime(stack: Stack, client: httpx.Client) -> None:
+def test_version_names_the_service_and_its_runtime(stack: Stack, client: httpx2.Client) -> None:
     expected = {"name": "guichet", "version": VERSION, "runtime": stack.runtime, "python": platform.python_version()}
     assert client.get("/version").json() == expected
 
 
 @pytest.mark.parametrize("path", ["/health", "/livez", "/readyz", "/version", "/nothing", "/models"])
-def test_every_answer_has_a_request_id_and_says_nothing_of_the_server(client: httpx.Client, path: str) -> None:
+def test_every_answer_has_a_request_id_and_says_nothing_of_the_server(client: httpx2.Client, path: str) -> None:
     answer = client.get(path)
     assert len(answer.headers["x-request-id"]) == 36
     assert answer.headers["x-content-type-options"] == "nosniff"

@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from sqlalchemy import Engine
 
@@ -24,7 +24,7 @@ from tests.stack import Stack
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_same_key_and_body_is_the_same_job(
-    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any], route: str
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any], route: str
 ) -> None:
     headers = {"Idempotency-Key": new_id(), "Prefer": "respond-async"}
     first = check_accepted(client.post(route, json=body_for(route, attrition_row), headers=headers))
@@ -38,7 +38,7 @@ def test_same_key_and_body_is_the_same_job(
 
 
 def test_same_key_and_body_after_the_end_is_the_same_result(
-    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any]
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any]
 ) -> None:
     headers = {"Idempotency-Key": new_id()}
     first = check_result(client.post("/predict", json={"features": attrition_row}, headers=headers))
@@ -51,7 +51,7 @@ def test_same_key_and_body_after_the_end_is_the_same_result(
 
 
 def test_same_key_with_another_body_is_refused_with_the_first_job(
-    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any]
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any]
 ) -> None:
     request_id = new_id()
     headers = {"Idempotency-Key": new_id()}
@@ -66,7 +66,7 @@ def test_same_key_with_another_body_is_refused_with_the_first_job(
     assert (entry["code"], entry["job_id"]) == ("idempotency_mismatch", first["id"])
 
 
-def test_key_belongs_to_its_route(client: httpx.Client, attrition_row: dict[str, Any]) -> None:
+def test_key_belongs_to_its_route(client: httpx2.Client, attrition_row: dict[str, Any]) -> None:
     headers = {"Idempotency-Key": new_id(), "Prefer": "respond-async"}
     ids = {
         check_accepted(client.post(route, json=body_for(route, attrition_row), headers=headers))["id"]
@@ -75,13 +75,13 @@ def test_key_belongs_to_its_route(client: httpx.Client, attrition_row: dict[str,
     assert len(ids) == len(ROUTES)
 
 
-def test_key_of_a_refused_request_is_free_again(client: httpx.Client, attrition_row: dict[str, Any]) -> None:
+def test_key_of_a_refused_request_is_free_again(client: httpx2.Client, attrition_row: dict[str, Any]) -> None:
     headers = {"Idempotency-Key": new_id()}
     check_problem(client.post("/predict", json={"features": attrition_row | {"age": -1}}, headers=headers), 422)
     check_result(client.post("/predict", json={"features": attrition_row}, headers=headers))
 
 
-def test_requests_without_a_key_are_separate_jobs(client: httpx.Client, attrition_row: dict[str, Any]) -> None:
+def test_requests_without_a_key_are_separate_jobs(client: httpx2.Client, attrition_row: dict[str, Any]) -> None:
     ids = {check_result(client.post("/predict", json={"features": attrition_row}))["job_id"] for _ in range(2)}
     assert len(ids) == 2
 
@@ -120,7 +120,7 @@ def test_repeated_predict_waits_for_the_job_that_the_first_one_made(
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\tb", "a\x7fb"])
 def test_key_that_cannot_be_kept_is_refused(
-    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any], key: str
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any], key: str
 ) -> None:
     before = counts(engine)
     answer = client.post("/predict", json={"features": attrition_row}, headers={"Idempotency-Key": key})
@@ -132,8 +132,8 @@ def test_key_that_cannot_be_kept_is_refused(
 
 
 @pytest.mark.parametrize("key", ["x", "x" * 255, "é ü", "a:b/c?d=e", "' OR 1=1 --"])
-def test_key_of_any_printable_text_is_kept(client: httpx.Client, attrition_row: dict[str, Any], key: str) -> None:
-    headers = httpx.Headers({"Idempotency-Key": key}, encoding="utf-8")
+def test_key_of_any_printable_text_is_kept(client: httpx2.Client, attrition_row: dict[str, Any], key: str) -> None:
+    headers = httpx2.Headers({"Idempotency-Key": key}, encoding="utf-8")
     first = check_result(client.post("/predict", json={"features": attrition_row}, headers=headers))
     again = client.post("/predict", json={"features": attrition_row}, headers=headers)
     assert again.json()["job_id"] == first["job_id"]

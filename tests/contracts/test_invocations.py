@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from sqlalchemy import Engine
 
@@ -30,7 +30,7 @@ VISITORS = "/models/visitors/invocations"
 
 
 @pytest.fixture
-def visitors(client: httpx.Client, engine: Engine, models_dir: Path) -> str:
+def visitors(client: httpx2.Client, engine: Engine, models_dir: Path) -> str:
     """The path that serves `visitors`, which is taken in, with `tariff`, from the folder that MLflow saved."""
     if client.get("/models/tariff").status_code == 404:
         with session_scope(engine) as session, pytest.MonkeyPatch.context() as patch:
@@ -41,7 +41,7 @@ def visitors(client: httpx.Client, engine: Engine, models_dir: Path) -> str:
     return VISITORS
 
 
-def check_error(answer: httpx.Response, status: int, *told: str) -> None:
+def check_error(answer: httpx2.Response, status: int, *told: str) -> None:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/json"
     error = answer.json()
@@ -57,7 +57,7 @@ def visitor(**changes: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("case", ANSWERS, ids=lambda case: f"{case['model']}: {case['name']}")
 def test_request_is_answered_as_the_real_scoring_server_answered_it(
-    client: httpx.Client, visitors: str, case: dict[str, Any]
+    client: httpx2.Client, visitors: str, case: dict[str, Any]
 ) -> None:
     answer = client.post(
         f"/models/{case['model']}/invocations", content=case["body"], headers={"Content-Type": case["content_type"]}
@@ -80,7 +80,7 @@ def test_request_is_answered_as_the_real_scoring_server_answered_it(
 # ── jobs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_all_rows_of_a_request_are_one_stored_job(client: httpx.Client, engine: Engine, visitors: str) -> None:
+def test_all_rows_of_a_request_are_one_stored_job(client: httpx2.Client, engine: Engine, visitors: str) -> None:
     rows = [visitor(), visitor(age=20, basket=None), visitor(city="Brest")]
     answer = client.post(visitors, json={"dataframe_records": rows})
     job_id = answer.headers["content-location"].removeprefix("/jobs/")
@@ -89,13 +89,13 @@ def test_all_rows_of_a_request_are_one_stored_job(client: httpx.Client, engine: 
     assert [row["features"] for row in stored_rows(engine, job_id)] == rows
 
 
-def test_one_row_is_a_job_of_one_row(client: httpx.Client, engine: Engine, visitors: str) -> None:
+def test_one_row_is_a_job_of_one_row(client: httpx2.Client, engine: Engine, visitors: str) -> None:
     answer = client.post(visitors, json={"inputs": visitor()})
     job = stored_job(engine, answer.headers["content-location"].removeprefix("/jobs/"))
     assert (job["kind"], job["row_count"]) == ("predict", 1)
 
 
-def test_caller_that_prefers_not_to_wait_gets_a_job(client: httpx.Client, visitors: str) -> None:
+def test_caller_that_prefers_not_to_wait_gets_a_job(client: httpx2.Client, visitors: str) -> None:
     body = {"dataframe_records": [visitor(), visitor(age=70)]}
     answer = client.post(visitors, json=body, headers={"Prefer": "respond-async"})
     job = check_accepted(answer)
@@ -104,7 +104,7 @@ def test_caller_that_prefers_not_to_wait_gets_a_job(client: httpx.Client, visito
     assert client.get(f"/jobs/{job['id']}/result").json()["n_rows"] == 2
 
 
-def test_same_key_and_body_are_the_same_job(client: httpx.Client, visitors: str) -> None:
+def test_same_key_and_body_are_the_same_job(client: httpx2.Client, visitors: str) -> None:
     headers = {"Idempotency-Key": new_id()}
     first, again = (client.post(visitors, json={"inputs": visitor()}, headers=headers) for _ in range(2))
     assert first.headers["content-location"] == again.headers["content-location"]
@@ -112,7 +112,7 @@ def test_same_key_and_body_are_the_same_job(client: httpx.Client, visitors: str)
     check_error(client.post(visitors, json={"inputs": visitor(age=36)}, headers=headers), 400)
 
 
-def test_plain_path_means_the_default_model(client: httpx.Client, attrition_row: dict[str, Any]) -> None:
+def test_plain_path_means_the_default_model(client: httpx2.Client, attrition_row: dict[str, Any]) -> None:
     answer = client.post("/invocations", json={"dataframe_records": [attrition_row]})
     native = client.post("/predict", json={"features": attrition_row}).json()
     assert answer.json() == {"predictions": [native["prediction"]]}
@@ -122,9 +122,9 @@ def test_plain_path_means_the_default_model(client: httpx.Client, attrition_row:
 
 
 def test_probabilities_and_labels_are_given_where_params_ask_for_them(
-    client: httpx.Client, attrition_row: dict[str, Any], energy_row: dict[str, Any]
+    client: httpx2.Client, attrition_row: dict[str, Any], energy_row: dict[str, Any]
 ) -> None:
-    def ask(output: object, model: str = "attrition", row: dict[str, Any] = attrition_row) -> httpx.Response:
+    def ask(output: object, model: str = "attrition", row: dict[str, Any] = attrition_row) -> httpx2.Response:
         body = {"dataframe_records": [row, row], "params": {"output": output}}
         return client.post(f"/models/{model}/invocations", json=body)
 
@@ -138,7 +138,7 @@ def test_probabilities_and_labels_are_given_where_params_ask_for_them(
     check_error(ask("predict_proba", "energy", energy_row), 400, "one of the outputs of energy@1: predict.")
 
 
-def test_params_that_are_no_object_are_refused(client: httpx.Client, visitors: str) -> None:
+def test_params_that_are_no_object_are_refused(client: httpx2.Client, visitors: str) -> None:
     check_error(client.post(visitors, json={"inputs": visitor(), "params": ["label"]}), 400, "`params`")
 
 
@@ -146,7 +146,7 @@ def test_params_that_are_no_object_are_refused(client: httpx.Client, visitors: s
 
 
 def test_rows_that_do_not_fit_are_told_by_row_and_column_and_nothing_is_stored(
-    client: httpx.Client, engine: Engine, visitors: str
+    client: httpx2.Client, engine: Engine, visitors: str
 ) -> None:
     before = counts(engine)
     rows = [visitor(), visitor(age="CANARY", city=None), visitor(member=2), visitor(basket="CANARY")]
@@ -161,7 +161,7 @@ def test_rows_that_do_not_fit_are_told_by_row_and_column_and_nothing_is_stored(
 
 
 def test_unknown_columns_are_refused_where_the_card_refuses_them(
-    client: httpx.Client, attrition_row: dict[str, Any]
+    client: httpx2.Client, attrition_row: dict[str, Any]
 ) -> None:
     row = attrition_row | {"agee": 3}
     check_error(
@@ -188,22 +188,22 @@ def test_unknown_columns_are_refused_where_the_card_refuses_them(
         ({"instances": []}, "at least one row"),
     ],
 )
-def test_shape_that_no_form_has_is_refused(client: httpx.Client, visitors: str, body: object, told: str) -> None:
+def test_shape_that_no_form_has_is_refused(client: httpx2.Client, visitors: str, body: object, told: str) -> None:
     check_error(client.post(visitors, json=body), 400, told)
 
 
-def test_columns_may_be_tensors_of_one_column(client: httpx.Client, visitors: str) -> None:
+def test_columns_may_be_tensors_of_one_column(client: httpx2.Client, visitors: str) -> None:
     columns = {name: [[value], [value]] for name, value in visitor().items()}
     assert client.post(visitors, json={"inputs": columns}).json() == {"predictions": [True, True]}
 
 
 @pytest.mark.parametrize("word", ["Infinity", "-Infinity", "-NaN", "nan", "1e999"])
-def test_numbers_that_json_and_pandas_do_not_have_are_refused(client: httpx.Client, visitors: str, word: str) -> None:
+def test_numbers_that_json_and_pandas_do_not_have_are_refused(client: httpx2.Client, visitors: str, word: str) -> None:
     body = json.dumps({"inputs": visitor(basket="@")}).replace('"@"', word)
     check_error(client.post(visitors, content=body, headers={"Content-Type": "application/json"}), 400)
 
 
-def test_nan_within_a_text_is_text(client: httpx.Client, engine: Engine, visitors: str) -> None:
+def test_nan_within_a_text_is_text(client: httpx2.Client, engine: Engine, visitors: str) -> None:
     body = json.dumps({"inputs": visitor(city='NaN "NaN\\', basket=float("nan"))})
     answer = client.post(visitors, content=body, headers={"Content-Type": "application/json"})
     row = stored_rows(engine, answer.headers["content-location"].removeprefix("/jobs/"))[0]
@@ -211,11 +211,11 @@ def test_nan_within_a_text_is_text(client: httpx.Client, engine: Engine, visitor
 
 
 @pytest.mark.parametrize("body", ['{"inputs": [], "inputs": []}', "[" * 100, '{"inputs": {"city": "\\u0000"}}', ""])
-def test_json_that_is_no_plain_json_is_refused(client: httpx.Client, visitors: str, body: str) -> None:
+def test_json_that_is_no_plain_json_is_refused(client: httpx2.Client, visitors: str, body: str) -> None:
     check_error(client.post(visitors, content=body, headers={"Content-Type": "application/json"}), 400)
 
 
-def test_more_rows_than_a_batch_may_have_are_refused(client: httpx.Client, visitors: str) -> None:
+def test_more_rows_than_a_batch_may_have_are_refused(client: httpx2.Client, visitors: str) -> None:
     too_many = [visitor()] * 1001
     columns = {name: [value] * 1001 for name, value in visitor().items()}
     split = {"columns": list(visitor()), "data": [list(visitor().values())] * 1001}
@@ -231,18 +231,18 @@ def test_more_rows_than_a_batch_may_have_are_refused(client: httpx.Client, visit
     check_error(client.post(visitors, content=text, headers={"Content-Type": "text/csv"}), 413, "1000 rows")
 
 
-def test_unknown_model_and_wrong_method_have_the_errors_of_the_protocol(client: httpx.Client, visitors: str) -> None:
+def test_unknown_model_and_wrong_method_have_the_errors_of_the_protocol(client: httpx2.Client, visitors: str) -> None:
     check_error(client.post("/models/nobody/invocations", json={"inputs": visitor()}), 404, "visitors")
     answer = client.get("/invocations")
     check_error(answer, 405)
     assert answer.headers["allow"] == "POST"
 
 
-def test_path_that_is_nearly_that_of_the_protocol_has_the_errors_of_the_service(client: httpx.Client) -> None:
+def test_path_that_is_nearly_that_of_the_protocol_has_the_errors_of_the_service(client: httpx2.Client) -> None:
     check_problem(client.post("/in%0Avocations", json={"inputs": visitor()}), 404, "not_found")
 
 
-def test_row_on_which_the_model_fails_fails_the_request_and_is_named(client: httpx.Client, moody: str) -> None:
+def test_row_on_which_the_model_fails_fails_the_request_and_is_named(client: httpx2.Client, moody: str) -> None:
     rows = [{"mood": 0.5}, {"mood": RAISES}]
     answer = client.post(f"/models/{moody}/invocations", json={"dataframe_records": rows})
     check_error(answer, 500, "row 1")
@@ -250,11 +250,11 @@ def test_row_on_which_the_model_fails_fails_the_request_and_is_named(client: htt
     check_error(client.post(f"/models/{moody}/invocations", json={"inputs": [RAISES]}), 500)
 
 
-def test_list_of_values_is_the_column_of_a_model_with_one_feature(client: httpx.Client, moody: str) -> None:
+def test_list_of_values_is_the_column_of_a_model_with_one_feature(client: httpx2.Client, moody: str) -> None:
     answer = client.post(f"/models/{moody}/invocations", json={"inputs": [0.5, -0.5]})
     assert answer.json() == {"predictions": [True, False]}
 
 
-def test_ping_answers_while_requests_are_welcome(stack: Stack, client: httpx.Client) -> None:
+def test_ping_answers_while_requests_are_welcome(stack: Stack, client: httpx2.Client) -> None:
     assert client.get("/ping").status_code == 200
     assert client.get("/ping", headers={"Accept": "text/csv"}).json() == {"status": "ok"}

@@ -5,7 +5,7 @@ import time
 import uuid
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from sqlalchemy import Engine
 
@@ -40,12 +40,12 @@ ODD_IDS = [
 
 
 @pytest.fixture
-def done(client: httpx.Client, attrition_row: dict[str, Any]) -> dict[str, Any]:
+def done(client: httpx2.Client, attrition_row: dict[str, Any]) -> dict[str, Any]:
     """The result of a job that has ended."""
     return check_result(client.post("/predict", json={"features": attrition_row}))
 
 
-def submit(client: httpx.Client, row: dict[str, Any], **more: Any) -> str:
+def submit(client: httpx2.Client, row: dict[str, Any], **more: Any) -> str:
     job_id: str = check_accepted(client.post("/jobs", json={"features": row, **more}))["id"]
     return job_id
 
@@ -53,7 +53,7 @@ def submit(client: httpx.Client, row: dict[str, Any], **more: Any) -> str:
 # ── GET /jobs/{id} ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_job_that_succeeded_holds_its_result(client: httpx.Client, done: dict[str, Any]) -> None:
+def test_job_that_succeeded_holds_its_result(client: httpx2.Client, done: dict[str, Any]) -> None:
     answer = client.get(f"/jobs/{done['job_id']}")
     assert answer.status_code == 200
     job = answer.json()
@@ -65,7 +65,7 @@ def test_job_that_succeeded_holds_its_result(client: httpx.Client, done: dict[st
     assert "retry-after" not in answer.headers
 
 
-def test_unchanged_job_is_not_sent_again(client: httpx.Client, done: dict[str, Any]) -> None:
+def test_unchanged_job_is_not_sent_again(client: httpx2.Client, done: dict[str, Any]) -> None:
     path = f"/jobs/{done['job_id']}"
     etag = client.get(path).headers["etag"]
     assert etag.startswith('"')
@@ -76,7 +76,7 @@ def test_unchanged_job_is_not_sent_again(client: httpx.Client, done: dict[str, A
 
 
 @pytest.mark.parametrize("form", ['"other", {}', "W/{}", "*", '{} , "other"'])
-def test_etag_is_recognized_in_every_form_of_rfc_9110(client: httpx.Client, done: dict[str, Any], form: str) -> None:
+def test_etag_is_recognized_in_every_form_of_rfc_9110(client: httpx2.Client, done: dict[str, Any], form: str) -> None:
     path = f"/jobs/{done['job_id']}"
     etag = client.get(path).headers["etag"]
     assert client.get(path, headers={"If-None-Match": form.format(etag)}).status_code == 304
@@ -94,7 +94,7 @@ def test_changed_job_is_sent_again(queue: Stack, attrition_row: dict[str, Any]) 
 
 
 def test_poll_that_waits_is_answered_when_the_job_ends(queue: Stack, attrition_row: dict[str, Any]) -> None:
-    answers: list[httpx.Response] = []
+    answers: list[httpx2.Response] = []
     with queue.client() as client:
         with paused(queue):
             path = f"/jobs/{submit(client, attrition_row)}"
@@ -122,7 +122,7 @@ def test_poll_whose_wait_runs_out_is_answered_with_the_job_as_it_stands(
         wait_for_job(client, job_id)
 
 
-def test_poll_of_an_ended_job_never_waits(client: httpx.Client, done: dict[str, Any]) -> None:
+def test_poll_of_an_ended_job_never_waits(client: httpx2.Client, done: dict[str, Any]) -> None:
     answer = client.get(f"/jobs/{done['job_id']}", headers={"Prefer": "wait=20"})
     assert answer.json()["status"] == "succeeded"
     assert answer.elapsed.total_seconds() < 3
@@ -130,7 +130,7 @@ def test_poll_of_an_ended_job_never_waits(client: httpx.Client, done: dict[str, 
 
 @pytest.mark.parametrize("part", ["", "/result"])
 @pytest.mark.parametrize("job_id", [NOBODY, *ODD_IDS])
-def test_job_that_does_not_exist_is_not_found(client: httpx.Client, engine: Engine, job_id: str, part: str) -> None:
+def test_job_that_does_not_exist_is_not_found(client: httpx2.Client, engine: Engine, job_id: str, part: str) -> None:
     request_id = new_id()
     answer = client.get(f"/jobs/{job_id}{part}", headers={"X-Request-Id": request_id})
     check_problem(answer, 404, "not_found")
@@ -138,14 +138,14 @@ def test_job_that_does_not_exist_is_not_found(client: httpx.Client, engine: Engi
 
 
 @pytest.mark.parametrize("job_id", [NOBODY, "x", "%00"])
-def test_job_that_does_not_exist_cannot_be_canceled(client: httpx.Client, job_id: str) -> None:
+def test_job_that_does_not_exist_cannot_be_canceled(client: httpx2.Client, job_id: str) -> None:
     check_problem(client.post(f"/jobs/{job_id}/cancel"), 404, "not_found")
 
 
 # ── GET /jobs/{id}/result ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_result_is_read_as_often_as_one_likes(client: httpx.Client, done: dict[str, Any]) -> None:
+def test_result_is_read_as_often_as_one_likes(client: httpx2.Client, done: dict[str, Any]) -> None:
     for _ in range(2):
         answer = client.get(f"/jobs/{done['job_id']}/result")
         assert answer.status_code == 200
@@ -185,7 +185,7 @@ def test_queued_job_is_canceled_at_once_and_never_scored(queue: Stack, attrition
 
 @pytest.mark.parametrize("stack", ["queue"], indirect=True)
 def test_input_of_a_canceled_job_is_kept_without_an_output(
-    stack: Stack, client: httpx.Client, engine: Engine, attrition_row: dict[str, Any]
+    stack: Stack, client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any]
 ) -> None:
     with paused(stack):
         job_id = submit(client, attrition_row)
@@ -198,7 +198,7 @@ def test_input_of_a_canceled_job_is_kept_without_an_output(
 
 
 def test_predict_that_waits_for_a_canceled_job_is_told_so(queue: Stack, attrition_row: dict[str, Any]) -> None:
-    answers: list[httpx.Response] = []
+    answers: list[httpx2.Response] = []
     request_id = new_id()
     with queue.client(**{"X-Request-Id": request_id}) as client, queue.client() as other, paused(queue):
         sender = threading.Thread(
@@ -213,7 +213,7 @@ def test_predict_that_waits_for_a_canceled_job_is_told_so(queue: Stack, attritio
     assert problem["job_id"] == job["id"]
 
 
-def test_ended_job_cannot_be_canceled(client: httpx.Client, engine: Engine, done: dict[str, Any]) -> None:
+def test_ended_job_cannot_be_canceled(client: httpx2.Client, engine: Engine, done: dict[str, Any]) -> None:
     request_id = new_id()
     answer = client.post(f"/jobs/{done['job_id']}/cancel", headers={"X-Request-Id": request_id})
     problem = check_problem(answer, 409, "conflict")
@@ -241,7 +241,7 @@ def test_job_that_queues_longer_than_allowed_expires(queue: Stack, attrition_row
         check_problem(client.post(f"/jobs/{job_id}/cancel"), 409, "conflict")
 
 
-def test_job_that_is_scored_in_time_does_not_expire(client: httpx.Client, attrition_row: dict[str, Any]) -> None:
+def test_job_that_is_scored_in_time_does_not_expire(client: httpx2.Client, attrition_row: dict[str, Any]) -> None:
     job_id = submit(client, attrition_row, expires_in=60)
     assert wait_for_job(client, job_id)["expires_at"] is not None
 
@@ -249,7 +249,7 @@ def test_job_that_is_scored_in_time_does_not_expire(client: httpx.Client, attrit
 # ── GET /jobs ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def follow(client: httpx.Client, path: str) -> list[list[dict[str, Any]]]:
+def follow(client: httpx2.Client, path: str) -> list[list[dict[str, Any]]]:
     """Return the pages from a path on."""
     pages = []
     following: str | None = path
@@ -262,7 +262,7 @@ def follow(client: httpx.Client, path: str) -> list[list[dict[str, Any]]]:
     return pages
 
 
-def test_pages_of_jobs_hold_every_job_once_newest_first(client: httpx.Client, energy_row: dict[str, Any]) -> None:
+def test_pages_of_jobs_hold_every_job_once_newest_first(client: httpx2.Client, energy_row: dict[str, Any]) -> None:
     ids = [submit(client, energy_row, model="energy") for _ in range(5)]
     for job_id in ids:
         wait_for_job(client, job_id)
@@ -279,7 +279,7 @@ def test_pages_of_jobs_hold_every_job_once_newest_first(client: httpx.Client, en
     assert len(set(paged)) == len(paged)
 
 
-def test_cursor_is_steady_while_new_jobs_come(client: httpx.Client, energy_row: dict[str, Any]) -> None:
+def test_cursor_is_steady_while_new_jobs_come(client: httpx2.Client, energy_row: dict[str, Any]) -> None:
     ids = [submit(client, energy_row, model="energy") for _ in range(3)]
     first = client.get("/jobs?model=energy&limit=2").json()
     submit(client, energy_row, model="energy")
@@ -288,7 +288,7 @@ def test_cursor_is_steady_while_new_jobs_come(client: httpx.Client, energy_row: 
     assert second["items"][0]["id"] == ids[0]
 
 
-def test_listed_jobs_are_as_they_are_read(client: httpx.Client, done: dict[str, Any]) -> None:
+def test_listed_jobs_are_as_they_are_read(client: httpx2.Client, done: dict[str, Any]) -> None:
     [job] = client.get("/jobs?limit=1").json()["items"]
     check_job(job)
     assert job == client.get(f"/jobs/{done['job_id']}").json()
@@ -305,11 +305,11 @@ def test_filters_keep_only_what_they_say(queue: Stack, attrition_row: dict[str, 
         wait_for_job(client, job_id)
 
 
-def test_filter_by_unknown_model_finds_nothing(client: httpx.Client) -> None:
+def test_filter_by_unknown_model_finds_nothing(client: httpx2.Client) -> None:
     assert client.get("/jobs", params={"model": "ghost"}).json() == {"items": [], "next": None}
 
 
-def test_cursor_before_the_first_job_finds_nothing(client: httpx.Client) -> None:
+def test_cursor_before_the_first_job_finds_nothing(client: httpx2.Client) -> None:
     assert client.get("/jobs", params={"before": str(uuid.UUID(int=0))}).json() == {"items": [], "next": None}
 
 
@@ -329,7 +329,7 @@ def test_cursor_before_the_first_job_finds_nothing(client: httpx.Client) -> None
         ("model", "x" * 64),
     ],
 )
-def test_parameter_that_does_not_fit_is_refused(client: httpx.Client, engine: Engine, name: str, given: str) -> None:
+def test_parameter_that_does_not_fit_is_refused(client: httpx2.Client, engine: Engine, name: str, given: str) -> None:
     request_id = new_id()
     answer = client.get("/jobs", params={name: given}, headers={"X-Request-Id": request_id})
     problem = check_problem(answer, 422)
@@ -340,7 +340,7 @@ def test_parameter_that_does_not_fit_is_refused(client: httpx.Client, engine: En
         assert given not in entry["detail"] + str(entry["faults"])
 
 
-def test_request_id_of_a_poll_is_returned_and_the_jobs_own_stays(client: httpx.Client, done: dict[str, Any]) -> None:
+def test_request_id_of_a_poll_is_returned_and_the_jobs_own_stays(client: httpx2.Client, done: dict[str, Any]) -> None:
     request_id = new_id()
     answer = client.get(f"/jobs/{done['job_id']}", headers={"X-Request-Id": request_id})
     assert answer.headers["x-request-id"] == request_id

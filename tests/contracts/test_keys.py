@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from sqlalchemy import Engine, insert, select
 
@@ -48,7 +48,7 @@ def database(guarded: Stack) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def door(guarded: Stack) -> Iterator[httpx.Client]:
+def door(guarded: Stack) -> Iterator[httpx2.Client]:
     with guarded.client() as client:
         yield client
 
@@ -105,15 +105,15 @@ def keys(guarded: Stack, database: Engine) -> dict[str, MadeKey]:
     ids=lambda headers: str(headers)[:50],
 )
 def test_call_without_a_known_key_is_refused(
-    door: httpx.Client, attrition_row: dict[str, Any], headers: dict[str, str]
+    door: httpx2.Client, attrition_row: dict[str, Any], headers: dict[str, str]
 ) -> None:
-    answer = door.post("/predict", json={"features": attrition_row}, headers=httpx.Headers(headers, encoding="utf-8"))
+    answer = door.post("/predict", json={"features": attrition_row}, headers=httpx2.Headers(headers, encoding="utf-8"))
     check_problem(answer, 401, "unauthorized")
     assert answer.headers["www-authenticate"].startswith("Bearer")
     assert "guichet_unknown" not in answer.text
 
 
-def test_every_path_but_the_probes_wants_a_key(door: httpx.Client) -> None:
+def test_every_path_but_the_probes_wants_a_key(door: httpx2.Client) -> None:
     document = door.get("/openapi.json").json()
     checked = 0
     for path, item in document["paths"].items():
@@ -133,32 +133,32 @@ def test_every_path_but_the_probes_wants_a_key(door: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("path", OPEN)
-def test_probes_are_open_to_everyone(door: httpx.Client, path: str) -> None:
+def test_probes_are_open_to_everyone(door: httpx2.Client, path: str) -> None:
     assert door.get(path).status_code == 200
 
 
-def test_refusal_without_a_key_comes_before_the_body_is_read(door: httpx.Client) -> None:
+def test_refusal_without_a_key_comes_before_the_body_is_read(door: httpx2.Client) -> None:
     answer = door.post("/predict", content=b"{", headers={"Content-Type": "text/plain"})
     check_problem(answer, 401, "unauthorized")
 
 
 @pytest.mark.parametrize("scheme", ["Bearer {}", "bearer {}", "BEARER  {}"])
 def test_key_is_taken_as_a_bearer_token(
-    door: httpx.Client, attrition_row: dict[str, Any], keys: dict[str, MadeKey], scheme: str
+    door: httpx2.Client, attrition_row: dict[str, Any], keys: dict[str, MadeKey], scheme: str
 ) -> None:
     headers = {"Authorization": scheme.format(keys["alice"].secret)}
     assert door.post("/predict", json={"features": attrition_row}, headers=headers).status_code == 200
 
 
 def test_key_is_taken_from_its_own_header(
-    door: httpx.Client, database: Engine, attrition_row: dict[str, Any], keys: dict[str, MadeKey]
+    door: httpx2.Client, database: Engine, attrition_row: dict[str, Any], keys: dict[str, MadeKey]
 ) -> None:
     answer = door.post("/predict", json={"features": attrition_row}, headers={"X-API-Key": keys["alice"].secret})
     assert answer.status_code == 200
     assert stored_job(database, answer.json()["job_id"])["owner"] == keys["alice"].id
 
 
-def test_refused_call_is_logged_without_its_key(door: httpx.Client, database: Engine, guarded: Stack) -> None:
+def test_refused_call_is_logged_without_its_key(door: httpx2.Client, database: Engine, guarded: Stack) -> None:
     request_id = new_id()
     secret, _ = make_key()
     door.get("/jobs", headers={"X-API-Key": secret, "X-Request-Id": request_id})
@@ -173,7 +173,7 @@ def test_refused_call_is_logged_without_its_key(door: httpx.Client, database: En
 
 @pytest.mark.parametrize("path", ["/predict", "/jobs", "/predict_batch", "/models/attrition/predict"])
 def test_submission_with_a_key_that_only_reads_is_forbidden(
-    door: httpx.Client, database: Engine, keys: dict[str, MadeKey], path: str
+    door: httpx2.Client, database: Engine, keys: dict[str, MadeKey], path: str
 ) -> None:
     request_id = new_id()
     answer = door.post(path, json={}, headers=keys["reader"].headers | {"X-Request-Id": request_id})
@@ -182,7 +182,7 @@ def test_submission_with_a_key_that_only_reads_is_forbidden(
 
 
 def test_key_that_only_reads_sees_the_models_in_the_open_inference_protocol_and_cannot_infer(
-    door: httpx.Client, keys: dict[str, MadeKey]
+    door: httpx2.Client, keys: dict[str, MadeKey]
 ) -> None:
     for path in ("/v2", "/v2/models/attrition", "/v2/models/attrition/ready"):
         assert door.get(path, headers=keys["reader"].headers).status_code == 200
@@ -193,7 +193,7 @@ def test_key_that_only_reads_sees_the_models_in_the_open_inference_protocol_and_
 
 
 def test_forbidden_call_is_logged_with_the_id_of_its_key(
-    door: httpx.Client, database: Engine, keys: dict[str, MadeKey]
+    door: httpx2.Client, database: Engine, keys: dict[str, MadeKey]
 ) -> None:
     request_id = new_id()
     door.post("/predict", json={}, headers=keys["reader"].headers | {"X-Request-Id": request_id})
@@ -201,7 +201,7 @@ def test_forbidden_call_is_logged_with_the_id_of_its_key(
 
 
 def test_refused_row_is_logged_with_the_id_of_its_key(
-    door: httpx.Client, database: Engine, keys: dict[str, MadeKey]
+    door: httpx2.Client, database: Engine, keys: dict[str, MadeKey]
 ) -> None:
     request_id = new_id()
     door.post("/predict", json={}, headers=keys["alice"].headers | {"X-Request-Id": request_id})
@@ -209,13 +209,13 @@ def test_refused_row_is_logged_with_the_id_of_its_key(
     assert (entry["status"], entry["owner"]) == (422, keys["alice"].id)
 
 
-def test_key_that_only_reads_sees_the_models(door: httpx.Client, keys: dict[str, MadeKey]) -> None:
+def test_key_that_only_reads_sees_the_models(door: httpx2.Client, keys: dict[str, MadeKey]) -> None:
     assert door.get("/models", headers=keys["reader"].headers).status_code == 200
     assert door.get("/jobs", headers=keys["reader"].headers).json() == {"items": [], "next": None}
 
 
 def test_key_that_only_predicts_reads_its_own_job(
-    door: httpx.Client, attrition_row: dict[str, Any], keys: dict[str, MadeKey]
+    door: httpx2.Client, attrition_row: dict[str, Any], keys: dict[str, MadeKey]
 ) -> None:
     headers = keys["predictor"].headers
     job = check_accepted(door.post("/jobs", json={"features": attrition_row}, headers=headers))
@@ -224,7 +224,7 @@ def test_key_that_only_predicts_reads_its_own_job(
 
 
 def test_job_of_another_caller_does_not_exist(
-    door: httpx.Client, attrition_row: dict[str, Any], keys: dict[str, MadeKey]
+    door: httpx2.Client, attrition_row: dict[str, Any], keys: dict[str, MadeKey]
 ) -> None:
     answer = door.post("/jobs", json={"features": attrition_row}, headers=keys["alice"].headers)
     job_id = check_accepted(answer)["id"]
@@ -241,7 +241,7 @@ def test_job_of_another_caller_does_not_exist(
 
 
 def test_list_holds_the_callers_own_jobs_and_an_admins_everyones(
-    door: httpx.Client, attrition_row: dict[str, Any], keys: dict[str, MadeKey]
+    door: httpx2.Client, attrition_row: dict[str, Any], keys: dict[str, MadeKey]
 ) -> None:
     ids = {
         name: check_accepted(door.post("/jobs", json={"features": attrition_row}, headers=keys[name].headers))["id"]
@@ -260,13 +260,13 @@ def test_list_holds_the_callers_own_jobs_and_an_admins_everyones(
         assert door.get(f"/jobs/{job_id}/result", headers=keys["admin"].headers).status_code == 200
 
 
-def test_admin_may_submit(door: httpx.Client, attrition_row: dict[str, Any], keys: dict[str, MadeKey]) -> None:
+def test_admin_may_submit(door: httpx2.Client, attrition_row: dict[str, Any], keys: dict[str, MadeKey]) -> None:
     answer = door.post("/predict", json={"features": attrition_row}, headers=keys["admin"].headers)
     assert answer.status_code == 200
 
 
 def test_idempotency_key_belongs_to_its_caller(
-    door: httpx.Client, attrition_row: dict[str, Any], keys: dict[str, MadeKey]
+    door: httpx2.Client, attrition_row: dict[str, Any], keys: dict[str, MadeKey]
 ) -> None:
     wish = {"Idempotency-Key": new_id()}
     alice, bob, again = (
@@ -281,7 +281,7 @@ def test_idempotency_key_belongs_to_its_caller(
 
 
 def test_key_made_on_the_command_line_works_until_it_is_revoked(
-    guarded: Stack, door: httpx.Client, database: Engine, attrition_row: dict[str, Any]
+    guarded: Stack, door: httpx2.Client, database: Engine, attrition_row: dict[str, Any]
 ) -> None:
     key = create(guarded, "Équipe données")
     deadline = time.monotonic() + 3  # test_key_works_the_moment_it_is_committed asks for more
@@ -319,7 +319,7 @@ def test_key_made_on_the_command_line_works_until_it_is_revoked(
     assert key.id in again.stderr
 
 
-def test_key_works_the_moment_it_is_committed(door: httpx.Client, database: Engine) -> None:
+def test_key_works_the_moment_it_is_committed(door: httpx2.Client, database: Engine) -> None:
     refused = 0
     for _ in range(6):
         key = make(database, "read")

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests.contracts.helpers import check_accepted
@@ -16,7 +16,7 @@ ERRORS = re.compile(r"[45]\d\d")
 
 
 @pytest.fixture
-def document(client: httpx.Client) -> dict[str, Any]:
+def document(client: httpx2.Client) -> dict[str, Any]:
     answer = client.get("/openapi.json")
     assert answer.status_code == 200
     found: dict[str, Any] = answer.json()
@@ -106,7 +106,7 @@ def test_errors_are_declared_as_problem_documents(document: dict[str, Any]) -> N
 
 @pytest.mark.parametrize("path", SUBMITTING)
 def test_examples_of_every_model_are_accepted_as_they_stand(
-    client: httpx.Client, document: dict[str, Any], path: str
+    client: httpx2.Client, document: dict[str, Any], path: str
 ) -> None:
     content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
     names = [item["model"] for item in client.get("/models").json()["items"]]
@@ -123,14 +123,14 @@ def test_examples_of_every_model_are_accepted_as_they_stand(
             assert answer.json().get("has_failures", False) is False
 
 
-def test_row_of_every_model_has_a_schema(client: httpx.Client, document: dict[str, Any]) -> None:
+def test_row_of_every_model_has_a_schema(client: httpx2.Client, document: dict[str, Any]) -> None:
     for item in client.get("/models").json()["items"]:
         card = client.get(item["links"]["self"]).json()["card"]
         schema = document["components"]["schemas"][f"{item['model']}_row"]
         assert list(schema["properties"]) == [feature["name"] for feature in card["features"]]
 
 
-def test_model_added_while_the_service_runs_has_its_example(client: httpx.Client, moody: str) -> None:
+def test_model_added_while_the_service_runs_has_its_example(client: httpx2.Client, moody: str) -> None:
     document = client.get("/openapi.json").json()
     content = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
     assert moody in content["examples"]
@@ -138,7 +138,7 @@ def test_model_added_while_the_service_runs_has_its_example(client: httpx.Client
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc"])
-def test_pages_of_the_document_need_no_other_server(client: httpx.Client, path: str) -> None:
+def test_pages_of_the_document_need_no_other_server(client: httpx2.Client, path: str) -> None:
     page = client.get(path)
     assert page.status_code == 200
     assert page.headers["content-type"].startswith("text/html")
@@ -174,7 +174,7 @@ def test_errors_of_invocations_are_declared_as_mlflow_writes_them(document: dict
 
 
 def test_example_dataframes_of_every_model_are_scored_as_they_stand(
-    client: httpx.Client, document: dict[str, Any]
+    client: httpx2.Client, document: dict[str, Any]
 ) -> None:
     found = {}
     for path in ("/invocations", "/models/{name}/invocations"):
@@ -189,7 +189,7 @@ def test_example_dataframes_of_every_model_are_scored_as_they_stand(
 
 
 def test_example_tensors_of_every_model_are_scored_as_they_stand(
-    client: httpx.Client, document: dict[str, Any]
+    client: httpx2.Client, document: dict[str, Any]
 ) -> None:
     for path in ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"):
         content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]

@@ -6,7 +6,7 @@ import struct
 import zlib
 from typing import Any
 
-import httpx
+import httpx2
 import numpy as np
 import pytest
 from sqlalchemy import Engine
@@ -19,7 +19,7 @@ DATATYPES = {"integer": "INT64", "number": "FP64", "boolean": "BOOL", "string": 
 LENGTH = "Inference-Header-Content-Length"
 
 
-def check_refused(answer: httpx.Response, status: int = 400) -> str:
+def check_refused(answer: httpx2.Response, status: int = 400) -> str:
     """Check that an answer is an error of the protocol; return its sentence."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/json"
@@ -30,7 +30,7 @@ def check_refused(answer: httpx.Response, status: int = 400) -> str:
     return told
 
 
-def tensors(client: httpx.Client, model: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def tensors(client: httpx2.Client, model: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return rows as one tensor for each feature."""
     card = client.get(f"/models/{model}").json()["card"]
     return [
@@ -44,7 +44,7 @@ def tensors(client: httpx.Client, model: str, rows: list[dict[str, Any]]) -> lis
     ]
 
 
-def infer(client: httpx.Client, model: str, inputs: Any, **more: Any) -> httpx.Response:
+def infer(client: httpx2.Client, model: str, inputs: Any, **more: Any) -> httpx2.Response:
     return client.post(f"/v2/models/{model}/infer", json={"inputs": inputs, **more})
 
 
@@ -53,7 +53,7 @@ def close(numbers: list[float]) -> Any:
     return pytest.approx(numbers, abs=1e-6)
 
 
-def outputs_of(answer: httpx.Response) -> dict[str, list[Any]]:
+def outputs_of(answer: httpx2.Response) -> dict[str, list[Any]]:
     """Return the data of each output of a good answer."""
     assert answer.status_code == 200, answer.text
     body = answer.json()
@@ -65,7 +65,7 @@ def outputs_of(answer: httpx.Response) -> dict[str, list[Any]]:
 
 
 @pytest.mark.parametrize("model", ["attrition", "credit", "energy"])
-def test_rows_in_tensors_get_the_scores_that_they_get_in_a_batch(client: httpx.Client, model: str) -> None:
+def test_rows_in_tensors_get_the_scores_that_they_get_in_a_batch(client: httpx2.Client, model: str) -> None:
     rows = example_rows(model)
     items = client.post("/predict_batch", json={"model": model, "rows": rows}).json()["items"]
     outputs = outputs_of(infer(client, model, tensors(client, model, rows)))
@@ -79,7 +79,7 @@ def test_rows_in_tensors_get_the_scores_that_they_get_in_a_batch(client: httpx.C
 
 
 def test_all_rows_of_a_request_are_one_job_that_keeps_them(
-    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any]
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any]
 ) -> None:
     before = counts(engine)
     for count, kind in ((1, "predict"), (3, "batch")):
@@ -93,7 +93,7 @@ def test_all_rows_of_a_request_are_one_job_that_keeps_them(
 
 
 def test_only_the_outputs_that_are_asked_for_are_given_in_their_order(
-    client: httpx.Client, attrition_row: dict[str, Any]
+    client: httpx2.Client, attrition_row: dict[str, Any]
 ) -> None:
     inputs = tensors(client, "attrition", [attrition_row])
     answer = infer(client, "attrition", inputs, outputs=[{"name": "label"}, {"name": "predict"}])
@@ -101,7 +101,7 @@ def test_only_the_outputs_that_are_asked_for_are_given_in_their_order(
 
 
 def test_request_in_json_of_a_client_that_knows_only_floats_is_read(
-    client: httpx.Client, attrition_row: dict[str, Any]
+    client: httpx2.Client, attrition_row: dict[str, Any]
 ) -> None:
     """The Open Inference client writes every number as a float, and every parameter that was not given as null."""
     inputs = tensors(client, "attrition", [attrition_row])
@@ -114,7 +114,7 @@ def test_request_in_json_of_a_client_that_knows_only_floats_is_read(
     assert outputs["predict_proba"] == close(expected["predict_proba"])
 
 
-def test_matrix_in_bytes_is_answered_in_bytes_as_tritons_client_asks(client: httpx.Client) -> None:
+def test_matrix_in_bytes_is_answered_in_bytes_as_tritons_client_asks(client: httpx2.Client) -> None:
     rows = example_rows("credit")
     inputs = tensors(client, "credit", rows)
     matrix = np.array([tensor["data"] for tensor in inputs], dtype=np.float64).T.copy()  # null becomes NaN
@@ -162,7 +162,7 @@ def test_matrix_in_bytes_is_answered_in_bytes_as_tritons_client_asks(client: htt
 
 
 def test_answer_is_not_compressed_for_who_names_several_codings_out_of_habit(
-    client: httpx.Client, attrition_row: dict[str, Any]
+    client: httpx2.Client, attrition_row: dict[str, Any]
 ) -> None:
     headers = {"Accept-Encoding": "gzip, deflate, br"}
     body = {"inputs": tensors(client, "attrition", [attrition_row])}
@@ -171,7 +171,7 @@ def test_answer_is_not_compressed_for_who_names_several_codings_out_of_habit(
     assert "content-encoding" not in answer.headers
 
 
-def test_as_many_rows_as_a_batch_may_hold_are_scored(client: httpx.Client, credit_row: dict[str, Any]) -> None:
+def test_as_many_rows_as_a_batch_may_hold_are_scored(client: httpx2.Client, credit_row: dict[str, Any]) -> None:
     inputs = tensors(client, "credit", [credit_row] * 1_000)
     outputs = outputs_of(infer(client, "credit", inputs))
     once = _once(client, credit_row)
@@ -183,11 +183,11 @@ def test_as_many_rows_as_a_batch_may_hold_are_scored(client: httpx.Client, credi
     assert "at most 1000 rows" in check_refused(infer(client, "credit", inputs), 413)
 
 
-def _once(client: httpx.Client, row: dict[str, Any]) -> dict[str, list[Any]]:
+def _once(client: httpx2.Client, row: dict[str, Any]) -> dict[str, list[Any]]:
     return outputs_of(infer(client, "credit", tensors(client, "credit", [row])))
 
 
-def test_named_version_is_asked_under_its_number(client: httpx.Client, credit_row: dict[str, Any]) -> None:
+def test_named_version_is_asked_under_its_number(client: httpx2.Client, credit_row: dict[str, Any]) -> None:
     body = {"inputs": tensors(client, "credit", [credit_row])}
     answer = client.post("/v2/models/credit/versions/1/infer", json=body)
     assert outputs_of(answer)["predict_proba"] == close(_once(client, credit_row)["predict_proba"])
@@ -195,7 +195,7 @@ def test_named_version_is_asked_under_its_number(client: httpx.Client, credit_ro
     assert "Known versions: 1" in told
 
 
-def test_job_is_answered_to_who_prefers_not_to_wait(client: httpx.Client, credit_row: dict[str, Any]) -> None:
+def test_job_is_answered_to_who_prefers_not_to_wait(client: httpx2.Client, credit_row: dict[str, Any]) -> None:
     body = {"inputs": tensors(client, "credit", [credit_row] * 2)}
     answer = client.post("/v2/models/credit/infer", json=body, headers={"Prefer": "respond-async"})
     job = check_accepted(answer)
@@ -205,7 +205,7 @@ def test_job_is_answered_to_who_prefers_not_to_wait(client: httpx.Client, credit
 
 
 def test_same_request_with_the_same_idempotency_key_is_one_job(
-    client: httpx.Client, credit_row: dict[str, Any]
+    client: httpx2.Client, credit_row: dict[str, Any]
 ) -> None:
     headers = {"Idempotency-Key": new_id()}
     content = json.dumps({"inputs": tensors(client, "credit", [credit_row])}).encode()
@@ -218,7 +218,7 @@ def test_same_request_with_the_same_idempotency_key_is_one_job(
 
 @pytest.mark.parametrize("rows", [[RAISES], [0.1, RAISES, 0.2]])
 def test_row_on_which_the_model_fails_is_named_because_a_tensor_has_no_place_for_it(
-    client: httpx.Client, moody: str, rows: list[float]
+    client: httpx2.Client, moody: str, rows: list[float]
 ) -> None:
     inputs = [{"name": "mood", "shape": [len(rows)], "datatype": "FP64", "data": rows}]
     told = check_refused(infer(client, moody, inputs), 500)
@@ -231,7 +231,7 @@ def test_row_on_which_the_model_fails_is_named_because_a_tensor_has_no_place_for
 
 
 def test_request_that_does_not_fit_is_refused_whole_and_logged(
-    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any]
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any]
 ) -> None:
     before, request_id = counts(engine), new_id()
     inputs = tensors(client, "attrition", [attrition_row] * 3)
@@ -246,7 +246,9 @@ def test_request_that_does_not_fit_is_refused_whole_and_logged(
     assert counts(engine) == before
 
 
-def test_log_of_a_request_with_many_bad_elements_says_that_there_are_more(client: httpx.Client, engine: Engine) -> None:
+def test_log_of_a_request_with_many_bad_elements_says_that_there_are_more(
+    client: httpx2.Client, engine: Engine
+) -> None:
     request_id = new_id()
     inputs = [{"name": "x", "shape": [10, 30], "datatype": "FP64", "data": ["CANARY"] * 300}]
     answer = client.post("/v2/models/credit/infer", json={"inputs": inputs}, headers={"X-Request-Id": request_id})
@@ -256,7 +258,7 @@ def test_log_of_a_request_with_many_bad_elements_says_that_there_are_more(client
     assert stored[-1]["message"] == "only the first 100 faults of a request are told"
 
 
-def test_far_more_inputs_than_features_are_refused_in_one_sentence(client: httpx.Client) -> None:
+def test_far_more_inputs_than_features_are_refused_in_one_sentence(client: httpx2.Client) -> None:
     inputs = [{"name": f"x{number}", "shape": [1], "datatype": "FP64", "data": [1]} for number in range(550)]
     told = check_refused(infer(client, "attrition", inputs))
     assert told.endswith("550 inputs were given, and the model has 43 features: one for each.")
@@ -285,7 +287,7 @@ def test_far_more_inputs_than_features_are_refused_in_one_sentence(client: httpx
     ],
 )  # fmt: skip
 def test_body_that_cannot_be_read_is_refused_with_what_to_do(
-    client: httpx.Client, content: bytes, headers: dict[str, str], status: int, sentence: str
+    client: httpx2.Client, content: bytes, headers: dict[str, str], status: int, sentence: str
 ) -> None:
     told = check_refused(client.post("/v2/models/credit/infer", content=content, headers=headers), status)
     assert sentence in told
@@ -309,7 +311,7 @@ def test_body_that_cannot_be_read_is_refused_with_what_to_do(
     ],
 )
 def test_what_there_is_not_is_refused_in_the_words_of_the_protocol(
-    client: httpx.Client, method: str, path: str, status: int
+    client: httpx2.Client, method: str, path: str, status: int
 ) -> None:
     body = {"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": [1]}]} if method == "POST" else None
     check_refused(client.request(method, path, json=body), status)
@@ -318,20 +320,20 @@ def test_what_there_is_not_is_refused_in_the_words_of_the_protocol(
 # ── health and metadata ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_server_and_models_say_that_they_are_ready(client: httpx.Client) -> None:
+def test_server_and_models_say_that_they_are_ready(client: httpx2.Client) -> None:
     assert client.get("/v2/health/live").json() == {"live": True}
     assert client.get("/v2/health/ready").json() == {"ready": True}
     for path in ("/v2/models/credit/ready", "/v2/models/credit/versions/1/ready"):
         assert client.get(path).json() == {"name": "credit", "ready": True}
 
 
-def test_server_tells_its_name_and_extensions(client: httpx.Client) -> None:
+def test_server_tells_its_name_and_extensions(client: httpx2.Client) -> None:
     told = client.get("/v2").json()
     assert told.keys() == {"name", "version", "extensions"}
     assert "binary_tensor_data" in told["extensions"]
 
 
-def test_metadata_of_a_model_is_enough_to_write_a_request(client: httpx.Client, attrition_row: dict[str, Any]) -> None:
+def test_metadata_of_a_model_is_enough_to_write_a_request(client: httpx2.Client, attrition_row: dict[str, Any]) -> None:
     told = client.get("/v2/models/attrition").json()
     assert client.get("/v2/models/attrition/versions/1").json() == told
     assert told["versions"] == ["1"]
@@ -342,7 +344,7 @@ def test_metadata_of_a_model_is_enough_to_write_a_request(client: httpx.Client, 
     assert list(outputs_of(infer(client, "attrition", inputs))) == [tensor["name"] for tensor in told["outputs"]]
 
 
-def test_index_lists_every_version_with_its_state(client: httpx.Client) -> None:
+def test_index_lists_every_version_with_its_state(client: httpx2.Client) -> None:
     entries = client.post("/v2/repository/index").json()
     assert {"name": "credit", "version": "1", "state": "READY", "reason": ""} in entries
     assert client.post("/v2/repository/index", json={"ready": True}).json() == entries

@@ -4,7 +4,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import joblib
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ ROWS, SEED = 300, 987_654
 
 
 @pytest.mark.parametrize("name", ["attrition", "credit", "energy"])
-def test_batch_predicts_what_the_pipeline_predicts(client: httpx.Client, models_dir: Path, name: str) -> None:
+def test_batch_predicts_what_the_pipeline_predicts(client: httpx2.Client, models_dir: Path, name: str) -> None:
     data = importlib.import_module(f"examples.{name}.data")
     features = importlib.import_module(f"examples.{name}.features").FEATURES
     frame = data.generate(ROWS, seed=SEED)[[feature.name for feature in features]]

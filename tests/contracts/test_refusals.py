@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from sqlalchemy import Engine
 
@@ -111,7 +111,7 @@ def nesting(route: str) -> int:
 @pytest.mark.parametrize("route", ["/predict", "/predict_batch"])
 @pytest.mark.parametrize("kind", MALFORMED)
 def test_malformed_body_is_refused_and_nothing_is_queued(
-    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any], route: str, kind: str
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any], route: str, kind: str
 ) -> None:
     before = counts(engine)
     answer = post_raw(client, route, MALFORMED[kind](route, attrition_row))
@@ -121,7 +121,7 @@ def test_malformed_body_is_refused_and_nothing_is_queued(
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_malformed_body_is_logged_without_its_values(client: httpx.Client, engine: Engine, route: str) -> None:
+def test_malformed_body_is_logged_without_its_values(client: httpx2.Client, engine: Engine, route: str) -> None:
     request_id, canary = new_id(), f"canary-{uuid.uuid4()}"
     answer = post_raw(
         client, route, f'{{"features": {{"age": "{canary}", "x": NaN}}}}'.encode(), **{"X-Request-Id": request_id}
@@ -134,19 +134,19 @@ def test_malformed_body_is_logged_without_its_values(client: httpx.Client, engin
     assert canary not in str(dict(entry))
 
 
-def test_depth_of_16_is_read_and_found_not_to_fit(client: httpx.Client, attrition_row: dict[str, Any]) -> None:
+def test_depth_of_16_is_read_and_found_not_to_fit(client: httpx2.Client, attrition_row: dict[str, Any]) -> None:
     answer = post_raw(client, "/predict", with_raw("/predict", attrition_row, "[" * 14 + "]" * 14))
     assert faults_of(check_problem(answer, 422)) == [("/features/revenu_mensuel", "type")]
 
 
-def test_escapes_that_only_look_dangerous_are_read(client: httpx.Client, attrition_row: dict[str, Any]) -> None:
+def test_escapes_that_only_look_dangerous_are_read(client: httpx2.Client, attrition_row: dict[str, Any]) -> None:
     text = r'"\\u0000 : \"age\": \ud83d\ude00 ' + "1" * 30 + '"'
     check_result(post_raw(client, "/predict", with_raw("/predict", attrition_row, text, name="poste")))
 
 
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("body", ["[]", "[{}]", "36", '"text"', "null", "true"])
-def test_body_that_is_no_object_is_refused(client: httpx.Client, engine: Engine, route: str, body: str) -> None:
+def test_body_that_is_no_object_is_refused(client: httpx2.Client, engine: Engine, route: str, body: str) -> None:
     before = counts(engine)
     answer = post_raw(client, route, body.encode())
     assert faults_of(check_problem(answer, 422, "invalid_row")) == [("", "not_an_object")]
@@ -186,7 +186,7 @@ FAULTY: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("kind", FAULTY)
 def test_row_that_does_not_fit_is_refused_and_nothing_is_queued(
-    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any], route: str, kind: str
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any], route: str, kind: str
 ) -> None:
     changes, expected = FAULTY[kind]
     before = counts(engine)
@@ -198,7 +198,7 @@ def test_row_that_does_not_fit_is_refused_and_nothing_is_queued(
 
 @pytest.mark.parametrize("name", ["wall_insulation", "glazing"])
 def test_category_outside_a_closed_list_is_refused_with_the_list(
-    client: httpx.Client, energy_row: dict[str, Any], name: str
+    client: httpx2.Client, energy_row: dict[str, Any], name: str
 ) -> None:
     answer = client.post("/models/energy/predict", json={"features": energy_row | {name: "straw"}})
     problem = check_problem(answer, 422, "invalid_row")
@@ -207,13 +207,13 @@ def test_category_outside_a_closed_list_is_refused_with_the_list(
     assert "must be one of" in problem["errors"][0]["message"]
 
 
-def test_category_outside_an_open_list_is_scored(client: httpx.Client, attrition_row: dict[str, Any]) -> None:
+def test_category_outside_an_open_list_is_scored(client: httpx2.Client, attrition_row: dict[str, Any]) -> None:
     check_result(client.post("/predict", json={"features": attrition_row | {"poste": "Astronaute"}}))
 
 
 @pytest.mark.parametrize("route", SINGLE_ROUTES)
 def test_every_fault_of_a_row_is_listed_at_once(
-    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any], route: str
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any], route: str
 ) -> None:
     row = {name: value for name, value in attrition_row.items() if name not in ("age", "poste")}
     row |= {"agee": 36, "genre": 9, "departement": 5, "statut_marital": None, "annees_dans_le_poste_actuel": 69}
@@ -241,14 +241,14 @@ def test_every_fault_of_a_row_is_listed_at_once(
 
 
 def test_unknown_feature_is_answered_with_the_name_that_was_meant(
-    client: httpx.Client, attrition_row: dict[str, Any]
+    client: httpx2.Client, attrition_row: dict[str, Any]
 ) -> None:
     problem = check_problem(client.post("/predict", json={"features": attrition_row | {"revenu_mensuell": 1}}), 422)
     assert 'did you mean "revenu_mensuel"?' in problem["errors"][0]["message"]
 
 
 def test_thousand_faults_are_listed_and_all_are_counted(
-    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any]
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any]
 ) -> None:
     request_id = new_id()
     row = attrition_row | {f"stranger{number}": 1 for number in range(1_500)}
@@ -277,7 +277,7 @@ CANARIES: dict[str, Callable[[str, dict[str, Any]], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("place", CANARIES)
 def test_values_are_neither_answered_nor_logged(
-    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any], place: str
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any], place: str
 ) -> None:
     request_id, canary = new_id(), f"canary-{uuid.uuid4()}"
     body = CANARIES[place](canary, attrition_row)
@@ -312,7 +312,7 @@ FIELDS: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
 
 @pytest.mark.parametrize("kind", FIELDS)
 def test_field_of_the_request_that_does_not_fit_is_refused(
-    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any], kind: str
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any], kind: str
 ) -> None:
     changes, expected = FIELDS[kind]
     body = {name: value for name, value in ({"features": attrition_row} | changes).items() if value is not ...}
@@ -323,7 +323,7 @@ def test_field_of_the_request_that_does_not_fit_is_refused(
 
 
 def test_path_and_body_that_name_different_models_are_refused(
-    client: httpx.Client, attrition_row: dict[str, Any]
+    client: httpx2.Client, attrition_row: dict[str, Any]
 ) -> None:
     answer = client.post("/models/attrition/predict", json={"features": attrition_row, "model": "credit"})
     assert faults_of(check_problem(answer, 422)) == [("/model", "conflict")]
@@ -351,7 +351,7 @@ def test_path_and_body_that_name_different_models_are_refused(
     ],
 )
 def test_unknown_model_or_version_is_not_found(
-    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any], route: str, more: dict[str, Any]
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any], route: str, more: dict[str, Any]
 ) -> None:
     request_id, before = new_id(), counts(engine)
     answer = client.post(route, json=body_for(route, attrition_row, **more), headers={"X-Request-Id": request_id})
@@ -362,7 +362,7 @@ def test_unknown_model_or_version_is_not_found(
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/predict/x", "/models/attrition/nothing", "/%00", "/%ff"])
-def test_unknown_path_is_not_found(client: httpx.Client, engine: Engine, path: str) -> None:
+def test_unknown_path_is_not_found(client: httpx2.Client, engine: Engine, path: str) -> None:
     request_id = new_id()
     check_problem(client.post(path, headers={"X-Request-Id": request_id}), 404, "not_found")
     assert logged(engine, request_id)["status"] == 404
@@ -381,7 +381,7 @@ def test_unknown_path_is_not_found(client: httpx.Client, engine: Engine, path: s
     ],
 )
 def test_method_that_a_path_does_not_take_is_refused_with_those_it_takes(
-    client: httpx.Client, method: str, path: str
+    client: httpx2.Client, method: str, path: str
 ) -> None:
     answer = client.request(method, path)
     check_problem(answer, 405, "method_not_allowed")
@@ -422,14 +422,14 @@ def test_chunked_body_is_refused_as_soon_as_it_is_too_large(stack: Stack) -> Non
     assert b"application/problem+json" in answer
 
 
-def test_body_of_exactly_the_limit_is_read(client: httpx.Client, attrition_row: dict[str, Any]) -> None:
+def test_body_of_exactly_the_limit_is_read(client: httpx2.Client, attrition_row: dict[str, Any]) -> None:
     body = json.dumps({"features": attrition_row}).encode()
     check_result(post_raw(client, "/predict", body + b" " * (MAX_BODY_BYTES - len(body))))
     problem = check_problem(post_raw(client, "/predict", body + b" " * (MAX_BODY_BYTES - len(body) + 1)), 413)
     assert str(MAX_BODY_BYTES) in problem["detail"]
 
 
-def test_batch_of_too_many_rows_is_refused(client: httpx.Client, engine: Engine) -> None:
+def test_batch_of_too_many_rows_is_refused(client: httpx2.Client, engine: Engine) -> None:
     request_id, before = new_id(), counts(engine)
     answer = client.post("/predict_batch", json={"rows": [{}] * 1_001}, headers={"X-Request-Id": request_id})
     assert "1000 rows" in check_problem(answer, 413, "too_large")["detail"]
@@ -439,7 +439,7 @@ def test_batch_of_too_many_rows_is_refused(client: httpx.Client, engine: Engine)
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_body_of_another_type_is_refused_on_every_route(
-    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any], route: str
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any], route: str
 ) -> None:
     request_id, before = new_id(), counts(engine)
     content = json.dumps(body_for(route, attrition_row)).encode()
@@ -461,7 +461,9 @@ def test_body_of_another_type_is_refused_on_every_route(
         "nonsense",
     ],
 )
-def test_type_that_is_not_json_is_refused(client: httpx.Client, attrition_row: dict[str, Any], media_type: str) -> None:
+def test_type_that_is_not_json_is_refused(
+    client: httpx2.Client, attrition_row: dict[str, Any], media_type: str
+) -> None:
     content = json.dumps({"features": attrition_row}).encode()
     answer = client.post("/predict", content=content, headers={"Content-Type": media_type})
     check_problem(answer, 415, "unsupported_media_type")
@@ -472,7 +474,7 @@ def test_type_that_is_not_json_is_refused(client: httpx.Client, attrition_row: d
     ["application/json; charset=utf-8", "Application/JSON", "application/json;charset=UTF-8", "application/vnd.x+json"],
 )
 def test_json_under_its_other_names_is_read(
-    client: httpx.Client, attrition_row: dict[str, Any], media_type: str
+    client: httpx2.Client, attrition_row: dict[str, Any], media_type: str
 ) -> None:
     content = json.dumps({"features": attrition_row}).encode()
     check_result(client.post("/predict", content=content, headers={"Content-Type": media_type}))

@@ -4,7 +4,7 @@ import threading
 import time
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from sqlalchemy import Engine
 
@@ -34,7 +34,7 @@ WAITING_ROUTES = ("/predict", "/models/attrition/predict", "/predict_batch")
 # ── finished within the wait ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_predict_answers_the_result(client: httpx.Client, attrition_row: dict[str, Any]) -> None:
+def test_predict_answers_the_result(client: httpx2.Client, attrition_row: dict[str, Any]) -> None:
     result = check_result(client.post("/predict", json={"features": attrition_row}))
     assert result["prediction"] in (0, 1)
     assert result["label"] == ["Reste", "Part"][result["prediction"]]
@@ -43,7 +43,7 @@ def test_predict_answers_the_result(client: httpx.Client, attrition_row: dict[st
     assert result["model_version"] == 1
 
 
-def test_named_model_answers_the_same_as_the_default_one(client: httpx.Client, attrition_row: dict[str, Any]) -> None:
+def test_named_model_answers_the_same_as_the_default_one(client: httpx2.Client, attrition_row: dict[str, Any]) -> None:
     answers = [
         check_result(client.post("/predict", json={"features": attrition_row})),
         check_result(client.post("/predict", json={"features": attrition_row, "model": "attrition", "version": 1})),
@@ -54,14 +54,14 @@ def test_named_model_answers_the_same_as_the_default_one(client: httpx.Client, a
     assert len({answer["job_id"] for answer in answers}) == 4
 
 
-def test_regression_answers_a_number_and_nulls(client: httpx.Client, energy_row: dict[str, Any]) -> None:
+def test_regression_answers_a_number_and_nulls(client: httpx2.Client, energy_row: dict[str, Any]) -> None:
     result = check_result(client.post("/models/energy/predict", json={"features": energy_row}))
     assert isinstance(result["prediction"], float)
     assert result["label"] is result["probability"] is result["threshold"] is None
 
 
 def test_missing_feature_of_a_relaxed_card_is_scored_as_null(
-    client: httpx.Client, engine: Engine, credit_row: dict[str, Any]
+    client: httpx2.Client, engine: Engine, credit_row: dict[str, Any]
 ) -> None:
     without = {name: value for name, value in credit_row.items() if name != "bureau_score_a"}
     absent = check_result(client.post("/models/credit/predict", json={"features": without}))
@@ -71,7 +71,7 @@ def test_missing_feature_of_a_relaxed_card_is_scored_as_null(
 
 
 def test_integral_floats_are_taken_for_integers(
-    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any]
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any]
 ) -> None:
     result = check_result(client.post("/predict", json={"features": attrition_row | {"age": 36.0}}))
     stored = stored_rows(engine, result["job_id"])[0]["features"]["age"]
@@ -80,7 +80,7 @@ def test_integral_floats_are_taken_for_integers(
 
 
 def test_input_output_and_job_of_an_answer_are_stored(
-    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any]
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any]
 ) -> None:
     before = counts(engine)
     result = check_result(client.post("/predict", json={"features": attrition_row}))
@@ -97,28 +97,28 @@ def test_input_output_and_job_of_an_answer_are_stored(
 
 @pytest.mark.parametrize("route", WAITING_ROUTES)
 def test_asked_wait_that_is_kept_is_named_in_preference_applied(
-    client: httpx.Client, attrition_row: dict[str, Any], route: str
+    client: httpx2.Client, attrition_row: dict[str, Any], route: str
 ) -> None:
     answer = client.post(route, json=body_for(route, attrition_row), headers={"Prefer": "wait=9"})
     assert answer.status_code == 200
     assert answer.headers["preference-applied"] == "wait=9"
 
 
-def test_answer_without_preference_names_none(client: httpx.Client, attrition_row: dict[str, Any]) -> None:
+def test_answer_without_preference_names_none(client: httpx2.Client, attrition_row: dict[str, Any]) -> None:
     answer = client.post("/predict", json={"features": attrition_row}, headers={"Prefer": "handling=lenient"})
     check_result(answer)
     assert "preference-applied" not in answer.headers
 
 
-def test_wait_above_the_cap_is_cut_to_it(client: httpx.Client, attrition_row: dict[str, Any]) -> None:
+def test_wait_above_the_cap_is_cut_to_it(client: httpx2.Client, attrition_row: dict[str, Any]) -> None:
     answer = client.post("/predict", json={"features": attrition_row}, headers={"Prefer": "wait=86400"})
     check_result(answer)
     assert answer.headers["preference-applied"] == "wait=60"
 
 
 @pytest.mark.parametrize("prefer", ["wait=", "wait=soon", "wait=-1", "wait=1.5", "wait=\xb2", ",", "=", "wait"])
-def test_unreadable_preference_is_ignored(client: httpx.Client, attrition_row: dict[str, Any], prefer: str) -> None:
-    headers = httpx.Headers({"Prefer": prefer}, encoding="latin-1")
+def test_unreadable_preference_is_ignored(client: httpx2.Client, attrition_row: dict[str, Any], prefer: str) -> None:
+    headers = httpx2.Headers({"Prefer": prefer}, encoding="latin-1")
     answer = client.post("/predict", json={"features": attrition_row}, headers=headers)
     check_result(answer)
     assert "preference-applied" not in answer.headers
@@ -129,7 +129,7 @@ def test_unreadable_preference_is_ignored(client: httpx.Client, attrition_row: d
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_asynchronous_submission_is_accepted_and_ends(
-    client: httpx.Client, attrition_row: dict[str, Any], route: str
+    client: httpx2.Client, attrition_row: dict[str, Any], route: str
 ) -> None:
     headers = {} if route == "/jobs" else {"Prefer": "respond-async"}
     answer = client.post(route, json=body_for(route, attrition_row), headers=headers)
@@ -145,7 +145,7 @@ def test_asynchronous_submission_is_accepted_and_ends(
 
 
 def test_preference_for_asynchronous_may_carry_parameters_and_other_wishes(
-    client: httpx.Client, attrition_row: dict[str, Any]
+    client: httpx2.Client, attrition_row: dict[str, Any]
 ) -> None:
     headers = {"Prefer": 'handling=lenient, respond-async; foo="bar"'}
     answer = client.post("/predict", json={"features": attrition_row}, headers=headers)
@@ -153,7 +153,7 @@ def test_preference_for_asynchronous_may_carry_parameters_and_other_wishes(
     assert answer.headers["preference-applied"] == "respond-async"
 
 
-def test_jobs_answers_at_once_whatever_wait_is_asked(client: httpx.Client, attrition_row: dict[str, Any]) -> None:
+def test_jobs_answers_at_once_whatever_wait_is_asked(client: httpx2.Client, attrition_row: dict[str, Any]) -> None:
     answer = client.post("/jobs", json={"features": attrition_row}, headers={"Prefer": "wait=5"})
     check_accepted(answer)
     assert "preference-applied" not in answer.headers  # RFC 7240, 3: only what was honoured is named
@@ -187,7 +187,7 @@ def test_sync_runtime_has_scored_before_it_accepts(sync: Stack, attrition_row: d
         assert job["queue"] is None
 
 
-def test_options_of_a_job_are_stored(client: httpx.Client, engine: Engine, credit_row: dict[str, Any]) -> None:
+def test_options_of_a_job_are_stored(client: httpx2.Client, engine: Engine, credit_row: dict[str, Any]) -> None:
     body = {"features": credit_row, "model": "credit", "version": 1, "expires_in": 3600, "timeout": 7.5}
     job = check_accepted(client.post("/jobs", json=body))
     assert job["model"] == "credit"
@@ -218,7 +218,7 @@ def test_wait_that_runs_out_is_answered_202_and_the_job_goes_on(
 
 
 def test_asynchronous_with_a_wait_gives_the_result_if_it_is_there_in_time(
-    client: httpx.Client, attrition_row: dict[str, Any]
+    client: httpx2.Client, attrition_row: dict[str, Any]
 ) -> None:
     headers = {"Prefer": "respond-async, wait=9"}
     answer = client.post("/predict", json={"features": attrition_row}, headers=headers)
@@ -229,7 +229,7 @@ def test_asynchronous_with_a_wait_gives_the_result_if_it_is_there_in_time(
 def test_request_that_waits_gets_the_result_once_the_worker_goes_on(
     queue: Stack, attrition_row: dict[str, Any]
 ) -> None:
-    answers: list[httpx.Response] = []
+    answers: list[httpx2.Response] = []
     with queue.client() as client:
         sender = threading.Thread(
             target=lambda: answers.append(client.post("/predict", json={"features": attrition_row}))
@@ -245,7 +245,7 @@ def test_request_that_waits_gets_the_result_once_the_worker_goes_on(
 # ── failed within the wait ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_model_that_raises_is_answered_500_with_the_job(client: httpx.Client, engine: Engine, moody: str) -> None:
+def test_model_that_raises_is_answered_500_with_the_job(client: httpx2.Client, engine: Engine, moody: str) -> None:
     answer = client.post(f"/models/{moody}/predict", json={"features": {"mood": RAISES}})
     problem = check_problem(answer, 500, "model_failed")
     assert "CANARY" not in answer.text
@@ -261,7 +261,7 @@ def test_model_that_raises_is_answered_500_with_the_job(client: httpx.Client, en
     assert (entry["status"], entry["code"], entry["job_id"]) == (500, "model_failed", problem["job_id"])
 
 
-def test_row_that_the_model_raises_on_spoils_no_other_row(client: httpx.Client, moody: str) -> None:
+def test_row_that_the_model_raises_on_spoils_no_other_row(client: httpx2.Client, moody: str) -> None:
     rows = [{"mood": 0.5}, {"mood": RAISES}, {"mood": -0.5}]
     body = client.post("/predict_batch", json={"model": moody, "rows": rows}).json()
     assert [item["status"] for item in body["items"]] == ["succeeded", "failed", "succeeded"]
@@ -271,7 +271,7 @@ def test_row_that_the_model_raises_on_spoils_no_other_row(client: httpx.Client, 
 
 
 def test_job_that_outruns_its_own_timeout_is_answered_504_with_the_job(
-    client: httpx.Client, engine: Engine, moody: str
+    client: httpx2.Client, engine: Engine, moody: str
 ) -> None:
     answer = client.post(f"/models/{moody}/predict", json={"features": {"mood": SLEEPS}, "timeout": 1})
     problem = check_problem(answer, 504, "job_timeout")
@@ -287,7 +287,7 @@ def test_job_that_outruns_its_own_timeout_is_answered_504_with_the_job(
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_request_id_and_trace_are_stored_and_returned(
-    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any], route: str
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any], route: str
 ) -> None:
     request_id = new_id()
     headers = {"X-Request-Id": request_id, "traceparent": TRACEPARENT}
@@ -302,9 +302,9 @@ def test_request_id_and_trace_are_stored_and_returned(
 
 @pytest.mark.parametrize("given", [None, "", "a b", "x" * 129, "<script>", "é"])
 def test_request_id_that_cannot_be_kept_is_replaced(
-    client: httpx.Client, attrition_row: dict[str, Any], given: str | None
+    client: httpx2.Client, attrition_row: dict[str, Any], given: str | None
 ) -> None:
-    headers = httpx.Headers({} if given is None else {"X-Request-Id": given}, encoding="utf-8")
+    headers = httpx2.Headers({} if given is None else {"X-Request-Id": given}, encoding="utf-8")
     answer = client.post("/predict", json={"features": attrition_row}, headers=headers)
     result = check_result(answer)
     assert result["request_id"] != given
@@ -316,7 +316,7 @@ def test_request_id_that_cannot_be_kept_is_replaced(
     "given", ["", "nonsense", TRACEPARENT.upper(), TRACEPARENT.replace("00f067aa0ba902b7", "0" * 16)]
 )
 def test_trace_that_is_not_w3c_is_dropped(
-    client: httpx.Client, engine: Engine, attrition_row: dict[str, Any], given: str
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any], given: str
 ) -> None:
     answer = client.post("/predict", json={"features": attrition_row}, headers={"traceparent": given})
     result = check_result(answer)
@@ -326,7 +326,7 @@ def test_trace_that_is_not_w3c_is_dropped(
 
 @pytest.mark.parametrize("route", SINGLE_ROUTES)
 def test_body_without_content_type_is_read_as_json(
-    client: httpx.Client, attrition_row: dict[str, Any], route: str
+    client: httpx2.Client, attrition_row: dict[str, Any], route: str
 ) -> None:
     request = client.build_request("POST", route, json=body_for(route, attrition_row))
     del request.headers["content-type"]

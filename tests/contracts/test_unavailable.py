@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
@@ -121,7 +121,7 @@ def test_submission_is_refused_for_now_while_the_database_is_down(
     engine.dispose()
 
 
-def wait_for_ready(client: httpx.Client, status: int) -> None:
+def wait_for_ready(client: httpx2.Client, status: int) -> None:
     deadline = time.monotonic() + 10
     while client.get("/readyz").status_code != status:
         assert time.monotonic() < deadline, f"/readyz did not come to {status}"

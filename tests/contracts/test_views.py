@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-import httpx
+import httpx2
 import pytest
 from sqlalchemy import Engine
 
@@ -35,7 +35,7 @@ def views(stack: Stack, capsys: pytest.CaptureFixture[str]) -> Iterator[None]:
 
 
 def test_rows_sent_over_http_are_read_by_a_clients_own_sql(
-    views: None, client: httpx.Client, engine: Engine, attrition_row: dict[str, object]
+    views: None, client: httpx2.Client, engine: Engine, attrition_row: dict[str, object]
 ) -> None:
     job_title = new_id()
     answer = client.post("/models/attrition/predict", json={"features": attrition_row | {"poste": job_title}}).json()

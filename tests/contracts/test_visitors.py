@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from sqlalchemy import Engine, insert
 
@@ -40,7 +40,7 @@ def database(space: Stack) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def visitor(space: Stack, request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
+def visitor(space: Stack, request: pytest.FixtureRequest) -> Iterator[httpx2.Client]:
     """Someone without a key, at an address of its own."""
     number = sum(request.node.nodeid.encode())
     with space.client() as client:
@@ -58,7 +58,7 @@ def key(database: Engine) -> dict[str, str]:
 
 
 def test_visitor_predicts_and_reads_its_job(
-    visitor: httpx.Client, database: Engine, attrition_row: dict[str, Any]
+    visitor: httpx2.Client, database: Engine, attrition_row: dict[str, Any]
 ) -> None:
     result = check_result(visitor.post("/predict", json={"features": attrition_row}))
     assert visitor.get(f"/jobs/{result['job_id']}").json()["status"] == "succeeded"
@@ -66,7 +66,7 @@ def test_visitor_predicts_and_reads_its_job(
     assert stored_job(database, result["job_id"])["owner"] is None
 
 
-def test_visitor_scores_a_file(visitor: httpx.Client) -> None:
+def test_visitor_scores_a_file(visitor: httpx2.Client) -> None:
     file = Path("examples/attrition/rows.csv").read_bytes()
     job = visitor.post("/predict_csv", content=file, headers={"Content-Type": "text/csv"})
     assert job.status_code == 202
@@ -74,7 +74,7 @@ def test_visitor_scores_a_file(visitor: httpx.Client) -> None:
     assert visitor.get(f"/jobs/{ended['id']}/output.csv").status_code == 200
 
 
-def test_visitor_may_submit_and_read_and_nothing_else(visitor: httpx.Client) -> None:
+def test_visitor_may_submit_and_read_and_nothing_else(visitor: httpx2.Client) -> None:
     """A new route that submits or reads is let in here; one that changes something must not be."""
     paths = visitor.get("/openapi.json").json()["paths"]
     wrong = []
@@ -91,7 +91,7 @@ def test_visitor_may_submit_and_read_and_nothing_else(visitor: httpx.Client) -> 
 
 
 def test_visitors_job_is_neither_listed_nor_canceled_nor_seen_by_keys(
-    visitor: httpx.Client, attrition_row: dict[str, Any], key: dict[str, str]
+    visitor: httpx2.Client, attrition_row: dict[str, Any], key: dict[str, str]
 ) -> None:
     job = check_accepted(visitor.post("/jobs", json={"features": attrition_row}))
     check_problem(visitor.get("/jobs"), 401, "unauthorized")
@@ -101,7 +101,7 @@ def test_visitors_job_is_neither_listed_nor_canceled_nor_seen_by_keys(
 
 
 def test_job_of_a_key_does_not_exist_for_visitors(
-    visitor: httpx.Client, attrition_row: dict[str, Any], key: dict[str, str]
+    visitor: httpx2.Client, attrition_row: dict[str, Any], key: dict[str, str]
 ) -> None:
     job = check_accepted(visitor.put("/jobs/mine-1", json={"features": attrition_row}, headers=key))
     for address in (job["id"], "mine-1"):
@@ -110,14 +110,14 @@ def test_job_of_a_key_does_not_exist_for_visitors(
 
 
 def test_unknown_key_is_refused_and_not_taken_for_a_visitor(
-    visitor: httpx.Client, attrition_row: dict[str, Any]
+    visitor: httpx2.Client, attrition_row: dict[str, Any]
 ) -> None:
     answer = visitor.post("/predict", json={"features": attrition_row}, headers={"X-API-Key": "guichet_unknown"})
     check_problem(answer, 401, "unauthorized")
 
 
 def test_visitors_idempotency_key_must_be_one_that_nobody_else_chooses(
-    visitor: httpx.Client, attrition_row: dict[str, Any]
+    visitor: httpx2.Client, attrition_row: dict[str, Any]
 ) -> None:
     body = {"features": attrition_row}
     answer = visitor.post("/jobs", json=body, headers={"Idempotency-Key": "order-1"})
@@ -128,7 +128,7 @@ def test_visitors_idempotency_key_must_be_one_that_nobody_else_chooses(
 
 
 def test_submissions_over_the_quota_are_refused_until_retry_after(
-    visitor: httpx.Client, attrition_row: dict[str, Any], key: dict[str, str]
+    visitor: httpx2.Client, attrition_row: dict[str, Any], key: dict[str, str]
 ) -> None:
     body = {"features": attrition_row}
     statuses = [visitor.post("/predict", json=body).status_code for _ in range(BURST - 1)]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import joblib
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ Speak = Callable[..., str]
 
 
 @pytest.fixture
-def speak(client: httpx.Client, engine: Engine, models_dir: Path, tmp_path: Path) -> Speak:
+def speak(client: httpx2.Client, engine: Engine, models_dir: Path, tmp_path: Path) -> Speak:
     """Register an example model under another name, with a card that says more."""
 
     def register(name: str, example: str, **words: Any) -> str:
@@ -64,7 +64,7 @@ def flat(speak: Speak) -> str:
     return speak("flat", "credit", input="flat", refusal={"status": 400, "body": "detail"})
 
 
-def credit_row(client: httpx.Client) -> dict[str, Any]:
+def credit_row(client: httpx2.Client) -> dict[str, Any]:
     row: dict[str, Any] = client.get("/models/credit").json()["example"]
     return row
 
@@ -72,7 +72,7 @@ def credit_row(client: httpx.Client) -> dict[str, Any]:
 # ── answers ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_result_has_the_fields_of_the_card_wherever_it_is_read(client: httpx.Client, lender: str) -> None:
+def test_result_has_the_fields_of_the_card_wherever_it_is_read(client: httpx2.Client, lender: str) -> None:
     row = credit_row(client)
     plain = client.post("/models/credit/predict", json={"features": row}).json()
     answer = client.post(f"/models/{lender}/predict", json={"features": row})
@@ -91,7 +91,7 @@ def test_result_has_the_fields_of_the_card_wherever_it_is_read(client: httpx.Cli
     assert client.get(f"/jobs?model={lender}").json()["items"][0]["result"] == result
 
 
-def test_client_that_asks_for_the_services_own_words_gets_them(client: httpx.Client, lender: str) -> None:
+def test_client_that_asks_for_the_services_own_words_gets_them(client: httpx2.Client, lender: str) -> None:
     body = {"model": lender, "features": credit_row(client)}
     result = client.post("/predict", json=body, headers=NATIVE).json()
     assert result.keys() >= {"job_id", "prediction", "label", "probability", "threshold"}
@@ -100,7 +100,7 @@ def test_client_that_asks_for_the_services_own_words_gets_them(client: httpx.Cli
     assert "proba_default" in client.get(f"/jobs/{result['job_id']}").json()["result"]
 
 
-def test_batch_has_the_fields_of_the_card(client: httpx.Client, lender: str) -> None:
+def test_batch_has_the_fields_of_the_card(client: httpx2.Client, lender: str) -> None:
     row = credit_row(client)
     answer = client.post(f"/models/{lender}/predict_batch", json={"rows": [row, row]})
     assert answer.status_code == 200, answer.text
@@ -112,7 +112,7 @@ def test_batch_has_the_fields_of_the_card(client: httpx.Client, lender: str) -> 
 
 
 def test_batch_of_a_card_that_aborts_is_refused_for_one_bad_row(
-    client: httpx.Client, engine: Engine, lender: str
+    client: httpx2.Client, engine: Engine, lender: str
 ) -> None:
     rows = [credit_row(client), {"feature_1": "much"}]
     before = counts(engine)
@@ -123,7 +123,7 @@ def test_batch_of_a_card_that_aborts_is_refused_for_one_bad_row(
     assert [item.get("status") for item in answer.json()["answers"]] == [None, "failed"]
 
 
-def test_output_file_has_the_columns_of_the_card(client: httpx.Client, lender: str) -> None:
+def test_output_file_has_the_columns_of_the_card(client: httpx2.Client, lender: str) -> None:
     table = client.get(f"/models/{lender}/examples.csv").text
     job = client.post(f"/models/{lender}/predict_csv", content=table, headers={"Content-Type": "text/csv"}).json()
     wait_until(lambda: client.get(f"/jobs/{job['id']}").json()["status"] == "succeeded" or None, seconds=15)
@@ -132,7 +132,9 @@ def test_output_file_has_the_columns_of_the_card(client: httpx.Client, lender: s
     assert len(output) == 6
 
 
-def test_invocations_are_answered_with_probabilities_where_the_card_says_so(client: httpx.Client, speak: Speak) -> None:
+def test_invocations_are_answered_with_probabilities_where_the_card_says_so(
+    client: httpx2.Client, speak: Speak
+) -> None:
     name = speak("chances", "credit", invocations="predict_proba")
     rows = {"dataframe_records": [credit_row(client)]}
     [both] = client.post(f"/models/{name}/invocations", json=rows).json()["predictions"]
@@ -146,7 +148,7 @@ def test_invocations_are_answered_with_probabilities_where_the_card_says_so(clie
 # ── requests ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_flat_body_is_the_row_itself(client: httpx.Client, flat: str) -> None:
+def test_flat_body_is_the_row_itself(client: httpx2.Client, flat: str) -> None:
     row = credit_row(client)
     answer = client.post(f"/models/{flat}/predict", json=row)
     assert answer.status_code == 200, answer.text
@@ -154,7 +156,7 @@ def test_flat_body_is_the_row_itself(client: httpx.Client, flat: str) -> None:
     assert wrapped.json()["probability"] == answer.json()["probability"]
 
 
-def test_flat_body_may_hold_options_that_are_no_features(client: httpx.Client, flat: str) -> None:
+def test_flat_body_may_hold_options_that_are_no_features(client: httpx2.Client, flat: str) -> None:
     row = credit_row(client) | {"expires_in": 60, "timeout": 5, "version": 1, "model": flat}
     job = check_accepted(client.post("/jobs", json={"features": credit_row(client), "model": flat}))
     wait_for_job(client, job["id"])
@@ -165,7 +167,7 @@ def test_flat_body_may_hold_options_that_are_no_features(client: httpx.Client, f
     assert "/timeout must be a number of seconds" in bad.json()["detail"]
 
 
-def test_wrapper_may_have_another_name(client: httpx.Client, speak: Speak) -> None:
+def test_wrapper_may_have_another_name(client: httpx2.Client, speak: Speak) -> None:
     name = speak("cog", "credit", wrapper="input", response={"fields": {"output": "probability"}})
     row = credit_row(client)
     answer = client.post(f"/models/{name}/predict", json={"input": row})
@@ -178,7 +180,7 @@ def test_wrapper_may_have_another_name(client: httpx.Client, speak: Speak) -> No
 
 
 @pytest.fixture
-def collider(client: httpx.Client, engine: Engine, models_dir: Path, tmp_path: Path) -> str:
+def collider(client: httpx2.Client, engine: Engine, models_dir: Path, tmp_path: Path) -> str:
     """A flat model whose features have the names of a wrapper and of a list of rows."""
     if client.get("/models/collider").status_code == 404:
         rows = pd.DataFrame({"features": np.arange(20.0), "rows": np.arange(20.0) % 7})
@@ -198,7 +200,7 @@ def collider(client: httpx.Client, engine: Engine, models_dir: Path, tmp_path: P
     return "collider"
 
 
-def test_flat_model_may_have_a_feature_called_features(client: httpx.Client, collider: str) -> None:
+def test_flat_model_may_have_a_feature_called_features(client: httpx2.Client, collider: str) -> None:
     row = {"features": 3.0, "rows": 2.0}
     own = client.post(f"/models/{collider}/predict", json=row)
     assert own.status_code == 200, own.text
@@ -209,7 +211,7 @@ def test_flat_model_may_have_a_feature_called_features(client: httpx.Client, col
 
 @pytest.mark.parametrize("path", ["/jobs", "/predict", "/models/{name}/predict", "/predict_batch"])
 def test_documented_example_of_a_model_with_a_feature_called_features_is_accepted(
-    client: httpx.Client, collider: str, path: str
+    client: httpx2.Client, collider: str, path: str
 ) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     examples = paths[path]["post"]["requestBody"]["content"]["application/json"]["examples"]
@@ -224,7 +226,7 @@ def test_documented_example_of_a_model_with_a_feature_called_features_is_accepte
 # ── refusals ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_refusal_has_the_status_and_body_of_the_card(client: httpx.Client, engine: Engine, flat: str) -> None:
+def test_refusal_has_the_status_and_body_of_the_card(client: httpx2.Client, engine: Engine, flat: str) -> None:
     request_id, before = new_id(), counts(engine)
     row = credit_row(client) | {"feature_1": "much"}
     answer = client.post(f"/models/{flat}/predict", json=row, headers={"X-Request-Id": request_id})
@@ -240,7 +242,7 @@ def test_refusal_has_the_status_and_body_of_the_card(client: httpx.Client, engin
     assert check_problem(own, 422, "invalid_row")["errors"]
 
 
-def test_refusal_may_look_like_that_of_fastapi(client: httpx.Client, speak: Speak) -> None:
+def test_refusal_may_look_like_that_of_fastapi(client: httpx2.Client, speak: Speak) -> None:
     name = speak("fast", "credit", refusal={"body": "fastapi"})
     row = credit_row(client) | {"feature_1": "much"}
     answer = client.post(f"/models/{name}/predict_batch", json={"rows": [row]})
@@ -253,14 +255,14 @@ def test_refusal_may_look_like_that_of_fastapi(client: httpx.Client, speak: Spea
 @pytest.mark.parametrize("path", ["predict", "predict_batch"])
 @pytest.mark.parametrize("body", [[], {"version": "1"}], ids=["no object", "bad option"])
 def test_body_that_is_refused_before_its_row_is_read_is_refused_in_the_words_of_the_card(
-    client: httpx.Client, flat: str, path: str, body: object
+    client: httpx2.Client, flat: str, path: str, body: object
 ) -> None:
     answer = client.post(f"/models/{flat}/{path}", json=body)
     assert answer.status_code == 400, answer.text
     assert list(answer.json()) == ["detail"]
 
 
-def test_body_that_is_no_object_is_told_what_the_card_wants(client: httpx.Client, flat: str, speak: Speak) -> None:
+def test_body_that_is_no_object_is_told_what_the_card_wants(client: httpx2.Client, flat: str, speak: Speak) -> None:
     answer = client.post(f"/models/{flat}/predict", json=[])
     assert answer.json()["detail"] == f"The body must be an object with the features of {flat}@1."
     cog = speak("cog", "credit", wrapper="input", response={"fields": {"output": "probability"}})
@@ -268,7 +270,7 @@ def test_body_that_is_no_object_is_told_what_the_card_wants(client: httpx.Client
     assert problem["detail"] == "The body must be an object with `input`."
 
 
-def test_refusal_of_a_model_that_the_body_names_is_not_that_of_another(client: httpx.Client, flat: str) -> None:
+def test_refusal_of_a_model_that_the_body_names_is_not_that_of_another(client: httpx2.Client, flat: str) -> None:
     row = credit_row(client) | {"feature_1": "much"}
     answer = client.post("/predict", json={"model": flat, "features": row})
     assert (answer.status_code, list(answer.json())) == (400, ["detail"])
@@ -287,14 +289,14 @@ def test_refusal_of_a_model_that_the_body_names_is_not_that_of_another(client: h
     ],
 )
 def test_services_own_words_are_for_who_accepts_them(
-    client: httpx.Client, flat: str, accept: str, is_native: bool
+    client: httpx2.Client, flat: str, accept: str, is_native: bool
 ) -> None:
     row = credit_row(client) | {"feature_1": "much"}
     answer = client.post(f"/models/{flat}/predict", json=row, headers={"Accept": accept})
     assert answer.status_code == (422 if is_native else 400)
 
 
-def test_other_errors_stay_problem_documents(client: httpx.Client, flat: str) -> None:
+def test_other_errors_stay_problem_documents(client: httpx2.Client, flat: str) -> None:
     broken = client.post(f"/models/{flat}/predict", content="{", headers={"Content-Type": "application/json"})
     check_problem(broken, 400, "malformed_body")
     check_problem(client.post("/models/ghost/predict", json={}), 404, "not_found")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import joblib
 import numpy as np
 import pytest
@@ -97,8 +97,8 @@ def mlserver(
 
 def _is_ready(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/v2/health/ready", timeout=2).status_code == 200
-    except httpx.TransportError:
+        return httpx2.get(f"{url}/v2/health/ready", timeout=2).status_code == 200
+    except httpx2.TransportError:
         return False
 
 

@@ -4,7 +4,7 @@ import importlib
 import json
 from typing import Any
 
-import httpx
+import httpx2
 import numpy as np
 import pytest
 
@@ -106,7 +106,7 @@ def test_codecs_of_mlserver_encode_requests_and_decode_answers(
 # ── the same requests to a real MLServer ─────────────────────────────────────────────────────────────────────────
 
 
-def named(client: httpx.Client, model: str, rows: list[dict[str, Any]], shape: list[int]) -> list[dict[str, Any]]:
+def named(client: httpx2.Client, model: str, rows: list[dict[str, Any]], shape: list[int]) -> list[dict[str, Any]]:
     """Return rows as MLServer's pandas codec writes them."""
     columns = tensors(client, model, rows)
     for column in columns:
@@ -123,7 +123,7 @@ def fresh_rows(model: str) -> list[dict[str, Any]]:
     return records(frame[[feature.name for feature in features]])
 
 
-def requests(client: httpx.Client) -> dict[str, tuple[str, dict[str, Any]]]:
+def requests(client: httpx2.Client) -> dict[str, tuple[str, dict[str, Any]]]:
     """Return requests that both servers must answer alike: (model, body) by what they are."""
     outputs = {"outputs": [{"name": "predict"}, {"name": "predict_proba"}]}
     chances = {"outputs": [{"name": "predict_proba"}]}
@@ -156,7 +156,7 @@ def requests(client: httpx.Client) -> dict[str, tuple[str, dict[str, Any]]]:
     }
 
 
-def bad_requests(client: httpx.Client) -> dict[str, tuple[str, dict[str, Any] | bytes]]:
+def bad_requests(client: httpx2.Client) -> dict[str, tuple[str, dict[str, Any] | bytes]]:
     """Return requests that both servers must refuse."""
     people = named(client, "attrition", example_rows("attrition"), [])
     frame = {"parameters": {"content_type": "pd"}}
@@ -185,7 +185,7 @@ def test_same_requests_get_the_same_numbers_from_a_real_mlserver(both: Stack, ml
         for what, (model, body) in requests(client).items():
             path = f"/v2/models/{model}/infer"
             ours = client.post(path, json=body)
-            theirs = httpx.post(mlserver + path, json=body, timeout=30)
+            theirs = httpx2.post(mlserver + path, json=body, timeout=30)
             assert ours.status_code == theirs.status_code == 200, f"{what}: {ours.text} {theirs.text}"
             said, expected = ours.json(), theirs.json()
             assert "id" not in body or said["id"] == expected["id"]
@@ -221,7 +221,7 @@ def test_same_bad_requests_are_refused_by_both(both: Stack, mlserver: str, table
             content = body if isinstance(body, bytes) else json.dumps(body).encode()
             headers = {"Content-Type": "application/json"}
             ours = client.post(path, content=content, headers=headers)
-            theirs = httpx.post(mlserver + path, content=content, headers=headers, timeout=30)
+            theirs = httpx2.post(mlserver + path, content=content, headers=headers, timeout=30)
             assert ours.json().keys() == {"error"}
             if ours.status_code not in (400, 404) or theirs.status_code < 400:
                 taken.append(f"{what}: {ours.status_code} {theirs.status_code}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-import httpx
+import httpx2
 import pytest
 
 from tests.hub import Hub
@@ -110,9 +110,9 @@ def running_s3(folder: Path) -> Iterator[str]:
         deadline = time.monotonic() + 60
         while True:
             try:
-                httpx.get(f"{url}/moto-api/")
+                httpx2.get(f"{url}/moto-api/")
                 break
-            except httpx.TransportError:
+            except httpx2.TransportError:
                 assert time.monotonic() < deadline, (folder / "s3.log").read_text()
                 time.sleep(0.1)
         yield url

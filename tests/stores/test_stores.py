@@ -3,7 +3,7 @@
 import errno
 import time
 
-import httpx
+import httpx2
 import pytest
 
 from shared import stores
@@ -126,14 +126,14 @@ def test_missing_and_refused_credentials_of_s3_are_told_apart_and_tried_once(s3,
         list_files(bucket.root)
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
-    httpx.post(f"{s3}/moto-api/reset-auth", content=b"0").raise_for_status()  # from now on it knows who may do what
+    httpx2.post(f"{s3}/moto-api/reset-auth", content=b"0").raise_for_status()  # from now on it knows who may do what
     try:
         with pytest.raises(
             ArtefactError, match=r"is refused to these credentials .*: check AWS_ACCESS_KEY_ID"
         ) as caught:
             list_files(bucket.root)
     finally:
-        httpx.post(f"{s3}/moto-api/reset-auth", content=b"inf").raise_for_status()
+        httpx2.post(f"{s3}/moto-api/reset-auth", content=b"inf").raise_for_status()
     assert KEYS["AWS_SECRET_ACCESS_KEY"] not in caught.value.detail
 
 

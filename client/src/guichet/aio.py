@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any, Generic, Self, TypeVar, Unpack, cast
 
-import httpx
+import httpx2
 
 from guichet import calls
 from guichet.calls import BatchOptions, CsvOptions, Row, RowOptions
@@ -32,11 +32,11 @@ class AsyncClient:
         *,
         timeout: float = 60,
         retries: int = 5,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self._connection = Connection(url, api_key, timeout, retries)
         self._retries = retries
-        self._http = httpx.AsyncClient(transport=transport)
+        self._http = httpx2.AsyncClient(transport=transport)
 
     async def __aenter__(self) -> Self:
         return self
@@ -160,7 +160,7 @@ class AsyncClient:
             arguments["content"] = request.upload.in_thread()
         try:
             response = await self._http.request(**arguments)
-        except httpx.RequestError as error:
+        except httpx2.RequestError as error:
             return broken(error, self.url)
         return Answer(response.status_code, response.headers, response.content)
 
@@ -177,7 +177,7 @@ class AsyncClient:
                         stream.finish()
                     else:
                         stream.refused(Answer(answer.status, answer.headers, await response.aread()))
-            except httpx.RequestError as error:
+            except httpx2.RequestError as error:
                 stream.broke(broken(error, self.url))
             if not stream.has_ended():
                 await asyncio.sleep(stream.pause())

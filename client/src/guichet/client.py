@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any, Generic, Self, TypeVar, Unpack, cast
 
-import httpx
+import httpx2
 
 from guichet import calls
 from guichet.calls import BatchOptions, CsvOptions, Row, RowOptions
@@ -38,11 +38,11 @@ class Client:
         *,
         timeout: float = 60,
         retries: int = 5,
-        transport: httpx.BaseTransport | None = None,
+        transport: httpx2.BaseTransport | None = None,
     ) -> None:
         self._connection = Connection(url, api_key, timeout, retries)
         self._retries = retries
-        self._http = httpx.Client(transport=transport)
+        self._http = httpx2.Client(transport=transport)
 
     def __enter__(self) -> Self:
         return self
@@ -160,7 +160,7 @@ class Client:
     def _send(self, request: Request) -> Reply:
         try:
             response = self._http.request(**self._connection.arguments(request))
-        except httpx.RequestError as error:
+        except httpx2.RequestError as error:
             return broken(error, self.url)
         return Answer(response.status_code, response.headers, response.content)
 
@@ -177,7 +177,7 @@ class Client:
                         stream.finish()
                     else:
                         stream.refused(Answer(answer.status, answer.headers, response.read()))
-            except httpx.RequestError as error:
+            except httpx2.RequestError as error:
                 stream.broke(broken(error, self.url))
             if not stream.has_ended():
                 time.sleep(stream.pause())

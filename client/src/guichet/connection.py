@@ -5,7 +5,7 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-import httpx
+import httpx2
 
 from guichet.calls import job_path
 from guichet.errors import Unusable
@@ -35,7 +35,7 @@ class Connection:
             self.headers["Authorization"] = f"Bearer {key}"
 
     def arguments(self, request: Request) -> dict[str, Any]:
-        """Return what httpx calls the parts of a request."""
+        """Return what httpx2 calls the parts of a request."""
         seconds = max(self.timeout, request.wait + 10 if request.wait else 0)
         return {
             "method": request.method,
@@ -43,7 +43,7 @@ class Connection:
             "params": dict(request.params),
             "headers": {**self.headers, **request.headers},
             "content": request.content if request.upload is None else request.upload,
-            "timeout": httpx.Timeout(seconds, connect=min(self.timeout, CONNECT_SECONDS)),
+            "timeout": httpx2.Timeout(seconds, connect=min(self.timeout, CONNECT_SECONDS)),
         }
 
 

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 
 from guichet.errors import ConnectionFailed, GuichetError, Refused, TimedOut, Unusable
 from guichet.records import read_faults
@@ -47,7 +47,7 @@ class Answer:
     """The answer to a request."""
 
     status: int
-    headers: httpx.Headers
+    headers: httpx2.Headers
     body: bytes = b""
 
     @property
@@ -96,8 +96,8 @@ def check_url(url: str) -> str:
     try:
         parts = urlsplit(url.strip())
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-        httpx.URL(url.strip())
-    except (ValueError, httpx.InvalidURL):
+        httpx2.URL(url.strip())
+    except (ValueError, httpx2.InvalidURL):
         usable = False
     if not usable:
         raise Unusable(f"{url!r} is not the address of a service: give one such as http://127.0.0.1:8000.")
@@ -194,19 +194,19 @@ def read(answer: Answer, reader: Callable[[dict[str, Any]], Value]) -> Value:
         raise stranger(answer) from error
 
 
-def broken(error: httpx.RequestError, url: str) -> Broken:
+def broken(error: httpx2.RequestError, url: str) -> Broken:
     """Return what it means that a request had no answer."""
     place = without_secret(url)
-    if isinstance(error, httpx.LocalProtocolError | httpx.UnsupportedProtocol):
+    if isinstance(error, httpx2.LocalProtocolError | httpx2.UnsupportedProtocol):
         return Broken(Unusable(f"The request cannot be sent: {error}."), False)
-    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
+    if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError):
         if _has_cause(error, ssl.SSLCertVerificationError):
             return Broken(ConnectionFailed(f"The certificate of {place} is not trusted: {error}."), False)
         reason = str(error) or type(error).__name__
         return Broken(
             ConnectionFailed(f"Nobody answers at {place} ({reason}): is it running, and is that its address?"), True
         )
-    if isinstance(error, httpx.TimeoutException):
+    if isinstance(error, httpx2.TimeoutException):
         return Broken(TimedOut(f"{place} did not answer in time: give it longer, or try again."), True)
     return Broken(ConnectionFailed(f"The connection to {place} broke ({error or type(error).__name__})."), True)
 
