@@ -14,7 +14,7 @@ pip_install() {
 }
 
 uv_install() {
-    "$@" pip install --quiet --no-config --python "$python" --no-deps --require-hashes -r "$lock"
+    "$@" pip install --quiet --python "$python" --no-deps --require-hashes -r "$lock"
 }
 
 pinned=$(dirname "$0")/../requirements/uv.txt

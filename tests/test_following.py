@@ -333,10 +333,16 @@ def test_thread_outlives_a_database_that_does_not_answer(engine, monkeypatch):
                 failures.append(1)
                 raise OperationalError("", {}, Exception("gone"))
 
+            async def fail_again() -> None:
+                """Wait for a look that fails, and for the end of the one that may be under way."""
+                before = len(failures)
+                while len(failures) < before + 2:
+                    await asyncio.sleep(0.01)
+
             monkeypatch.setattr(following, "_look", fail)
+            await fail_again()
             await in_thread(tell, engine, job_id)
-            await asyncio.sleep(0.2)
-            assert len(failures) > 2
+            await fail_again()
             assert one.told == ["1 accepted"]
             monkeypatch.setattr(following, "_look", real)
             assert await one.wait_for(2) == ["1 accepted", "2 progress"]
