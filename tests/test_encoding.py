@@ -79,8 +79,10 @@ def assert_same(pipeline, given):
     expected = pipeline[:-1].transform(frame_maker(card(), pipeline)(given))
     expected = expected.toarray() if hasattr(expected, "toarray") else np.asarray(expected, dtype=float)
     np.testing.assert_array_equal(encoding.encode(given), expected, strict=True)
-    for row, line in zip(given[:5], expected, strict=False):
-        np.testing.assert_array_equal(encoding.encode([row]), line[None, :])
+    for row in given[:5]:  # alone: numpy's logarithm of one number may differ by a bit from the same one's among many
+        alone = pipeline[:-1].transform(frame_maker(card(), pipeline)([row]))
+        alone = alone.toarray() if hasattr(alone, "toarray") else np.asarray(alone, dtype=float)
+        np.testing.assert_array_equal(encoding.encode([row]), alone, strict=True)
     by_parts = array_maker(card(), pipeline)(given)
     by_parts = by_parts.toarray() if hasattr(by_parts, "toarray") else by_parts
     np.testing.assert_array_equal(np.asarray(by_parts, dtype=float), expected)
