@@ -1,9 +1,12 @@
 """Run the API with the settings of the environment: `python -m api`."""
 
 import gc
+import sys
+from contextlib import suppress
 
 import uvicorn
 
+from api.connections import Limits, Server, affordable, bounded, raise_descriptors
 from api.main import create_app, serve
 from shared.config import get_settings
 from shared.logs import configure_logging
@@ -22,12 +25,13 @@ def main() -> None:
     # What was loaded so far lives as long as the process: the collector need not walk it on every pass.
     gc.collect()
     gc.freeze()
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=bounded(Limits(connections=affordable(settings.max_connections, raise_descriptors()))),
+        ws="none",
         access_log=False,
         log_config=None,
         server_header=False,
@@ -35,6 +39,11 @@ def main() -> None:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=5,
     )
+    server = Server(config)
+    with suppress(KeyboardInterrupt):  # raised once more after the server has stopped in good order
+        server.run()
+    if not server.started:
+        sys.exit(3)
 
 
 if __name__ == "__main__":

@@ -73,6 +73,12 @@ class Settings(BaseSettings):
     )
 
     max_body_bytes: int = Field(10_000_000, ge=1_000, description="Largest request body, in bytes.")
+    max_connections: int = Field(
+        1_000,
+        ge=16,
+        description="Most connections of one API process; fewer where it may not open so many files. Beyond them an "
+        "idle one is closed, and probes are still answered.",
+    )
     max_csv_bytes: int = Field(1_000_000_000, ge=1_000, description="Largest CSV file, in bytes, uncompressed.")
     max_csv_rows: int = Field(5_000_000, ge=1, description="Most rows in one CSV file.")
     max_csv_record_bytes: int = Field(1_000_000, ge=1_000, description="Longest record of a CSV file, in bytes.")

@@ -1,0 +1,295 @@
+"""What a connection may cost before its request is complete: bytes, headers, seconds; and how many there may be.
+
+uvicorn bounds none of these. A proxy in front usually does, but the port may also be reached without one. Requests that
+keep to the limits pay a few additions; everything that needs a clock is done once a second for all connections.
+"""
+
+import asyncio
+import resource
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+import httptools
+import orjson
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+PROBES = frozenset({"/livez", "/readyz", "/health"})  # answered also when there are too many connections
+KEPT_DESCRIPTORS = 128  # of the process: database, Redis, files, models
+_WANTED_DESCRIPTORS = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of each connection, and of all of them together."""
+
+    connections: int = 1_000
+    probes: int = 16  # connections beyond it, for probes only
+    url_bytes: int = 16_384
+    headers: int = 100  # header fields and trailer fields of one request
+    head_bytes: int = 65_536  # URL, headers, trailers and the framing of chunks; and 8 bytes for each byte of a body
+    head_seconds: float = 15  # from the first byte, or from the connection, to the end of the headers
+    slow_head_seconds: float = 2  # after which a connection without headers makes room where there are too many
+    body_seconds: float = 30  # and a second more for each `body_rate` bytes that came
+    body_rate: int = 1_000  # bytes per second, less than any modem
+    write_seconds: float = 60  # for an answer that its reader does not take, and as much for each `body_rate` bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a connection is closed: the status and the words of its last answer."""
+
+    status: HTTPStatus
+    code: str
+    title: str
+    detail: str
+
+    def response(self, default_headers: list[tuple[bytes, bytes]]) -> bytes:
+        """Return the whole answer, as bytes of HTTP/1.1: a problem document (RFC 9457)."""
+        problem = {
+            "type": f"urn:guichet:error:{self.code}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        body = orjson.dumps(problem)
+        headers = [
+            *default_headers,
+            (b"content-type", b"application/problem+json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"cache-control", b"no-store"),
+            (b"connection", b"close"),
+        ]
+        lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+        return STATUS_LINE[self.status] + lines + b"\r\n" + body
+
+
+MALFORMED = Refusal(HTTPStatus.BAD_REQUEST, "malformed_request", "Malformed request", "This is not HTTP/1.1.")
+CROWDED = Refusal(
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "unavailable",
+    "Service unavailable",
+    "There are too many connections to this service: close those that you do not use, and try again soon.",
+)
+UNKNOWN_CODING = Refusal(
+    HTTPStatus.NOT_IMPLEMENTED,
+    "not_implemented",
+    "Not implemented",
+    "The only Transfer-Encoding that this service reads is chunked. A compressed body needs Content-Encoding.",
+)
+
+
+class _TooMuchError(Exception):
+    """Raised inside a callback of the parser: it ends there."""
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 connection within limits. `bounded` makes the class with the limits in force."""
+
+    limits: ClassVar[Limits] = Limits()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection: where there are too many, an idle one makes room, or this one is for probes only."""
+        super().connection_made(transport)
+        self._refusal: Refusal | None = None
+        self._overhead = 0  # bytes of this request that are not of its body
+        self._body_bytes = 0
+        self._trailer_count = 0
+        self._in_head = True
+        self._head_since: float | None = self.loop.time()  # None: between two requests, or after the headers
+        self._body_since = 0.0
+        self._stalled_since: float | None = None
+        self._closing_since: float | None = None
+        if len(self.connections) > self.limits.connections and not self._make_room():
+            if len(self.connections) > self.limits.connections + self.limits.probes:
+                transport.abort()
+            else:
+                self.app = _for_probes_only(self.app)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser; what exceeds a limit ends the connection with an answer that says so."""
+        self._unset_keepalive_if_required()
+        if self._head_since is None and self._in_head:
+            self._head_since = self.loop.time()
+        self._overhead += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # to a protocol that this service does not speak: the request is answered as it is
+        except httptools.HttpParserError:
+            self._end(self._refusal or MALFORMED)
+            return
+        if self._overhead > self.limits.head_bytes + 8 * self._body_bytes:
+            self._end(self._head_too_large())
+
+    def on_message_begin(self) -> None:
+        """Begin to count."""
+        super().on_message_begin()
+        self._overhead = self._body_bytes = self._trailer_count = 0
+        self._in_head = True
+
+    def on_url(self, url: bytes) -> None:
+        """Take a part of the URL."""
+        super().on_url(url)
+        if len(self.url) > self.limits.url_bytes:
+            self._refuse(
+                HTTPStatus.REQUEST_URI_TOO_LONG,
+                "uri_too_long",
+                "URI too long",
+                f"The address is longer than {self.limits.url_bytes:,} bytes: send large values in a body.",
+            )
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header field. Trailer fields come here too: they are counted and dropped (RFC 9110, section 6.5)."""
+        if not self._in_head:
+            self._trailer_count += 1
+        else:
+            name = name.lower()
+            if name == b"expect":
+                self.expect_100_continue = value.lower() == b"100-continue"
+            elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
+                self._refusal = UNKNOWN_CODING
+                raise _TooMuchError
+            self.headers.append((name, value))
+        if len(self.headers) + self._trailer_count > self.limits.headers:
+            self._refusal = self._head_too_large()
+            raise _TooMuchError
+
+    def on_headers_complete(self) -> None:
+        """Hand the request over; its body has its own time."""
+        self._in_head = False
+        self._head_since = None
+        self._body_since = self.loop.time()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        self._body_bytes += len(body)
+        self._overhead -= len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Wait for the next request."""
+        super().on_message_complete()
+        self._in_head = True
+
+    def check(self, now: float) -> None:
+        """Close this connection if it has been too slow. Called once a second."""
+        if self.transport.is_closing():
+            self._closing_since = self._closing_since or now
+            if now - self._closing_since > self.limits.write_seconds:
+                self.transport.abort()  # the last bytes of an answer that nobody takes
+            return
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            if self._head_since is not None and now - self._head_since > self.limits.head_seconds:
+                self._time_out(f"The headers were not complete within {self.limits.head_seconds:g} s.")
+        elif cycle.more_body:
+            if self.flow.read_paused or cycle.waiting_for_100_continue:
+                self._body_since += 1  # it is the service that does not read
+            elif now - self._body_since > self.limits.body_seconds + self._body_bytes / self.limits.body_rate:
+                self._time_out(f"The body came more slowly than {self.limits.body_rate:,} bytes per second.")
+        if not self.flow.write_paused:
+            self._stalled_since = None
+        elif self._stalled_since is None:
+            self._stalled_since = now + self.transport.get_write_buffer_size() / self.limits.body_rate
+        elif now - self._stalled_since > self.limits.write_seconds:
+            self.transport.abort()
+
+    def is_idle_at(self, now: float) -> bool:
+        """Return whether no request is under way, not even its first byte."""
+        return self.cycle is not None and self.cycle.response_complete and self._head_since is None
+
+    def is_slow_at(self, now: float) -> bool:
+        """Return whether its headers have been awaited longer than an honest client needs."""
+        between = self.cycle is None or self.cycle.response_complete
+        return between and self._head_since is not None and now - self._head_since > self.limits.slow_head_seconds
+
+    def _make_room(self) -> bool:
+        """Close a connection that is idle or slow with its headers; return whether there was one."""
+        others = [one for one in self.connections if isinstance(one, GuardedProtocol) and one is not self]
+        now = self.loop.time()
+        for is_spare in (GuardedProtocol.is_idle_at, GuardedProtocol.is_slow_at):
+            for other in others:
+                if is_spare(other, now) and not other.transport.is_closing():
+                    other.transport.close()
+                    return True
+        return False
+
+    def _refuse(self, status: HTTPStatus, code: str, title: str, detail: str) -> None:
+        self._refusal = Refusal(status, code, title, detail)
+        raise _TooMuchError
+
+    def _head_too_large(self) -> Refusal:
+        return Refusal(
+            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "headers_too_large",
+            "Headers too large",
+            f"The request has more than {self.limits.headers} header fields, or more than"
+            f" {self.limits.head_bytes:,} bytes beside its body: send fewer.",
+        )
+
+    def _time_out(self, detail: str) -> None:
+        self._end(Refusal(HTTPStatus.REQUEST_TIMEOUT, "request_timeout", "Request timeout", detail))
+
+    def _end(self, refusal: Refusal) -> None:
+        """Say why, unless an answer has begun already, and close."""
+        if not self.transport.is_closing():
+            if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+                self.transport.write(refusal.response(self.server_state.default_headers))
+            self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which looks at its connections once a second."""
+
+    async def on_tick(self, counter: int) -> bool:
+        """Close what is too slow; return whether the server is to stop."""
+        if counter % 10 == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, GuardedProtocol):
+                    connection.check(now)
+        return await super().on_tick(counter)
+
+
+def bounded(limits: Limits) -> type[GuardedProtocol]:
+    """Return the protocol of connections within these limits."""
+    return type("BoundedProtocol", (GuardedProtocol,), {"limits": limits})
+
+
+def raise_descriptors() -> int:
+    """Allow this process as many descriptors as it may have, up to 65,536; return how many those are."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY or hard > _WANTED_DESCRIPTORS:
+        hard = _WANTED_DESCRIPTORS
+    if soft == resource.RLIM_INFINITY:
+        return _WANTED_DESCRIPTORS
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    return max(soft, hard)
+
+
+def affordable(wanted: int, descriptors: int) -> int:
+    """Return how many connections a process may take with so many descriptors: at least 16."""
+    return max(16, min(wanted, descriptors - KEPT_DESCRIPTORS))
+
+
+def _for_probes_only(app: ASGIApp) -> ASGIApp:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in PROBES:
+            await app(scope, receive, send)
+            return
+        body = CROWDED.response([]).partition(b"\r\n\r\n")[2]
+        headers: list[tuple[bytes, Any]] = [
+            (b"content-type", b"application/problem+json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"retry-after", b"5"),
+            (b"connection", b"close"),
+        ]
+        await send({"type": "http.response.start", "status": CROWDED.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return answer
