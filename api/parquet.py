@@ -19,10 +19,11 @@ from api.downloads import Changed
 from shared.cards import Card
 from shared.classes import classes_of
 from shared.csv_format import CsvFormat
-from shared.csv_output import escape, joined_columns, kept_columns, output_columns, spread_cells
+from shared.csv_output import escape, joined_columns, kept_columns, output_columns, shaped_columns, spread_cells
 from shared.csv_queries import read_chunk
 from shared.csv_records import parse_records
 from shared.job_queries import StoredJob
+from shared.response import ResponseField
 
 GROUP_BYTES = 8 << 20  # a row group is written as soon as its columns take so much memory
 GROUP_ROWS = 100_000
@@ -129,13 +130,23 @@ class Layout:
 def _response_types(card: Card) -> list[Any]:
     """Return the types of the response columns and of `error`."""
     number, text = pa.float64(), pa.string()
+    last = [*map(_shaped_type, shaped_columns(card)), text]
     if card.task == "regression":
-        return [number, text]
+        return [number, *last]
     label = pa.dictionary(pa.int32(), text)
     if card.task == "binary":
-        return [pa.int32(), label, number, number, text]
+        return [pa.int32(), label, number, number, *last]
     numbered = all(len(name) < 18 and type(value) is int for name, value in classes_of(card).items())
-    return [pa.int64() if numbered else text, label, number, *([number] * len(card.labels)), text]
+    return [pa.int64() if numbered else text, label, number, *([number] * len(card.labels)), *last]
+
+
+def _shaped_type(field: ResponseField) -> Any:  # noqa: ANN401 - pyarrow has no types
+    """Return the type of a column that holds something else than its source."""
+    if field.text is not None or field.bands is not None:
+        if field.text is None and field.bands and all(type(band.value) is bool for band in field.bands):
+            return pa.bool_()
+        return pa.string()
+    return pa.int64() if field.whole else pa.float64()
 
 
 def _as_written(name: str, form: CsvFormat) -> str:

@@ -152,10 +152,14 @@ def _job_sources(job: StoredJob, version: Version) -> dict[str, Any]:
 
 
 def _score_sources(card: Card, output: StoredOutput) -> dict[str, Any]:
-    """Return all that a card may name of a row's score, `probabilities` by label also for two classes."""
+    """Return all that a card may name of a row's score, `probabilities` by label also for two classes.
+
+    `confidence` is the probability of the class that is predicted.
+    """
     chances = probabilities_of(output)
     by_label = None if chances is None else dict(zip(card.labels.values(), chances, strict=True))
-    return score_body(card, output) | {"probabilities": by_label}
+    confidence = None if by_label is None else by_label.get(str(output.label))
+    return score_body(card, output) | {"probabilities": by_label, "confidence": confidence}
 
 
 def probabilities_of(output: StoredOutput) -> list[float] | None:

@@ -14,9 +14,10 @@ import numpy as np
 import orjson
 
 from shared.cards import Card
+from shared.classes import classes_of
 from shared.csv_format import CsvFormat
 from shared.errors import Fault
-from shared.response import rename
+from shared.response import ResponseField, rename, shaped_fields
 from shared.steps import Matrix
 
 OURS = ("row_no", "error")  # the first and the last column of output.csv
@@ -62,7 +63,19 @@ def response_columns(card: Card) -> list[str]:
     chances = [f"probability_{label}" for label in card.labels.values()] if card.task == "multiclass" else []
     given = {"regression": 1, "multiclass": 3, "binary": 4}[card.task]
     positive = list(card.labels.values())[1] if card.task == "binary" and card.labels else None
-    return [*rename(card.response, sources[:given], others=[*OURS, *chances], positive=positive), *chances]
+    shaped = _shaped_fields(card)
+    others = [*OURS, *chances, *shaped]
+    return [*rename(card.response, sources[:given], others=others, positive=positive), *chances, *shaped]
+
+
+def shaped_columns(card: Card) -> list[ResponseField]:
+    """Return what fills the last of the response columns: bands, percentages, whole numbers, texts."""
+    return list(_shaped_fields(card).values())
+
+
+def _shaped_fields(card: Card) -> dict[str, ResponseField]:
+    chances = [f"probability_{label}" for label in card.labels.values()]
+    return shaped_fields(card.response, others=[*OURS, *chances])
 
 
 def output_columns(card: Card, form: CsvFormat) -> list[str]:
@@ -211,8 +224,9 @@ def number_cells(values: Sequence[float], form: CsvFormat) -> list[str]:
 def _response(card: Card, form: CsvFormat, answers: Answers) -> list[list[str]]:
     """Return the cells of each response column for the scored rows."""
     count = len(answers.offsets)
+    shaped = [_shaped(field, card, form, answers) for field in shaped_columns(card)]
     if card.task == "regression":
-        return [number_cells(answers.prediction, form)]
+        return [number_cells(answers.prediction, form), *shaped]
     names = ["0", "1"] if card.task == "binary" else [escape(name, form.delimiter) for name in card.labels]
     labels = {label: escape(label, form.delimiter) for label in card.labels.values()}
     chances = [chance for chance in answers.probability if chance is not None]
@@ -222,10 +236,54 @@ def _response(card: Card, form: CsvFormat, answers: Answers) -> list[list[str]]:
         number_cells(chances, form) if len(chances) == count else [""] * count,
     ]
     if card.task == "binary":
-        return [*columns, number_cells([card.threshold or 0.0], form) * count]
+        return [*columns, number_cells([card.threshold or 0.0], form) * count, *shaped]
     if answers.probabilities is None:
-        return [*columns, *repeat([""] * count, len(card.labels))]
-    return [*columns, *(number_cells(column, form) for column in np.transpose(answers.probabilities).tolist())]
+        return [*columns, *repeat([""] * count, len(card.labels)), *shaped]
+    by_class = np.transpose(answers.probabilities).tolist()
+    return [*columns, *(number_cells(column, form) for column in by_class), *shaped]
+
+
+def _shaped(field: ResponseField, card: Card, form: CsvFormat, answers: Answers) -> list[str]:
+    """Return the cells of a field that holds something else than its source."""
+    contents = list(map(field.shape, _source(field, card, answers)))
+    if contents and all(isinstance(content, float) for content in contents):
+        return number_cells(contents, form)
+    return [_cell(content, form) for content in contents]
+
+
+def _source(field: ResponseField, card: Card, answers: Answers) -> Sequence[Any]:
+    """Return what a field's source holds, by row."""
+    if field.source == "threshold":
+        return [card.threshold] * len(answers.offsets)
+    if field.source == "label":
+        return answers.label
+    if field.source == "prediction":
+        if card.task == "regression":
+            return answers.prediction
+        names = list(classes_of(card).values())
+        return [int(value) if card.task == "binary" else names[int(value)] for value in answers.prediction]
+    wanted = field.label
+    if card.task == "binary":
+        positive = list(card.labels.values())[1]
+        whose = answers.label if field.source == "confidence" else [wanted or positive] * len(answers.label)
+        return [
+            chance if chance is None or label == positive else 1.0 - chance
+            for chance, label in zip(answers.probability, whose, strict=True)
+        ]
+    if wanted is None:  # of many classes, the probability is that of the predicted one
+        return answers.probability
+    place = list(card.labels.values()).index(wanted)
+    return [None] * len(answers.offsets) if answers.probabilities is None else answers.probabilities[:, place].tolist()
+
+
+def _cell(content: Any, form: CsvFormat) -> str:  # noqa: ANN401 - what a field holds
+    if content is None:
+        return ""
+    if isinstance(content, bool):
+        return "true" if content else "false"
+    if isinstance(content, float):
+        return number_cells([content], form)[0]
+    return str(content) if isinstance(content, int) else escape(content, form.delimiter)
 
 
 def _spread(cells: list[str], offsets: list[int], count: int) -> list[str]:

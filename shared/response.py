@@ -7,13 +7,44 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
-SCORE_SOURCES = ("prediction", "label", "probability", "threshold", "probabilities")
+SCORE_SOURCES = ("prediction", "label", "probability", "confidence", "threshold", "probabilities")
 JOB_SOURCES = ("job_id", "request_id", "model", "model_version", "latency_ms")
 BATCH_SOURCES = ("n_rows", "items", "has_failures", *JOB_SOURCES)
 
+NUMBERS = ("prediction", "probability", "confidence", "threshold", "latency_ms")
+LARGEST_DIGITS = 15
+
 Constant = str | int | float | bool
+
+
+class Band(BaseModel):
+    """What a number is called from a limit on: `{"min": 0.7, "value": "high"}`; one band has no limit, the lowest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min: FiniteFloat | None = None
+    exclusive_min: FiniteFloat | None = None
+    value: Constant
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "Band":
+        if self.min is not None and self.exclusive_min is not None:
+            raise ValueError("a band begins at min, or above exclusive_min: give one of them")
+        return self
+
+    @property
+    def start(self) -> tuple[float, bool]:
+        """Return where the band begins, and whether behind that number."""
+        if self.exclusive_min is not None:
+            return self.exclusive_min, True
+        return (-math.inf if self.min is None else self.min), False
+
+    def holds(self, number: float) -> bool:
+        """Tell whether a number is in the band, or above it."""
+        start, behind = self.start
+        return number > start if behind else number >= start
 
 
 class ResponseField(BaseModel):
@@ -23,7 +54,11 @@ class ResponseField(BaseModel):
 
     source: str | None = None  # of SCORE_SOURCES or JOB_SOURCES; of BATCH_SOURCES around a batch
     label: str | None = None  # with the source `probability`: of this label, not of the predicted or positive one
-    digits: int | None = Field(default=None, ge=0, le=15)  # decimals that a number is rounded to
+    bands: list[Band] | None = Field(default=None, min_length=2)  # what the number is called, instead of the number
+    times: FiniteFloat | None = None  # what the number is multiplied by: 100 makes a percentage of a probability
+    digits: int | None = Field(default=None, ge=0, le=LARGEST_DIGITS)  # decimals that a number is rounded to
+    whole: bool = False  # the number is rounded and written as an integer, 12 and not 12.0
+    text: str | None = Field(default=None, max_length=500)  # the number's or word's place in a text, at {}: "{} %"
     value: Constant | None = None  # always the same, instead of a source
 
     @model_validator(mode="before")
@@ -39,9 +74,62 @@ class ResponseField(BaseModel):
             raise ValueError("a constant is a finite number, text, true or false")
         if self.label is not None and self.source != "probability":
             raise ValueError("label belongs to the source probability")
-        if self.digits is not None and self.source not in ("prediction", "probability", "threshold", "latency_ms"):
-            raise ValueError("digits belong to a source that is a number")
+        numeric = {
+            "digits": self.digits is not None,
+            "times": self.times is not None,
+            "bands": self.bands is not None,
+            "whole": self.whole,
+        }
+        for key, is_given in numeric.items():
+            if is_given and self.source not in NUMBERS:
+                raise ValueError(f"{key} {'belong' if key[-1] == 's' else 'belongs'} to a source that is a number")
+        if self.bands is not None and any(key != "bands" and given for key, given in numeric.items()):
+            raise ValueError("bands stand for the number itself: leave out times, digits and whole")
+        if self.whole and self.digits is not None:
+            raise ValueError("a whole number has no digits: leave them out")
+        if self.text is not None and (self.text.count("{}") != 1 or self.text.count("{") + self.text.count("}") != 2):
+            raise ValueError('text has one place for the number or word, {}, as in "{} %"')
+        if self.text is not None and self.source not in (*NUMBERS, "label"):
+            raise ValueError("text belongs to a source that is a number or a label")
         return self
+
+    @field_validator("bands")
+    @classmethod
+    def _from_the_top(cls, bands: list[Band] | None) -> list[Band] | None:
+        """Order bands from the highest to the lowest, which has no limit."""
+        if bands is None:
+            return None
+        bands = sorted(bands, key=lambda band: band.start, reverse=True)
+        starts = [band.start for band in bands]
+        if len(set(starts)) < len(starts) or starts[-1] != (-math.inf, False):
+            raise ValueError("each band begins at another number, and one of them, the lowest, has neither limit")
+        return bands
+
+    @property
+    def is_shaped(self) -> bool:
+        """Tell whether the field holds something else than its source, apart from rounding."""
+        return self.bands is not None or self.times is not None or self.whole or self.text is not None
+
+    def shape(self, content: Any) -> Any:  # noqa: ANN401 - any JSON value
+        """Return what the field holds where its source holds this; None stays None."""
+        if content is None:
+            return None
+        if self.bands is not None:
+            content = next(band.value for band in self.bands if band.holds(content))
+        if self.times is not None:
+            content = content * self.times
+            if not math.isfinite(content):
+                return None
+        if self.whole:
+            content = round(content)
+        elif self.digits is not None and isinstance(content, float):
+            content = round(content, self.digits)
+        elif self.times is not None:
+            content = float(f"{content:.15g}")  # 0.29 * 100 is 28.999999999999996
+        if self.text is None:
+            return content
+        fixed = self.digits is not None and isinstance(content, float)
+        return self.text.replace("{}", f"{content:.{self.digits}f}" if fixed else str(content))
 
 
 class Response(BaseModel):
@@ -65,6 +153,8 @@ class Response(BaseModel):
         for name, field in self.fields.items():
             if task == "regression" and field.source in SCORE_SOURCES[1:]:
                 raise ValueError(f"the response field {name} holds the {field.source}, which regression does not give")
+            if task == "multiclass" and field.source == "prediction" and (field.bands or field.times or field.whole):
+                raise ValueError(f"the response field {name} computes with the prediction, which is a class here")
             if field.source == "threshold" and task != "binary":
                 raise ValueError(f"the response field {name} holds the threshold, which only binary models have")
             if field.label is not None and field.label not in labels.values():
@@ -93,11 +183,24 @@ def rename(
     """
     named: dict[str, str] = {}
     for name, field in (response.fields if response is not None else {}).items():
-        is_plain = field.label in (None, positive)
+        is_plain = field.label in (None, positive) and not field.is_shaped
         if field.source is not None and field.source in sources and is_plain and name not in others:
             named.setdefault(field.source, name)
-    taken = {name.casefold() for name in named.values()}
+    taken = {name.casefold() for name in [*named.values(), *others]}
     return [named.get(source) or (f"{source}_raw" if source in taken else source) for source in sources]
+
+
+def shaped_fields(response: Response | None, *, others: Collection[str]) -> dict[str, ResponseField]:
+    """Return the fields that a table has beside the sources themselves: what a number is called, or written as.
+
+    They stand for the row's score; `others` are the table's other columns, whose names are not free.
+    """
+    taken = {name.casefold() for name in others}
+    return {
+        name: field
+        for name, field in (response.fields if response is not None else {}).items()
+        if field.is_shaped and field.source in SCORE_SOURCES and name.casefold() not in taken
+    }
 
 
 def _check_sources(fields: Mapping[str, ResponseField], known: tuple[str, ...]) -> None:
@@ -117,9 +220,5 @@ def _content(field: ResponseField, sources: Mapping[str, Any]) -> Any:  # noqa: 
     if field.source is None:
         return field.value
     if field.label is not None:
-        return _rounded((sources["probabilities"] or {}).get(field.label), field.digits)
-    return _rounded(sources[field.source], field.digits)
-
-
-def _rounded(content: Any, digits: int | None) -> Any:  # noqa: ANN401 - any JSON value
-    return round(content, digits) if digits is not None and isinstance(content, float) else content
+        return field.shape((sources["probabilities"] or {}).get(field.label))
+    return field.shape(sources[field.source])

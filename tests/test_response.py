@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from shared.cards import Card
 from shared.package import UNHASHED
-from shared.response import Response, fill, rename
+from shared.response import Response, fill, rename, shaped_fields
 
 BINARY: dict[str, Any] = {
     "name": "leaving",
@@ -21,6 +21,7 @@ SOURCES = {
     "prediction": 1,
     "label": "leaves",
     "probability": 0.78125,
+    "confidence": 0.78125,
     "threshold": 0.5,
     "probabilities": {"stays": 0.21875, "leaves": 0.78125},
     "model_version": 3,
@@ -141,3 +142,94 @@ def test_table_columns_are_never_called_the_same() -> None:
     sources = ["prediction", "label", "probability", "threshold"]
     words = fields(prediction="label", again="label", error="probability")
     assert rename(words, sources, others=("error",)) == ["prediction_raw", "prediction", "probability", "threshold"]
+
+
+# ── numbers in other forms ───────────────────────────────────────────────────────────────────────────────────────
+
+BANDS = [{"min": 0.3, "value": "medium"}, {"value": "low"}, {"exclusive_min": 0.7, "value": "high"}]
+
+
+@pytest.mark.parametrize(
+    ("probability", "level"), [(0.0, "low"), (0.2999, "low"), (0.3, "medium"), (0.7, "medium"), (0.7001, "high")]
+)
+def test_bands_name_the_number_from_their_limits_on(probability: float, level: str) -> None:
+    words = fields(risk_level={"source": "probability", "bands": BANDS})
+    assert fill(words.fields, SOURCES | {"probability": probability}) == {"risk_level": level}
+
+
+def test_bands_of_a_label_may_be_any_constant() -> None:
+    bands = [{"min": 0.2, "value": True}, {"value": False}]
+    words = fields(safe={"source": "probability", "label": "stays", "bands": bands})
+    assert fill(words.fields, SOURCES) == {"safe": True}
+
+
+@pytest.mark.parametrize(
+    ("field", "answer"),
+    [
+        ({"source": "probability", "times": 100}, 78.125),
+        ({"source": "probability", "times": 100, "digits": 1}, 78.1),
+        ({"source": "probability", "times": 100, "whole": True}, 78),
+        ({"source": "latency_ms", "whole": True}, 4),
+        ({"source": "probability", "times": 100, "digits": 2, "text": "{} %"}, "78.12 %"),
+        ({"source": "probability", "times": 100, "whole": True, "text": "risk: {}%"}, "risk: 78%"),
+        ({"source": "label", "text": "The client {}."}, "The client leaves."),
+        ({"source": "probability", "bands": BANDS, "text": "{} risk"}, "high risk"),
+        ({"source": "confidence", "digits": 2}, 0.78),
+    ],
+)
+def test_number_is_written_as_the_client_reads_it(field: dict[str, Any], answer: object) -> None:
+    found = fill(fields(x=field).fields, SOURCES)["x"]
+    assert found == answer
+    assert type(found) is type(answer)
+
+
+def test_percentages_have_no_rounding_noise() -> None:
+    words = fields(percent={"source": "probability", "times": 100})
+    assert fill(words.fields, SOURCES | {"probability": 0.29}) == {"percent": 29.0}
+
+
+def test_number_that_the_model_does_not_give_is_null_in_every_form() -> None:
+    words = fields(
+        level={"source": "probability", "bands": BANDS},
+        percent={"source": "probability", "times": 100, "text": "{} %"},
+    )
+    assert fill(words.fields, SOURCES | {"probability": None}) == {"level": None, "percent": None}
+
+
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [
+        ({"source": "label", "bands": BANDS}, "bands belong to a source that is a number"),
+        ({"source": "label", "times": 100}, "times belong to a source that is a number"),
+        ({"source": "label", "whole": True}, "whole belongs to a source that is a number"),
+        ({"source": "probability", "bands": BANDS, "digits": 1}, "leave out times, digits and whole"),
+        ({"source": "probability", "bands": BANDS[:1]}, "at least 2"),
+        ({"source": "probability", "bands": [BANDS[0], BANDS[2]]}, "the lowest, has neither limit"),
+        ({"source": "probability", "bands": [BANDS[1], BANDS[1]]}, "the lowest, has neither limit"),
+        ({"source": "probability", "bands": [{"min": 0, "exclusive_min": 1, "value": 1}, BANDS[1]]}, "one of them"),
+        ({"source": "probability", "whole": True, "digits": 2}, "a whole number has no digits"),
+        ({"source": "probability", "text": "percent"}, "text has one place"),
+        ({"source": "probability", "text": "{0:.1f} {}"}, "text has one place"),
+        ({"source": "model", "text": "{}!"}, "text belongs to"),
+    ],
+)
+def test_form_that_no_number_can_have_is_refused(field: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        fields(x=field)
+
+
+def test_class_of_many_is_no_number() -> None:
+    card = BINARY | {
+        "task": "multiclass",
+        "labels": {},
+        "response": {"fields": {"x": {"source": "prediction", "whole": True}}},
+    }
+    with pytest.raises(ValidationError, match="which is a class here"):
+        Card.model_validate(card)
+
+
+def test_columns_of_a_table_leave_their_names_to_other_forms() -> None:
+    words = fields(probability={"source": "probability", "times": 100}, level={"source": "probability", "bands": BANDS})
+    shaped = shaped_fields(words, others=("row_no", "error"))
+    assert list(shaped) == ["probability", "level"]
+    assert rename(words, ["probability"], others=shaped) == ["probability_raw"]

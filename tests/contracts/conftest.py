@@ -1,7 +1,9 @@
 """What only the contract tests use: clients and engines that last, and a model that fails on demand."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import joblib
@@ -65,3 +67,22 @@ def moody(client: httpx2.Client, engine: Engine, moody_files: tuple[Path, Path],
             add(session, model, reference=rows, name="moody", models_dir=models_dir)
         wait_until(lambda: client.get("/models/moody").status_code == 200 or None)
     return "moody"
+
+
+@pytest.fixture
+def speak(client: httpx2.Client, engine: Engine, models_dir: Path, tmp_path: Path) -> Callable[..., str]:
+    """Register an example model under another name, with a card that says more."""
+
+    def register(name: str, example: str, **words: Any) -> str:
+        if client.get(f"/models/{name}").status_code == 404:
+            folder = models_dir / example / "1"
+            card = json.loads((folder / "model.json").read_text()) | {"name": name, "version": 1} | words
+            (tmp_path / "model.json").write_text(json.dumps(card))
+            reference = folder / "reference.jsonl"
+            with session_scope(engine) as session:
+                model = folder / "model.joblib"
+                add(session, model, card=tmp_path / "model.json", reference=reference, models_dir=models_dir)
+            wait_until(lambda: client.get(f"/models/{name}").status_code == 200 or None)
+        return name
+
+    return register

@@ -1,6 +1,5 @@
 """Cards that speak the words of existing clients: input, answers and refusals, on both runtimes."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,25 +19,6 @@ from tests.contracts.helpers import check_accepted, check_problem, counts, logge
 NATIVE = {"Accept": "application/vnd.guichet+json"}
 CREDIT = {"feature_1": 0.12, "feature_2": None}
 Speak = Callable[..., str]
-
-
-@pytest.fixture
-def speak(client: httpx2.Client, engine: Engine, models_dir: Path, tmp_path: Path) -> Speak:
-    """Register an example model under another name, with a card that says more."""
-
-    def register(name: str, example: str, **words: Any) -> str:
-        if client.get(f"/models/{name}").status_code == 404:
-            folder = models_dir / example / "1"
-            card = json.loads((folder / "model.json").read_text()) | {"name": name, "version": 1} | words
-            (tmp_path / "model.json").write_text(json.dumps(card))
-            reference = folder / "reference.jsonl"
-            with session_scope(engine) as session:
-                model = folder / "model.joblib"
-                add(session, model, card=tmp_path / "model.json", reference=reference, models_dir=models_dir)
-            wait_until(lambda: client.get(f"/models/{name}").status_code == 200 or None)
-        return name
-
-    return register
 
 
 @pytest.fixture
