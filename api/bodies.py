@@ -18,9 +18,10 @@ from shared.errors import MalformedBody, TooLarge, UnsupportedMediaType
 MAX_DEPTH = 16
 MAX_DIGITS = 400  # a float64 written out in full has at most 309 digits before the point
 
-_NO_NUMBER = re.compile(rb"NaN|Infinity|[0-9][eE]\+?[0-9]{3}|[0-9]{300}")
+# A run of digits is looked at once, from its first: else a body of short runs would be read hundreds of times.
+_NO_NUMBER = re.compile(rb"NaN|Infinity|[0-9][eE]\+?[0-9]{3}|(?<![0-9])[0-9]{300}")
 _CONTAINERS = frozenset({dict, list})
-_LONG_NUMBER = re.compile(rb"[0-9]{%d}" % MAX_DIGITS)
+_LONG_NUMBER = re.compile(rb"(?<![0-9])[0-9]{%d}" % MAX_DIGITS)
 
 
 async def read_json(request: Request, *, max_bytes: int) -> tuple[Any, bytes]:

@@ -22,8 +22,9 @@ from shared.errors import Fault, MalformedBody, RowFaults, TooLarge
 FORMS = ("dataframe_split", "dataframe_records", "inputs", "instances")
 DETAILED = 3  # faults that the error's sentence spells out
 
-# A whole string, so that a NaN inside one is left alone, or the word itself.
-_NAN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|NaN', re.DOTALL)
+# A whole string, so that a NaN inside one is left alone, or the word itself. A string without an end reaches to the end
+# of the body: without that, each quote in it would be tried as the beginning of another one.
+_NAN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|NaN', re.DOTALL)
 
 Row = dict[str, Any]
 

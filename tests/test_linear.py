@@ -1,0 +1,97 @@
+"""What reads a caller's bytes takes time in proportion to them: four times the bytes, never sixteen times the time."""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from api import conditions, dataframes
+from api.bodies import parse_json
+from shared.csv_format import Limits
+from shared.csv_splitter import RecordSplitter
+from shared.errors import GuichetError
+
+SMALL, LARGE = 8_000, 32_000
+BEGINNINGS = (b"", b'"', b'{"inputs": [NaN, "', b'{"a":', b"[", b"a;b\n")
+REPEATED = (
+    b'a\\"',
+    b'"',
+    b"\\",
+    b'""',
+    b'",',
+    b'"a",',
+    b'"\n',
+    b"[",
+    b'{"a":',
+    b"[],",
+    b"{},",
+    b"9" * 299 + b",",
+    b"9" * 399 + b",",
+    b"1e",
+    b"9",
+    b",",
+    b";",
+    b"\n",
+    b"\r",
+    b"\r\n",
+    b" ",
+    b"NaN,",
+    b"NaN",
+    b"-",
+    b"\\u0000",
+    b"\x00",
+    b"\xff",
+    b"\xc3\xa9",
+    b"=",
+    b"%",
+)
+
+
+def split(body: bytes) -> None:
+    splitter = RecordSplitter(",", Limits(10_000_000, 10_000_000, 1_000_000))
+    list(splitter.feed(body))
+    list(splitter.finish())
+
+
+def headers(read: Callable[[str], Any]) -> Callable[[bytes], Any]:
+    return lambda body: read(body.decode("latin-1"))
+
+
+READERS: dict[str, Callable[[bytes], Any]] = {
+    "JSON": parse_json,
+    "JSON with NaN": dataframes._parse,
+    "records of a CSV file": split,
+    "If-None-Match": headers(lambda text: conditions.matches(text, '"x"')),
+    "Range": headers(lambda text: conditions.asked_range("bytes=" + text, None, '"x"')),
+    "Accept": headers(lambda text: conditions.preferred_type(text, ["text/csv", "application/json"])),
+}
+
+
+def seconds(read: Callable[[bytes], Any], body: bytes, *, times: int = 1) -> float:
+    """Return the least of the processor's time that so many readings took."""
+    best = float("inf")
+    for _ in range(times):
+        began = time.thread_time()
+        with suppress(GuichetError):
+            read(body)
+        best = min(best, time.thread_time() - began)
+    return best
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_reading_takes_time_in_proportion_to_the_bytes(name: str):
+    read, slow = READERS[name], []
+    for beginning in BEGINNINGS:
+        for piece in REPEATED:
+            small, large = (beginning + piece * (size // len(piece)) for size in (SMALL, LARGE))
+            # 50 ns a byte, which is nothing to look into
+            if seconds(read, large) > 0.0016 and seconds(read, large, times=3) > 9 * seconds(read, small, times=3):
+                slow.append((beginning, piece[:10]))
+    assert slow == []
+
+
+def test_body_that_froze_the_service_is_refused_at_once():
+    body = b'{"inputs": [NaN, "' + b'a\\"' * 1_000_000
+    assert seconds(dataframes._parse, body) < 1
