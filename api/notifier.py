@@ -1,7 +1,7 @@
 """Sends wake-ups from a thread of its own, so that neither the event loop nor a commit ever waits for Redis.
 
 A circuit breaker keeps a dead Redis from costing anything: after three failures it waits five seconds. What could
-not be sent stays noted and is sent when Redis is back; should this process die first, the recovery beat does it.
+not be sent stays noted and is sent when Redis is back; should this process die first, recovery does it.
 """
 
 import logging
@@ -65,7 +65,7 @@ class Notifier:
                     continue
                 self._pending.add(pair)
                 if self._stopping:
-                    return  # the recovery beat sends it
+                    return  # recovery sends it
                 if self._failures >= FAILURES:
                     self._pause()
 

@@ -101,7 +101,7 @@ def measure_file(stack: Stack, path: Path, rows: int, postgres: Postgres) -> Cel
     """Upload a file, wait until it is scored, download the output; return what that took."""
     parts = {
         "api": stack.processes("api"),
-        "worker": stack.processes("beat"),
+        "worker": stack.processes("bulk"),
         "postgres": [psutil.Process(postgres.pid), *psutil.Process(postgres.pid).children()],
     }
     for process in (*parts["api"], *parts["worker"]):
@@ -207,7 +207,7 @@ def measure(folder: Path, args: argparse.Namespace) -> Cell:
         try:
             guichet.start_api()
             guichet.start_worker(1)
-            guichet.start("beat", stacks.guichet_beat(folder))
+            guichet.start("bulk", stacks.guichet_bulk())
             naive.start_api()
             warm(guichet, bodies)
             measure_file(guichet, files[NAIVE_ROWS], NAIVE_ROWS, postgres)  # loads what files need

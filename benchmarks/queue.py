@@ -196,7 +196,7 @@ def compare(
     sync = stacks.guichet_sync(folder, models)
     try:
         cells = {f"{stack.name}/start": measure_starts(stack, count=options["rounds"]) for stack in (naive, guichet)}
-        guichet.start("beat", stacks.guichet_beat(folder))
+        guichet.start("bulk", stacks.guichet_bulk())
         cells |= measure_queue(guichet, naive, bodies, postgres, **options)
         guichet.stop()
         cells["guichet-sync/start"] = measure_starts(sync, count=options["rounds"])

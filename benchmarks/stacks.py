@@ -133,10 +133,10 @@ def guichet_queue(folder: Path, models: Path, postgres: Postgres, redis: Redis) 
     return Stack("guichet", folder, env, [sys.executable, "-m", "api"], port, database, worker)
 
 
-def guichet_beat(folder: Path) -> list[str]:
-    """Return the command of Guichet's other worker, which also keeps the clock."""
+def guichet_bulk() -> list[str]:
+    """Return the command of Guichet's other worker."""
     command = [*CELERY, "-A", "worker.main:app", "worker", "-Q", "bulk,maintenance", "-n", "bulk@%h", "-c", "1"]
-    return [*command, "-B", "-s", str(folder / "beat"), *QUIET]
+    return [*command, *QUIET]
 
 
 def guichet_sync(folder: Path, models: Path) -> Stack:

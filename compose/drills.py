@@ -175,8 +175,8 @@ def roll_api(stack: Stack) -> None:
 
 
 def replace_rest(stack: Stack) -> None:
-    """Replace beat and Flower, which may be away for a moment."""
-    stack.run("up", "-d", "--no-deps", "--no-build", "beat", "flower")
+    """Replace Flower, which may be away for a moment."""
+    stack.run("up", "-d", "--no-deps", "--no-build", "flower")
     stack.await_health(*stack.containers("flower"))
 
 
@@ -195,5 +195,5 @@ NEXT_RELEASE: tuple[tuple[str, Callable[[Stack], None]], ...] = (
     ("migrations of the next release", migrate),
     ("rolling replacement of the workers", roll_workers),
     ("rolling replacement of the API", roll_api),
-    ("replacement of beat and Flower", replace_rest),
+    ("replacement of Flower", replace_rest),
 )

@@ -170,7 +170,7 @@ def use(stack: Stack, client: Client) -> list[tuple[str, str]]:
 
 def inspect(stack: Stack) -> list[tuple[str, str]]:
     """Look at the containers from outside: who runs in them, what they may write, what they have complained about."""
-    services = ("api", "worker-interactive", "worker-bulk", "beat", "flower")
+    services = ("api", "worker-interactive", "worker-bulk", "flower")
     users = {stack.run("exec", "-T", name, "id", "-u").strip() for name in services}
     if users != {"1000"}:
         raise Broken(f"containers run as {users}, not as 1000")

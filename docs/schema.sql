@@ -73,6 +73,15 @@ COMMENT ON COLUMN model_versions.card IS 'The card: all that the code knows abou
 COMMENT ON COLUMN model_versions.scorer IS 'How it is scored: the choice, its parity with the pipeline, its speed, the rejected ones';
 COMMENT ON COLUMN model_versions.created_at IS 'When it was registered';
 
+CREATE TABLE timed_tasks (
+	name VARCHAR(32) NOT NULL,
+	done_at TIMESTAMP WITH TIME ZONE NOT NULL,
+	CONSTRAINT pk_timed_tasks PRIMARY KEY (name)
+);
+COMMENT ON TABLE timed_tasks IS 'What the workers do by the clock, and when it was done last';
+COMMENT ON COLUMN timed_tasks.name IS 'What is done, e.g. recover';
+COMMENT ON COLUMN timed_tasks.done_at IS 'When any worker did it last';
+
 CREATE TABLE workers (
 	id VARCHAR(128) NOT NULL,
 	lanes VARCHAR(128) NOT NULL,
@@ -404,4 +413,4 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL,
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO alembic_version (version_num) VALUES ('0003');
+INSERT INTO alembic_version (version_num) VALUES ('0004');

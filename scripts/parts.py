@@ -38,15 +38,13 @@ class Parts:
         return self.program("api", "api", answers=lambda: ask(f"{self.options.url}/readyz")[0] == 200)
 
     def workers(self, postgres: Postgres) -> list[Program]:
-        """Return the worker of the lane where somebody waits, and that of the others with the beat."""
+        """Return the worker of the lane where somebody waits, and that of the others."""
         now = str(_rows(postgres, "SELECT now()::text")[0][0])
-        beat = ("-B", "-s", str(self.options.data_dir / "celerybeat-schedule"))
         return [
             self.program(
                 name,
                 *(*_CELERY, "worker", "-Q", lanes, "-c", "1", "-n", f"{name}@%h", "-E", "--loglevel", "INFO"),
                 *("--without-gossip", "--without-mingle"),  # they need no talk among themselves, and start faster
-                *(beat if "maintenance" in lanes else ()),
                 answers=lambda lanes=lanes: _was_seen(postgres, lanes, now),  # type: ignore[misc]
                 patience=_WORKER_PATIENCE,
             )

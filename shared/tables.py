@@ -496,6 +496,16 @@ class Worker(Table):
     )
 
 
+class TimedTask(Table):
+    """Something that the workers do by the clock."""
+
+    __tablename__ = "timed_tasks"
+    __table_args__ = ({"comment": "What the workers do by the clock, and when it was done last"},)
+
+    name: Mapped[str] = mapped_column(String(32), primary_key=True, comment="What is done, e.g. recover")
+    done_at: Mapped[datetime] = mapped_column(UtcDateTime, comment="When any worker did it last")
+
+
 class ApiKey(Table):
     """A key of a client program; only its hash is kept."""
 

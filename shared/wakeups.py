@@ -1,7 +1,7 @@
 """Wake-ups: one Celery message says "there is work for this version in this lane", and one is pending at a time.
 
-A wake-up is a hint to look at the table. To lose, repeat or shuffle them changes latency alone: the recovery beat
-sends them again for every queue that has ready jobs.
+A wake-up is a hint to look at the table. To lose, repeat or shuffle them changes latency alone: recovery sends
+them again for every queue that has ready jobs.
 """
 
 from celery import Celery

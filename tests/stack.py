@@ -80,10 +80,7 @@ class Stack:
         self.start("api", "api", **env)
         self.wait_until_answers("/readyz")
 
-    def start_worker(
-        self, name: str = "interactive", *, lanes: str = "interactive", beat: bool = False, **env: str
-    ) -> None:
-        beat_options = ["-B", "-s", str(self.folder / f"beat-{name}")] if beat else []
+    def start_worker(self, name: str = "interactive", *, lanes: str = "interactive", **env: str) -> None:
         self.start(
             name,
             "celery",
@@ -98,7 +95,6 @@ class Stack:
             f"{name}@%h",
             "--without-gossip",
             "--without-mingle",
-            *beat_options,
             **env,
         )
 
@@ -200,7 +196,7 @@ def queue_stack(folder: Path, models: Path, *, postgres: Postgres, redis: Redis,
     try:
         stack.start("api", "api")
         stack.start_worker("interactive")
-        stack.start_worker("bulk", lanes="bulk,maintenance", beat=True)
+        stack.start_worker("bulk", lanes="bulk,maintenance")
         stack.wait_until_answers("/readyz")
         stack.wait_for_workers(2)
         yield stack

@@ -1,8 +1,8 @@
-"""What the beat asks for: what is forgotten of old jobs, and what is not."""
+"""What is done by the clock: what is forgotten of old jobs, and what is not."""
 
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from sqlalchemy import Connection, Engine, text
@@ -30,13 +30,9 @@ def old_job(connection: Connection, scope: str) -> str:
 
 def test_idempotency_keys_of_old_jobs_are_freed_and_ids_of_callers_stay(engine: Engine) -> None:
     with engine.connect() as connection:
-
-        def database(statement: Any) -> Any:
-            return statement(connection)
-
         old_job(connection, "k:/jobs")
         named = {owner: old_job(connection, client_scope(owner)) for owner in (None, "k")}
-        runtime = SimpleNamespace(settings=SimpleNamespace(idempotency_hours=24), database=database)
+        runtime = SimpleNamespace(settings=SimpleNamespace(idempotency_hours=24), engine=engine)
         assert forget(cast("Runtime", runtime)) == "1 keys freed"
         assert find_by_idempotency_key(connection, "k:/jobs", "order-4711") is None
         for owner, job_id in named.items():

@@ -158,7 +158,7 @@ def test_any_way_in_which_redis_fails_is_survived(notifier, broker, error):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_error_that_nobody_foresaw_does_not_end_the_thread(notifier, broker):
-    """A thread that ends would leave every later job to the recovery beat, in silence."""
+    """A thread that ends would leave every later job to recovery, in silence."""
     broker.error = RuntimeError("a mistake in a library")
     notifier.notify("interactive", 1)
     assert soon(lambda: broker.tried >= 1)

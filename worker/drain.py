@@ -35,7 +35,7 @@ def drain(runtime: Runtime, lane: str, model_version_id: int) -> str:
     try:
         model = runtime.models.get(model_version_id)
     except Exception as error:
-        # Nothing was claimed: the jobs stay queued, and the recovery beat asks again.
+        # Nothing was claimed: the jobs stay queued, and recovery asks again.
         log.exception("jobs of model version %s wait: it cannot be loaded", model_version_id)
         return f"model version {model_version_id} cannot be loaded: {error}"
     started = time.monotonic()
@@ -172,4 +172,4 @@ def _wake_another(runtime: Runtime, lane: str, model_version_id: int) -> None:
     try:
         send_wakeup(runtime.redis, runtime.app, lane=lane, model_version_id=model_version_id)
     except (RedisError, BrokerError, OSError) as error:
-        log.warning("no other worker was woken (%s); the recovery beat does it", error)
+        log.warning("no other worker was woken (%s); recovery does it", error)

@@ -16,7 +16,6 @@ from shared.logs import configure_logging
 from shared.queue import Lane, make_app
 from shared.start import CannotStart, check_start
 from shared.threads import prefer_one_thread
-from worker.schedule import SCHEDULE
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +24,6 @@ prefer_one_thread()  # before a child loads a model
 app = make_app()
 app.conf.update(
     include=["worker.tasks"],
-    beat_schedule=SCHEDULE,
     worker_pool="prefork",  # threads and gevent drop time limits
     worker_proc_alive_timeout=60,
 )

@@ -1,9 +1,11 @@
-"""What the beat asks for: take back what dead workers held, end what waited too long, wake for what is ready."""
+"""What is done by the clock: take back what dead workers held, end what waited too long, wake for what is ready."""
 
 import logging
 from datetime import timedelta
 
-from sqlalchemy import Connection, delete, func, update
+from kombu.exceptions import OperationalError as BrokerError
+from redis import RedisError
+from sqlalchemy import delete, func, update
 
 from shared import chunks, job_queries, jobs
 from shared.db import dumps
@@ -15,23 +17,34 @@ from worker.runtime import Runtime
 log = logging.getLogger(__name__)
 
 
-def recover(runtime: Runtime) -> str:
-    """Take back jobs of dead workers, expire late ones, wake the workers for whatever is ready."""
+def recover(runtime: Runtime, *, spare: bool = False) -> str:
+    """Take back jobs of dead workers, expire late ones, wake the workers for whatever is ready.
+
+    With `spare`, leases that ran out are left alone: the database was away, and their holders may live. Raises
+    SQLAlchemyError when the database cannot be asked; a Redis that cannot be asked is none of its business.
+    """
     recovered: dict[str, str] = {}
-    while found := runtime.database(jobs.recover):
-        recovered |= found
-    requeued, canceled = _recover_chunks(runtime)
+    requeued, ended = 0, list[str]()
     expired: list[str] = []
-    while late := [*runtime.database(jobs.expire), *_expire_files(runtime)]:
-        expired += late
-    ready = runtime.database(job_queries.list_ready)
-    for lane, model_version_id in ready:
-        send_wakeup(runtime.redis, runtime.app, lane=lane, model_version_id=model_version_id)
-    ended = [*expired, *canceled, *(job_id for job_id, state in recovered.items() if state != "queued")]
-    if ended:
-        runtime.redis.publish(DONE_CHANNEL, dumps(ended))
+    with runtime.engine.connect() as connection:
+        while not spare and (found := jobs.recover(connection)):
+            recovered |= found
+        if not spare:
+            requeued, ended = _recover_chunks(runtime)
+        while late := [*jobs.expire(connection), *_expire_files(runtime)]:
+            expired += late
+        ready = job_queries.list_ready(connection)
+    ended += [*expired, *(job_id for job_id, state in recovered.items() if state != "queued")]
     if recovered or requeued:
         log.warning("took back %d jobs and %d chunks of workers that died or went silent", len(recovered), requeued)
+    try:
+        for lane, model_version_id in ready:
+            send_wakeup(runtime.redis, runtime.app, lane=lane, model_version_id=model_version_id)
+        if ended:
+            runtime.redis.publish(DONE_CHANNEL, dumps(ended))
+    except (RedisError, BrokerError, OSError) as error:
+        # Without Redis nobody is woken; the next time may find it back.
+        log.debug("the workers could not be woken (%s)", type(error).__name__)
     return f"{len(recovered) + requeued} taken back, {len(expired)} expired, {len(ready)} queues with ready jobs"
 
 
@@ -57,10 +70,10 @@ def forget(runtime: Runtime) -> str:
     An id that a caller gave its job stays as long as the job: the caller knows it by no other.
     """
 
-    def forget_old(connection: Connection) -> int:
-        age = timedelta(hours=runtime.settings.idempotency_hours)
+    age = timedelta(hours=runtime.settings.idempotency_hours)
+    with runtime.engine.connect() as connection:
         connection.execute(delete(Worker).where(Worker.seen_at < func.now() - timedelta(days=1)))
-        return connection.execute(
+        freed = connection.execute(
             update(Job)
             .where(
                 Job.idempotency_key.is_not(None),
@@ -69,5 +82,4 @@ def forget(runtime: Runtime) -> str:
             )
             .values(idempotency_key=None, idempotency_scope=None)
         ).rowcount
-
-    return f"{runtime.database(forget_old)} keys freed"
+    return f"{freed} keys freed"

@@ -21,6 +21,7 @@ from worker.pulse import Pulse
 
 if TYPE_CHECKING:
     from shared.chunk_work import ChunkWork
+    from worker.timer import Timer
 
 Result = TypeVar("Result")
 
@@ -39,6 +40,7 @@ class Runtime:
     models: Models
     pulse: Pulse
     arrivals: Arrivals | None = None
+    timer: "Timer | None" = None
     _connections: dict[bool, Connection] = field(default_factory=dict)  # by whether they are durable
     _chunk_work: "ChunkWork | None" = field(default=None)
 
@@ -94,6 +96,8 @@ class Runtime:
 
     def close(self) -> None:
         """Stop the threads and give the connections back."""
+        if self.timer is not None:
+            self.timer.stop()
         self.pulse.stop()
         if self.arrivals is not None:
             self.arrivals.stop()
@@ -108,8 +112,11 @@ _runtime: Runtime | None = None
 
 
 def start_child(*, lanes: Sequence[str]) -> Runtime:
-    """Set up this process after the fork: connections, pulse, and the models that serve by default."""
+    """Set up this process after the fork: connections, pulse, clock, and the models that serve by default."""
     global _runtime
+    from worker.schedule import schedule
+    from worker.timer import Timer
+
     settings = get_settings()
     name = f"{socket.gethostname()}:{os.getpid()}"
     engine = make_engine(settings.database, pool_size=2, autocommit=True)
@@ -122,6 +129,8 @@ def start_child(*, lanes: Sequence[str]) -> Runtime:
     bulk_engine = make_engine(settings.database, pool_size=4)
     _runtime = Runtime(settings, name, engine, claim_engine, bulk_engine, make_redis(), app, models, pulse)
     pulse.start()  # first: whatever loading does, leases and timeouts have to work
+    _runtime.timer = Timer(_runtime, schedule(settings))
+    _runtime.timer.start()
     models.preload()
     # Who looks after the others also looks into the store; the rest fetch and load what is registered.
     _runtime.arrivals = Arrivals(models, settings, engine=bulk_engine if Lane.MAINTENANCE in lanes else None)

@@ -1,22 +1,27 @@
-"""What the beat does, and how often."""
+"""What is done by the clock, and how often."""
 
-from shared.config import get_settings
-from shared.queue import Lane, TaskName
+from collections.abc import Callable
+from dataclasses import dataclass
 
-SCHEDULE = {
-    "recover": {
-        "task": TaskName.RECOVER,
-        "schedule": get_settings().recover_seconds,
-        # A beat that nobody consumed is worthless when the next one is there; but a worker that scores files as well
-        # is busy for `drain_seconds` at a time, and the beat has to outlive that.
-        "options": {
-            "queue": Lane.MAINTENANCE.value,
-            "expires": get_settings().recover_seconds + 3 * get_settings().drain_seconds,
-        },
-    },
-    "forget_idempotency_keys": {
-        "task": TaskName.FORGET,
-        "schedule": 3600.0,
-        "options": {"queue": Lane.MAINTENANCE.value, "expires": 3600.0},
-    },
-}
+from shared.config import Settings
+from shared.timed_tasks import FORGET, RECOVER
+from worker.maintenance import forget, recover
+from worker.runtime import Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """Something that one worker process after the other does every so many seconds."""
+
+    name: str
+    lock: int  # of PostgreSQL's advisory locks: any number that nobody else uses
+    seconds: float
+    run: Callable[[Runtime, bool], str]  # whether holders had no chance to renew their leases; what was done, in words
+
+
+def schedule(settings: Settings) -> list[Timed]:
+    """Return what every worker process does by the clock."""
+    return [
+        Timed(RECOVER, 7_236_011, settings.recover_seconds, lambda runtime, spare: recover(runtime, spare=spare)),
+        Timed(FORGET, 7_236_012, 3600.0, lambda runtime, _: forget(runtime)),
+    ]

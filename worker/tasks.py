@@ -15,7 +15,7 @@ def score(lane: str, model_version_id: int) -> str:
 
 @app.task(name=TaskName.RECOVER)
 def recover() -> str:
-    """Take back jobs of dead workers, expire late ones, wake the workers for whatever is ready."""
+    """Recover now, as every worker does by the clock: for the impatient, and for the beat of an older release."""
     from worker.maintenance import recover
     from worker.runtime import get_runtime
 
@@ -24,7 +24,7 @@ def recover() -> str:
 
 @app.task(name=TaskName.FORGET)
 def forget_idempotency_keys() -> str:
-    """Free the idempotency keys of old jobs, and forget workers not heard of for a day."""
+    """Free the idempotency keys of old jobs now, as every worker does by the clock."""
     from worker.maintenance import forget
     from worker.runtime import get_runtime
 

@@ -33,7 +33,7 @@ def check_broker(redis: Redis, settings: Settings) -> Finding:
     if info.get("maxmemory_policy") != "noeviction":
         advice.append(f"maxmemory-policy is {info.get('maxmemory_policy')}: set noeviction, or it forgets wake-ups")
     if not int(info.get("aof_enabled", 0)):
-        advice.append("appendonly is off: set it on, or a restart forgets wake-ups, and their jobs wait for the beat")
+        advice.append("appendonly is off: set it on, or a restart forgets wake-ups, and their jobs wait for recovery")
     if most and used > 0.8 * most:
         advice.append("its memory is nearly full: raise maxmemory")
     if took > _SLOW:

@@ -82,7 +82,7 @@ def test_submission_is_accepted_while_redis_is_down(
     nobody = f"redis://127.0.0.1:{free_port()}/0"
     with beside(queue, tmp_path, REDIS_URL=nobody) as other, other.client() as client:
         job = check_accepted(client.post("/jobs", json={"features": attrition_row}))
-        # Nobody wakes a worker: the recovery beat finds the job; and the wait ends by polling.
+        # Nobody wakes a worker: recovery finds the job; and the wait ends by polling.
         done = client.get(f"/jobs/{job['id']}", headers={"Prefer": "wait=10"}).json()
         assert done["status"] == "succeeded"
         health = client.get("/health")

@@ -224,7 +224,7 @@ def service(running: Service) -> Service:
     """The service with no jobs and both workers."""
     with running.engine.begin() as connection:
         connection.exec_driver_sql("DELETE FROM jobs")
-    for name, options in (("interactive", {}), ("bulk", {"lanes": "bulk,maintenance", "beat": True})):
+    for name, options in (("interactive", {}), ("bulk", {"lanes": "bulk,maintenance"})):
         process = running.stack.processes.get(name)
         if process is None or process.poll() is not None:
             running.stack.start_worker(name, **options)

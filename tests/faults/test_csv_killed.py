@@ -81,7 +81,7 @@ def survive(service: Service, *, rows: int, kills: int) -> None:
                 break
             left -= 1
             if whole_worker:
-                service.stack.start_worker("bulk", lanes="bulk,maintenance", beat=True)
+                service.stack.start_worker("bulk", lanes="bulk,maintenance")
             time.sleep(chance.random())
         job = wait(service, job_id, seconds=60 + 10 * kills)
         assert (job["status"], job["counts"]) == (

@@ -28,7 +28,7 @@ def running(folder, env, *, runtime, database_url, redis_url="") -> Iterator[Sta
     try:
         stack.start("api", "api")
         if runtime == "queue":
-            stack.start_worker("all", lanes="interactive,bulk,maintenance", beat=True)
+            stack.start_worker("all", lanes="interactive,bulk,maintenance")
         stack.wait_until_answers("/livez")
         yield stack
     finally:
@@ -84,7 +84,7 @@ def test_service_starts_without_its_model_and_takes_it_up_when_it_arrives(tmp_pa
         shutil.rmtree(tmp_path / "here/models")
         stack.start("api", "api")
         if where["runtime"] == "queue":
-            stack.start_worker("all", lanes="interactive,bulk,maintenance", beat=True)
+            stack.start_worker("all", lanes="interactive,bulk,maintenance")
         stack.wait_until_answers("/livez")
         wait_for(client, lambda: "its SHA-256 is" in reasons(client))
         wait_for(client, lambda: client.get("/readyz").status_code == 503)  # the worker of before is forgotten

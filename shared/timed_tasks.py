@@ -1,0 +1,40 @@
+"""What the workers do by the clock, and when it was done last: a row of the database that /health can read.
+
+Every worker process keeps the clock itself (worker/timer.py); the row says whether any of them still does.
+"""
+
+from sqlalchemy import Connection, Engine, extract, func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from shared.config import Settings
+from shared.tables import TimedTask
+
+RECOVER = "recover"  # takes back what dead workers held, and wakes the workers for whatever is ready
+FORGET = "forget_idempotency_keys"  # frees the idempotency keys of old jobs
+
+_LATE_ROUNDS = 3  # so many periods without a recovery, and it is late
+
+
+def note_done(connection: Connection, name: str) -> None:
+    """Write down that a timed task was done just now."""
+    now = func.clock_timestamp()
+    done = insert(TimedTask).values(name=name, done_at=now)
+    connection.execute(done.on_conflict_do_update(index_elements=[TimedTask.name], set_={"done_at": now}))
+
+
+def seconds_since(connection: Connection, name: str) -> float | None:
+    """Return how many seconds ago a timed task was done last, None if it never was; by the database's clock alone."""
+    age = extract("epoch", func.clock_timestamp() - TimedTask.done_at)
+    found = connection.scalar(select(age).where(TimedTask.name == name))
+    return None if found is None else float(found)
+
+
+def recovery_age(engine: Engine) -> float | None:
+    """Return how many seconds ago recovery was done last, None if it never was (queue runtime only)."""
+    with engine.connect() as connection:
+        return seconds_since(connection, RECOVER)
+
+
+def is_recovery_late(settings: Settings, age: float | None) -> bool:
+    """Tell whether recovery, done last `age` seconds ago, should have been done again by now."""
+    return age is None or age > _LATE_ROUNDS * settings.recover_seconds + 1
