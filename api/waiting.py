@@ -13,12 +13,15 @@ from collections.abc import Iterable
 
 import orjson
 from redis import Redis, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from sqlalchemy import Engine
 
 from shared.job_queries import StoredJob, find_finished
 from shared.queue import DONE_CHANNEL
 
 log = logging.getLogger(__name__)
+
+PING_SECONDS = 3.0  # how often Redis is asked for a sign of life, and how long it may take to give one
 
 
 class Waiting:
@@ -77,11 +80,20 @@ class Waiting:
     def _run(self) -> None:
         subscriber = self._redis.pubsub(ignore_subscribe_messages=True)
         next_poll = time.monotonic() + self._poll_seconds
+        heard_at = asked_at = time.monotonic()
         while not self._stopping:
-            left = max(next_poll - time.monotonic(), 0.001)
+            now = time.monotonic()
+            left = min(max(next_poll - now, 0.001), PING_SECONDS)
             try:
                 if not subscriber.subscribed:
                     subscriber.subscribe(DONE_CHANNEL)
+                    heard_at = asked_at = now
+                # A connection that was lost without a word says nothing, just like one on which nothing happens.
+                if asked_at > heard_at and now - asked_at > PING_SECONDS:
+                    raise RedisTimeoutError("a ping was not answered")
+                if now - max(heard_at, asked_at) > PING_SECONDS:
+                    asked_at = now
+                    subscriber.ping()
                 message = subscriber.get_message(timeout=left)
             except (RedisError, OSError):
                 # Polling goes on, and the subscription is tried again with it.
@@ -90,6 +102,8 @@ class Waiting:
                 time.sleep(left)
                 message = None
             if message is not None:
+                heard_at = time.monotonic()
+            if message is not None and message["type"] == "message":
                 self._wake(self._waiters.keys() & _ids_in(message["data"]))
             if time.monotonic() >= next_poll:
                 next_poll = time.monotonic() + self._poll_seconds

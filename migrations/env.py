@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.config import get_settings
-from shared.db import get_engine
+from shared.db import get_engine, take_time
 from shared.db_faults import first_line
 from shared.revision import stored_revision, wanted_revision
 from shared.start import CannotStart, check_database
@@ -59,7 +59,7 @@ def _is_done_by_a_newer_release(connection: Connection) -> bool:
 def _prepare(connection: Connection) -> None:
     """Let one process migrate at a time, for as long as it takes."""
     if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        take_time(connection)
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
         # `alembic -x role=guichet_owner upgrade head`: what is made belongs to this role.

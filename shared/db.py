@@ -1,6 +1,7 @@
 """The database: one engine per process, sessions, and what differs between PostgreSQL and SQLite."""
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -9,12 +10,14 @@ from typing import Any, TypeVar
 
 import orjson
 from psycopg2.extras import register_default_json, register_default_jsonb
+from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from shared.config import get_settings
+from shared.deadlines import STATEMENT_SECONDS, Connection
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +61,7 @@ def make_engine(url: str, *, pool_size: int = 8, autocommit: bool = False, durab
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_immediate)
         return engine
-    options = "-c timezone=utc -c statement_timeout=30000"
+    options = f"-c timezone=utc -c statement_timeout={STATEMENT_SECONDS * 1000:.0f}"
     if not durable:
         options += " -c synchronous_commit=off"
     return create_engine(
@@ -72,10 +75,23 @@ def make_engine(url: str, *, pool_size: int = 8, autocommit: bool = False, durab
         isolation_level="AUTOCOMMIT" if autocommit else "READ COMMITTED",
         connect_args={
             "connect_timeout": 5,
-            "tcp_user_timeout": 10_000,  # milliseconds until a silent network counts as a lost connection
+            # The kernel notices a host that was lost; a proxy that is silent answers it, and only a deadline ends that.
+            "connection_factory": Connection,
+            "tcp_user_timeout": 10_000,  # milliseconds until what was sent has to be acknowledged
+            "keepalives_idle": 10,  # seconds
+            "keepalives_interval": 5,
+            "keepalives_count": 2,
             "options": f"{options} {_POINTWISE}" if autocommit else options,
         },
     )
+
+
+def take_time(connection: SqlConnection) -> None:
+    """Let the statements of this transaction run as long as they need: they are an operator's, not a request's."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        driver: Any = connection.connection.driver_connection
+        driver.patience = math.inf
 
 
 def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:  # noqa: ANN401 - any DB-API connection

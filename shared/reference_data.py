@@ -9,9 +9,10 @@ from datetime import datetime
 from io import BytesIO
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, insert, select, text
+from sqlalchemy import Connection, Row, Select, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
+from shared.db import take_time
 from shared.errors import Conflict, NotFound
 from shared.tables import ModelVersion, ReferenceSet
 
@@ -54,7 +55,7 @@ def drop_set(connection: Connection, model_name: str) -> StoredSet:
     if found is None:
         known = ", ".join(stored.model for stored in list_sets(connection)) or "no model"
         raise NotFound(f"There are no reference data of {model_name[:63]!r}; there are some of: {known}.")
-    _take_time(connection)
+    take_time(connection)
     connection.execute(delete(ReferenceSet).where(ReferenceSet.model_name == model_name))
     return found
 
@@ -67,7 +68,7 @@ def replace_set(
     `values` are those of `reference_sets`; each piece holds some rows, as the JSON text of features and of target.
     Raises Conflict when somebody else has just done the same.
     """
-    _take_time(connection)
+    take_time(connection)
     connection.execute(delete(ReferenceSet).where(ReferenceSet.model_name == values["model_name"]))
     try:
         set_id = connection.execute(insert(ReferenceSet).values(values).returning(ReferenceSet.id)).scalar_one()
@@ -104,12 +105,6 @@ def _insert(connection: Connection, set_id: int, first: int, piece: Sequence[tup
         f"INSERT INTO {_COLUMNS} VALUES (?, ?, ?, ?)",  # noqa: S608 - a constant
         [(set_id, row_no, features, target) for row_no, (features, target) in enumerate(piece, first)],
     )
-
-
-def _take_time(connection: Connection) -> None:
-    """Let the statements of this transaction run as long as they need: they are an operator's, not a request's."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SET LOCAL statement_timeout = 0"))
 
 
 def _sets() -> Select[*tuple[Any, ...]]:

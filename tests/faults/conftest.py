@@ -14,13 +14,14 @@ import joblib
 import pandas as pd
 import psutil
 import pytest
+from redis import Redis as Client
 from sqlalchemy import Engine, text
 
 from scripts.servers import Postgres, Redis
 from shared.db import make_engine
 from tests.conftest import create_database, example_rows
 from tests.faults.models import Trap
-from tests.stack import Stack, queue_stack
+from tests.stack import Stack, environment, free_port, queue_stack
 
 TERMINAL = ("succeeded", "failed", "canceled", "expired")
 
@@ -193,6 +194,17 @@ class Service:
         self.stack.stop("interactive", sig=signal.SIGKILL)
 
 
+def add_trap(stack: Stack, name: str) -> None:
+    """Register the model that does what the worst models do."""
+    features = pd.DataFrame({"mark": [0.0, 1.0, 2.0, 3.0] * 5, "chance": [0.05 * step for step in range(20)]})
+    joblib.dump(Trap().fit(features, [0, 1] * 10), stack.folder / "trap.joblib")
+    features.to_csv(stack.folder / "trap.csv", index=False)
+    stack.run(
+        "shared.registry", "add", str(stack.folder / "trap.joblib"),
+        "--reference", str(stack.folder / "trap.csv"), "--name", name, "--labels", "0=no,1=yes",
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="session")
 def fault_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
     """A Redis that nobody else uses, so that it may be harmed."""
@@ -207,13 +219,7 @@ def running(
     create_database(session_postgres, "faults")
     folder = tmp_path_factory.mktemp("faults")
     with queue_stack(folder, models_dir, postgres=session_postgres, redis=fault_redis, database="faults") as stack:
-        features = pd.DataFrame({"mark": [0.0, 1.0, 2.0, 3.0] * 5, "chance": [0.05 * step for step in range(20)]})
-        joblib.dump(Trap().fit(features, [0, 1] * 10), folder / "trap.joblib")
-        features.to_csv(folder / "trap.csv", index=False)
-        stack.run(
-            "shared.registry", "add", str(folder / "trap.joblib"),
-            "--reference", str(folder / "trap.csv"), "--name", "trap", "--labels", "0=no,1=yes",
-        )  # fmt: skip
+        add_trap(stack, "trap")
         engine = make_engine(stack.database_url)
         yield Service(stack, engine)
         engine.dispose()
@@ -229,3 +235,37 @@ def service(running: Service) -> Service:
         if process is None or process.poll() is not None:
             running.stack.start_worker(name, **options)
     return running
+
+
+@pytest.fixture(scope="session")
+def idle(tmp_path_factory: pytest.TempPathFactory, session_postgres: Postgres, fault_redis: Redis) -> Iterator[Service]:
+    """A service of which nothing runs, with two models: `trap`, and `other`, which is another one of the same kind."""
+    folder = tmp_path_factory.mktemp("idle")
+    env = environment(
+        folder,
+        runtime="queue",
+        port=free_port(),
+        database_url=create_database(session_postgres, "idle"),
+        models=folder / "models",
+        redis_url=fault_redis.url,
+    ) | {"DEFAULT_MODEL": "trap"}
+    stack = Stack("queue", env, folder, int(env["PORT"]), postgres=session_postgres, redis=fault_redis)
+    stack.run("alembic", "upgrade", "head")
+    for name in ("trap", "other"):
+        add_trap(stack, name)
+    engine = make_engine(stack.database_url)
+    yield Service(stack, engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def quiet(idle: Service) -> Iterator[Service]:
+    """The same without jobs and messages; what a test starts is stopped after it."""
+    with idle.engine.begin() as connection:
+        connection.exec_driver_sql("TRUNCATE jobs, workers, timed_tasks CASCADE")
+    with Client.from_url(idle.stack.env["REDIS_URL"]) as client:
+        client.flushall()
+    for log in idle.stack.folder.glob("*.log"):
+        log.unlink()
+    yield idle
+    idle.stack.stop_all()

@@ -1,6 +1,7 @@
 """A model that does to its worker what the worst models do, on rows that are marked for it."""
 
 import ctypes
+import time
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -9,6 +10,9 @@ GOOD = 0.0
 LOOPS = 70.25  # no edge of any range: the registry's own checks never try these values
 CRASHES = 80.75
 RAISES = 90.5
+KEEPS_GIL = 75.125
+SLOW = 60.625
+SLOW_SECONDS = 0.005  # a row
 
 
 class Trap(ClassifierMixin, BaseEstimator):
@@ -27,6 +31,9 @@ class Trap(ClassifierMixin, BaseEstimator):
             pass
         if (marks == CRASHES).any():
             ctypes.string_at(0)  # a null pointer, as in a broken native library
+        if (marks == KEEPS_GIL).any():
+            ctypes.PyDLL(None).sleep(3600)  # as native code does that does not let go of the interpreter
+        time.sleep(SLOW_SECONDS * int((marks == SLOW).sum()))
         if (marks == RAISES).any():
             raise ArithmeticError("this row cannot be scored")
         chances = np.clip(chances, 0, 1)

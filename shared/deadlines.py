@@ -1,0 +1,125 @@
+"""A deadline for every statement, kept on this side of the network.
+
+PostgreSQL's own `statement_timeout` ends a statement that takes too long, and says so; where the network has fallen
+silent (a proxy, NAT, a host that was lost without a word), nobody hears it, and the driver, which is C code, waits for
+ever. So each connection notes until when it waits, and one thread of the process shuts the socket of a connection that
+waits for longer: the driver then sees the end of the connection, as it does when the server closes it.
+"""
+
+import math
+import os
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import psycopg2
+from psycopg2 import extensions
+
+Result = TypeVar("Result")
+
+STATEMENT_SECONDS = 30.0  # that PostgreSQL gives a statement
+DEADLINE_SECONDS = STATEMENT_SECONDS + 3  # that we wait for its answer
+LOOK_SECONDS = 0.5
+
+
+class Cursor(extensions.cursor):  # type: ignore[misc]  # the driver has no types
+    """A cursor whose statements have a deadline."""
+
+    connection: "Connection"
+
+    def execute(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - the driver's signature
+        """Execute a statement; raises psycopg2.OperationalError when no answer comes."""
+        owner = self.connection
+        owner.waits_until = time.monotonic() + owner.patience
+        try:
+            super().execute(*arguments, **options)
+        finally:
+            owner.waits_until = math.inf
+
+    def executemany(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - the driver's signature
+        """Execute a statement once for each of many parameters."""
+        self.connection.wait(lambda: super(Cursor, self).executemany(*arguments, **options))
+
+    def copy_expert(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - the driver's signature
+        """Send or receive by COPY."""
+        self.connection.wait(lambda: super(Cursor, self).copy_expert(*arguments, **options))
+
+
+class Connection(extensions.connection):  # type: ignore[misc]
+    """A connection that is shut when an answer takes longer than `patience` seconds.
+
+    Somebody's longer patience ends with the transaction.
+    """
+
+    patience = DEADLINE_SECONDS
+    waits_until = math.inf
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - the driver's signature
+        super().__init__(*arguments, **options)
+        self.cursor_factory = Cursor
+        _watch.keep(self)
+
+    def wait(self, call: Callable[[], Result]) -> Result:
+        """Run something that waits for the server."""
+        self.waits_until = time.monotonic() + self.patience
+        try:
+            return call()
+        finally:
+            self.waits_until = math.inf
+
+    def commit(self) -> None:
+        """Commit; raises psycopg2.OperationalError when no answer comes: then it may have happened or not."""
+        self.wait(super().commit)
+        vars(self).pop("patience", None)
+
+    def rollback(self) -> None:
+        """Roll back."""
+        self.wait(super().rollback)
+        vars(self).pop("patience", None)
+
+
+class _Watch:
+    """A thread that looks at every connection of the process, started with the first one, and anew after a fork."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._pid = 0
+
+    def keep(self, connection: Connection) -> None:
+        """Look at this connection from now on, as long as somebody holds it."""
+        with self._lock:
+            self._connections.add(connection)
+            if self._pid == os.getpid():
+                return
+            self._pid = os.getpid()
+        threading.Thread(target=self._run, name="deadlines", daemon=True).start()
+
+    def forget(self) -> None:
+        """Forget what belongs to the parent of a process that has just been forked."""
+        self.__init__()  # type: ignore[misc]  # the lock too: another thread may have held it
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(LOOK_SECONDS)
+            with self._lock:
+                connections = list(self._connections)
+            now = time.monotonic()
+            for connection in connections:
+                if now > connection.waits_until:
+                    _shut(connection)
+            del connections[:]
+
+
+def _shut(connection: Connection) -> None:
+    """End the connection below the driver, which waits in another thread and notices it."""
+    with suppress(psycopg2.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as line:
+        line.shutdown(socket.SHUT_RDWR)
+
+
+_watch = _Watch()
+os.register_at_fork(after_in_child=_watch.forget)
