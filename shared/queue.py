@@ -40,6 +40,11 @@ def wake_key(lane: str, model_version_id: int) -> str:
     return f"guichet:wake:{lane}:{model_version_id}"
 
 
+def sending_key(lane: str, model_version_id: int) -> str:
+    """Return the Redis key that stands while somebody sends a wake-up for this lane and version."""
+    return f"guichet:sending:{lane}:{model_version_id}"
+
+
 def drained_key(lane: str, model_version_id: int) -> str:
     """Return the Redis key that counts the jobs drained for this lane and version."""
     return f"guichet:drained:{lane}:{model_version_id}"
@@ -51,6 +56,7 @@ def make_redis() -> Redis:
         get_settings().broker,
         socket_timeout=PUBLISHER_SECONDS,
         socket_connect_timeout=PUBLISHER_SECONDS,
+        socket_keepalive=True,
         retry=Retry(NoBackoff(), 0),
     )
 
@@ -61,6 +67,7 @@ def make_app(*, publisher: bool = False) -> Celery:
     app = Celery("guichet", broker=settings.broker)
     seconds = PUBLISHER_SECONDS if publisher else WORKER_SECONDS
     options = {"visibility_timeout": 3600, "socket_timeout": seconds, "socket_connect_timeout": seconds}
+    options["socket_keepalive"] = True
     app.conf.update(
         task_ignore_result=True,  # the row is the truth: there is no result backend
         task_acks_late=False,  # the lease in the table does redelivery
@@ -68,6 +75,7 @@ def make_app(*, publisher: bool = False) -> Celery:
         accept_content=["json"],
         task_default_queue=Lane.INTERACTIVE.value,
         worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,  # a message in a busy worker's hands is one that a free worker does not get
         worker_hijack_root_logger=False,
         worker_send_task_events=True,
         broker_connection_retry_on_startup=True,

@@ -1,5 +1,6 @@
 """Draining a queue when something is wrong around it: the model, Redis, the database, another worker."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from shared.errors import ArtefactError
 from shared.queue import DONE_CHANNEL, make_app, make_redis, wake_key
 from shared.scorer import Scores
 from shared.statements import Statement
+from shared.wakeups import list_waiting, send_wakeup
 from tests.databases import empty, job_row, postgres_engine, queue, settings_of
 from worker.drain import drain
 from worker.pulse import Pulse
@@ -135,6 +137,40 @@ def test_full_claim_wakes_another_worker(runtime, database):
     queued(database, 10)
     drain(runtime, "interactive", 1)
     assert runtime.redis.llen("interactive") == 1
+
+
+def test_wakeup_that_waits_already_is_not_sent_again(runtime, database):
+    """Whatever holds the key or lets it go: one message for each lane and version."""
+    for version in (1, 2, 1, 2, 1):
+        runtime.redis.delete(wake_key("interactive", version))
+        send_wakeup(runtime.redis, runtime.app, lane="interactive", model_version_id=version)
+        send_wakeup(runtime.redis, runtime.app, lane="interactive", model_version_id=version, again=True)
+    assert runtime.redis.llen("interactive") == 2
+    assert list_waiting(runtime.redis, "interactive") == {1, 2}
+    runtime.redis.lpush("interactive", b"not one of ours")
+    assert list_waiting(runtime.redis, "interactive") == {1, 2}
+
+
+def test_time_is_shared_with_the_versions_that_wait_in_the_lane(runtime, database, scorer, monkeypatch):
+    monkeypatch.setattr(worker.drain, "RENEW_SECONDS", 0.05)
+    runtime.settings = Settings(max_claim_jobs=1, drain_seconds=2)
+    queued(database, 40)
+    scorer.before = lambda: time.sleep(0.1)
+    send_wakeup(runtime.redis, runtime.app, lane="interactive", model_version_id=2)
+    began = time.monotonic()
+    drain(runtime, "interactive", 1)
+    assert 0.9 < time.monotonic() - began < 1.6  # half of its time
+    assert list_waiting(runtime.redis, "interactive") == {1, 2}  # behind the other one
+    assert runtime.redis.llen("interactive") == 2
+
+
+def test_slow_model_is_claimed_in_pieces_that_leave_time_for_others(runtime, database, scorer):
+    runtime.settings = Settings(max_claim_jobs=512, drain_seconds=2)
+    scorer.before = lambda: time.sleep(0.05 * len(scorer.calls[-1:]) * scorer.calls[-1])
+    queued(database, 60)
+    drain(runtime, "interactive", 1)
+    assert scorer.calls[0] == worker.drain.FIRST_ROWS
+    assert all(1 <= count <= 6 for count in scorer.calls[1:-1])  # a quarter of a second of 20 rows a second
 
 
 def test_key_is_free_when_nothing_is_left(runtime, database):

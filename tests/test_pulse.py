@@ -136,3 +136,26 @@ def test_error_that_nobody_foresaw_does_not_stop_the_pulse(pulse, database, kill
         queue(connection, timeout_seconds=0.1)
         with pulse.holding(take(connection)):
             assert soon(lambda: bool(kills))
+
+
+def test_alarm_is_set_for_the_first_deadline_and_taken_back_when_all_is_scored(database):
+    """The kernel's own: it goes off when native code keeps the pulse from running."""
+    set_to: list[float] = []
+    settings = Settings(runtime="sync")
+    pulse = Pulse(database, settings, name="here:1", lanes=[], loaded=list, alarm=set_to.append)
+    with database.connect() as connection:
+        empty(database)
+        queue(connection, timeout_seconds=30.0)
+        long = take(connection)
+        queue(connection, timeout_seconds=5.0)
+        short = take(connection)
+    with pulse.holding(long) as one:
+        assert 30.5 < set_to[-1] <= 31
+        with pulse.holding(short):
+            assert 5.5 < set_to[-1] <= 6
+        assert 30 < set_to[-1] <= 31
+        pulse.unlimit(one)
+        assert set_to[-1] == 0
+        assert pulse.is_holding()
+    assert set_to[-1] == 0
+    assert not pulse.is_holding()

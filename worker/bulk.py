@@ -89,7 +89,7 @@ class ChunkLine:
                 with runtime.bulk_engine.begin() as connection:
                     chunks.give_up(connection, taken)
                 return True
-            held.deadline = math.inf  # to be stored takes as long as it takes
+            runtime.pulse.unlimit(held)  # to be stored takes as long as it takes
             try:
                 self._wait_for_stores(STORING - 1)
             except Exception:

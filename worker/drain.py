@@ -14,13 +14,15 @@ from shared.jobs import Claim
 from shared.queue import DONE_CHANNEL, INTERACTIVE_KEY, INTERACTIVE_SECONDS, Lane, drained_key, wake_key
 from shared.registry import LoadedModel
 from shared.scoring import score_rows, split_results
-from shared.wakeups import PENDING_SECONDS, send_wakeup
+from shared.wakeups import PENDING_SECONDS, list_waiting, send_wakeup
 from worker.bulk import ChunkLine
 from worker.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
-RENEW_SECONDS = 1.0  # how often the pending wake-up is renewed, or another worker called, while draining
+RENEW_SECONDS = 1.0  # how often the lane is looked at while draining: who waits, and is another worker needed
+CLAIMS = 8  # so many fit into DRAIN_SECONDS: a slow model is claimed in small pieces, and others get their turn
+FIRST_ROWS = 32  # of the first claim, when nobody knows how long a row takes
 SUSPECTS_SECONDS = 1.0  # how often jobs that took a worker down are looked for; each is claimed alone
 
 _looked: dict[tuple[str, int], float] = {}  # when this process did so last, by queue
@@ -30,7 +32,8 @@ def drain(runtime: Runtime, lane: str, model_version_id: int) -> str:
     """Claim, score and store what is queued for a model version in a lane; return what was done, in words.
 
     While one task drains, its wake-up stays pending, so that no second worker splits small claims with it. As soon
-    as a claim is full, there is more than one worker's work: another is woken.
+    as a claim is full, there is more than one worker's work: another is woken, if one is free. When other versions
+    wait in the lane, the time is shared with them.
     """
     try:
         model = runtime.models.get(model_version_id)
@@ -62,24 +65,25 @@ def _drain(runtime: Runtime, model: LoadedModel, lane: str, model_version_id: in
     started = time.monotonic()
     key = wake_key(lane, model_version_id)
     count = 0
-    held_at, recruited_at = started, -math.inf  # whoever woke us has just set the key
+    looked_at, is_fresh = started, True  # whoever woke us has just set the key
     suspects = False  # whether jobs that took a worker down are left
     chunk = False  # whether there was a chunk the last time
-    while (now := time.monotonic()) - started < runtime.settings.drain_seconds:
+    share = runtime.settings.drain_seconds
+    while (now := time.monotonic()) - started < share:
         claims = _claim(runtime, lane, model_version_id)
         last_look = not claims and not chunk
         if last_look:
             # From here on a new submission sends a new wake-up; what came before is seen by this last look.
             _forget(runtime, key)
-            held_at = -math.inf
+            looked_at = -math.inf
             claims = _claim(runtime, lane, model_version_id)
-        elif chunk or len(claims) >= runtime.settings.max_claim_jobs:
-            if now - recruited_at > RENEW_SECONDS:
-                recruited_at = now
+        elif now - looked_at > RENEW_SECONDS or (is_fresh and (chunk or _is_full(runtime, model_version_id, claims))):
+            looked_at, is_fresh = now, False
+            waiting = _look(runtime, key, lane)
+            others = len(waiting - {model_version_id})
+            share = runtime.settings.drain_seconds / (1 + others)
+            if not waiting and (chunk or _is_full(runtime, model_version_id, claims)):
                 _wake_another(runtime, lane, model_version_id)
-        elif now - held_at > RENEW_SECONDS:
-            held_at = now
-            _hold(runtime, key)
         if claims:
             _handle(runtime, model, claims, lane=lane, model_version_id=model_version_id)
             count += len(claims)
@@ -98,8 +102,25 @@ def _drain(runtime: Runtime, model: LoadedModel, lane: str, model_version_id: in
     return count
 
 
+def _most_rows(runtime: Runtime, model_version_id: int) -> int:
+    """Return how many rows of a version may be claimed at once: what it scores in a fraction of DRAIN_SECONDS."""
+    settings = runtime.settings
+    pace = runtime.paces.get(model_version_id)
+    most = FIRST_ROWS if pace is None else int(pace * settings.drain_seconds / CLAIMS)
+    return min(max(most, 1), settings.max_claim_rows)
+
+
+def _is_full(runtime: Runtime, model_version_id: int, claims: list[Claim]) -> bool:
+    """Tell whether there was more to claim than was claimed."""
+    most_rows = _most_rows(runtime, model_version_id)
+    if len(claims) >= min(runtime.settings.max_claim_jobs, most_rows):
+        return True
+    return len(claims) > 1 and sum(len(claim.rows) for claim in claims) > 0.9 * most_rows
+
+
 def _claim(runtime: Runtime, lane: str, model_version_id: int, *, crashed: bool = False) -> list[Claim]:
     settings = runtime.settings
+    most_rows = _most_rows(runtime, model_version_id)
     return runtime.database(
         lambda connection: jobs.claim(
             connection,
@@ -107,8 +128,8 @@ def _claim(runtime: Runtime, lane: str, model_version_id: int, *, crashed: bool 
             lane=lane,
             worker=runtime.name,
             lease_seconds=settings.lease_seconds,
-            max_jobs=settings.max_claim_jobs,
-            max_rows=settings.max_claim_rows,
+            max_jobs=min(settings.max_claim_jobs, most_rows),
+            max_rows=most_rows,
             crashed=crashed,
         ),
         durable=False,
@@ -116,19 +137,24 @@ def _claim(runtime: Runtime, lane: str, model_version_id: int, *, crashed: bool 
 
 
 def _handle(runtime: Runtime, model: LoadedModel, claims: list[Claim], *, lane: str, model_version_id: int) -> None:
-    try:
-        with runtime.pulse.holding(claims):
-            results = score_rows(model, [row for claim in claims for row in claim.rows])
-    except MemoryError:
-        message = "the worker ran out of memory; send fewer rows at once"
-        runtime.database(lambda connection: jobs.retry(connection, claims, code="out_of_memory", message=message))
-        return
-    by_claim = split_results(results, (len(claim.rows) for claim in claims))
-    done = runtime.patiently(
-        lambda: runtime.database(
-            lambda connection: jobs.finish(connection, claims, by_claim, model_version_id=model_version_id)
+    rows = [row for claim in claims for row in claim.rows]
+    with runtime.pulse.holding(claims) as held:  # until it is stored: the leases hold as long as this process lives
+        began = time.monotonic()
+        try:
+            results = score_rows(model, rows)
+        except MemoryError:
+            runtime.pulse.unlimit(held)
+            message = "the worker ran out of memory; send fewer rows at once"
+            runtime.database(lambda connection: jobs.retry(connection, claims, code="out_of_memory", message=message))
+            return
+        runtime.pulse.unlimit(held)  # to be stored takes as long as it takes
+        runtime.paces[model_version_id] = len(rows) / max(time.monotonic() - began, 1e-6)
+        by_claim = split_results(results, (len(claim.rows) for claim in claims))
+        done = runtime.patiently(
+            lambda: runtime.database(
+                lambda connection: jobs.finish(connection, claims, by_claim, model_version_id=model_version_id)
+            )
         )
-    )
     if len(done) < len(claims):
         log.warning(
             "%d of %d claims were no longer ours; nothing of them was stored", len(claims) - len(done), len(claims)
@@ -160,16 +186,18 @@ def _forget(runtime: Runtime, key: str) -> None:
         log.warning("the wake-up key was not deleted (%s); it expires by itself", error)
 
 
-def _hold(runtime: Runtime, key: str) -> None:
+def _look(runtime: Runtime, key: str, lane: str) -> set[int]:
+    """Renew the wake-up key, and return which versions wait in the lane."""
     try:
         runtime.redis.set(key, b"1", ex=PENDING_SECONDS)
+        return list_waiting(runtime.redis, lane)
     except RedisError as error:
         log.warning("the wake-up key was not renewed (%s); another worker may join", error)
+        return set()
 
 
 def _wake_another(runtime: Runtime, lane: str, model_version_id: int) -> None:
-    _forget(runtime, wake_key(lane, model_version_id))
     try:
-        send_wakeup(runtime.redis, runtime.app, lane=lane, model_version_id=model_version_id)
+        send_wakeup(runtime.redis, runtime.app, lane=lane, model_version_id=model_version_id, again=True)
     except (RedisError, BrokerError, OSError) as error:
         log.warning("no other worker was woken (%s); recovery does it", error)

@@ -1,21 +1,31 @@
 """The worker's entry: `celery -A worker.main:app worker -Q interactive`. Each child loads its models itself."""
 
+import atexit
 import logging
+import os
+import signal
+import sys
+import threading
+import time
 from typing import Any
 
+from celery.platforms import EX_OK
 from celery.signals import (
+    beat_embedded_init,
     celeryd_after_setup,
     celeryd_init,
     setup_logging,
     worker_process_init,
     worker_process_shutdown,
 )
+from celery.worker import state
 
 from shared.config import get_settings
 from shared.logs import configure_logging
 from shared.queue import Lane, make_app
 from shared.start import CannotStart, check_start
 from shared.threads import prefer_one_thread
+from worker.parent import RESTART_SIGNAL
 
 log = logging.getLogger(__name__)
 
@@ -52,11 +62,34 @@ def _remember_lanes(instance: Any, **_: Any) -> None:  # noqa: ANN401 - Celery's
     # Read before the pool forks, so that every child knows which lanes it serves.
     _lanes[:] = sorted(instance.app.amqp.queues.consume_from)
     check_lanes(_lanes)
+    signal.signal(RESTART_SIGNAL, _begin_again)
+
+
+def _begin_again(*_: object) -> None:
+    """Stop as after SIGTERM, then become a new worker: a child has noticed that no message comes (worker/parent.py)."""
+    log.warning("a child says that no message comes: this worker stops and begins again")
+    # Registered last, so that it runs first: whatever else would be done at the exit is done by the next one.
+    atexit.register(os.execv, sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    state.should_stop = EX_OK
+
+
+@beat_embedded_init.connect
+def _end_with_parent(**_: Any) -> None:  # noqa: ANN401 - Celery's signature
+    """Let a beat that somebody starts with `-B`, though there is nothing for it to do, not outlive its worker."""
+    parent = os.getppid()
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(0)
+
+    threading.Thread(target=look, name="parent", daemon=True).start()
 
 
 @worker_process_init.connect
 def _start_child(**_: Any) -> None:  # noqa: ANN401 - Celery's signature
-    # After the fork: models and connections are this child's own.
+    # After the fork: models and connections are this child's own, and its parent's handler is not.
+    signal.signal(RESTART_SIGNAL, signal.SIG_IGN)
     from worker.runtime import start_child
 
     start_child(lanes=_lanes)

@@ -3,6 +3,8 @@
 It beats in a thread of its own, so that leases hold while the main thread scores. A model that never returns cannot
 be interrupted from Python, only ended with its process: the pulse gives the jobs back first (one that ran alone has
 then failed by its own timeout; several are tried again one by one) and kills the process; the pool starts another.
+Where native code keeps the GIL, no thread of Python runs, and this one neither: then an alarm of the kernel ends the
+process a second later, and its leases run out as those of any that died.
 """
 
 import logging
@@ -25,6 +27,9 @@ from shared.tables import Worker
 
 log = logging.getLogger(__name__)
 
+ALARM_SECONDS = 1.0  # after a deadline: the pulse looks five times a second, unless it cannot
+GIVE_UP_SECONDS = 40.0  # for the pulse to give back what is stuck; a database that is silent is left after 35
+
 
 class Pulse:
     """A thread that beats every `heartbeat_seconds`, and looks for stuck claims every fifth of a second."""
@@ -39,6 +44,7 @@ class Pulse:
         loaded: Callable[[], list[str]],
         refused: Callable[[], dict[str, str]] = dict,
         visible: bool = True,
+        alarm: Callable[[float], object] = lambda _: None,
     ) -> None:
         self._engine = engine
         self._settings = settings
@@ -47,6 +53,9 @@ class Pulse:
         self._loaded = loaded
         self._refused = refused
         self._visible = visible
+        self._alarm = alarm
+        self._grace = ALARM_SECONDS
+        self._is_missed = False
         self._next_beat = 0.0
         self._lock = threading.Lock()
         self._held: list[Held] = []
@@ -69,14 +78,15 @@ class Pulse:
             self._thread.join(timeout=2)
 
     @contextmanager
-    def holding(self, claims: Sequence[Claim]) -> Iterator[None]:
-        """Keep the leases of these claims alive, until the shortest of their timeouts is over."""
-        with self._keeping(_HeldJobs(claims), min(claim.timeout_seconds for claim in claims)):
-            yield
+    def holding(self, claims: Sequence[Claim]) -> "Iterator[Held]":
+        """Keep the leases of these claims alive while the block runs, and end the process after the least timeout."""
+        held = _HeldJobs(claims)
+        with self._keeping(held, min(claim.timeout_seconds for claim in claims)):
+            yield held
 
     @contextmanager
     def holding_chunk(self, taken: ChunkClaim, *, timeout_seconds: float) -> "Iterator[Held]":
-        """Keep the lease of a chunk of a CSV file alive, until the timeout is over; its deadline may be moved."""
+        """Keep the lease of a chunk of a CSV file alive while the block runs, and end the process after the timeout."""
         held = _HeldChunk(taken)
         with self._keeping(held, timeout_seconds):
             yield held
@@ -86,11 +96,34 @@ class Pulse:
         held.deadline = time.monotonic() + seconds
         with self._lock:
             self._held.append(held)
+            self._set_alarm()
         try:
             yield
         finally:
             with self._lock:
                 self._held.remove(held)
+                self._set_alarm()
+
+    def unlimit(self, held: "Held") -> None:
+        """Let what is held take as long as it takes from now on: it is scored, and has to be stored."""
+        with self._lock:
+            held.deadline = math.inf
+            self._set_alarm()
+
+    def is_holding(self) -> bool:
+        """Tell whether anything is held."""
+        return bool(self._held)
+
+    def tokens(self) -> list[int]:
+        """Return the tokens of all that is held."""
+        with self._lock:
+            return [token for held in self._held for token in held.tokens()]
+
+    def _set_alarm(self) -> None:
+        """Have the alarm go off soon after the first deadline: native code that keeps the GIL stops this thread."""
+        deadline = min((held.deadline for held in self._held), default=math.inf)
+        left = 0.0 if deadline == math.inf else max(deadline + self._grace - time.monotonic(), 0.001)
+        self._alarm(left)
 
     def _run(self) -> None:
         while not self._stopping.wait(0.2):
@@ -105,8 +138,15 @@ class Pulse:
                 try:
                     with self._engine.connect() as connection:
                         self._beat(connection, held)
+                    if self._is_missed:
+                        log.info("heartbeats are stored again")
+                    self._is_missed = False
                 except Exception:  # without a pulse, leases run out and nothing ends a stuck model: it must go on
-                    log.exception("a heartbeat was missed; leases last %s s", self._settings.lease_seconds)
+                    if not self._is_missed:
+                        log.exception("a heartbeat was missed; leases last %s s", self._settings.lease_seconds)
+                    self._is_missed = True
+                    # As soon as the database is back, before anyone takes the leases for those of the dead.
+                    self._next_beat = time.monotonic() + min(1.0, self._settings.heartbeat_seconds)
 
     def _beat(self, connection: Connection, held: "Sequence[Held]") -> None:
         for one in held:
@@ -121,6 +161,9 @@ class Pulse:
         )
 
     def _end(self, held: "Held") -> None:
+        with self._lock:
+            self._grace = GIVE_UP_SECONDS  # this thread runs, and needs its time to give back what is stuck
+            self._set_alarm()
         try:
             with self._engine.connect() as connection:
                 held.give_up(connection)
@@ -128,9 +171,19 @@ class Pulse:
             log.exception("the claims of a stuck run could not be given back; their leases will run out")
         with self._lock:
             if held not in self._held or time.monotonic() <= held.deadline:
+                self._grace = ALARM_SECONDS
+                self._set_alarm()
                 return  # it ended after all, in the last moment; what it stores is fenced
         log.error("%s stuck past the timeout; this process ends itself", held.name)
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def arm_kernel(seconds: float) -> None:
+    """Have the kernel end this process in so many seconds, whatever it is at; 0: never.
+
+    A timer of the kernel sends a signal, for which this process has no handler: that ends it without a word of Python.
+    """
+    signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 class Held:
@@ -138,6 +191,10 @@ class Held:
 
     name: str
     deadline = math.inf
+
+    def tokens(self) -> list[int]:
+        """Return the tokens of the claims."""
+        raise NotImplementedError
 
     def renew(self, connection: Connection, lease_seconds: float) -> None:
         """Renew the lease, if it is still ours."""
@@ -154,6 +211,10 @@ class _HeldJobs(Held):
     def __init__(self, claims: Sequence[Claim]) -> None:
         self._claims = claims
         self.name = f"a claim of {len(claims)} jobs is"
+
+    def tokens(self) -> list[int]:
+        """Return the tokens of the jobs."""
+        return [claim.token for claim in self._claims]
 
     def renew(self, connection: Connection, lease_seconds: float) -> None:
         """Renew the leases that are still ours."""
@@ -175,6 +236,10 @@ class _HeldChunk(Held):
     def __init__(self, taken: ChunkClaim) -> None:
         self._taken = taken
         self.name = f"a chunk of job {taken.job_id} is"
+
+    def tokens(self) -> list[int]:
+        """Return the token of the chunk."""
+        return [self._taken.token]
 
     def renew(self, connection: Connection, lease_seconds: float) -> None:
         """Renew the lease if it is still ours."""

@@ -1,9 +1,12 @@
 """What one worker process holds: its connections, its loaded models, its pulse."""
 
+import logging
 import os
+import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,15 +18,22 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from shared.arrivals import Arrivals
 from shared.config import Settings, get_settings
 from shared.db import make_engine, run_again
+from shared.db_faults import first_line
 from shared.models import Models
 from shared.queue import Lane, make_redis
-from worker.pulse import Pulse
+from worker.parent import Parent
+from worker.pulse import Pulse, arm_kernel
 
 if TYPE_CHECKING:
     from shared.chunk_work import ChunkWork
     from worker.timer import Timer
 
+log = logging.getLogger(__name__)
+
 Result = TypeVar("Result")
+
+PATIENCE_SECONDS = 900.0  # for results that cannot be stored; whatever lasts longer is no matter of time
+_READ_ONLY = "25006"  # SQLSTATE, as on a server that has just become a standby
 
 
 @dataclass(slots=True)
@@ -41,6 +51,8 @@ class Runtime:
     pulse: Pulse
     arrivals: Arrivals | None = None
     timer: "Timer | None" = None
+    parent: Parent | None = None
+    paces: dict[int, float] = field(default_factory=dict)  # rows per second of the last claim, by model version id
     _connections: dict[bool, Connection] = field(default_factory=dict)  # by whether they are durable
     _chunk_work: "ChunkWork | None" = field(default=None)
 
@@ -63,16 +75,21 @@ class Runtime:
         return run_again(lambda: self._run(statement, durable=durable))
 
     def patiently(self, store: Callable[[], Result]) -> Result:
-        """Store results; while the database is away, try again for as long as a lease holds."""
-        deadline = time.monotonic() + self.settings.lease_seconds
+        """Store results; while the database is away, locked or read-only, try again: the leases hold meanwhile.
+
+        Raises DBAPIError for what no waiting mends, and for what does not pass within a quarter of an hour.
+        """
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
                 return store()
             except DBAPIError as error:
                 # COPY goes past SQLAlchemy: a connection that is lost in it shows as something else when it ends.
-                is_away = isinstance(error, OperationalError) or error.connection_invalidated
-                if not is_away or time.monotonic() > deadline:
+                passes = isinstance(error, OperationalError) or error.connection_invalidated
+                passes = passes or getattr(error.orig, "pgcode", None) == _READ_ONLY
+                if not passes or time.monotonic() > deadline:
                     raise
+                log.warning("results could not be stored (%s); it is tried until they are", first_line(error))
                 time.sleep(0.5)
 
     def _run(self, statement: Callable[[Connection], Result], *, durable: bool) -> Result:
@@ -96,6 +113,8 @@ class Runtime:
 
     def close(self) -> None:
         """Stop the threads and give the connections back."""
+        if self.parent is not None:
+            self.parent.stop()
         if self.timer is not None:
             self.timer.stop()
         self.pulse.stop()
@@ -122,8 +141,16 @@ def start_child(*, lanes: Sequence[str]) -> Runtime:
     engine = make_engine(settings.database, pool_size=2, autocommit=True)
     claim_engine = make_engine(settings.database, pool_size=1, autocommit=True, durable=False)
     models = Models(engine, settings.models, settings.models_uri)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # Celery's pool gave it a handler, which would be Python
     pulse = Pulse(
-        engine, settings, name=name, lanes=lanes, loaded=models.names, refused=models.refused.copy, visible=False
+        engine,
+        settings,
+        name=name,
+        lanes=lanes,
+        loaded=models.names,
+        refused=models.refused.copy,
+        visible=False,
+        alarm=arm_kernel,
     )
     app = current_app._get_current_object()  # the proxy would look it up at every use
     bulk_engine = make_engine(settings.database, pool_size=4)
@@ -136,6 +163,9 @@ def start_child(*, lanes: Sequence[str]) -> Runtime:
     _runtime.arrivals = Arrivals(models, settings, engine=bulk_engine if Lane.MAINTENANCE in lanes else None)
     _runtime.arrivals.start()
     pulse.show()
+    if lanes:  # a child of a pool
+        _runtime.parent = Parent(_runtime.redis, lanes=lanes, is_holding=pulse.is_holding)
+        _runtime.parent.start()
     return _runtime
 
 
@@ -145,6 +175,14 @@ def stop_child() -> None:
     if _runtime is not None:
         _runtime.close()
         _runtime = None
+
+
+@contextmanager
+def working() -> Iterator[Runtime]:
+    """Yield the state of this process, which has something to do as long as the block runs."""
+    runtime = get_runtime()
+    with nullcontext() if runtime.parent is None else runtime.parent.working():
+        yield runtime
 
 
 def get_runtime() -> Runtime:

@@ -8,24 +8,27 @@ from worker.main import app
 def score(lane: str, model_version_id: int) -> str:
     """Claim, score and store what is queued for a model version in a lane."""
     from worker.drain import drain
-    from worker.runtime import get_runtime
+    from worker.runtime import working
 
-    return drain(get_runtime(), lane, model_version_id)
+    with working() as runtime:
+        return drain(runtime, lane, model_version_id)
 
 
 @app.task(name=TaskName.RECOVER)
 def recover() -> str:
     """Recover now, as every worker does by the clock: for the impatient, and for the beat of an older release."""
     from worker.maintenance import recover
-    from worker.runtime import get_runtime
+    from worker.runtime import working
 
-    return recover(get_runtime())
+    with working() as runtime:
+        return recover(runtime)
 
 
 @app.task(name=TaskName.FORGET)
 def forget_idempotency_keys() -> str:
     """Free the idempotency keys of old jobs now, as every worker does by the clock."""
     from worker.maintenance import forget
-    from worker.runtime import get_runtime
+    from worker.runtime import working
 
-    return forget(get_runtime())
+    with working() as runtime:
+        return forget(runtime)
