@@ -74,12 +74,12 @@ class Connection(extensions.connection):  # type: ignore[misc]
     def commit(self) -> None:
         """Commit; raises psycopg2.OperationalError when no answer comes: then it may have happened or not."""
         self.wait(super().commit)
-        vars(self).pop("patience", None)
+        self.__dict__.pop("patience", None)
 
     def rollback(self) -> None:
         """Roll back."""
         self.wait(super().rollback)
-        vars(self).pop("patience", None)
+        self.__dict__.pop("patience", None)
 
 
 class _Watch:
