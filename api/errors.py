@@ -44,8 +44,8 @@ def _answer(request: Request, error: GuichetError) -> Response:
     services_of(request).refusals.add(
         {
             "request_id": request_id_of(request),
-            "method": request.method[:8],
-            "path": request.scope["path"][:2000].replace("\x00", ""),
+            "method": request.method,
+            "path": request.scope["path"],
             "status": status_of(request, error),
             "code": error.code,
             "detail": error.detail,

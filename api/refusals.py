@@ -1,56 +1,144 @@
-"""Writes refusals and failures to error_logs, in groups and beside the request: logging never delays an answer."""
+"""Writes refusals and failures to error_logs, in groups and beside the request: logging never delays an answer.
+
+A table that anyone may fill is bounded three ways. Of each caller, and of all unknown callers together, so many entries
+a minute are stored; what exceeds them is counted, and stored as one entry for each kind. Texts are cut. Entries that
+are old, or beyond so many, are deleted once an hour.
+"""
 
 import logging
 import queue
 import threading
+import time
+from collections import Counter
+from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import Engine, insert
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Engine, delete, func, insert, select
+from sqlalchemy.exc import InterfaceError, OperationalError
 
+from shared.errors import Fault
+from shared.jobs import clock
 from shared.tables import ErrorLog
 
 log = logging.getLogger(__name__)
 
 MAX_WAITING = 10_000  # beyond it, entries are dropped and counted in the log: an attack must not fill the memory
 MAX_GROUP = 500
+PER_MINUTE = 1_000  # entries of one known caller; everyone is known where no key is asked for
+PER_MINUTE_UNKNOWN = 100  # entries of all callers together whose key is missing or unknown
+MAX_KINDS = 500  # of refusals that are counted at a time
+PATH_LENGTH = 200
+DETAIL_LENGTH = 2_000
+FAULT_LENGTH = 300
+COUNTED = "Refusals of this kind, counted and not stored one by one."
+MANY_PATHS = "(many)"
+
+_FLUSH_SECONDS = 5.0
+_PRUNE_SECONDS = 3_600.0
+_PRUNED_AT_ONCE = 10_000
+
+Kind = tuple[str, int, str, str | None]  # method, status, code, owner
 
 
 class Refusals:
-    """A queue of entries and the thread that stores them."""
+    """A queue of entries and the thread that stores them.
 
-    def __init__(self, engine: Engine) -> None:
+    `days` and `rows` are how long and how many entries are kept. `is_open` is whether callers need no key.
+    """
+
+    def __init__(self, engine: Engine, *, days: float, rows: int, is_open: bool) -> None:
         self._engine = engine
+        self._days = days
+        self._rows = rows
+        self._is_open = is_open
         self._entries: queue.Queue[dict[str, Any] | None] = queue.Queue(MAX_WAITING)
+        self._lock = threading.Lock()
+        self._minute = 0
+        self._stored: Counter[str | None] = Counter()  # entries of this minute, by owner
+        self._counted: Counter[Kind] = Counter()  # refusals since the last flush that are only counted
         self._dropped = 0
+        self._pruned_at = time.monotonic() - _PRUNE_SECONDS
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="refusals", daemon=True)
+
+    @property
+    def is_alive(self) -> bool:
+        """Return whether entries are being stored."""
+        return self._thread.is_alive()
 
     def start(self) -> None:
         """Begin to store."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Store what waits, then stop."""
-        self._entries.put(None)
+        """Store what waits, then stop; wait 5 s at most."""
+        self._stopping.set()
+        with suppress(queue.Full):  # a full queue means that the thread is awake
+            self._entries.put_nowait(None)
         self._thread.join(timeout=5)
 
     def add(self, entry: dict[str, Any]) -> None:
         """Take an entry (columns of error_logs) to be stored; returns at once."""
+        owner = entry["owner"]
+        with self._lock:
+            minute = int(time.monotonic() // 60)
+            if minute != self._minute:
+                self._minute = minute
+                self._stored.clear()
+            limit = PER_MINUTE if owner is not None or self._is_open else PER_MINUTE_UNKNOWN
+            if self._stored[owner] >= limit:
+                kind = (storable(entry["method"], 8), entry["status"], entry["code"], owner)
+                if kind not in self._counted and len(self._counted) >= MAX_KINDS:
+                    kind = ("*", entry["status"], entry["code"], None)
+                self._counted[kind] += 1
+                return
+            self._stored[owner] += 1
         try:
             self._entries.put_nowait(entry)
         except queue.Full:
             self._dropped += 1
 
     def _run(self) -> None:
+        flushed_at = time.monotonic()
         while True:
-            group = [self._entries.get()]
-            while len(group) < MAX_GROUP and not self._entries.empty():
-                group.append(self._entries.get_nowait())
-            entries = [entry for entry in group if entry is not None]
-            if entries:
-                self._store(entries)
-            if len(entries) < len(group):
+            group: list[dict[str, Any]] = []
+            with suppress(queue.Empty):
+                entry = self._entries.get(timeout=_FLUSH_SECONDS)
+                while entry is not None:
+                    group.append(entry)
+                    entry = self._entries.get_nowait() if len(group) < MAX_GROUP else None
+            is_last = self._stopping.is_set() and self._entries.empty()
+            if is_last or time.monotonic() - flushed_at > 60:
+                flushed_at = time.monotonic()
+                group += self._take_counted()
+            try:
+                if group:
+                    self._store([clean(entry) for entry in group])
+                if time.monotonic() - self._pruned_at > _PRUNE_SECONDS:
+                    self._prune()
+            except Exception as error:  # noqa: BLE001 - whatever it is, this thread has to live
+                log.error("refusals were not stored: %s", type(error).__name__)
+            if is_last:
                 return
+
+    def _take_counted(self) -> list[dict[str, Any]]:
+        with self._lock:
+            counted, self._counted = self._counted, Counter()
+        return [
+            {
+                "request_id": "",
+                "method": method,
+                "path": MANY_PATHS,
+                "status": status,
+                "code": code,
+                "detail": COUNTED,
+                "faults": None,
+                "job_id": None,
+                "owner": owner,
+                "times": count,
+            }
+            for (method, status, code, owner), count in counted.items()
+        ]
 
     def _store(self, entries: list[dict[str, Any]]) -> None:
         dropped, self._dropped = self._dropped, 0
@@ -59,5 +147,45 @@ class Refusals:
         try:
             with self._engine.begin() as connection:
                 connection.execute(insert(ErrorLog), entries)
-        except SQLAlchemyError as error:
+        except (OperationalError, InterfaceError) as error:  # the database is away
             log.error("%d refusals were not stored: %s", len(entries), type(error).__name__)
+        except Exception:  # noqa: BLE001 - one entry that the driver cannot write must not cost the others
+            if len(entries) == 1:
+                log.error("a refusal was not stored: its text cannot be written")
+                return
+            for entry in entries:
+                self._store([entry])
+
+    def _prune(self) -> None:
+        """Delete entries that are too old, or beyond as many as are kept, in pieces that hold no lock for long."""
+        self._pruned_at = time.monotonic()
+        count = _PRUNED_AT_ONCE
+        while count == _PRUNED_AT_ONCE and not self._stopping.is_set():
+            with self._engine.begin() as connection:
+                newest = select(func.max(ErrorLog.id)).scalar_subquery()
+                is_old = ErrorLog.created_at < clock(connection, -86_400 * self._days)
+                ids = select(ErrorLog.id).where(is_old | (ErrorLog.id <= newest - self._rows)).limit(_PRUNED_AT_ONCE)
+                count = connection.execute(delete(ErrorLog).where(ErrorLog.id.in_(ids))).rowcount
+
+
+def clean(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return an entry whose texts are short and can be stored."""
+    faults = entry["faults"]
+    if faults is not None:
+        faults = [
+            Fault(storable(fault.pointer, FAULT_LENGTH), fault.code, storable(fault.message, FAULT_LENGTH))
+            for fault in faults
+        ]
+    return {
+        "times": 1,
+        **entry,
+        "method": storable(entry["method"], 8),
+        "path": storable(entry["path"], PATH_LENGTH),
+        "detail": storable(entry["detail"], DETAIL_LENGTH),
+        "faults": faults,
+    }
+
+
+def storable(text: str, length: int) -> str:
+    """Return the beginning of a text, without what no database stores (NUL, lone surrogates)."""
+    return text[:length].replace("\x00", "\ufffd").encode("utf-8", "replace").decode()

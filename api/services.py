@@ -28,7 +28,12 @@ class Services:
         # CSV files are stored, canceled and read in transactions of several statements; it connects when it is used.
         self.bulk_engine = make_engine(settings.database, pool_size=4) if settings.runtime == "queue" else self.engine
         self.catalog = Catalog(self.reader, settings)
-        self.refusals = Refusals(self.engine)
+        self.refusals = Refusals(
+            self.engine,
+            days=settings.error_log_days,
+            rows=settings.error_log_rows,
+            is_open=settings.auth == "open",
+        )
         self.keys_in_flight = KeysInFlight()
         self.quota = Quota(settings.rate_per_minute, settings.rate_burst)
         self.queue: QueueRuntime | None = None

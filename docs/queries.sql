@@ -116,7 +116,7 @@ ORDER BY times DESC;
 
 -- name: refusals
 -- Requests that were refused, by day, status and code.
-SELECT date(created_at) AS day, status, code, count(*) AS times, max(request_id) AS for_example
+SELECT date(created_at) AS day, status, code, sum(times) AS times, max(request_id) AS for_example
 FROM error_logs
 GROUP BY date(created_at), status, code
 ORDER BY day DESC, times DESC;

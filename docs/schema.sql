@@ -35,6 +35,7 @@ CREATE TABLE error_logs (
 	faults JSONB,
 	job_id UUID,
 	owner VARCHAR(32),
+	times INTEGER DEFAULT '1' NOT NULL,
 	CONSTRAINT pk_error_logs PRIMARY KEY (id)
 );
 CREATE INDEX ix_error_logs_request_id ON error_logs (request_id);
@@ -50,6 +51,7 @@ COMMENT ON COLUMN error_logs.detail IS 'The sentence that the caller was told';
 COMMENT ON COLUMN error_logs.faults IS 'Every fault of the rows: [{pointer, code, message}]';
 COMMENT ON COLUMN error_logs.job_id IS 'The job that it was about, if any';
 COMMENT ON COLUMN error_logs.owner IS 'Id of the API key, if one was known';
+COMMENT ON COLUMN error_logs.times IS 'How many alike it stands for: floods are counted, not stored one by one';
 
 CREATE TABLE model_versions (
 	id SERIAL NOT NULL,
@@ -413,4 +415,4 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL,
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO alembic_version (version_num) VALUES ('0004');
+INSERT INTO alembic_version (version_num) VALUES ('0005');

@@ -128,6 +128,8 @@ class Settings(BaseSettings):
     )
     refresh_seconds: float = Field(2, gt=0, le=_MONTH, description="How old the API's picture of the registry may be.")
     idempotency_hours: float = Field(24, ge=24, le=87_600, description="How long an Idempotency-Key is kept.")
+    error_log_days: float = Field(30, gt=0, le=36_500, description="How many days refusals stay in `error_logs`.")
+    error_log_rows: int = Field(1_000_000, ge=1_000, description="How many entries `error_logs` keeps, at most.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level logged.")
 
     @field_validator("*", mode="before")

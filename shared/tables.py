@@ -539,3 +539,6 @@ class ErrorLog(Table):
     )
     job_id: Mapped[str | None] = mapped_column(UuidText, comment="The job that it was about, if any")
     owner: Mapped[str | None] = mapped_column(String(32), comment="Id of the API key, if one was known")
+    times: Mapped[int] = mapped_column(
+        Integer, server_default="1", comment="How many alike it stands for: floods are counted, not stored one by one"
+    )
