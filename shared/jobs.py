@@ -406,6 +406,22 @@ def release(connection: Connection, claims: Sequence[Claim], *, suspect: bool = 
     return rows.rowcount
 
 
+_RELEASE_UNHELD = """
+UPDATE jobs SET state = CASE WHEN cancel_requested_at IS NULL THEN 'queued' ELSE 'canceled' END,
+    finished_at = CASE WHEN cancel_requested_at IS NOT NULL THEN now() END,
+    attempt = attempt - 1, claim_token = NULL, leased_by = NULL, lease_expires_at = NULL
+WHERE state = 'running' AND leased_by = %s AND claim_token <> ALL (%s::bigint[])
+"""
+
+
+def release_unheld(connection: Connection, *, worker: str, held: Sequence[int]) -> int:
+    """Give back what stands as claimed by a worker that holds these tokens and no others; return how many there were.
+
+    The answer to a claim was lost on its way: the worker does not know what it took, and nobody died of it.
+    """
+    return connection.exec_driver_sql(_RELEASE_UNHELD, (worker, list(held))).rowcount
+
+
 # The condition is repeated in the UPDATE: without it, a job that finishes at this moment would be overwritten.
 _RECOVER = f"""
 WITH dead AS MATERIALIZED (

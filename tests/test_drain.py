@@ -243,6 +243,23 @@ def test_connection_that_the_server_closes_is_replaced(runtime, database, scorer
     assert outputs(database) == 1
 
 
+def test_claim_whose_answer_was_lost_is_given_back_and_burns_no_attempt(runtime, database, monkeypatch):
+    ids = queued(database, 3)
+    claim = worker.drain.jobs.claim
+
+    def claim_and_lose_it(connection: Connection, **options: Any) -> list[Any]:
+        monkeypatch.setattr(worker.drain.jobs, "claim", claim)
+        assert len(claim(connection, **options)) == 3
+        connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+        raise AssertionError("the connection is gone")
+
+    monkeypatch.setattr(worker.drain.jobs, "claim", claim_and_lose_it)
+    drain(runtime, "interactive", 1)
+    with database.connect() as connection:
+        rows = [job_row(connection, job_id) for job_id in ids]
+    assert [(row["state"], row["attempt"], row["crash_count"]) for row in rows] == [("succeeded", 1, 0)] * 3
+
+
 def test_worker_goes_on_after_the_server_closed_two_connections_in_a_row(runtime, database):
     def cut(connection: Connection) -> None:
         connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from kombu.exceptions import OperationalError as BrokerError
 from redis import RedisError
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from shared import jobs
 from shared.db import dumps
@@ -121,8 +123,9 @@ def _is_full(runtime: Runtime, model_version_id: int, claims: list[Claim]) -> bo
 def _claim(runtime: Runtime, lane: str, model_version_id: int, *, crashed: bool = False) -> list[Claim]:
     settings = runtime.settings
     most_rows = _most_rows(runtime, model_version_id)
-    return runtime.database(
-        lambda connection: jobs.claim(
+
+    def take(connection: Connection) -> list[Claim]:
+        return jobs.claim(
             connection,
             model_version_id=model_version_id,
             lane=lane,
@@ -131,9 +134,17 @@ def _claim(runtime: Runtime, lane: str, model_version_id: int, *, crashed: bool 
             max_jobs=min(settings.max_claim_jobs, most_rows),
             max_rows=most_rows,
             crashed=crashed,
-        ),
-        durable=False,
-    )
+        )
+
+    try:
+        return runtime.try_once(take, durable=False)
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+    held = runtime.pulse.tokens()
+    count = runtime.database(lambda connection: jobs.release_unheld(connection, worker=runtime.name, held=held))
+    log.warning("the database closed the connection in a claim; %d jobs that it took are given back", count)
+    return runtime.database(take, durable=False)
 
 
 def _handle(runtime: Runtime, model: LoadedModel, claims: list[Claim], *, lane: str, model_version_id: int) -> None:

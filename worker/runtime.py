@@ -72,7 +72,7 @@ class Runtime:
         is not `durable` may be forgotten by a PostgreSQL that crashes within the next fifth of a second: a claim
         that is forgotten is a queued job, and what is stored later never survives without it.
         """
-        return run_again(lambda: self._run(statement, durable=durable))
+        return run_again(lambda: self.try_once(statement, durable=durable))
 
     def patiently(self, store: Callable[[], Result]) -> Result:
         """Store results; while the database is away, locked or read-only, try again: the leases hold meanwhile.
@@ -92,7 +92,8 @@ class Runtime:
                 log.warning("results could not be stored (%s); it is tried until they are", first_line(error))
                 time.sleep(0.5)
 
-    def _run(self, statement: Callable[[Connection], Result], *, durable: bool) -> Result:
+    def try_once(self, statement: Callable[[Connection], Result], *, durable: bool = True) -> Result:
+        """Run one statement on this process's connection; where the connection breaks, it may have been committed."""
         try:
             return statement(self._connected(durable=durable))
         except DBAPIError as error:
