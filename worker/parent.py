@@ -18,7 +18,7 @@ from redis import Redis, RedisError
 
 log = logging.getLogger(__name__)
 
-DEAF_SECONDS = 8.0  # that messages wait in the lane of a process that has nothing to do
+DEAF_SECONDS = 6.0  # that messages wait in the lane of a process that has nothing to do
 FIRST_SECONDS = 30.0  # the same before the first one: the parent may still be about to listen
 PATIENCE_SECONDS = 12.0  # for the parent to end what it is at, before it is killed
 LOOK_SECONDS = 1.0
