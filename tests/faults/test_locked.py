@@ -15,18 +15,19 @@ LOCK_SECONDS = 40.0  # longer than PostgreSQL lets a statement wait, and many le
 def test_lock_on_the_outputs_burns_no_attempt_of_rows_and_files(quiet: Service) -> None:
     stack = quiet.stack
     stack.start_api()
-    stack.start_worker()
-    stack.start_worker("bulk", lanes="bulk,maintenance")
-    stack.wait_for_workers(2)
     rows = [{"mark": GOOD, "chance": (place % 100) / 100} for place in range(500)]
     with stack.client(Prefer="respond-async") as client, quiet.engine.connect() as locking:
-        locking.exec_driver_sql("LOCK TABLE model_outputs IN ACCESS EXCLUSIVE MODE")
         file = upload(quiet, csv_of(rows), "trap")
         ids = []
         for row in rows[:20]:
             answer = client.post("/jobs", json={"model": "trap", "features": row})
             assert answer.status_code == 202, answer.text
             ids.append(answer.json()["id"])
+        locking.exec_driver_sql("LOCK TABLE model_outputs IN ACCESS EXCLUSIVE MODE")
+        stack.start_worker()
+        stack.start_worker("bulk", lanes="bulk,maintenance")
+        running = "SELECT count(*) FROM jobs WHERE state = 'running'"
+        quiet.wait_until(lambda: quiet.rows(running)[0][0] == 21, seconds=60)  # the file as well
         time.sleep(LOCK_SECONDS)
         locking.rollback()
     assert wait(quiet, file, seconds=60)["status"] == "succeeded"
