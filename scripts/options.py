@@ -89,6 +89,7 @@ def locked(options: Options) -> Iterator[int]:
     """
     try:
         options.data_dir.mkdir(parents=True, exist_ok=True)
+        options.data_dir.chmod(0o700)  # one that an earlier release made may be open to everyone
         lock = os.open(options.data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise Failure(

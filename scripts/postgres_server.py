@@ -32,6 +32,10 @@ _SETTINGS = {
     "max_connections": "50",
     "max_parallel_workers_per_gather": "0",
     "jit": "off",  # to compile costs more than our short statements
+    # Whole rows would stand in its log when a statement fails: people's features.
+    "log_min_error_statement": "panic",
+    "log_parameter_max_length_on_error": "0",
+    "log_error_verbosity": "terse",
     "timezone": "UTC",
     "log_timezone": "UTC",
 }

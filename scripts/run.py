@@ -28,6 +28,7 @@ _RUNNING = ("queued", "running")
 
 def main() -> int:
     """Run until somebody stops it; return 0 after a stop, 1 when something is wrong."""
+    os.umask(0o077)  # data and logs are for whoever runs it, not for everyone on the machine
     console = Console()
     supervisor = Supervisor(console)
     try:

@@ -57,7 +57,7 @@ def make_engine(url: str, *, pool_size: int = 8, autocommit: bool = False, durab
     if url.startswith("sqlite"):
         path = url.removeprefix("sqlite:///")
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(url, json_serializer=dumps, json_deserializer=orjson.loads)
+        engine = create_engine(url, json_serializer=dumps, json_deserializer=orjson.loads, hide_parameters=True)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_immediate)
         return engine
@@ -68,6 +68,7 @@ def make_engine(url: str, *, pool_size: int = 8, autocommit: bool = False, durab
         url,
         json_serializer=dumps,
         json_deserializer=orjson.loads,
+        hide_parameters=True,  # what failed is logged, never the rows that it failed with
         pool_size=pool_size,
         max_overflow=4,
         pool_pre_ping=False,

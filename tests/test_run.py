@@ -355,6 +355,9 @@ def test_whole_service_starts_serves_stops_and_finds_its_data_again(
     assert ask(first.flower_url, login=login)[0] == 200
     assert stat.S_IMODE((data / "flower-password").stat().st_mode) == 0o600
     assert login.split(":")[1] not in " ".join(word for process in processes for word in process.cmdline())
+    assert stat.S_IMODE(data.stat().st_mode) == 0o700
+    kept = [path for path in data.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert [path for path in kept if path.stat().st_mode & 0o077] == []
     assert first.end(signal.SIGTERM, processes) == 0
     assert "guichet: stopped" in first.read()
 

@@ -104,6 +104,28 @@ def test_postgres_promises_durability_and_counts_in_bytes(postgres: Postgres):
     }
 
 
+def test_log_of_postgres_tells_no_values_of_a_row_that_fails(postgres: Postgres):
+    query(postgres, "CREATE TABLE people (id int PRIMARY KEY, salary text CHECK (length(salary) < 9))")
+    before = postgres.log.read_text()
+    for statement in (
+        "INSERT INTO people VALUES (1, 'salary-of-somebody')",
+        "INSERT INTO people VALUES (2, 'x'), (2, 'y-secret')",
+        "SET statement_timeout = 50; SELECT pg_sleep(1), 'z-secret'",
+    ):
+        with pytest.raises(psycopg2.Error):
+            query(postgres, statement)
+    after = wait_for_text(postgres.log, before, "statement timeout")
+    assert after.count("ERROR") >= 3
+    assert "somebody" not in after
+    assert "y-secret" not in after
+    assert "z-secret" not in after
+
+
+def wait_for_text(log: Path, before: str, wanted: str) -> str:
+    assert wait_until(lambda: wanted in log.read_text().removeprefix(before), timeout=10)
+    return log.read_text().removeprefix(before)
+
+
 def test_postgres_lets_nobody_else_in(postgres: Postgres):
     assert stat.S_IMODE(postgres.socket_dir.stat().st_mode) == 0o700
     assert stat.S_IMODE(postgres.folder.stat().st_mode) == 0o700
