@@ -2,7 +2,7 @@
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -12,13 +12,14 @@ from api.catalog import Version
 from api.services import Services
 from api.words import note_refusal
 from shared.cards import OPTIONS
-from shared.errors import Fault, RowFaults, TooLarge
+from shared.errors import Fault, OwnWords, RowFaults, TooLarge
 
 MAX_EXPIRES_IN = 366 * 86_400  # seconds
 FEW_ROWS = 20  # more take milliseconds: a thread checks them, so that other requests need not wait
 
 # Taken by every model, whatever its card calls the wrapper, except flat ones with a feature of this name.
 WRAPPER = "features"
+ROWS = "rows"  # the same for batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,10 @@ async def check_single(
     else:
         wrapper = WRAPPER if WRAPPER in body and card.wrapper not in body else card.wrapper
         said, row = body, body.get(wrapper)
-        place, faults = f"/{_escape(wrapper)}", _check_fields(body, {wrapper, *OPTIONS}, required=wrapper)
+        place, faults = (
+            f"/{_escape(wrapper)}",
+            _check_fields(body, {wrapper, *OPTIONS}, required=wrapper, others=card.extra),
+        )
         if wrapper not in body:
             if body and not body.keys() & {wrapper, *OPTIONS}:
                 # The commonest mistake: a row without its wrapper.
@@ -77,32 +81,43 @@ async def check_batch(
 ) -> tuple[Options, list[Any], list[list[Fault] | None], bytes]:
     """Read `{rows, on_error?, ...}`; return the options, the rows, the faults by row, the bytes.
 
+    The card may call the field of the rows otherwise, or want none: the body is then the list of the rows.
     With `on_error: continue` (the card may have another default) a bad row keeps its faults and spoils nothing; with
     `abort`, or when no row is good, the request is refused with every fault.
     """
     body, raw = await read_json(request, max_bytes=services.settings.max_body_bytes)
-    _expected(services, request, model)
-    _check_object(body, ("`rows`", "rows"))
+    default = _expected(services, request, model)
+    place = ""
+    if isinstance(body, list) and default is not None and default.card.batch_input == "flat":
+        body = {ROWS: body}
+    else:
+        word = ROWS if default is None else default.card.batch_wrapper
+        _check_object(body, (f"`{word}`", word))
+        place = f"/{ROWS}"
     version = await _find_meant(services, body, model)
-    note_refusal(request, version.card)
-    faults = _check_fields(body, {"rows", "on_error", *OPTIONS}, required="rows")
+    card = version.card
+    note_refusal(request, card)
+    if card.batch_wrapper != ROWS and (card.batch_wrapper in body or ROWS not in body):
+        place = f"/{_escape(card.batch_wrapper)}"
+    word = ROWS if place in ("", f"/{ROWS}") else card.batch_wrapper
+    faults = _check_fields(body, {word, "on_error", *OPTIONS}, required=word, others=card.extra)
     options = _read_options(services, body, version, faults)
-    on_error = body.get("on_error", version.card.on_error)
+    on_error = body.get("on_error", card.on_error)
     if on_error not in ("continue", "abort"):
         faults.append(Fault("/on_error", "category", 'must be "continue" or "abort"'))
-    rows = body.get("rows")
+    rows = body.get(word)
     if not isinstance(rows, list):
-        if "rows" in body:
-            faults.append(Fault("/rows", "type", "must be a list of objects, each with the features of one row"))
+        if word in body:
+            faults.append(Fault(place, "type", "must be a list of objects, each with the features of one row"))
         raise RowFaults(sum_up(faults), faults=faults)
     if not rows:
-        faults.append(Fault("/rows", "length", "must hold at least one row"))
+        faults.append(Fault(place, "length", "must hold at least one row"))
     if len(rows) > services.settings.max_batch_rows:
         raise TooLarge(f"A batch holds at most {services.settings.max_batch_rows} rows: send several.")
 
     def validate() -> tuple[list[dict[str, Any] | None], list[list[Fault]], list[Fault]]:
         canonical, found = version.validator.validate_many(rows)
-        return canonical, found, [fault.under(f"/rows/{index}") for index, row in enumerate(found) for fault in row]
+        return canonical, found, [fault.under(f"{place}/{index}") for index, row in enumerate(found) for fault in row]
 
     canonical, row_faults, bad = validate() if len(rows) <= FEW_ROWS else await run_in_threadpool(validate)
     if faults or (bad and (on_error == "abort" or all(row_faults))):
@@ -125,7 +140,7 @@ def _shape_of(version: Version | None) -> tuple[str, str]:
         return f"`{WRAPPER}`", WRAPPER
     card = version.card
     if card.input == "flat":
-        return f"the features of {version.label}", card.features[0].name
+        return f"the features of {version.label}", card.asked[0].name
     return f"`{card.wrapper}`", card.wrapper
 
 
@@ -146,8 +161,12 @@ def _flat_features(version: Version | None, body: dict[str, Any]) -> AbstractSet
     return frozenset() if WRAPPER in body and WRAPPER not in names else names
 
 
-def _check_fields(body: dict[str, Any], fields: AbstractSet[str], *, required: str) -> list[Fault]:
+def _check_fields(
+    body: dict[str, Any], fields: AbstractSet[str], *, required: str, others: Literal["refuse", "ignore"]
+) -> list[Fault]:
     faults = [] if required in body else [Fault(f"/{_escape(required)}", "missing", "is missing")]
+    if others == "ignore":
+        return faults
     return faults + [
         Fault(
             f"/{_escape(key)}", "unknown_field", f"is not a field of this request: it takes {', '.join(sorted(fields))}"
@@ -215,5 +234,8 @@ def _escape(key: str) -> str:
 
 def sum_up(faults: list[Fault]) -> str:
     """Return the sentence that a refusal begins with: its first three faults, and how many more there are."""
-    first = "; ".join(f"{fault.pointer} {fault.message}" for fault in faults[:3])
+    first = "; ".join(
+        f"{fault.pointer}: {fault.message}" if isinstance(fault, OwnWords) else f"{fault.pointer} {fault.message}"
+        for fault in faults[:3]
+    )
     return f"The request is not valid: {first}{'' if len(faults) <= 3 else f'; and {len(faults) - 3} more'}."

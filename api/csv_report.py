@@ -41,7 +41,7 @@ class CsvReport:
     def body(self, form: CsvFormat, *, row_count: int, byte_count: int, filename: str | None) -> dict[str, Any]:
         """Return the report on the whole file."""
         card = self._version.card
-        features = [feature.name for feature in card.features]
+        features = [feature.name for feature in card.row_features]
         written = asdict(form)
         return {
             "model": card.name,
@@ -56,7 +56,7 @@ class CsvReport:
             },
             "columns": {
                 "features": [name for name in form.columns if name in features],
-                "missing": [name for name in features if name not in form.columns],
+                "missing": [feature.name for feature in card.asked if feature.name not in form.columns],
                 "extra": [name for name in form.columns if name not in features],
             },
             "error_count": self._by_code.total(),

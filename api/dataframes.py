@@ -95,7 +95,7 @@ def read_csv_frame(version: Version, body: bytes, settings: Settings, *, encodin
         faults += [(chunk.first_row + offset, fault) for offset, found in read.faults.items() for fault in found]
     if faults:
         raise _misfit(version, "rows", faults)
-    names = [feature.name for feature in version.card.features]
+    names = [feature.name for feature in version.card.row_features]
     return DataFrame([{name: row[name] for name in names} for row in rows], {})
 
 
@@ -141,13 +141,13 @@ def _from_split(version: Version, content: object, *, max_rows: int) -> list[Row
     _check_count(data, max_rows)
     if index is not None and (not isinstance(index, list) or len(index) != len(data)):
         raise _refusal("length", f"`index` of `dataframe_split` must be a list as long as `data`: {len(data)}")
-    if columns is None or _are_numbered(columns, len(version.card.features)):
+    if columns is None or _are_numbered(columns, len(version.card.asked)):
         return _from_matrix(version, "dataframe_split", data)
     if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
         raise _refusal("type", "`columns` of `dataframe_split` must be a list of names")
     if len(set(columns)) < len(columns):
         counts = Counter(columns)
-        twice = [feature.name for feature in version.card.features if counts[feature.name] > 1]
+        twice = [feature.name for feature in version.card.row_features if counts[feature.name] > 1]
         which = f" ({', '.join(twice[:5])})" if twice else ""
         raise _refusal("duplicate", f"`columns` of `dataframe_split` has a name twice{which}: keep one of them")
     return [dict(zip(columns, row, strict=True)) for row in _same_width("dataframe_split", data, len(columns))]
@@ -181,14 +181,15 @@ def _from_list(version: Version, form: str, content: list[Any], *, max_rows: int
     _check_count(content, max_rows)
     if not content or isinstance(content[0], dict):
         return content
-    if len(version.card.features) == 1 and not any(isinstance(value, list) for value in content):
-        return [{version.card.features[0].name: value} for value in content]
+    asked = version.card.asked
+    if len(asked) == 1 and not any(isinstance(value, list) for value in content):
+        return [{asked[0].name: value} for value in content]
     return _from_matrix(version, form, content)
 
 
 def _from_matrix(version: Version, form: str, content: list[Any]) -> list[Row]:
     """Return the rows of a matrix in the order of the card, which is clear enough only where all are numbers."""
-    features = version.card.features
+    features = version.card.asked
     text = next((feature.name for feature in features if feature.type == "string"), None)
     if text is not None:
         raise _refusal(
@@ -214,17 +215,12 @@ def _same_width(form: str, rows: list[Any], width: int) -> list[Sequence[Any]]:
 
 def _misfit(version: Version, form: str, faults: list[tuple[int, Fault]]) -> RowFaults:
     """Say what is wrong with rows, by their places from 0 as a DataFrame counts them."""
-    told = [f"row {place}: {_told(fault)}" for place, fault in faults[:DETAILED]]
+    told = [f"row {place}: {fault.told()}" for place, fault in faults[:DETAILED]]
     more = f"; and {len(faults) - DETAILED} more" if len(faults) > DETAILED else ""
     return RowFaults(
         f"The input does not fit {version.label}: {'; '.join(told)}{more}.",
         faults=[fault.under(f"/{form}/{place}") for place, fault in faults],
     )
-
-
-def _told(fault: Fault) -> str:
-    name = fault.pointer[1:].replace("~1", "/").replace("~0", "~")
-    return fault.message if fault.code == "rule" else f"{name} {fault.message}".strip()
 
 
 def _check_count(rows: Sequence[Any], limit: int) -> None:

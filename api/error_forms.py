@@ -98,6 +98,11 @@ def _detail(error: GuichetError) -> dict[str, Any]:
     return {"detail": error.detail}
 
 
+def _message(error: GuichetError) -> dict[str, Any]:
+    """Return the first fault alone, as a service says it that stops at the first one."""
+    return {"detail": error.faults[0].told() if error.faults else error.detail}
+
+
 def _fastapi(error: GuichetError) -> dict[str, Any]:
     """Return the faults as FastAPI's own validation lists them."""
     listed = error.faults[:LISTED_FAULTS]
@@ -119,4 +124,4 @@ _PROTOCOLS: tuple[tuple[re.Pattern[str], Form], ...] = (
     (re.compile(r"/v2(/.*)?", re.DOTALL), _open_inference),
     (re.compile(r"(/models/[^/]+)?/invocations"), _mlflow),
 )
-_CARD_FORMS: dict[str, Form] = {"detail": _detail, "fastapi": _fastapi}
+_CARD_FORMS: dict[str, Form] = {"detail": _detail, "message": _message, "fastapi": _fastapi}

@@ -12,7 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from api.catalog import Catalog, Version
 from api.checks import WRAPPER
 from api.inference import example_request
-from api.representations import request_body
+from api.representations import batch_request_body, request_body, words_body
 from api.responses import PROBLEM
 from api.schemas import BatchBody, Problem, SubmitBody
 from api.tensor_schemas import InferenceBody
@@ -24,6 +24,9 @@ Take a ticket, a worker scores your row, every input and output is kept.
 `POST /jobs` answers 202 at once; poll `GET /jobs/{id}`. `POST /predict` waits for the result
 (`Prefer: wait=N`, `Prefer: respond-async`). `POST /predict_csv` takes a whole file: follow `/jobs/{id}/events`, then
 download `/jobs/{id}/output.csv`. Errors are RFC 9457 problem documents that list every fault.
+
+Clients that were made for other services find their words where a model's card has them. `Accept:
+application/vnd.guichet+json` asks any model for the service's own.
 """
 _OPEN = ("/health", "/livez", "/readyz", "/version", "/ping", "/v2/health/live", "/v2/health/ready")
 _INFER = ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer")
@@ -101,7 +104,19 @@ def _with_examples(base: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
             for kind, delimiter in (("text/csv", ","), ("text/tab-separated-values", "\t"))
         }
         paths[path] = _with_body(paths[path], "post", files)
-    return {**base, "paths": paths, "components": {**base["components"], "schemas": schemas}}
+    info = {**base["info"], "description": DESCRIPTION + "".join(_words(version, default) for version in served)}
+    return {**base, "info": info, "paths": paths, "components": {**base["components"], "schemas": schemas}}
+
+
+def _words(version: Version, default: str | None) -> str:
+    """Return a line of the description: whose words a model speaks."""
+    words = words_body(version.card)
+    refusal = words["refusal"]
+    place = " (at `/predict` too)" if version.card.name == default else ""
+    return (
+        f"\n* **{version.label}**{place} speaks words that are {words['whose']}: the row is {words['row']}, the answer "
+        f"has {', '.join(words['answer'])}, and a row that does not fit is refused with {refusal['status']}."
+    )
 
 
 def _with_body(item: dict[str, Any], method: str, examples: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -126,7 +141,7 @@ def _file(path: str, version: Version, delimiter: str, *, default: str | None) -
     return {"summary": summary, "value": text.getvalue()}
 
 
-def _value(path: str, version: Version, *, default: str | None) -> dict[str, Any] | None:
+def _value(path: str, version: Version, *, default: str | None) -> Any:  # noqa: ANN401 - an object, a list or None
     """Return a body with one row, None where the path has no way to name this model."""
     card = version.card
     if path in _INFER:
@@ -135,8 +150,9 @@ def _value(path: str, version: Version, *, default: str | None) -> dict[str, Any
     if path in _INVOCATIONS:
         return None if path == "/invocations" and card.name != default else {"dataframe_records": [row]}
     if path.endswith("/predict_batch"):
-        named = {} if path.startswith("/models/") else {"model": card.name}
-        return {**named, "rows": [row, row]}
+        if path.startswith("/models/") or card.name == default:
+            return batch_request_body(card, [row, row])
+        return {"model": card.name, "rows": [row, row]}
     if path.startswith("/models/") or (card.input == "flat" and card.name == default):
         return request_body(card, row)
     if card.input == "flat" and WRAPPER in row:  # a feature, so that no row can be put inside it

@@ -9,7 +9,7 @@ from shared.chunks import progress, row_counts
 from shared.classes import classes_of
 from shared.csv_queries import StoredCsv
 from shared.job_queries import RowResult, StoredJob, StoredOutput
-from shared.response import Response, fill
+from shared.response import Refusal, Response, fill
 from shared.tables import JobKind, JobState
 
 
@@ -105,7 +105,7 @@ def _file_links(job: StoredJob) -> dict[str, str]:
 
 
 def _csv_body(file: StoredCsv, card: Card) -> dict[str, Any]:
-    known = {feature.name for feature in card.features} | {file.format.id_column}
+    known = {feature.name for feature in card.row_features} | {file.format.id_column}
     return {
         "filename": file.filename,
         "delimiter": file.format.delimiter,
@@ -224,6 +224,7 @@ def version_body(version: Version, catalog: Catalog) -> dict[str, Any]:
         "created_at": version.created_at,
         "card": version.card.model_dump(mode="json"),
         "example": version.card.example(),
+        "words": words_body(version.card),
         "scorer": version.scorer,
         "links": {
             "self": f"/models/{version.card.name}/versions/{version.card.version}",
@@ -232,9 +233,31 @@ def version_body(version: Version, catalog: Catalog) -> dict[str, Any]:
     }
 
 
+ANSWER = ("prediction", "label", "probability", "threshold", "latency_ms")
+
+
+def words_body(card: Card) -> dict[str, Any]:
+    """Return how a model is spoken to, and in whose words: those of a client that its card names, or the service's."""
+    refusal = card.refusal or Refusal()
+    fields = list(card.response.fields) if card.response is not None else []
+    is_own = card.response is None and card.refusal is None
+    return {
+        "whose": card.client or ("Guichet's own" if is_own else "those of a client, by the model's card"),
+        "row": "the body itself" if card.input == "flat" else f"in `{card.wrapper}`",
+        "batch": "the body itself, a list" if card.batch_input == "flat" else f"in `{card.batch_wrapper}`",
+        "answer": fields or list(ANSWER),
+        "refusal": {"status": refusal.status, "body": refusal.body},
+    }
+
+
 def request_body(card: Card, row: dict[str, Any]) -> dict[str, Any]:
     """Return the body that sends a row to this model's own `predict`."""
     return row if card.input == "flat" else {card.wrapper: row}
+
+
+def batch_request_body(card: Card, rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401 - an object, or a list
+    """Return the body that sends rows to this model's own `predict_batch`."""
+    return rows if card.batch_input == "flat" else {card.batch_wrapper: rows}
 
 
 def features_body(version: Version) -> dict[str, Any]:
@@ -243,13 +266,17 @@ def features_body(version: Version) -> dict[str, Any]:
     return {
         "model": card.name,
         "model_version": card.version,
-        "n_features": len(card.features),
-        "names": [feature.name for feature in card.features],
+        "n_features": len(card.asked),
+        "names": [feature.name for feature in card.asked],
         "input": card.input,
         "wrapper": None if card.input == "flat" else card.wrapper,
+        "batch_input": card.batch_input,
+        "batch_wrapper": card.batch_wrapper,
         "missing": card.missing,
         "extra": card.extra,
-        "features": [feature.model_dump(mode="json", exclude_none=True) for feature in card.features],
+        "text": card.text,
+        "features": [feature.model_dump(mode="json", exclude_none=True) for feature in card.asked],
+        "derived": {feature.name: feature.derived for feature in card.features if feature.derived is not None},
         "rules": [rule.expression for rule in card.rules],
     }
 

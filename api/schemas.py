@@ -262,6 +262,7 @@ class ModelBody(BaseModel):
     created_at: datetime
     card: dict[str, Any]
     example: dict[str, Any]
+    words: dict[str, Any] = Field(description="How the model is spoken to, and in whose words: its client's, or ours.")
     scorer: dict[str, Any] = Field(description="The chosen path, its parity with the pipeline, its speed, the others.")
     links: dict[str, str]
 
@@ -275,8 +276,12 @@ class FeatureList(BaseModel):
     names: list[str] = Field(description="The features in the order of the model.")
     input: Literal["wrapped", "flat"] = Field(description="`flat`: the body of a request is the row itself.")
     wrapper: str | None = Field(description="The field of the body that holds the row; null where it is flat.")
+    batch_input: Literal["wrapped", "flat"] = Field(description="`flat`: the body of a batch is the list of its rows.")
+    batch_wrapper: str = Field(description="The field of the body that holds the rows of a batch.")
     missing: Literal["refuse", "null"] = Field(description="What becomes of a row that lacks a required feature.")
     extra: Literal["refuse", "ignore"] = Field(description="What becomes of keys that are no features.")
+    text: Literal["refuse", "read"] = Field(description='Whether "35" is taken for 35, and "yes" for true.')
+    derived: dict[str, str] = Field(description="Features that are computed from these, and how.")
     features: list[dict[str, Any]] = Field(description="Name, type, limits, categories, description, example.")
     rules: list[str] = Field(description="What must hold between the features of a row.")
 

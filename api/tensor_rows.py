@@ -12,9 +12,9 @@ from api.catalog import Version
 from api.tensor_codec import BOOL, BYTES, FP64, INT64, Datatype
 from api.tensors import MORE_FAULTS, Tensor
 from shared.cards import Card
-from shared.errors import Fault, RowFaults, TooLarge
+from shared.errors import Fault, OwnWords, RowFaults, TooLarge
 from shared.features import Feature, pointer
-from shared.rows import SUGGESTIONS, may_be_absent
+from shared.rows import SUGGESTIONS, may_be_absent, may_be_written
 
 SHOWN = 3  # faults that an error's sentence spells out
 NAMED = 50  # inputs that it lists
@@ -61,9 +61,9 @@ def plain_row(version: Version, inputs: Any) -> dict[str, Any] | None:  # noqa: 
 
 def check_number(card: Card, inputs: object) -> None:
     """Raise RowFaults, in one sentence, for so many inputs that most of them can be no features."""
-    most = len(card.features) + SPARE
+    most = len(card.row_features) + SPARE
     if card.extra == "refuse" and isinstance(inputs, list) and len(inputs) > most:
-        message = f"{len(inputs)} inputs were given, and the model has {len(card.features)} features: one for each"
+        message = f"{len(inputs)} inputs were given, and the model has {len(card.asked)} features: one for each"
         raise refusal(card, [Fault("/inputs", "length", message)])
 
 
@@ -110,13 +110,13 @@ def _as_matrix(card: Card, tensors: list[Tensor]) -> Tensor | None:
         return None
     only = tensors[0]
     is_column = len(only.shape) == 1 or only.shape[1] == 1
-    return None if is_column and any(feature.name == only.name for feature in card.features) else only
+    return None if is_column and any(feature.name == only.name for feature in card.row_features) else only
 
 
 def _by_order(card: Card, matrix: Tensor, faults: list[Fault]) -> dict[str, Sequence[Any]]:
-    features = card.features
+    features = card.asked
     width = len(features)
-    if not all(_can_hold(matrix, feature) for feature in features):
+    if not all(_can_hold(card, matrix, feature) for feature in features):
         message = (
             f"one matrix of {matrix.datatype.name} cannot hold every feature of this model: send one tensor for each, "
             f"by its name, with shape [n] or [n, 1]: {_inputs(features)}. Given was {matrix.shown} {matrix.shape}"
@@ -139,7 +139,7 @@ def _by_name(card: Card, tensors: list[Tensor], faults: list[Fault]) -> dict[str
     given = {tensor.name: tensor for tensor in tensors}
     columns: dict[str, Sequence[Any]] = {}
     missing: list[Feature] = []
-    for feature in card.features:
+    for feature in card.row_features:
         tensor = given.pop(feature.name, None)
         if tensor is None:
             if not may_be_absent(card, feature):
@@ -147,7 +147,7 @@ def _by_name(card: Card, tensors: list[Tensor], faults: list[Fault]) -> dict[str
         elif len(tensor.shape) == 2 and tensor.shape[1] != 1:
             message = f"{tensor.shown} must have the shape [n] or [n, 1], not {tensor.shape}"
             faults.append(Fault(f"/inputs/{tensor.place}/shape", "shape", message))
-        elif not _can_hold(tensor, feature):
+        elif not _can_hold(card, tensor, feature):
             expected = OWN_DATATYPE[feature.type].name
             message = f"{tensor.shown} must have the datatype {expected}, not {tensor.datatype.name}"
             faults.append(Fault(f"/inputs/{tensor.place}/datatype", "datatype", message))
@@ -157,13 +157,14 @@ def _by_name(card: Card, tensors: list[Tensor], faults: list[Fault]) -> dict[str
         faults += [_stranger(card, tensor, hint=place < SUGGESTIONS) for place, tensor in enumerate(given.values())]
     if missing:
         told = f"{_inputs(missing)} {'is' if len(missing) == 1 else 'are'} missing among the inputs"
-        message = f"{told}: one for each of the {len(card.features)} features is expected, {len(tensors)} were given"
+        message = f"{told}: one for each of the {len(card.asked)} features is expected, {len(tensors)} were given"
         faults.append(Fault("/inputs", "missing", message))
     return columns
 
 
-def _can_hold(tensor: Tensor, feature: Feature) -> bool:
-    return tensor.is_json or tensor.datatype.kind in _TAKEN[feature.type]
+def _can_hold(card: Card, tensor: Tensor, feature: Feature) -> bool:
+    kind = tensor.datatype.kind
+    return tensor.is_json or kind in _TAKEN[feature.type] or (kind == "text" and may_be_written(card, feature))
 
 
 def _fitted(feature: Feature, tensor: Tensor, values: Sequence[Any]) -> Sequence[Any]:
@@ -178,7 +179,7 @@ def _fitted(feature: Feature, tensor: Tensor, values: Sequence[Any]) -> Sequence
 
 def _stranger(card: Card, tensor: Tensor, *, hint: bool) -> Fault:
     """Return the fault of an input that the card does not name; a `hint` at the name that was meant is slow to find."""
-    names = [feature.name for feature in card.features] if hint else []
+    names = [feature.name for feature in card.row_features] if hint else []
     close = difflib.get_close_matches(tensor.name[:200], names, 1)
     told = f"did you mean {close[0]}?" if close else "remove it"
     message = f"{tensor.shown} is not an input of this model: {told}"
@@ -189,21 +190,22 @@ def _located(
     card: Card, faults_of_rows: list[list[Fault]], matrix: Tensor | None, tensors: list[Tensor]
 ) -> list[Fault]:
     """Return the faults of rows as faults of the elements that they come from."""
-    columns = {pointer(feature.name): place for place, feature in enumerate(card.features)}
+    asked = card.asked
+    columns = {pointer(feature.name): place for place, feature in enumerate(asked)}
     own = {pointer(tensor.name): tensor for tensor in tensors}
     located: list[Fault] = []
     for row, faults in enumerate(faults_of_rows):
         for fault in faults:
-            tensor = matrix or own.get(fault.pointer)
-            if tensor is None:  # a rule that begins with a feature that the request leaves out
+            tensor = own.get(fault.pointer) if matrix is None else matrix if fault.pointer in columns else None
+            if tensor is None:  # a rule that begins with a feature that the request leaves out, or that is derived
                 located.append(Fault("/inputs", fault.code, f"row {row}: {fault.message}"))
                 continue
-            element = row if matrix is None else row * len(card.features) + columns[fault.pointer]
+            element = row if matrix is None else row * len(asked) + columns[fault.pointer]
             told = tensor.element(element)
-            if fault.code == "rule":
+            if fault.code == "rule" or isinstance(fault, OwnWords):
                 told = f"row {row}:"
             elif matrix is not None:
-                told += f" ({card.features[columns[fault.pointer]].name})"
+                told += f" ({asked[columns[fault.pointer]].name})"
             located.append(Fault(f"/inputs/{tensor.place}/data/{element}", fault.code, f"{told} {fault.message}"))
     return located
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 from shared.errors import CardError
 from shared.features import Feature as Feature
 from shared.features import check_value, integer_bounds, limit_or, plain
+from shared.formulas import compile_formulas
 from shared.refusals import first_faults
 from shared.response import Refusal, Response
 from shared.rules import parse_rule
@@ -59,13 +60,18 @@ class Card(BaseModel):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")  # of model.joblib, checked before it is unpickled
     labels: dict[str, str] = {}  # class as text -> label; empty: the class is its own label
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None  # binary only, where it defaults to 0.5
-    features: list[Feature] = Field(min_length=1)
+    features: list[Feature] = Field(min_length=1)  # the model's own, in its order
+    inputs: list[Feature] = []  # what callers send besides, for derived features and rules; the model takes none
     rules: list[Rule] = []
     missing: Literal["refuse", "null"] = "refuse"  # a required feature that is absent
-    extra: Literal["refuse", "ignore"] = "refuse"  # features that the card does not name
+    extra: Literal["refuse", "ignore"] = "refuse"  # features that the card does not name, and such keys beside the row
+    text: Literal["refuse", "read"] = "refuse"  # text where a number or boolean is meant, such as "35" or "yes"
     input: Literal["wrapped", "flat"] = "wrapped"  # flat: the body of a request is the row itself
     wrapper: str = Field(default="features", min_length=1, max_length=100)  # the field of the body that holds the row
+    batch_input: Literal["wrapped", "flat"] = "wrapped"  # flat: the body of a batch is the list of its rows
+    batch_wrapper: str = Field(default="rows", min_length=1, max_length=100)  # the field that holds a batch's rows
     on_error: Literal["continue", "abort"] = "continue"  # abort: one bad row refuses its batch, unless it says else
+    client: str = Field(default="", max_length=500)  # whose words these are: the service that they were made for
     response: Response | None = None  # other names for the fields of an answer
     refusal: Refusal | None = None  # another status or body for rows that do not fit
     invocations: Literal["predict", "predict_proba"] = "predict"  # what MLflow's clients are answered by default
@@ -85,7 +91,7 @@ class Card(BaseModel):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "Card":
-        names = [feature.name for feature in self.features]
+        names = [feature.name for feature in self.row_features]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"feature {name} is described twice; keep one")
@@ -99,13 +105,31 @@ class Card(BaseModel):
             raise ValueError("two classes have the same label; make the labels different")
         if self.wrapper in OPTIONS:
             raise ValueError(f"the wrapper {self.wrapper} is an option of every request; name it otherwise")
+        if self.batch_wrapper in (*OPTIONS, "on_error"):
+            raise ValueError(f"the batch wrapper {self.batch_wrapper} is an option of every request; name it otherwise")
+        for feature in self.inputs:
+            if feature.derived is not None:
+                raise ValueError(f"the input {feature.name} is derived; only features of the model are")
+        if not self.asked:
+            raise ValueError("every feature is derived; name what callers send among the inputs")
         if self.task == "regression" and self.invocations != "predict":
             raise ValueError("regression has no probabilities to answer invocations with; leave that out")
         if self.response is not None:
             self.response.check_fit(self.task, self.labels)
         for rule in self.rules:
-            parse_rule(rule.expression, rule.message, self.features)
+            parse_rule(rule.expression, rule.message, self.row_features)
+        compile_formulas(self.row_features)
         return self
+
+    @property
+    def row_features(self) -> list[Feature]:
+        """Return all that a canonical row holds: the model's features, then what callers send besides."""
+        return [*self.features, *self.inputs] if self.inputs else self.features
+
+    @property
+    def asked(self) -> list[Feature]:
+        """Return what callers send: the features of a row that are not derived."""
+        return [feature for feature in self.row_features if feature.derived is None]
 
     @classmethod
     def load(cls, path: Path) -> "Card":
@@ -128,11 +152,11 @@ class Card(BaseModel):
             raise CardError(f"{path} cannot be written ({error.strerror}): check the folder and its rights.") from error
 
     def example(self) -> dict[str, Any]:
-        """Return one row: each feature with its example, or with a value of its type and range.
+        """Return one row as callers send it: each feature with its example, or with a value of its type and range.
 
         Made-up values respect each feature alone; only the card's own examples can keep its rules.
         """
-        return {feature.name: _likely_example(feature) for feature in self.features}
+        return {feature.name: _likely_example(feature) for feature in self.asked}
 
     def json_schema(self) -> dict[str, Any]:
         """Return the JSON Schema (2020-12) of one row; rules between features cannot be said in it."""
@@ -141,10 +165,14 @@ class Card(BaseModel):
             "type": "object",
             "title": f"{self.name}@{self.version}",
             "properties": {
-                feature.name: _feature_schema(feature, null=absent or feature.nullable or not feature.required)
-                for feature in self.features
+                feature.name: _feature_schema(
+                    feature, null=absent or feature.nullable or not feature.required, text=self.text == "read"
+                )
+                for feature in self.asked
             },
-            "required": [feature.name for feature in self.features if feature.required and not absent],
+            "required": [
+                feature.name for feature in self.asked if feature.required and feature.default is None and not absent
+            ],
             "additionalProperties": self.extra == "ignore",
             "examples": [self.example()],
         }
@@ -190,8 +218,30 @@ def _candidates(feature: Feature) -> list[Any]:
     return [1.0, 0.0, *([middle] if math.isfinite(middle) else []), low_end + 1, high_end - 1, *ends]
 
 
-def _feature_schema(feature: Feature, *, null: bool) -> dict[str, Any]:
-    """Return the JSON Schema of one feature; `null` tells whether the row may hold null for it."""
+def _feature_schema(feature: Feature, *, null: bool, text: bool) -> dict[str, Any]:
+    """Return the JSON Schema of one feature; the row may hold null for it, or text that stands for its value."""
+    schema = _value_schema(feature, null=null)
+    if feature.type != "string" and (text or feature.percent is not None):
+        written: dict[str, Any] = {"type": "string", "pattern": _written(feature, text=text)}
+        examples = schema.pop("examples")
+        schema = {"anyOf": [schema, written], "examples": examples}
+    if feature.default is not None:
+        schema["default"] = feature.default
+    if feature.description:
+        schema["description"] = feature.description
+    return schema
+
+
+def _written(feature: Feature, *, text: bool) -> str:
+    """Return the pattern of texts that stand for a value; whether it lies within the limits, no pattern can say."""
+    if feature.type == "boolean":
+        return "^([Tt]rue|[Ff]alse|[Yy]es|[Nn]o|1|0)$"
+    number = r"[+-]?[0-9]{1,15}" if feature.type == "integer" else r"[+-]?[0-9]{1,15}(\.[0-9]{1,15})?"
+    percent = "" if feature.percent is None else "( ?%)?" if text else " ?%"
+    return f"^{number}{percent}$"
+
+
+def _value_schema(feature: Feature, *, null: bool) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": [feature.type, "null"] if null else feature.type}
     if feature.type == "integer":
         schema["minimum"], schema["maximum"] = integer_bounds(feature)
@@ -208,7 +258,5 @@ def _feature_schema(feature: Feature, *, null: bool) -> dict[str, Any]:
         schema |= {keyword: length for keyword, length in lengths if length is not None}
     if feature.categories is not None and feature.unknown == "refuse":
         schema["enum"] = [*feature.categories, *([None] if null else [])]
-    if feature.description:
-        schema["description"] = feature.description
     schema["examples"] = [_likely_example(feature)]
     return schema

@@ -6,7 +6,7 @@ is not in it.
 """
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,12 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.cards import Card, Rule, Views, read_document
 from shared.errors import CardError, RowFaults
-from shared.features import Bound, Category, FeatureType
+from shared.features import Bound, Category, FaultCode, Feature, FeatureType
 from shared.package import Package
 from shared.reference import canonical_rows
 from shared.refusals import first_faults
 from shared.response import Refusal, Response
-from shared.rows import RowValidator
+from shared.rows import RowValidator, may_be_absent
 
 
 class FeatureTerms(BaseModel):
@@ -39,6 +39,10 @@ class FeatureTerms(BaseModel):
     max_length: int | None = None
     categories: list[Category] | None = None
     unknown: Literal["accept", "refuse"] | None = None
+    default: Category | None = None
+    percent: Literal["points", "fraction"] | None = None
+    derived: str | None = None
+    message: str | dict[FaultCode, str] | None = None
     description: str | None = None
     example: Any = None
 
@@ -52,12 +56,17 @@ class Contract(BaseModel):
     labels: dict[str, str] | None = None
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     features: list[FeatureTerms] | None = None
+    inputs: list[Feature] | None = None
     rules: list[Rule] | None = None
     missing: Literal["refuse", "null"] | None = None
     extra: Literal["refuse", "ignore"] | None = None
+    text: Literal["refuse", "read"] | None = None
     input: Literal["wrapped", "flat"] | None = None
     wrapper: str | None = None
+    batch_input: Literal["wrapped", "flat"] | None = None
+    batch_wrapper: str | None = None
     on_error: Literal["continue", "abort"] | None = None
+    client: str | None = None
     response: Response | None = None
     refusal: Refusal | None = None
     invocations: Literal["predict", "predict_proba"] | None = None
@@ -74,14 +83,19 @@ def read_contract(path: Path) -> Contract:
         raise CardError(f"{path} is not a contract: {first_faults(error)}. Of a card, it takes {takes}.") from None
 
 
-def lay_over(package: Package, path: Path, *, but: Collection[str] = ()) -> Package:
+def lay_over(
+    package: Package, path: Path, *, but: Collection[str] = (), rows: Sequence[Mapping[str, Any]] = ()
+) -> Package:
     """Return the package with what the contract says in its card, except the fields that were chosen otherwise.
 
-    The reference rows and the example must keep what the contract asks of a row. Raises CardError where they do not, or
-    where the contract means a feature or a label that the model does not have.
+    The reference rows and the example must keep what the contract asks of a row. `rows` are the reference rows as they
+    were given, with columns that the model does not take: they are needed where the contract has inputs of its own.
+    Raises CardError where they do not fit, or where the contract means a feature or label that the model does not have.
     """
     contract = read_contract(path)
     said = {key: value for key, value in contract.model_dump(exclude_unset=True).items() if key not in but}
+    if said.keys() & {"response", "refusal"}:
+        said.setdefault("client", "")  # these are not the words of the client that the card names
     features = said.pop("features", None) or []
     content = package.card.model_dump()
     content["features"] = _with_terms(content["features"], features, path)
@@ -89,19 +103,38 @@ def lay_over(package: Package, path: Path, *, but: Collection[str] = ()) -> Pack
         card = Card.model_validate(content | said)
     except ValidationError as error:
         raise CardError(f"{path} does not fit the model {package.card.name}: {first_faults(error)}.") from None
-    flags = {feature.name for feature in card.features if feature.type == "boolean"}
+    given = _given_rows(card, package, rows, path) if card.inputs else package.reference
+    flags = {feature.name for feature in card.row_features if feature.type == "boolean"}
     rows = [
         {name: bool(value) if name in flags and value in (0, 1) else value for name, value in row.items()}
-        for row in package.reference
+        for row in given
     ]
     canonical = canonical_rows(card, rows, source=f"{path}, on the reference rows")
     _check_example(card, path)
     return Package(card, package.estimator, canonical)
 
 
+def _given_rows(
+    card: Card, package: Package, rows: Sequence[Mapping[str, Any]], path: Path
+) -> Sequence[Mapping[str, Any]]:
+    """Return the reference rows with the inputs; raise CardError where they lack one that is needed."""
+    given = rows or package.reference
+    lacking = [
+        feature.name
+        for feature in card.inputs
+        if not may_be_absent(card, feature) and all(feature.name not in row for row in given)
+    ]
+    if lacking:
+        raise CardError(
+            f"The reference rows lack the inputs {', '.join(lacking[:5])} of {path}: give --reference a file that has "
+            "these columns beside the model's own."
+        )
+    return given
+
+
 def _check_example(card: Card, path: Path) -> None:
     """Raise CardError where the card's own example breaks its rules: it is what /examples tells callers to send."""
-    if any(feature.example is None for feature in card.features):
+    if any(feature.example is None for feature in card.asked):
         return  # what is made up for the others knows no rules
     try:
         RowValidator(card).validate(card.example())

@@ -5,6 +5,7 @@ that gives what `read_cell` gives; a column with an odd cell is read by `read_ce
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +16,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from shared.cards import Card
-from shared.columns import Column
+from shared.columns import Column, Columns
 from shared.features import LARGEST_INTEGER, Feature, FeatureType, check_value, integer_bounds
-from shared.rows import may_be_absent, takes_null
+from shared.formulas import Formula
+from shared.rows import default_of, may_be_absent, may_be_written, takes_null
 from shared.steps import Matrix
+from shared.text_values import read_text
 
 NULLS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "#N/A")  # of anything but text
 TRUE = frozenset(["true", "1", "yes", "oui", "vrai"])
@@ -91,10 +94,28 @@ def read_cells(card: Card, feature: Feature, texts: Any, codes: NDArray[Any], *,
 
 
 def absent_cells(card: Card, feature: Feature, count: int) -> Cells:
-    """Return the cells of a feature that the file has no column for: null in every row, if the card takes that."""
-    nothing = np.array([None], dtype=object if feature.type == "string" else np.float64)
+    """Return the cells of a feature that the file has no column for: its default or null in every row, if it may be."""
+    nothing = np.array([default_of(feature)], dtype=object if feature.type == "string" else np.float64)
     good = np.array([may_be_absent(card, feature)])
     return Cells(feature, None, np.zeros(count, dtype=np.int32), nothing, good)
+
+
+def derived_cells(formula: Formula, cells: Mapping[str, Cells], given: Cells | None, count: int) -> Cells:
+    """Return what a formula gives for every row; bad where it gives nothing, or the file has another value."""
+    feature = formula.feature
+    taken = [cells[name].column() for name in formula.names]
+    sent = [None] * count if given is None else Columns({feature.name: given.column()}, count).objects(feature.name)
+    operands = Columns(dict(zip(formula.names, taken, strict=True)), count)
+    distinct = np.full(count, None, dtype=object if feature.type == "string" else np.float64)
+    good = np.ones(count, dtype=bool)
+    for place, row in enumerate(operands.rows()):
+        value, fault = formula.value(row)
+        good[place] = fault is None and formula.misfit(sent[place], value) is None
+        if good[place]:
+            distinct[place] = value
+    if given is not None and (bad := given.bad) is not None:
+        good &= ~bad
+    return Cells(feature, None, np.arange(count), distinct, good)
 
 
 def _numbers(card: Card, feature: Feature, texts: Any, decimal: str) -> tuple[Matrix, NDArray[np.bool_]] | None:  # noqa: ANN401
@@ -155,6 +176,8 @@ def _one_by_one(card: Card, feature: Feature, texts: list[str], decimal: str) ->
     good = np.zeros(len(texts), dtype=bool)
     for place, cell in enumerate(texts):
         value = read_cell(feature.type, cell, decimal)
+        if isinstance(value, str) and may_be_written(card, feature):
+            value = read_text(feature, value, is_read=card.text == "read")
         if value is None:
             good[place] = takes_null(card, feature)
             continue

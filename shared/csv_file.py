@@ -46,7 +46,7 @@ class CsvFile:
         """
         if self._header is None or self._decoder is None or self._decimal is None:
             return None
-        features = {feature.name for feature in self._card.features}
+        features = {feature.name for feature in self._card.row_features}
         return CsvFormat(
             delimiter=self._header.delimiter,
             encoding=self._decoder.encoding,

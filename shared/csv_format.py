@@ -101,7 +101,7 @@ def find_decimal(card: Card, columns: tuple[str, ...], delimiter: str, sample: b
     if b"," not in sample:
         return "."
     quoted = delimiter == ","
-    numbers = {feature.name for feature in card.features if feature.type in ("integer", "number")}
+    numbers = {feature.name for feature in card.row_features if feature.type in ("integer", "number")}
     places = [place for place, name in enumerate(columns) if name in numbers]
     points = commas = decimals = 0
     for record in read_records(sample.decode("utf-8"), delimiter):

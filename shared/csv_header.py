@@ -12,6 +12,7 @@ from shared.cards import Card
 from shared.csv_format import DELIMITERS, Given, read_records
 from shared.errors import Fault, RowFaults, TooLarge
 from shared.features import pointer_of_stranger
+from shared.rows import may_be_absent
 
 MAX_COLUMNS = 20_000
 MAX_FAULTS = 1000  # of each kind: a header of a megabyte must not become an answer of ten
@@ -42,7 +43,7 @@ def read_header(text: str, card: Card, given: Given, *, final: bool) -> Header |
     directive = re.match(r"\s*sep=([,;\t|])(?:\r\n|\r(?!\n)|\n)", text)  # Excel's own, read by nothing else
     start = directive.end() if directive else 0
     delimiter = given.delimiter or (directive[1] if directive else None)
-    features = {feature.name for feature in card.features}
+    features = {feature.name for feature in card.row_features}
     best, best_score = None, (-1, -1)
     for candidate in [delimiter] if delimiter else DELIMITERS.values():
         header = _read_with(candidate, text[start:], features, final=final)
@@ -82,7 +83,7 @@ def accept_header(card: Card, columns: tuple[str, ...], given: Given) -> None:
     told = [f"{fault.pointer[9:]} {fault.message}".strip() for fault in faults[:DETAILED]]
     more = f"; and {len(faults) - DETAILED} more" if len(faults) > DETAILED else ""
     hint = ""
-    if len(columns) == 1 and len(card.features) > 1:
+    if len(columns) == 1 and len(card.asked) > 1:
         words = ", ".join(DELIMITERS)
         hint = f" The header has a single column: name the file's delimiter, one of {words}."
     raise RowFaults(
@@ -92,7 +93,7 @@ def accept_header(card: Card, columns: tuple[str, ...], given: Given) -> None:
 
 def check_header(card: Card, columns: tuple[str, ...], given: Given) -> list[Fault]:
     """Return a fault for each name that is missing, there twice, or not taken; pointers like `/columns/age`."""
-    features = [feature.name for feature in card.features]
+    features = [feature.name for feature in card.row_features]
     counts = Counter(columns)
     extra = [name for name in counts if name not in set(features)]
     missing = [] if card.missing == "null" else _absent(card, counts)
@@ -110,7 +111,9 @@ def check_header(card: Card, columns: tuple[str, ...], given: Given) -> list[Fau
 
 
 def _absent(card: Card, counts: Counter[str]) -> list[str]:
-    return [feature.name for feature in card.features if feature.required and feature.name not in counts]
+    return [
+        feature.name for feature in card.row_features if not may_be_absent(card, feature) and feature.name not in counts
+    ]
 
 
 def _duplicate(name: str, count: int) -> Fault:

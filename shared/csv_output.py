@@ -52,7 +52,7 @@ class Answers:
 
 def kept_columns(card: Card, form: CsvFormat) -> list[str]:
     """Return the input columns that output.csv repeats: the id column, then those that are no features."""
-    features = {feature.name for feature in card.features}
+    features = {feature.name for feature in card.row_features}
     extra = [name for name in form.columns if name not in features and name != form.id_column]
     return extra if form.id_column is None else [form.id_column, *extra]
 
@@ -177,10 +177,7 @@ def clean(cells: list[str]) -> list[str]:
 
 def sentence(faults: Iterable[Fault]) -> str:
     """Return all that is wrong with a row, for its `error` cell."""
-    return "; ".join(
-        fault.message if fault.code == "rule" or not fault.pointer else f"{fault_column(fault)} {fault.message}"
-        for fault in faults
-    )
+    return "; ".join(fault.told() for fault in faults)
 
 
 def fault_column(fault: Fault) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from shared.cards import Card
 from shared.columns import Columns
-from shared.csv_cells import Cells, absent_cells, read_cell, read_cells
+from shared.csv_cells import Cells, absent_cells, derived_cells, read_cell, read_cells
 from shared.csv_format import CsvFormat
 from shared.csv_output import RowError, clean, fault_column, kept_columns, spread_cells
 from shared.csv_records import Records, parse_records, split_records
@@ -51,13 +51,13 @@ class ChunkReader:
         self.card = card
         self.validator = validator
         self.format = form
-        features = {feature.name for feature in card.features}
+        features = {feature.name for feature in card.row_features}
         self._in_file = features.intersection(form.columns)
         self._extra = [name for name in form.columns if name not in features]
         self._kept = kept_columns(card, form)
-        self._rules = [parse_rule(rule.expression, rule.message, card.features) for rule in card.rules]
+        self._rules = [parse_rule(rule.expression, rule.message, card.row_features) for rule in card.rules]
         # PostgreSQL sorts the keys of a jsonb by length, then by bytes; keys that come so are not sorted again.
-        keys = sorted((feature.name for feature in card.features), key=lambda name: (len(name.encode()), name.encode()))
+        keys = sorted((feature.name for feature in card.row_features), key=_as_jsonb)
         self._prefixes = {
             key: ("," if place else "{") + orjson.dumps(key).decode() + ":" for place, key in enumerate(keys)
         }
@@ -70,9 +70,13 @@ class ChunkReader:
         records = parse_records(data, self.format, self._in_file)
         _check_count(records.row_count, row_count)
         count = len(records.offsets)
-        cells = {feature.name: self._cells(records, feature, count) for feature in self.card.features}
+        given = {feature.name: self._cells(records, feature, count) for feature in self.card.row_features}
+        cells = dict(given)
+        for formula in self.validator.formulas:
+            name = formula.feature.name
+            cells[name] = derived_cells(formula, cells, given[name] if name in self._in_file else None, count)
         doubtful = np.flatnonzero(self._doubtful(cells, records, count))
-        sent = self._sent(cells, records, doubtful)
+        sent = self._sent(given, records, doubtful)
         found = [
             [_EMPTY] if faults and not any(map(str.strip, cells)) else faults
             for faults, *cells in zip(self._judge(sent, len(doubtful)), *sent.values(), strict=True)
@@ -130,6 +134,8 @@ class ChunkReader:
         if feature.name not in self._in_file:
             return absent_cells(self.card, feature, count)
         texts, codes = records.encoded[feature.name]
+        if feature.derived is not None:  # what is not given is computed
+            feature = feature.model_copy(update={"nullable": True})
         return read_cells(self.card, feature, texts, codes, decimal=self.format.decimal)
 
     def _doubtful(self, cells: dict[str, Cells], records: Records, count: int) -> NDArray[np.bool_]:
@@ -160,7 +166,7 @@ class ChunkReader:
     def _judge(self, sent: dict[str, list[str]], count: int) -> list[list[Fault]]:
         """Return what is wrong with each of these rows: what RowValidator says about it, and NULs anywhere else."""
         columns = []
-        for feature in self.card.features:
+        for feature in self.card.row_features:
             if feature.name in self._in_file:
                 texts = sent[feature.name]
                 known = {text: self._check(feature, text) for text in set(texts)}
@@ -186,6 +192,10 @@ class ChunkReader:
     def _keep(self, records: Records) -> list[list[str]]:
         places: Callable[[str], int] = self.format.columns.index
         return [clean(spread_cells(records, name, places(name))) for name in self._kept]
+
+
+def _as_jsonb(name: str) -> tuple[int, bytes]:
+    return len(name.encode()), name.encode()
 
 
 def row_error(row_index: int, fault: Fault, sent: dict[str, str]) -> RowError:

@@ -36,7 +36,21 @@ class Fault:
 
     def under(self, prefix: str) -> "Fault":
         """Return the same fault below another place of the body, e.g. `/rows/3`."""
-        return Fault(prefix + self.pointer, self.code, self.message)
+        return type(self)(prefix + self.pointer, self.code, self.message)
+
+    def told(self) -> str:
+        """Return the fault as a sentence without its end: the name that it points to, and the message."""
+        name = self.pointer.rpartition("/")[2].replace("~1", "/").replace("~0", "~")
+        return self.message if self.code == "rule" else f"{name} {self.message}".strip()
+
+
+@dataclass(frozen=True, slots=True)
+class OwnWords(Fault):
+    """A fault whose message is a sentence of its own, as the card has it: no name is put before it."""
+
+    def told(self) -> str:
+        """Return the message alone."""
+        return self.message
 
 
 class GuichetError(Exception):

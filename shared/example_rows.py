@@ -22,7 +22,7 @@ def example_rows(validator: RowValidator, count: int) -> list[dict[str, Any]]:
     [canonical], _ = validator.validate_many([first])
     if canonical is None:
         return [first]
-    rows = [first := canonical]
+    rows = [first := {feature.name: canonical[feature.name] for feature in card.asked}]
     rng = random.Random(SEED)  # noqa: S311 - not a secret
     for _ in range(TRIES * count):
         if len(rows) >= count:
@@ -34,7 +34,8 @@ def example_rows(validator: RowValidator, count: int) -> list[dict[str, Any]]:
 
 
 def _vary(card: Card, row: dict[str, Any], rng: random.Random) -> dict[str, Any]:
-    chosen = rng.sample(card.features, k=min(rng.randint(1, 3), len(card.features)))
+    asked = card.asked
+    chosen = rng.sample(asked, k=min(rng.randint(1, 3), len(asked)))
     return row | {feature.name: _other_value(feature, row[feature.name], rng) for feature in chosen}
 
 

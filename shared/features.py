@@ -1,9 +1,9 @@
 """One feature of a model: what its card says about it, and whether a value fits."""
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PlainSerializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PlainSerializer, field_validator, model_validator
 
 from shared.errors import Fault
 
@@ -13,6 +13,8 @@ POINTER_LENGTH = 100
 
 FeatureType = Literal["integer", "number", "string", "boolean"]
 Category = str | int | float | bool
+FaultCode = Literal["type", "range", "length", "category", "missing", "null", "derived"]
+FAULT_CODES: tuple[FaultCode, ...] = get_args(FaultCode)
 PHRASES: dict[str, str] = {
     "integer": "an integer",
     "number": "a finite number",
@@ -46,8 +48,18 @@ class Feature(BaseModel):
     max_length: int | None = Field(default=None, ge=0)
     categories: list[Category] | None = Field(default=None, min_length=1)
     unknown: Literal["accept", "refuse"] = "accept"  # a value outside the categories
+    default: Category | None = None  # what an absent feature is
+    percent: Literal["points", "fraction"] | None = None  # text such as "15 %" is taken, as 15 or as 0.15
+    derived: str | None = Field(default=None, min_length=1, max_length=500)  # a formula (shared/formulas.py)
+    message: dict[FaultCode, str] | None = None  # what callers read instead of our words, by what is wrong
     description: str | None = None
     example: Any = None
+
+    @field_validator("message", mode="before")
+    @classmethod
+    def _of_every_fault(cls, value: object) -> object:
+        """Take a plain text for what is said whatever is wrong."""
+        return dict.fromkeys(FAULT_CODES, value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "Feature":
@@ -63,6 +75,12 @@ class Feature(BaseModel):
         for category in self.categories or ():
             if not _has_type(self.type, category):
                 raise ValueError(f"{self.name}: every category must be {PHRASES[self.type]}")
+        if self.percent is not None and self.type not in ("integer", "number"):
+            raise ValueError(f"{self.name}: percent is for integers and numbers, not for {self.type}")
+        if self.derived is not None and self.default is not None:
+            raise ValueError(f"{self.name}: it is derived, so that it is never absent; leave the default out")
+        if self.default is not None and (fault := check_value(self, self.default)[1]) is not None:
+            raise ValueError(f"{self.name}: the default {fault.message}")
         if self.example is not None and (fault := check_value(self, self.example)[1]) is not None:
             raise ValueError(f"{self.name}: the example {fault.message}")
         return self

@@ -217,13 +217,13 @@ def read_package(artefact: Path, card_path: Path, reference: Path | None, change
 
 
 def _example(card: Card) -> dict[str, Any]:
-    silent = [feature.name for feature in card.features if feature.example is None and not feature.nullable]
+    silent = [feature.name for feature in card.asked if feature.example is None and not feature.nullable]
     if silent:
         raise CardError(
             f"The card of {card.name} gives no example for {', '.join(silent[:5])}: name a file of reference rows "
             "with --reference, or write the examples."
         )
-    return {feature.name: feature.example for feature in card.features}
+    return {feature.name: feature.example for feature in card.asked}
 
 
 def infer_package(

@@ -137,7 +137,7 @@ def canonical_rows(card: Card, rows: Iterable[Mapping[str, Any]], *, source: str
 
     Columns that the card does not name (the target, an id) are left out; cells of text become the card's types.
     """
-    kinds = {feature.name: feature.type for feature in card.features}
+    kinds = {feature.name: feature.type for feature in card.row_features}
     typed = [
         {name: value_of(row[name], kind) for name, kind in kinds.items() if name in row} for row in sample(list(rows))
     ]

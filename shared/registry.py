@@ -123,7 +123,8 @@ def add(
 
             check_answers(package.card, target, (row.get(target) for row in read_rows(reference)))
         if contract is not None:
-            package = lay_over(package, contract, but=changes.keys())
+            given = read_rows(reference) if reference is not None else ()
+            package = lay_over(package, contract, but=changes.keys(), rows=given)
         known = None if scores is None else read_known_scores(reference, scores)
         return _publish(
             session,

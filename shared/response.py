@@ -168,8 +168,9 @@ class Refusal(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     status: Literal[400, 422] = 422
-    # problem: RFC 9457. detail: {"detail": sentence}. fastapi: {"detail": [{type, loc, msg}]}, as FastAPI's own.
-    body: Literal["problem", "detail", "fastapi"] = "problem"
+    # problem: RFC 9457. detail: {"detail": all faults in a sentence}. message: {"detail": the first fault alone}.
+    # fastapi: {"detail": [{type, loc, msg}]}, as FastAPI's own.
+    body: Literal["problem", "detail", "message", "fastapi"] = "problem"
 
 
 def rename(

@@ -7,9 +7,11 @@ from typing import Any, Literal
 from pydantic_core import CoreSchema, SchemaValidator, ValidationError, core_schema
 
 from shared.cards import Card
-from shared.errors import Fault, RowFaults
+from shared.errors import Fault, OwnWords, RowFaults
 from shared.features import Feature, check_value, expected, integer_bounds, pointer, pointer_of_stranger
+from shared.formulas import compile_formulas
 from shared.rules import compile_rules, parse_rule
+from shared.text_values import read_text
 
 SUGGESTIONS = 10  # close matches are searched for so many unknown names of a request: the search is slow
 DETAILED = 3  # faults that the error's own sentence spells out
@@ -21,17 +23,21 @@ class RowValidator:
 
     def __init__(self, card: Card) -> None:
         self.card = card
-        self.names = {feature.name for feature in card.features}
-        null_names = {feature.name for feature in card.features if takes_null(card, feature)}
-        self._by_lower = {feature.name.lower(): feature.name for feature in card.features}
-        self._integers = [feature.name for feature in card.features if feature.type == "integer"]
+        features = card.row_features
+        self.names = {feature.name for feature in features}
+        null_names = {feature.name for feature in features if takes_null(card, feature)}
+        self._features = features
+        self._by_lower = {feature.name.lower(): feature.name for feature in features}
+        self._integers = [feature.name for feature in features if feature.type == "integer"]
+        self._written = [feature for feature in features if may_be_written(card, feature)]
         self._compiled = SchemaValidator(_row_schema(card))
         self._closed = [
             (feature.name, frozenset([*feature.categories, *([None] if feature.name in null_names else [])]))
-            for feature in card.features
+            for feature in features
             if feature.unknown == "refuse" and feature.categories is not None
         ]
-        self._rules = [parse_rule(rule.expression, rule.message, card.features) for rule in card.rules]
+        self.formulas = compile_formulas(features, takes_null=lambda feature: takes_null(card, feature))
+        self._rules = [parse_rule(rule.expression, rule.message, features) for rule in card.rules]
         self._all_hold = compile_rules(self._rules, null_names)
         self._each_holds = [compile_rules([rule], null_names) for rule in self._rules]
 
@@ -40,7 +46,7 @@ class RowValidator:
 
         Integers are int, numbers float. Raises RowFaults with every fault, pointers like `/age`.
         """
-        canonical = self._fast(row) or self._fast(self._with_integers(row))
+        canonical = self._fast(row) or self._fast(self._with_values(row))
         if canonical is None:
             canonical, faults = self._explain(row, _suggestions())
             if faults:
@@ -54,7 +60,7 @@ class RowValidator:
         suggestions = _suggestions()
         for row in rows:
             faults: list[Fault] = []
-            canonical = self._fast(row) or self._fast(self._with_integers(row))
+            canonical = self._fast(row) or self._fast(self._with_values(row))
             if canonical is None:
                 canonical, faults = self._explain(row, suggestions)
             canonical_rows.append(None if faults else canonical)
@@ -67,15 +73,26 @@ class RowValidator:
             canonical: dict[str, Any] = self._compiled.validate_python(row)
         except ValidationError:
             return None
+        for formula in self.formulas:
+            value, fault = formula.value(canonical)
+            if fault is not None or formula.misfit(canonical[formula.feature.name], value) is not None:
+                return None
+            canonical[formula.feature.name] = value
         for name, categories in self._closed:
             if canonical[name] not in categories:
                 return None
         return canonical if self._all_hold(canonical) else None
 
-    def _with_integers(self, row: object) -> object:
-        """Write integral floats as integers: pandas and spreadsheets send 35.0 for an integer."""
+    def _with_values(self, row: object) -> object:
+        """Write integral floats as integers, as pandas and spreadsheets send 35.0, and what texts stand for."""
         if not isinstance(row, dict):
             return row
+        if self._written:
+            row = row | {
+                feature.name: read_text(feature, value, is_read=self.card.text == "read")
+                for feature in self._written
+                if isinstance(value := row.get(feature.name), str)
+            }
         return row | {
             name: int(value) for name in self._integers if type(value := row.get(name)) is float and value.is_integer()
         }
@@ -84,7 +101,7 @@ class RowValidator:
         """Check the row feature by feature: the same verdict as the fast path, with reasons."""
         if not isinstance(row, dict):
             return {}, [Fault("", "not_an_object", "must be an object of feature names and values")]
-        checked = [check_feature(self.card, feature, row) for feature in self.card.features]
+        checked = [check_feature(self.card, feature, row) for feature in self._features]
         return self.weigh(checked, self._unknown(row, suggestions) if self.card.extra == "refuse" else [])
 
     def weigh(
@@ -93,12 +110,21 @@ class RowValidator:
         """Return the canonical values and all faults of a row whose features were checked one by one, in card order."""
         canonical: dict[str, Any] = {}
         faults: list[Fault] = []
-        for feature, (value, fault) in zip(self.card.features, checked, strict=True):
+        for feature, (value, fault) in zip(self._features, checked, strict=True):
             if fault is None:
                 canonical[feature.name] = value
             else:
                 faults.append(fault)
         faults += unknown
+        for formula in self.formulas:
+            if not canonical.keys() >= {*formula.names, formula.feature.name}:
+                continue  # it cannot be said before those are right
+            value, fault = formula.value(canonical)
+            fault = fault or formula.misfit(canonical[formula.feature.name], value)
+            canonical[formula.feature.name] = value
+            if fault is not None:
+                faults.append(fault)
+                del canonical[formula.feature.name]
         for rule, holds in zip(self._rules, self._each_holds, strict=True):
             if all(name in canonical for name in rule.names) and not holds(canonical):
                 faults.append(Fault(pointer(rule.names[0]), "rule", rule.message))
@@ -122,49 +148,69 @@ def _suggestions() -> Iterator[int]:
 
 
 def takes_null(card: Card, feature: Feature) -> bool:
-    """Tell whether null is taken: also wherever absence is, so that a canonical row is valid itself."""
-    return feature.nullable or may_be_absent(card, feature)
+    """Tell whether null is taken: also where absence means null, so that a canonical row is valid itself."""
+    return feature.nullable or not feature.required or card.missing == "null"
 
 
 def may_be_absent(card: Card, feature: Feature) -> bool:
-    """Tell whether a row may lack the feature, which is then null."""
-    return not feature.required or card.missing == "null"
+    """Tell whether a row may lack the feature, which is then its default, or null."""
+    return not feature.required or card.missing == "null" or feature.default is not None or feature.derived is not None
+
+
+def may_be_written(card: Card, feature: Feature) -> bool:
+    """Tell whether text may stand for a value of the feature."""
+    return feature.type != "string" and (card.text == "read" or feature.percent is not None)
+
+
+def default_of(feature: Feature) -> Any:  # noqa: ANN401 - any JSON scalar
+    """Return the canonical value of a feature that is absent; None for null."""
+    return None if feature.default is None else check_value(feature, feature.default)[0]
 
 
 def check_feature(card: Card, feature: Feature, row: dict[Any, Any]) -> tuple[Any, Fault | None]:
-    """Return a feature's canonical value in a row and None, or None and what is wrong with it."""
+    """Return a feature's canonical value in a row and None, or None and what is wrong with it.
+
+    Of a derived one, it is the value that was sent, or None.
+    """
+    value, fault = _check_feature(card, feature, row)
+    if fault is None or feature.message is None or fault.code not in feature.message:
+        return value, fault
+    return None, OwnWords(fault.pointer, fault.code, feature.message[fault.code])
+
+
+def _check_feature(card: Card, feature: Feature, row: dict[Any, Any]) -> tuple[Any, Fault | None]:
     if feature.name not in row:
         if may_be_absent(card, feature):
-            return None, None
+            return default_of(feature), None
         message = f"is missing: give {expected(feature)}"
         return None, Fault(pointer(feature.name), "missing", f"{message}, or null" if feature.nullable else message)
     value = row[feature.name]
     if value is not None:
+        if isinstance(value, str) and may_be_written(card, feature):
+            value = read_text(feature, value, is_read=card.text == "read")
         return check_value(feature, value)
-    if takes_null(card, feature):
+    if feature.derived is not None or takes_null(card, feature):
         return None, None
     return None, Fault(pointer(feature.name), "null", f"must not be null: give {expected(feature)}")
 
 
 def _sentence(card: Card, faults: list[Fault]) -> str:
     """Sum the faults up for clients that show only one sentence."""
-    parts = [
-        fault.message if fault.code == "rule" else f"{fault.pointer[1:]} {fault.message}".strip()
-        for fault in faults[:DETAILED]
-    ]
+    parts = [fault.told() for fault in faults[:DETAILED]]
     if len(faults) > DETAILED:
         parts.append(f"and {len(faults) - DETAILED} more")
-    return f"The row does not fit {card.name}@{card.version}: {'; '.join(parts)}."
+    told = "; ".join(parts)
+    return f"The row does not fit {card.name}@{card.version}: {told}{'' if told.endswith(('.', '!', '?')) else '.'}"
 
 
 def _row_schema(card: Card) -> CoreSchema:
     fields = {}
-    for feature in card.features:
+    for feature in card.row_features:
         schema = _value_schema(feature)
-        if takes_null(card, feature):
+        if feature.derived is not None or takes_null(card, feature):
             schema = core_schema.nullable_schema(schema)
         if may_be_absent(card, feature):
-            schema = core_schema.with_default_schema(schema, default=None)
+            schema = core_schema.with_default_schema(schema, default=default_of(feature))
         fields[feature.name] = core_schema.typed_dict_field(schema, required=not may_be_absent(card, feature))
     extra: Literal["forbid", "ignore"] = "forbid" if card.extra == "refuse" else "ignore"
     return core_schema.typed_dict_schema(fields, strict=True, extra_behavior=extra)

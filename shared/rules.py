@@ -48,7 +48,7 @@ def parse_rule(expression: str, message: str | None, features: Iterable[Feature]
         raise RuleError(f"`{expression}` is not an expression; write e.g. `a + b <= c`") from None
     if sum(1 for _ in ast.walk(tree)) > LARGEST_RULE:
         raise RuleError(f"`{expression[:80]}...` is too long; split it into several rules")
-    reader = _Reader(expression, features)
+    reader = Reader(expression, features)
     condition, kind = reader.read(tree)
     if kind != "bool":
         raise RuleError(f"`{expression}` is a number; compare it with something")
@@ -71,7 +71,7 @@ def compile_rules(rules: Sequence[ParsedRule], may_be_null: Collection[str] = ()
         "    return True\n"
     )
     names = dict.fromkeys(name for rule in rules for name in rule.names)
-    body: list[ast.stmt] = [_assignment(name) for name in names]
+    body: list[ast.stmt] = [assignment(name) for name in names]
     body += [_test(rule, may_be_null) for rule in rules]
     attempt = cast(ast.Try, cast(ast.FunctionDef, template.body[0]).body[0])
     attempt.body = body or attempt.body
@@ -102,7 +102,8 @@ def _load(name: str) -> ast.Name:
     return ast.Name(id=variable(name), ctx=ast.Load())
 
 
-def _assignment(name: str) -> ast.Assign:
+def assignment(name: str) -> ast.Assign:
+    """Return the statement that takes a feature out of the row."""
     item = ast.Subscript(ast.Name("row", ast.Load()), ast.Constant(name), ast.Load())
     return ast.Assign(targets=[ast.Name(id=variable(name), ctx=ast.Store())], value=item)
 
@@ -116,8 +117,11 @@ def _test(rule: ParsedRule, may_be_null: Collection[str]) -> ast.If:
     return ast.If(test=test, body=[ast.Return(ast.Constant(False))], orelse=[])
 
 
-class _Reader:
+class Reader:
     """Rebuild a parsed expression from allowed nodes only, and collect the features that it names."""
+
+    what = "rule"
+    words = "names of features, numbers, + - * /, abs, min, max, comparisons, and, or, not"
 
     def __init__(self, expression: str, features: Iterable[Feature]) -> None:
         self.expression = expression
@@ -126,6 +130,7 @@ class _Reader:
         self.names: list[str] = []
 
     def read(self, node: ast.expr) -> tuple[ast.expr, Kind]:
+        """Return what a part of the expression becomes, and what it gives."""
         match node:
             case ast.BoolOp(op, values):
                 return ast.BoolOp(op, [self._condition(value) for value in values]), "bool"
@@ -145,10 +150,7 @@ class _Reader:
             case ast.Name(id=name):
                 return self._feature(name)
         part = ast.get_source_segment(self.expression.strip(), node) or self.expression
-        raise RuleError(
-            f"`{part}` is not allowed in the rule `{self.expression}`; use names of features, numbers, "
-            "+ - * /, abs, min, max, comparisons, and, or, not"
-        )
+        raise RuleError(f"`{part}` is not allowed in the {self.what} `{self.expression}`; use {self.words}")
 
     def _condition(self, node: ast.expr) -> ast.expr:
         value, kind = self.read(node)

@@ -76,7 +76,7 @@ def _prediction_columns(card: Card) -> list[tuple[str, str]]:
 
 
 def _features(card: Card, column: str, dialect: str) -> list[tuple[str, str]]:
-    return [(_value(feature.type, column, feature.name, dialect), feature.name) for feature in card.features]
+    return [(_value(feature.type, column, feature.name, dialect), feature.name) for feature in card.row_features]
 
 
 def _target_type(card: Card) -> FeatureType:

@@ -2,12 +2,16 @@
 
 import json
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from shared.cards import Card
 from shared.errors import RowFaults
+from shared.features import Feature
+from shared.package import UNHASHED
 from shared.rows import RowValidator
 
 FEATURES = [
@@ -279,3 +283,137 @@ def test_accepted_row_is_canonical_valid_again_and_storable(changes):
     assert list(canonical) == [feature["name"] for feature in FEATURES]
     assert VALIDATOR.validate(canonical) == canonical
     json.dumps(canonical, allow_nan=False, ensure_ascii=False).encode()
+
+
+# ── what existing clients send ───────────────────────────────────────────────────────────────────────────────────
+
+
+def people(**words):
+    features = [
+        Feature(name="age", type="integer", min=16, max=70, default=30, message={"range": "Age must be from 16 to 70"}),
+        Feature(name="raise", type="number", percent="points", max=50),
+        Feature(name="share", type="number", percent="fraction", default=0.5),
+        Feature(name="overtime", type="boolean", message="Overtime: yes or no, please."),
+        Feature(name="post", type="string", default="clerk"),
+    ]
+    return RowValidator(
+        Card(name="people", version=1, task="binary", sha256=UNHASHED, labels={}, features=features, **words)
+    )
+
+
+def test_absent_features_take_their_defaults():
+    canonical = people().validate({"raise": 1.5, "overtime": True})
+    assert canonical == {"age": 30, "raise": 1.5, "share": 0.5, "overtime": True, "post": "clerk"}
+    with pytest.raises(RowFaults, match="post must not be null"):
+        people().validate({"raise": 1.5, "overtime": True, "post": None})
+    # The slow path, which a wrong feature takes the row through, gives the same.
+    with pytest.raises(RowFaults) as refusal:
+        people().validate({"raise": "much", "overtime": True})
+    assert [fault.pointer for fault in refusal.value.faults] == ["/raise"]
+
+
+def test_default_is_an_integer_where_it_is_written_as_a_float():
+    feature = Feature(name="n", type="integer", default=3.0)
+    card = Card(name="n", version=1, task="regression", sha256=UNHASHED, features=[feature])
+    assert type(RowValidator(card).validate({})["n"]) is int
+
+
+@pytest.mark.parametrize("words", [{"default": 12}, {"default": "old"}, {"percent": "points", "type": "string"}])
+def test_default_or_percent_that_no_row_could_have_is_refused(words):
+    with pytest.raises(ValidationError, match="age"):
+        Feature(**{"name": "age", "type": "integer", "min": 16} | words)
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"age": "35"}, {"age": 35}),
+        ({"age": " 35 "}, {"age": 35}),
+        ({"age": "35.0"}, {"age": 35}),
+        ({"raise": "1e1"}, {"raise": 10.0}),
+        ({"raise": "-1.5"}, {"raise": -1.5}),
+        ({"overtime": "Yes"}, {"overtime": True}),
+        ({"overtime": "non"}, {"overtime": False}),
+        ({"overtime": "0"}, {"overtime": False}),
+        ({"post": "35"}, {"post": "35"}),
+    ],
+)
+def test_text_stands_for_a_value_only_where_the_card_reads_it(row, expected):
+    full = {"raise": 1.5, "overtime": True} | row
+    found = people(text="read").validate(full)
+    [name] = expected
+    assert (found[name], type(found[name])) == (expected[name], type(expected[name]))
+    if name != "post":
+        with pytest.raises(RowFaults):
+            people().validate(full)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"age": ""},
+        {"age": "35.5"},
+        {"age": "1_000"},
+        {"age": "\uff13\uff15"},
+        {"raise": "inf"},
+        {"raise": "nan"},
+        {"raise": "0x10"},
+        {"raise": "1,5"},
+        {"age": "9" * 5000},
+        {"overtime": "maybe"},
+        {"overtime": "2"},
+    ],
+)
+def test_text_that_stands_for_no_value_is_refused_also_where_text_is_read(row):
+    with pytest.raises(RowFaults) as refusal:
+        people(text="read").validate({"raise": 1.5, "overtime": True} | row)
+    [fault] = refusal.value.faults
+    assert fault.pointer == f"/{next(iter(row))}"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("raise", "15 %", 15.0),
+        ("raise", "15%", 15.0),
+        ("raise", "12,5\u00a0%", 12.5),
+        ("share", "15 %", 0.15),
+        ("share", "12.5%", 0.125),
+    ],
+)
+def test_percentages_are_taken_as_the_feature_counts_them(name, text, expected):
+    for validator in (people(), people(text="read")):
+        row = {"raise": 1.5, "overtime": True, name: text}
+        assert validator.validate(row)[name] == expected
+
+
+def test_percentages_obey_the_limits_and_are_refused_elsewhere():
+    for row in ({"raise": "60 %"}, {"raise": "%"}, {"raise": "1 500 %"}, {"raise": "15"}, {"age": "20 %"}):
+        with pytest.raises(RowFaults):
+            people().validate({"raise": 1.5, "overtime": True} | row)
+
+
+def test_messages_of_the_card_are_told_as_they_are():
+    with pytest.raises(RowFaults) as refusal:
+        people().validate({"age": 12, "raise": 80, "overtime": 3})
+    assert refusal.value.detail == (
+        "The row does not fit people@1: Age must be from 16 to 70; raise must be a finite number of at most 50; "
+        "Overtime: yes or no, please."
+    )
+    assert [(fault.pointer, fault.code) for fault in refusal.value.faults] == [
+        ("/age", "range"),
+        ("/raise", "range"),
+        ("/overtime", "type"),
+    ]
+    with pytest.raises(RowFaults, match="age must be an integer between 16 and 70"):  # it has a message for its range
+        people().validate({"age": "old", "raise": 1, "overtime": True})
+    with pytest.raises(RowFaults, match=r"Overtime: yes or no, please\.$"):
+        people().validate({"raise": 1})
+
+
+def test_faults_are_written_alike_whoever_words_them():
+    [fault] = people().validate_many([{"age": 12, "raise": 1, "overtime": True}])[1][0]
+    assert orjson.loads(orjson.dumps([fault.under("/rows/0")])) == [
+        {"pointer": "/rows/0/age", "code": "range", "message": "Age must be from 16 to 70"}
+    ]
+    assert fault.under("/rows/0").told() == "Age must be from 16 to 70"
