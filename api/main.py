@@ -10,7 +10,19 @@ from starlette.types import ASGIApp
 
 from api import errors, openapi
 from api.middleware import RequestContext
-from api.routes import bulk, downloads, events, examples, health, invocations, jobs, models, openinference, predict
+from api.routes import (
+    bulk,
+    downloads,
+    events,
+    examples,
+    health,
+    invocations,
+    jobs,
+    models,
+    openinference,
+    predict,
+    welcome,
+)
 from api.services import Services
 from api.shortcut import Shortcut
 from shared.config import Settings, get_settings
@@ -27,6 +39,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     openinference.router,
     invocations.router,
     health.router,
+    welcome.router,
 )
 
 

@@ -166,7 +166,7 @@ def naive(folder: Path, model: Path, postgres: Postgres, redis: Redis) -> Stack:
 
 def prepare(env: dict[str, str]) -> None:
     """Migrate Guichet's database and register the model; it is trained where MODELS_DIR does not hold it yet."""
-    for words in (["alembic", "upgrade", "head"], ["examples.build", "--only", "attrition"]):
+    for words in (["alembic", "upgrade", "head"], ["examples.build", "--native", "--only", "attrition"]):
         run = subprocess.run(
             [sys.executable, "-m", *words], cwd=ROOT, env=env, capture_output=True, text=True, check=False
         )

@@ -32,7 +32,7 @@ class Service:
 
     def ask(self, path: str, *, body: object = None, method: str | None = None, key: bool = True) -> tuple[int, Any]:
         """Return status and JSON of the answer; status 0 says that none came."""
-        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        headers = {"Accept": "application/vnd.guichet+json, application/json", "Content-Type": "application/json"}
         if key and self.key:
             headers["Authorization"] = f"Bearer {self.key}"
         data = None if body is None else json.dumps(body).encode()

@@ -143,7 +143,7 @@ def _service(name: str) -> Service:
 
 def predict(service: Service, headers: dict[str, str] | None = None) -> tuple[int, dict[str, str], dict[str, object]]:
     """Send the example row; return status, headers and body."""
-    head = {"Content-Type": "application/json", **(headers or {})}
+    head = {"Content-Type": "application/json", "Accept": "application/vnd.guichet+json", **(headers or {})}
     request = urllib.request.Request(service.url + "/predict", data=_ROW.read_bytes(), headers=head)  # noqa: S310 - ours
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - the same

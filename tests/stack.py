@@ -192,7 +192,7 @@ def queue_stack(folder: Path, models: Path, *, postgres: Postgres, redis: Redis,
     )
     stack = Stack("queue", env, folder, port, postgres=postgres, redis=redis)
     stack.run("alembic", "upgrade", "head")
-    stack.run("examples.build")
+    stack.run("examples.build", "--native")
     try:
         stack.start("api", "api")
         stack.start_worker("interactive")
@@ -213,7 +213,7 @@ def sync_stack(folder: Path, models: Path) -> Iterator[Stack]:
     )
     stack = Stack("sync", env, folder, port)
     stack.run("alembic", "upgrade", "head")
-    stack.run("examples.build")
+    stack.run("examples.build", "--native")
     try:
         stack.start_api()
         yield stack

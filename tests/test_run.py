@@ -1,5 +1,6 @@
 """`make run`: what it refuses, how it restarts and stops its parts, and the whole service once."""
 
+import json
 import os
 import re
 import signal
@@ -414,3 +415,21 @@ def test_next_migration_gets_the_next_number(tmp_path: Path):
     assert next_number(tmp_path) == "0001"
     (tmp_path / "0007_add_outcomes.py").touch()
     assert next_number(tmp_path) == "0008"
+
+
+@pytest.mark.long
+def test_first_start_speaks_to_the_clients_for_which_the_examples_were_made(
+    copies: Callable[..., Copy], tmp_path: Path
+):
+    copy = copies(tmp_path / "data")
+    processes = copy.wait_ready()
+    row = json.loads((ROOT / "examples" / "attrition" / "request.json").read_text(encoding="utf-8"))
+    status, answer = ask_json(f"{copy.url}/predict", body=row)
+    assert (status, list(answer)) == (200, ["prediction", "probability"])
+    status, answer = ask_json(f"{copy.url}/predict", body={"features": {}})
+    assert (status, list(answer)) == (400, ["detail"])
+    [credit, *_] = json.loads((ROOT / "examples" / "credit" / "rows.json").read_text(encoding="utf-8"))
+    status, answer = ask_json(f"{copy.url}/models/credit/predict", body={"features": credit})
+    assert status == 200
+    assert list(answer) == ["request_id", "proba_default", "threshold", "decision", "model_version", "latency_ms"]
+    assert copy.end(signal.SIGTERM, processes) == 0

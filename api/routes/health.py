@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from api.deps import ServicesDep
 from api.model_state import model_state
@@ -16,12 +16,6 @@ from shared.queue import Lane
 from shared.version import VERSION
 
 router = APIRouter(tags=["health"])
-
-
-@router.get("/", include_in_schema=False, response_model=None)
-async def root() -> Response:
-    """Lead a browser to the documentation."""
-    return RedirectResponse("/docs")
 
 
 @router.get("/health", responses={200: {"model": Health}, 503: {"model": Health}}, response_model=None)

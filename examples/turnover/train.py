@@ -42,6 +42,7 @@ def train(rows: int = 4_000) -> Package:
         threshold=THRESHOLD,
         features=FEATURES,
         input="flat",
+        client="those of the HR site that sends 30 fields flat and reads Prediction and Probabilite_depart",
         response=Response(
             fields={
                 "Prediction": ResponseField(source="label"),

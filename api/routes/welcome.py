@@ -1,0 +1,57 @@
+"""The front door: which models are served, in whose words, and where to go from here."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api.conditions import preferred_type
+from api.deps import ServicesDep
+from api.representations import words_body
+from api.responses import json_response
+from api.services import Services
+from api.words import NATIVE
+from shared.version import VERSION
+
+router = APIRouter()
+
+DOCS = "/docs"
+_JSON = ("text/html", "application/json", NATIVE)  # a browser is led on; a program that asks for JSON reads it here
+
+
+@router.get("/", include_in_schema=False, response_model=None)
+async def root(request: Request, services: ServicesDep) -> Response:
+    """Lead a browser to the documentation, and tell programs which models there are and whose words they speak."""
+    body = describe(services)
+    if preferred_type(request.headers.get("accept"), _JSON) == "text/html":
+        return json_response(body, status=307, headers={"Location": DOCS, "Vary": "Accept"})
+    return json_response(body, headers={"Vary": "Accept"})
+
+
+def describe(services: Services) -> dict[str, Any]:
+    """Return what there is, for who has read nothing yet."""
+    catalog = services.catalog
+    default = catalog.default_model()
+    served = [version for name in sorted(catalog.picture.by_name) if (version := catalog.find(name, None)) is not None]
+    return {
+        "name": "guichet",
+        "version": VERSION,
+        "default_model": default,
+        "models": [
+            {
+                "model": version.card.name,
+                "model_version": version.card.version,
+                "description": version.card.description,
+                "is_default": version.card.name == default,
+                "words": words_body(version.card),
+                "links": {
+                    "self": f"/models/{version.card.name}",
+                    "predict": f"/models/{version.card.name}/predict",
+                    "features": f"/models/{version.card.name}/features",
+                },
+            }
+            for version in served
+        ],
+        "own_words": f"Send `Accept: {NATIVE}`, and every model answers and refuses in the words of the service.",
+        "links": {"docs": DOCS, "models": "/models", "examples": "/examples", "health": "/health"},
+    }
