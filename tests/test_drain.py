@@ -1,5 +1,6 @@
 """Draining a queue when something is wrong around it: the model, Redis, the database, another worker."""
 
+import io
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from redis import Redis as Client
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 import shared.statements
 import worker.drain
@@ -258,6 +259,28 @@ def test_claim_whose_answer_was_lost_is_given_back_and_burns_no_attempt(runtime,
     with database.connect() as connection:
         rows = [job_row(connection, job_id) for job_id in ids]
     assert [(row["state"], row["attempt"], row["crash_count"]) for row in rows] == [("succeeded", 1, 0)] * 3
+
+
+def test_results_wait_for_what_passes_and_for_nothing_else(runtime, database):
+    """A lock, told by SQLAlchemy or, in COPY, by the driver itself; and a mistake."""
+    tried = []
+
+    def locked(connection: Connection) -> None:
+        tried.append(connection)
+        if len(tried) == 1:
+            connection.exec_driver_sql("SET statement_timeout = '50ms'")
+        if len(tried) < 3:
+            connection.exec_driver_sql("SELECT pg_sleep(1)")
+        if len(tried) < 4:
+            driver: Any = connection.connection.driver_connection
+            with driver.cursor() as cursor:
+                cursor.copy_expert("COPY (SELECT pg_sleep(1)) TO STDOUT", io.BytesIO())
+        connection.exec_driver_sql("SET statement_timeout = 0")
+
+    runtime.patiently(lambda: runtime.database(locked))
+    assert len(tried) == 4
+    with pytest.raises(ProgrammingError):
+        runtime.patiently(lambda: runtime.database(lambda c: c.exec_driver_sql("SELECT * FROM nowhere")))
 
 
 def test_worker_goes_on_after_the_server_closed_two_connections_in_a_row(runtime, database):

@@ -10,15 +10,15 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
+import psycopg2
 from celery import Celery, current_app
 from redis import Redis
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from shared.arrivals import Arrivals
 from shared.config import Settings, get_settings
 from shared.db import make_engine, run_again
-from shared.db_faults import first_line
 from shared.models import Models
 from shared.queue import Lane, make_redis
 from worker.parent import Parent
@@ -83,13 +83,12 @@ class Runtime:
         while True:
             try:
                 return store()
-            except DBAPIError as error:
-                # COPY goes past SQLAlchemy: a connection that is lost in it shows as something else when it ends.
-                passes = isinstance(error, OperationalError) or error.connection_invalidated
-                passes = passes or getattr(error.orig, "pgcode", None) == _READ_ONLY
-                if not passes or time.monotonic() > deadline:
+            except (DBAPIError, psycopg2.Error) as error:
+                if not _passes(error) or time.monotonic() > deadline:
                     raise
-                log.warning("results could not be stored (%s); it is tried until they are", first_line(error))
+                log.warning(
+                    "results could not be stored (%s); it is tried until they are", str(error).partition("\n")[0]
+                )
                 time.sleep(0.5)
 
     def try_once(self, statement: Callable[[Connection], Result], *, durable: bool = True) -> Result:
@@ -126,6 +125,15 @@ class Runtime:
         for engine in (self.bulk_engine, self.claim_engine, self.engine):
             engine.dispose()
         self.redis.close()
+
+
+def _passes(error: DBAPIError | psycopg2.Error) -> bool:
+    """Tell whether what a database refused may be stored later: it is away, locked or read-only."""
+    # COPY goes past SQLAlchemy: its errors are the driver's, and a connection that is lost in it shows when it ends.
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return isinstance(cause, psycopg2.OperationalError) or getattr(cause, "pgcode", None) == _READ_ONLY
 
 
 _runtime: Runtime | None = None
