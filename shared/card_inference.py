@@ -3,6 +3,7 @@
 What cannot be known is not invented: no ranges, no rules, no descriptions.
 """
 
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,12 @@ from shared.agreement import check_task, class_names, feature_names, task_of
 from shared.cards import Card
 from shared.errors import CardError
 from shared.features import Category, Feature, FeatureType
+from shared.native_categories import native_categories
 from shared.package import library_versions
 from shared.reference import NULLS, check_target, value_of
 from shared.refusals import first_faults
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,7 @@ def infer_card(
         check_target(target, rows)
     names = _features_of(estimator, rows, target)
     encodings = dict(_encodings(estimator, names))
+    supposed = _add_native(encodings, estimator, {key: [row.get(key) for row in rows] for key in names})
     classes = class_names(estimator)
     if task is not None:
         check_task(task, estimator)
@@ -65,7 +70,7 @@ def infer_card(
             features=[_feature(key, [row.get(key) for row in rows], encodings.get(key)) for key in names],
             target=target,
             libraries=library_versions(estimator),
-            notes="This card was inferred from the artefact and its reference rows.",
+            notes=" ".join(["This card was inferred from the artefact and its reference rows.", *supposed]),
         )
     except ValidationError as error:
         raise CardError(f"No valid card can be made for {name!r}: {first_faults(error)}.") from error
@@ -156,6 +161,33 @@ def _encodings(estimator: object, names: Sequence[str]) -> Iterator[tuple[str, E
             return
         if not hasattr(step, "statistics_"):  # only an imputer leaves the columns and their values as they were
             return
+
+
+def _add_native(
+    encodings: dict[str, Encoding], estimator: object, columns: Mapping[str, Sequence[object]]
+) -> list[str]:
+    """Add the categories that gradient boosting learnt itself; return a sentence about each list that is supposed."""
+    seen = {name: _distinct(values) for name, values in columns.items() if name not in encodings}
+    supposed = []
+    for name, native in native_categories(estimator, list(seen), seen).items():
+        encodings.update(_encoding(name, native.categories, "refuse" if native.strict else "accept"))
+        if not native.recorded:
+            supposed.append(
+                f"XGBoost before 3.1 saved the model without the categories of {name}: they are taken from the "
+                "reference rows, sorted. If one of its categories occurs in none of them, its scores are wrong."
+            )
+            log.warning(
+                "%s To be sure, have it write its scores beside some rows, and name their column with --scores.",
+                supposed[-1],
+            )
+    return supposed
+
+
+def _distinct(values: Sequence[object]) -> list[Category]:
+    """Return the categories among these cells as pandas would find and sort them."""
+    kind = _type_of(values)
+    typed = (value_of(value, kind) for value in values if not _is_null(value))
+    return sorted({value for value in typed if isinstance(value, str | int | float)})
 
 
 def _encoding(name: str, categories: Sequence[object], unknown: str) -> Iterator[tuple[str, Encoding]]:

@@ -5,14 +5,17 @@ by one; a worker proves its path against them at start, so that it needs no pand
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.cards import Card
+from shared.categories import UnknownCategory
 from shared.encoding import Row, chosen, fitted_names, input_names, split
-from shared.features import Feature
+from shared.features import Category, Feature
+from shared.native_categories import NativeCategories, native_categories
 from shared.steps import Fitted, dense, nameless
 
 
@@ -26,11 +29,16 @@ def frame_maker(card: Card, estimator: Fitted) -> Callable[[Sequence[Row]], Any]
     import pandas as pd
 
     keep_none = _none_columns(estimator)
-    categorical = _native_categories(split(estimator)[1])
-    types = {name: _dtype(card, features[name], keep_none, categorical=categorical) for name in names}
+    native = native_categories(estimator, names, _known_categories(card))
+    columns: dict[str, Callable[[list[Any]], Any]] = {
+        name: _category_column(name, native[name])
+        if name in native
+        else partial(pd.Series, dtype=_dtype(card, features[name], keep_none))
+        for name in names
+    }
 
     def frame(rows: Sequence[Row]) -> Any:  # noqa: ANN401 - a DataFrame, and pandas must not be imported for its type
-        return pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=types[name]) for name in names})
+        return pd.DataFrame({name: column([row[name] for row in rows]) for name, column in columns.items()})
 
     return frame
 
@@ -100,9 +108,9 @@ def _through(step: Fitted, block: Any, features: list[Feature] | None) -> tuple[
     return nameless(step).transform(given), features if keeps else None
 
 
-def _dtype(card: Card, feature: Feature, keep_none: set[str], *, categorical: bool) -> str:
+def _dtype(card: Card, feature: Feature, keep_none: set[str]) -> str:
     if feature.type == "string":
-        return "category" if categorical else "object" if feature.name in keep_none else "str"
+        return "object" if feature.name in keep_none else "str"
     if feature.type == "number" or may_be_null(card, feature):
         return "float64"
     return "int64" if feature.type == "integer" else "bool"
@@ -122,10 +130,28 @@ def _none_columns(estimator: Fitted) -> set[str]:
     return found
 
 
-def _native_categories(estimator: Fitted) -> bool:
-    # XGBoost and LightGBM with categories of their own accept text in a category column only.
-    booster = getattr(estimator, "_Booster", None)
-    return bool(getattr(estimator, "enable_categorical", False) or getattr(booster, "pandas_categorical", None))
+def _known_categories(card: Card) -> dict[str, list[Category]]:
+    """Return the categories that a card tells, and of text without any its example."""
+    return {
+        feature.name: feature.categories or ([feature.example] if isinstance(feature.example, str) else [])
+        for feature in card.features
+    }
+
+
+def _category_column(name: str, native: NativeCategories) -> Callable[[list[Any]], Any]:
+    """Return a function from values to a category column with the whole list, whatever the values are."""
+    import pandas as pd
+
+    kind = pd.CategoricalDtype(pd.Index(native.categories))
+    codes = {value: code for code, value in enumerate(native.categories)} | {None: -1}
+
+    def column(values: list[Any]) -> Any:  # noqa: ANN401 - a Series
+        places = [codes.get(value, -2) for value in values]
+        if native.strict and -2 in places:
+            raise UnknownCategory(f"{name} has a category that the model was not trained with")
+        return pd.Series(pd.Categorical.from_codes([max(place, -1) for place in places], dtype=kind))
+
+    return column
 
 
 def _first_step(estimator: Fitted) -> Fitted:

@@ -3,6 +3,7 @@
 A pickle runs code when it is read, so the artefact's SHA-256 is checked before the first byte is unpickled.
 """
 
+import functools
 import hashlib
 import importlib.metadata
 import logging
@@ -159,9 +160,15 @@ def _missing(module: str, libraries: Mapping[str, str]) -> str:
 def library_versions(estimator: object) -> dict[str, str]:
     """Return the installed versions of the packages that the estimator's parts come from, and of numpy."""
     roots = {"joblib", "numpy"} | {type(part).__module__.partition(".")[0] for part in parts(estimator)}
-    distributions = importlib.metadata.packages_distributions()
+    distributions = _distributions()
     names = {name for root in roots for name in distributions.get(root, [])[:1]}
     return {name: importlib.metadata.version(name) for name in sorted(names)}
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Return which distributions each import name comes from; looking through all of them takes a second."""
+    return importlib.metadata.packages_distributions()
 
 
 def parts(estimator: object) -> Iterator[object]:

@@ -80,6 +80,26 @@ def test_model_of_another_scikit_learn_is_taken_in_and_the_command_says_what_was
     assert np.abs(scores - pd.read_csv(ROWS)["score"]).max() <= 1e-6
 
 
+def test_xgboost_that_recorded_no_categories_scores_a_row_alone_as_it_did_there(command, caplog):
+    rows = pd.read_csv(FOREIGN / "categories.csv")
+    code, out, err = command(
+        FOREIGN / "categories.joblib",
+        "--target",
+        "y",
+        "--scores",
+        "score",
+        reference=FOREIGN / "categories.csv",
+    )
+    assert code == 0, err
+    assert "Its scores are those of the column score: largest difference" in out
+    assert "XGBoost before 3.1 saved the model without the categories of c" in caplog.text
+    [row] = registered()
+    model = load(row, get_settings().models)
+    assert model.card.features[1].categories == ["x", "y", "z"]
+    alone = [model.scorer.score([features]).probability[0] for features in rows[["a", "c"]].to_dict("records")]
+    assert np.abs(np.array(alone) - rows["score"]).max() <= 1e-6
+
+
 def test_command_says_that_scores_were_not_compared_where_there_are_none(command):
     code, out, _ = command(FOREIGN / "model.joblib")
     assert code == 0

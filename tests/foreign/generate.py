@@ -10,6 +10,9 @@
     old/bin/python -m pip install scikit-learn==1.7.2 numpy==2.4.6 pandas==2.3.3
     old/bin/python -m tests.foreign.generate histogram    # histogram.joblib, and its scores into rows.csv
 
+`categories` was not made here: it is an XGBClassifier(enable_categorical=True) that XGBoost 3.0.5 saved, with one
+number and one category column of synthetic data, and the probabilities that it gave there.
+
 `model` is what a client would bring: a LightGBM pipeline on the 43 features of the attrition contract. scikit-learn
 1.9 reads `forest` without a complaint and gives other scores; it reads `passing` and cannot score with it; `boosting`
 it cannot read at all. `histogram` it can read with the help of shared/older_pickles.py, as `model`.
