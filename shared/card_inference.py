@@ -15,11 +15,12 @@ from pydantic import ValidationError
 from shared.agreement import check_task, class_names, feature_names, task_of
 from shared.cards import Card
 from shared.errors import CardError
-from shared.features import Category, Feature, FeatureType
+from shared.features import MISSING_WORDS, Category, Feature, FeatureType
 from shared.native_categories import native_categories
 from shared.package import library_versions
 from shared.reference import NULLS, check_target, value_of
 from shared.refusals import first_faults
+from shared.whole_inputs import takes_texts
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,10 @@ def infer_card(
             task=task or task_of(estimator),
             labels=dict(labels) if labels else {value: value for value in classes or ()},
             threshold=threshold,
-            features=[_feature(key, [row.get(key) for row in rows], encodings.get(key)) for key in names],
+            features=[
+                _feature(key, [row.get(key) for row in rows], encodings.get(key), text=takes_texts(estimator))
+                for key in names
+            ],
             target=target,
             libraries=library_versions(estimator),
             notes=" ".join(["This card was inferred from the artefact and its reference rows.", *supposed]),
@@ -79,6 +83,11 @@ def infer_card(
 def _features_of(estimator: object, rows: Sequence[Mapping[str, Any]], target: str | None) -> list[str]:
     columns = [column for column in rows[0] if column != target]
     names = feature_names(estimator)
+    if names is None and takes_texts(estimator) and len(columns) != 1:
+        raise CardError(
+            f"The model takes one column of texts, and the reference rows have {len(columns)} "
+            f"({', '.join(columns[:10])}): give rows with that column alone, and name the target with --target."
+        )
     if names is None:
         count = getattr(estimator, "n_features_in_", None)
         if count is not None and count != len(columns):
@@ -96,9 +105,12 @@ def _features_of(estimator: object, rows: Sequence[Mapping[str, Any]], target: s
     return names
 
 
-def _feature(name: str, values: Sequence[object], encoding: Encoding | None) -> Feature:
-    kind = _category_type(encoding.categories) if encoding else _type_of(values)
+def _feature(name: str, values: Sequence[object], encoding: Encoding | None, *, text: bool) -> Feature:
+    kind = "string" if text else _category_type(encoding.categories) if encoding else _type_of(values)
     typed = [value_of(value, kind) for value in values]
+    if kind == "string" and encoding:
+        words = MISSING_WORDS.difference(map(str, encoding.categories))
+        typed = [None if isinstance(value, str) and value in words else value for value in typed]
     known = [value for value in typed if value is not None]
     return Feature(
         name=name,
@@ -187,7 +199,8 @@ def _distinct(values: Sequence[object]) -> list[Category]:
     """Return the categories among these cells as pandas would find and sort them."""
     kind = _type_of(values)
     typed = (value_of(value, kind) for value in values if not _is_null(value))
-    return sorted({value for value in typed if isinstance(value, str | int | float)})
+    known = {value for value in typed if isinstance(value, str | int | float)}
+    return sorted(known - MISSING_WORDS if kind == "string" else known)
 
 
 def _encoding(name: str, categories: Sequence[object], unknown: str) -> Iterator[tuple[str, Encoding]]:

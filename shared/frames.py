@@ -5,7 +5,7 @@ by one; a worker proves its path against them at start, so that it needs no pand
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,15 @@ from shared.encoding import Row, chosen, fitted_names, input_names, split
 from shared.features import Category, Feature
 from shared.native_categories import NativeCategories, native_categories
 from shared.steps import Fitted, dense, nameless
+from shared.whole_inputs import form_of, takes_dicts, takes_texts
 
 
 def frame_maker(card: Card, estimator: Fitted) -> Callable[[Sequence[Row]], Any]:
-    """Return a function from rows to the estimator's input: a DataFrame, or an array if it was trained on one."""
+    """Return a function from rows to the estimator's input, as it was trained on it.
+
+    That is a DataFrame, an array, a Series of texts or a list of dicts. Raises CardError or ArtefactError where it is
+    not known how its columns were made.
+    """
     names = input_names(card, estimator)
     features = {feature.name: feature for feature in card.features}
     if fitted_names(estimator) is None and hasattr(_first_step(estimator), "n_features_in_"):
@@ -29,7 +34,7 @@ def frame_maker(card: Card, estimator: Fitted) -> Callable[[Sequence[Row]], Any]
     import pandas as pd
 
     keep_none = _none_columns(estimator)
-    native = native_categories(estimator, names, _known_categories(card))
+    native = native_categories(estimator, names, known_categories(card))
     columns: dict[str, Callable[[list[Any]], Any]] = {
         name: _category_column(name, native[name])
         if name in native
@@ -40,7 +45,10 @@ def frame_maker(card: Card, estimator: Fitted) -> Callable[[Sequence[Row]], Any]
     def frame(rows: Sequence[Row]) -> Any:  # noqa: ANN401 - a DataFrame, and pandas must not be imported for its type
         return pd.DataFrame({name: column([row[name] for row in rows]) for name, column in columns.items()})
 
-    return frame
+    form = form_of(card, estimator, frame)
+    if form == "dicts":
+        return lambda rows: frame(rows).to_dict("records")
+    return frame if form == "table" else lambda rows: frame(rows)[names[0]]
 
 
 def array_maker(card: Card, estimator: Fitted) -> Callable[[Sequence[Row]], Any]:
@@ -48,6 +56,9 @@ def array_maker(card: Card, estimator: Fitted) -> Callable[[Sequence[Row]], Any]
     names = input_names(card, estimator)
     features = {feature.name: feature for feature in card.features}
     steps, _ = split(estimator)
+    if takes_texts(estimator) or takes_dicts(estimator):
+        whole = frame_maker(card, estimator)
+        return lambda rows: reduce(lambda given, step: step.transform(given), steps, whole(rows))
     keep_none = _none_columns(estimator)
 
     def arrays(rows: Sequence[Row]) -> Any:  # noqa: ANN401 - dense or sparse, as the steps leave it
@@ -130,7 +141,7 @@ def _none_columns(estimator: Fitted) -> set[str]:
     return found
 
 
-def _known_categories(card: Card) -> dict[str, list[Category]]:
+def known_categories(card: Card) -> dict[str, list[Category]]:
     """Return the categories that a card tells, and of text without any its example."""
     return {
         feature.name: feature.categories or ([feature.example] if isinstance(feature.example, str) else [])

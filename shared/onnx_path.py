@@ -18,6 +18,7 @@ from shared.columns import Columns
 from shared.encoding import Row, chosen, getter, input_names
 from shared.scores import Judge, Scores
 from shared.steps import Fitted, Unsupported, nameless
+from shared.whole_inputs import takes_dicts, takes_texts
 
 
 class OnnxScorer:
@@ -28,6 +29,8 @@ class OnnxScorer:
     def __init__(self, card: Card, estimator: Fitted, judge: Judge) -> None:
         if judge.task != "regression" and judge.answer != "predict_proba":
             raise Unsupported("the ONNX path gives probabilities, and this classifier has none")
+        if takes_texts(estimator) or takes_dicts(estimator):
+            raise Unsupported("no sample of free text proves that ONNX cuts all of it into the same words")
         types = {feature.name: feature.type for feature in card.features}
         names = input_names(card, estimator)
         numbers = [name for name in names if types[name] != "string"]
