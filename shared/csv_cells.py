@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from shared.cards import Card
 from shared.columns import Column, Columns
-from shared.features import LARGEST_INTEGER, Feature, FeatureType, check_value, integer_bounds
+from shared.features import LARGEST_INTEGER, Feature, FeatureType, check_value, integer_bounds, missing_words
 from shared.formulas import Formula
 from shared.rows import default_of, may_be_absent, may_be_written, takes_null
 from shared.steps import Matrix
@@ -164,6 +164,8 @@ def _texts(card: Card, feature: Feature, texts: Any) -> tuple[NDArray[np.object_
     if feature.max_length is not None:
         good &= lengths <= feature.max_length
     null = lengths == 0
+    if words := missing_words(feature):
+        null |= pc.is_in(texts, value_set=pa.array(sorted(words))).to_numpy(zero_copy_only=False)
     good[null] = takes_null(card, feature)
     distinct = np.array(texts.to_pylist(), dtype=object)
     distinct[null] = None
@@ -174,8 +176,9 @@ def _one_by_one(card: Card, feature: Feature, texts: list[str], decimal: str) ->
     text = feature.type == "string"
     distinct = np.full(len(texts), None, dtype=object if text else np.float64)
     good = np.zeros(len(texts), dtype=bool)
+    words = missing_words(feature)
     for place, cell in enumerate(texts):
-        value = read_cell(feature.type, cell, decimal)
+        value = None if cell in words else read_cell(feature.type, cell, decimal)
         if isinstance(value, str) and may_be_written(card, feature):
             value = read_text(feature, value, is_read=card.text == "read")
         if value is None:

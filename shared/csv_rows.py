@@ -21,7 +21,7 @@ from shared.csv_output import RowError, clean, fault_column, kept_columns, sprea
 from shared.csv_records import Records, parse_records, split_records
 from shared.csv_rules import doubtful_rows
 from shared.errors import Fault
-from shared.features import Feature, pointer
+from shared.features import Feature, missing_words, pointer
 from shared.rows import RowValidator, check_feature
 from shared.rules import parse_rule
 
@@ -181,7 +181,7 @@ class ChunkReader:
         return faults
 
     def _check(self, feature: Feature, text: str) -> tuple[Any, Fault | None]:
-        value = read_cell(feature.type, text, self.format.decimal)
+        value = None if text in missing_words(feature) else read_cell(feature.type, text, self.format.decimal)
         return check_feature(self.card, feature, {feature.name: value})
 
     def _features(self, cells: dict[str, Cells], count: int) -> list[str]:

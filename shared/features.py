@@ -11,6 +11,10 @@ LARGEST_INTEGER = 2**53  # beyond it a float64 no longer tells neighbours apart,
 SHOWN_CATEGORIES = 20  # a message that lists more is not read
 POINTER_LENGTH = 100
 
+# What pandas reads as missing in a column of text, unless it is told otherwise (pandas.read_csv, na_values).
+_WORDS = "#N/A,#N/A N/A,#NA,-1.#IND,-1.#QNAN,-NaN,-nan,1.#IND,1.#QNAN,<NA>,N/A,NA,NULL,NaN,None,n/a,nan,null"
+MISSING_WORDS = frozenset(_WORDS.split(","))
+
 FeatureType = Literal["integer", "number", "string", "boolean"]
 Category = str | int | float | bool
 FaultCode = Literal["type", "range", "length", "category", "missing", "null", "derived"]
@@ -96,6 +100,16 @@ class Feature(BaseModel):
         strict = low_open >= low_shut or high_open <= high_shut
         low_end, high_end = max(low_open, low_shut), min(high_open, high_shut)
         return low_end < high_end or (low_end == high_end and not strict)
+
+
+def missing_words(feature: Feature) -> frozenset[str]:
+    """Return the words that stand for null in a text cell of a file; in JSON, which has null, they are words.
+
+    They do where the model was trained with nulls and with categories, none of which is called so.
+    """
+    if feature.type != "string" or feature.categories is None or not (feature.nullable or not feature.required):
+        return frozenset()
+    return MISSING_WORDS.difference(value for value in feature.categories if isinstance(value, str))
 
 
 def limit_or(value: float | None, default: float) -> float:

@@ -16,11 +16,13 @@ from typing import Any
 
 from shared.cards import Card
 from shared.errors import CardError
+from shared.features import missing_words
 from shared.rows import RowValidator
 
 log = logging.getLogger(__name__)
 
 MAX_ROWS = 500
+JSON_LINES = {".jsonl", ".ndjson"}  # other files are read as CSV
 SAMPLE_SEED = 1729  # any number, but always the same one: adding a model twice takes the same sample
 _COMMA_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:,[0-9]*)?|,[0-9]+)(?:[eE][+-]?[0-9]+)?")
 NULLS = {"", "na", "n/a", "nan", "null", "none"}  # what a number's cell holds when it is not known
@@ -34,7 +36,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         raise CardError(f"{path} is missing: name a CSV or JSON lines file with reference rows.") from None
     except OSError as error:
         raise CardError(f"{path} cannot be read ({error.strerror}): check the file and its rights.") from error
-    rows = _read_json_lines(path, text) if path.suffix in {".jsonl", ".ndjson"} else _read_csv(path, text)
+    rows = _read_json_lines(path, text) if path.suffix in JSON_LINES else _read_csv(path, text)
     if not rows:
         raise CardError(f"{path} holds no rows: give at least one, and some hundreds if you can.")
     return rows
@@ -138,8 +140,15 @@ def canonical_rows(card: Card, rows: Iterable[Mapping[str, Any]], *, source: str
     Columns that the card does not name (the target, an id) are left out; cells of text become the card's types.
     """
     kinds = {feature.name: feature.type for feature in card.row_features}
+    is_json = Path(source).suffix in JSON_LINES
+    words = {feature.name: frozenset() if is_json else missing_words(feature) for feature in card.row_features}
     typed = [
-        {name: value_of(row[name], kind) for name, kind in kinds.items() if name in row} for row in sample(list(rows))
+        {
+            name: None if row[name] in words[name] else value_of(row[name], kind)
+            for name, kind in kinds.items()
+            if name in row
+        }
+        for row in sample(list(rows))
     ]
     good, faults = RowValidator(card).validate_many(typed)
     for number, found in enumerate(faults, start=1):
