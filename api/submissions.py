@@ -25,6 +25,7 @@ from shared.errors import (
     JobTimeout,
     MalformedBody,
     ModelFailed,
+    RowRefused,
     Unavailable,
 )
 from shared.job_queries import RowResult, StoredJob, StoredOutput, count_ahead, find_jobs, list_rows
@@ -73,7 +74,7 @@ async def score(
     """Commit good rows as one job for a client of another protocol, and answer with all their scores.
 
     Such a client knows no job to come back for: it waits as long as anyone may. And it has no place for a row without
-    a score: raises ModelFailed where the model failed on one.
+    a score: raises RowRefused where the model refused one, ModelFailed where it failed on one.
     """
     settings = services.settings
     preference = read_preference(request, default=settings.wait_cap_seconds, cap=settings.wait_cap_seconds)
@@ -88,6 +89,8 @@ async def score(
         failed = [row.index for row in found if row.output is None]
         if failed:
             told = ", ".join(map(str, failed[:10])) + (" and others" if len(failed) > 10 else "")
+            if all(_is_refused(row) for row in found if row.output is None):
+                raise RowRefused(f"The model refuses row {told} of this request: correct it.", job_id=job.id)
             raise ModelFailed(f"The model failed on row {told} of this request: leave it out.", job_id=job.id)
         return await render(job, [row.output for row in found if row.output is not None])
 
@@ -269,8 +272,14 @@ def error_of(job: StoredJob) -> GuichetError:
     if job.state == JobState.FAILED:
         if (job.error or {}).get("code") == "timeout":
             return JobTimeout(f"The job failed: {message}.", job_id=job.id)
+        if (job.error or {}).get("code") == RowRefused.code:
+            return RowRefused(f"The row {message}.", job_id=job.id)
         return ModelFailed(f"The job failed: {message}.", job_id=job.id)
     return Conflict(f"The job was {job.state} and has no result.", job_id=job.id)
+
+
+def _is_refused(row: RowResult) -> bool:
+    return any(fault.get("code") == RowRefused.code for fault in row.faults or [])
 
 
 def preference_of(services: Services, request: Request) -> Preference:

@@ -11,6 +11,7 @@ GuichetError
 ├── UnsupportedMediaType   415  not application/json
 ├── RangeNotSatisfiable    416  the file has no such bytes
 ├── RowFaults              422  the rows do not fit the card: every fault listed with its JSON pointer
+├── RowRefused             422  the row fits the card, and the model does not take its values
 ├── InvalidRequest         422  a parameter of the path or the query is not valid
 ├── IdempotencyMismatch    422  the same Idempotency-Key, or id of its own, with another body
 ├── TooManyRequests        429  the caller is over its quota (with Retry-After)
@@ -133,6 +134,12 @@ class RowFaults(GuichetError):
     """The request does not fit the model's card or the route's body; `faults` lists everything that is wrong."""
 
     status, code, title = 422, "invalid_row", "The request does not fit the model"
+
+
+class RowRefused(GuichetError):
+    """The row fits the card, and the model does not take its values."""
+
+    status, code, title = 422, "refused_by_model", "The model refuses the row"
 
 
 class InvalidRequest(GuichetError):

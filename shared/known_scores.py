@@ -33,6 +33,21 @@ def read_known_scores(reference: Path | None, column: str) -> KnownScores:
     return KnownScores(column, [row.get(column) for row in sample(rows)])
 
 
+def without_refused(known: KnownScores, places: Sequence[int]) -> KnownScores:
+    """Return the scores without those of the rows at these places, which the model refuses here.
+
+    Raises ArtefactError where one of these rows has a score: then the model took it where it was trained.
+    """
+    scored = [str(place + 1) for place in places if known.values[place] not in (None, "")]
+    if scored:
+        raise ArtefactError(
+            f"The model refuses reference rows that have a score in the column {known.column[:70]!r} "
+            f"(sampled rows {', '.join(scored[:10])}): it is not the model that gave them, or its libraries differ."
+        )
+    left_out = set(places)
+    return KnownScores(known.column, [value for place, value in enumerate(known.values) if place not in left_out])
+
+
 def check_scores(card: Card, package: Package, known: KnownScores) -> dict[str, Any]:
     """Return how many scores were compared and their largest difference; ArtefactError where it is above 1e-6.
 

@@ -3,6 +3,7 @@
 A pickle runs code when it is read, so the artefact's SHA-256 is checked before the first byte is unpickled.
 """
 
+import fcntl
 import functools
 import hashlib
 import importlib.metadata
@@ -11,6 +12,7 @@ import os
 import pickle
 import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,6 +33,8 @@ from shared.refusals import first_faults
 MODEL_FILE = "model.joblib"
 CARD_FILE = "model.json"
 REFERENCE_FILE = "reference.jsonl"
+DRAFT = ".new-"  # how the folder is called in which a package is written
+FRESH_SECONDS = 5
 UNHASHED = "0" * 64  # the SHA-256 in the card of a model that is not saved yet
 
 log = logging.getLogger(__name__)
@@ -283,8 +287,11 @@ def write_package(models_dir: Path, card: Card, artefact: Path, reference: Seque
 
 def _write_package(target: Path, card: Card, artefact: Path, reference: Sequence[Mapping[str, Any]]) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{card.version}-", dir=target.parent))
+    _sweep(target.parent)
+    draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=target.parent))
+    lock = os.open(draft, os.O_RDONLY)
     try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         shutil.copyfile(artefact, draft / MODEL_FILE)
         if sha256_of(draft / MODEL_FILE) != card.sha256:
             raise ArtefactError(f"{artefact} changed while it was being added: add it again once it is written.")
@@ -296,8 +303,27 @@ def _write_package(target: Path, card: Card, artefact: Path, reference: Sequence
         _put_in_place(draft, target, card)
         _flush(target.parent)
     finally:
+        os.close(lock)
         shutil.rmtree(draft, ignore_errors=True)
     return target
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left of packages that they were writing: nobody holds the lock on it any more."""
+    for path in folder.glob(f"{DRAFT}*"):
+        try:
+            lock = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # its writer has just put it in place
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_fresh = time.time() - path.stat().st_mtime < FRESH_SECONDS  # its writer may be about to lock it
+        except OSError:
+            continue
+        finally:
+            os.close(lock)
+        if not is_fresh:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _put_in_place(draft: Path, target: Path, card: Card) -> None:

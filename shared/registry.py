@@ -20,13 +20,14 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from shared.acceptance import learn
 from shared.agreement import check_agreement, in_class_order
 from shared.cards import Card
 from shared.config import get_settings
 from shared.contract import lay_over
 from shared.errors import ArtefactError, CardError, Conflict, GuichetError, NotFound
 from shared.fetching import at_hand, folder_of
-from shared.known_scores import KnownScores, check_probabilities, check_scores, read_known_scores
+from shared.known_scores import KnownScores, check_probabilities, check_scores, read_known_scores, without_refused
 from shared.package import (
     CARD_FILE,
     MODEL_FILE,
@@ -44,11 +45,13 @@ from shared.package import (
 )
 from shared.reference import canonical_rows, read_rows
 from shared.refusals import first_faults
+from shared.rows import odd_features
 from shared.scorer import Scorer, build, choose
 from shared.tables import ModelAlias, ModelVersion
 from shared.threads import one_thread
 
 CHAMPION = "champion"
+TOLD_ROWS = 20  # of the reference rows that the model refuses, so many are named
 MLMODEL = "MLmodel"  # what makes a folder one that MLflow saved
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 NAME_RULE = "use a to z, 0 to 9, _ and -, starting with a letter, 63 characters at most"
@@ -310,9 +313,20 @@ def _publish(
 ) -> ModelVersion:
     models_dir = models_dir or get_settings().models
     check_agreement(package.card, package.estimator)
+    # The slow part comes before the first query: no transaction is open while the model is asked.
+    with _as_in_a_worker():
+        accepted = learn(package)
+    if known is not None:
+        known = without_refused(known, accepted.refused)
+    refused = [(place + 1, odd_features(package.card, package.reference[place])[1]) for place in accepted.refused]
+    package = accepted.package
     card = in_class_order(package.card, package.estimator)
-    # The slow part comes before the first query: no transaction is open while the scorers are compared.
     report = _chosen_scorer(card, package, known)
+    if refused:
+        report["refused_rows"] = {
+            "count": len(refused),
+            "rows": [f"{row} ({why})" if why else str(row) for row, why in refused[:TOLD_ROWS]],
+        }
     if not keep_version:
         card = card.model_copy(update={"version": _free_version(session, card, models_dir)})
     row = session.scalar(

@@ -88,11 +88,14 @@ def describe(row: ModelVersion, aliases: Sequence[str] = ()) -> str:
     """Return a version in one line: name, aliases, how it is scored, how exactly and how fast."""
     report: dict[str, Any] = row.scorer
     names = f" ({', '.join(aliases)})" if aliases else ""
+    exactness = "" if report["max_abs_diff"] is None else f"largest difference {report['max_abs_diff']:.1e}, "
+    speed = "speed not measured"
+    if report.get("one_row_us") and report.get("rows_per_s"):
+        speed = f"{report['one_row_us']:.0f} us a row, {report['rows_per_s']:,.0f} rows/s"
     return (
         f"{row.name}@{row.version}{names}: {row.card['task']}, {len(row.card['features'])} features, "
         f"sha256 {row.sha256[:12]}…; scored by {report['kind']}, {report['rows_checked']} rows checked against the "
-        f"pipeline (largest difference {report['max_abs_diff']:.1e}, decisions that differ: "
-        f"{report['decisions_differ']}), {report['one_row_us']:.0f} us a row, {report['rows_per_s']:,.0f} rows/s"
+        f"pipeline ({exactness}decisions that differ: {report['decisions_differ']}), {speed}"
     )
 
 
@@ -104,10 +107,9 @@ def _add(options: argparse.Namespace) -> int:
     with _at_hand(options) as source, session_scope() as session:
         row = add(session, source.path, uri=None if settings.models_uri else source.address, **chosen)
         put_in_store(row, settings.models, settings.models_uri)
-        aliases = aliases_of(session).get(row.id, [])
-    print(describe(row, aliases))
-    if told := _checks(row):
-        print(told)
+        # Whatever cannot be said of it is found before the COMMIT, after which it serves.
+        told = [describe(row, aliases_of(session).get(row.id, [])), _checks(row)]
+    print("\n".join(filter(None, told)))
     return 0
 
 
@@ -116,6 +118,12 @@ def _checks(row: ModelVersion) -> str:
     saved, installed = row.card.get("libraries", {}).get(SCIKIT_LEARN), version(SCIKIT_LEARN)
     scores = row.scorer.get("scores")
     parts = []
+    if refused := row.scorer.get("refused_rows"):
+        more = refused["count"] - len(refused["rows"])
+        parts.append(
+            f"The model refuses {refused['count']} of the sampled reference rows, which were left out: "
+            f"{', '.join(refused['rows'])}{f' and {more} more' if more else ''}. Callers get 422 for such rows."
+        )
     if saved not in (None, installed):
         classes = f" and its {len(row.card['labels'])} classes" if row.card.get("labels") else ""
         parts.append(
@@ -154,15 +162,27 @@ def _is_as_it_lies(options: argparse.Namespace) -> bool:
 def _list(options: argparse.Namespace) -> int:
     with session_scope(read_only=True) as session:
         rows, aliases = list_versions(session, options.name), aliases_of(session)
+    broken = 0
     for row in rows:
-        if options.json:
-            told = {"name": row.name, "version": row.version, "sha256": row.sha256, "aliases": aliases.get(row.id, [])}
-            print(json.dumps(told | {"created_at": row.created_at.isoformat(), "scorer": row.scorer}))
-        else:
-            print(describe(row, aliases.get(row.id, [])))
+        try:
+            print(_listed(row, aliases.get(row.id, []), as_json=options.json))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # the others are to be listed all the same
+            print(
+                f"error: the entry of {row.name}@{row.version} cannot be read ({type(error).__name__}: {error}): add "
+                "the model again as a new version.",
+                file=sys.stderr,
+            )
+            broken += 1
     if not rows:
         print("No model is registered yet.", file=sys.stderr)
-    return 0
+    return 1 if broken else 0
+
+
+def _listed(row: ModelVersion, aliases: Sequence[str], *, as_json: bool) -> str:
+    if not as_json:
+        return describe(row, aliases)
+    told = {"name": row.name, "version": row.version, "sha256": row.sha256, "aliases": list(aliases)}
+    return json.dumps(told | {"created_at": row.created_at.isoformat(), "scorer": row.scorer})
 
 
 def _verify(options: argparse.Namespace) -> int:

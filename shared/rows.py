@@ -1,7 +1,7 @@
 """Rows against a card: a compiled fast path for good rows, and every fault of a bad one."""
 
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic_core import CoreSchema, SchemaValidator, ValidationError, core_schema
@@ -192,6 +192,23 @@ def _check_feature(card: Card, feature: Feature, row: dict[Any, Any]) -> tuple[A
     if feature.derived is not None or takes_null(card, feature):
         return None, None
     return None, Fault(pointer(feature.name), "null", f"must not be null: give {expected(feature)}")
+
+
+def odd_features(card: Card, row: Mapping[str, Any]) -> tuple[list[str], str]:
+    """Return the features of a row that are null or of no known category, and a sentence's end about them."""
+    null = [feature.name for feature in card.features if row[feature.name] is None]
+    unknown = [
+        feature.name
+        for feature in card.features
+        if feature.categories is not None and row[feature.name] not in (None, *feature.categories)
+    ]
+    told = [f"{_few(null)} null"] if null else []
+    told += [f"a category in {_few(unknown)} that its training did not have"] if unknown else []
+    return null + unknown, " and ".join(told)
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:DETAILED]) + (f" and {len(names) - DETAILED} more" if len(names) > DETAILED else "")
 
 
 def _sentence(card: Card, faults: list[Fault]) -> str:

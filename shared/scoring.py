@@ -13,10 +13,15 @@ from numpy.typing import NDArray
 
 from shared.cards import Card
 from shared.errors import Fault
+from shared.features import pointer
 from shared.jobs import Output
+from shared.rows import odd_features
 from shared.scorer import Scorer, Scores
 
 log = logging.getLogger(__name__)
+
+# What Python code raises on a value that it was not made for; anything else is the model's own fault.
+REFUSALS = (ValueError, TypeError, LookupError, AttributeError)
 
 
 class ScoredModel(Protocol):
@@ -36,24 +41,42 @@ class ScoredModel(Protocol):
 def score_rows(model: ScoredModel, rows: Sequence[dict[str, Any]]) -> list[Output | Fault]:
     """Score canonical rows (n dicts) in one vectorised call; return n outputs, or the fault of a row that fails.
 
-    Exceptions of the model become faults of the rows that cause them (code `model_failed`); MemoryError is not the
-    rows' fault and goes up.
+    Exceptions of the model become faults of the rows that cause them: code `refused_by_model` for what it raises on
+    values that it does not take, else `model_failed`. MemoryError is not the rows' fault and goes up.
     """
     if not rows:
         return []
+    is_refusal = False
     try:
-        outputs = _outputs(model.card, model.scorer.score(rows))
+        try:
+            scores = model.scorer.score(rows)
+        except REFUSALS:
+            is_refusal = True
+            raise
+        outputs = _outputs(model.card, scores)
         if len(outputs) != len(rows):
-            raise ValueError(f"the model returned {len(outputs)} predictions for {len(rows)} rows")
+            raise RuntimeError(f"the model returned {len(outputs)} predictions for {len(rows)} rows")
         return outputs
     except MemoryError:
         raise
     except Exception as error:
         if len(rows) == 1:
+            if is_refusal:
+                return [_refusal(model.card, rows[0], error)]
             log.warning("%s@%s failed on a row", model.card.name, model.card.version, exc_info=error)
             return [Fault("", "model_failed", f"the model raised {type(error).__name__} on this row")]
         middle = len(rows) // 2
         return score_rows(model, rows[:middle]) + score_rows(model, rows[middle:])
+
+
+def _refusal(card: Card, row: dict[str, Any], error: Exception) -> Fault:
+    """Return the fault of a row that the model, which scores others, does not take."""
+    kind = type(error).__name__
+    log.info("%s@%s refused a row (%s)", card.name, card.version, kind)
+    names, why = odd_features(card, row)
+    where = pointer(names[0]) if len(names) == 1 else ""
+    hint = f"it has {why}" if why else "give values like those that it was trained with"
+    return Fault(where, "refused_by_model", f"is refused by the model ({kind}): {hint}")
 
 
 def split_results(results: Sequence[Output | Fault], counts: Iterable[int]) -> list[list[Output | Fault]]:

@@ -164,13 +164,19 @@ def test_probability_outside_its_range_is_a_fault():
 
 
 def test_row_on_which_the_model_raises_fails_alone():
-    chosen = model(raises={7.0: KeyError("no")})
+    chosen = model(raises={7.0: ArithmeticError("no")})
     chunk = scored(chosen, [0.1, 7, 0.2, "abc", 0.3])
     assert chunk.offsets == [0, 2, 4]
     assert chunk.probability == [0.1, 0.2, 0.3]
     assert {offset: fault.code for offset, (fault,) in chunk.faults.items()} == {1: "model_failed", 3: "type"}
-    assert back(chunk.errors)[0] == ["2", "", "model_failed", "the model raised KeyError on this row", ""]
+    assert back(chunk.errors)[0] == ["2", "", "model_failed", "the model raised ArithmeticError on this row", ""]
     assert chosen.scorer.calls[0] == "columns"
+
+
+def test_row_that_the_model_refuses_fails_alone_as_the_callers():
+    chunk = scored(model(raises={7.0: KeyError("no")}), [0.1, 7, 0.2])
+    assert {offset: fault.code for offset, (fault,) in chunk.faults.items()} == {1: "refused_by_model"}
+    assert back(chunk.errors)[0][:3] == ["2", "", "refused_by_model"]
 
 
 def test_rows_that_are_scored_again_keep_the_probabilities_of_every_class():
@@ -251,7 +257,7 @@ def test_outputs_and_faults_are_those_of_scoring_row_by_row(task, cells):
     places = dict(zip(chunk.offsets, range(len(chunk.offsets)), strict=True))
     assert sorted([*chunk.offsets, *chunk.faults]) == list(range(len(cells)))
     for offset, features in enumerate(chunk.features):
-        if offset in places or chunk.faults[offset][0].code == "model_failed":
+        if offset in places or chunk.faults[offset][0].code in ("model_failed", "refused_by_model"):
             (expected,) = score_rows(chosen, [orjson.loads(features)])
             if not isinstance(expected, Output):
                 assert chunk.faults[offset] == [expected]

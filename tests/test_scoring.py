@@ -106,7 +106,7 @@ def test_exactly_the_guilty_rows_of_a_batch_fail(guilty):
     for index, (bad, result) in enumerate(zip(guilty, results, strict=True)):
         if bad:
             assert isinstance(result, Fault)
-            assert result.code == "model_failed"
+            assert result.code == "refused_by_model"
         else:
             assert isinstance(result, Output)
             assert result.probability == index / 100
@@ -121,7 +121,24 @@ def test_one_guilty_row_among_many_costs_few_calls():
 
 def test_fault_names_the_error_and_repeats_nothing_of_the_row():
     (fault,) = score(model(), [ValueError("could not convert 'secret' to float")])
-    assert fault == Fault("", "model_failed", "the model raised ValueError on this row")
+    hint = "give values like those that it was trained with"
+    assert fault == Fault("", "refused_by_model", f"is refused by the model (ValueError): {hint}")
+
+
+def test_null_on_which_the_model_raises_is_named():
+    (fault,) = score_rows(Model(card("binary"), Refusing("binary")), [{"x": None}])
+    assert fault == Fault("/x", "refused_by_model", "is refused by the model (TypeError): it has x null")
+
+
+class Refusing(Scorer):
+    def score(self, rows):
+        raise TypeError("float() argument must be a string or a real number, not 'NoneType'")
+
+
+@pytest.mark.parametrize("error", [ArithmeticError(), RuntimeError(), OSError()])
+def test_error_that_no_value_explains_is_the_models(error):
+    (fault,) = score(model(), [error])
+    assert fault == Fault("", "model_failed", f"the model raised {type(error).__name__} on this row")
 
 
 @pytest.mark.parametrize("count", [1, 5])

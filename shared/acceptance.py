@@ -1,0 +1,122 @@
+"""What a model takes, learnt by asking it when it is registered: nulls, unknown categories, its own reference rows.
+
+What the card refuses, the caller reads before anything is scored; what only the model refuses looks like its error.
+"""
+
+import logging
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+from shared.cards import Card
+from shared.errors import CardError
+from shared.features import PHRASES, Feature, check_value
+from shared.frames import known_categories, may_be_null
+from shared.native_categories import native_categories
+from shared.package import Package
+from shared.paths import PipelineScorer
+from shared.proof import ask
+from shared.scores import judge_of
+
+TRIES = 3  # reference rows in which a value is tried: the model refuses it where it refuses all of them
+
+log = logging.getLogger(__name__)
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """A package whose card says what the model refuses, and whose reference rows it scores."""
+
+    package: Package
+    refused: list[int]  # the places of the reference rows that the model refuses, and that were left out
+
+
+def learn(package: Package) -> Acceptance:
+    """Return the package with a card that says which nulls and unknown categories its model refuses.
+
+    Lists of categories that gradient boosting learnt are put in. Where the model refuses every reference row, only
+    that is done: there is nothing to learn from. Raises CardError where the card and such a list contradict each other.
+    """
+    card = _with_native_categories(package.card, package.estimator)
+    score = PipelineScorer(card, package.estimator, judge_of(card, package.estimator)).score
+    bad = ask(score, package.reference, task=card.task).refused.tolist()
+    rows = [row for row, is_bad in zip(package.reference, bad, strict=True) if not is_bad]
+    if not rows:
+        return Acceptance(replace(package, card=card), [])
+    probes: list[tuple[Feature, Any]] = [(feature, None) for feature in card.features if may_be_null(card, feature)]
+    probes += [(feature, value) for feature in card.features if (value := _outside(feature)) is not None]
+    asked = [row | {feature.name: value} for feature, value in probes for row in rows[:TRIES]]
+    refused = (
+        [
+            probe
+            for probe, is_bad in zip(
+                probes, ask(score, asked, task=card.task).refused.reshape(len(probes), -1), strict=True
+            )
+            if is_bad.all() and not any(_is_like(row, *probe) for row in rows)
+        ]
+        if probes
+        else []
+    )
+    no_null = {feature.name for feature, value in refused if value is None}
+    closed = {feature.name for feature, value in refused if value is not None}
+    features = [
+        _limited(feature, no_null=feature.name in no_null, closed=feature.name in closed) for feature in card.features
+    ]
+    card = card.model_copy(update={"features": features})
+    if no_null and card.missing == "null":
+        log.warning(
+            "%s turns absent features into null, and the model refuses null in %s: rows without them are refused",
+            card.name,
+            ", ".join(sorted(no_null)),
+        )
+    return Acceptance(
+        replace(package, card=card, reference=rows), [place for place, is_bad in enumerate(bad) if is_bad]
+    )
+
+
+def _with_native_categories(card: Card, estimator: object) -> Card:
+    found = native_categories(estimator, [feature.name for feature in card.features], known_categories(card))
+    if not found:
+        return card
+    features = []
+    for feature in card.features:
+        native = found.get(feature.name)
+        if native is None:
+            features.append(feature)
+            continue
+        values = [
+            int(value) if isinstance(value, float) and value.is_integer() else value for value in native.categories
+        ]
+        plain = feature.model_copy(update={"categories": None, "unknown": "accept"})
+        if any(check_value(plain, value)[1] is not None for value in values):
+            raise CardError(
+                f"The card of {card.name} says that {feature.name} is {PHRASES[feature.type]}, and the model knows "
+                f"the categories {', '.join(map(str, values[:5]))}: correct its type and limits."
+            )
+        features.append(
+            feature.model_copy(update={"categories": values, "unknown": "refuse" if native.strict else feature.unknown})
+        )
+    return card.model_copy(update={"features": features})
+
+
+def _outside(feature: Feature) -> Any:  # noqa: ANN401 - any JSON scalar
+    """Return a value that is none of an open feature's categories and fits the card; None where there is none."""
+    if feature.categories is None or feature.unknown == "refuse" or feature.type == "boolean":
+        return None
+    if feature.type == "string":
+        value: Any = "?" * max(1, feature.min_length or 0)
+    else:
+        value = math.floor(max(map(float, feature.categories))) + 1
+    return None if value in feature.categories or check_value(feature, value)[1] is not None else value
+
+
+def _is_like(row: Row, feature: Feature, value: object) -> bool:
+    """Tell whether a row that was scored holds null there, or an unknown category, as the probe did."""
+    found = row[feature.name]
+    return found is None if value is None else found is not None and found not in (feature.categories or ())
+
+
+def _limited(feature: Feature, *, no_null: bool, closed: bool) -> Feature:
+    changes: dict[str, Any] = {"nullable": False, "required": True} if no_null else {}
+    return feature.model_copy(update=changes | ({"unknown": "refuse"} if closed else {}))
