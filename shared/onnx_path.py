@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shared.cards import Card
 from shared.columns import Columns
 from shared.encoding import Row, chosen, getter, input_names
+from shared.paths import PipelineScorer
 from shared.scores import Judge, Scores
 from shared.steps import Fitted, Unsupported, nameless
 from shared.whole_inputs import takes_dicts, takes_texts
@@ -37,6 +39,7 @@ class OnnxScorer:
         texts = [name for name in names if types[name] == "string"]
         graph = _convert(_by_position(estimator, names, numbers + texts), len(numbers), len(texts), judge)
         self.judge = judge
+        self.card, self.estimator = card, estimator
         self.number_names, self.text_names = numbers, texts
         self.numbers = getter(numbers) if numbers else None
         self.texts = getter(texts) if texts else None
@@ -49,7 +52,9 @@ class OnnxScorer:
             return self.judge.empty()
         inputs: dict[str, Any] = {}
         if self.numbers is not None:
-            inputs["numbers"] = np.array([self.numbers(row) for row in rows], dtype=np.float64).astype(np.float32)
+            inputs["numbers"] = _single(np.array([self.numbers(row) for row in rows], dtype=np.float64))
+            if inputs["numbers"] is None:
+                return self._by_pipeline(rows)
         if self.texts is not None:
             inputs["texts"] = np.array([[text or "" for text in self.texts(row)] for row in rows], dtype=object)
         return self.judge.judge(self.session.run(self.output, inputs)[0])
@@ -60,11 +65,24 @@ class OnnxScorer:
             return self.judge.empty()
         inputs: dict[str, Any] = {}
         if self.number_names:
-            inputs["numbers"] = np.column_stack([columns.floats(name) for name in self.number_names]).astype(np.float32)
+            inputs["numbers"] = _single(np.column_stack([columns.floats(name) for name in self.number_names]))
+            if inputs["numbers"] is None:
+                return self._by_pipeline(columns.rows())
         if self.text_names:
             texts = [[text or "" for text in columns.objects(name)] for name in self.text_names]
             inputs["texts"] = np.array(texts, dtype=object).T.copy()
         return self.judge.judge(self.session.run(self.output, inputs)[0])
+
+    def _by_pipeline(self, rows: Sequence[Row]) -> Scores:
+        # What float32 does not hold, the pipeline may take, or refuse: ONNX would score an infinity.
+        return PipelineScorer(self.card, self.estimator, self.judge).score(rows)
+
+
+def _single(numbers: NDArray[np.float64]) -> NDArray[np.float32] | None:
+    """Return numbers as float32; None where one of them is too large for it."""
+    with np.errstate(over="ignore"):
+        single = numbers.astype(np.float32)
+    return None if np.isinf(single).any() else single
 
 
 def _by_position(estimator: Fitted, names: list[str], order: list[str]) -> Fitted:

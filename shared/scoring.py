@@ -55,7 +55,7 @@ def score_rows(model: ScoredModel, rows: Sequence[dict[str, Any]]) -> list[Outpu
             raise
         outputs = _outputs(model.card, scores)
         if len(outputs) != len(rows):
-            raise RuntimeError(f"the model returned {len(outputs)} predictions for {len(rows)} rows")
+            raise ValueError(f"the model returned {len(outputs)} predictions for {len(rows)} rows")
         return outputs
     except MemoryError:
         raise
