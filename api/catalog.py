@@ -139,18 +139,32 @@ class Catalog:
         return min(names, key=lambda name: min(version.id for version in names[name].values())) if names else None
 
     def find(self, name: str | None, version: int | None) -> Version | None:
-        """Return the version that a request means, None when there is none."""
+        """Return the version that a request means, None when there is none.
+
+        `name` is that of a model, or `name@3`, or `name@alias`; None means the default model.
+        """
         picture = self.picture
         name = name if name is not None else self.default_model()
         if name is None:
             return None
+        alias = CHAMPION
+        if "@" in name:
+            name, number, alias = split_reference(name)
+            if number is not None:
+                if version not in (None, number):
+                    return None
+                version = number
         versions = picture.by_name.get(name)
         if versions is None:
             return None
         if version is not None:
-            return versions.get(version)
-        champion = picture.aliases.get(name, {}).get(CHAMPION)
-        return picture.by_id[champion] if champion is not None else versions[max(versions)]
+            found = versions.get(version)
+            named = picture.aliases.get(name, {}).get(alias)
+            return found if alias == CHAMPION or (found is not None and found.id == named) else None
+        meant = picture.aliases.get(name, {}).get(alias)
+        if meant is not None:
+            return picture.by_id[meant]
+        return versions[max(versions)] if alias == CHAMPION else None
 
     def explain_missing(self, name: str | None, version: int | None) -> NotFound | Unavailable:
         """Return the error for a version that does not exist, in words that name those that do."""
@@ -164,15 +178,27 @@ class Catalog:
                 retry_after=10,
             )
         name = name if name is not None else self.default_model()
+        name, _, suffix = (name or "").partition("@")
         if name not in names:
             return NotFound(f"There is no model of that name. Known models: {', '.join(sorted(names))}.")
-        known = ", ".join(str(number) for number in sorted(names[name]))
-        return NotFound(f"There is no such version of {name}. Known versions: {known}.")
+        known = f"Known versions: {', '.join(str(number) for number in sorted(names[name]))}."
+        if not suffix:
+            return NotFound(f"There is no such version of {name}. {known}")
+        aliases = ", ".join(sorted(self.picture.aliases.get(name, {}))) or "none"
+        return NotFound(f"There is no such version or alias of {name}. {known} Known aliases: {aliases}.")
 
     def live_workers(self) -> list[SeenWorker]:
         """Return the worker processes heard of in the last 20 seconds."""
         horizon = datetime.now(UTC) - WORKER_ALIVE
         return [worker for worker in self.picture.workers if worker.seen_at > horizon]
+
+
+def split_reference(reference: str) -> tuple[str, int | None, str]:
+    """Return the model's name, the version's number if it is given, and the alias: of `name@3` and of `name@alias`."""
+    name, _, suffix = reference.partition("@")
+    if suffix.isascii() and suffix.isdigit() and len(suffix) < 10:
+        return name, int(suffix), CHAMPION
+    return name, None, suffix or "@"  # which is no alias: `name@` means nothing
 
 
 def _read(connection: Connection, old: Picture) -> Picture:

@@ -183,21 +183,43 @@ async def _find_meant(
     name = None if "model" in own else body.get("model")
     if name is not None and not isinstance(name, str):
         raise RowFaults(
-            "`model` must be text.", faults=[Fault("/model", "type", "must be the name of a model, as text")]
+            "`model` must be text.",
+            faults=[Fault("/model", "type", "must be the name of a model, as text: `name`, `name@3` or `name@alias`")],
         )
-    if model is not None:
-        if name is not None and name != model:
-            raise RowFaults(
-                "The path and the body name different models.",
-                faults=[Fault("/model", "conflict", "must be left out, or be the model in the path")],
-            )
-        name = model
+    try:
+        name = join_references(model, name)
+    except ValueError:
+        raise RowFaults(
+            "The path and the body name different models.",
+            faults=[Fault("/model", "conflict", "must be left out, or be the model in the path")],
+        ) from None
     number = None if "version" in own else body.get("version")
     if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
         raise RowFaults(
             "`version` must be a whole number.", faults=[Fault("/version", "type", "must be a whole number")]
         )
-    return await find_version(services, name, number)
+    if number is None or name is None or "@" not in name:
+        return await find_version(services, name, number)
+    version = await find_version(services, name, None)
+    if version.card.version != number:
+        raise RowFaults(
+            "The request names two versions.",
+            faults=[Fault("/version", "conflict", f"must be left out, or be that of {version.label}")],
+        )
+    return version
+
+
+def join_references(path: str | None, given: str | None) -> str | None:
+    """Return the model that a path and the rest of a request mean: the more exact one of `name` and `name@version`.
+
+    Raises ValueError where they mean different ones.
+    """
+    if path is None or given is None or path == given:
+        return given if path is None else path
+    names = {reference.partition("@")[0] for reference in (path, given)}
+    if len(names) > 1 or ("@" in path and "@" in given):
+        raise ValueError("two models are named")
+    return path if "@" in path else given
 
 
 def _read_options(services: Services, body: dict[str, Any], version: Version, faults: list[Fault]) -> Options:

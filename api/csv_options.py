@@ -5,17 +5,19 @@ from dataclasses import dataclass
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 
-from api.checks import MAX_EXPIRES_IN, Options, find_version, sum_up
+from api.checks import MAX_EXPIRES_IN, Options, find_version, join_references, sum_up
+from api.parameters import find_strangers
 from api.services import Services
 from shared.csv_format import Given, check_given
 from shared.errors import Fault, InvalidRequest
-from shared.features import pointer_of_stranger
 
 
 class CsvQuery(BaseModel):
     """The query of `/predict_csv`; what is left out is detected, or has the service's own default."""
 
-    model: str | None = Field(None, description="Model name; the default model when left out.")
+    model: str | None = Field(
+        None, description="Model: `name`, `name@3` or `name@alias`; the default model when left out."
+    )
     version: int | None = Field(None, description="Model version; the champion when left out.")
     delimiter: str | None = Field(
         None, description="What separates cells: `comma`, `semicolon`, `tab`, `pipe`, or the character."
@@ -46,16 +48,11 @@ class CsvOptions:
 
 async def check_query(services: Services, request: Request, query: CsvQuery, model: str | None) -> CsvOptions:
     """Return the options of an upload, with the version that it means; `model` is the name in the path."""
-    faults = [
-        Fault(
-            f"/query{pointer_of_stranger(name)}",
-            "unknown_parameter",
-            f"is not a parameter of this request: it takes {', '.join(sorted(CsvQuery.model_fields))}",
-        )
-        for name in dict.fromkeys(request.query_params)
-        if name not in CsvQuery.model_fields
-    ]
-    if model is not None and query.model not in (None, model):
+    faults = find_strangers(request)
+    reference = model
+    try:
+        reference = join_references(model, query.model)
+    except ValueError:
         faults.append(Fault("/query/model", "conflict", "must be left out, or be the model in the path"))
     cap = services.settings.job_timeout_cap_seconds
     if query.timeout is not None and query.timeout > cap:
@@ -65,7 +62,7 @@ async def check_query(services: Services, request: Request, query: CsvQuery, mod
     given = check_given(
         Given(query.delimiter, query.encoding, query.decimal, query.id_column, query.strict),
     )
-    version = await find_version(services, model or query.model, query.version)
+    version = await find_version(services, reference, query.version)
     return CsvOptions(
         Options(version, query.timeout or services.settings.job_timeout_seconds, query.expires_in),
         given,

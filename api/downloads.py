@@ -27,6 +27,8 @@ from starlette.types import Send
 from api.catalog import Version
 from api.conditions import asked_range, matches, settle_range
 from api.errors import respond
+from api.middleware import is_head
+from api.prefix import link
 from shared.csv_queries import ChunkPlace, StoredCsv, list_chunks, read_chunk
 from shared.db import dumps
 from shared.errors import Conflict, RangeNotSatisfiable
@@ -90,7 +92,7 @@ def find_finished(engine: Engine, job: StoredJob, *, partial: bool) -> list[Chun
         how = "has failed" if job.state == JobState.FAILED else f"was {job.state}"
         raise Conflict(
             f"The job {how} before its end: {rows}. ?partial=true gives these, "
-            f"and POST /jobs/{job.id}/retry takes up the rest.",
+            f"and POST {link(f'/jobs/{job.id}/retry')} takes up the rest.",
             job_id=job.id,
         )
     raise Conflict(
@@ -169,7 +171,7 @@ async def send_csv(
     if matches(request.headers.get("if-none-match"), download.etag):
         return _not_modified(headers)
     asked = None
-    if request.method == "GET":  # for every other method a range means nothing (RFC 9110, 14.2)
+    if not is_head(request):  # to which a range means nothing (RFC 9110, 14.2)
         asked = asked_range(request.headers.get("range"), request.headers.get("if-range"), download.etag)
     if content == "joined":
         download.sizes = _sizes_of(download.etag)
@@ -184,7 +186,7 @@ async def send_csv(
     if stop is not None:
         headers["Content-Length"] = str(stop - start)
     media_type = "text/csv; charset=utf-8; header=present"
-    body = _nothing() if request.method == "HEAD" else _read_pieces(download, start, stop)
+    body = _nothing() if is_head(request) else _read_pieces(download, start, stop)
     return Pieces(body, status, headers, media_type)
 
 
@@ -206,7 +208,7 @@ async def send_parquet(
 
         return write_table(engine, job, version, [chunk.first_row for chunk in chunks], join=join)
 
-    body = _nothing() if request.method == "HEAD" else _write_pieces(begin)
+    body = _nothing() if is_head(request) else _write_pieces(begin)
     return Pieces(body, 200, headers, PARQUET)
 
 

@@ -13,6 +13,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.prefix import route_path
 from api.responses import request_id_of
 from api.words import noted_refusal
 from shared.errors import Fault, GuichetError, RowFaults
@@ -40,7 +41,7 @@ def status_of(request: Request, error: GuichetError) -> int:
     """Return the status of an error's answer: the protocol may have its own, or the card for rows that do not fit."""
     if error.status != HTTPStatus.UNPROCESSABLE_ENTITY:
         return error.status
-    if _protocol_form(request.scope["path"]) is not None:
+    if _protocol_form(route_path(request.scope)) is not None:
         return HTTPStatus.BAD_REQUEST  # neither knows 422
     refusal = noted_refusal(request) if isinstance(error, RowFaults) else None
     return error.status if refusal is None else refusal.status
@@ -48,7 +49,7 @@ def status_of(request: Request, error: GuichetError) -> int:
 
 def _form_of(request: Request, error: GuichetError) -> Form | None:
     """Return how this error is written, None for a problem document."""
-    form = _protocol_form(request.scope["path"])
+    form = _protocol_form(route_path(request.scope))
     if form is None and isinstance(error, RowFaults) and (refusal := noted_refusal(request)) is not None:
         return _CARD_FORMS.get(refusal.body)
     return form

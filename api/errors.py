@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from api.error_forms import error_response, status_of
 from api.responses import request_id_of
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 # So many say what kind of mistake it was; all the faults of a hostile body are hundreds of thousands, and each refused
 # request would leave megabytes in a table that is made to be kept.
 STORED_FAULTS = 100
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 def install(app: FastAPI) -> None:
@@ -75,7 +77,20 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     problem.status, problem.title, problem.code = status.value, status.phrase, status.phrase.lower().replace(" ", "_")  # type: ignore[misc]
     response = _answer(request, problem)
     response.headers.update(error.headers or {})
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:  # the framework names those of one of the path's routes
+        response.headers["Allow"] = ", ".join(_methods_at(request))
     return response
+
+
+def _methods_at(request: Request) -> list[str]:
+    """Return the methods that the path of a request takes."""
+    place = {"type": "http", "headers": [], **{key: request.scope[key] for key in ("path", "root_path")}}
+    taken = [
+        method
+        for method in _METHODS
+        if any(route.matches({**place, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]
+    return ["GET", "HEAD", *taken[1:]] if "GET" in taken and "HEAD" not in taken else taken
 
 
 def _sentence(error: HTTPException) -> str:

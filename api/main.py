@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
 from api import errors, openapi
 from api.middleware import RequestContext
+from api.parameters import refuse_strangers
+from api.prefix import Prefix
 from api.routes import (
     bulk,
     downloads,
@@ -41,6 +43,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     health.router,
     welcome.router,
 )
+# They look at their query themselves, and answer while the body still comes.
+READING_LATER = (bulk.router,)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -60,8 +64,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     # The offline variant serves Swagger UI and ReDoc from the wheel: /docs needs no other server.
     app: FastAPI = FastAPIOffline(title="Guichet", version=VERSION, lifespan=lifespan, redirect_slashes=False)
+    app.state.prefix = Prefix(settings.root_path, proxy_hops=settings.proxy_hops)
     for router in ROUTERS:
-        app.include_router(router)
+        app.include_router(router, dependencies=[Depends(refuse_strangers)] if router not in READING_LATER else [])
     errors.install(app)
     openapi.install(app)
     return app
@@ -69,4 +74,5 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 def serve(app: FastAPI) -> ASGIApp:
     """Return what the server runs: the request's context around everything, and the shortcut around FastAPI."""
-    return RequestContext(Shortcut(app, predict.find_shortcut, openinference.find_shortcut))
+    shortcut = Shortcut(app, predict.find_shortcut, openinference.find_shortcut)
+    return RequestContext(shortcut, app.state.prefix)

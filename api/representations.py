@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from api.catalog import Catalog, Version
+from api.prefix import link
 from shared.cards import Card
 from shared.chunks import progress, row_counts
 from shared.classes import classes_of
@@ -90,18 +91,18 @@ def progress_of(job: StoredJob) -> dict[str, Any]:
 
 def job_links(job: StoredJob) -> dict[str, str]:
     """Return where to go from a job."""
-    links = {"self": f"/jobs/{job.id}", "result": f"/jobs/{job.id}/result"}
+    links = {"self": link(f"/jobs/{job.id}"), "result": link(f"/jobs/{job.id}/result")}
     if job.csv is not None:
-        links |= _file_links(job) | {"events": f"/jobs/{job.id}/events"}
+        links |= _file_links(job) | {"events": link(f"/jobs/{job.id}/events")}
     if not job.is_terminal:
-        links["cancel"] = f"/jobs/{job.id}/cancel"
+        links["cancel"] = link(f"/jobs/{job.id}/cancel")
     elif job.csv is not None and job.csv.chunks_done < job.csv.chunk_count:
-        links["retry"] = f"/jobs/{job.id}/retry"
+        links["retry"] = link(f"/jobs/{job.id}/retry")
     return links
 
 
 def _file_links(job: StoredJob) -> dict[str, str]:
-    return {"output": f"/jobs/{job.id}/output.csv", "errors": f"/jobs/{job.id}/errors.csv"}
+    return {"output": link(f"/jobs/{job.id}/output.csv"), "errors": link(f"/jobs/{job.id}/errors.csv")}
 
 
 def _csv_body(file: StoredCsv, card: Card) -> dict[str, Any]:
@@ -227,8 +228,8 @@ def version_body(version: Version, catalog: Catalog) -> dict[str, Any]:
         "words": words_body(version.card),
         "scorer": version.scorer,
         "links": {
-            "self": f"/models/{version.card.name}/versions/{version.card.version}",
-            "predict": f"/models/{version.card.name}/predict",
+            "self": link(f"/models/{version.card.name}/versions/{version.card.version}"),
+            "predict": link(f"/models/{version.card.name}/predict"),
         },
     }
 

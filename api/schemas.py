@@ -10,7 +10,7 @@ class SubmitBody(BaseModel):
     """One row to score."""
 
     features: dict[str, Any] = Field(description="Feature name to value, as the model's card says.")
-    model: str | None = Field(None, description="Model name; the default model when left out.")
+    model: str | None = Field(None, description="Model: `name`, `name@3` or `name@alias`; the default one if left out.")
     version: int | None = Field(None, description="Model version; the champion when left out.")
     expires_in: float | None = Field(None, ge=1, description="Seconds that the job may queue; then it expires.")
     timeout: float | None = Field(None, ge=1, description="Seconds that the job may run; then it fails.")
@@ -23,7 +23,7 @@ class BatchBody(BaseModel):
     on_error: Literal["continue", "abort"] = Field(
         "continue", description="`continue`: bad rows get their faults, good rows their score. `abort`: refuse all."
     )
-    model: str | None = Field(None, description="Model name; the default model when left out.")
+    model: str | None = Field(None, description="Model: `name`, `name@3` or `name@alias`; the default one if left out.")
     version: int | None = Field(None, description="Model version; the champion when left out.")
     expires_in: float | None = Field(None, ge=1, description="Seconds that the job may queue; then it expires.")
     timeout: float | None = Field(None, ge=1, description="Seconds that the job may run; then it fails.")

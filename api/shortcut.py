@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.errors import respond
+from api.prefix import route_path
 
 Handler = Callable[[Request], Awaitable[Response]]
 Finder = Callable[[str, str], Handler | None]
@@ -27,7 +28,9 @@ class Shortcut:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        handler = self._find(scope["method"], scope["path"]) if scope["type"] == "http" else None
+        # A query goes the long way: none of these routes has parameters, and the application says so.
+        is_direct = scope["type"] == "http" and not scope["query_string"]
+        handler = self._find(scope["method"], route_path(scope)) if is_direct else None
         if handler is None:
             await self._app(scope, receive, send)
             return

@@ -14,6 +14,7 @@ from api.catalog import Version
 from api.checks import Options
 from api.idempotency import client_scope
 from api.prefer import Preference, read_preference
+from api.prefix import link, route_path
 from api.representations import batch_body, is_single, job_body, result_body
 from api.responses import json_response, request_id_of
 from api.services import Services
@@ -186,7 +187,7 @@ def mark(submission: Submission, request: Request, caller: Caller) -> None:
             f"Without an API key, an Idempotency-Key must have {MIN_VISITOR_KEY_LENGTH} characters or more that nobody "
             "else would choose: take a random UUID."
         )
-    submission.idempotency_scope = f"{caller.id or '-'}:{request.url.path}"[:128]
+    submission.idempotency_scope = f"{caller.id or '-'}:{route_path(request.scope)}"[:128]
     submission.idempotency_key = key
 
 
@@ -215,7 +216,7 @@ async def answer(
     if job.state != JobState.SUCCEEDED:
         raise error_of(job)
     response = json_response(await result_of(services, request, job)) if render is None else await render(job)
-    response.headers.update({"Content-Location": f"/jobs/{job.id}", **applied})
+    response.headers.update({"Content-Location": link(f"/jobs/{job.id}"), **applied})
     return response
 
 
@@ -240,7 +241,7 @@ def accepted_response(
     return json_response(
         job_body(job, version, response_words(request, version.card), position=position, eta_seconds=eta),
         status=202,
-        headers={"Location": f"/jobs/{job.id}", "Retry-After": str(retry_after), **headers},
+        headers={"Location": link(f"/jobs/{job.id}"), "Retry-After": str(retry_after), **headers},
     )
 
 

@@ -15,6 +15,8 @@ from shared.setting_names import find_misspelt
 from shared.stores import address_fault
 from shared.urls import check_database_url, check_redis_url, has_placeholder
 
+# Segments as a URL holds them without an escape, none of which goes up or hides.
+ROOT_PATH = r"(/(?!\.)[A-Za-z0-9._~-]+)+"
 _MONTH = 30 * 86_400  # seconds; what is longer was meant in other units, and would not fit the database's times
 
 
@@ -52,6 +54,12 @@ class Settings(BaseSettings):
         ge=0,
         le=10,
         description="Proxies in front that append the caller's address to X-Forwarded-For; 0: nobody's word is taken.",
+    )
+    root_path: str = Field(
+        "",
+        max_length=200,
+        description="Path under which a reverse proxy shows the API, e.g. `/scores`: links, Location and /docs begin "
+        "with it. With PROXY_HOPS, what a proxy says in X-Forwarded-Prefix counts first.",
     )
     data_dir: Path = Field(Path(".guichet"), description="Folder for everything that the service keeps.")
     models_dir: Path | None = Field(None, description="Folder of model packages; DATA_DIR/models when empty.")
@@ -148,6 +156,14 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value
+
+    @field_validator("root_path")
+    @classmethod
+    def _is_a_prefix(cls, value: str) -> str:
+        prefix = value.rstrip("/")
+        if prefix and re.fullmatch(ROOT_PATH, prefix) is None:
+            raise ValueError("must be a path such as /scores: a slash, then letters, digits, - . _ ~")
+        return prefix
 
     @field_validator("models_uri")
     @classmethod

@@ -95,7 +95,7 @@ async def predict_csv_with(
     services: ServicesDep,
     caller: PredictCaller,
     query: Annotated[CsvQuery, Query()],
-    name: str = Path(description="Model name"),
+    name: str = Path(description="Model: `name`, `name@3` or `name@alias`"),
 ) -> Response:
     """Score a CSV file with a named model, as `/predict_csv` does with the default one."""
     return await _receive(request, services, caller, query, name)

@@ -3,16 +3,14 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
-from fastapi.routing import APIRoute
 from starlette.responses import Response
-from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from api.auth import Caller
 from api.catalog import Version
 from api.conditions import preferred_type
 from api.deps import ReadCaller, ServicesDep
 from api.downloads import PARQUET, send_csv, send_parquet
+from api.prefix import link
 from api.responses import PROBLEM
 from api.routes.jobs import COMMON, JobId, find_own_job
 from api.services import Services
@@ -109,7 +107,9 @@ async def get_errors(
 async def _find(services: Services, caller: Caller, job_id: str) -> tuple[StoredJob, Version]:
     job = await find_own_job(services, caller, job_id)
     if job.csv is None:
-        raise NotFound(f"Only CSV jobs have files: the rows of this one are at /jobs/{job.id}/result.", job_id=job.id)
+        raise NotFound(
+            f"Only CSV jobs have files: the rows of this one are at {link(f'/jobs/{job.id}/result')}.", job_id=job.id
+        )
     return job, services.catalog.picture.by_id[job.model_version_id]
 
 
@@ -117,19 +117,3 @@ def _no_such_type(*offers: str) -> NotAcceptable:
     return NotAcceptable(
         f"This file can be had as {' or '.join(offers)}: name one of these in Accept, or leave it out."
     )
-
-
-class _Head:
-    """Answers HEAD as its route answers GET; the server leaves the body out (RFC 9110, 9.3.2)."""
-
-    def __init__(self, route: APIRoute) -> None:
-        self._route = route
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._route.app(scope, receive, send)
-
-
-# Beside the routes of GET, not as operations of their own: the document would describe everything twice.
-router.routes += [
-    Route(route.path, _Head(route), methods=["HEAD"]) for route in router.routes if isinstance(route, APIRoute)
-]

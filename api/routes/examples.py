@@ -11,6 +11,7 @@ from starlette.responses import Response
 from api.catalog import Version
 from api.checks import find_version
 from api.deps import ReadCaller, ServicesDep
+from api.prefix import link
 from api.representations import features_body, request_body
 from api.responses import json_response
 from api.routes.models import COMMON, MISSING, Name
@@ -19,7 +20,10 @@ from shared.example_rows import example_rows
 
 router = APIRouter(tags=["models"])
 
-ModelQuery = Annotated[str | None, Query(description="Model name; the default model when left out", max_length=63)]
+ModelQuery = Annotated[
+    str | None,
+    Query(description="Model: `name`, `name@3` or `name@alias`; the default one if left out", max_length=127),
+]
 Rows = Annotated[int, Query(ge=1, le=100, description="Most rows to give")]
 FILE: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {}}, "description": "A header and its rows."}}
 
@@ -52,10 +56,10 @@ async def get_examples(services: ServicesDep, caller: ReadCaller) -> Response:
                 "is_default": name == default,
                 "request": request_body(version.card, version.card.example()),
                 "links": {
-                    "predict": f"/models/{name}/predict",
-                    "json": f"/models/{name}/examples.json",
-                    "csv": f"/models/{name}/examples.csv",
-                    "features": f"/models/{name}/features",
+                    "predict": link(f"/models/{name}/predict"),
+                    "json": link(f"/models/{name}/examples.json"),
+                    "csv": link(f"/models/{name}/examples.csv"),
+                    "features": link(f"/models/{name}/features"),
                 },
             }
         )
@@ -73,12 +77,13 @@ async def get_example_rows(services: ServicesDep, caller: ReadCaller, name: Name
 @router.get("/models/{name}/examples.csv", responses={**FILE, **COMMON, **MISSING}, response_model=None)
 async def get_example_file(services: ServicesDep, caller: ReadCaller, name: Name, rows: Rows = 5) -> Response:
     """Give the same rows as a CSV file, as `/models/{name}/predict_csv` takes it."""
-    found = await _rows(await find_version(services, name, None), rows)
+    version = await find_version(services, name, None)
+    found = await _rows(version, rows)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(found[0])
     writer.writerows([_cell(value) for value in row.values()] for row in found)
-    headers = {"Content-Disposition": f'attachment; filename="{name}-examples.csv"'}
+    headers = {"Content-Disposition": f'attachment; filename="{version.card.name}-examples.csv"'}
     return Response(text.getvalue(), media_type="text/csv", headers=headers)
 
 

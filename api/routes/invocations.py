@@ -112,7 +112,10 @@ async def invoke(request: Request, services: ServicesDep, caller: PredictCaller)
 
 @router.post("/models/{name}/invocations", responses=_RESPONSES, openapi_extra=_BODY, response_model=None)
 async def invoke_with(
-    request: Request, services: ServicesDep, caller: PredictCaller, name: str = Path(description="Model name")
+    request: Request,
+    services: ServicesDep,
+    caller: PredictCaller,
+    name: str = Path(description="Model: `name`, `name@3` or `name@alias`"),
 ) -> Response:
     """Score a DataFrame with a named model, as `/invocations` does with the default one."""
     return await _invoke(request, services, caller, name)

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request
@@ -16,6 +17,7 @@ from api.deps import ChangeCaller, ListCaller, ReadCaller, ServicesDep
 from api.following import Following, following_of
 from api.idempotency import client_scope
 from api.prefer import read_preference
+from api.prefix import link
 from api.representations import csv_result_body, job_body
 from api.responses import PROBLEM, json_response
 from api.schemas import BatchResult, CsvResult, JobBody, JobPage, Result
@@ -48,13 +50,14 @@ async def get_jobs(
     services: ServicesDep,
     caller: ListCaller,
     status: Annotated[JobState | None, Query(description="Only jobs in this state")] = None,
-    model: Annotated[str | None, Query(description="Only jobs of this model", max_length=63)] = None,
+    model: Annotated[
+        str | None, Query(description="Only jobs of this model, or of `name@3` or `name@alias`", max_length=127)
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=200, description="Jobs on a page")] = 50,
     before: Annotated[UUID | None, Query(description="Only jobs older than this one: the cursor")] = None,
 ) -> Response:
     """List your jobs, newest first; follow `next` for older ones."""
-    picture = services.catalog.picture
-    versions = None if model is None else [version.id for version in picture.by_name.get(model, {}).values()]
+    versions = None if model is None else _versions(services, model)
 
     def read() -> list[StoredJob]:
         with services.reader.connect() as connection:
@@ -71,10 +74,19 @@ async def get_jobs(
     page = found[:limit]
     following = None
     if len(found) > limit:
-        following = f"/jobs?limit={limit}&before={page[-1].id}"
-        following += "" if status is None else f"&status={status.value}"
-        following += "" if model is None else f"&model={model}"
+        place = {"limit": limit, "before": page[-1].id, "status": status and status.value, "model": model}
+        following = link("/jobs?") + urlencode(
+            {name: value for name, value in place.items() if value is not None}, safe="@"
+        )
     return json_response({"items": [_body(services, request, job) for job in page], "next": following})
+
+
+def _versions(services: Services, reference: str) -> list[int]:
+    """Return the ids of the versions that `name` means, which are all of them, or `name@3` or `name@alias`."""
+    if "@" not in reference:
+        return [version.id for version in services.catalog.picture.by_name.get(reference, {}).values()]
+    version = services.catalog.find(reference, None)
+    return [] if version is None else [version.id]
 
 
 @router.get(
@@ -210,7 +222,7 @@ def _why_not_again(job: StoredJob) -> str:
     if job.csv is not None and job.csv.rows_failed:
         return (
             f"There is nothing to take up: {job.csv.rows_failed} rows do not fit the model's card. "
-            f"/jobs/{job.id}/errors.csv says why; send them, corrected, as a new file."
+            f"{link(f'/jobs/{job.id}/errors.csv')} says why; send them, corrected, as a new file."
         )
     return "There is nothing to take up: every row was scored."
 

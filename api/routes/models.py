@@ -7,13 +7,14 @@ from starlette.responses import Response
 
 from api.checks import find_version
 from api.deps import ReadCaller, ServicesDep
+from api.prefix import link
 from api.representations import version_body
 from api.responses import PROBLEM, json_response
 from api.schemas import ModelBody, ModelList
 
 router = APIRouter(tags=["models"])
 
-Name = Annotated[str, Path(description="Model name")]
+Name = Annotated[str, Path(description="Model: `name`, `name@3` or `name@alias`")]
 COMMON: dict[int | str, dict[str, Any]] = {
     401: {**PROBLEM, "description": "No API key, or an unknown one."},
     403: {**PROBLEM, "description": "The key lacks the scope `read`."},
@@ -44,7 +45,7 @@ async def get_models(services: ServicesDep, caller: ReadCaller) -> Response:
                     for alias, number in sorted(picture.aliases.get(name, {}).items())
                 },
                 "is_default": name == default,
-                "links": {"self": f"/models/{name}", "predict": f"/models/{name}/predict"},
+                "links": {"self": link(f"/models/{name}"), "predict": link(f"/models/{name}/predict")},
             }
         )
     return json_response({"items": items})

@@ -85,7 +85,7 @@ _INFER_BODY: dict[str, Any] = {
         },
     ],
 }
-_NAME = Path(description="Model name")
+_NAME = Path(description="Model: `name`, `name@3` or `name@alias`")
 _VERSION = Path(description="Version number")
 
 
@@ -182,14 +182,14 @@ async def infer_with(
 
 async def _metadata(services: Services, name: str, number: str | None) -> Response:
     version = await _find(services, name, number)
-    return json_response(model_metadata(version, sorted(services.catalog.picture.by_name[name])))
+    return json_response(model_metadata(version, sorted(services.catalog.picture.by_name[version.card.name])))
 
 
 async def _model_ready(services: Services, name: str, number: str | None) -> Response:
     version = await _find(services, name, number)
     has_worker = services.queue is None or bool(services.catalog.live_workers())
     is_ready = has_worker and services.catalog.is_connected and version.label not in _refused(services)
-    return _ready({"name": name}, is_ready=is_ready)
+    return _ready({"name": version.card.name}, is_ready=is_ready)
 
 
 def _ready(body: dict[str, Any], *, is_ready: bool) -> Response:
@@ -249,7 +249,7 @@ async def _answer(
 
 # ── the same without FastAPI's layers (api/shortcut.py) ──────────────────────────────────────────────────────────
 
-_INFER_PATH = re.compile(r"/v2/models/([a-z][a-z0-9_-]{0,62})(?:/versions/([0-9]{1,9}))?/infer")
+_INFER_PATH = re.compile(r"/v2/models/([a-z][a-z0-9_-]{0,62}(?:@[a-z0-9_-]{1,63})?)(?:/versions/([0-9]{1,9}))?/infer")
 
 
 def find_shortcut(method: str, path: str) -> Handler | None:

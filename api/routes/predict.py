@@ -149,7 +149,10 @@ async def predict(request: Request, services: ServicesDep, caller: PredictCaller
     response_model=None,
 )
 async def predict_with(
-    request: Request, services: ServicesDep, caller: PredictCaller, name: str = Path(description="Model name")
+    request: Request,
+    services: ServicesDep,
+    caller: PredictCaller,
+    name: str = Path(description="Model: `name`, `name@3` or `name@alias`"),
 ) -> Response:
     """Score one row with a named model, as `/predict` does with the default one."""
     return await _predict(request, services, caller, name)
@@ -188,7 +191,10 @@ async def predict_batch(request: Request, services: ServicesDep, caller: Predict
     response_model=None,
 )
 async def predict_batch_with(
-    request: Request, services: ServicesDep, caller: PredictCaller, name: str = Path(description="Model name")
+    request: Request,
+    services: ServicesDep,
+    caller: PredictCaller,
+    name: str = Path(description="Model: `name`, `name@3` or `name@alias`"),
 ) -> Response:
     """Score several rows with a named model, as `/predict_batch` does with the default one."""
     return await _predict_batch(request, services, caller, name)
@@ -224,7 +230,7 @@ _DIRECT: dict[str, Handler] = {
     "/predict": _direct(predict),
     "/predict_batch": _direct(predict_batch),
 }
-_NAMED = re.compile(r"/models/([a-z][a-z0-9_-]{0,62})/predict(_batch)?")
+_NAMED = re.compile(r"/models/([a-z][a-z0-9_-]{0,62}(?:@[a-z0-9_-]{1,63})?)/predict(_batch)?")
 
 
 def find_shortcut(method: str, path: str) -> Handler | None:

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from api.conditions import preferred_type
 from api.deps import ServicesDep
+from api.prefix import link
 from api.representations import words_body
 from api.responses import json_response
 from api.services import Services
@@ -24,7 +25,7 @@ async def root(request: Request, services: ServicesDep) -> Response:
     """Lead a browser to the documentation, and tell programs which models there are and whose words they speak."""
     body = describe(services)
     if preferred_type(request.headers.get("accept"), _JSON) == "text/html":
-        return json_response(body, status=307, headers={"Location": DOCS, "Vary": "Accept"})
+        return json_response(body, status=307, headers={"Location": link(DOCS), "Vary": "Accept"})
     return json_response(body, headers={"Vary": "Accept"})
 
 
@@ -45,13 +46,13 @@ def describe(services: Services) -> dict[str, Any]:
                 "is_default": version.card.name == default,
                 "words": words_body(version.card),
                 "links": {
-                    "self": f"/models/{version.card.name}",
-                    "predict": f"/models/{version.card.name}/predict",
-                    "features": f"/models/{version.card.name}/features",
+                    "self": link(f"/models/{version.card.name}"),
+                    "predict": link(f"/models/{version.card.name}/predict"),
+                    "features": link(f"/models/{version.card.name}/features"),
                 },
             }
             for version in served
         ],
         "own_words": f"Send `Accept: {NATIVE}`, and every model answers and refuses in the words of the service.",
-        "links": {"docs": DOCS, "models": "/models", "examples": "/examples", "health": "/health"},
+        "links": {name: link(f"/{name}") for name in ("docs", "models", "examples", "health")},
     }

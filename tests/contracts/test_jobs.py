@@ -326,7 +326,7 @@ def test_cursor_before_the_first_job_finds_nothing(client: httpx2.Client) -> Non
         ("status", ""),
         ("before", "yesterday"),
         ("before", ""),
-        ("model", "x" * 64),
+        ("model", "x" * 128),
     ],
 )
 def test_parameter_that_does_not_fit_is_refused(client: httpx2.Client, engine: Engine, name: str, given: str) -> None:

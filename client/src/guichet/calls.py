@@ -140,8 +140,8 @@ def page(
         params = {"limit": str(size), "status": status, "model": model}
         request = Request("GET", "/jobs", {name: value for name, value in params.items() if value is not None})
     else:
-        parts = urlsplit(place)
-        request = Request("GET", parts.path, dict(parse_qsl(parts.query)))
+        # The path may begin with the prefix of a proxy, which the address of the service brings already.
+        request = Request("GET", "/jobs", dict(parse_qsl(urlsplit(place).query)))
     answer = yield from exchange(request, retries)
 
     def items(body: dict[str, Any]) -> tuple[list[JobInfo], str | None]:

@@ -1,0 +1,112 @@
+"""Query parameters: each route refuses those that it does not know, and says which one was probably meant.
+
+What is ignored in silence is answered wrongly: `/models/churn/predict?version=2` would be answered by version 1.
+"""
+
+import inspect
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from starlette.requests import Request
+
+from api.checks import sum_up
+from api.schemas import BatchBody, SubmitBody
+from shared.errors import Fault, InvalidRequest
+from shared.features import pointer_of_stranger
+
+COMPARED = 60  # characters of a name that are compared with those that are known
+
+# What callers write into the query of other services, and where it is said here: by path and method, then for any.
+_IN_BODY = '`{name}` is a field of the body: {{..., "{name}": ...}}'
+_SAID = _IN_BODY + "; or name the version in the path: /models/NAME@VERSION/predict"
+_IN_PATH = "the path names model and version: "
+_PLACES: tuple[tuple[re.Pattern[str], str, Mapping[str, str]], ...] = (
+    (
+        re.compile(r"/jobs|/jobs/\{id\}|(/models/\{name\})?/predict"),
+        "POST PUT",
+        dict.fromkeys(SubmitBody.model_fields, _IN_BODY) | {"version": _SAID},
+    ),
+    (re.compile(r"(/models/\{name\})?/predict_batch"), "POST", dict.fromkeys(BatchBody.model_fields, _IN_BODY)),
+    (
+        re.compile(r"/v2/models/.*"),
+        "GET POST",
+        dict.fromkeys(("model", "version"), _IN_PATH + "/v2/models/NAME/versions/VERSION"),
+    ),
+    (
+        re.compile(r"(/models/\{name\})?/invocations"),
+        "POST",
+        dict.fromkeys(("model", "version"), _IN_PATH + "/models/NAME@VERSION/invocations"),
+    ),
+    (
+        re.compile(r"/models.*|/features"),
+        "GET",
+        dict.fromkeys(("model", "version"), _IN_PATH + "/models/NAME@VERSION"),
+    ),
+)
+_HEADERS = {
+    "wait": "send the header `Prefer: wait=SECONDS`",
+    "idempotency_key": "send the header `Idempotency-Key`",
+    "api_key": "send the header `X-API-Key`, and make a new key, for addresses are logged on their way",
+    "format": "send the header `Accept`",
+}
+
+
+async def refuse_strangers(request: Request) -> None:
+    """Raise InvalidRequest for query parameters that the route does not know."""
+    if not request.scope["query_string"]:
+        return
+    route: APIRoute = request.scope["route"]
+    # A page for browsers is not refused: whoever leads there may add what it likes to its address.
+    if route.include_in_schema and (faults := find_strangers(request)):
+        raise InvalidRequest(sum_up(faults), faults=faults)
+
+
+def find_strangers(request: Request) -> list[Fault]:
+    """Return a fault for each query parameter that the route of a request does not know."""
+    route: APIRoute = request.scope["route"]
+    known = known_parameters(route)
+    return [
+        Fault(f"/query{pointer_of_stranger(name)}", "unknown_parameter", _explain(route, request.method, name, known))
+        for name in dict.fromkeys(request.query_params)
+        if name not in known
+    ]
+
+
+def known_parameters(route: APIRoute) -> frozenset[str]:
+    """Return the names of the query parameters that a route takes."""
+    found: set[str] = set()
+    dependants: list[Dependant] = [route.dependant]
+    while dependants:
+        dependant = dependants.pop()
+        dependants += dependant.dependencies
+        for parameter in dependant.query_params:
+            kind = parameter.field_info.annotation
+            found |= kind.model_fields.keys() if _is_model(kind) else {parameter.alias}  # type: ignore[union-attr]
+    return frozenset(found)
+
+
+def _is_model(kind: object) -> bool:
+    return inspect.isclass(kind) and issubclass(kind, BaseModel)
+
+
+def _explain(route: APIRoute, method: str, name: str, known: frozenset[str]) -> str:
+    elsewhere = {**_HEADERS, **_places(route.path, method)}
+    text = "is not a query parameter of this request, which takes " + (", ".join(sorted(known)) or "none")
+    # What lies elsewhere under this very name is meant rather than a parameter of a similar one.
+    near = [name] if name in elsewhere else get_close_matches(name[:COMPARED], [*known, *elsewhere], n=1, cutoff=0.7)
+    if not near:
+        return text
+    if near[0] in known:
+        return f"{text}; the nearest one is `{near[0]}`"
+    return f"{text}; {elsewhere[near[0]].format(name=near[0])}"
+
+
+def _places(path: str, method: str) -> Mapping[str, str]:
+    for pattern, methods, places in _PLACES:
+        if method in methods.split() and pattern.fullmatch(path):
+            return places
+    return {}
