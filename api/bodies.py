@@ -5,12 +5,15 @@ checked here: NUL (jsonb cannot store it), duplicate keys (RFC 8259 leaves their
 length, and depth. The checks cost next to nothing for a good body: each has a cheap test that only a suspect fails.
 """
 
+import codecs
 import json
 import re
+import zlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import orjson
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
 from shared.errors import MalformedBody, TooLarge, UnsupportedMediaType
@@ -21,22 +24,31 @@ MAX_DIGITS = 400  # a float64 written out in full has at most 309 digits before 
 # A run of digits is looked at once, from its first: else a body of short runs would be read hundreds of times.
 _NO_NUMBER = re.compile(rb"NaN|Infinity|[0-9][eE]\+?[0-9]{3}|(?<![0-9])[0-9]{300}")
 _CONTAINERS = frozenset({dict, list})
+_WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}  # zlib's wbits: with the header of gzip, or of zlib itself
+_UTF_8 = frozenset(["utf-8", "utf8", "us-ascii", "ascii"])
 _LONG_NUMBER = re.compile(rb"(?<![0-9])[0-9]{%d}" % MAX_DIGITS)
 
 
 async def read_json(request: Request, *, max_bytes: int) -> tuple[Any, bytes]:
     """Return the parsed body and its bytes; raise 400, 413 or 415 with a sentence that says what to do."""
-    media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    content_type = request.headers.get("content-type", "application/json")
+    media_type = content_type.partition(";")[0].strip().lower()
     if media_type != "application/json" and not (
         media_type.startswith("application/") and media_type.endswith("+json")
     ):
         raise UnsupportedMediaType("The body must be JSON: send it with Content-Type: application/json.")
     body = await read_body(request, max_bytes=max_bytes)
+    if ";" in content_type and not body.isascii():
+        _check_charset(content_type)
     return parse_json(body), body
 
 
 async def read_body(request: Request, *, max_bytes: int) -> bytes:
-    """Return the body's bytes; stop reading and raise TooLarge as soon as there are more than `max_bytes`."""
+    """Return the body's bytes, unpacked as its Content-Encoding says.
+
+    Raises TooLarge as soon as there are more than `max_bytes`, packed or unpacked, UnsupportedMediaType for another
+    coding than gzip and deflate, and MalformedBody where the bytes are not so packed.
+    """
     declared = request.headers.get("content-length")
     if declared is not None and declared.isascii() and declared.isdigit() and int(declared) > max_bytes:
         raise too_large(max_bytes)
@@ -50,7 +62,42 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
             chunks.append(chunk)
     except ClientDisconnect:
         raise MalformedBody("The body ended before its announced length.") from None
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    coding = request.headers.get("content-encoding")
+    return body if coding is None else await _unpack(body, coding.strip().lower(), max_bytes)
+
+
+async def _unpack(body: bytes, coding: str, max_bytes: int) -> bytes:
+    if coding in ("", "identity"):
+        return body
+    if coding not in _WINDOWS:
+        raise UnsupportedMediaType(
+            "The body is compressed in a way that is not read here: use gzip or deflate, or send it plain."
+        )
+    return await run_in_threadpool(_inflate, body, _WINDOWS[coding], max_bytes)
+
+
+def _inflate(body: bytes, window: int, max_bytes: int) -> bytes:
+    unpacker = zlib.decompressobj(window)
+    try:
+        plain = unpacker.decompress(body, max_bytes + 1)
+    except zlib.error:
+        raise MalformedBody("The body is not compressed as its Content-Encoding says: leave that out.") from None
+    if len(plain) > max_bytes:
+        raise too_large(max_bytes)
+    if not unpacker.eof or unpacker.unused_data:
+        raise MalformedBody("The compressed body is cut off, or something follows it: send it whole and alone.")
+    return plain
+
+
+def _check_charset(content_type: str) -> None:
+    """Raise UnsupportedMediaType where a Content-Type says that JSON is in something else than UTF-8."""
+    for parameter in content_type.split(";")[1:]:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset" and value.strip().strip('"').lower() not in _UTF_8:
+            raise UnsupportedMediaType(
+                "The Content-Type names another charset than UTF-8, and JSON is read as UTF-8: encode the body so."
+            )
 
 
 def too_large(max_bytes: int) -> TooLarge:
@@ -67,6 +114,7 @@ def parse_json(body: bytes, *, count_keys: Callable[[Any], int] | None = None) -
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
+        _refuse_encoding(body)
         # The library's message quotes nothing of the body.
         if not body.strip():
             raise MalformedBody("The body is empty: send a JSON object.") from None
@@ -86,6 +134,23 @@ def parse_json(body: bytes, *, count_keys: Callable[[Any], int] | None = None) -
     if _LONG_NUMBER.search(body):
         _refuse_long_numbers(body)
     return value
+
+
+def _refuse_encoding(body: bytes) -> None:
+    """Raise the error of bytes that are no UTF-8; of what begins as UTF-16, UTF-32 or gzip do, in these words."""
+    if body.startswith(b"\x1f\x8b"):
+        raise UnsupportedMediaType("The body is gzip: say so, Content-Encoding: gzip, or send it plain.")
+    if body.startswith(codecs.BOM_UTF8):
+        raise MalformedBody("The body begins with a byte order mark, which JSON must not: leave it out (RFC 8259).")
+    # The first character of JSON is in ASCII, and in wider units has zeros beside it.
+    if body.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, b"\0\0\0")) or body[1:4] == b"\0\0\0":
+        raise UnsupportedMediaType("The body is in UTF-32: encode it in UTF-8.")
+    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"\0")) or body[1:2] == b"\0":
+        raise UnsupportedMediaType("The body is in UTF-16: encode it in UTF-8.")
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise MalformedBody(f"The body is not UTF-8 (at byte {error.start + 1}): encode it in UTF-8.") from None
 
 
 def _count_keys(value: object) -> int:

@@ -1,20 +1,17 @@
 """The body of an inference request: JSON, and after it the bytes of its tensors (binary tensor data extension)."""
 
-import zlib
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from api.bodies import parse_json, read_body, too_large
+from api.bodies import parse_json, read_body
 from shared.errors import MalformedBody, UnsupportedMediaType
 
 JSON_LENGTH = "Inference-Header-Content-Length"  # how many bytes of the body are JSON
 BINARY = "application/octet-stream"
 LARGE = 50_000  # bytes; to read more takes so long that other requests should not wait for it
-
-_WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}  # zlib's wbits: with the header of gzip, or of zlib itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +33,6 @@ async def read_tensor_body(request: Request, *, max_bytes: int) -> TensorBody:
             f"The body must be JSON (Content-Type: application/json), or JSON and tensors in bytes ({BINARY})."
         )
     body = await read_body(request, max_bytes=max_bytes)
-    coding = headers.get("content-encoding", "identity").strip().lower()
-    if coding not in ("", "identity"):
-        if coding not in _WINDOWS:
-            raise UnsupportedMediaType(
-                "The body is compressed in a way that is not read here: use gzip or deflate, or send it plain."
-            )
-        body = await run_in_threadpool(_unpack, body, _WINDOWS[coding], max_bytes)
     head, raw = len(body), body
     if (told := headers.get(JSON_LENGTH)) is not None:
         if not (told.isascii() and told.isdigit() and len(told) < 16) or not 0 < int(told) <= len(body):
@@ -76,16 +66,3 @@ def count_keys(fields: object) -> int:
                 if type(parameters := item.get("parameters")) is dict:
                     count += len(parameters)
     return count
-
-
-def _unpack(body: bytes, window: int, max_bytes: int) -> bytes:
-    unpacker = zlib.decompressobj(window)
-    try:
-        plain = unpacker.decompress(body, max_bytes + 1)
-    except zlib.error:
-        raise MalformedBody("The body is not compressed as its Content-Encoding says: leave that out.") from None
-    if len(plain) > max_bytes:
-        raise too_large(max_bytes)
-    if not unpacker.eof or unpacker.unused_data:
-        raise MalformedBody("The compressed body is cut off, or something follows it: send it whole and alone.")
-    return plain

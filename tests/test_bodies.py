@@ -1,7 +1,9 @@
 """Bodies: plain JSON is taken as it is, everything else is refused in words that repeat none of it."""
 
 import asyncio
+import gzip
 import json
+import zlib
 from contextlib import suppress
 from typing import Any
 
@@ -64,7 +66,7 @@ def test_integer_beyond_64_bits_is_taken_as_the_nearest_number(value):
 
 @given(st.binary(max_size=60))
 def test_random_bytes_are_a_value_or_refused_never_an_accident(body):
-    with suppress(MalformedBody):
+    with suppress(MalformedBody, UnsupportedMediaType):
         parse_json(body)
 
 
@@ -91,7 +93,6 @@ NOT_JSON = {
     "raw surrogate": b'{"a": "\xed\xa0\x80"}',
     "overlong UTF-8": b'{"a": "\xc0\xaf"}',
     "latin-1": b'{"a": "\xe9"}',
-    "UTF-16": '{"a": 1}'.encode("utf-16"),
     "byte order mark": b'\xef\xbb\xbf{"a": 1}',
     "raw control character": b'{"a": "\x01"}',
     "raw NUL": b'{"a": "\x00"}',
@@ -226,3 +227,78 @@ def test_other_media_type_is_refused_with_415(content_type):
     with pytest.raises(UnsupportedMediaType):
         asyncio.run(read_json(sender.request(content_type=content_type), max_bytes=100))
     assert sender.read == 0
+
+
+# ── how the bytes are written ────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("text", ['{"é": 1}', "[]", '"x"', "7", ' {"a": 1}'])
+def test_body_in_wider_units_is_refused_by_its_name(encoding, text):
+    with pytest.raises(UnsupportedMediaType, match=f"is in {encoding[:6].upper()}: encode it in UTF-8"):
+        parse_json(text.encode(encoding))
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b'{"a": "\xe9"}', r"not UTF-8 \(at byte 8\)"),
+        (b'\xef\xbb\xbf{"a": 1}', "byte order mark"),
+    ],
+)
+def test_body_that_is_no_plain_utf8_is_refused_by_what_it_is(body, why):
+    with pytest.raises(MalformedBody, match=why):
+        parse_json(body)
+
+
+def test_gzip_without_its_header_is_named():
+    with pytest.raises(UnsupportedMediaType, match="say so, Content-Encoding: gzip"):
+        parse_json(gzip.compress(b"{}"))
+
+
+@pytest.mark.parametrize(
+    ("coding", "pack"), [("gzip", gzip.compress), ("GZIP", gzip.compress), ("deflate", zlib.compress)]
+)
+def test_packed_body_is_read_as_the_plain_one(coding, pack):
+    plain = b'{"a": "' + b"x" * 90 + b'"}'
+    request = Sender(pack(plain)).request(content_encoding=coding)
+    assert asyncio.run(read_json(request, max_bytes=100)) == (json.loads(plain), plain)
+
+
+@pytest.mark.parametrize(
+    ("body", "coding", "error"),
+    [
+        (gzip.compress(b"1" * 101), "gzip", TooLarge),
+        (gzip.compress(b" " * 10_000_000), "gzip", TooLarge),
+        (gzip.compress(b"{}")[:-1], "gzip", MalformedBody),
+        (gzip.compress(b"{}") * 2, "gzip", MalformedBody),
+        (b"{}", "gzip", MalformedBody),
+        (b"{}", "br", UnsupportedMediaType),
+        (b"{}", "gzip, gzip", UnsupportedMediaType),
+    ],
+    ids=["too long", "a bomb", "cut off", "two of them", "not packed", "another coding", "packed twice"],
+)
+def test_packed_body_is_refused_where_it_is_damaged_or_unpacks_to_too_much(body, coding, error):
+    limit = 20_000 if len(body) > 200 else 100
+    with pytest.raises(error):
+        asyncio.run(read_json(Sender(body).request(content_encoding=coding), max_bytes=limit))
+
+
+@pytest.mark.parametrize(
+    ("charset", "text", "is_taken"),
+    [
+        ("utf-8", "é", True),
+        ('"UTF8"', "é", True),
+        ("iso-8859-1", "e", True),
+        ("iso-8859-1", "é", False),
+        ("windows-1252", "é", False),
+    ],
+)
+def test_charset_counts_where_it_would_mean_other_letters(charset, text, is_taken):
+    body = json.dumps({"a": text}, ensure_ascii=False).encode()
+    request = Sender(body).request(content_type=f"application/json; charset={charset}")
+    if is_taken:
+        assert asyncio.run(read_json(request, max_bytes=100))[0] == {"a": text}
+    else:
+        with pytest.raises(UnsupportedMediaType, match="another charset than UTF-8"):
+            asyncio.run(read_json(request, max_bytes=100))

@@ -93,7 +93,6 @@ MALFORMED: dict[str, Raw] = {
     "invalid UTF-8": lambda route, row: with_raw(route, row, '"@"').replace(b"@", b"\xff\xfe"),
     "overlong UTF-8": lambda route, row: with_raw(route, row, '"@"').replace(b"@", b"\xc0\xaf"),
     "surrogate as UTF-8": lambda route, row: with_raw(route, row, '"@"').replace(b"@", b"\xed\xa0\x80"),
-    "UTF-16": lambda route, row: json.dumps(body_for(route, row)).encode("utf-16"),
     "byte order mark": around(b"\xef\xbb\xbf", b""),
     "trailing garbage": around(b"", b" garbage"),
     "two documents": around(b"", b"{}"),
