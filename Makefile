@@ -7,7 +7,7 @@ CI = .venv-ci/bin
 INSTALL = sh scripts/install.sh
 # built with the hatchling that the lock brings
 INSTALL_CLIENT = $(PY) -m pip --disable-pip-version-check --no-input install --quiet --no-index --no-deps --no-build-isolation --force-reinstall ./client
-CLIENT = client/pyproject.toml $(wildcard client/src/guichet/*.py client/src/guichet/*/*.py)
+CLIENT = client/pyproject.toml client/hatch_build.py client/README.md $(wildcard client/src/guichet/*.py client/src/guichet/*/*.py)
 # BuildKit builds only the stages that are needed
 BUILD = DOCKER_BUILDKIT=1 $(DOCKER) build $(DOCKER_BUILD) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(or $(REVISION),unknown)
 NEWER = import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < $(1))
@@ -22,7 +22,7 @@ VERSION = $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' shared/version.py)
 IMAGES = guichet-api guichet-sync guichet-worker
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage coverage-summary faults interop stores e2e-compose check format format-check lint types \
+.PHONY: help package run test coverage coverage-summary faults interop stores e2e-compose check format format-check lint types \
     lock bench bench-csv migration schema samples settings clean audit sbom workflows images push-images space \
     space-image deploy rollback smoke release-notes publish-release
 
@@ -67,6 +67,9 @@ types: .venv/.installed-dev ## Check the types
 
 e2e-compose: .venv/.installed ## Start docker-compose.yml, use it, break it under load; writes docs/compose.md (ARGS="--only redis")
 	$(PY) -m compose.e2e $(ARGS)
+
+package: .venv/.installed-dev ## Build the client's wheel and sdist, guichet-client, in dist/
+	$(PY) -m uv build --quiet --offline --no-build-isolation --python $(PY) --out-dir dist client
 
 bench: .venv/.installed-dev ## Measure the queue
 	$(PY) benchmarks/queue.py $(ARGS)
@@ -150,7 +153,7 @@ publish-release: # release-notes.md and sbom/ of TAG, with GitHub's own command
 	gh release create "$$TAG" $$(case "$$TAG" in *-*) echo --prerelease;; esac) --verify-tag --title "Guichet $$TAG" --notes-file release-notes.md sbom/*.cdx.json
 
 clean: ## Remove .venv and caches; the data (.guichet) stays
-	rm -rf .venv .venv-interop .venv-ci sbom release-notes.md .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* coverage.xml
+	rm -rf .venv .venv-interop .venv-ci dist sbom release-notes.md .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* coverage.xml
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(PY):

@@ -1,6 +1,7 @@
 """The package by itself: what it is made of, and that it installs without a network."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,8 +25,10 @@ def imported(path: Path) -> set[str]:
 
 
 def test_client_needs_httpx_and_nothing_else():
-    found = set().union(*(imported(path) for path in SOURCES.rglob("*.py")))
-    assert found - set(sys.stdlib_module_names) == {"httpx2", "guichet"}
+    found = {path: imported(path) - set(sys.stdlib_module_names) for path in SOURCES.rglob("*.py")}
+    optional = {path.name: found[path] for path in found if "pandas" in found[path]}
+    assert optional == {"tables.py": {"guichet", "pandas"}}  # when a DataFrame is asked for, and only then
+    assert set().union(*found.values()) == {"httpx2", "guichet", "pandas"}
 
 
 def test_service_does_not_know_its_client():
@@ -41,13 +44,30 @@ def test_service_does_not_know_its_client():
 def test_package_installs_offline_with_its_types_and_its_command(tmp_path):
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-index", "--no-deps"]
     done = subprocess.run(
-        [*pip, "--no-build-isolation", "--target", str(tmp_path), str(ROOT / "client")], capture_output=True, text=True
+        [*pip, "--no-build-isolation", "--target", str(tmp_path), str(ROOT / "client")],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"GITHUB_SERVER_URL": "https://git.example", "GITHUB_REPOSITORY": "owner/guichet"},
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "guichet" / "py.typed").exists()
     assert (tmp_path / "bin" / "guichet").exists()
     (metadata,) = tmp_path.glob("guichet_client-*.dist-info/METADATA")
-    assert "Requires-Dist: httpx2" in metadata.read_text()
+    said = metadata.read_text()
+    for line in (
+        "Requires-Dist: httpx2",
+        "License-Expression: Apache-2.0",
+        "Author: ",
+        "Keywords: ",
+        "# guichet-client",
+    ):
+        assert f"\n{line}" in said, line
+    for version in range(11, 15):
+        assert f"\nClassifier: Programming Language :: Python :: 3.{version}\n" in said
+    assert "\nProject-URL: Homepage, https://git.example/owner/guichet\n" in said
+    assert "](../" not in said  # which leads nowhere on a package index
+    (license_file,) = metadata.parent.glob("licenses/LICENSE")
+    assert license_file.read_text() == (ROOT / "LICENSE").read_text()
     told = subprocess.run(
         [sys.executable, "-c", "import guichet; print(guichet.__file__, guichet.__version__)"],
         env={"PYTHONPATH": str(tmp_path)},

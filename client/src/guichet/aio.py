@@ -2,20 +2,24 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Sequence
+import tempfile
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, Generic, Self, TypeVar, Unpack, cast
+from pathlib import Path
+from typing import Any, Generic, Literal, Self, TypeVar, cast
 
 import httpx2
 
 from guichet import calls
-from guichet.calls import BatchOptions, CsvOptions, Row, RowOptions
+from guichet.calls import BatchOptions, CsvOptions, RowOptions
 from guichet.connection import Connection, JobFacts, file_of
 from guichet.downloads import Download
 from guichet.events import Event, Following
-from guichet.records import BatchResult, CsvReport, CsvResult, JobInfo, ModelInfo, Result
+from guichet.records import BatchResult, CsvReport, CsvResult, JobInfo, Model, ModelInfo, Result
 from guichet.streams import Stream
-from guichet.uploads import OnProgress, Source, Upload
+from guichet.tables import read_parquet
+from guichet.uploads import OnProgress, Source
+from guichet.values import Row, Rows
 from guichet.wire import Answer, Flow, Pause, Reply, Request, broken
 
 Value = TypeVar("Value")
@@ -54,39 +58,78 @@ class AsyncClient:
         return self._connection.url
 
     async def submit(
-        self, row: Row, *, idempotency_key: str | None = None, **options: Unpack[RowOptions]
+        self,
+        row: Row,
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        expires_in: float | None = None,
+        timeout: float | None = None,
+        idempotency_key: str | None = None,
     ) -> "AsyncJob[Result]":
-        """Submit one row and return its job at once."""
-        info = await self._run(calls.submit(row, options, retries=self._retries, key=idempotency_key))
-        return AsyncJob(self, info)
+        """Submit one row and return its job at once; see Client.submit."""
+        options: RowOptions = {"model": model, "version": version, "expires_in": expires_in, "timeout": timeout}
+        flow = calls.submit(row, options, retries=self._retries, key=idempotency_key)
+        return AsyncJob(self, await self._run(flow))
 
     async def predict(
         self,
         row: Row,
         *,
+        model: str | None = None,
+        version: int | None = None,
+        expires_in: float | None = None,
+        timeout: float | None = None,
         wait: float | None = None,
         idempotency_key: str | None = None,
-        **options: Unpack[RowOptions],
     ) -> Result:
         """Score one row and return its result; raise TimedOut after `wait` seconds, if that is given."""
-        return await self._run(calls.predict(row, options, retries=self._retries, key=idempotency_key, wait=wait))
+        options: RowOptions = {"model": model, "version": version, "expires_in": expires_in, "timeout": timeout}
+        flow = calls.predict(row, options, retries=self._retries, key=idempotency_key, wait=wait)
+        return await self._run(flow)
 
     async def submit_batch(
-        self, rows: Sequence[Row], *, idempotency_key: str | None = None, **options: Unpack[BatchOptions]
+        self,
+        rows: Rows,
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        expires_in: float | None = None,
+        timeout: float | None = None,
+        on_error: Literal["continue", "abort"] | None = None,
+        idempotency_key: str | None = None,
     ) -> "AsyncJob[BatchResult]":
-        """Submit several rows as one job and return it at once."""
-        info = await self._run(calls.submit_batch(rows, options, retries=self._retries, key=idempotency_key))
-        return AsyncJob(self, info)
+        """Submit several rows as one job and return it at once; see Client.submit_batch."""
+        options: BatchOptions = {
+            "model": model,
+            "version": version,
+            "expires_in": expires_in,
+            "timeout": timeout,
+            "on_error": on_error,
+        }
+        flow = calls.submit_batch(rows, options, retries=self._retries, key=idempotency_key)
+        return AsyncJob(self, await self._run(flow))
 
     async def predict_batch(
         self,
-        rows: Sequence[Row],
+        rows: Rows,
         *,
+        model: str | None = None,
+        version: int | None = None,
+        expires_in: float | None = None,
+        timeout: float | None = None,
+        on_error: Literal["continue", "abort"] | None = None,
         wait: float | None = None,
         idempotency_key: str | None = None,
-        **options: Unpack[BatchOptions],
     ) -> BatchResult:
         """Score several rows and return their results in order."""
+        options: BatchOptions = {
+            "model": model,
+            "version": version,
+            "expires_in": expires_in,
+            "timeout": timeout,
+            "on_error": on_error,
+        }
         flow = calls.predict_batch(rows, options, retries=self._retries, key=idempotency_key, wait=wait)
         return await self._run(flow)
 
@@ -94,14 +137,38 @@ class AsyncClient:
         self,
         source: Source,
         *,
+        model: str | None = None,
+        version: int | None = None,
+        delimiter: str | None = None,
+        encoding: str | None = None,
+        decimal: str | None = None,
+        id_column: str | None = None,
+        strict: bool | None = None,
+        max_error_rate: float | None = None,
+        expires_in: float | None = None,
+        timeout: float | None = None,
         filename: str | None = None,
         compress: bool = False,
         on_progress: OnProgress | None = None,
         idempotency_key: str | None = None,
-        **options: Unpack[CsvOptions],
     ) -> "AsyncJob[CsvResult]":
-        """Send a CSV file and return its job; the file is read in a thread, which calls `on_progress`."""
-        with Upload(source, filename=filename, compress=compress, on_progress=on_progress) as upload:
+        """Send a CSV file or a data frame and return its job; it is read in a thread, which calls `on_progress`."""
+        options: CsvOptions = {
+            "model": model,
+            "version": version,
+            "delimiter": delimiter,
+            "encoding": encoding,
+            "decimal": decimal,
+            "id_column": id_column,
+            "strict": strict,
+            "max_error_rate": max_error_rate,
+            "expires_in": expires_in,
+            "timeout": timeout,
+        }
+        upload, options = calls.open_upload(
+            source, options, filename=filename, compress=compress, on_progress=on_progress
+        )
+        with upload:
             flow = calls.predict_csv(upload, options, retries=self._retries, key=idempotency_key)
             return AsyncJob(self, await self._run(flow))
 
@@ -109,13 +176,37 @@ class AsyncClient:
         self,
         source: Source,
         *,
+        model: str | None = None,
+        version: int | None = None,
+        delimiter: str | None = None,
+        encoding: str | None = None,
+        decimal: str | None = None,
+        id_column: str | None = None,
+        strict: bool | None = None,
+        max_error_rate: float | None = None,
+        expires_in: float | None = None,
+        timeout: float | None = None,
         filename: str | None = None,
         compress: bool = False,
         on_progress: OnProgress | None = None,
-        **options: Unpack[CsvOptions],
     ) -> CsvReport:
         """Send a CSV file to be checked; nothing is stored, and the report says what is wrong with it."""
-        with Upload(source, filename=filename, compress=compress, on_progress=on_progress) as upload:
+        options: CsvOptions = {
+            "model": model,
+            "version": version,
+            "delimiter": delimiter,
+            "encoding": encoding,
+            "decimal": decimal,
+            "id_column": id_column,
+            "strict": strict,
+            "max_error_rate": max_error_rate,
+            "expires_in": expires_in,
+            "timeout": timeout,
+        }
+        upload, options = calls.open_upload(
+            source, options, filename=filename, compress=compress, on_progress=on_progress
+        )
+        with upload:
             return await self._run(calls.validate_csv(upload, options, retries=self._retries))
 
     async def job(self, job_id: str) -> "AsyncJob[Any]":
@@ -138,6 +229,10 @@ class AsyncClient:
     async def models(self) -> list[ModelInfo]:
         """List the models."""
         return await self._run(calls.models(retries=self._retries))
+
+    async def model(self, name: str) -> Model:
+        """Read a model, `name`, `name@3` or `name@alias`: its card, its features, and an example row."""
+        return await self._run(calls.model(name, retries=self._retries))
 
     # ── how flows and streams are carried out ────────────────────────────────────────────────────────────────────
 
@@ -244,3 +339,15 @@ class AsyncJob(JobFacts, Generic[ResultT]):
             async with aclosing(self._client._pieces(download)) as pieces:
                 async for piece in pieces:
                     download.write(piece)
+
+    async def to_frame(self, *, join: bool = False, partial: bool = False) -> Any:  # noqa: ANN401 - a pandas DataFrame
+        """Wait until it ends and return its rows with their scores as a pandas DataFrame; see `download`.
+
+        Raise Unusable where pandas is not installed (and pyarrow, for CSV jobs).
+        """
+        if self.kind != "csv":
+            return cast(Any, await self.result()).to_frame()
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "scores.parquet"
+            await self.download(path, join=join, partial=partial, parquet=True)
+            return read_parquet(path)

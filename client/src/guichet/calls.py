@@ -1,16 +1,18 @@
 """Every call of the API as a flow (see wire.py): how it is asked, how often, and how its answer is read."""
 
+import dataclasses
 import operator
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypedDict, TypeVar, cast
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from guichet.errors import JobFailed, TimedOut, Unusable
 from guichet.exchange import exchange
-from guichet.records import BatchResult, CsvReport, CsvResult, JobInfo, ModelInfo, Result
-from guichet.uploads import Upload
+from guichet.records import BatchResult, CsvReport, CsvResult, JobInfo, Model, ModelInfo, Result
+from guichet.uploads import OnProgress, Source, Upload
+from guichet.values import Frame, Row, Rows, index_of, plain_row, plain_rows
 from guichet.wire import Flow, Pause, Request, check, encode, read, refusal
 
 LONGEST_WAIT = 25  # seconds that one request may be held back: proxies cut at 30 or 60
@@ -23,14 +25,13 @@ _READERS: dict[str, Callable[[dict[str, Any]], AnyResult]] = {
     "batch": BatchResult.read,
     "csv": CsvResult.read,
 }
-Row = Mapping[str, Any]
 Value = TypeVar("Value")
 
 
 class RowOptions(TypedDict, total=False):
     """What may be said about one row; what is left out means the service's default."""
 
-    model: str | None  # the default model when left out
+    model: str | None  # name, name@3 or name@alias; the default model when left out
     version: int | None  # the champion when left out
     expires_in: float | None  # seconds that the job may queue
     timeout: float | None  # seconds that the job may run
@@ -45,7 +46,7 @@ class BatchOptions(RowOptions, total=False):
 class CsvOptions(TypedDict, total=False):
     """What may be said about a CSV file; what is left out is detected, or means the service's default."""
 
-    model: str | None  # the default model when left out
+    model: str | None  # name, name@3 or name@alias; the default model when left out
     version: int | None  # the champion when left out
     delimiter: str | None  # the character, or comma, semicolon, tab, pipe
     encoding: str | None  # utf-8, utf-16, cp1252, latin-1
@@ -62,30 +63,52 @@ class CsvOptions(TypedDict, total=False):
 
 def submit(row: Row, options: RowOptions, *, retries: int, key: str | None) -> Flow[JobInfo]:
     """Submit one row; return its job."""
-    request = _post("/jobs", {"features": row, **_given(options, RowOptions)}, key=key)
+    request = _post("/jobs", {"features": plain_row(row), **_given(options)}, key=key)
     answer = yield from exchange(request, retries)
     return read(check(answer), JobInfo.read)
 
 
 def predict(row: Row, options: RowOptions, *, retries: int, key: str | None, wait: float | None) -> Flow[Result]:
     """Score one row; return its result."""
-    body = {"features": row, **_given(options, RowOptions)}
+    body = {"features": plain_row(row), **_given(options)}
     return (yield from _scored("/predict", body, Result.read, retries=retries, key=key, wait=wait))
 
 
-def submit_batch(rows: Sequence[Row], options: BatchOptions, *, retries: int, key: str | None) -> Flow[JobInfo]:
+def submit_batch(rows: Rows, options: BatchOptions, *, retries: int, key: str | None) -> Flow[JobInfo]:
     """Submit several rows; return their job."""
-    body = {"rows": list(rows), **_given(options, BatchOptions)}
+    body = {"rows": plain_rows(rows), **_given(options)}
     answer = yield from exchange(_post("/predict_batch", body, key=key, prefer="respond-async"), retries)
     return read(check(answer), JobInfo.read)
 
 
 def predict_batch(
-    rows: Sequence[Row], options: BatchOptions, *, retries: int, key: str | None, wait: float | None
+    rows: Rows, options: BatchOptions, *, retries: int, key: str | None, wait: float | None
 ) -> Flow[BatchResult]:
     """Score several rows; return their results."""
-    body = {"rows": list(rows), **_given(options, BatchOptions)}
-    return (yield from _scored("/predict_batch", body, BatchResult.read, retries=retries, key=key, wait=wait))
+    body = {"rows": plain_rows(rows), **_given(options)}
+    found = yield from _scored("/predict_batch", body, BatchResult.read, retries=retries, key=key, wait=wait)
+    return dataclasses.replace(found, row_index=index_of(rows))
+
+
+def open_upload(
+    source: Source,
+    options: CsvOptions,
+    *,
+    filename: str | None,
+    compress: bool,
+    on_progress: OnProgress | None,
+) -> tuple[Upload, CsvOptions]:
+    """Open a file, or a data frame as one; return it with the options, which say how a data frame is written."""
+    if isinstance(source, Frame):
+        written: CsvOptions = {"delimiter": "comma", "encoding": "utf-8", "decimal": "point"}
+        options = {**options, **written}
+    return Upload(
+        source,
+        filename=filename,
+        compress=compress,
+        on_progress=on_progress,
+        id_column=options.get("id_column"),
+    ), options
 
 
 def predict_csv(upload: Upload, options: CsvOptions, *, retries: int, key: str | None) -> Flow[JobInfo]:
@@ -251,6 +274,12 @@ def models(*, retries: int) -> Flow[list[ModelInfo]]:
     return read(check(answer), lambda body: [ModelInfo.read(item) for item in body["items"]])
 
 
+def model(name: str, *, retries: int) -> Flow[Model]:
+    """Read a model: `name`, `name@3` or `name@alias`."""
+    answer = yield from exchange(Request("GET", f"/models/{quote(name, safe='@')}"), retries)
+    return read(check(answer), Model.read)
+
+
 # ── requests ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -270,7 +299,7 @@ def _post(path: str, body: dict[str, Any], *, key: str | None, prefer: str | Non
 
 
 def _send(upload: Upload, options: CsvOptions, *, key: str | None = None, validate_only: bool = False) -> Request:
-    given = _given(options, CsvOptions)
+    given = _given(options)
     params = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in given.items()}
     if validate_only:
         params["validate_only"] = "true"
@@ -283,8 +312,5 @@ def _key(key: str | None) -> dict[str, str]:
     return {"Idempotency-Key": key or str(uuid.uuid4())}
 
 
-def _given(options: Mapping[str, Any], known: type) -> dict[str, Any]:
-    unknown = options.keys() - known.__annotations__.keys()
-    if unknown:
-        raise TypeError(f"unknown options: {', '.join(sorted(unknown))}")
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}

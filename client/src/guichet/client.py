@@ -1,21 +1,25 @@
 """The client for ordinary Python: every call returns when it is answered."""
 
 import os
+import tempfile
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import closing
-from typing import Any, Generic, Self, TypeVar, Unpack, cast
+from pathlib import Path
+from typing import Any, Generic, Literal, Self, TypeVar, cast
 
 import httpx2
 
 from guichet import calls
-from guichet.calls import BatchOptions, CsvOptions, Row, RowOptions
+from guichet.calls import BatchOptions, CsvOptions, RowOptions
 from guichet.connection import Connection, JobFacts, file_of
 from guichet.downloads import Download
 from guichet.events import Event, Following
-from guichet.records import BatchResult, CsvReport, CsvResult, JobInfo, ModelInfo, Result
+from guichet.records import BatchResult, CsvReport, CsvResult, JobInfo, Model, ModelInfo, Result
 from guichet.streams import Stream
-from guichet.uploads import OnProgress, Source, Upload
+from guichet.tables import read_parquet
+from guichet.uploads import OnProgress, Source
+from guichet.values import Row, Rows
 from guichet.wire import Answer, Flow, Pause, Reply, Request, broken
 
 Value = TypeVar("Value")
@@ -59,54 +63,135 @@ class Client:
         """The address of the service."""
         return self._connection.url
 
-    def submit(self, row: Row, *, idempotency_key: str | None = None, **options: Unpack[RowOptions]) -> "Job[Result]":
-        """Submit one row (feature name to value) and return its job at once. Options: those of RowOptions."""
-        return Job(self, self._run(calls.submit(row, options, retries=self._retries, key=idempotency_key)))
+    def submit(
+        self,
+        row: Row,
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        expires_in: float | None = None,
+        timeout: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> "Job[Result]":
+        """Submit one row and return its job at once.
+
+        A row is feature names with their values: a mapping, a pandas Series, a data frame of one row. `model` is
+        `name`, `name@3` or `name@alias`, the default model when left out; `version` a number, the champion when left
+        out. The job may queue for `expires_in` seconds and run for `timeout` seconds.
+        """
+        options: RowOptions = {"model": model, "version": version, "expires_in": expires_in, "timeout": timeout}
+        flow = calls.submit(row, options, retries=self._retries, key=idempotency_key)
+        return Job(self, self._run(flow))
 
     def predict(
         self,
         row: Row,
         *,
+        model: str | None = None,
+        version: int | None = None,
+        expires_in: float | None = None,
+        timeout: float | None = None,
         wait: float | None = None,
         idempotency_key: str | None = None,
-        **options: Unpack[RowOptions],
     ) -> Result:
-        """Score one row and return its result; raise TimedOut after `wait` seconds, if that is given."""
-        return self._run(calls.predict(row, options, retries=self._retries, key=idempotency_key, wait=wait))
+        """Score one row and return its result; raise TimedOut after `wait` seconds, if that is given. See `submit`."""
+        options: RowOptions = {"model": model, "version": version, "expires_in": expires_in, "timeout": timeout}
+        flow = calls.predict(row, options, retries=self._retries, key=idempotency_key, wait=wait)
+        return self._run(flow)
 
     def submit_batch(
-        self, rows: Sequence[Row], *, idempotency_key: str | None = None, **options: Unpack[BatchOptions]
+        self,
+        rows: Rows,
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        expires_in: float | None = None,
+        timeout: float | None = None,
+        on_error: Literal["continue", "abort"] | None = None,
+        idempotency_key: str | None = None,
     ) -> "Job[BatchResult]":
-        """Submit several rows as one job and return it at once. Options: those of BatchOptions."""
-        return Job(self, self._run(calls.submit_batch(rows, options, retries=self._retries, key=idempotency_key)))
+        """Submit several rows (a list of them, a data frame) as one job and return it at once.
+
+        With `on_error="abort"` all of them are refused when one is bad; otherwise a bad row spoils no other one. The
+        other options are those of `submit`.
+        """
+        options: BatchOptions = {
+            "model": model,
+            "version": version,
+            "expires_in": expires_in,
+            "timeout": timeout,
+            "on_error": on_error,
+        }
+        flow = calls.submit_batch(rows, options, retries=self._retries, key=idempotency_key)
+        return Job(self, self._run(flow))
 
     def predict_batch(
         self,
-        rows: Sequence[Row],
+        rows: Rows,
         *,
+        model: str | None = None,
+        version: int | None = None,
+        expires_in: float | None = None,
+        timeout: float | None = None,
+        on_error: Literal["continue", "abort"] | None = None,
         wait: float | None = None,
         idempotency_key: str | None = None,
-        **options: Unpack[BatchOptions],
     ) -> BatchResult:
-        """Score several rows and return their results in order; a bad row spoils no other one."""
-        return self._run(calls.predict_batch(rows, options, retries=self._retries, key=idempotency_key, wait=wait))
+        """Score several rows and return their results in order; see `submit_batch`."""
+        options: BatchOptions = {
+            "model": model,
+            "version": version,
+            "expires_in": expires_in,
+            "timeout": timeout,
+            "on_error": on_error,
+        }
+        flow = calls.predict_batch(rows, options, retries=self._retries, key=idempotency_key, wait=wait)
+        return self._run(flow)
 
     def predict_csv(
         self,
         source: Source,
         *,
+        model: str | None = None,
+        version: int | None = None,
+        delimiter: str | None = None,
+        encoding: str | None = None,
+        decimal: str | None = None,
+        id_column: str | None = None,
+        strict: bool | None = None,
+        max_error_rate: float | None = None,
+        expires_in: float | None = None,
+        timeout: float | None = None,
         filename: str | None = None,
         compress: bool = False,
         on_progress: OnProgress | None = None,
         idempotency_key: str | None = None,
-        **options: Unpack[CsvOptions],
     ) -> "Job[CsvResult]":
-        """Send a CSV file (a path, or a file opened in binary mode; gzip too) and return its job.
+        """Send a CSV file (a path, or a file opened in binary mode; gzip too) or a data frame; return its job.
 
         The file is streamed, and sent again on trouble if it can be read again. `compress` sends it as gzip.
-        `on_progress` is told the bytes sent and the bytes in all. Options: those of CsvOptions.
+        `on_progress` is told the bytes sent and the bytes in all. `delimiter` (the character, or comma, semicolon, tab,
+        pipe), `encoding` and `decimal` (point or comma) are detected when left out. `id_column` identifies rows for
+        you; of a data frame it may be the name of its index. `strict` refuses columns that the model does not know.
+        With `max_error_rate` (0 to 1) the job fails when more of its rows have errors. The other options are those of
+        `submit`; `timeout` is that of one piece of the file.
         """
-        with Upload(source, filename=filename, compress=compress, on_progress=on_progress) as upload:
+        options: CsvOptions = {
+            "model": model,
+            "version": version,
+            "delimiter": delimiter,
+            "encoding": encoding,
+            "decimal": decimal,
+            "id_column": id_column,
+            "strict": strict,
+            "max_error_rate": max_error_rate,
+            "expires_in": expires_in,
+            "timeout": timeout,
+        }
+        upload, options = calls.open_upload(
+            source, options, filename=filename, compress=compress, on_progress=on_progress
+        )
+        with upload:
             flow = calls.predict_csv(upload, options, retries=self._retries, key=idempotency_key)
             return Job(self, self._run(flow))
 
@@ -114,13 +199,37 @@ class Client:
         self,
         source: Source,
         *,
+        model: str | None = None,
+        version: int | None = None,
+        delimiter: str | None = None,
+        encoding: str | None = None,
+        decimal: str | None = None,
+        id_column: str | None = None,
+        strict: bool | None = None,
+        max_error_rate: float | None = None,
+        expires_in: float | None = None,
+        timeout: float | None = None,
         filename: str | None = None,
         compress: bool = False,
         on_progress: OnProgress | None = None,
-        **options: Unpack[CsvOptions],
     ) -> CsvReport:
-        """Send a CSV file to be checked; nothing is stored, and the report says what is wrong with it."""
-        with Upload(source, filename=filename, compress=compress, on_progress=on_progress) as upload:
+        """Send a CSV file or a data frame to be checked: nothing is stored, the report says what is wrong with it."""
+        options: CsvOptions = {
+            "model": model,
+            "version": version,
+            "delimiter": delimiter,
+            "encoding": encoding,
+            "decimal": decimal,
+            "id_column": id_column,
+            "strict": strict,
+            "max_error_rate": max_error_rate,
+            "expires_in": expires_in,
+            "timeout": timeout,
+        }
+        upload, options = calls.open_upload(
+            source, options, filename=filename, compress=compress, on_progress=on_progress
+        )
+        with upload:
             return self._run(calls.validate_csv(upload, options, retries=self._retries))
 
     def job(self, job_id: str) -> "Job[Any]":
@@ -141,6 +250,10 @@ class Client:
     def models(self) -> list[ModelInfo]:
         """List the models."""
         return self._run(calls.models(retries=self._retries))
+
+    def model(self, name: str) -> Model:
+        """Read a model, `name`, `name@3` or `name@alias`: its card, its features, and an example row."""
+        return self._run(calls.model(name, retries=self._retries))
 
     # ── how flows and streams are carried out ────────────────────────────────────────────────────────────────────
 
@@ -252,3 +365,15 @@ class Job(JobFacts, Generic[ResultT]):
         ):
             for piece in pieces:
                 download.write(piece)
+
+    def to_frame(self, *, join: bool = False, partial: bool = False) -> Any:  # noqa: ANN401 - a pandas DataFrame
+        """Wait until it ends and return its rows with their scores as a pandas DataFrame; see `download`.
+
+        Raise Unusable where pandas is not installed (and pyarrow, for CSV jobs).
+        """
+        if self.kind != "csv":
+            return cast(Any, self.result()).to_frame()
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "scores.parquet"
+            self.download(path, join=join, partial=partial, parquet=True)
+            return read_parquet(path)

@@ -1,7 +1,7 @@
 """One error tree: whatever goes wrong, `except GuichetError` sees it, and its text says what to do.
 
 GuichetError
-├── Unusable            what you gave cannot be sent or written: a bad URL, NaN in a row, a file that cannot be read
+├── Unusable            what you gave cannot be sent or written: a bad URL, infinity in a row, a file that is not there
 ├── Refused             the service answered with an error: status, code, detail, faults, job_id
 ├── JobFailed           the job ended without a result: it failed, was canceled, or expired
 ├── ConnectionFailed    nobody answered, or somebody who is not Guichet, even after the retries

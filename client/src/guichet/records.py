@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Self, TypeVar
 
 from guichet.errors import Fault
+from guichet.tables import frame_of, score_columns
 
 ENDED = frozenset({"succeeded", "failed", "canceled", "expired"})
 
@@ -137,6 +138,10 @@ class Result:
             body=body,
         )
 
+    def to_frame(self) -> Any:  # noqa: ANN401 - pandas is not needed for anything else
+        """Return it as a pandas DataFrame of one row; raise Unusable where pandas is not installed."""
+        return frame_of([score_columns(self)])
+
 
 @dataclass(frozen=True, slots=True)
 class JobInfo:
@@ -245,6 +250,7 @@ class BatchResult:
     latency_ms: float | None
     request_id: str
     body: Body = field(repr=False, compare=False)
+    row_index: Any = field(default=None, repr=False, compare=False)  # the index of the DataFrame that was sent
 
     @classmethod
     def read(cls, body: Body) -> Self:
@@ -259,6 +265,15 @@ class BatchResult:
             request_id=str(body["request_id"]),
             body=body,
         )
+
+    def to_frame(self, index: Any = None) -> Any:  # noqa: ANN401 - pandas is not needed for anything else
+        """Return the rows as a pandas DataFrame: scores, and in `error` what is wrong with a row that has none.
+
+        It bears the index of the DataFrame that was sent, so that `frame.join(result.to_frame())` puts them side by
+        side, or `index`. Raise Unusable where pandas is not installed.
+        """
+        rows = [score_columns(item) | {"error": "; ".join(map(str, item.errors)) or None} for item in self.items]
+        return frame_of(rows, self.row_index if index is None else index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,6 +369,65 @@ class ModelInfo:
             versions=list(body["versions"]),
             aliases=dict(body["aliases"]),
             is_default=bool(body["is_default"]),
+            body=body,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A feature as the model's card describes it; what else the card says of it is in `body`."""
+
+    name: str
+    type: str
+    nullable: bool
+    example: Any
+    description: str | None
+    body: Body = field(repr=False, compare=False)
+
+    @classmethod
+    def read(cls, body: Body) -> Self:
+        """Read it from JSON."""
+        return cls(
+            name=str(body["name"]),
+            type=str(body["type"]),
+            nullable=bool(body.get("nullable")),
+            example=body.get("example"),
+            description=body.get("description"),
+            body=body,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One version of a model: its card, and a row to try."""
+
+    name: str
+    version: int
+    aliases: list[str]
+    task: str
+    description: str
+    features: list[Feature]
+    example: dict[str, Any]  # a row that it takes
+    sha256: str
+    created_at: datetime
+    card: Body = field(repr=False, compare=False)
+    body: Body = field(repr=False, compare=False)
+
+    @classmethod
+    def read(cls, body: Body) -> Self:
+        """Read it from JSON."""
+        card = body["card"]
+        return cls(
+            name=str(body["model"]),
+            version=int(body["model_version"]),
+            aliases=list(body["aliases"]),
+            task=str(card["task"]),
+            description=str(card.get("description") or ""),
+            features=[Feature.read(feature) for feature in card["features"]],
+            example=dict(body["example"]),
+            sha256=str(body["model_sha256"]),
+            created_at=datetime.fromisoformat(body["created_at"]),
+            card=card,
             body=body,
         )
 

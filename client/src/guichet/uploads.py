@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
 from guichet.errors import Unusable
+from guichet.values import Frame, write_csv
 
 PIECE = 256 * 1024
 
-Source: TypeAlias = str | os.PathLike[str] | BinaryIO
+Source: TypeAlias = str | os.PathLike[str] | BinaryIO | Frame
 OnProgress: TypeAlias = Callable[[int, int | None], None]  # bytes so far, bytes in all if they are known
 
 
@@ -28,10 +29,15 @@ class Upload:
         filename: str | None = None,
         compress: bool = False,
         on_progress: OnProgress | None = None,
+        id_column: str | None = None,
     ) -> None:
-        self._owned = isinstance(source, str | os.PathLike)
+        if isinstance(source, Frame):
+            source = write_csv(source, id_column=id_column)
+            self._owned = True
+        else:
+            self._owned = isinstance(source, str | os.PathLike)
         if isinstance(source, io.TextIOBase) or not (self._owned or hasattr(source, "read")):
-            raise Unusable("The file must be a path, or opened in binary mode: open(path, 'rb').")
+            raise Unusable("Give a path, a file opened in binary mode (open(path, 'rb')), or a data frame.")
         self._file = _open(source) if isinstance(source, str | os.PathLike) else source
         self._start = self._file.tell() if self._file.seekable() else None
         self._size = None if self._start is None else self._file.seek(0, os.SEEK_END) - self._start

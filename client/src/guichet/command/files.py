@@ -254,9 +254,7 @@ def _csv_options(options: argparse.Namespace) -> CsvOptions:
         "max_error_rate": options.max_error_rate,
     }
     model = model_option(options.model)
-    if model:
-        given["model"] = model["model"]
-        given["version"] = model.get("version")
+    given["model"], given["version"] = model.get("model"), model.get("version")
     return given
 
 

@@ -91,13 +91,15 @@ def show_batch(console: Console, result: BatchResult, *, is_json: bool) -> None:
 
 
 def model_option(text: str | None) -> dict[str, Any]:
-    """Read NAME or NAME@VERSION."""
+    """Read NAME, NAME@VERSION or NAME@ALIAS."""
     if text is None:
         return {}
     name, mark, version = text.partition("@")
-    if not name or (mark and not (version.isascii() and version.isdigit())):
-        raise Unusable(f"--model {text}: give a name, or a name and a version such as churn@2.")
-    return {"model": name, "version": int(version)} if mark else {"model": name}
+    if not name or (mark and not version):
+        raise Unusable(f"--model {text}: give a name, or a name and a version or alias such as churn@2.")
+    if version.isascii() and version.isdigit():
+        return {"model": name, "version": int(version)}
+    return {"model": text, "version": None} if mark else {"model": text}
 
 
 def _read(file: str) -> object:
