@@ -20,6 +20,7 @@ from api.doctor.finding import Finding
 from shared.config import Settings, get_settings
 from shared.db import make_engine, reader
 from shared.db_faults import first_line
+from shared.pooler import what_pooler_lacks
 from shared.queue import make_redis
 from shared.start import ELSEWHERE, CannotStart, check_file, check_file_is_there
 from shared.threads import prefer_one_thread
@@ -58,6 +59,8 @@ def examine(settings: Settings, *, loading: bool = True) -> Iterator[Finding]:
 
 
 def _examine_database(engine: Engine, settings: Settings, *, loading: bool) -> Iterator[Finding]:
+    if (lacking := what_pooler_lacks(engine)) is not None:
+        yield Finding("pooler", "failed", lacking)
     with engine.connect() as connection:
         yield database.check_server(connection, settings)
         tables = database.check_tables(connection)

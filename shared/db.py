@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -35,15 +35,12 @@ def dumps(value: object) -> str:
 
 # The statements of the hot path find every row by an index, whatever the statistics say: a plan that was made while the
 # tables were small must not scan them, or keep a copy of them, when they have grown.
-_POINTWISE = " ".join(
-    f"-c {setting}"
-    for setting in (
-        "enable_seqscan=off",
-        "enable_hashjoin=off",
-        "enable_mergejoin=off",
-        "enable_material=off",
-        "plan_cache_mode=force_generic_plan",
-    )
+_POINTWISE = (
+    "enable_seqscan = off",
+    "enable_hashjoin = off",
+    "enable_mergejoin = off",
+    "enable_material = off",
+    "plan_cache_mode = force_generic_plan",
 )
 
 
@@ -61,10 +58,10 @@ def make_engine(url: str, *, pool_size: int = 8, autocommit: bool = False, durab
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_immediate)
         return engine
-    options = f"-c timezone=utc -c statement_timeout={STATEMENT_SECONDS * 1000:.0f}"
+    parameters = ["timezone = 'utc'", f"statement_timeout = {STATEMENT_SECONDS * 1000:.0f}"]
     if not durable:
-        options += " -c synchronous_commit=off"
-    return create_engine(
+        parameters.append("synchronous_commit = off")
+    engine = create_engine(
         url,
         json_serializer=dumps,
         json_deserializer=orjson.loads,
@@ -82,9 +79,27 @@ def make_engine(url: str, *, pool_size: int = 8, autocommit: bool = False, durab
             "keepalives_idle": 10,  # seconds
             "keepalives_interval": 5,
             "keepalives_count": 2,
-            "options": f"{options} {_POINTWISE}" if autocommit else options,
         },
     )
+    event.listen(engine, "connect", _setter([*parameters, *_POINTWISE] if autocommit else parameters))
+    return engine
+
+
+def _setter(parameters: Iterable[str]) -> Callable[[Any, ConnectionPoolEntry], None]:
+    """Return what makes these settings on each new connection, in one statement.
+
+    Not as its startup parameter `options`: PgBouncer refuses that, or ignores what it says.
+    """
+    statement = ";".join(f"SET {parameter}" for parameter in parameters)
+
+    def make_settings(connection: Any, _entry: ConnectionPoolEntry) -> None:  # noqa: ANN401 - a psycopg2 connection
+        was = connection.autocommit
+        connection.autocommit = True  # a rollback would take the settings back
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+        connection.autocommit = was
+
+    return make_settings
 
 
 def take_time(connection: SqlConnection) -> None:

@@ -21,6 +21,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from shared.config import Settings
 from shared.db import make_engine, reader
 from shared.db_faults import first_line
+from shared.pooler import what_pooler_lacks
 from shared.queue import make_redis
 from shared.revision import stored_revision, what_is_missing
 from shared.rights import what_role_lacks
@@ -77,10 +78,13 @@ def check_database(settings: Settings, *, migrated: bool = True) -> None:
     engine = make_engine(settings.database, pool_size=1)
     try:
         missing = _patiently(lambda: _missing(engine), settings)
+        lacking = _patiently(lambda: what_pooler_lacks(engine), settings)
     finally:
         engine.dispose()
     if migrated and missing is not None:
         raise CannotStart(missing)
+    if lacking is not None:
+        raise CannotStart(lacking)
 
 
 def check_broker(settings: Settings, *, needed: bool) -> None:

@@ -1,0 +1,55 @@
+"""A connection pooler (PgBouncer and its like) between us and PostgreSQL, and whether we can work behind it.
+
+Statements are prepared and settings made once on each connection, which has to stay with one server process: a pooler
+must give whole sessions, not transactions.
+"""
+
+from sqlalchemy import Connection, Engine
+
+from shared.db import is_sqlite
+
+_LOOKS = 3  # how often the same session is asked where it is: one pooler goes round its servers, another does not
+
+
+def what_pooler_lacks(engine: Engine) -> str | None:
+    """Return why the service cannot work behind the pooler of this database, None where it can or there is none."""
+    if is_sqlite(engine):
+        return None
+    engine = engine.execution_options(isolation_level="AUTOCOMMIT")  # each statement is a transaction of its own
+    with engine.connect() as first:
+        if not _is_pooled(first):
+            return None
+        with engine.connect() as second:
+            if not _shares_servers(first, second):
+                return None
+    return (
+        "a connection pooler gives this role single transactions, and prepared statements need whole sessions: set "
+        "pool_mode = session for its database (PgBouncer), or give the address of PostgreSQL itself in DATABASE_URL"
+    )
+
+
+def _is_pooled(connection: Connection) -> bool:
+    """Tell whether another process answers than the one that the connection was told of: a pooler makes that up."""
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    told: int = driver.info.backend_pid
+    return _server_of(connection) != told
+
+
+def _shares_servers(first: Connection, second: Connection) -> bool:
+    """Tell whether two open sessions are served by the same process, or one of them by several."""
+    seen = {_server_of(first) for _ in range(_LOOKS)}
+    second.exec_driver_sql("BEGIN")
+    try:
+        if _server_of(second) in seen:
+            return True
+        seen.add(_server_of(first))  # while the other one holds its server
+    finally:
+        second.exec_driver_sql("ROLLBACK")
+    return len(seen) > 1
+
+
+def _server_of(connection: Connection) -> int:
+    """Return the id of the server process that answers a statement."""
+    found: int = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+    return found
