@@ -53,7 +53,9 @@ class Score(BaseModel):
     prediction: float | int | str = Field(description="Binary: 0 or 1; multiclass: the class; regression: the number.")
     label: str | None = Field(description="The predicted class in the card's words.")
     probability: float | None = Field(description="Binary: of the positive class; multiclass: of the predicted one.")
-    threshold: float | None = Field(description="Binary: the probability from which on the prediction is 1.")
+    threshold: float | None = Field(
+        description="Binary: the probability from which on the prediction is 1; null where none decides."
+    )
     probabilities: dict[str, float] | None = Field(None, description="Multiclass: of every label.")
 
 

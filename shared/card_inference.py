@@ -45,6 +45,8 @@ def infer_card(
     threshold: float | None = None,
     labels: Mapping[str, str] | None = None,
     task: str | None = None,
+    probability: str | None = None,
+    decided_by: str | None = None,
 ) -> Card:
     """Return the card of a fitted estimator, learnt from it and from rows like those it was trained on.
 
@@ -68,6 +70,8 @@ def infer_card(
             task=task or task_of(estimator),
             labels=dict(labels) if labels else {value: value for value in classes or ()},
             threshold=threshold,
+            probability=probability,
+            decided_by=decided_by,
             features=[
                 _feature(key, [row.get(key) for row in rows], encodings.get(key), text=takes_texts(estimator))
                 for key in names

@@ -17,6 +17,7 @@ from shared.response import Refusal, Response
 from shared.rules import parse_rule
 
 Task = Literal["binary", "multiclass", "regression"]
+DecidedBy = Literal["probability", "decision_function", "predict"]
 
 OPTIONS = ("model", "version", "expires_in", "timeout")  # what a request may say beside its row
 
@@ -59,7 +60,11 @@ class Card(BaseModel):
     task: Task
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")  # of model.joblib, checked before it is unpickled
     labels: dict[str, str] = {}  # class as text -> label; empty: the class is its own label
-    threshold: Annotated[float, Field(ge=0, le=1)] | None = None  # binary only, where it defaults to 0.5
+    # What the class follows from: the probability (binary: from the threshold on), decision_function (above 0, or the
+    # highest), or the estimator's own `predict` beside them. None: as the estimator does, found out at registration.
+    decided_by: DecidedBy | None = None
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None  # binary; of the probability 0.5, of a decision 0
+    probability: Literal["sigmoid"] | None = None  # binary, no probabilities: the sigmoid of decision_function is one
     features: list[Feature] = Field(min_length=1)  # the model's own, in its order
     inputs: list[Feature] = []  # what callers send besides, for derived features and rules; the model takes none
     rules: list[Rule] = []
@@ -85,9 +90,10 @@ class Card(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _default_threshold(cls, value: object) -> object:
-        if isinstance(value, dict) and value.get("task") == "binary" and value.get("threshold") is None:
-            return {**value, "threshold": 0.5}
-        return value
+        if not isinstance(value, dict) or value.get("task") != "binary" or value.get("threshold") is not None:
+            return value
+        default = {"decision_function": 0.0, "predict": None}.get(str(value.get("decided_by")), 0.5)
+        return {**value, "threshold": default}
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "Card":
@@ -97,6 +103,14 @@ class Card(BaseModel):
                 raise ValueError(f"feature {name} is described twice; keep one")
         if self.task != "binary" and self.threshold is not None:
             raise ValueError(f"a threshold is for binary models, not for {self.task}; remove it")
+        if self.decided_by == "predict" and self.threshold is not None:
+            raise ValueError("the class is the model's own predict, so that a threshold decides nothing; remove it")
+        if self.decided_by == "decision_function" and self.threshold:
+            raise ValueError("decision_function decides, whose threshold is 0; remove the threshold")
+        if self.probability is not None and self.task != "binary":
+            raise ValueError(f"the sigmoid of a decision is for binary models, not for {self.task}; remove it")
+        if self.task == "regression" and self.decided_by is not None:
+            raise ValueError("regression decides nothing; remove decided_by")
         if self.task == "regression" and self.labels:
             raise ValueError("labels are for classifiers, not for regression; remove them")
         if self.task == "binary" and len(self.labels) not in (0, 2):

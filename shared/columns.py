@@ -1,6 +1,6 @@
 """The good rows of a chunk by column: what a scorer takes when thousands of rows are scored at once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,17 @@ class Columns:
         self.columns = columns  # in card order
         self.count = count
 
+    @classmethod
+    def of(cls, rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, FeatureType]) -> "Columns":
+        """Return canonical rows turned on their side; `kinds` are the types of their features, in card order."""
+        columns = {}
+        for name, kind in kinds.items():
+            places = {value: place for place, value in enumerate(dict.fromkeys(row[name] for row in rows))}
+            dtype = object if kind == "string" else np.float64
+            distinct = np.array([_stored(value, kind) for value in places], dtype=dtype)
+            columns[name] = Column(kind, distinct, np.array([places[row[name]] for row in rows], dtype=np.intp))
+        return cls(columns, len(rows))
+
     def floats(self, name: str) -> NDArray[np.float64]:
         """Return an integer, number or boolean feature as float64, NaN for null; shape (n,)."""
         column = self.columns[name]
@@ -49,6 +60,10 @@ class Columns:
         """Return the canonical rows."""
         names = list(self.columns)
         return [dict(zip(names, row, strict=True)) for row in zip(*map(self.objects, names), strict=True)]
+
+
+def _stored(value: Any, kind: FeatureType) -> Any:  # noqa: ANN401 - what a column holds of a canonical value
+    return np.nan if value is None and kind != "string" else value
 
 
 def _objects(column: Column) -> NDArray[np.object_]:

@@ -55,6 +55,7 @@ class Contract(BaseModel):
     description: str | None = None
     labels: dict[str, str] | None = None
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    probability: Literal["sigmoid"] | None = None
     features: list[FeatureTerms] | None = None
     inputs: list[Feature] | None = None
     rules: list[Rule] | None = None
@@ -96,6 +97,8 @@ def lay_over(
     said = {key: value for key, value in contract.model_dump(exclude_unset=True).items() if key not in but}
     if said.keys() & {"response", "refusal"}:
         said.setdefault("client", "")  # these are not the words of the client that the card names
+    if said.get("threshold") is not None:
+        said["decided_by"] = "probability"  # from that threshold on, and not as the model itself would
     features = said.pop("features", None) or []
     content = package.card.model_dump()
     content["features"] = _with_terms(content["features"], features, path)

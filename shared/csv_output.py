@@ -233,7 +233,8 @@ def _response(card: Card, form: CsvFormat, answers: Answers) -> list[list[str]]:
         number_cells(chances, form) if len(chances) == count else [""] * count,
     ]
     if card.task == "binary":
-        return [*columns, number_cells([card.threshold or 0.0], form) * count, *shaped]
+        decided = [""] if card.threshold is None or len(chances) < count else number_cells([card.threshold], form)
+        return [*columns, decided * count, *shaped]
     if answers.probabilities is None:
         return [*columns, *repeat([""] * count, len(card.labels)), *shaped]
     by_class = np.transpose(answers.probabilities).tolist()
@@ -251,7 +252,7 @@ def _shaped(field: ResponseField, card: Card, form: CsvFormat, answers: Answers)
 def _source(field: ResponseField, card: Card, answers: Answers) -> Sequence[Any]:
     """Return what a field's source holds, by row."""
     if field.source == "threshold":
-        return [card.threshold] * len(answers.offsets)
+        return [None if chance is None else card.threshold for chance in answers.probability]
     if field.source == "label":
         return answers.label
     if field.source == "prediction":

@@ -120,7 +120,7 @@ def _scored(
         probability=answers.probability,
         probabilities=[orjson.dumps(chances).decode() for chances in many] or [None] * len(answers.offsets),
         task=card.task,
-        threshold=card.threshold,
+        threshold=None if answers.probability[:1] == [None] else card.threshold,
         output=output,
         errors=errors,
     )

@@ -89,7 +89,7 @@ def _answers(card: Card, package: Package) -> tuple[Answers, bool]:
     judge = judge_of(card, package.estimator)
     pipeline = PipelineScorer(card, package.estimator, judge)
     answers = ask(pipeline.score, package.reference, task=card.task)
-    return answers, card.task != "regression" and judge.answer == "predict_proba"
+    return answers, judge.gives_probabilities
 
 
 def _numbers(known: KnownScores) -> Any:  # noqa: ANN401 - an array of floats

@@ -72,12 +72,40 @@ def mend(parts: Iterable[object]) -> None:
             known.setdefault("_fill_dtype", known.get("_fit_dtype", known["statistics_"].dtype))
 
 
-def counts_rows(estimator: object) -> bool:
-    """Tell whether a classification tree anywhere inside counts its rows: it does before scikit-learn 1.3.
+def reads_otherwise(estimator: object) -> str:
+    """Return what a model of another scikit-learn holds that the installed one computes otherwise; else nothing.
 
-    Later ones hold the shares of the classes there, and take the counts for them: scores come out wrong, also where
-    something around the trees makes probabilities of them again.
+    It would be read without a complaint and give other scores, wherever in the model it lies. Compared were models of
+    1.2 and 1.5 of some sixty kinds: all others give their own scores, or raise.
     """
+    for item in _inside(estimator):
+        kind, module = type(item).__name__, type(item).__module__
+        if module == "sklearn.tree._tree" and kind == "Tree":
+            # Before 1.3 a classification tree counts its rows; later ones hold the shares of the classes there.
+            values = item.value  # type: ignore[attr-defined]  # (nodes, outputs, classes)
+            if values.shape[2] > 1 and abs(values.sum(axis=2) - 1).max() > _ROUNDING:
+                return "trees that count rows where the installed scikit-learn expects shares"
+        elif kind == "AdaBoostClassifier" and vars(item).get("algorithm") == "SAMME.R":
+            return "an AdaBoostClassifier of the algorithm SAMME.R, which the installed scikit-learn reads as SAMME"
+        elif kind in ("LogisticRegression", "LogisticRegressionCV") and _has_other_probabilities(item):
+            return (
+                f"a {kind} whose probabilities follow from multi_class and solver (one class against the rest, or "
+                "multinomial with two classes), which the installed scikit-learn does not look at"
+            )
+    return ""
+
+
+def _has_other_probabilities(regression: object) -> bool:
+    """Tell whether a logistic regression was one of each class against the rest, or of two classes by softmax."""
+    known = vars(regression)
+    chosen = known.get("multi_class")
+    if len(known.get("classes_", ())) <= 2:
+        return chosen == "multinomial"
+    return chosen in ("ovr", "warn") or (chosen in ("auto", "deprecated") and known.get("solver") == "liblinear")
+
+
+def _inside(estimator: object) -> Iterator[object]:
+    """Yield the estimator and whatever it holds: in attributes, containers and arrays of objects."""
     seen: set[int] = set()
     stack = [estimator]
     while stack:
@@ -85,19 +113,15 @@ def counts_rows(estimator: object) -> bool:
         if id(item) in seen:
             continue
         seen.add(id(item))
-        if type(item).__module__ == "sklearn.tree._tree" and type(item).__name__ == "Tree":
-            values = item.value  # type: ignore[attr-defined]  # (nodes, outputs, classes)
-            if values.shape[2] > 1 and abs(values.sum(axis=2) - 1).max() > _ROUNDING:
-                return True
-        elif isinstance(item, dict):
+        yield item
+        if isinstance(item, dict):
             stack.extend(item.values())
         elif isinstance(item, list | tuple):
             stack.extend(item)
         elif getattr(getattr(item, "dtype", None), "hasobject", False):
             stack.extend(item.ravel().tolist())  # type: ignore[attr-defined]  # the trees of boosting
-        elif type(item).__module__.startswith("sklearn."):
+        elif type(item).__module__.startswith("sklearn.") or hasattr(item, "get_params"):
             stack.extend(getattr(item, "__dict__", {}).values())
-    return False
 
 
 @contextmanager

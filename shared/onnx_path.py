@@ -7,7 +7,7 @@ and are then wrong by a lot. That is why nothing here is used unless the proof i
 import copy
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from shared.cards import Card
 from shared.columns import Columns
-from shared.encoding import Row, chosen, getter, input_names
+from shared.encoding import Row, chosen, getter, input_names, split
+from shared.frames import array_maker
 from shared.paths import PipelineScorer
 from shared.scores import Judge, Scores
 from shared.steps import Fitted, Unsupported, nameless
@@ -33,6 +34,8 @@ class OnnxScorer:
             raise Unsupported("the ONNX path gives probabilities, and this classifier has none")
         if takes_texts(estimator) or takes_dicts(estimator):
             raise Unsupported("no sample of free text proves that ONNX cuts all of it into the same words")
+        if judge.asks_twice:
+            raise Unsupported("predict decides beside the probabilities, which the graph does not give")
         types = {feature.name: feature.type for feature in card.features}
         names = input_names(card, estimator)
         numbers = [name for name in names if types[name] != "string"]
@@ -40,6 +43,7 @@ class OnnxScorer:
         graph = _convert(_by_position(estimator, names, numbers + texts), len(numbers), len(texts), judge)
         self.judge = judge
         self.card, self.estimator = card, estimator
+        self.arrays, self.final = array_maker(card, estimator), nameless(split(estimator)[1])  # for close calls
         self.number_names, self.text_names = numbers, texts
         self.numbers = getter(numbers) if numbers else None
         self.texts = getter(texts) if texts else None
@@ -57,7 +61,7 @@ class OnnxScorer:
                 return self._by_pipeline(rows)
         if self.texts is not None:
             inputs["texts"] = np.array([[text or "" for text in self.texts(row)] for row in rows], dtype=object)
-        return self.judge.judge(self.session.run(self.output, inputs)[0])
+        return self._judged(inputs, lambda: rows)
 
     def score_columns(self, columns: Columns) -> Scores:
         """Return the same scores for the same rows, from the same two tensors."""
@@ -71,7 +75,13 @@ class OnnxScorer:
         if self.text_names:
             texts = [[text or "" for text in columns.objects(name)] for name in self.text_names]
             inputs["texts"] = np.array(texts, dtype=object).T.copy()
-        return self.judge.judge(self.session.run(self.output, inputs)[0])
+        return self._judged(inputs, columns.rows)
+
+    def _judged(self, inputs: dict[str, Any], rows: Callable[[], Sequence[Row]]) -> Scores:
+        scores = self.judge.judge(self.session.run(self.output, inputs)[0])
+        if scores.close is None:
+            return scores
+        return self.judge.settle(scores, self.final, self.arrays(rows()))
 
     def _by_pipeline(self, rows: Sequence[Row]) -> Scores:
         # What float32 does not hold, the pipeline may take, or refuse: ONNX would score an infinity.

@@ -26,7 +26,7 @@ from pydantic import ValidationError
 from shared.agreement import check_agreement, check_task, feature_names
 from shared.cards import Card
 from shared.errors import ArtefactError, CardError
-from shared.older_pickles import SCIKIT_LEARN, counts_rows, mend, read_older, saved_with
+from shared.older_pickles import SCIKIT_LEARN, mend, read_older, reads_otherwise, saved_with
 from shared.reference import canonical_rows, check_target, read_rows, write_rows
 from shared.refusals import first_faults
 
@@ -95,10 +95,9 @@ def unpickle_and_date(
         estimator, told = _read_pickle(path, file, known)
     if SCIKIT_LEARN not in known:
         warn_of_versions(path, told)
-    if told and counts_rows(estimator):
+    if told and (what := reads_otherwise(estimator)):
         raise ArtefactError(
-            f"{path} holds trees that count rows where the installed scikit-learn expects shares: it would give other "
-            f"scores than those that it was trained to. {how_to_match(told)}"
+            f"{path} holds {what}: it would give other scores than those that it was trained to. {how_to_match(told)}"
         )
     return estimator, told
 

@@ -50,35 +50,42 @@ class PipelineScorer:
 
 
 class EncodedScorer:
-    """An own encoding into float64, then a model that takes arrays."""
+    """An own encoding into float64, then a model that takes arrays; `final` settles its close calls."""
 
-    def __init__(self, kind: Kind, encoding: Encoding, model: Callable[[Matrix], Scores], judge: Judge) -> None:
+    def __init__(
+        self, kind: Kind, encoding: Encoding, model: Callable[[Matrix], Scores], judge: Judge, final: Fitted
+    ) -> None:
         self.kind: str = kind
         self.encode = encoding.encode
         self.encode_columns = encoding.encode_columns
         self.model = model
         self.judge = judge
+        self.final = final
 
     def score(self, rows: Sequence[Row]) -> Scores:
         """Return the scores of these rows; ValueError where the pipeline would refuse one of them."""
-        return self.model(self.encode(rows)) if rows else self.judge.empty()
+        return self._score(self.encode(rows)) if rows else self.judge.empty()
 
     def score_columns(self, columns: Columns) -> Scores:
         """Return the same scores for the same rows, encoded column by column."""
-        return self.model(self.encode_columns(columns)) if columns.count else self.judge.empty()
+        return self._score(self.encode_columns(columns)) if columns.count else self.judge.empty()
+
+    def _score(self, features: Matrix) -> Scores:
+        scores = self.model(features)
+        return scores if scores.close is None else self.judge.settle(scores, self.final, features)
 
 
 def native(estimator: Fitted, judge: Judge, *, sparse: bool) -> Callable[[Matrix], Scores]:
     """Return the estimator's own method on the encoded array, on one thread."""
-    if "n_jobs" in vars(estimator):
-        estimator.n_jobs = 1  # a copy of ours; starting threads costs more than a batch
     if sparse and type(estimator).__module__.startswith("xgboost."):
-        return lambda features: judge.read(estimator, zeros_as_missing(features))
-    return lambda features: judge.read(estimator, features)
+        return lambda features: judge.ask(estimator, zeros_as_missing(features))
+    return lambda features: judge.ask(estimator, features)
 
 
 def linear(estimator: Fitted, judge: Judge) -> Callable[[Matrix], Scores]:
     """Return a linear model as one product and scikit-learn's own link; raise Unsupported for other models."""
+    if judge.asks_twice:
+        raise Unsupported("predict decides beside the probabilities, which a product does not give")
     coefficients = getattr(estimator, "coef_", None)
     intercept = getattr(estimator, "intercept_", None)
     if intercept is None or not isinstance(coefficients, np.ndarray) or coefficients.dtype != np.float64:

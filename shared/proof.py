@@ -1,5 +1,11 @@
-"""The proof that a fast path gives the pipeline's own answers, row by row, decision by decision."""
+"""The proof that a way to score gives the estimator's own answers, row by row, decision by decision.
 
+The truth is the estimator as it was saved (shared/original.py). It is asked for all rows at once, for a few at a time
+in another order, and for single rows: a row whose answer depends on the company it comes in has no right one. Every
+way to score is then asked the same, also by columns as CSV files are scored.
+"""
+
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,13 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.cards import Card
+from shared.columns import Columns
+from shared.errors import ArtefactError, GuichetError
 from shared.scores import Scores
 from shared.steps import Matrix
 
 TOLERANCE = 1e-6  # of a probability or a value; relative for values beyond 1
 FEW = 64  # rows per call, so that a path for few rows is proved as well as one for many
+LEAST = {1: 8, FEW: 4}  # batches of single rows, and of a few, that the original is asked for at the least
+SHUFFLE = 1729  # any number: the order of a proof is always the same
 
-Score = Callable[[Sequence[dict[str, Any]]], Scores]
+Row = dict[str, Any]
+Score = Callable[[Sequence[Row]], Scores]
 
 
 @dataclass(slots=True)
@@ -25,6 +37,19 @@ class Answers:
     values: Matrix  # (n, k): probabilities, or the predicted number
     refused: NDArray[np.bool_]  # (n,): scoring this row raises
     decides: bool  # classification: predictions are classes, and must be equal
+
+    def at(self, rows: NDArray[np.intp]) -> "Answers":
+        """Return the answers of these rows, in their order."""
+        return Answers(self.prediction[rows], self.values[rows], self.refused[rows], self.decides)
+
+
+@dataclass(slots=True)
+class Truth:
+    """What the estimator itself says of n rows, whoever is beside them."""
+
+    answers: Answers
+    lone: NDArray[np.intp]  # rows that were asked alone
+    swaying: NDArray[np.bool_]  # (n,): a tie that rounding decides, so that either class is right
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +67,23 @@ class Verdict:
         return not self.reason
 
 
-def ask(score: Score, rows: list[dict[str, Any]], *, task: str, chunk: int | None = None) -> Answers:
-    """Score all rows, `chunk` at a time, and find by bisection those that make the scorer raise."""
+def ask(score: Score, rows: list[Row], *, task: str, chunk: int | None = None) -> Answers:
+    """Score all rows, `chunk` at a time, and find by bisection those that make the scorer raise.
+
+    What the service says about the model as a whole (GuichetError) passes through.
+    """
     parts: list[Scores | None] = []
     sizes: list[int] = []
 
-    def attempt(some: list[dict[str, Any]]) -> None:
+    def attempt(some: list[Row]) -> None:
         try:
-            parts.append(score(some))
+            scores = score(some)
+            if len(scores.prediction) != len(some):
+                raise ValueError(f"{len(scores.prediction)} answers to {len(some)} rows")
+            parts.append(scores)
             sizes.append(len(some))
+        except GuichetError:
+            raise
         except Exception:  # noqa: BLE001 - a model may raise anything; the refusal is the answer
             if len(some) == 1:
                 parts.append(None)
@@ -75,21 +108,68 @@ def ask(score: Score, rows: list[dict[str, Any]], *, task: str, chunk: int | Non
     )
 
 
-def compare(truth: Answers, other: Answers) -> Verdict:
-    """Return the verdict over a path's answers: within TOLERANCE, the same decisions, the same refusals."""
+def find_truth(score: Score, rows: list[Row], *, card: Card, seconds: float | None) -> Truth:
+    """Return the original's answers to n rows; ArtefactError where the answer to a row depends on those beside it.
+
+    All rows are asked together. Then rows from everywhere are asked alone, and FEW at a time beside others than their
+    neighbours: as many as `seconds` are enough for, and not fewer than LEAST; none where that is None.
+    """
+    together = ask(score, rows, task=card.task)
+    companies: list[tuple[NDArray[np.intp], Answers, str]] = []
+    if seconds is not None:
+        companies = [
+            (*_ask_some(score, rows, card, size=1, seconds=seconds), "alone"),
+            (*_ask_some(score, rows, card, size=FEW, seconds=seconds), f"among {FEW} in another order"),
+        ]
+    swaying = np.zeros(len(rows), dtype=bool)
+    for places, answers, company in companies:
+        _check_steady(card, together.at(places), answers, places, company)
+        swaying[places[together.prediction[places] != answers.prediction]] = together.decides
+    return Truth(together, companies[0][0] if companies else np.empty(0, dtype=np.intp), swaying)
+
+
+def prove(score: Score, by_columns: Callable[[Columns], Scores], rows: list[Row], truth: Truth, card: Card) -> Verdict:
+    """Return the worst verdict on a way to score: all rows, by columns, a few in another order, and single ones."""
+    order = _shuffled(len(rows))
+    taken = [rows[i] for i in truth.lone]
+    columns = _by_columns(card, by_columns)
+    asked: list[tuple[NDArray[np.intp], Callable[[], Answers]]] = [
+        (np.arange(len(rows)), lambda: ask(score, rows, task=card.task)),
+        (np.arange(len(rows)), lambda: ask(columns, rows, task=card.task)),
+        (order, lambda: ask(score, [rows[i] for i in order], task=card.task, chunk=FEW)),
+    ]
+    if taken:
+        asked.append((truth.lone, lambda: ask(score, taken, task=card.task, chunk=1)))
+    worst = Verdict(0.0, 0, len(rows), "")
+    for places, answers in asked:
+        verdict = compare(truth.answers.at(places), answers(), swaying=truth.swaying[places], total=len(rows))
+        worst = max(worst, verdict, key=lambda some: (len(some.reason) > 0, some.max_abs_diff))
+        if not verdict.exact:
+            break
+    return worst
+
+
+def compare(
+    truth: Answers, other: Answers, *, swaying: NDArray[np.bool_] | None = None, total: int | None = None
+) -> Verdict:
+    """Return the verdict over a path's answers: within TOLERANCE, the same decisions, the same refusals.
+
+    `swaying` rows may be decided either way; `total` is how many rows the verdict is on, where it is more than these.
+    """
     count = len(truth.prediction)
+    total = total or count
     if truth.values.shape != other.values.shape:
-        return Verdict(float("inf"), count, count, "its answers have another shape than the pipeline's")
+        return Verdict(float("inf"), count, total, "its answers have another shape than the pipeline's")
     both = ~(truth.refused | other.refused)
-    scale = np.maximum(1.0, np.abs(truth.values[both]))
-    distance = np.abs(truth.values[both] - other.values[both]) / scale
+    distance = _distance(truth.values[both], other.values[both])
     far = float(distance.max(initial=0.0))
     if np.isnan(distance).any():
         far = float("inf")
-    differ = int((truth.prediction[both] != other.prediction[both]).sum()) if truth.decides else 0
+    firm = both if swaying is None else both & ~swaying
+    differ = int((truth.prediction[firm] != other.prediction[firm]).sum()) if truth.decides else 0
     faults = []
     if far > TOLERANCE:
-        wrong = int((distance > TOLERANCE).any(axis=1).sum())
+        wrong = int((~(distance <= TOLERANCE)).any(axis=1).sum())
         faults.append(f"{wrong} of {count} rows are off, by up to {far:.2g}")
     if differ:
         faults.append(f"{differ} of {count} decisions differ")
@@ -98,7 +178,67 @@ def compare(truth: Answers, other: Answers) -> Verdict:
         faults.append(f"{refusals} rows are refused by only one of it and the pipeline")
     if truth.refused.all():
         faults.append("the pipeline itself refuses every row")
-    return Verdict(far, differ, count, "; ".join(faults))
+    return Verdict(far, differ, total, "; ".join(faults))
+
+
+def _ask_some(
+    score: Score, rows: list[Row], card: Card, *, size: int, seconds: float
+) -> tuple[NDArray[np.intp], Answers]:
+    """Return which rows were asked in batches of this size, in a shuffled order, and the answers to them."""
+    order = _shuffled(len(rows))
+    end = time.perf_counter() + seconds
+    found: list[Answers] = []
+    for start in range(0, len(rows), size):
+        if len(found) >= LEAST[size] and time.perf_counter() > end:
+            break
+        found.append(ask(score, [rows[place] for place in order[start : start + size]], task=card.task))
+    width = max(answers.values.shape[1] for answers in found)  # a batch that is refused has one
+    nothing = np.full((size, width), np.nan)
+    values = [
+        answers.values if answers.values.shape[1] == width else nothing[: len(answers.values)] for answers in found
+    ]
+    return order[: sum(map(len, values))], Answers(
+        np.concatenate([answers.prediction for answers in found]),
+        np.concatenate(values),
+        np.concatenate([answers.refused for answers in found]),
+        card.task != "regression",
+    )
+
+
+def _check_steady(card: Card, together: Answers, other: Answers, places: NDArray[np.intp], company: str) -> None:
+    """Raise ArtefactError where rows have another answer in this company than among all of them."""
+    both = ~(together.refused | other.refused)
+    if not both.any():
+        return
+    distance = _distance(together.values[both], other.values[both])
+    blank = np.isnan(together.values[both]) & np.isnan(other.values[both])
+    far = (~(distance <= TOLERANCE) & ~blank).any(axis=1)
+    if not far.any():
+        return
+    first = int(np.flatnonzero(far)[0])
+    here, there = (float(answers.values[both][first, -1]) for answers in (other, together))
+    raise ArtefactError(
+        f"{card.name}@{card.version} scores a row by the rows beside it: {np.count_nonzero(far)} of {len(distance)} "
+        f"rows have another answer {company} than among all {len(together.prediction)} (row {places[both][first] + 1}: "
+        f"{here:.6g}, not {there:.6g}). The service scores rows in whatever company they come, so none of these "
+        "answers is the right one. Look for a step that takes something from the whole table (a mean, a rank, the "
+        "categories that happen to occur): let it learn that when it is fitted, and save the model again."
+    )
+
+
+def _distance(one: Matrix, other: Matrix) -> Matrix:
+    """Return the distance of values, relative for those beyond 1."""
+    distance: Matrix = np.abs(one - other) / np.maximum(1.0, np.abs(one))
+    return distance
+
+
+def _shuffled(count: int) -> NDArray[np.intp]:
+    return np.random.default_rng(SHUFFLE).permutation(count)
+
+
+def _by_columns(card: Card, score: Callable[[Columns], Scores]) -> Score:
+    kinds = {feature.name: feature.type for feature in card.features}
+    return lambda rows: score(Columns.of(rows, kinds))
 
 
 def _values(scores: Scores) -> Matrix:

@@ -46,7 +46,7 @@ from shared.package import (
 from shared.reference import canonical_rows, read_rows
 from shared.refusals import first_faults
 from shared.rows import odd_features
-from shared.scorer import Scorer, build, choose
+from shared.scorer import Scorer, build, choose, decide
 from shared.tables import ModelAlias, ModelVersion
 from shared.threads import one_thread
 
@@ -80,6 +80,7 @@ def add(
     target: str | None = None,
     threshold: float | None = None,
     labels: Mapping[str, str] | None = None,
+    probability: str | None = None,
     alias: str | None = None,
     task: str | None = None,
     contract: Path | None = None,
@@ -116,6 +117,8 @@ def add(
         "threshold": threshold,
         "task": task,
         "labels": dict(labels) if labels else None,
+        "probability": probability,
+        "decided_by": None if threshold is None else "probability",  # and not as the model itself would
     }
     changes = {key: value for key, value in chosen.items() if value is not None}
     if target is not None and target == scores:
@@ -244,6 +247,7 @@ def load(model_version: ModelVersion, models_dir: Path) -> LoadedModel:
     reference = canonical_rows(card, read_rows(folder / REFERENCE_FILE), source=str(folder / REFERENCE_FILE))
     kind = str(model_version.scorer["kind"])
     with _as_in_a_worker():
+        card = decide(card, estimator, reference)
         try:
             scorer = build(card, estimator, kind, reference)
         except ArtefactError as error:
@@ -321,7 +325,7 @@ def _publish(
     refused = [(place + 1, odd_features(package.card, package.reference[place])[1]) for place in accepted.refused]
     package = accepted.package
     card = in_class_order(package.card, package.estimator)
-    report = _chosen_scorer(card, package, known)
+    card, report = _chosen_scorer(card, package, known)
     if refused:
         report["refused_rows"] = {
             "count": len(refused),
@@ -348,15 +352,18 @@ def _publish(
     return row
 
 
-def _chosen_scorer(card: Card, package: Package, known: KnownScores | None) -> dict[str, Any]:
-    """Return the report on the scorer that was chosen, with how far known scores are from the pipeline's."""
+def _chosen_scorer(card: Card, package: Package, known: KnownScores | None) -> tuple[Card, dict[str, Any]]:
+    """Return the card with what decides, and the report on the chosen scorer, with how far off known scores are."""
     advice = how_to_match(card.libraries)
     try:
         with _as_in_a_worker():
-            report = choose(card, package.estimator, package.reference).report
+            choice = choose(card, package.estimator, package.reference)
+            card, report = choice.card, choice.report
             report["reference_rows"] = len(package.reference)
             check_probabilities(card, package)
-            return report if known is None else report | {"scores": check_scores(card, package, known)}
+            if known is not None:
+                report["scores"] = check_scores(card, package, known)
+            return card, report
     except ArtefactError as error:
         if not advice or error.detail.endswith(advice):
             raise
@@ -384,8 +391,11 @@ def _free_version(session: Session, card: Card, models_dir: Path) -> int:
 
 
 def _same_card(card: Card, row: ModelVersion) -> bool:
-    """Tell whether a card says what was registered; when and with what it was trained does not matter."""
-    told = {"trained_at", "libraries"}
+    """Tell whether a card says what was registered; when and with what it was trained does not matter.
+
+    Nor does what decides, as long as the threshold is the same: earlier cards left that out.
+    """
+    told = {"trained_at", "libraries", "decided_by"}
     return card.model_dump(exclude=told) == Card.model_validate(row.card).model_dump(exclude=told)
 
 

@@ -26,6 +26,8 @@ from shared.tables import ModelVersion
 
 CONTRACT_HELP = "part of a card that a client relies on: words, rules and limits, laid over the card"
 SCORES_HELP = "column of the reference rows with the model's own scores where it was trained; refused if it differs"
+THRESHOLD_HELP = "binary: probability from which on the answer is 1; the model's own when not given"
+PROBABILITY_HELP = "binary, no probabilities: answer the sigmoid of decision_function as the probability"
 LABELS_HELP = "names of the classes; the left side is the model's own class, as in its classes_"
 
 
@@ -58,7 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     adding.add_argument("--name", help="model name; the card's when not given")
     adding.add_argument("--version", type=_positive, help="version number; the next one when not given")
     adding.add_argument("--target", help="column of the reference rows that is the answer, not a feature")
-    adding.add_argument("--threshold", type=float, help="binary: probability from which the answer is 1 (0.5)")
+    adding.add_argument("--threshold", type=float, help=THRESHOLD_HELP)
+    adding.add_argument("--probability", choices=["sigmoid"], help=PROBABILITY_HELP)
     adding.add_argument("--labels", type=_labels, metavar="0=No,1=Yes", help=LABELS_HELP)
     adding.add_argument("--task", choices=["binary", "multiclass", "regression"], help="read off the model by default")
     adding.add_argument("--contract", type=Path, metavar="contract.json", help=CONTRACT_HELP)

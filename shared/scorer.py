@@ -20,11 +20,12 @@ from typing import Any, get_args
 from shared.cards import Card
 from shared.edges import edge_rows
 from shared.encoding import Encoding, compile_encoding, split
-from shared.errors import ArtefactError
+from shared.errors import ArtefactError, GuichetError
 from shared.frames import array_maker
 from shared.onnx_path import OnnxScorer
+from shared.original import Original, decided
 from shared.paths import EncodedScorer, Kind, PipelineScorer, Scorer, linear, native
-from shared.proof import FEW, Answers, Score, Verdict, ask, compare
+from shared.proof import FEW, Truth, Verdict, ask, compare, find_truth, prove
 from shared.scores import Judge, Scores, judge_of
 from shared.steps import Fitted, Unsupported, nameless
 from shared.trees import Trees, thresholds
@@ -35,6 +36,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 FAST: tuple[Kind, ...] = ("numpy", "treelite", "onnx")  # the lighter on memory first
 MARGIN = 0.85  # a heavier path must take less than this part of the time to be preferred
 SECONDS = 0.15  # spent on one measurement of one path
+PROOF = 4  # times as much is spent on asking the original for single rows, and for a few
 BATCH = 1000  # rows
 
 Row = dict[str, Any]
@@ -46,6 +48,7 @@ class Choice:
 
     scorer: Scorer
     report: dict[str, Any]
+    card: Card  # with what decides
 
 
 @dataclass(slots=True)
@@ -68,10 +71,22 @@ def choose(card: Card, estimator: Fitted, reference: list[Row]) -> Choice:
     row alone and of one row in a batch of 1,000, since workers see both. Raises CardError when the card and the
     estimator disagree, ArtefactError when the estimator cannot score the reference sample.
     """
+    reference = reference or [card.example()]
+    card = decided(card, estimator, lambda judge: _asked(Original(card, estimator, judge), reference))
     model = _prepare(card, estimator, reference)
     rows = _rows(model)
+    truth = _truth(model, Original(card, estimator, model.judge), rows, seconds=PROOF * SECONDS)
     pipeline = PipelineScorer(card, estimator, model.judge)
-    truth = _truth(model, pipeline.score, rows)
+    by_itself = compare(truth.answers, ask(pipeline.score, rows, task=card.task), swaying=truth.swaying)
+    if not by_itself.exact:
+        advice = (
+            "its predict does not follow from its probabilities: leave decided_by and a threshold of 0.5 out"
+            if by_itself.decisions_differ
+            else "its answers must be the same whenever it is asked"
+        )
+        raise ArtefactError(
+            f"{card.name}@{card.version} is not scored as its estimator answers ({by_itself.reason}): {advice}."
+        )
     found: list[tuple[Scorer, dict[str, Any]]] = []
     candidates: list[dict[str, Any]] = []
     for kind in FAST:
@@ -82,7 +97,7 @@ def choose(card: Card, estimator: Fitted, reference: list[Row]) -> Choice:
             entry |= _measure(scorer, model.reference)
             if entry["exact"]:
                 found.append((scorer, entry))
-    itself = _entry("pipeline", Verdict(0.0, 0, len(rows), ""), "the pipeline itself")
+    itself = _entry("pipeline", by_itself, "the pipeline itself")
     itself |= _measure(pipeline, model.reference)
     candidates.append(itself)
     best: tuple[Scorer, dict[str, Any]] | None = None
@@ -92,7 +107,9 @@ def choose(card: Card, estimator: Fitted, reference: list[Row]) -> Choice:
     assert best is not None
     names = ("kind", "max_abs_diff", "decisions_differ", "rows_checked", "one_row_us", "rows_per_s")
     report = {name: best[1][name] for name in names}
-    return Choice(best[0], report | {"answer": model.judge.answer, "candidates": candidates})
+    answer = "predict_proba" if model.judge.gives_probabilities else model.judge.answer  # what a score holds
+    report |= {"answer": answer, "candidates": candidates}
+    return Choice(best[0], report, card)
 
 
 def build(card: Card, estimator: Fitted, kind: str, reference: list[Row]) -> Scorer:
@@ -105,27 +122,43 @@ def build(card: Card, estimator: Fitted, kind: str, reference: list[Row]) -> Sco
     advice = "run `python -m shared.registry verify` on it with the libraries that are installed here"
     model = _prepare(card, estimator, reference)
     if kind == "pipeline":
-        pipeline = PipelineScorer(card, estimator, model.judge)
-        _truth(model, pipeline.score, model.reference[:1])
-        return pipeline
+        original = Original(card, estimator, model.judge)
+        _check_scores(model, original)
+        return PipelineScorer(card, estimator, model.judge)
     wanted = next((known for known in FAST if known == kind), None)
     if wanted is None:
         raise ArtefactError(f"{who}: '{kind}' is no way to score a model; {advice}.")
     rows = _rows(model)
-    scorer, verdict, reason = _candidate(model, wanted, rows, _truth(model, _by_parts(model), rows))
+    scorer, verdict, reason = _candidate(model, wanted, rows, _truth(model, _by_parts(model), rows, seconds=None))
     if scorer is None or verdict is None or not verdict.exact:
         raise ArtefactError(f"{who} cannot be scored by {kind} any more ({reason}); {advice}.")
     return scorer
 
 
-def _prepare(card: Card, estimator: Fitted, reference: list[Row]) -> _Model:
-    judge = judge_of(card, estimator)
+def decide(card: Card, estimator: Fitted, reference: list[Row]) -> Card:
+    """Return the card of a version that was registered before cards said what decides, with that."""
+    if card.task == "regression" or card.decided_by is not None:
+        return card
+    rows = reference or [card.example()]
+    return decided(card, estimator, lambda judge: _asked(_by_parts(_prepare(card, estimator, rows, judge)), rows))
+
+
+def _prepare(card: Card, estimator: Fitted, reference: list[Row], judge: Judge | None = None) -> _Model:
+    judge = judge or judge_of(card, estimator)
     reference = reference or [card.example()]
     try:
         encoding, final = compile_encoding(card, estimator)
     except Unsupported as obstacle:
         return _Model(card, estimator, judge, reference, None, split(estimator)[1], str(obstacle))
+    if "n_jobs" in vars(final):
+        final.n_jobs = 1  # a copy of ours; starting threads costs more than a batch
     return _Model(card, estimator, judge, reference, encoding, final, "")
+
+
+def _asked(original: Original, rows: list[Row]) -> Original:
+    """Return the original after it was asked for these rows; what it refuses alone does not matter here."""
+    ask(original.score, rows, task=original.judge.task)
+    return original
 
 
 def _rows(model: _Model) -> list[Row]:
@@ -134,32 +167,34 @@ def _rows(model: _Model) -> list[Row]:
     return model.reference + edge_rows(model.card, model.reference, origins, splits)
 
 
-def _truth(model: _Model, score: Score, rows: list[Row]) -> Answers:
+def _check_scores(model: _Model, original: Original) -> None:
     try:
-        score(model.reference[:1])
+        original.score(model.reference[:1])
+    except GuichetError:
+        raise
     except Exception as error:  # then it is the card or the estimator, and not one odd row
-        if ask(score, model.reference[:20], task=model.card.task).refused.all():
+        if ask(original.score, model.reference[:20], task=model.card.task).refused.all():
             raise ArtefactError(
                 f"{model.card.name}@{model.card.version} refuses its own reference rows "
                 f"({type(error).__name__}); check that model.json describes the features it was trained with."
             ) from error
-    return ask(score, rows, task=model.card.task)
 
 
-def _by_parts(model: _Model) -> Score:
+def _truth(model: _Model, original: Original, rows: list[Row], *, seconds: float | None) -> Truth:
+    _check_scores(model, original)
+    return find_truth(original.score, rows, card=model.card, seconds=seconds)
+
+
+def _by_parts(model: _Model) -> Original:
+    """Return the estimator behind each fitted step's own `transform` on arrays, which needs no pandas."""
     arrays = array_maker(model.card, model.estimator)
-    final = nameless(split(model.estimator)[1])
-
-    def score(rows: Any) -> Scores:  # noqa: ANN401 - any sequence of rows
-        return model.judge.read(final, arrays(rows))
-
-    answers = ask(score, model.reference[:1], task=model.card.task)
-    if answers.refused.any():  # a step that insists on a DataFrame: then the proof costs pandas
-        return PipelineScorer(model.card, model.estimator, model.judge).score
-    return score
+    original = Original(model.card, nameless(split(model.estimator)[1]), model.judge, arrays)
+    if ask(original.score, model.reference[:1], task=model.card.task).refused.any():
+        return Original(model.card, model.estimator, model.judge)  # a step insists on a DataFrame
+    return original
 
 
-def _candidate(model: _Model, kind: Kind, rows: list[Row], truth: Answers) -> tuple[Scorer | None, Verdict | None, str]:
+def _candidate(model: _Model, kind: Kind, rows: list[Row], truth: Truth) -> tuple[Scorer | None, Verdict | None, str]:
     """Return the first exact scorer of a kind, or the last that was tried; its verdict; and why it was refused."""
     scorer: Scorer | None = None
     verdict: Verdict | None = None
@@ -167,7 +202,7 @@ def _candidate(model: _Model, kind: Kind, rows: list[Row], truth: Answers) -> tu
     for make in _makers(model, kind):
         try:
             scorer = make()
-            verdict = _prove(scorer, rows, truth, task=model.card.task)
+            verdict = prove(scorer.score, scorer.score_columns, rows, truth, model.card)
         except Unsupported as error:
             reason = reason if verdict is not None else str(error)
             continue
@@ -198,18 +233,13 @@ def _makers(model: _Model, kind: Kind) -> Iterator[Callable[[], Scorer]]:
         def trees() -> Scorer:
             compiled = Trees(model.final, judge, sparse=encoding.sparse)
             compiled.find_switch(encoding.encode(model.reference[:FEW]))
-            return EncodedScorer("treelite", encoding, compiled.score, judge)
+            return EncodedScorer("treelite", encoding, compiled.score, judge, model.final)
 
         yield trees
     elif kind == "numpy":
-        yield lambda: EncodedScorer("numpy", encoding, linear(model.final, judge), judge)
-        yield lambda: EncodedScorer("numpy", encoding, native(model.final, judge, sparse=encoding.sparse), judge)
-
-
-def _prove(scorer: Scorer, rows: list[Row], truth: Answers, *, task: str) -> Verdict:
-    few = compare(truth, ask(scorer.score, rows, task=task, chunk=FEW))
-    many = compare(truth, ask(scorer.score, rows, task=task))
-    return max(few, many, key=lambda verdict: (len(verdict.reason) > 0, verdict.max_abs_diff))
+        final = model.final
+        yield lambda: EncodedScorer("numpy", encoding, linear(final, judge), judge, final)
+        yield lambda: EncodedScorer("numpy", encoding, native(final, judge, sparse=encoding.sparse), judge, final)
 
 
 def _entry(kind: Kind, verdict: Verdict | None, reason: str) -> dict[str, Any]:

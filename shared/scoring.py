@@ -111,7 +111,7 @@ def _outputs(card: Card, scores: Scores) -> list[Output | Fault]:
         ]
     labels = list(card.labels.values())
     if scores.probability is None:
-        return [Output(card.task, value, labels[int(value)], None, None, card.threshold) for value in predictions]
+        return [Output(card.task, value, labels[int(value)]) for value in predictions]  # no threshold decided
     probabilities: list[float] = scores.probability.tolist()
     if card.task == "binary":
         threshold = card.threshold

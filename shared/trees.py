@@ -23,6 +23,8 @@ class Trees:
     """
 
     def __init__(self, estimator: Fitted, judge: Judge, *, sparse: bool) -> None:
+        if judge.asks_twice:
+            raise Unsupported("predict decides beside the probabilities, which trees do not give")
         if judge.answer == "decision_function" or (judge.answer == "predict" and judge.task != "regression"):
             raise Unsupported("treelite gives probabilities, and this classifier has none")
         library = type(estimator).__module__.partition(".")[0]
@@ -61,7 +63,7 @@ class Trees:
         """Return the same scores by the estimator itself."""
         if self.zero_is_missing:
             zeros_as_missing(features)
-        return self.judge.read(self.estimator, features)
+        return self.judge.ask(self.estimator, features)
 
     def find_switch(self, sample: Matrix) -> None:
         """Measure both sides on encoded rows and set from how many rows on the estimator is the faster one."""

@@ -94,8 +94,8 @@ def test_regression_rows_carry_the_number_alone():
 
 def test_model_without_probabilities_gives_labels_alone():
     assert score(model("labels only"), [0.25, 0.75]) == [
-        Output("binary", 0.0, "Reste", None, None, 0.5),
-        Output("binary", 1.0, "Part", None, None, 0.5),
+        Output("binary", 0.0, "Reste"),
+        Output("binary", 1.0, "Part"),
     ]
 
 

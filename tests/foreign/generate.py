@@ -3,6 +3,8 @@
     python3.11 -m venv old
     old/bin/python -m pip install scikit-learn==1.5.2 lightgbm==4.7.0 numpy==2.2.6 scipy==1.17.1 pandas==2.3.3
     old/bin/python -m tests.foreign.generate model        # rows.csv, model.joblib
+    old/bin/python -m tests.foreign.generate adaboost     # adaboost.joblib
+    old/bin/python -m tests.foreign.generate softmax      # softmax.joblib
     old/bin/python -m pip install scikit-learn==1.3.2 numpy==1.26.4 pandas==2.2.3
     old/bin/python -m tests.foreign.generate forest       # forest.joblib, and its scores into rows.csv
     old/bin/python -m tests.foreign.generate passing      # passing.joblib
@@ -15,7 +17,9 @@ number and one category column of synthetic data, and the probabilities that it 
 
 `model` is what a client would bring: a LightGBM pipeline on the 43 features of the attrition contract. scikit-learn
 1.9 reads `forest` without a complaint and gives other scores; it reads `passing` and cannot score with it; `boosting`
-it cannot read at all. `histogram` it can read with the help of shared/older_pickles.py, as `model`.
+it cannot read at all. `adaboost` (SAMME.R) and `softmax` (multi_class="multinomial" with two classes) it reads without
+a complaint too, and forgets the parameter that their probabilities follow from. `histogram` it can read with the help
+of shared/older_pickles.py, as `model`.
 """
 
 import sys
@@ -26,7 +30,12 @@ import joblib
 import pandas as pd
 from lightgbm import LGBMClassifier
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+)
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
@@ -79,7 +88,25 @@ def histogram(texts: list[str], numbers: list[str]) -> Pipeline:
     return Pipeline([("encode", encode), ("trees", model)])
 
 
-KINDS = {"model": leaving, "forest": forest, "passing": passing, "boosting": boosting, "histogram": histogram}
+def adaboost(texts: list[str], numbers: list[str]) -> Pipeline:
+    encode = ColumnTransformer([("texts", OneHotEncoder(handle_unknown="ignore"), texts)], remainder="passthrough")
+    return Pipeline([("encode", encode), ("trees", AdaBoostClassifier(n_estimators=3, random_state=7))])
+
+
+def softmax(texts: list[str], numbers: list[str]) -> Pipeline:
+    encode = ColumnTransformer([("texts", OneHotEncoder(handle_unknown="ignore"), texts)])
+    return Pipeline([("encode", encode), ("model", LogisticRegression(multi_class="multinomial", max_iter=50))])
+
+
+KINDS = {
+    "model": leaving,
+    "forest": forest,
+    "passing": passing,
+    "boosting": boosting,
+    "histogram": histogram,
+    "adaboost": adaboost,
+    "softmax": softmax,
+}
 
 
 def main(kind: str) -> None:

@@ -1,0 +1,119 @@
+"""The estimator as it was saved, asked what its users ask it: `predict`, and its probabilities or decisions.
+
+Nothing of the service's own reading of its answers is in here: the class is the one that `predict` gives.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from shared.cards import Card
+from shared.encoding import Row
+from shared.errors import CardError
+from shared.frames import frame_maker
+from shared.scores import Judge, Scores, judge_of, own_threshold
+from shared.steps import Fitted
+
+log = logging.getLogger(__name__)
+
+
+class Original:
+    """Scores canonical rows by the estimator's own methods, on the DataFrame that it was trained with.
+
+    `features` makes what the estimator takes from the rows, where that is no DataFrame.
+    """
+
+    def __init__(
+        self,
+        card: Card,
+        estimator: Fitted,
+        judge: Judge,
+        features: Callable[[Sequence[Row]], Any] | None = None,
+    ) -> None:
+        self.who = f"{card.name}@{card.version}"
+        self.estimator = estimator
+        self.judge = judge
+        self.features = features or frame_maker(card, estimator)
+        self.count = 0  # of rows that were scored so far
+        self.differing = 0  # of those that predict decides otherwise than their probability or decision, ties apart
+
+    def score(self, rows: Sequence[Row]) -> Scores:
+        """Return the estimator's scores of n rows and the classes that its `predict` gives.
+
+        Raises CardError where it does not give one answer for each row; what it raises itself passes through.
+        """
+        return self.of(self.features(rows), len(rows))
+
+    def of(self, features: Any, count: int) -> Scores:  # noqa: ANN401 - a DataFrame or an array of n rows
+        """Return the scores of n rows in the form that the estimator takes."""
+        predicted = self._asked("predict", features, count)
+        if predicted.ndim > 1 and predicted.shape[1] > 1:
+            raise CardError(
+                f"{self.who} predicts {predicted.shape[1]} outputs for each row: several outputs are not served. Train "
+                "one model for each of them."
+            )
+        judge = self.judge
+        raw = predicted if judge.answer == "predict" else self._asked(judge.answer, features, count)
+        scores = judge.judge(raw)
+        if judge.task == "regression" or not judge.is_own:
+            return scores
+        own = judge.index_of(predicted)
+        differ = own != scores.prediction
+        self.differing += int(np.count_nonzero(differ if scores.close is None else differ & ~scores.close))
+        self.count += count
+        return judge.with_prediction(scores, own)
+
+    def _asked(self, method: str, features: Any, count: int) -> Any:  # noqa: ANN401 - an array
+        answer = np.asarray(getattr(self.estimator, method)(features))
+        if answer.ndim == 0 or len(answer) != count:
+            raise CardError(
+                f"{self.who} gives {answer.size if answer.ndim == 0 else len(answer)} answers to {count} rows by "
+                f"{method}: the service needs one for each row. Check that it takes a table of "
+                f"{self.width()}, and not a list of texts."
+            )
+        return answer
+
+    def width(self) -> str:
+        """Return how many columns the estimator says that it takes, in words."""
+        count = getattr(self.estimator, "n_features_in_", None)
+        return "its columns" if count is None else f"{count} columns"
+
+
+def decided(card: Card, estimator: Fitted, ask: Callable[[Judge], Original]) -> Card:
+    """Return the card with what decides: what it says itself, or else what the estimator's own `predict` follows.
+
+    `ask` puts many rows to an original with this judge and returns it. A threshold of the estimator's own
+    (FixedThresholdClassifier, TunedThresholdClassifierCV) becomes the card's. Raises CardError where the card wants
+    what the estimator does not have.
+    """
+    if card.task == "regression" or card.decided_by is not None:
+        return card
+    judge = judge_of(card, estimator)
+    threshold: float | None = None
+    if card.task == "binary" and judge.gives_probabilities:
+        threshold = own_threshold(estimator) if judge.answer == "predict_proba" else 0.5
+        if card.threshold not in (None, 0.5, threshold):
+            return _with_decision(card, "probability", card.threshold)  # written by someone who means it
+        if threshold is None:
+            return _with_decision(card, "predict", None)
+        judge = replace(judge, threshold=threshold, is_own=True)
+    asked = ask(judge)
+    if asked.differing:
+        log.info(
+            "%s: predict decides; %d of %d rows have another class than by %s",
+            asked.who,
+            asked.differing,
+            asked.count,
+            "their probabilities" if judge.gives_probabilities else judge.answer,
+        )
+        return _with_decision(card, "predict", None)
+    if judge.decided_by == "decision_function" and card.task == "binary":
+        threshold = 0.0
+    return _with_decision(card, judge.decided_by, threshold)
+
+
+def _with_decision(card: Card, decided_by: str, threshold: float | None) -> Card:
+    return Card.model_validate(card.model_dump() | {"decided_by": decided_by, "threshold": threshold})
