@@ -50,6 +50,7 @@ class Received:
     """A file that came whole; its chunks were given away."""
 
     format: CsvFormat
+    notices: list[str]  # what was read otherwise than it is written
     row_count: int
     byte_count: int  # uncompressed
     filename: str | None
@@ -80,6 +81,7 @@ async def report_csv(services: Services, request: Request, body: Body, options: 
     return json_response(
         report.body(
             received.format,
+            notices=received.notices,
             row_count=received.row_count,
             byte_count=received.byte_count,
             filename=received.filename,
@@ -114,7 +116,7 @@ async def _receive(services: Services, request: Request, body: Body, options: Cs
     assert file.format is not None
     named = [*sorted(request.query_params.multi_items()), ("", unwrapper.filename or "")]
     digest.update(urlencode(named).encode())
-    return Received(file.format, file.row_count, file.byte_count, unwrapper.filename, digest.hexdigest())
+    return Received(file.format, file.notices, file.row_count, file.byte_count, unwrapper.filename, digest.hexdigest())
 
 
 def _open(card: Card, given: Given, limits: Limits) -> "CsvFile":
@@ -134,6 +136,7 @@ def _store(
         byte_count=received.byte_count,
         filename=received.filename,
         max_error_rate=options.max_error_rate,
+        notices=received.notices,
     )
     # The job's id decides: what the first try committed is not stored again.
     stored = run_again(lambda: _commit(services, submission, file, spool))

@@ -22,8 +22,14 @@ class CsvQuery(BaseModel):
     delimiter: str | None = Field(
         None, description="What separates cells: `comma`, `semicolon`, `tab`, `pipe`, or the character."
     )
-    encoding: str | None = Field(None, description="`utf-8`, `utf-16`, `cp1252` or `latin-1`.")
+    encoding: str | None = Field(
+        None, description="`utf-8`, `utf-16`, `utf-16-le`, `utf-16-be`, `cp1252` or `latin-1`."
+    )
     decimal: str | None = Field(None, description="Decimal mark: `point` or `comma`, or the character.")
+    thousands: str | None = Field(
+        None,
+        description="What separates thousands: `comma`, `point`, `space`, `apostrophe`, the character, or `none`.",
+    )
     id_column: str | None = Field(None, description="Column that identifies the rows; it is repeated in the output.")
     strict: bool = Field(False, description="Refuse columns that the model does not know.")
     max_error_rate: float | None = Field(
@@ -60,7 +66,7 @@ async def check_query(services: Services, request: Request, query: CsvQuery, mod
     if faults:
         raise InvalidRequest(sum_up(faults), faults=faults)
     given = check_given(
-        Given(query.delimiter, query.encoding, query.decimal, query.id_column, query.strict),
+        Given(query.delimiter, query.encoding, query.decimal, query.id_column, query.strict, query.thousands),
     )
     version = await find_version(services, reference, query.version)
     return CsvOptions(

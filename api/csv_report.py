@@ -38,7 +38,9 @@ class CsvReport:
             for error in read.errors[: MAX_ERRORS - len(self._errors)]
         ]
 
-    def body(self, form: CsvFormat, *, row_count: int, byte_count: int, filename: str | None) -> dict[str, Any]:
+    def body(
+        self, form: CsvFormat, *, notices: list[str], row_count: int, byte_count: int, filename: str | None
+    ) -> dict[str, Any]:
         """Return the report on the whole file."""
         card = self._version.card
         features = [feature.name for feature in card.row_features]
@@ -51,8 +53,12 @@ class CsvReport:
             "invalid": row_count - self._valid,
             "format": {
                 "filename": filename,
-                **{key: written[key] for key in ("delimiter", "encoding", "decimal", "id_column")},
+                **{
+                    key: written[key]
+                    for key in ("delimiter", "encoding", "decimal", "thousands", "currency", "id_column")
+                },
                 "bytes": byte_count,
+                "notices": notices,
             },
             "columns": {
                 "features": [name for name in form.columns if name in features],

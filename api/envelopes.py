@@ -22,6 +22,7 @@ FILES = (
     b"text/csv",
     b"application/csv",
     b"text/tab-separated-values",
+    b"application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     b"application/vnd.ms-excel",  # what browsers on Windows with Excel call .csv
     b"application/gzip",
     b"application/x-gzip",

@@ -112,10 +112,13 @@ def _csv_body(file: StoredCsv, card: Card) -> dict[str, Any]:
         "delimiter": file.format.delimiter,
         "encoding": file.format.encoding,
         "decimal": file.format.decimal,
+        "thousands": file.format.thousands,
+        "currency": file.format.currency,
         "id_column": file.format.id_column,
         "extra_columns": [name for name in file.format.columns if name not in known],
         "bytes": file.byte_count,
         "max_error_rate": file.max_error_rate,
+        "notices": file.notices,
     }
 
 

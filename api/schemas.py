@@ -117,10 +117,13 @@ class CsvBody(BaseModel):
     delimiter: str
     encoding: str
     decimal: str
+    thousands: str = Field(description="What separates thousands in numbers; empty where nothing does.")
+    currency: str = Field(description="The currency sign beside numbers; empty where there is none.")
     id_column: str | None = Field(description="The column that identifies rows; output.csv repeats it.")
     extra_columns: list[str] = Field(description="Further columns that are no features; output.csv repeats them.")
     bytes: int = Field(description="Size of the file, uncompressed.")
     max_error_rate: float | None = Field(description="Part of the rows that may fail before the job is given up.")
+    notices: list[str] = Field(description="What was read otherwise than it is written in the file.")
 
 
 class Progress(BaseModel):
@@ -187,8 +190,11 @@ class CsvFormatBody(BaseModel):
     delimiter: str
     encoding: str
     decimal: str
+    thousands: str = Field(description="What separates thousands in numbers; empty where nothing does.")
+    currency: str = Field(description="The currency sign beside numbers; empty where there is none.")
     id_column: str | None = Field(description="The column that identifies rows, repeated in the output.")
     bytes: int = Field(description="Size of the file, uncompressed.")
+    notices: list[str] = Field(description="What was read otherwise than it is written in the file.")
 
 
 class CsvColumns(BaseModel):

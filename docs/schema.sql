@@ -201,6 +201,9 @@ CREATE TABLE reference_sets (
 	delimiter VARCHAR(1) NOT NULL,
 	encoding VARCHAR(16) NOT NULL,
 	decimal VARCHAR(1) NOT NULL,
+	thousands VARCHAR(1) DEFAULT '' NOT NULL,
+	currency VARCHAR(1) DEFAULT '' NOT NULL,
+	options JSONB,
 	target TEXT,
 	row_count INTEGER NOT NULL,
 	skipped_count INTEGER NOT NULL,
@@ -219,6 +222,9 @@ COMMENT ON COLUMN reference_sets.byte_count IS 'Size of the file, in bytes, unco
 COMMENT ON COLUMN reference_sets.delimiter IS 'Character between two cells';
 COMMENT ON COLUMN reference_sets.encoding IS 'Encoding of the file';
 COMMENT ON COLUMN reference_sets.decimal IS 'Decimal mark: a point or a comma';
+COMMENT ON COLUMN reference_sets.thousands IS 'What separates thousands in numbers, if anything does';
+COMMENT ON COLUMN reference_sets.currency IS 'Currency sign beside numbers, if they have one';
+COMMENT ON COLUMN reference_sets.options IS 'What was said about the file when it was loaded; the rest was detected';
 COMMENT ON COLUMN reference_sets.target IS 'Column that holds the answers, if the file has them';
 COMMENT ON COLUMN reference_sets.row_count IS 'Rows that were loaded';
 COMMENT ON COLUMN reference_sets.skipped_count IS 'Rows of the file that did not fit and were left out, as was asked';
@@ -230,6 +236,9 @@ CREATE TABLE csv_files (
 	delimiter VARCHAR(1) NOT NULL,
 	encoding VARCHAR(16) NOT NULL,
 	decimal VARCHAR(1) NOT NULL,
+	thousands VARCHAR(1) DEFAULT '' NOT NULL,
+	currency VARCHAR(1) DEFAULT '' NOT NULL,
+	notices JSONB DEFAULT '[]' NOT NULL,
 	bom BOOLEAN NOT NULL,
 	columns JSONB NOT NULL,
 	id_column TEXT,
@@ -250,6 +259,9 @@ COMMENT ON COLUMN csv_files.filename IS 'Name of the file at the caller''s, if i
 COMMENT ON COLUMN csv_files.delimiter IS 'Character between two cells';
 COMMENT ON COLUMN csv_files.encoding IS 'Encoding of the file as it was sent';
 COMMENT ON COLUMN csv_files.decimal IS 'Decimal mark: a point or a comma';
+COMMENT ON COLUMN csv_files.thousands IS 'What separates thousands in numbers, if anything does';
+COMMENT ON COLUMN csv_files.currency IS 'Currency sign beside numbers, if they have one';
+COMMENT ON COLUMN csv_files.notices IS 'What was read otherwise than it is written, as sentences';
 COMMENT ON COLUMN csv_files.bom IS 'Whether the output starts with a byte order mark, for Excel';
 COMMENT ON COLUMN csv_files.columns IS 'Names in the header, in file order';
 COMMENT ON COLUMN csv_files.id_column IS 'Column that identifies rows for the caller';
@@ -415,4 +427,4 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL,
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO alembic_version (version_num) VALUES ('0005');
+INSERT INTO alembic_version (version_num) VALUES ('0006');

@@ -14,11 +14,13 @@ from pydantic import ValidationError
 
 from shared.agreement import check_task, class_names, feature_names, task_of
 from shared.cards import Card
+from shared.csv_columns import ExpectedColumns
+from shared.csv_numbers import NULLS, POINT, NumberForm
 from shared.errors import CardError
 from shared.features import MISSING_WORDS, Category, Feature, FeatureType
 from shared.native_categories import native_categories
 from shared.package import library_versions
-from shared.reference import NULLS, check_target, value_of
+from shared.reference import check_target, value_of
 from shared.refusals import first_faults
 from shared.whole_inputs import takes_texts
 
@@ -47,18 +49,20 @@ def infer_card(
     task: str | None = None,
     probability: str | None = None,
     decided_by: str | None = None,
+    numbers: NumberForm = POINT,
 ) -> Card:
     """Return the card of a fitted estimator, learnt from it and from rows like those it was trained on.
 
     Types come from the encoders and the rows, categories from the encoders, labels from `classes_` and examples
     from the first row; `target` is the column of the rows that is no feature. Raises CardError where the rows lack
-    a feature or the target, or where the model is of no known kind or not for the task.
+    a feature or the target, or where the model is of no known kind or not for the task. `numbers` is how the rows write
+    them as text.
     """
     if target is not None:
         check_target(target, rows)
     names = _features_of(estimator, rows, target)
     encodings = dict(_encodings(estimator, names))
-    supposed = _add_native(encodings, estimator, {key: [row.get(key) for row in rows] for key in names})
+    supposed = _add_native(encodings, estimator, {key: [row.get(key) for row in rows] for key in names}, numbers)
     classes = class_names(estimator)
     if task is not None:
         check_task(task, estimator)
@@ -73,7 +77,7 @@ def infer_card(
             probability=probability,
             decided_by=decided_by,
             features=[
-                _feature(key, [row.get(key) for row in rows], encodings.get(key), text=takes_texts(estimator))
+                _feature(key, [row.get(key) for row in rows], encodings.get(key), numbers, text=takes_texts(estimator))
                 for key in names
             ],
             target=target,
@@ -109,9 +113,33 @@ def _features_of(estimator: object, rows: Sequence[Mapping[str, Any]], target: s
     return names
 
 
-def _feature(name: str, values: Sequence[object], encoding: Encoding | None, *, text: bool) -> Feature:
-    kind = "string" if text else _category_type(encoding.categories) if encoding else _type_of(values)
-    typed = [value_of(value, kind) for value in values]
+def expected_columns(estimator: object) -> ExpectedColumns:
+    """Return what a fitted estimator says of its columns: their names, and their types where an encoder sees them."""
+    names = feature_names(estimator) or []
+    encodings = dict(_encodings(estimator, names)) if names else {}
+    return ExpectedColumns(
+        {
+            name: "string"
+            if takes_texts(estimator)
+            else _category_type(encodings[name].categories)
+            if name in encodings
+            else None
+            for name in names
+        },
+        {
+            name: [text for text in encoding.categories if isinstance(text, str)]
+            for name, encoding in encodings.items()
+            if encoding.unknown == "accept" and _category_type(encoding.categories) == "string"
+        },
+        others=None,
+    )
+
+
+def _feature(
+    name: str, values: Sequence[object], encoding: Encoding | None, numbers: NumberForm, *, text: bool
+) -> Feature:
+    kind = "string" if text else _category_type(encoding.categories) if encoding else _type_of(values, numbers)
+    typed = [value_of(value, kind, numbers) for value in values]
     if kind == "string" and encoding:
         words = MISSING_WORDS.difference(map(str, encoding.categories))
         typed = [None if isinstance(value, str) and value in words else value for value in typed]
@@ -126,27 +154,31 @@ def _feature(name: str, values: Sequence[object], encoding: Encoding | None, *, 
     )
 
 
-def _type_of(values: Sequence[object]) -> FeatureType:
+def _type_of(values: Sequence[object], numbers: NumberForm) -> FeatureType:
     """Return the narrowest type that holds every value; text is read as a spreadsheet would."""
     known = [value for value in values if not _is_null(value)]
     if known and all(isinstance(value, bool) or _word(value) in {"true", "false"} for value in known):
         return "boolean"
     if not known:
         return "number"  # nothing but blanks: an imputer can take only numbers here
-    numbers = [value_of(value, "number") for value in known]
-    if any(isinstance(value, bool) or not isinstance(value, int | float) for value in numbers):
+    read = [value_of(value, "number", numbers) for value in known]
+    if any(isinstance(value, bool) or not isinstance(value, int | float) for value in read):
         return "string"
-    return "integer" if all(_is_integer(value) for value in known) else "number"
+    return "integer" if all(_is_integer(value, numbers) for value in known) else "number"
 
 
-def _is_integer(value: object) -> bool:
+def _is_integer(value: object, numbers: NumberForm) -> bool:
     if isinstance(value, str):
-        return isinstance(value_of(value, "integer"), int) and not set(value) & set(".eE")
+        return isinstance(value_of(value, "integer", numbers), int) and not set(value) & {numbers.decimal, "e", "E"}
     return isinstance(value, int)
 
 
 def _is_null(value: object) -> bool:
-    return value is None or _word(value) in NULLS or (isinstance(value, float) and math.isnan(value))
+    return (
+        value is None
+        or (isinstance(value, str) and value.strip() in NULLS)
+        or (isinstance(value, float) and math.isnan(value))
+    )
 
 
 def _word(value: object) -> str | None:
@@ -180,10 +212,10 @@ def _encodings(estimator: object, names: Sequence[str]) -> Iterator[tuple[str, E
 
 
 def _add_native(
-    encodings: dict[str, Encoding], estimator: object, columns: Mapping[str, Sequence[object]]
+    encodings: dict[str, Encoding], estimator: object, columns: Mapping[str, Sequence[object]], numbers: NumberForm
 ) -> list[str]:
     """Add the categories that gradient boosting learnt itself; return a sentence about each list that is supposed."""
-    seen = {name: _distinct(values) for name, values in columns.items() if name not in encodings}
+    seen = {name: _distinct(values, numbers) for name, values in columns.items() if name not in encodings}
     supposed = []
     for name, native in native_categories(estimator, list(seen), seen).items():
         encodings.update(_encoding(name, native.categories, "refuse" if native.strict else "accept"))
@@ -199,10 +231,10 @@ def _add_native(
     return supposed
 
 
-def _distinct(values: Sequence[object]) -> list[Category]:
+def _distinct(values: Sequence[object], numbers: NumberForm) -> list[Category]:
     """Return the categories among these cells as pandas would find and sort them."""
-    kind = _type_of(values)
-    typed = (value_of(value, kind) for value in values if not _is_null(value))
+    kind = _type_of(values, numbers)
+    typed = (value_of(value, kind, numbers) for value in values if not _is_null(value))
     known = {value for value in typed if isinstance(value, str | int | float)}
     return sorted(known - MISSING_WORDS if kind == "string" else known)
 

@@ -58,6 +58,7 @@ class NewCsv:
     byte_count: int  # uncompressed
     filename: str | None = None
     max_error_rate: float | None = None
+    notices: Sequence[str] = ()  # what was read otherwise than it is written
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,9 @@ def submit(connection: Connection, job: Submission, file: NewCsv, chunks: Iterab
             encoding=form.encoding,
             decimal=form.decimal,
             bom=form.bom,
+            thousands=form.thousands,
+            currency=form.currency,
+            notices=list(file.notices),
             columns=list(form.columns),
             id_column=form.id_column,
             max_error_rate=file.max_error_rate,
@@ -173,6 +177,8 @@ FORMAT = (
     CsvFile.columns,
     CsvFile.id_column,
     CsvFile.bom,
+    CsvFile.thousands,
+    CsvFile.currency,
 )
 
 
@@ -185,6 +191,8 @@ def format_of(row: RowMapping) -> CsvFormat:
         columns=tuple(row["columns"]),
         id_column=row["id_column"],
         bom=row["bom"],
+        thousands=row["thousands"],
+        currency=row["currency"],
     )
 
 

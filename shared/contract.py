@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.cards import Card, Rule, Views, read_document
+from shared.csv_numbers import POINT
 from shared.errors import CardError, RowFaults
 from shared.features import Bound, Category, FaultCode, Feature, FeatureType
 from shared.package import Package
@@ -112,9 +113,10 @@ def lay_over(
         {name: bool(value) if name in flags and value in (0, 1) else value for name, value in row.items()}
         for row in given
     ]
-    canonical = canonical_rows(card, rows, source=f"{path}, on the reference rows")
+    numbers = package.given_rows.numbers if package.given_rows is not None else POINT
+    canonical = canonical_rows(card, rows, source=f"{path}, on the reference rows", numbers=numbers)
     _check_example(card, path)
-    return Package(card, package.estimator, canonical)
+    return Package(card, package.estimator, canonical, package.given_rows)
 
 
 def _given_rows(

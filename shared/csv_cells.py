@@ -4,7 +4,6 @@ A chunk repeats itself: each distinct text of a column is read and checked once.
 that gives what `read_cell` gives; a column with an odd cell is read by `read_cell`, which is the definition.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,17 +16,13 @@ from numpy.typing import NDArray
 
 from shared.cards import Card
 from shared.columns import Column, Columns
+from shared.csv_numbers import NULLS, NumberForm
+from shared.csv_values import read_cell
 from shared.features import LARGEST_INTEGER, Feature, FeatureType, check_value, integer_bounds, missing_words
 from shared.formulas import Formula
 from shared.rows import default_of, may_be_absent, may_be_written, takes_null
 from shared.steps import Matrix
 from shared.text_values import read_text
-
-NULLS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "#N/A")  # of anything but text
-TRUE = frozenset(["true", "1", "yes", "oui", "vrai"])
-FALSE = frozenset(["false", "0", "no", "non", "faux"])
-NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-DIGITS = re.compile(r"[+-]?[0-9]{1,300}")  # longer ones are floats: int() takes 4,300 at most
 
 _NULLS = pa.array(NULLS)
 _BOOLEANS = {1.0: "true", 0.0: "false"}
@@ -64,32 +59,15 @@ class Cells:
         return texts
 
 
-def read_cell(kind: FeatureType, text: str, decimal: str) -> Any:  # noqa: ANN401  # any JSON scalar
-    """Return the value that a cell stands for, None for null; the text itself where it is no value of this type."""
-    if kind == "string":
-        return text or None
-    bare = text.strip()
-    if bare in NULLS:
-        return None
-    if kind == "boolean":
-        lower = bare.lower()
-        return True if lower in TRUE else False if lower in FALSE else text
-    if decimal == ",":
-        bare = "not a number" if "." in bare else bare.replace(",", ".")
-    if NUMBER.fullmatch(bare) is None:
-        return text
-    return int(bare) if kind == "integer" and DIGITS.fullmatch(bare) else float(bare)
-
-
-def read_cells(card: Card, feature: Feature, texts: Any, codes: NDArray[Any], *, decimal: str) -> Cells:  # noqa: ANN401
+def read_cells(card: Card, feature: Feature, texts: Any, codes: NDArray[Any], numbers: NumberForm) -> Cells:  # noqa: ANN401
     """Read a column: `texts` holds its distinct cells (a pyarrow.StringArray), `codes` which of them each row has."""
     closed = feature.categories is not None and feature.unknown == "refuse"
     found: tuple[NDArray[Any], NDArray[np.bool_]] | None = None
     if not closed and feature.type in ("integer", "number"):
-        found = _numbers(card, feature, texts, decimal)
+        found = _numbers(card, feature, texts, numbers)
     elif not closed and feature.type == "string":
         found = _texts(card, feature, texts)
-    distinct, good = found or _one_by_one(card, feature, texts.to_pylist(), decimal)
+    distinct, good = found or _one_by_one(card, feature, texts.to_pylist(), numbers)
     return Cells(feature, texts, codes, distinct, good)
 
 
@@ -118,16 +96,17 @@ def derived_cells(formula: Formula, cells: Mapping[str, Cells], given: Cells | N
     return Cells(feature, None, np.arange(count), distinct, good)
 
 
-def _numbers(card: Card, feature: Feature, texts: Any, decimal: str) -> tuple[Matrix, NDArray[np.bool_]] | None:  # noqa: ANN401
+def _numbers(card: Card, feature: Feature, texts: Any, form: NumberForm) -> tuple[Matrix, NDArray[np.bool_]] | None:  # noqa: ANN401
     """Read and check a whole column; None when a cell is not a plain number of its type."""
     bare = pc.ascii_trim_whitespace(texts)
-    if decimal == ",":
+    null = pc.is_in(bare, value_set=_NULLS)
+    if form.thousands or form.currency:
+        plain = [form.plain(text) for text in bare.to_pylist()]
+        bare = pa.array(["" if text is None else text for text in plain], pa.string())
+    elif form.decimal == ",":
         if pc.any(pc.match_substring(bare, ".")).as_py():
             return None
-        null = pc.is_in(bare, value_set=_NULLS)
         bare = pc.replace_substring(bare, ",", ".")
-    else:
-        null = pc.is_in(bare, value_set=_NULLS)
     try:
         read = pc.cast(pc.if_else(null, None, bare), pa.float64())
     except pa.ArrowInvalid:
@@ -172,13 +151,15 @@ def _texts(card: Card, feature: Feature, texts: Any) -> tuple[NDArray[np.object_
     return distinct, good
 
 
-def _one_by_one(card: Card, feature: Feature, texts: list[str], decimal: str) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+def _one_by_one(
+    card: Card, feature: Feature, texts: list[str], numbers: NumberForm
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     text = feature.type == "string"
     distinct = np.full(len(texts), None, dtype=object if text else np.float64)
     good = np.zeros(len(texts), dtype=bool)
     words = missing_words(feature)
     for place, cell in enumerate(texts):
-        value = None if cell in words else read_cell(feature.type, cell, decimal)
+        value = None if cell in words else read_cell(feature.type, cell, numbers)
         if isinstance(value, str) and may_be_written(card, feature):
             value = read_text(feature, value, is_read=card.text == "read")
         if value is None:

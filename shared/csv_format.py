@@ -2,28 +2,23 @@
 
 import csv
 import io
-import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from shared.cards import Card
+from shared.csv_numbers import DECIMALS, THOUSANDS, NumberForm
 from shared.errors import Fault, InvalidRequest
 
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
-DECIMALS = {"point": ".", "comma": ","}
 ENCODINGS = {
     "utf-8": ("utf8", "utf-8-sig", "ascii", "us-ascii"),
-    "utf-16": ("utf16", "utf-16le", "utf-16-le", "utf-16be", "utf-16-be"),
+    "utf-16": ("utf16",),  # of the order that its mark says, or its zero bytes
+    "utf-16-le": ("utf-16le", "utf16le"),
+    "utf-16-be": ("utf-16be", "utf16be"),
     "cp1252": ("windows-1252", "ansi"),
     "latin-1": ("latin1", "iso-8859-1", "iso8859-1"),
 }
 # Of the whole process, for all time: what a record may hold is checked at the door, where it is cut off.
 csv.field_size_limit(2**31 - 1)
-ENOUGH_NUMBERS = 2000  # numbers with a decimal mark in the sample: more of them would not change the verdict
-
-_POINT = re.compile(r"[+-]?\d*\.\d+(?:[eE][+-]?\d+)?")
-_DECIMALS = re.compile(r"[+-]?\d*,(?!\d{3}$)\d+")  # never thousands
-_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +26,18 @@ class CsvFormat:
     """How a file is written, as the job says it."""
 
     delimiter: str  # one of , ; TAB |
-    encoding: str  # utf-8, utf-16, cp1252 or latin-1: what the upload was; the chunks are always UTF-8
+    encoding: str  # one of ENCODINGS: what the upload was; the chunks are always UTF-8
     decimal: str  # . or ,
     columns: tuple[str, ...]  # the header's names in file order, stripped
     id_column: str | None  # a column that identifies rows for the caller
     bom: bool = False  # the upload had a BOM or was not UTF-8: the output starts with one, for Excel's sake
+    thousands: str = ""  # what separates thousands, if anything does
+    currency: str = ""  # the sign beside numbers, if they have one
+
+    @property
+    def numbers(self) -> NumberForm:
+        """How its numbers are written."""
+        return NumberForm(self.decimal, self.thousands, self.currency)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Given:
     decimal: str | None = None
     id_column: str | None = None
     strict: bool = False  # refuse columns that are not features
+    thousands: str | None = None  # empty: they are not separated
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ class Chunk:
 def check_given(given: Given) -> Given:
     """Return what the caller said in our own words (`;`, `cp1252`); raise InvalidRequest for what cannot be meant."""
     words = {name: name for name in ENCODINGS} | {word: name for name, words in ENCODINGS.items() for word in words}
-    known = {"delimiter": DELIMITERS, "decimal": DECIMALS, "encoding": words}
+    known = {"delimiter": DELIMITERS, "decimal": DECIMALS, "thousands": THOUSANDS, "encoding": words}
     faults: list[Fault] = []
     settled: dict[str, str | None] = {}
     for option, names in known.items():
@@ -81,39 +84,17 @@ def check_given(given: Given) -> Given:
         if said is not None and settled[option] is None:
             allowed = ", ".join(ENCODINGS if names is words else names)
             faults.append(Fault(f"/query/{option}", option, f"must be one of {allowed}"))
+    if settled["thousands"] and settled["thousands"] == settled["decimal"]:
+        faults.append(Fault("/query/thousands", "thousands", "must be another mark than the decimal one"))
     if faults:
         detail = "; ".join(f"{fault.code} {fault.message}" for fault in faults)
         raise InvalidRequest(f"The file cannot be read as asked: {detail}.", faults=faults)
-    return Given(settled["delimiter"], settled["encoding"], settled["decimal"], given.id_column, given.strict)
+    return replace(given, **settled)  # type: ignore[arg-type] # all four are texts or None
 
 
 def read_records(text: str, delimiter: str) -> Iterator[list[str]]:
     """Return the records of a text that are not blank."""
     return (record for record in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if record)
-
-
-def find_decimal(card: Card, columns: tuple[str, ...], delimiter: str, sample: bytes) -> str:
-    """Return the decimal mark of a file by the number cells of its first rows (UTF-8, without the header).
-
-    Next to a comma as the delimiter, commas in quoted cells may separate thousands: it is the point unless some comma
-    has other than three digits behind it, and no cell has a point.
-    """
-    if b"," not in sample:
-        return "."
-    quoted = delimiter == ","
-    numbers = {feature.name for feature in card.row_features if feature.type in ("integer", "number")}
-    places = [place for place, name in enumerate(columns) if name in numbers]
-    points = commas = decimals = 0
-    for record in read_records(sample.decode("utf-8"), delimiter):
-        cells = [record[place].strip() for place in places if place < len(record)]
-        points += sum(1 for cell in cells if "." in cell and _POINT.fullmatch(cell))
-        commas += sum(1 for cell in cells if "," in cell and _COMMA.fullmatch(cell))
-        decimals += sum(1 for cell in cells if "," in cell and _DECIMALS.fullmatch(cell))
-        if points + commas > ENOUGH_NUMBERS:
-            break
-    if quoted:
-        return "," if decimals and not points else "."
-    return "," if commas > points else "."
 
 
 def find_id_column(columns: tuple[str, ...], features: Collection[str], given: str | None) -> str | None:

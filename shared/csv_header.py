@@ -5,8 +5,10 @@ import difflib
 import io
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 from shared.cards import Card
 from shared.csv_format import DELIMITERS, Given, read_records
@@ -21,6 +23,7 @@ CANDIDATES = 500
 LONGEST_NAME = 131_072  # characters
 NAME_LENGTH = 100  # characters of a name that a message repeats
 SAMPLED_ROWS = 10
+LINES_ABOVE = 20  # a header is looked for below so many records without one
 DETAILED = 3  # faults that the error's own sentence spells out
 
 _NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)?")
@@ -32,45 +35,93 @@ class Header:
 
     delimiter: str
     columns: tuple[str, ...]
-    size: int  # characters that it takes, blank lines before it and its own newline included
+    size: int  # characters that it takes, all that is before it and its own newline included
+    line: int = 1  # the line of the file where it begins
+    skipped: int = 0  # records above it: a title, say
+    renamed: tuple[tuple[str, str], ...] = ()  # what the file writes, and the feature that is read for it
 
 
-def read_header(text: str, card: Card, given: Given, *, final: bool) -> Header | None:
+def read_header(text: str, features: Collection[str], given: Given, *, final: bool) -> Header | None:
     """Return the header at the start of a text, by the delimiter that finds most features in it.
 
-    None when the text does not hold it whole; `final` says that no more text will come.
+    What stands above it, without any name of a feature, is no part of it; names may differ in case where that leaves
+    no doubt. None when the text does not hold it whole; `final` says that no more text will come.
     """
     directive = re.match(r"\s*sep=([,;\t|])(?:\r\n|\r(?!\n)|\n)", text)  # Excel's own, read by nothing else
     start = directive.end() if directive else 0
     delimiter = given.delimiter or (directive[1] if directive else None)
-    features = {feature.name for feature in card.row_features}
     best, best_score = None, (-1, -1)
     for candidate in [delimiter] if delimiter else DELIMITERS.values():
-        header = _read_with(candidate, text[start:], features, final=final)
+        header = _read_with(candidate, text[start:], features, given, final=final)
         if header is None:
             return None  # this candidate may still turn out to be the best one
-        score = (len(features.intersection(header.columns)), len(header.columns))
+        score = (len(set(features).intersection(header.columns)), len(header.columns))
         if score > best_score:
             best, best_score = header, score
     assert best is not None
-    return Header(best.delimiter, best.columns, best.size + start)
+    line = best.line + (text[:start].count("\n") or text[:start].count("\r"))
+    return replace(best, size=best.size + start, line=line)
 
 
-def _read_with(delimiter: str, text: str, features: set[str], *, final: bool) -> Header | None:
+def _read_with(delimiter: str, text: str, features: Collection[str], given: Given, *, final: bool) -> Header | None:
     lines = io.StringIO(text, newline="")
     # `readline` tells how far the reader has read, which iterating over the lines would not.
-    records = csv.reader(iter(lines.readline, ""), delimiter=delimiter)
-    try:
-        names = next(record for record in records if "".join(record).strip())
-    except StopIteration:
-        names = []
-    if max(map(len, names), default=0) > LONGEST_NAME:
-        raise TooLarge(f"A name in the header is longer than {LONGEST_NAME} characters: a quote is never closed.")
-    size = lines.tell()
-    if size == len(text) and not final:  # a quote may be open, or \n may follow \r
+    as_in_pandas = any(name.startswith(" ") for name in features)
+    records = csv.reader(iter(lines.readline, ""), delimiter=delimiter, skipinitialspace=not as_in_pandas)
+    first = _next_record(delimiter, records, lines, features, given)
+    found, skipped = first, 0
+    while not _has_feature(found, features) and found.columns and skipped < LINES_ABOVE:
+        found = _next_record(delimiter, records, lines, features, given)
+        skipped += 1
+    if found.columns and skipped and lines.tell() == len(text) and not final:
         return None
+    # A line of data may hold a word that is a feature's name as well; a header holds most of them.
+    if 2 * len(set(features).intersection(found.columns)) < len(features) or not _has_feature(found, features):
+        found, skipped = first, 0
+    if max(map(len, found.columns), default=0) > LONGEST_NAME:
+        raise TooLarge(f"A name in the header is longer than {LONGEST_NAME} characters: a quote is never closed.")
+    if found.size == len(text) and not final:  # a quote may be open, or \n may follow \r
+        return None
+    return replace(found, skipped=skipped)
+
+
+def _next_record(delimiter: str, records: Any, lines: io.StringIO, features: Collection[str], given: Given) -> Header:  # noqa: ANN401 - the csv module has no type for its reader
+    line = records.line_num + 1
+    names: list[str] = []
+    for record in records:
+        if "".join(record).strip():
+            names = record
+            break
+        line = records.line_num + 1
     # A card may name a feature with a blank around it, as pandas reads a header written with ", ".
-    return Header(delimiter, tuple(name if name in features else name.strip() for name in names), size)
+    stripped = [name if name in features else name.strip() for name in names]
+    renamed = _by_case(stripped, features, given)
+    columns = tuple(renamed.get(name, name) for name in stripped)
+    return Header(delimiter, columns, lines.tell(), line, renamed=tuple(renamed.items()))
+
+
+def _has_feature(header: Header, features: Collection[str]) -> bool:
+    return not features or any(name in features for name in header.columns)
+
+
+def _by_case(names: Sequence[str], features: Collection[str], given: Given) -> dict[str, str]:
+    """Return the features that columns mean whose names differ in case alone, where nothing else can be meant."""
+    there = set(names)
+    lacking: dict[str, list[str]] = {}
+    for feature in features:
+        if feature not in there:
+            lacking.setdefault(feature.casefold(), []).append(feature)
+    if not lacking:
+        return {}
+    written: dict[str, list[str]] = {}
+    for name in names:
+        if name not in features and name != given.id_column:
+            written.setdefault(name.casefold(), []).append(name)
+    return {
+        found[0]: lacking[key][0]
+        for key, found in written.items()
+        if len(found) == 1 and len(lacking.get(key, ())) == 1
+    }
 
 
 def accept_header(card: Card, columns: tuple[str, ...], given: Given) -> None:
@@ -89,6 +140,14 @@ def accept_header(card: Card, columns: tuple[str, ...], given: Given) -> None:
     raise RowFaults(
         f"The header does not fit {card.name}@{card.version}: {'; '.join(told)}{more}.{hint}", faults=faults
     )
+
+
+def check_duplicates(columns: Iterable[str]) -> None:
+    """Raise RowFaults where a name is there twice."""
+    faults = [_duplicate(name, count) for name, count in Counter(columns).items() if count > 1][:MAX_FAULTS]
+    if faults:
+        told = "; ".join(f"{fault.pointer[9:]} {fault.message}".strip() for fault in faults[:DETAILED])
+        raise RowFaults(f"The header names columns twice: {told}.", faults=faults)
 
 
 def check_header(card: Card, columns: tuple[str, ...], given: Given) -> list[Fault]:

@@ -19,6 +19,7 @@ class StoredCsv:
     """The file of a CSV job, and how far it is scored."""
 
     format: CsvFormat
+    notices: list[str]  # what was read otherwise than it is written
     filename: str | None
     max_error_rate: float | None
     byte_count: int
@@ -59,6 +60,7 @@ def find_files(connection: Connection, job_ids: Sequence[str]) -> dict[str, Stor
         select(
             CsvFile.job_id,
             *FORMAT,
+            CsvFile.notices,
             CsvFile.filename,
             CsvFile.max_error_rate,
             CsvFile.byte_count,
@@ -76,6 +78,7 @@ def find_files(connection: Connection, job_ids: Sequence[str]) -> dict[str, Stor
     return {
         row["job_id"]: StoredCsv(
             format=format_of(row),
+            notices=row["notices"],
             filename=row["filename"],
             max_error_rate=row["max_error_rate"],
             byte_count=row["byte_count"],

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from shared.cards import Card
 from shared.columns import Columns
-from shared.csv_cells import Cells, absent_cells, derived_cells, read_cell, read_cells
+from shared.csv_cells import Cells, absent_cells, derived_cells, read_cells
 from shared.csv_format import CsvFormat
 from shared.csv_output import RowError, clean, fault_column, kept_columns, spread_cells
 from shared.csv_records import Records, parse_records, split_records
 from shared.csv_rules import doubtful_rows
+from shared.csv_values import read_cell
 from shared.errors import Fault
 from shared.features import Feature, missing_words, pointer
 from shared.rows import RowValidator, check_feature
@@ -136,7 +137,7 @@ class ChunkReader:
         texts, codes = records.encoded[feature.name]
         if feature.derived is not None:  # what is not given is computed
             feature = feature.model_copy(update={"nullable": True})
-        return read_cells(self.card, feature, texts, codes, decimal=self.format.decimal)
+        return read_cells(self.card, feature, texts, codes, self.format.numbers)
 
     def _doubtful(self, cells: dict[str, Cells], records: Records, count: int) -> NDArray[np.bool_]:
         doubtful = np.zeros(count, dtype=bool)
@@ -181,7 +182,7 @@ class ChunkReader:
         return faults
 
     def _check(self, feature: Feature, text: str) -> tuple[Any, Fault | None]:
-        value = None if text in missing_words(feature) else read_cell(feature.type, text, self.format.decimal)
+        value = None if text in missing_words(feature) else read_cell(feature.type, text, self.format.numbers)
         return check_feature(self.card, feature, {feature.name: value})
 
     def _features(self, cells: dict[str, Cells], count: int) -> list[str]:

@@ -22,10 +22,12 @@ Offsets = NDArray[np.intp]
 class RecordSplitter:
     """Cuts the text below a header into chunks; in which pieces it comes makes no difference to where it is cut."""
 
-    def __init__(self, delimiter: str, limits: Limits) -> None:
+    def __init__(self, delimiter: str, limits: Limits, *, blanks: bool = False) -> None:
+        """`blanks` says that blanks stand before fields, also before the quote that opens one."""
         self.row_count = 0  # records in the chunks so far
         self._limits = limits
-        self._record = _record_pattern(delimiter)
+        self._blanks = blanks
+        self._record = _record_pattern(delimiter, blanks=blanks)
         self._before_quote = np.zeros(256, dtype=bool)  # bytes after which a quote may open a field
         self._before_quote[[ord(delimiter), LF, CR, QUOTE]] = True
         self._pieces: list[bytes] = []  # text that is in no chunk yet; it starts with a record
@@ -112,6 +114,8 @@ class RecordSplitter:
             if lone.size:
                 newlines = np.sort(np.concatenate([newlines, lone]))
         if QUOTE in text:
+            if self._blanks:
+                return self._read_ends(text)
             quotes = np.flatnonzero(codes == QUOTE)
             opening = quotes[::2] if quotes[0] else quotes[2::2]  # what starts the text starts a field
             if not self._before_quote[codes[opening - 1]].all():
@@ -129,9 +133,10 @@ class RecordSplitter:
         return np.array(ends, dtype=np.intp)
 
 
-def _record_pattern(delimiter: str) -> re.Pattern[bytes]:
+def _record_pattern(delimiter: str, *, blanks: bool) -> re.Pattern[bytes]:
     """Compile one record with its newline; nothing in it backtracks, so that no text can make it slow."""
     mark = re.escape(delimiter.encode())
     rest = rb"[^%b\r\n]*+" % mark
-    field = rb'(?>"[^"]*+(?:""[^"]*+)*+"%b|(?!")%b)' % (rest, rest)
+    quote = rb' *+"' if blanks else b'"'
+    field = rb'(?>%b[^"]*+(?:""[^"]*+)*+"%b|(?!%b)%b)' % (quote, rest, quote, rest)
     return re.compile(rb"(?:%b%b)*+%b(?:\n|\r\n|\r(?=[^\n]))" % (field, mark, field))

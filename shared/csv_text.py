@@ -6,12 +6,16 @@ from collections.abc import Callable, Iterator
 
 from shared.errors import Fault, RowFaults, UnsupportedMediaType
 
+CONTEXT_BYTES = 40  # before the first byte beyond ASCII: the word that it is in
 DECISION_BYTES = 1 << 16  # from the first byte beyond ASCII on: so much text decides between UTF-8 and cp1252
 
 _SIGNATURES = (
-    (rb"PK\x03\x04.*(?:xl/|\[Content_Types\])", "an Excel workbook", "save it as CSV UTF-8 and send that"),
     (rb"PK[\x03\x05][\x04\x06]", "a ZIP archive", "send the CSV file itself, or compress it with gzip"),
-    (rb"\xd0\xcf\x11\xe0", "an old Excel or Word file", "save it as CSV UTF-8 and send that"),
+    (
+        rb"\xd0\xcf\x11\xe0",
+        "an old Excel or Word file, or a protected one",
+        "save it as .xlsx without a password, or as CSV",
+    ),
     (rb"\x1f\x8b", "gzip within gzip", "compress the file once"),
     (
         rb"\x28\xb5\x2f\xfd|BZh\d1AY|\xfd7zXZ|7z\xbc\xaf|Rar!\x1a",
@@ -36,13 +40,23 @@ _CP1252 = "".join(bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte
 _CODECS: dict[str, Codec] = {
     "utf-8": codecs.utf_8_decode,
     "utf-16": codecs.utf_16_le_decode,
+    "utf-16-le": codecs.utf_16_le_decode,
+    "utf-16-be": codecs.utf_16_be_decode,
     "cp1252": lambda data, errors, _final: codecs.charmap_decode(data, errors, _CP1252),
     "latin-1": lambda data, errors, _final: codecs.latin_1_decode(data, errors),
 }
-_MARKS: tuple[tuple[bytes, str, Codec], ...] = (
-    (codecs.BOM_UTF8, "utf-8", codecs.utf_8_decode),
-    (codecs.BOM_UTF16_LE, "utf-16", codecs.utf_16_le_decode),
-    (codecs.BOM_UTF16_BE, "utf-16", codecs.utf_16_be_decode),
+_MARKS: tuple[tuple[bytes, tuple[str, ...], Codec], ...] = (
+    (codecs.BOM_UTF8, ("utf-8",), codecs.utf_8_decode),
+    (codecs.BOM_UTF16_LE, ("utf-16", "utf-16-le"), codecs.utf_16_le_decode),
+    (codecs.BOM_UTF16_BE, ("utf-16", "utf-16-be"), codecs.utf_16_be_decode),
+)
+# A word of a language that is written in cp1252 has no such places. Text of another encoding does: a sign beside a
+# letter (`Mari‚e`, cp850; `£ódŸ`, cp1250), a capital behind a small letter (`MariŽe`, Mac), rows of accents (`Ìîñêâà`).
+_LETTER, _SIGN = "A-Za-zÀ-ÖØ-öø-ÿŠšŽžŒœŸ", "‚ƒ„…†‡ˆ‰‹“”•–—˜™›¡-¶¸-¿×÷"
+_ALONE = "ƒ‡ˆ‰˜¢£¤¥¦¨¬¯±´¶¸¹¼¾×÷"  # signs that stand beside no letter
+_FOREIGN = re.compile(
+    f"[{_LETTER}][{_ALONE}¿¡‚„]|[{_ALONE}][{_LETTER}]|[{_ALONE}]{{2}}|[{_LETTER}][{_SIGN}][a-zà-öø-ÿ]"
+    "|[a-zà-öø-ÿ][À-ÖØ-ÞŠŽŸŒ]|[À-ÖØ-öø-ÿ]{3}"
 )
 
 
@@ -56,7 +70,10 @@ class TextDecoder:
     def __init__(self, head: bytes, given: str | None) -> None:
         self._encoding = given  # None: ASCII so far
         self._codec = _CODECS[given] if given else None
+        self._is_checked = given not in ("cp1252", "latin-1")  # nothing speaks against the given encoding
+        self._before = b""  # the last bytes of text that was ASCII so far
         self._held = b""  # bytes that cannot be turned into text before more of them have come
+        self.is_guess = False  # it is cp1252 because it is not UTF-8
         self._skip = 0  # bytes of the byte order mark that are still to come by
         self.bom = given not in (None, "utf-8")
         self._check_head(head, given)
@@ -73,15 +90,21 @@ class TextDecoder:
                 raise UnsupportedMediaType(f"The file looks like {kind}, not like CSV: {advice}.")
         if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
             raise UnsupportedMediaType("The file is text in UTF-32: save it as UTF-8.")
-        for mark, encoding, codec in _MARKS:
+        for mark, encodings, codec in _MARKS:
             if head.startswith(mark):
-                if given not in (None, encoding):
-                    raise _wrong_encoding(f"The file is marked as {encoding}, not {given}: leave out encoding.")
-                self._encoding, self._codec, self._skip, self.bom = encoding, codec, len(mark), True
-        if self._encoding != "utf-16" and _NUL_IN_FIRST_LINE.match(head):
+                if given not in (None, *encodings):
+                    raise _wrong_encoding(f"The file is marked as {encodings[0]}, not {given}: leave out encoding.")
+                self._encoding, self._codec, self._skip, self.bom = given or encodings[0], codec, len(mark), True
+        if given == "utf-16" and not self._skip and head[::2].count(0) > head[1::2].count(0):
+            self._codec = codecs.utf_16_be_decode
+        if not self._is_wide and _NUL_IN_FIRST_LINE.match(head):
             raise UnsupportedMediaType(
                 "The file has a NUL byte in its first line, as no CSV has: send text, or give encoding=utf-16 if it is."
             )
+
+    @property
+    def _is_wide(self) -> bool:
+        return self._encoding is not None and self._encoding.startswith("utf-16")
 
     def decode(self, data: bytes, *, final: bool = False) -> Iterator[bytes]:
         """Yield what these bytes add to the text, in UTF-8; then raise BadBytes if the next ones are wrong."""
@@ -89,20 +112,46 @@ class TextDecoder:
             self._skip, data = max(self._skip - len(data), 0), data[self._skip :]
         if self._held:
             data, self._held = self._held + data, b""
-        if self._encoding != "utf-16" and data.isascii():
+        if not self._is_wide and data.isascii():
+            self._before = (
+                data[-CONTEXT_BYTES:] if len(data) >= CONTEXT_BYTES else (self._before + data)[-CONTEXT_BYTES:]
+            )
             yield data
             return
-        if self._codec is None:
+        if self._codec is None or not self._is_checked:
             start = _start_beyond_ascii(data)
             yield data[:start]
+            self._before = (self._before + data[:start])[-CONTEXT_BYTES:]
             data = data[start:]
             if len(data) < DECISION_BYTES and not final:
                 self._held = data
                 return
-            self._encoding = _decide(data[:DECISION_BYTES])
-            self._codec = _CODECS[self._encoding]
-            self.bom = self._encoding != "utf-8"
+            self._settle(data[:DECISION_BYTES])
+        assert self._codec is not None
         yield from self._decode(self._codec, data, final=final)
+
+    def _settle(self, sample: bytes) -> None:
+        """Choose between UTF-8 and cp1252, or check what was given; the sample begins with a byte beyond ASCII."""
+        likely = _decide(sample)
+        if self._codec is None:
+            if likely == "cp1252" and _is_foreign(self._before + sample):
+                raise _wrong_encoding(
+                    "The file is not UTF-8, and its words make no sense in cp1252: save it as UTF-8, or give "
+                    "encoding=cp1252 if that is what it is."
+                )
+            self._encoding, self._codec, self.bom = likely, _CODECS[likely], likely != "utf-8"
+            self.is_guess = likely == "cp1252"
+        elif likely == "utf-8":
+            raise _wrong_encoding(
+                f"The file is UTF-8, not {self._encoding}, as which every accent would become two signs: leave out "
+                "encoding."
+            )
+        elif self._encoding == "latin-1" and re.search(rb"[\x80-\x9f]", sample):
+            raise _wrong_encoding(
+                "The file has signs that Latin-1 does not have, and cp1252 has (a euro, typographic quotes): give "
+                "encoding=cp1252, or save it as UTF-8."
+            )
+        self._is_checked = True
 
     def _decode(self, codec: Codec, data: bytes, *, final: bool) -> Iterator[bytes]:
         try:
@@ -129,6 +178,15 @@ def _decide(sample: bytes) -> str:
     beyond = [character for character in text if character > "\x7f"]
     bad = sum(1 for character in beyond if "\udc80" <= character <= "\udcff")
     return "utf-8" if len(beyond) - bad > bad else "cp1252"
+
+
+def _is_foreign(sample: bytes) -> bool:
+    """Tell whether half of the words beyond ASCII make no sense as cp1252, or there are bytes that it does not have."""
+    if re.search(rb"[\x81\x8d\x8f\x90\x9d]", sample):  # no character of cp1252
+        return True
+    text, _ = codecs.charmap_decode(sample, "strict", _CP1252)
+    words = [word for word in re.findall(r"[^\x00-\x40\x5b-\x60\x7b-\x7f]+", text) if not word.isascii()]
+    return 2 * sum(_FOREIGN.search(word) is not None for word in words) >= max(len(words), 1)
 
 
 def wrong_bytes(encoding: str, place: str) -> RowFaults:

@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from shared.cards import Card
+from shared.csv_numbers import POINT, NumberForm
 from shared.errors import ArtefactError, CardError
 from shared.package import Package, how_to_match
 from shared.paths import PipelineScorer
 from shared.proof import TOLERANCE, Answers, ask
-from shared.reference import check_target, read_rows, sample, value_of
+from shared.reference import ReferenceRows, check_target, sample, value_of
 from shared.scores import judge_of
 
 
@@ -22,15 +22,15 @@ class KnownScores:
 
     column: str
     values: list[Any]
+    numbers: NumberForm = POINT  # how they are written, where they are text
 
 
-def read_known_scores(reference: Path | None, column: str) -> KnownScores:
-    """Return a column of the rows that `canonical_rows` takes from this file; CardError where there is none."""
-    if reference is None:
+def read_known_scores(found: ReferenceRows | None, column: str) -> KnownScores:
+    """Return a column of the rows that `canonical_rows` takes from these; CardError where there is none."""
+    if found is None:
         raise CardError("Scores to compare with are a column of the reference rows: name their file with --reference.")
-    rows = read_rows(reference)
-    check_target(column, rows, use="to hold the scores")
-    return KnownScores(column, [row.get(column) for row in sample(rows)])
+    check_target(column, found.rows, use="to hold the scores")
+    return KnownScores(column, [row.get(column) for row in sample(found.rows)], found.numbers)
 
 
 def without_refused(known: KnownScores, places: Sequence[int]) -> KnownScores:
@@ -93,7 +93,7 @@ def _answers(card: Card, package: Package) -> tuple[Answers, bool]:
 
 
 def _numbers(known: KnownScores) -> Any:  # noqa: ANN401 - an array of floats
-    values = [value_of(value, "number") for value in known.values]
+    values = [value_of(value, "number", known.numbers) for value in known.values]
     for number, value in enumerate(values, start=1):
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise CardError(

@@ -2,19 +2,22 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from shared.agreement import feature_names
-from shared.card_inference import infer_card
+from shared.card_inference import expected_columns, infer_card
 from shared.cards import Card, Feature
+from shared.csv_format import Given
+from shared.csv_numbers import NumberForm
 from shared.errors import ArtefactError, CardError
 from shared.mlflow_folder import MLMODEL, MlflowFolder, Row, advice_of, example_of
 from shared.mlflow_signature import SHOWN, Signature, SignatureColumn, read_signature
 from shared.package import Package, library_versions, sha256_of, unpickle_and_date, warn_of_versions
-from shared.reference import canonical_rows, check_target, read_rows, value_of
+from shared.reference import ReferenceRows, canonical_rows, check_target, read_rows, value_of
 from shared.refusals import first_faults
 
 log = logging.getLogger(__name__)
@@ -27,6 +30,7 @@ def mlflow_package(
     changes: Mapping[str, Any],
     *,
     without: str | None = None,
+    given: Given | None = None,
 ) -> Package:
     """Return the package of a model from MLflow: the card follows the signature, as far as there is one.
 
@@ -41,20 +45,21 @@ def mlflow_package(
     sha256 = sha256_of(artefact)
     estimator, told = _load(folder, artefact, sha256)
     columns = _agreed(signature, estimator, source)
-    rows = _rows(folder, reference, columns, feature_names(estimator), changes.get("target"))
+    found = _rows(folder, reference, columns, estimator, changes.get("target"), given)
+    rows = found.rows
     if without not in (feature_names(estimator) or ()):
         rows = [{name: value for name, value in row.items() if name != without} for row in rows]
     columns = columns or _matrix_columns(signature, estimator, rows[0], changes.get("target"), source)
     if columns:
         _check_columns(rows, columns, str(reference or folder.path))
         rows = [{column.name: row.get(column.name) for column in columns} for row in rows]
-    given = {key: value for key, value in changes.items() if key != "target"} if columns else dict(changes)
-    card = infer_card(estimator, rows, sha256=sha256, **({"version": 1} | given))
+    said = {key: value for key, value in changes.items() if key != "target"} if columns else dict(changes)
+    card = infer_card(estimator, rows, sha256=sha256, numbers=found.numbers, **({"version": 1} | said))
     libraries = {name: folder.libraries[name] for name in library_versions(estimator) if name in folder.libraries}
     warn_of_versions(folder.artefact, {name: libraries[name] for name in libraries if name not in told})
     if folder.answers not in ("predict", "predict_proba"):
         log.warning("MLflow answers with %s of this model; /invocations answers with predict", folder.answers)
-    card = _signed(card, columns, rows, source).model_copy(
+    card = _signed(card, columns, found.numbers, rows, source).model_copy(
         update={
             "extra": "ignore",  # as MLflow's own server does with columns that the signature does not name
             "target": changes.get("target"),
@@ -64,7 +69,8 @@ def mlflow_package(
             "notes": folder.notes,
         }
     )
-    return Package(card, estimator, canonical_rows(card, rows, source=str(reference or folder.path)))
+    known = canonical_rows(card, rows, source=str(reference or folder.path), numbers=found.numbers)
+    return Package(card, estimator, known, found)
 
 
 def _load(folder: MlflowFolder, artefact: Path, sha256: str) -> tuple[Any, dict[str, str]]:
@@ -106,15 +112,18 @@ def _rows(
     folder: MlflowFolder,
     reference: Path | None,
     columns: Sequence[SignatureColumn],
-    trained: Sequence[str] | None,
+    estimator: object,
     target: str | None,
-) -> list[Row]:
+    given: Given | None,
+) -> ReferenceRows:
     if reference is not None:
-        rows = read_rows(reference)
-        if target is not None and reference.suffix == ".csv":
-            check_target(target, rows)
-        return rows
-    names = [column.name for column in columns] or trained
+        expected = expected_columns(estimator)
+        signed = {column.name: column.type for column in columns}
+        found = read_rows(reference, replace(expected, kinds={**expected.kinds, **signed}), given)
+        if target is not None and reference.suffix not in {".jsonl", ".ndjson"}:
+            check_target(target, found.rows)
+        return found
+    names = [column.name for column in columns] or feature_names(estimator)
     rows = example_of(folder, names)
     if not rows:
         unnamed = "" if names else ", whose header names the columns that the model was trained on, in their order"
@@ -122,7 +131,7 @@ def _rows(
             f"{folder.path} holds no input example with named columns: give --reference rows.csv{unnamed}, or log the "
             "model again with input_example."
         )
-    return rows
+    return ReferenceRows(rows, list(range(1, len(rows) + 1)))
 
 
 def _matrix_columns(
@@ -149,11 +158,13 @@ def _check_columns(rows: Sequence[Row], columns: Sequence[SignatureColumn], sour
         )
 
 
-def _signed(card: Card, columns: Sequence[SignatureColumn], rows: Sequence[Row], source: str) -> Card:
+def _signed(
+    card: Card, columns: Sequence[SignatureColumn], numbers: NumberForm, rows: Sequence[Row], source: str
+) -> Card:
     """Return the card with the types and the needs of the signature."""
     inferred = {feature.name: feature for feature in card.features}
     try:
-        features = [_feature(inferred[column.name], column, rows) for column in columns]
+        features = [_feature(inferred[column.name], column, numbers, rows) for column in columns]
     except ValidationError as error:
         raise CardError(
             f"The signature in {source} and the model disagree ({first_faults(error)}): infer it from the rows that "
@@ -162,8 +173,8 @@ def _signed(card: Card, columns: Sequence[SignatureColumn], rows: Sequence[Row],
     return card.model_copy(update={"features": features}) if features else card
 
 
-def _feature(inferred: Feature, column: SignatureColumn, rows: Sequence[Row]) -> Feature:
-    values = (value_of(row[column.name], column.type) for row in rows)
+def _feature(inferred: Feature, column: SignatureColumn, numbers: NumberForm, rows: Sequence[Row]) -> Feature:
+    values = (value_of(row[column.name], column.type, numbers) for row in rows)
     example = next((value for value in values if value is not None), None)
     changes = {"type": column.type, "required": column.required, "example": example}
     return Feature.model_validate(inferred.model_dump() | changes)

@@ -25,9 +25,10 @@ from pydantic import ValidationError
 
 from shared.agreement import check_agreement, check_task, feature_names
 from shared.cards import Card
+from shared.csv_format import Given
 from shared.errors import ArtefactError, CardError
 from shared.older_pickles import SCIKIT_LEARN, mend, read_older, reads_otherwise, saved_with
-from shared.reference import canonical_rows, check_target, read_rows, write_rows
+from shared.reference import ReferenceRows, canonical_rows, check_target, read_rows, write_rows
 from shared.refusals import first_faults
 
 MODEL_FILE = "model.joblib"
@@ -47,6 +48,7 @@ class Package:
     card: Card
     estimator: Any  # a fitted scikit-learn compatible estimator or pipeline
     reference: list[dict[str, Any]]  # canonical rows that resemble what it was trained on
+    given_rows: ReferenceRows | None = None  # those and all others, as their file has them
 
 
 def sha256_of(path: Path) -> str:
@@ -206,10 +208,19 @@ def warn_of_versions(path: Path, libraries: Mapping[str, str]) -> list[str]:
     return differing
 
 
-def read_package(artefact: Path, card_path: Path, reference: Path | None, changes: Mapping[str, Any]) -> Package:
+def read_package(
+    artefact: Path,
+    card_path: Path,
+    reference: Path | None,
+    changes: Mapping[str, Any],
+    *,
+    answers: Sequence[str] = (),
+    given: Given | None = None,
+) -> Package:
     """Return the package of an artefact and its card with `changes` to the card; the SHA-256 is the card's.
 
-    Without reference rows, the examples of the card make one.
+    Without reference rows, the examples of the card make one. `answers` are columns of the rows that are no features
+    and may hold numbers; `given` is what is known of how their file is written.
     """
     card = Card.load(card_path)
     estimator, told = unpickle_and_date(artefact, sha256=card.sha256, libraries=card.libraries)
@@ -220,10 +231,19 @@ def read_package(artefact: Path, card_path: Path, reference: Path | None, change
     except ValidationError as error:
         raise CardError(f"The card of {card.name} would not be valid: {first_faults(error)}.") from error
     check_agreement(card, estimator)
-    rows = read_rows(reference) if reference is not None else [_example(card)]
-    if "target" in changes and reference is not None and reference.suffix == ".csv":
-        check_target(changes["target"], rows)  # a package's own rows, JSON lines, never hold the target
-    return Package(card, estimator, canonical_rows(card, rows, source=str(reference or card_path)))
+    found = _reference_rows(card, reference, answers, given) or ReferenceRows([_example(card)], [1])
+    if "target" in changes and reference is not None and reference.suffix not in {".jsonl", ".ndjson"}:
+        check_target(changes["target"], found.rows)  # a package's own rows, JSON lines, never hold the target
+    rows = canonical_rows(card, found.rows, source=str(reference or card_path), numbers=found.numbers)
+    return Package(card, estimator, rows, found)
+
+
+def _reference_rows(
+    card: Card, reference: Path | None, answers: Sequence[str], given: Given | None
+) -> ReferenceRows | None:
+    from shared.csv_columns import ExpectedColumns
+
+    return None if reference is None else read_rows(reference, ExpectedColumns.of(card, answers), given)
 
 
 def _example(card: Card) -> dict[str, Any]:
@@ -237,13 +257,18 @@ def _example(card: Card) -> dict[str, Any]:
 
 
 def infer_package(
-    artefact: Path, reference: Path | None, changes: Mapping[str, Any], *, without: str | None = None
+    artefact: Path,
+    reference: Path | None,
+    changes: Mapping[str, Any],
+    *,
+    without: str | None = None,
+    given: Given | None = None,
 ) -> Package:
     """Return the package of a bare artefact, whose card is inferred from it and its reference rows.
 
     The column `without` of the rows is none that a nameless model was trained on.
     """
-    from shared.card_inference import infer_card  # needs numpy; a package with a card does not
+    from shared.card_inference import expected_columns, infer_card  # needs numpy; a package with a card does not
 
     if reference is None:
         raise CardError(
@@ -253,14 +278,15 @@ def infer_package(
         raise CardError(f"{artefact} comes without a card: give the model a name with --name.")
     sha256 = sha256_of(artefact)
     estimator, told = unpickle_and_date(artefact, sha256=sha256)
-    rows = read_rows(reference)
+    found = read_rows(reference, expected_columns(estimator), given)
+    rows = found.rows
     if without not in (feature_names(estimator) or ()):
         rows = [{name: value for name, value in row.items() if name != without} for row in rows]
-    card = infer_card(estimator, rows, sha256=sha256, **({"version": 1} | dict(changes)))
+    card = infer_card(estimator, rows, sha256=sha256, numbers=found.numbers, **({"version": 1} | dict(changes)))
     if told:  # the versions of the other libraries, where it was saved, are not known
         card = card.model_copy(update={"libraries": told})
     check_agreement(card, estimator)
-    return Package(card, estimator, canonical_rows(card, rows, source=str(reference)))
+    return Package(card, estimator, canonical_rows(card, rows, source=str(reference), numbers=found.numbers), found)
 
 
 def is_complete(directory: Path, sha256: str) -> bool:

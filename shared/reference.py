@@ -1,6 +1,7 @@
-"""Reference rows: the sample that shows what a model was trained on, as CSV or JSON lines.
+"""Reference rows: the sample that shows what a model was trained on, as CSV, JSON, Parquet or an Excel workbook.
 
-They prove that a faster scorer gives the pipeline's answers, and teach the types of a model without a card.
+They prove that a faster scorer gives the pipeline's answers, and teach the types of a model without a card. CSV is read
+here as it is where it is sent to be scored.
 """
 
 import csv
@@ -9,142 +10,198 @@ import json
 import logging
 import math
 import random
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, time
+from decimal import Decimal
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shared.cards import Card
-from shared.errors import CardError
-from shared.features import missing_words
+from shared.csv_format import Chunk, Given, Limits
+from shared.csv_numbers import POINT, NumberForm
+from shared.csv_values import read_cell
+from shared.errors import CardError, GuichetError
+from shared.features import FeatureType, missing_words
 from shared.rows import RowValidator
+
+if TYPE_CHECKING:
+    from shared.csv_columns import ExpectedColumns
+    from shared.csv_file import CsvFile
 
 log = logging.getLogger(__name__)
 
 MAX_ROWS = 500
-JSON_LINES = {".jsonl", ".ndjson"}  # other files are read as CSV
+JSON_LINES = {".jsonl", ".ndjson"}
+TYPED = {*JSON_LINES, ".json", ".parquet", ".pq"}  # other files hold texts
 SAMPLE_SEED = 1729  # any number, but always the same one: adding a model twice takes the same sample
-_COMMA_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:,[0-9]*)?|,[0-9]+)(?:[eE][+-]?[0-9]+)?")
-NULLS = {"", "na", "n/a", "nan", "null", "none"}  # what a number's cell holds when it is not known
+LIMITS = Limits(max_bytes=2**63 - 1, max_rows=2**31 - 2, max_record_bytes=1_000_000)
+READ_BYTES = 1 << 20
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a .csv file (every cell text, None where empty) or of a .jsonl file; CardError otherwise."""
+@dataclass(frozen=True, slots=True)
+class ReferenceRows:
+    """The rows of one file, in its order."""
+
+    rows: list[dict[str, Any]]  # of CSV: text as it is written, None where a cell is empty; else the file's own values
+    lines: list[int]  # of each row: the line of the file where it begins, from 1
+    numbers: NumberForm = POINT  # how numbers are written where they are text
+    notices: list[str] = field(default_factory=list)  # what was read otherwise than it is written
+
+
+def read_rows(path: Path, expected: "ExpectedColumns | None" = None, given: Given | None = None) -> ReferenceRows:
+    """Return the rows of a file: CSV, an Excel workbook, Parquet, JSON lines or a JSON array; CardError otherwise.
+
+    `expected` is what is known of the model's columns, `given` what is known of a CSV file; the rest is detected.
+    """
     try:
-        text = _decode(path)
+        with path.open("rb") as file:
+            file.read(1)  # of a folder, say, nothing can be read
     except FileNotFoundError:
-        raise CardError(f"{path} is missing: name a CSV or JSON lines file with reference rows.") from None
+        raise CardError(f"{path} is missing: name a CSV, Excel, Parquet or JSON file with reference rows.") from None
     except OSError as error:
         raise CardError(f"{path} cannot be read ({error.strerror}): check the file and its rights.") from error
-    rows = _read_json_lines(path, text) if path.suffix in JSON_LINES else _read_csv(path, text)
-    if not rows:
+    if path.suffix in {*JSON_LINES, ".json"}:
+        found = _read_json(path)
+    elif path.suffix in {".parquet", ".pq"}:
+        found = _read_parquet(path)
+    else:
+        found = _read_csv(path, expected, given or Given())
+    if not found.rows:
         raise CardError(f"{path} holds no rows: give at least one, and some hundreds if you can.")
-    return rows
+    for notice in found.notices:
+        log.warning("%s: %s", path, notice)
+    return found
 
 
-def _decode(path: Path) -> str:
-    """Return the text of a file in UTF-8, or in CP1252, as spreadsheets in western Europe write it."""
-    content = path.read_bytes()
+def _read_json(path: Path) -> ReferenceRows:
     try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        log.warning("%s is not UTF-8: it is read as CP1252 (as Excel writes it)", path)
-    try:
-        return content.decode("cp1252")
+        text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise CardError(f"{path} is neither UTF-8 nor CP1252 text: save it as UTF-8 and try again.") from error
-
-
-def _read_json_lines(path: Path, text: str) -> list[dict[str, Any]]:
-    rows = []
+        raise CardError(f"{path} is not UTF-8 text, as JSON is: save it as UTF-8 and try again.") from error
+    if text.lstrip().startswith("["):
+        return _read_json_array(path, text)
+    rows, lines = [], []
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise CardError(f"{path}, line {number} is not JSON: write one object a line.") from error
+            raise CardError(
+                f"{path}, line {number} is not JSON: write one object a line, or a list of objects."
+            ) from error
         if not isinstance(row, dict):
             raise CardError(f"{path}, line {number} is not an object: write one object of features a line.")
         rows.append(row)
-    return rows
+        lines.append(number)
+    return ReferenceRows(rows, lines)
 
 
-def _read_csv(path: Path, text: str) -> list[dict[str, Any]]:
-    delimiter = _delimiter(text)
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+def _read_json_array(path: Path, text: str) -> ReferenceRows:
     try:
-        header = next(lines, [])
-        if len(set(header)) != len(header):
-            raise CardError(f"{path} names a column twice: give every column its own name.")
-        rows = []
-        for cells in lines:
-            if len(cells) not in (0, len(header)):
-                raise CardError(
-                    f"{path}, line {lines.line_num} has {len(cells)} cells and the header {len(header)}: correct it."
-                )
-            if cells:
-                rows.append({name: cell or None for name, cell in zip(header, cells, strict=True)})
-    except csv.Error as error:
-        raise CardError(f"{path}, line {lines.line_num} is not CSV ({error}): save the file again.") from error
-    if delimiter == ";":
-        _write_points(header, rows)
-    return rows
+        rows = json.loads(text)
+    except ValueError as error:
+        raise CardError(f"{path} is not JSON ({error}): write a list of objects, or one object a line.") from error
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise CardError(
+                f"{path}, row {number} is not an object: write a list of objects (in pandas: "
+                'to_json(..., orient="records")).'
+            )
+    return ReferenceRows(rows, list(range(1, len(rows) + 1)))
 
 
-def _write_points(header: Iterable[str], rows: Iterable[dict[str, Any]]) -> None:
-    """Write the decimal commas of columns that hold nothing but numbers as points."""
-    for name in header:
-        cells = [row[name] for row in rows if row[name] is not None]
-        if any("," in cell for cell in cells) and all(_COMMA_NUMBER.fullmatch(cell.strip()) for cell in cells):
-            for row in rows:
-                row[name] = row[name] and row[name].strip().replace(",", ".")
+def _read_parquet(path: Path) -> ReferenceRows:
+    import pyarrow as pa  # heavy, and only few bring such rows
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise CardError(f"{path} cannot be read as Parquet ({type(error).__name__}): write it again.") from error
+    names = [name for name in table.column_names if not name.startswith("__index_level_")]  # pandas' own
+    rows = [{name: _plain(path, name, value) for name, value in row.items()} for row in table.select(names).to_pylist()]
+    return ReferenceRows(rows, list(range(1, len(rows) + 1)))
 
 
-def _delimiter(text: str) -> str:
-    header = text.partition("\n")[0]
-    return max(",;\t", key=header.count)  # spreadsheets in many languages write semicolons
+def _plain(path: Path, name: str, value: object) -> object:
+    """Return a value of a table as JSON has it: dates as text, NaN as null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, date | time):
+        return str(value)
+    raise CardError(f"{path}: the column {name!r} holds {type(value).__name__}, which is no number and no text.")
 
 
-def value_of(text: object, kind: str) -> Any:  # noqa: ANN401 - one of the JSON types
+def _read_csv(path: Path, expected: "ExpectedColumns | None", given: Given) -> ReferenceRows:
+    from shared.csv_columns import ExpectedColumns
+    from shared.csv_file import CsvFile  # heavy; a package's own rows are JSON lines
+
+    file = CsvFile(None, given, LIMITS, expected=expected or ExpectedColumns(others=None))
+    rows: list[dict[str, Any]] = []
+    lines: list[int] = []
+    read = 0  # lines of the chunks so far
+    try:
+        with path.open("rb") as source:
+            for chunk in _chunks(file, source):
+                assert file.format is not None
+                names = file.format.columns
+                records = csv.reader(io.StringIO(chunk.data.decode(), newline=""), delimiter=file.format.delimiter)
+                before = 0
+                for cells in records:
+                    line, before = file.first_line + read + before, records.line_num
+                    if len(cells) not in (0, len(names)):
+                        raise CardError(
+                            f"{path}, line {line} has {len(cells)} cells and the header {len(names)}: correct it."
+                        )
+                    if cells:
+                        rows.append({name: cell or None for name, cell in zip(names, cells, strict=True)})
+                        lines.append(line)
+                read += before
+    except CardError:
+        raise
+    except GuichetError as error:
+        raise CardError(f"{path}: {error.detail}") from error
+    assert file.format is not None
+    return ReferenceRows(rows, lines, file.format.numbers, file.notices)
+
+
+def _chunks(file: "CsvFile", source: BufferedReader) -> Iterator[Chunk]:
+    while data := source.read(READ_BYTES):
+        yield from file.feed(data)
+    yield from file.finish()
+
+
+def value_of(text: object, kind: FeatureType, numbers: NumberForm = POINT) -> Any:  # noqa: ANN401 - one of the JSON types
     """Return a cell's text as a value of this feature type, None where it is not known; other objects as they are.
 
     Text that is not of this type comes back as it is, for the validator to refuse in its own words.
     """
     if not isinstance(text, str):
         return None if isinstance(text, float) and math.isnan(text) else text
-    if kind == "string":
-        return text
-    word = text.strip().lower()
-    if word in NULLS:
-        return None
-    if kind == "boolean":
-        return {"true": True, "false": False, "1": True, "0": False}.get(word, text)
-    try:
-        return int(word) if kind == "integer" else float(word)
-    except ValueError:
-        return _integral(word, text) if kind == "integer" else text
+    value = read_cell(kind, text, numbers)
+    return int(value) if kind == "integer" and isinstance(value, float) and value.is_integer() else value
 
 
-def _integral(word: str, text: str) -> int | str:
-    try:
-        number = float(word)
-    except ValueError:
-        return text
-    return int(number) if number.is_integer() else text
-
-
-def canonical_rows(card: Card, rows: Iterable[Mapping[str, Any]], *, source: str) -> list[dict[str, Any]]:
+def canonical_rows(
+    card: Card, rows: Iterable[Mapping[str, Any]], *, source: str, numbers: NumberForm = POINT
+) -> list[dict[str, Any]]:
     """Return at most 500 of the rows in the card's own form; raise CardError that tells the first bad row's faults.
 
     Columns that the card does not name (the target, an id) are left out; cells of text become the card's types.
     """
     kinds = {feature.name: feature.type for feature in card.row_features}
-    is_json = Path(source).suffix in JSON_LINES
-    words = {feature.name: frozenset() if is_json else missing_words(feature) for feature in card.row_features}
+    is_typed = Path(source).suffix in TYPED
+    words = {feature.name: frozenset() if is_typed else missing_words(feature) for feature in card.row_features}
     typed = [
         {
-            name: None if row[name] in words[name] else value_of(row[name], kind)
+            name: None if row[name] in words[name] else value_of(row[name], kind, numbers)
             for name, kind in kinds.items()
             if name in row
         }

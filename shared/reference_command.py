@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from shared.csv_format import DECIMALS, DELIMITERS, ENCODINGS, Given
+from shared.csv_format import DELIMITERS, ENCODINGS, Given
+from shared.csv_numbers import DECIMALS, THOUSANDS
 from shared.csv_output import fault_column
 from shared.db import get_engine, session_scope
 from shared.errors import Fault, RowFaults
@@ -36,14 +37,14 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     data = commands.add_parser("reference", help="load, list and drop rows like those that a model was trained on")
     actions = data.add_subparsers(required=True, metavar="action")
 
-    loading = actions.add_parser("load", help="load a CSV file, also compressed by gzip", description=_LOAD)
+    loading = actions.add_parser(
+        "load", help="load a CSV file, also compressed by gzip, or an .xlsx workbook", description=_LOAD
+    )
     loading.add_argument("file", type=Path, metavar="rows.csv")
     loading.add_argument("--model", required=True, metavar="NAME", help="model that the rows are for")
     loading.add_argument("--version", type=int, help="version whose card checks the rows; the champion by default")
     loading.add_argument("--target", metavar="COLUMN", help="column of the true answers; the card's target by default")
-    loading.add_argument("--encoding", help=f"one of {', '.join(ENCODINGS)}")
-    loading.add_argument("--delimiter", help=f"one of {', '.join(DELIMITERS)}, or the character itself")
-    loading.add_argument("--decimal", help=f"one of {', '.join(DECIMALS)}")
+    add_file_options(loading)
     loading.add_argument("--skip-bad", action="store_true", help="leave out the rows that do not fit the card")
     loading.set_defaults(run=_load)
 
@@ -63,10 +64,24 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     views.set_defaults(run=_views, refuse=views.error)
 
 
+def add_file_options(parser: argparse.ArgumentParser) -> None:
+    """Add what may be said about how a file is written."""
+    parser.add_argument("--encoding", help=f"one of {', '.join(ENCODINGS)}")
+    parser.add_argument("--delimiter", help=f"one of {', '.join(DELIMITERS)}, or the character itself")
+    parser.add_argument("--decimal", help=f"one of {', '.join(DECIMALS)}")
+    parser.add_argument("--thousands", help=f"what separates thousands: one of {', '.join(THOUSANDS)}")
+
+
+def given_of(options: argparse.Namespace) -> Given:
+    """Return what was said about how a file is written."""
+    return Given(
+        delimiter=options.delimiter, encoding=options.encoding, decimal=options.decimal, thousands=options.thousands
+    )
+
+
 def _load(options: argparse.Namespace) -> int:
     from shared.reference_load import load  # heavy: the other commands do without
 
-    given = Given(delimiter=options.delimiter, encoding=options.encoding, decimal=options.decimal)
     try:
         loaded = load(
             get_engine(),
@@ -74,7 +89,7 @@ def _load(options: argparse.Namespace) -> int:
             model=options.model,
             version=options.version,
             target=options.target,
-            given=given,
+            given=given_of(options),
             skip_bad=options.skip_bad,
         )
     except RowFaults as error:
@@ -83,6 +98,8 @@ def _load(options: argparse.Namespace) -> int:
     if loaded.unchanged:
         print(f"Nothing to do, the same file is loaded already. {describe(loaded.stored)}")
         return 0
+    for notice in loaded.notices:
+        print(notice, file=sys.stderr)
     _tell(loaded.bad.shown)
     more = loaded.bad.fault_count - len(loaded.bad.shown)
     if more:
@@ -97,8 +114,9 @@ def _load(options: argparse.Namespace) -> int:
 
 def describe(stored: StoredSet) -> str:
     """Return a model's reference data in one line."""
-    words = {character: word for word, character in {**DELIMITERS, **DECIMALS}.items()}
+    words = {character: word for word, character in {**THOUSANDS, **DELIMITERS, **DECIMALS}.items()}
     form = f"{stored.encoding}, delimiter {words[stored.delimiter]}, decimal {words[stored.decimal]}"
+    form += f", thousands {words[stored.thousands]}" if stored.thousands else ""
     target = f"target {stored.target}" if stored.target else "no target"
     skipped = f", {stored.skipped_count:,} left out" if stored.skipped_count else ""
     rows = f"{stored.row_count:,} row{'s' * (stored.row_count != 1)}"

@@ -36,6 +36,9 @@ class StoredSet:
     row_count: int
     skipped_count: int
     created_at: datetime
+    thousands: str  # what separates thousands; empty: nothing does
+    currency: str  # the sign beside numbers, if they have one
+    options: dict[str, Any] | None  # what was said about the file; None: it is not known any more
 
 
 def find_set(connection: Connection, model_name: str) -> StoredSet | None:
@@ -122,6 +125,9 @@ def _sets() -> Select[*tuple[Any, ...]]:
         stored.row_count,
         stored.skipped_count,
         stored.created_at,
+        stored.thousands,
+        stored.currency,
+        stored.options,
     ).join(ModelVersion, ModelVersion.id == stored.model_version_id)
 
 

@@ -60,6 +60,7 @@ class Loaded:
     replaced: StoredSet | None = None
     bad: BadRows = field(default_factory=BadRows)
     ignored: list[str] = field(default_factory=list)  # columns that are neither features nor the target
+    notices: list[str] = field(default_factory=list)  # what was read otherwise than it is written
 
 
 def load(
@@ -100,6 +101,9 @@ def load(
                 "delimiter": rows.format.delimiter,
                 "encoding": rows.format.encoding,
                 "decimal": rows.format.decimal,
+                "thousands": rows.format.thousands,
+                "currency": rows.format.currency,
+                "options": _options(given, target),
                 "target": rows.target,
                 "row_count": rows.row_count,
                 "skipped_count": rows.bad.row_count,
@@ -108,7 +112,7 @@ def load(
                 replace_set(connection, values, rows.pieces())
                 stored = find_set(connection, model)
     assert stored is not None
-    return Loaded(stored, replaced=before, bad=rows.bad, ignored=rows.ignored)
+    return Loaded(stored, replaced=before, bad=rows.bad, ignored=rows.ignored, notices=rows.notices)
 
 
 class ReferenceFile:
@@ -122,7 +126,8 @@ class ReferenceFile:
         self.ignored: list[str] = []
         self._given_target = target
         self._card = card
-        self._csv = CsvFile(card, given, LIMITS)
+        answers = [name for name in (target or card.target,) if name is not None and card.task == "regression"]
+        self._csv = CsvFile(card, given, LIMITS, answers=answers)
         self._reader: ChunkReader | None = None
         self._answers: TargetReader | None = None
         self._place = 0  # of the target among the kept columns
@@ -141,6 +146,11 @@ class ReferenceFile:
     def format(self) -> CsvFormat | None:
         """Return how the file is written."""
         return self._csv.format
+
+    @property
+    def notices(self) -> list[str]:
+        """Return what was read otherwise than it is written."""
+        return self._csv.notices
 
     @property
     def byte_count(self) -> int:
@@ -193,7 +203,7 @@ class ReferenceFile:
         elif self._given_target not in extra:
             raise InvalidRequest(_no_target(self._given_target, self._card, extra))
         if self.target is not None:
-            self._answers = TargetReader(self._card, self.target, form.decimal)
+            self._answers = TargetReader(self._card, self.target, form.numbers)
             self._place = extra.index(self.target)
         self.ignored = [name for name in extra if name != self.target]
         return ChunkReader(self._card, RowValidator(self._card), form)
@@ -217,15 +227,27 @@ class ReferenceFile:
 def _is_loaded(
     before: StoredSet, file: BufferedReader, chosen: ModelVersion, target: str | None, given: Given, *, skip_bad: bool
 ) -> bool:
-    """Tell whether loading the file, read and checked as is asked, would give what is there."""
-    asked = (given.delimiter, given.encoding, given.decimal, target)
-    used = (before.delimiter, before.encoding, before.decimal, before.target)
+    """Tell whether loading the file, read and checked as is asked, would give what is there.
+
+    An option is the same where it was given so before, or names what was detected then.
+    """
+    if before.options is None:
+        return False
+    asked = _options(given, target)
     return (
         chosen.version == before.version
-        and all(want in (None, have) for want, have in zip(asked, used, strict=True))
+        and all(
+            want == before.options.get(name) or (want is not None and want == getattr(before, name))
+            for name, want in asked.items()
+        )
         and (skip_bad or not before.skipped_count)
         and hashlib.file_digest(file, "sha256").hexdigest() == before.sha256
     )
+
+
+def _options(given: Given, target: str | None) -> dict[str, str | None]:
+    names = ("delimiter", "encoding", "decimal", "thousands")
+    return {name: getattr(given, name) for name in names} | {"target": target}
 
 
 def _check(card: Card, rows: ReferenceFile, filename: str, *, skip_bad: bool) -> None:

@@ -25,6 +25,7 @@ from shared.agreement import check_agreement, in_class_order
 from shared.cards import Card
 from shared.config import get_settings
 from shared.contract import lay_over
+from shared.csv_format import Given
 from shared.errors import ArtefactError, CardError, Conflict, GuichetError, NotFound
 from shared.fetching import at_hand, folder_of
 from shared.known_scores import KnownScores, check_probabilities, check_scores, read_known_scores, without_refused
@@ -87,6 +88,7 @@ def add(
     scores: str | None = None,
     uri: str | None = None,
     models_dir: Path | None = None,
+    given: Given | None = None,
 ) -> ModelVersion:
     """Register a joblib file as a new immutable version; its card is read from `card`, or inferred from `reference`.
 
@@ -95,6 +97,7 @@ def add(
     from the last one; adding the same model with the same card again returns the version that it has.
     `contract` is a file with the words and rules of a client, which the card takes over (shared/contract.py); `scores`
     is the column of the reference rows with the scores that the model gave where it was trained, and must give here.
+    `given` is what is known of how the file of reference rows is written; the rest is detected.
     `uri` is where the whole package was fetched from, and can be again (shared/fetching.py).
     Raises ArtefactError, CardError, or Conflict when the version is another model's.
     """
@@ -123,15 +126,16 @@ def add(
     changes = {key: value for key, value in chosen.items() if value is not None}
     if target is not None and target == scores:
         raise CardError(f"The column {target[:70]!r} cannot be the target and the model's scores: name another one.")
-    with _package(artefact, mlflow, reference, card, changes, scores) as (package, file):
+    with _package(artefact, mlflow, reference, card, changes, scores, given) as (package, file):
         if target is not None and reference is not None:
             from shared.targets import check_answers  # heavy, and most models come with a card
 
-            check_answers(package.card, target, (row.get(target) for row in read_rows(reference)))
+            given_rows = package.given_rows or read_rows(reference)
+            check_answers(package.card, target, (row.get(target) for row in given_rows.rows), given_rows.numbers)
         if contract is not None:
-            given = read_rows(reference) if reference is not None else ()
-            package = lay_over(package, contract, but=changes.keys(), rows=given)
-        known = None if scores is None else read_known_scores(reference, scores)
+            read = package.given_rows.rows if reference is not None and package.given_rows is not None else ()
+            package = lay_over(package, contract, but=changes.keys(), rows=read)
+        known = None if scores is None else read_known_scores(package.given_rows if reference else None, scores)
         return _publish(
             session,
             package,
@@ -244,7 +248,7 @@ def load(model_version: ModelVersion, models_dir: Path) -> LoadedModel:
     card = Card.model_validate(model_version.card | {"sha256": model_version.sha256})
     estimator = load_estimator(folder, card)
     card = in_class_order(card, estimator)
-    reference = canonical_rows(card, read_rows(folder / REFERENCE_FILE), source=str(folder / REFERENCE_FILE))
+    reference = canonical_rows(card, read_rows(folder / REFERENCE_FILE).rows, source=str(folder / REFERENCE_FILE))
     kind = str(model_version.scorer["kind"])
     with _as_in_a_worker():
         card = decide(card, estimator, reference)
@@ -274,13 +278,15 @@ def _package(
     card: Path | None,
     changes: Mapping[str, Any],
     scores: str | None,
+    given: Given | None,
 ) -> Iterator[tuple[Package, Path]]:
     """Yield a model with its card, and the joblib file to publish, which may be there only for the time."""
+    answers = [name for name in (changes.get("target"), scores) if name is not None]
     if mlflow is None:
         if card is not None:
-            yield read_package(artefact, card, reference, changes), artefact
+            yield read_package(artefact, card, reference, changes, answers=answers, given=given), artefact
         else:
-            yield infer_package(artefact, reference, changes, without=scores), artefact
+            yield infer_package(artefact, reference, changes, without=scores, given=given), artefact
         return
     from shared.mlflow_folder import joblib_file, read_mlflow_folder  # heavy, and rarely needed
     from shared.mlflow_package import mlflow_package
@@ -288,9 +294,9 @@ def _package(
     folder = read_mlflow_folder(mlflow)
     with joblib_file(folder) as file:
         if card is not None:
-            yield read_package(file, card, reference, changes), file
+            yield read_package(file, card, reference, changes, answers=answers, given=given), file
         else:
-            yield mlflow_package(folder, file, reference, changes, without=scores), file
+            yield mlflow_package(folder, file, reference, changes, without=scores, given=given), file
 
 
 def _mlflow_folder(artefact: Path) -> Path | None:

@@ -19,7 +19,7 @@ from shared.db_faults import explain
 from shared.errors import GuichetError
 from shared.fetching import Source, fetched, put_in_store
 from shared.older_pickles import SCIKIT_LEARN
-from shared.reference_command import add_parsers
+from shared.reference_command import add_file_options, add_parsers, given_of
 from shared.registry import CHAMPION, add, aliases_of, list_versions, promote, verify
 from shared.stores import is_address
 from shared.tables import ModelVersion
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         "folder (one with an MLmodel file), whose signature and input example become its card.",
     )
     adding.add_argument("artefact", metavar="model.joblib", help="a path, or an address: file://, s3:// or hf://")
-    adding.add_argument("--reference", type=Path, help="CSV or JSON lines with rows like those it was trained on")
+    adding.add_argument("--reference", type=Path, help="rows like those it was trained on: CSV, .xlsx, .parquet, .json")
     adding.add_argument("--card", type=Path, help="model.json; inferred from the reference rows when there is none")
     adding.add_argument("--name", help="model name; the card's when not given")
     adding.add_argument("--version", type=_positive, help="version number; the next one when not given")
@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     adding.add_argument("--task", choices=["binary", "multiclass", "regression"], help="read off the model by default")
     adding.add_argument("--contract", type=Path, metavar="contract.json", help=CONTRACT_HELP)
     adding.add_argument("--scores", metavar="COLUMN", help=SCORES_HELP)
+    add_file_options(adding)
     adding.add_argument("--alias", help=f"alias to move to the new version; a first version becomes {CHAMPION}")
     adding.set_defaults(run=_add)
 
@@ -104,8 +105,9 @@ def describe(row: ModelVersion, aliases: Sequence[str] = ()) -> str:
 
 def _add(options: argparse.Namespace) -> int:
     chosen = vars(options).copy()
-    for key in ("run", "artefact"):
+    for key in ("run", "artefact", "delimiter", "encoding", "decimal", "thousands"):
         del chosen[key]
+    chosen["given"] = given_of(options)
     settings = get_settings()
     with _at_hand(options) as source, session_scope() as session:
         row = add(session, source.path, uri=None if settings.models_uri else source.address, **chosen)

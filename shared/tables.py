@@ -336,6 +336,15 @@ class CsvFile(Table):
     delimiter: Mapped[str] = mapped_column(String(1), comment="Character between two cells")
     encoding: Mapped[str] = mapped_column(String(16), comment="Encoding of the file as it was sent")
     decimal: Mapped[str] = mapped_column(String(1), comment="Decimal mark: a point or a comma")
+    thousands: Mapped[str] = mapped_column(
+        String(1), default="", server_default="", comment="What separates thousands in numbers, if anything does"
+    )
+    currency: Mapped[str] = mapped_column(
+        String(1), default="", server_default="", comment="Currency sign beside numbers, if they have one"
+    )
+    notices: Mapped[list[str]] = mapped_column(
+        Json, default=list, server_default="[]", comment="What was read otherwise than it is written, as sentences"
+    )
     bom: Mapped[bool] = mapped_column(Boolean, comment="Whether the output starts with a byte order mark, for Excel")
     columns: Mapped[list[str]] = mapped_column(Json, comment="Names in the header, in file order")
     id_column: Mapped[str | None] = mapped_column(Text, comment="Column that identifies rows for the caller")
@@ -449,6 +458,15 @@ class ReferenceSet(Table):
     delimiter: Mapped[str] = mapped_column(String(1), comment="Character between two cells")
     encoding: Mapped[str] = mapped_column(String(16), comment="Encoding of the file")
     decimal: Mapped[str] = mapped_column(String(1), comment="Decimal mark: a point or a comma")
+    thousands: Mapped[str] = mapped_column(
+        String(1), default="", server_default="", comment="What separates thousands in numbers, if anything does"
+    )
+    currency: Mapped[str] = mapped_column(
+        String(1), default="", server_default="", comment="Currency sign beside numbers, if they have one"
+    )
+    options: Mapped[dict[str, Any] | None] = mapped_column(
+        Json, comment="What was said about the file when it was loaded; the rest was detected"
+    )
     target: Mapped[str | None] = mapped_column(Text, comment="Column that holds the answers, if the file has them")
     row_count: Mapped[int] = mapped_column(Integer, comment="Rows that were loaded")
     skipped_count: Mapped[int] = mapped_column(

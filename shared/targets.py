@@ -5,14 +5,15 @@ from typing import Any
 
 from shared.cards import Card
 from shared.classes import ClassValue, classes_of
-from shared.csv_cells import FALSE, NULLS, TRUE, read_cell
+from shared.csv_numbers import NULLS, POINT, NumberForm
+from shared.csv_values import FALSE, TRUE, read_cell
 from shared.errors import CardError, Fault
 from shared.features import SHOWN_CATEGORIES, pointer
 
 
-def check_answers(card: Card, column: str, values: Iterable[Any]) -> None:
+def check_answers(card: Card, column: str, values: Iterable[Any], numbers: NumberForm = POINT) -> None:
     """Raise CardError where most of what a target column holds are no answers that this model could give."""
-    reader = TargetReader(card, column, ".")
+    reader = TargetReader(card, column, numbers)
     given = [str(value) for value in values if value is not None]
     strange = sum(isinstance(reader.read(text), Fault) for text in given)
     if strange * 2 > len(given):
@@ -25,9 +26,9 @@ def check_answers(card: Card, column: str, values: Iterable[Any]) -> None:
 class TargetReader:
     """Reads the target column of one file; every distinct cell once."""
 
-    def __init__(self, card: Card, column: str, decimal: str) -> None:
+    def __init__(self, card: Card, column: str, numbers: NumberForm) -> None:
         self.column = column
-        self._decimal = decimal
+        self._form = numbers
         self._known: dict[str, ClassValue | Fault] = {}
         self._task = card.task
         self._words = _words(card) if card.task != "regression" else {}
@@ -54,7 +55,7 @@ class TargetReader:
             return self._words[bare]
         if bare in NULLS:
             return self._fault("null", f"must not be null: give {self.expected}")
-        number: Any = read_cell("number", bare, self._decimal)
+        number: Any = read_cell("number", bare, self._form)
         if isinstance(number, int | float) and abs(number) < float("inf"):
             if self._task == "regression":
                 return float(number)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
 import pytest
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.ensemble import RandomForestClassifier
@@ -203,29 +204,33 @@ def test_csv_is_read_whatever_the_spreadsheet_wrote(tmp_path, delimiter):
     path = tmp_path / "rows.csv"
     lines = [["name", "note"], ["Zoë", '"two\nlines"'], ["", "x"]]
     path.write_text("\ufeff" + "\r\n".join(delimiter.join(line) for line in lines) + "\r\n\r\n", encoding="utf-8")
-    assert read_rows(path) == [{"name": "Zoë", "note": "two\nlines"}, {"name": None, "note": "x"}]
+    found = read_rows(path)
+    assert found.rows == [{"name": "Zoë", "note": "two\nlines"}, {"name": None, "note": "x"}]
+    assert found.lines == [2, 4]
 
 
 def test_file_of_a_french_spreadsheet_is_read_with_its_commas(tmp_path, caplog):
     path = tmp_path / "rows.csv"
     path.write_bytes("ville;surface;code\nNîmes;143,1;1,2,3\nLyon;-7;4\n".encode("cp1252"))
-    assert read_rows(path) == [
-        {"ville": "Nîmes", "surface": "143.1", "code": "1,2,3"},
-        {"ville": "Lyon", "surface": "-7", "code": "4"},
-    ]
-    assert "read as CP1252" in caplog.text
+    found = read_rows(path)
+    assert [value_of(row["surface"], "number", found.numbers) for row in found.rows] == [143.1, -7.0]
+    assert [(row["ville"], row["code"]) for row in found.rows] == [("Nîmes", "1,2,3"), ("Lyon", "4")]
+    assert "read as cp1252" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("rows.csv", b"a,a\n1,2\n", "names a column twice"),
+        ("rows.csv", b"a,a\n1,2\n", "a is in the header 2 times"),
         ("rows.csv", b"a,b\n1\n", "line 2 has 1 cells and the header 2"),
-        ("rows.csv", b"a,b\n", "holds no rows"),
-        ("rows.csv", b"", "holds no rows"),
-        ("rows.csv", b"a\n\x81\n", "neither UTF-8 nor CP1252 text"),
+        ("rows.csv", b"a,b\n", "has a header but no rows"),
+        ("rows.csv", b"", "The file is empty"),
+        ("rows.jsonl", b"", "holds no rows"),
+        ("rows.csv", b"a\n\x81\n", "is not UTF-8, and its words make no sense in cp1252"),
         ("rows.jsonl", b'{"a": 1}\n{"a": \n', "line 2 is not JSON"),
-        ("rows.jsonl", b"[1]\n", "line 1 is not an object"),
+        ("rows.jsonl", b"7\n", "line 1 is not an object"),
+        ("rows.json", b"[1]\n", "row 1 is not an object"),
+        ("rows.json", b"[{]\n", "is not JSON"),
     ],
 )
 def test_unreadable_rows_are_refused_with_the_place(tmp_path, name, content, sentence):
@@ -235,7 +240,7 @@ def test_unreadable_rows_are_refused_with_the_place(tmp_path, name, content, sen
 
 
 def test_missing_rows_are_refused(tmp_path):
-    with pytest.raises(CardError, match="is missing: name a CSV or JSON lines file"):
+    with pytest.raises(CardError, match="is missing: name a CSV, Excel, Parquet or JSON file"):
         read_rows(tmp_path / "rows.csv")
     with pytest.raises(CardError, match="cannot be read"):
         read_rows(tmp_path)
@@ -246,7 +251,7 @@ def test_missing_rows_are_refused(tmp_path):
     [
         ("35", "integer", 35),
         ("35.0", "integer", 35),
-        ("35.5", "integer", "35.5"),
+        ("35.5", "integer", 35.5),
         ("old", "integer", "old"),
         ("1e3", "number", 1000.0),
         ("N/A", "number", None),
@@ -271,3 +276,24 @@ def test_large_sample_is_the_same_one_each_time():
     assert len(chosen) == MAX_ROWS
     assert chosen == sorted(chosen) == [row["a"] for row in sample(rows)]
     assert sample(rows[:3]) == rows[:3]
+
+
+@pytest.mark.parametrize("suffix", [".xlsx", ".parquet", ".json", ".jsonl", ".csv"])
+def test_rows_are_the_same_in_whatever_file_they_come(tmp_path, suffix):
+    frame = pd.DataFrame({"age": [35, 41], "pay": [1.5, np.nan], "city": ["Nîmes", "a,b"], "member": [True, False]})
+    path = tmp_path / f"rows{suffix}"
+    write = {
+        ".xlsx": lambda: frame.to_excel(path, index=False),
+        ".parquet": lambda: pyarrow.parquet.write_table(pyarrow.Table.from_pandas(frame), path),
+        ".json": lambda: frame.to_json(path, orient="records"),
+        ".jsonl": lambda: frame.to_json(path, orient="records", lines=True),
+        ".csv": lambda: frame.to_csv(path, index=False),
+    }
+    write[suffix]()
+    kinds = {"age": "integer", "pay": "number", "city": "string", "member": "boolean"}
+    found = read_rows(path)
+    typed = [{name: value_of(row[name], kind, found.numbers) for name, kind in kinds.items()} for row in found.rows]
+    assert typed == [
+        {"age": 35, "pay": 1.5, "city": "Nîmes", "member": True},
+        {"age": 41, "pay": None, "city": "a,b", "member": False},
+    ]

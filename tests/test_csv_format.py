@@ -4,8 +4,10 @@ import pytest
 
 from examples.attrition.features import FEATURES
 from shared.cards import Card
-from shared.csv_format import Given, check_given, find_decimal, find_id_column
+from shared.csv_columns import ExpectedColumns
+from shared.csv_format import Given, check_given, find_id_column, read_records
 from shared.csv_header import MAX_COLUMNS, accept_header, check_header, read_header
+from shared.csv_numbers import NumberForm, find_number_form
 from shared.errors import InvalidRequest, RowFaults, TooLarge
 
 NAMES = tuple(feature.name for feature in FEATURES)
@@ -61,28 +63,27 @@ def test_options_that_nothing_can_be_made_of_are_refused_together():
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 def test_delimiter_is_the_one_that_finds_the_features(delimiter):
     names = ["note, brute", "a;b", "c|d", *NAMES]
-    header = read_header(delimiter.join(f'"{name}"' for name in names) + "\r\n1", CARD, Given(), final=False)
+    header = read_header(delimiter.join(f'"{name}"' for name in names) + "\r\n1", NAMES, Given(), final=False)
     assert header is not None
     assert (header.delimiter, header.columns) == (delimiter, tuple(names))
 
 
 def test_excels_own_first_line_names_the_delimiter():
-    header = read_header("sep=;\r\nage;pay\r\n1;2\r\n", card(features=PAIR), Given(), final=True)
+    header = read_header("sep=;\r\nage;pay\r\n1;2\r\n", ("age", "pay"), Given(), final=True)
     assert header is not None
     assert (header.delimiter, header.columns, header.size) == (";", ("age", "pay"), len("sep=;\r\nage;pay\r\n"))
 
 
 def test_names_are_stripped_unless_the_card_has_the_blank():
-    spaced = card(features=[{"name": "age", "type": "integer"}, {"name": " pay", "type": "number"}])
-    header = read_header(" age, pay, city\n1", spaced, Given(), final=True)
+    header = read_header(" age, pay, city\n1", ("age", " pay"), Given(), final=True)
     assert header is not None
     assert header.columns == ("age", " pay", "city")
 
 
 def test_header_that_may_go_on_is_not_read_yet():
-    assert read_header("age,pay", card(features=PAIR), Given(), final=False) is None
-    assert read_header("age,pay\r", card(features=PAIR), Given(), final=False) is None
-    assert read_header('age,"pa\ny', card(features=PAIR), Given(), final=False) is None
+    assert read_header("age,pay", ("age", "pay"), Given(), final=False) is None
+    assert read_header("age,pay\r", ("age", "pay"), Given(), final=False) is None
+    assert read_header('age,"pa\ny', ("age", "pay"), Given(), final=False) is None
 
 
 def test_header_with_every_feature_fits():
@@ -185,33 +186,93 @@ def test_feature_is_never_the_id_column_by_itself():
     assert find_id_column(("id", "age"), {"id", "age"}, None) is None
 
 
+def form_of(delimiter, sample, *, decimal=None, thousands=None):
+    """How the numbers of a file without its header are written."""
+    columns = ("age", "pay", "note")
+    expected = ExpectedColumns.of(card(features=PAIR))
+    records = list(read_records(sample, delimiter))
+    given = {"decimal": decimal, "thousands": thousands}
+    return find_number_form(expected.number_columns(columns, records), delimiter=delimiter, **given)
+
+
 @pytest.mark.parametrize(
-    ("delimiter", "sample", "expected"),
+    ("delimiter", "sample", "decimal", "thousands"),
     [
-        (";", "35;3000,5;a,b\n", ","),
-        (";", "35;3000.5;a,b\n", "."),
-        (";", "35;3000;1,5\n", "."),  # a text cell says nothing
-        (";", "35; -3,2e5 ;x\n36;NA;\n", ","),
-        (";", '35;"3000,5";x\n', ","),
-        (";", "35;1.5;x\n35;1,5;x\n35;1,5;x\n", ","),
-        (";", "35;3 000;x\n", "."),
-        ("\t", "35\t0,5\tx\n", ","),
-        (",", '35,"3,500",x\n', "."),  # a thousand separator, most likely
-        (",", '35,"3,5",x\n35,"3,500",x\n', ","),
-        (",", '35,"3,5",x\n35,3.5,x\n', "."),
-        (";", "35\n;;;;\n", "."),
+        (";", "35;3000,5;a,b\n", ",", ""),
+        (";", "35;3000.5;a,b\n", ".", ""),
+        (";", "35;3000;1,5\n", ".", ""),  # a text cell says nothing
+        (";", "35; -3,2e5 ;x\n36;NA;\n", ",", ""),
+        (";", '35;"3000,5";x\n', ",", ""),
+        (";", "35;1.5;x\n35;1,5;x\n35;1,5;x\n", ",", ""),  # the first row is wrong
+        (",", '35,"3,5",x\n35,3.5,x\n', ".", ""),
+        (";", "35;3 000;x\n", ".", " "),
+        (";", "35;3\u00a0000,5;x\n", ",", " "),
+        (";", "35;3\u202f000;x\n", ".", " "),
+        (";", "35;1'000.50;x\n", ".", "'"),
+        ("\t", "35\t0,5\tx\n", ",", ""),
+        ("\t", "35\t0,500\tx\n", ",", ""),  # no thousands begin with a zero
+        ("\t", "35\t1,234,567\tx\n35\t52,000\tx\n", ".", ","),
+        (",", '35,"52,000.5",x\n', ".", ","),
+        (",", '35,"3,500",x\n35,0.5,x\n', ".", ","),
+        (",", '35,"3,5",x\n35,"3,500",x\n', ",", ""),
+        (",", "35,1.234,x\n", ".", ""),
+        (";", "35;1.234;x\n35;12,50;x\n", ",", "."),
+        (";", "35;1.234.567;x\n", ",", "."),
+        (";", "35;1.234,5;x\n", ",", "."),
+        (";", "35;1234.567;x\n", ".", ""),
+        (";", "35\n;;;;\n", ".", ""),
     ],
 )
-def test_decimal_mark_is_that_of_the_number_cells(delimiter, sample, expected):
-    pair = card(features=PAIR)
-    assert find_decimal(pair, ("age", "pay", "note"), delimiter, sample.encode()) == expected
+def test_marks_of_numbers_are_those_that_the_number_cells_prove(delimiter, sample, decimal, thousands):
+    assert form_of(delimiter, sample) == NumberForm(decimal, thousands)
 
 
-def test_decimal_mark_is_settled_by_the_first_rows():
-    sample = b"35;1,5;x\n" * 2001 + b"35;1.5;x\n" * 4000
-    assert find_decimal(card(features=PAIR), ("age", "pay", "note"), ";", sample) == ","
+@pytest.mark.parametrize(
+    ("delimiter", "sample"),
+    [
+        ("\t", "35\t950\tx\n36\t52,000\tx\n"),
+        (",", '35,"950",x\n36,"3,500",x\n'),
+        (";", "35;950;x\n36;1.234;x\n"),  # a German spreadsheet's whole numbers, or decimals
+        (";", "35;1,5;x\n36;1.234;x\n36;2.5;x\n"),  # both marks are decimal ones elsewhere
+    ],
+)
+def test_numbers_that_mean_two_things_are_refused_until_the_mark_is_given(delimiter, sample):
+    with pytest.raises(RowFaults, match=r"in row 2, column 'pay' has a .* before three digits") as caught:
+        form_of(delimiter, sample)
+    assert [(fault.pointer, fault.code) for fault in caught.value.faults] == [("/columns/pay", "ambiguous_number")]
+    assert form_of(delimiter, sample, decimal=".").decimal == "."
+    assert form_of(delimiter, sample, decimal=",").decimal == ","
 
 
-def test_decimal_mark_is_looked_for_behind_a_long_cell_too():
-    sample = b"35;1,5;x\n35;1.5;" + b"x" * 200_000 + b"\n35;1.5;x\n"
-    assert find_decimal(card(features=PAIR), ("age", "pay", "note"), ";", sample) == "."
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"decimal": "."}, NumberForm(".", ",")),
+        ({"decimal": ","}, NumberForm(",", "")),
+        ({"thousands": ","}, NumberForm(".", ",")),
+        ({"thousands": ""}, NumberForm(",", "")),
+        ({"thousands": " "}, NumberForm(",", " ")),
+        ({"decimal": ".", "thousands": ""}, NumberForm(".", "")),
+    ],
+)
+def test_given_mark_settles_what_the_other_one_is(given, expected):
+    assert form_of("\t", "35\t52,000\tx\n", **given) == expected
+
+
+@pytest.mark.parametrize("cell", ["€12", "12 €", "€ 12", "-€12", "12\u00a0€", "$12", "12£"])
+def test_currency_sign_beside_numbers_is_known(cell):
+    form = form_of(";", f"35;{cell};x\n")
+    assert form.currency in cell
+    assert form.plain(cell) == "-12" if cell.startswith("-") else "12"
+    assert form.plain("12") == "12"
+    assert form.plain("12 ¥") is None  # another currency is another number
+
+
+@pytest.mark.parametrize("text", ["1.23.456", "12.34", "1,5,5", "1.2345", "1234.567", "+-1", "€", ""])
+def test_misplaced_separators_are_no_number(text):
+    assert NumberForm(",", ".", "€").plain(text) is None
+
+
+def test_mark_of_thousands_is_another_than_the_decimal_one():
+    with pytest.raises(InvalidRequest, match="thousands must be another mark than the decimal one"):
+        check_given(Given(decimal="comma", thousands="comma"))

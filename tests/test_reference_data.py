@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 
 from shared import reference_load
 from shared.csv_format import Given
+from shared.csv_numbers import NumberForm
 from shared.errors import Conflict, InvalidRequest, NotFound, RowFaults, Unavailable, UnsupportedMediaType
 from shared.reference_data import drop_set, find_set, list_sets, replace_set
 from shared.reference_load import load
@@ -152,6 +153,22 @@ def test_same_file_again_changes_nothing(engine, tmp_path):
         assert again.stored == first.stored
 
 
+def test_same_file_with_other_options_is_read_again(engine, tmp_path):
+    path = written(tmp_path, [good(1), good(2)], encoding="cp1252")
+    said = load(engine, path, model="m", target="parti", given=Given(encoding="latin-1"))
+    assert said.stored.encoding == "latin-1"
+    assert load(engine, path, model="m", target="parti", given=Given(encoding="latin-1")).unchanged
+    detected = load(engine, path, model="m", target="parti")
+    assert (detected.unchanged, detected.stored.encoding) == (False, "cp1252")
+    assert not load(engine, path, model="m", target="parti", given=Given(thousands="space")).unchanged
+
+
+def test_utf8_that_is_said_to_be_latin_1_is_not_loaded(engine, tmp_path):
+    with pytest.raises(RowFaults, match="The file is UTF-8, not latin-1"):
+        load(engine, written(tmp_path), model="m", given=Given(encoding="latin-1"))
+    assert count(engine) == [0, 0]
+
+
 def test_same_file_read_otherwise_is_loaded_again(engine, tmp_path):
     path = written(tmp_path, [good(1), good(2)])
     assert load(engine, path, model="m").stored.target is None
@@ -278,7 +295,7 @@ def test_faults_of_several_chunks_are_counted_and_the_first_twenty_told(engine, 
         (b"", {}, RowFaults, "The file is empty"),
         (HEADER.encode(), {}, RowFaults, "no rows"),
         (b"age;poste\n1;2\n", {}, RowFaults, "salaire is not in the header"),
-        (b"PK\x03\x04 xl/workbook.xml", {}, UnsupportedMediaType, "looks like an Excel workbook"),
+        (b"PK\x03\x04 xl/workbook.xml", {}, UnsupportedMediaType, "Excel workbook cannot be read"),
         ("\r\n".join([HEADER, *FRENCH]).encode(), {"target": "gone"}, InvalidRequest, "no column 'gone' .* matricule"),
         ("\r\n".join([HEADER, *FRENCH]).encode(), {"target": "age"}, InvalidRequest, "'age' is a feature of m"),
         ("\r\n".join([HEADER, *FRENCH]).encode(), {"given": Given(encoding="x")}, InvalidRequest, "encoding must be"),
@@ -355,7 +372,7 @@ def test_command_loads_lists_and_drops(engine, tmp_path, capsys):
 
 
 def meaning(card, cell, decimal="."):
-    found = TargetReader(card, "y", decimal).read(cell)
+    found = TargetReader(card, "y", NumberForm(decimal)).read(cell)
     return (type(found).__name__, found) if not hasattr(found, "code") else found.code
 
 

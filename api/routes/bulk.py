@@ -54,6 +54,7 @@ REQUEST: dict[str, Any] = {
             },
             "text/csv": {"schema": {"type": "string"}},
             "text/tab-separated-values": {"schema": {"type": "string"}},
+            "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": _BINARY,
             "application/gzip": _BINARY,
             "application/octet-stream": _BINARY,
         },
@@ -82,7 +83,8 @@ async def predict_csv(
     """Score a CSV file in the background: send the file, take a ticket, download every row's score.
 
     The header is checked before the answer; a row that does not fit the model becomes an error of that row alone.
-    Delimiter, encoding and decimal mark are detected unless they are given.
+    Delimiter, encoding, decimal mark and thousands separator are detected unless they are given; a file that can be
+    read in two ways is refused. An Excel workbook (.xlsx) is read as its first sheet.
     """
     return await _receive(request, services, caller, query, None)
 

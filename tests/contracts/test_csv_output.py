@@ -37,7 +37,8 @@ def check_csv_job(job: dict[str, Any]) -> None:
     """Check a CSV job's own fields, and that its rows add up; then what it has in common with other jobs."""
     assert job["kind"] == "csv"
     assert job["csv"].keys() == {
-        *("filename", "delimiter", "encoding", "decimal", "id_column", "extra_columns", "bytes", "max_error_rate")
+        *("filename", "delimiter", "encoding", "decimal", "thousands", "currency", "notices"),
+        *("id_column", "extra_columns", "bytes", "max_error_rate"),
     }
     assert job["progress"].keys() == {"rows_done", "rows_per_second", "eta_seconds", "chunks_done", "chunks_total"}
     assert sum(job["counts"][part] for part in ("succeeded", "failed", "pending")) == job["counts"]["total"]
@@ -88,6 +89,9 @@ def test_job_says_how_its_file_is_written_and_how_far_it_is(
         "delimiter": ",",
         "encoding": "utf-8",
         "decimal": ".",
+        "thousands": "",
+        "currency": "",
+        "notices": [],
         "id_column": "id",
         "extra_columns": ["note"],
         "bytes": len(file_of(rows)),

@@ -31,6 +31,8 @@ from tests.contracts.helpers import TRACEPARENT, beside, check_problem, new_id, 
 from tests.csv_jobs import file_of, records
 from tests.stack import Stack
 
+TOLD = "The file is not UTF-8: it is read as cp1252, as Excel in western Europe writes it."
+
 
 @pytest.fixture
 def rows() -> list[dict[str, Any]]:
@@ -61,6 +63,9 @@ def test_file_is_a_job_of_chunks_before_it_is_answered(
         "delimiter": ",",
         "encoding": "utf-8",
         "decimal": ".",
+        "thousands": "",
+        "currency": "",
+        "notices": [],
         "id_column": "employee_id",
         "extra_columns": [],
         "bytes": len(content),
@@ -170,6 +175,9 @@ def test_french_file_of_excel_is_understood(
         "delimiter": ";",
         "encoding": said,
         "decimal": ",",
+        "thousands": "",
+        "currency": "",
+        "notices": [TOLD] if said == "cp1252" else [],
         "id_column": "employee_id",
         "extra_columns": [],
         "bytes": len(french(rows).encode(encoding)),
@@ -368,6 +376,9 @@ def test_report_lists_what_is_wrong_and_nothing_is_stored(
         "delimiter": ",",
         "encoding": "utf-8",
         "decimal": ".",
+        "thousands": "",
+        "currency": "",
+        "notices": [],
         "id_column": "employee_id",
         "bytes": len(content),
     }

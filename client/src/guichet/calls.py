@@ -51,6 +51,7 @@ class CsvOptions(TypedDict, total=False):
     delimiter: str | None  # the character, or comma, semicolon, tab, pipe
     encoding: str | None  # utf-8, utf-16, cp1252, latin-1
     decimal: str | None  # point, comma, or the character
+    thousands: str | None  # comma, point, space, apostrophe, the character, or none
     id_column: str | None  # the column that identifies rows for you
     strict: bool | None  # refuse columns that the model does not know
     max_error_rate: float | None  # from 0 to 1: the job fails when more of its rows have errors

@@ -157,6 +157,7 @@ class Client:
         delimiter: str | None = None,
         encoding: str | None = None,
         decimal: str | None = None,
+        thousands: str | None = None,
         id_column: str | None = None,
         strict: bool | None = None,
         max_error_rate: float | None = None,
@@ -171,8 +172,9 @@ class Client:
 
         The file is streamed, and sent again on trouble if it can be read again. `compress` sends it as gzip.
         `on_progress` is told the bytes sent and the bytes in all. `delimiter` (the character, or comma, semicolon, tab,
-        pipe), `encoding` and `decimal` (point or comma) are detected when left out. `id_column` identifies rows for
-        you; of a data frame it may be the name of its index. `strict` refuses columns that the model does not know.
+        pipe), `encoding`, `decimal` (point or comma) and `thousands` are detected when left out. `id_column` identifies
+        rows for you; of a data frame it may be the name of its index. `strict` refuses columns that the model does not
+        know.
         With `max_error_rate` (0 to 1) the job fails when more of its rows have errors. The other options are those of
         `submit`; `timeout` is that of one piece of the file.
         """
@@ -182,6 +184,7 @@ class Client:
             "delimiter": delimiter,
             "encoding": encoding,
             "decimal": decimal,
+            "thousands": thousands,
             "id_column": id_column,
             "strict": strict,
             "max_error_rate": max_error_rate,
@@ -204,6 +207,7 @@ class Client:
         delimiter: str | None = None,
         encoding: str | None = None,
         decimal: str | None = None,
+        thousands: str | None = None,
         id_column: str | None = None,
         strict: bool | None = None,
         max_error_rate: float | None = None,
@@ -220,6 +224,7 @@ class Client:
             "delimiter": delimiter,
             "encoding": encoding,
             "decimal": decimal,
+            "thousands": thousands,
             "id_column": id_column,
             "strict": strict,
             "max_error_rate": max_error_rate,

@@ -149,6 +149,8 @@ def _send(client: Client, options: argparse.Namespace, console: Console, bar: Ba
         console.tell("`guichet jobs` lists what was accepted.")
         raise
     bar.clear()
+    for notice in (job.info.body.get("csv") or {}).get("notices", ()):
+        console.tell(notice)
     console.tell(f"Accepted: {rows(job.counts.total)}, {job.info.model}@{job.info.model_version}, job {job.id}")
     return job
 
@@ -249,6 +251,7 @@ def _csv_options(options: argparse.Namespace) -> CsvOptions:
         "delimiter": options.delimiter,
         "encoding": options.encoding,
         "decimal": options.decimal,
+        "thousands": options.thousands,
         "id_column": options.id_column,
         "strict": options.strict or None,
         "max_error_rate": options.max_error_rate,

@@ -62,6 +62,7 @@ def make_parser() -> argparse.ArgumentParser:
     how.add_argument("--delimiter", help="comma, semicolon, tab, pipe, or the character")
     how.add_argument("--encoding", help="utf-8, utf-16, cp1252, latin-1")
     how.add_argument("--decimal", help="point, comma, or the character")
+    how.add_argument("--thousands", help="comma, point, space, apostrophe, the character, or none")
     how.add_argument("--id-column", metavar="NAME", help="the column that identifies rows for you")
     how.add_argument("--strict", action="store_true", help="refuse columns that the model does not know")
     how.add_argument("--max-error-rate", type=_share, metavar="SHARE", help="fail when more rows have errors (0 to 1)")

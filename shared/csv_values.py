@@ -1,0 +1,28 @@
+"""What the text of one cell stands for: the definition, by which every file is read, whoever sends it."""
+
+import re
+from typing import Any
+
+from shared.csv_numbers import NULLS, POINT, NumberForm
+from shared.features import FeatureType
+
+TRUE = frozenset(["true", "1", "yes", "oui", "vrai"])
+FALSE = frozenset(["false", "0", "no", "non", "faux"])
+NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+DIGITS = re.compile(r"[+-]?[0-9]{1,300}")  # longer ones are floats: int() takes 4,300 at most
+
+
+def read_cell(kind: FeatureType, text: str, numbers: NumberForm) -> Any:  # noqa: ANN401  # any JSON scalar
+    """Return the value that a cell stands for, None for null; the text itself where it is no value of this type."""
+    if kind == "string":
+        return text or None
+    bare = text.strip()
+    if bare in NULLS:
+        return None
+    if kind == "boolean":
+        lower = bare.lower()
+        return True if lower in TRUE else False if lower in FALSE else text
+    plain = bare if numbers == POINT else numbers.plain(bare)
+    if plain is None or NUMBER.fullmatch(plain) is None:
+        return text
+    return int(plain) if kind == "integer" and DIGITS.fullmatch(plain) else float(plain)
