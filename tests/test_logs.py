@@ -5,10 +5,11 @@ import logging
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
-from shared.logs import JsonFormatter, configure_logging
+from shared.logs import JsonFormatter, Once, configure_logging
 
 
 def record(message: str, *args: object, exc_info=None) -> logging.LogRecord:
@@ -22,6 +23,7 @@ def _root() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+    logging.captureWarnings(False)
 
 
 def test_record_is_one_line_with_time_level_logger_and_message():
@@ -68,3 +70,87 @@ def test_logging_that_is_set_up_twice_says_things_once(capsys):
     logging.getLogger("x").warning("once")
     logging.getLogger("x").info("never")
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+class Lines(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.addFilter(Once())
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.found.append(JsonFormatter().format(record))
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [1000.0]
+    monkeypatch.setattr("shared.logs.time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+@pytest.fixture
+def logger() -> Iterator[logging.Logger]:
+    logger = logging.getLogger("tests.once")
+    logger.propagate = False
+    handler = Lines()
+    logger.addHandler(handler)
+    yield logger
+    logger.removeHandler(handler)
+
+
+def lines(logger: logging.Logger) -> list[str]:
+    return [entry["message"] for entry in entries(logger)]
+
+
+def entries(logger: logging.Logger) -> list[dict[str, str]]:
+    (handler,) = (handler for handler in logger.handlers if isinstance(handler, Lines))
+    return [json.loads(line) for line in handler.found]
+
+
+def test_state_is_logged_once_and_again_when_it_is_news(logger: logging.Logger, clock: list[float]) -> None:
+    for _ in range(1000):
+        logger.warning("Redis does not answer (%d tries)", clock[0])
+        clock[0] += 0.1
+    assert lines(logger) == ["Redis does not answer (1000 tries)"]
+    clock[0] += 61  # it was well meanwhile
+    logger.warning("Redis does not answer (%d tries)", 1)
+    assert lines(logger)[1:] == ["Redis does not answer (1 tries) (and 999 times more before)"]
+
+
+def test_state_that_goes_on_is_said_again_after_ten_minutes(logger: logging.Logger, clock: list[float]) -> None:
+    for _ in range(14):
+        logger.error("the database is away")
+        clock[0] += 50
+    assert lines(logger) == ["the database is away", "the database is away (and 12 times more before)"]
+
+
+def test_other_names_and_other_errors_are_other_states(logger: logging.Logger, clock: list[float]) -> None:
+    for name in ("a@1", "b@1", "a@1"):
+        logger.warning("%s cannot be loaded", name)
+    for error in (ValueError("x"), KeyError("x"), ValueError("y")):
+        try:
+            raise error
+        except LookupError:
+            logger.exception("it failed")
+        except ValueError:
+            logger.exception("it failed")
+    assert len(lines(logger)) == 4
+
+
+def test_server_that_is_away_leaves_no_traceback(logger: logging.Logger, clock: list[float]) -> None:
+    try:
+        raise ConnectionRefusedError("nobody listens\non 6379")
+    except ConnectionRefusedError:
+        logger.exception("Connection lost. Trying again in %s", "2.00 seconds (1/100)")
+        logger.exception("Connection lost. Trying again in %s", "4.00 seconds (2/100)")
+    message = "Connection lost. Trying again in 2.00 seconds (1/100) (ConnectionRefusedError: nobody listens)"
+    assert lines(logger) == [message]
+    assert "exception" not in entries(logger)[0]
+
+
+def test_information_is_never_held_back(logger: logging.Logger, clock: list[float]) -> None:
+    logger.setLevel(logging.INFO)
+    for _ in range(3):
+        logger.info("loaded %s", "a@1")
+    assert len(lines(logger)) == 3
