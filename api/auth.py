@@ -78,10 +78,10 @@ async def identify(request: Request, catalog: Catalog, *scopes: Scope) -> Caller
     digest = hash_key(given)
     key = catalog.picture.keys.get(digest)
     if key is None:
-        await run_in_threadpool(catalog.refresh_after_miss)  # it may have been made a moment ago
+        answered = await run_in_threadpool(catalog.refresh_after_miss)  # it may have been made a moment ago
         key = catalog.picture.keys.get(digest)
-    if key is None and not catalog.is_connected:
-        raise Unavailable("The database does not answer, so no key can be checked: try again.", retry_after=2)
+        if key is None and not answered:
+            raise Unavailable("The database does not answer, so no key can be checked: try again.", retry_after=2)
     if key is None:
         raise Unauthorized("This API key is not known, or was revoked: ask the operator for a new one.")
     request.scope["owner"] = key.id  # for error_logs, which a refusal below reaches too

@@ -17,10 +17,12 @@ from shared.config import Settings
 from shared.errors import NotFound, Unavailable
 from shared.rows import RowValidator
 from shared.tables import ApiKey, ModelAlias, ModelVersion, Worker
+from shared.timed_tasks import RECOVER, seconds_since
 
 log = logging.getLogger(__name__)
 
 CHAMPION = "champion"
+MISS_SECONDS = 3.0  # how long an answer about something that nobody knows may wait for the database
 WORKER_ALIVE = timedelta(seconds=20)  # four heartbeats
 
 
@@ -70,6 +72,8 @@ class Picture:
     aliases: dict[str, dict[str, int]] = field(default_factory=dict)  # name -> alias -> model version id
     keys: dict[str, Key] = field(default_factory=dict)  # SHA-256 -> key
     workers: list[SeenWorker] = field(default_factory=list)
+    recovery_age: float | None = None  # seconds since workers took back what dead ones held, None if never
+    read_at: float = 0.0  # by the monotonic clock
 
 
 class Catalog:
@@ -79,7 +83,9 @@ class Catalog:
         self._engine = engine
         self._settings = settings
         self._lock = threading.Lock()
-        self._stopping = threading.Event()
+        self._stopping = False
+        self._asked = threading.Event()  # somebody wants it to be read now
+        self._have_read = threading.Condition()
         self._read_at = 0.0
         self._thread = threading.Thread(target=self._run, name="catalog", daemon=True)
         self.picture = Picture()
@@ -92,7 +98,8 @@ class Catalog:
 
     def stop(self) -> None:
         """Stop reading."""
-        self._stopping.set()
+        self._stopping = True
+        self._asked.set()
         self._thread.join(timeout=3)
 
     def refresh(self) -> None:
@@ -110,17 +117,23 @@ class Catalog:
             if self._answered:
                 log.warning("the registry could not be read (%r); the last picture stays", error)
             self._answered = False
-        self._read_at = read_at
+        with self._have_read:
+            self._read_at = read_at
+            self._have_read.notify_all()
 
-    def refresh_after_miss(self) -> None:
+    def refresh_after_miss(self) -> bool:
         """Read again, because something was missed that may have been added a moment ago; for a thread.
 
-        Those who miss something at the same time share one reading.
+        Those who miss something at the same time share one reading, which the catalog's own thread does: nobody waits
+        for a silent database longer than MISS_SECONDS. Returns whether it answered by then.
         """
         asked_at = time.monotonic()
-        with self._lock:
-            if self._read_at < asked_at:
-                self._refresh()
+        if not self._thread.is_alive():
+            self.refresh()
+        self._asked.set()
+        with self._have_read:
+            heard = self._have_read.wait_for(lambda: self._read_at >= asked_at, MISS_SECONDS)
+        return heard and self._answered
 
     @property
     def is_connected(self) -> bool:
@@ -128,8 +141,11 @@ class Catalog:
         return self._answered and time.monotonic() - self._read_at < 3 * self._settings.refresh_seconds + 2
 
     def _run(self) -> None:
-        while not self._stopping.wait(self._settings.refresh_seconds):
-            self.refresh()
+        while not self._stopping:
+            self._asked.wait(self._settings.refresh_seconds)
+            self._asked.clear()
+            if not self._stopping:
+                self.refresh()
 
     def default_model(self) -> str | None:
         """Return the name of the model that is meant when none is named."""
@@ -170,7 +186,7 @@ class Catalog:
         """Return the error for a version that does not exist, in words that name those that do."""
         names = self.picture.by_name
         if not self.is_connected:
-            return Unavailable("The database does not answer: try again in a moment.", retry_after=2)
+            return silence()
         if not names:
             return Unavailable(
                 "No model is registered: add one with `python -m shared.registry add model.joblib --reference rows.csv "
@@ -187,6 +203,11 @@ class Catalog:
         aliases = ", ".join(sorted(self.picture.aliases.get(name, {}))) or "none"
         return NotFound(f"There is no such version or alias of {name}. {known} Known aliases: {aliases}.")
 
+    def recovery_age(self) -> float | None:
+        """Return how many seconds ago workers last took back what dead ones held, None if they never did."""
+        picture = self.picture
+        return None if picture.recovery_age is None else picture.recovery_age + time.monotonic() - picture.read_at
+
     def live_workers(self) -> list[SeenWorker]:
         """Return the worker processes heard of in the last 20 seconds."""
         horizon = datetime.now(UTC) - WORKER_ALIVE
@@ -199,6 +220,11 @@ def split_reference(reference: str) -> tuple[str, int | None, str]:
     if suffix.isascii() and suffix.isdigit() and len(suffix) < 10:
         return name, int(suffix), CHAMPION
     return name, None, suffix or "@"  # which is no alias: `name@` means nothing
+
+
+def silence() -> Unavailable:
+    """Return the answer to what cannot be told while the database is silent or gone."""
+    return Unavailable("The database does not answer: try again in a moment.", retry_after=2)
 
 
 def _read(connection: Connection, old: Picture) -> Picture:
@@ -246,4 +272,5 @@ def _read(connection: Connection, old: Picture) -> Picture:
             .order_by(Worker.id)
         )
     ]
-    return Picture(by_id, by_name, aliases, keys, workers)
+    recovery_age = seconds_since(connection, RECOVER) if connection.dialect.name == "postgresql" else None
+    return Picture(by_id, by_name, aliases, keys, workers, recovery_age, time.monotonic())

@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from api.bodies import read_json
-from api.catalog import Version
+from api.catalog import Version, silence
 from api.services import Services
 from api.words import note_refusal
 from shared.cards import OPTIONS
@@ -233,8 +233,10 @@ async def find_version(services: Services, name: str | None, number: int | None)
     """Return the version that a request means; raise NotFound, or Unavailable where no model is registered."""
     version = services.catalog.find(name, number)
     if version is None:
-        await run_in_threadpool(services.catalog.refresh_after_miss)  # it may have been registered a moment ago
+        answered = await run_in_threadpool(services.catalog.refresh_after_miss)  # it may have been registered just now
         version = services.catalog.find(name, number)
+        if version is None and not answered:
+            raise silence()
     if version is None:
         raise services.catalog.explain_missing(name, number)
     return version

@@ -36,13 +36,17 @@ Commit = Callable[[Sequence[Submission]], Sequence[Accepted | GuichetError]]
 SMALL_ROWS = 20  # a submission of more rows is committed in a statement of its own
 CHECK_SECONDS = 0.5
 SILENT_SECONDS = 10.0  # a commit that takes longer is answered 503
+LATE_SECONDS = 3.0  # and one that takes so long is a reason to send no more requests
 
 
 class Intake:
     """Gathers submissions and commits them in groups, in a thread of its own."""
 
-    def __init__(self, commit: Commit, *, max_group: int, max_waiting: int) -> None:
+    def __init__(
+        self, commit: Commit, *, max_group: int, max_waiting: int, is_scoring: Callable[[], bool] = lambda: False
+    ) -> None:
         self._commit = commit
+        self._is_scoring = is_scoring  # whether a model works, which has a deadline of its own
         self._max_group = max_group
         self._max_waiting = max_waiting
         # Two queues, so that single rows never wait behind more than one large batch.
@@ -50,6 +54,7 @@ class Intake:
         self._large: deque[Waiter] = deque()
         self._group: list[Waiter] = []  # what is being committed, since when
         self._group_since = 0.0
+        self._scoring_at = 0.0  # when a model was last seen at work
         self._stuck = False
         self._wake = threading.Event()
         self._stopping = False
@@ -62,11 +67,23 @@ class Intake:
         self._thread.start()
         self._loop.call_later(CHECK_SECONDS, self._check)
 
-    def stop(self) -> None:
-        """Commit what waits, then stop."""
+    def stop(self, *, timeout: float = 10.0) -> None:
+        """Commit what waits, then stop; what takes longer is left behind."""
         self._stopping = True
         self._wake.set()
-        self._thread.join(timeout=10)
+        self._thread.join(timeout=timeout)
+
+    def _silent_for(self) -> float:
+        """Return for how many seconds the database has been asked to store what is being committed."""
+        return time.monotonic() - max(self._group_since, self._scoring_at) if self._group else 0.0
+
+    def trouble(self) -> str | None:
+        """Return why nothing can be stored now, None as long as it can."""
+        if not self._thread.is_alive():
+            return "The thread that stores requests has ended: restart the service."
+        if self._silent_for() > LATE_SECONDS and not self._is_scoring():
+            return f"Requests have waited more than {LATE_SECONDS:g} s to be stored: the database is slow or locked."
+        return None
 
     async def submit(self, submission: Submission) -> Accepted:
         """Return when the submission is committed; raise Unavailable when it cannot be."""
@@ -84,15 +101,20 @@ class Intake:
     def _check(self) -> None:
         """Answer everyone when a commit takes too long: the database is silent, not gone."""
         assert self._loop is not None
-        self._stuck = bool(self._group) and time.monotonic() - self._group_since > SILENT_SECONDS
+        takes_long = bool(self._group) and time.monotonic() - self._group_since > SILENT_SECONDS
+        is_scoring = bool(self._group) and self._is_scoring()
+        if is_scoring:
+            self._scoring_at = time.monotonic()
+        self._stuck = self._silent_for() > SILENT_SECONDS
         if self._stuck:
-            waiters = list(self._group)
-            for waiting in (self._small, self._large):
-                while waiting:
-                    waiters.append(waiting.popleft())
-            for _, future in waiters:
+            for submission, future in list(self._group):
                 if not future.done():
-                    future.set_exception(_silence())
+                    future.set_exception(unsure(submission))
+        if takes_long:
+            for waiting in (self._small, self._large):
+                for _, future in _take(waiting, len(waiting)):  # nothing of these was sent
+                    if not future.done():
+                        future.set_exception(_busy() if is_scoring else _silence())
         if not self._stopping:
             self._loop.call_later(CHECK_SECONDS, self._check)
 
@@ -113,20 +135,53 @@ class Intake:
                 return
 
     def _commit_group(self, group: list[Submission]) -> Sequence[Accepted | GuichetError]:
+        """Commit a group; an error of the database that leaves `commit` means that nothing was stored."""
         try:
             return self._commit(group)
         except GuichetError as error:
             return [error] * len(group)
         except SQLAlchemyError as error:
-            log.error("a group of %d submissions was not committed: %s", len(group), type(error).__name__)
+            log.error("a group of submissions was not committed: %s", type(error).__name__)
             refusal = Unavailable(
                 "The database does not answer: the request was not accepted. Try again, with an Idempotency-Key.",
                 retry_after=2,
             )
             return [refusal] * len(group)
-        except Exception:
-            log.exception("a group of %d submissions was not committed", len(group))
-            return [GuichetError("The request was not accepted because of an internal error.")] * len(group)
+        except BaseException:  # whatever it is, this thread has to live
+            log.exception("a group of submissions failed; some of them may have been committed")
+            told = "The request failed because of an internal error."
+            return [GuichetError(f"{told} {_ask(submission)}", job_id=submission.id) for submission in group]
+
+
+class Intakes:
+    """An intake for each model version, made when it is first needed: none waits for another's model."""
+
+    def __init__(self, make: Callable[[int], Intake]) -> None:
+        self._make = make
+        self._intakes: dict[int, Intake] = {}
+
+    def start(self) -> None:
+        """Nothing is there to start yet."""
+
+    def stop(self) -> None:
+        """Commit what waits, then stop."""
+        until = time.monotonic() + 10
+        for intake in self._intakes.values():
+            intake.stop(timeout=0)
+        for intake in self._intakes.values():
+            intake.stop(timeout=max(0.0, until - time.monotonic()))
+
+    async def submit(self, submission: Submission) -> Accepted:
+        """Return when the submission is committed; raise Unavailable when it cannot be."""
+        intake = self._intakes.get(submission.model_version_id)
+        if intake is None:
+            intake = self._intakes[submission.model_version_id] = self._make(submission.model_version_id)
+            intake.start()
+        return await intake.submit(submission)
+
+    def trouble(self) -> str | None:
+        """Return why nothing can be stored now, None as long as it can."""
+        return next((told for intake in list(self._intakes.values()) if (told := intake.trouble())), None)
 
 
 def _resolve(futures: list["asyncio.Future[Accepted]"], answers: Sequence[Accepted | GuichetError]) -> None:
@@ -149,9 +204,25 @@ def _take(waiting: deque[Waiter], most: int) -> list[Waiter]:
     return group
 
 
+def unsure(submission: Submission) -> Unavailable:
+    """Return the answer to a request that may have been stored or not: nobody can find out now."""
+    return Unavailable(f"The database does not answer. {_ask(submission)}", job_id=submission.id, retry_after=5)
+
+
+def _ask(submission: Submission) -> str:
+    if submission.idempotency_key is None:
+        return f"The request may have been accepted: ask GET /jobs/{submission.id} before you send it again."
+    return "The request may have been accepted: send it again with the same key or id, and the two are one."
+
+
+def _busy() -> Unavailable:
+    return Unavailable(
+        "The model is being loaded, or a row of it takes long: the request was not accepted. Try again.", retry_after=5
+    )
+
+
 def _silence() -> Unavailable:
     return Unavailable(
-        "The database does not answer: the request may be stored or not. Try again with an Idempotency-Key, which "
-        "makes the two one.",
+        "The database does not answer: the request was not accepted. Try again, with an Idempotency-Key.",
         retry_after=5,
     )

@@ -1,20 +1,20 @@
 """The queue runtime: a group is committed as queued jobs, then workers are woken and heard of."""
 
 import logging
+import time
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from api.backlog import Backlog
 from api.idempotency import find_earlier
-from api.intake import Accepted
+from api.intake import Accepted, unsure
 from api.notifier import Notifier
 from api.waiting import Waiting
 from shared import jobs
 from shared.config import Settings
-from shared.db import run_again
 from shared.errors import GuichetError, Unavailable
 from shared.job_queries import StoredJob, find_jobs
 from shared.jobs import Submission
@@ -22,6 +22,13 @@ from shared.queue import make_app, make_redis
 from shared.tables import JobState
 
 log = logging.getLogger(__name__)
+
+ASK_AGAIN_SECONDS = 4.0  # how long it is tried to find out what became of a COMMIT whose answer was lost
+ASK_AGAIN_PAUSE = 0.2
+
+
+class OutcomeUnknown(Exception):
+    """A group was sent to the database, and nobody can tell now whether it was stored."""
 
 
 class QueueRuntime:
@@ -48,18 +55,49 @@ class QueueRuntime:
         self._redis.close()
 
     def commit(self, group: Sequence[Submission]) -> Sequence[Accepted | GuichetError]:
-        """Store a group as queued jobs in one statement, then note its wake-ups."""
-        created = run_again(lambda: self._submit(group))  # ids decide: what the first try committed is not inserted
-        for lane, version in {(job.lane, job.model_version_id) for job in group}:
-            self.notifier.notify(lane, version)
+        """Store a group as queued jobs in one statement, then note its wake-ups.
+
+        Raises SQLAlchemyError where nothing was stored. Where that cannot be found out, each answer says so.
+        """
+        try:
+            created = self._submit(group)
+        except OutcomeUnknown:
+            log.error("the answer to a COMMIT was lost, and the database does not tell what became of it")
+            self._wake(group)
+            return [unsure(submission) for submission in group]
+        self._wake(group)
         return [
             Accepted(queued_job(job, created[job.id])) if job.id in created else self._find_earlier(job)
             for job in group
         ]
 
+    def _wake(self, group: Sequence[Submission]) -> None:
+        for lane, version in {(job.lane, job.model_version_id) for job in group}:
+            self.notifier.notify(lane, version)
+
     def _submit(self, group: Sequence[Submission]) -> dict[str, datetime]:
-        with self._engine.connect() as connection:
-            return jobs.submit(connection, group)
+        """Store a group; return id to time of those that are new.
+
+        A statement whose answer was lost is sent again: ids decide, so that what was committed is not inserted twice,
+        and PostgreSQL lets the second wait for the first, should that still run.
+        """
+        until = time.monotonic() + ASK_AGAIN_SECONDS
+        was_sent = False
+        while True:
+            is_sent = False
+            try:
+                with self._engine.connect() as connection:
+                    is_sent = True
+                    return jobs.submit(connection, group)
+            except SQLAlchemyError as error:
+                is_lost = isinstance(error, DBAPIError) and error.connection_invalidated
+                if not was_sent and not (is_sent and is_lost):
+                    raise  # it was never sent, or refused: nothing was stored
+                was_sent = True
+                if time.monotonic() > until:
+                    raise OutcomeUnknown from error
+                log.warning("the database closed the connection; asking on a new one what it has stored")
+                time.sleep(ASK_AGAIN_PAUSE)
 
     def _find_earlier(self, submission: Submission) -> Accepted | GuichetError:
         """Return the job that was there before a submission: the same one, or another with its key."""
@@ -67,10 +105,13 @@ class QueueRuntime:
             with self._engine.connect() as connection:
                 found = find_jobs(connection, [submission.id]).get(submission.id)
             earlier = Accepted(found) if found is not None else find_earlier(self._engine, submission)
-        except SQLAlchemyError:  # the others of the group are stored, and have to hear so
-            log.exception("the job that was there before %s could not be read", submission.id)
-            earlier = None
-        return earlier or Unavailable("The request was not stored: try again.", retry_after=1)
+        except SQLAlchemyError as error:  # the others of the group are stored, and have to hear so
+            log.error("the job that was there before a submission could not be read: %s", type(error).__name__)
+            if submission.idempotency_key is None:  # only the job itself can have been in the way
+                return Accepted(queued_job(submission, datetime.now(UTC)))
+            return unsure(submission)
+        # The earlier job may have lost its key, or ended its life, at this moment.
+        return earlier or Unavailable("The request was not accepted: try again.", retry_after=1)
 
 
 def queued_job(submission: Submission, created_at: datetime, state: JobState = JobState.QUEUED) -> StoredJob:

@@ -13,6 +13,8 @@ from shared.job_queries import RowResult, StoredJob, StoredOutput
 from shared.response import Refusal, Response, fill
 from shared.tables import JobKind, JobState
 
+FARTHEST = 10_001  # places in a queue are counted so far and no farther, because counting takes time
+
 
 def job_body(
     job: StoredJob,
@@ -37,7 +39,7 @@ def job_body(
         "expires_at": job.expires_at,
         "attempts": job.attempt,
         "counts": counts,
-        "queue": {"position": position, "eta_seconds": eta_seconds} if job.state == JobState.QUEUED else None,
+        "queue": _queue_place(position, eta_seconds) if job.state == JobState.QUEUED else None,
         "has_failures": counts["failed"] > 0,
         "request_id": job.request_id,
         "links": job_links(job),
@@ -52,6 +54,14 @@ def job_body(
     if job.error is not None:
         body["error"] = job.error
     return body
+
+
+def _queue_place(position: int | None, eta_seconds: float | None) -> dict[str, Any]:
+    return {
+        "position": position,
+        "eta_seconds": eta_seconds,
+        "is_lower_bound": position is not None and position >= FARTHEST,
+    }
 
 
 def count_rows(job: StoredJob) -> dict[str, int]:

@@ -45,6 +45,10 @@ class QueuePlace(BaseModel):
     eta_seconds: float | None = Field(
         description="Seconds until it is done at the measured drain rate, if one is known."
     )
+    is_lower_bound: bool = Field(
+        description="Whether it stands farther back than `position`, and waits longer than `eta_seconds`: places are "
+        "counted up to 10,001."
+    )
 
 
 class Score(BaseModel):
@@ -319,12 +323,15 @@ class ExampleRows(BaseModel):
 class Health(BaseModel):
     """How the service is."""
 
-    status: Literal["ok", "degraded", "down"]
+    status: Literal["ok", "starting", "degraded", "down"]
     model_loaded: bool
     model: str | None
     model_version: int | None
     runtime: Literal["queue", "sync"]
     database: Literal["ok", "down"]
     broker: Literal["ok", "down"] | None = Field(description="Null in the sync runtime.")
+    recovery: Literal["ok", "late"] | None = Field(
+        description="Whether the workers look for jobs that dead ones left; null in the sync runtime."
+    )
     workers: list[dict[str, Any]]
     reasons: list[str] = Field(description="What is wrong, one sentence each.")

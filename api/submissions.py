@@ -1,9 +1,12 @@
 """From a checked request to a committed job and its answer: build, hand to the intake, wait as long as asked."""
 
+import asyncio
 import hashlib
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,7 +18,7 @@ from api.checks import Options
 from api.idempotency import client_scope
 from api.prefer import Preference, read_preference
 from api.prefix import link, route_path
-from api.representations import batch_body, is_single, job_body, result_body
+from api.representations import FARTHEST, batch_body, is_single, job_body, result_body
 from api.responses import json_response, request_id_of
 from api.services import Services
 from api.words import response_words
@@ -33,6 +36,10 @@ from shared.job_queries import RowResult, StoredJob, StoredOutput, count_ahead, 
 from shared.jobs import Submission
 from shared.queue import Lane
 from shared.tables import JobKind, JobState
+
+log = logging.getLogger(__name__)
+
+POSITION_SECONDS = 2.0  # how long a place may take to be read
 
 MAX_KEY_LENGTH = 255
 MIN_VISITOR_KEY_LENGTH = 16
@@ -211,29 +218,53 @@ async def answer(
     applied = {} if preference.applied is None else {"Preference-Applied": preference.applied}
     if not job.is_terminal or preference.wait <= 0:
         waited = preference.wait > 0 and job.state == JobState.QUEUED
-        position = await run_in_threadpool(position_of, services, job) if waited else None
-        return accepted_response(services, request, job, applied, position=position)
+        if not waited:
+            return accepted_response(services, request, job, applied)
+        # The job is stored, whatever happens from here on: a place that cannot be read is left out.
+        position = await read_position(services, job)
+        return accepted_response(services, request, job, applied, position=position, is_known=position is not None)
     if job.state != JobState.SUCCEEDED:
         raise error_of(job)
-    response = json_response(await result_of(services, request, job)) if render is None else await render(job)
+    try:
+        response = json_response(await result_of(services, request, job)) if render is None else await render(job)
+    except SQLAlchemyError as error:
+        log.warning("the result of a job could not be read: %s", type(error).__name__)
+        return accepted_response(services, request, job, applied)
     response.headers.update({"Content-Location": link(f"/jobs/{job.id}"), **applied})
     return response
 
 
-def position_of(services: Services, job: StoredJob) -> int:
-    """Count a queued job's place in its queue, from 1; for a thread."""
-    with services.reader.connect() as connection:
-        return count_ahead(connection, job) + 1
+async def read_position(services: Services, job: StoredJob) -> int | None:
+    """Return a queued job's place in its queue, from 1, `FARTHEST` at most; None where it cannot be read in time."""
+
+    def read() -> int:
+        with services.reader.connect() as connection:
+            return count_ahead(connection, job, limit=FARTHEST - 1) + 1
+
+    try:
+        return await asyncio.wait_for(run_in_threadpool(read), POSITION_SECONDS)
+    except (SQLAlchemyError, TimeoutError) as error:
+        log.warning("the place of a job in its queue could not be read: %s", type(error).__name__)
+        return None
 
 
 def accepted_response(
-    services: Services, request: Request, job: StoredJob, headers: dict[str, str], *, position: int | None = None
+    services: Services,
+    request: Request,
+    job: StoredJob,
+    headers: dict[str, str],
+    *,
+    position: int | None = None,
+    is_known: bool = True,
 ) -> Response:
-    """Return 202 with the job, where to find it, and when to ask; without a counted position it is estimated."""
+    """Return 202 with the job, where to find it, and when to ask.
+
+    Without a counted position it is estimated, unless it is known that nothing is known of it.
+    """
     version = services.catalog.picture.by_id[job.model_version_id]
     eta = None
     retry_after = 1
-    if services.queue is not None and job.state == JobState.QUEUED:
+    if services.queue is not None and job.state == JobState.QUEUED and is_known:
         backlog = services.queue.backlog
         position = position or backlog.queued(job.lane, version.id) + 1
         eta = backlog.eta(job.lane, version.id, position=position)

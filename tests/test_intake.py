@@ -223,9 +223,55 @@ def test_everyone_is_answered_while_the_database_is_silent(monkeypatch):
         commits = Commits(free=False)
         async with started(commits) as intake:
             waiters = [asyncio.create_task(intake.submit(submission(rows=count))) for count in (1, 100)]
-            for answer in await asyncio.wait_for(asyncio.gather(*waiters, return_exceptions=True), 3):
-                assert isinstance(answer, Unavailable)
+            first, second = await asyncio.wait_for(asyncio.gather(*waiters, return_exceptions=True), 3)
+            assert isinstance(first, Unavailable)
+            assert "may have been accepted" in first.detail
+            assert isinstance(second, Unavailable)
+            assert "was not accepted" in second.detail
             with pytest.raises(Unavailable):
                 await intake.submit(submission())
+
+    asyncio.run(main())
+
+
+def test_commit_that_hangs_is_a_trouble_and_a_model_that_works_is_none(monkeypatch):
+    monkeypatch.setattr(api.intake, "LATE_SECONDS", 0.1)
+
+    async def main() -> None:
+        for is_scoring in (False, True):
+            commits = Commits(free=False)
+            intake = Intake(commits, max_group=8, max_waiting=8, is_scoring=lambda: is_scoring)  # noqa: B023
+            intake.start()
+            assert intake.trouble() is None
+            task = asyncio.create_task(intake.submit(submission()))
+            await entered(commits)
+            await asyncio.sleep(0.2)
+            assert (intake.trouble() is None) == is_scoring
+            commits.gate.set()
+            await task
+            assert intake.trouble() is None
+            await asyncio.to_thread(intake.stop)
+            assert "restart" in str(intake.trouble())
+
+    asyncio.run(main())
+
+
+def test_waiters_behind_a_model_that_takes_long_are_told_that_nothing_of_theirs_was_accepted(monkeypatch):
+    """The one whose row it works on waits on: its job has a timeout of its own."""
+    monkeypatch.setattr(api.intake, "SILENT_SECONDS", 0.1)
+    monkeypatch.setattr(api.intake, "CHECK_SECONDS", 0.05)
+
+    async def main() -> None:
+        commits = Commits(free=False)
+        intake = Intake(commits, max_group=8, max_waiting=8, is_scoring=lambda: True)
+        intake.start()
+        first = asyncio.create_task(intake.submit(submission()))
+        await entered(commits)
+        with pytest.raises(Unavailable, match="not accepted"):
+            await asyncio.wait_for(intake.submit(submission()), 3)
+        commits.gate.set()
+        await first
+        await asyncio.to_thread(intake.stop)
+        assert len(commits.groups) == 1
 
     asyncio.run(main())

@@ -22,7 +22,7 @@ from api.representations import csv_result_body, job_body
 from api.responses import PROBLEM, json_response
 from api.schemas import BatchResult, CsvResult, JobBody, JobPage, Result
 from api.services import Services
-from api.submissions import CLIENT_ID, accepted_response, error_of, find_job, position_of, result_of
+from api.submissions import CLIENT_ID, accepted_response, error_of, find_job, read_position, result_of
 from api.words import response_words
 from shared import chunks, jobs
 from shared.errors import Conflict, NotFound
@@ -102,14 +102,16 @@ async def get_job(request: Request, services: ServicesDep, caller: ReadCaller, j
     headers = {}
     if job.kind == JobKind.CSV and job.state == JobState.QUEUED and services.queue is not None:
         # No ETA: the queue's rate counts jobs, and says nothing of how long a file takes.
-        position = await run_in_threadpool(position_of, services, job)
+        position = await read_position(services, job)
         headers["Retry-After"] = "1"
     elif job.state == JobState.QUEUED and services.queue is not None:
-        position = await run_in_threadpool(position_of, services, job)
-        eta = services.queue.backlog.eta(job.lane, job.model_version_id, position=position)
-        headers["Retry-After"] = str(
-            services.queue.backlog.retry_after(job.lane, job.model_version_id, position=position)
-        )
+        position = await read_position(services, job)
+        headers["Retry-After"] = "1"
+        if position is not None:
+            eta = services.queue.backlog.eta(job.lane, job.model_version_id, position=position)
+            headers["Retry-After"] = str(
+                services.queue.backlog.retry_after(job.lane, job.model_version_id, position=position)
+            )
     elif not job.is_terminal:
         headers["Retry-After"] = "1"
     if preference.applied is not None:
@@ -246,7 +248,8 @@ async def find_own_job(services: Services, caller: Caller, job_id: str) -> Store
     if job is None:
         raise NotFound("There is no job with this id: ids come with the answer to a submission.")
     if job.model_version_id not in services.catalog.picture.by_id:
-        await run_in_threadpool(services.catalog.refresh)  # a version that another process registered a moment ago
+        # It may be of a version that another process registered a moment ago.
+        await run_in_threadpool(services.catalog.refresh_after_miss)
     return job
 
 

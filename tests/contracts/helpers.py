@@ -121,7 +121,7 @@ def check_job(job: dict[str, Any]) -> None:
     assert ("cancel" in job["links"]) == (not ended)
     assert (job["queue"] is not None) == (job["status"] == "queued")
     if job["queue"] is not None:
-        assert job["queue"].keys() == {"position", "eta_seconds"}
+        assert job["queue"].keys() == {"position", "eta_seconds", "is_lower_bound"}
     if job["status"] == "succeeded":
         assert sum(job["counts"][part] for part in ("succeeded", "failed", "pending")) == job["counts"]["total"]
 
