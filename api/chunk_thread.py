@@ -1,32 +1,25 @@
-"""CSV files in the sync runtime: one background thread of the one process scores and stores chunk after chunk.
+"""CSV files in the sync runtime: a background thread for each model that has some scores and stores chunk after chunk.
 
-What a restart interrupts is queued again when the process starts.
+Each has a process of its own (api/model_process.py), beside the one that answers single requests, for as long as there
+are chunks. What a restart interrupts is queued again when the service starts.
 """
 
 import logging
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future
-from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+import time
 
 from sqlalchemy import Engine
 
+from api.model_process import ModelProcess, ModelProcesses, ProcessLost, TooLate
 from shared import chunks
 from shared.chunks import ChunkClaim
 from shared.config import Settings
 from shared.db import reader
+from shared.errors import ModelError
 from shared.job_queries import list_ready
-from shared.models import Models
 from shared.queue import Lane
-from shared.registry import LoadedModel
-
-if TYPE_CHECKING:
-    from shared.chunk_work import ChunkWork
 
 log = logging.getLogger(__name__)
-
-Result = TypeVar("Result")
 
 IDLE_SECONDS = 5.0  # how often it looks without being woken: chunks wait a moment after a failure
 
@@ -34,11 +27,13 @@ IDLE_SECONDS = 5.0  # how often it looks without being woken: chunks wait a mome
 class ChunkThread:
     """Scores the chunks of CSV files beside the requests."""
 
-    def __init__(self, engine: Engine, models: Models, settings: Settings) -> None:
+    def __init__(self, engine: Engine, models: ModelProcesses, settings: Settings) -> None:
         self._engine = engine
         self._models = models
         self._settings = settings
-        self._work: ChunkWork | None = None
+        self._lock = threading.Lock()
+        self._busy: dict[int, threading.Thread] = {}  # by model version id
+        self._processes: dict[int, ModelProcess] = {}
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="chunks", daemon=True)
@@ -54,8 +49,14 @@ class ChunkThread:
         """Finish the chunk that is being stored, then stop."""
         self._stopping = True
         self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=10)
+        until = time.monotonic() + 10
+        with self._lock:
+            threads = [self._thread, *self._busy.values()]
+        for thread in threads:
+            if thread.is_alive():
+                thread.join(timeout=max(0.0, until - time.monotonic()))
+        for process in list(self._processes.values()):
+            process.close()
 
     def wake(self) -> None:
         """Look for chunks now; safe from any thread, returns at once."""
@@ -68,68 +69,73 @@ class ChunkThread:
             try:
                 with self._engine.begin() as connection:
                     chunks.expire(connection)
-                while not self._stopping and self._step():
-                    pass
-            except Exception:  # whatever it is, this thread has to live, and looks again
-                log.exception("a chunk of a CSV file was not scored; it is tried again")
-
-    def _step(self) -> bool:
-        """Score and store one chunk of any model; return whether there was one."""
-        for model_version_id in self._waiting():
-            try:
-                model = self._models.get(model_version_id)
-            except Exception:  # nothing was claimed: the chunks stay queued, for as long as it takes
-                log.exception("files for model version %s wait: it cannot be loaded", model_version_id)
-                continue
-            with self._engine.begin() as connection:
-                taken = chunks.claim(
-                    connection,
-                    model_version_id=model_version_id,
-                    worker="sync",
-                    lease_seconds=self._settings.lease_seconds,
-                )
-            if taken is not None:
-                self._handle(model, taken)
-                return True
-        return False
+                for model_version_id in self._waiting():
+                    self._set_to_work(model_version_id)
+            except Exception as error:  # noqa: BLE001 - whatever it is, this thread has to live, and looks again
+                log.warning("it could not be seen whether files wait: %r", error)
 
     def _waiting(self) -> list[int]:
         with reader(self._engine).connect() as connection:
             return [version for lane, version in list_ready(connection) if lane == Lane.BULK]
 
-    def _handle(self, model: LoadedModel, taken: ChunkClaim) -> None:
+    def _set_to_work(self, model_version_id: int) -> None:
+        with self._lock:
+            if model_version_id not in self._busy and not self._stopping:
+                thread = threading.Thread(target=self._drain, args=(model_version_id,), name="chunks", daemon=True)
+                self._busy[model_version_id] = thread
+                thread.start()
+
+    def _drain(self, model_version_id: int) -> None:
+        """Score and store chunks of one model version until none is left."""
+        count = 0
+        try:
+            process = self._processes[model_version_id] = self._models.get(model_version_id).twin()
+            process.load()
+            while not self._stopping and self._step(model_version_id, process):
+                count += 1
+        except ModelError as error:  # nothing was claimed: the chunks stay queued, for as long as it takes
+            log.warning("files for model version %s wait: it cannot be loaded: %s", model_version_id, error.detail)
+        except BaseException:  # whatever it is, the next look begins anew
+            log.exception("a chunk of a CSV file was not scored; it is tried again")
+        finally:
+            process_left = self._processes.pop(model_version_id, None)
+            if process_left is not None:
+                process_left.close()
+            with self._lock:
+                del self._busy[model_version_id]
+            if count:
+                self._wake.set()  # another chunk may have come while this thread was about to end
+
+    def _step(self, model_version_id: int, process: ModelProcess) -> bool:
+        """Score and store one chunk; return whether there was one."""
+        with self._engine.begin() as connection:
+            taken = chunks.claim(
+                connection,
+                model_version_id=model_version_id,
+                worker="sync",
+                lease_seconds=self._settings.lease_seconds,
+            )
+        if taken is not None:
+            self._handle(process, taken)
+        return taken is not None
+
+    def _handle(self, process: ModelProcess, taken: ChunkClaim) -> None:
         # Imported here: a process that never sees a file does without the library that reads it.
         from shared.chunk_store import store
-        from shared.chunk_work import ChunkWork, cut_chunk
+        from shared.chunk_work import cut_chunk
 
-        if self._work is None:
-            self._work = ChunkWork()
         try:
             if taken.is_suspect:
                 parts = cut_chunk(taken)
                 with self._engine.begin() as connection:
                     chunks.split(connection, taken, parts)
             else:
-                scored, state = _in_time(partial(self._work.score, model, taken), taken.timeout_seconds)
+                scored, state = process.score_chunk(taken, taken.timeout_seconds)
                 store(self._engine, taken, scored, state=state)
+        except (TooLate, ProcessLost):  # counted as a death: after a few the guilty row stands alone, and fails
+            with self._engine.begin() as connection:
+                chunks.give_up(connection, taken)
         except Exception:
             with self._engine.begin() as connection:
                 chunks.give_up(connection, taken)
             raise
-
-
-def _in_time(call: Callable[[], Result], seconds: float) -> Result:
-    """Return what a call returns; raise TimeoutError when it takes longer.
-
-    A model that never returns cannot be interrupted: its thread is left behind.
-    """
-    future: Future[Result] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(call())
-        except BaseException as error:  # noqa: BLE001 - it is raised again where the result is waited for
-            future.set_exception(error)
-
-    threading.Thread(target=run, name="scoring", daemon=True).start()
-    return future.result(timeout=seconds)

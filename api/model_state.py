@@ -23,6 +23,7 @@ def model_state(services: Services) -> ModelState:
     """
     served = services.catalog.find(None, None)
     refused: dict[str, str]
+    others: list[str] = []
     if services.queue is not None:
         workers = services.catalog.live_workers()
         loaded = {label for worker in workers for label in worker.models}
@@ -33,13 +34,14 @@ def model_state(services: Services) -> ModelState:
         loaded = set(services.sync.models.names())
         refused = services.sync.models.refused.copy()
         is_due, waits = True, ""
+        others = services.sync.troubles()
     told = {
         label: why if is_address(label) else f"{label} cannot be loaded{waits}: {why}"
         for label, why in sorted(refused.items())
     }
     if served is None or served.label in loaded:
-        return ModelState(served is not None, [], list(told.values()))
+        return ModelState(served is not None, [], [*told.values(), *others])
     if served.label in told:
-        return ModelState(False, [told.pop(served.label)], list(told.values()))
+        return ModelState(False, [told.pop(served.label)], [*told.values(), *others])
     later = [f"The default model {served.label} is not loaded yet."] if is_due else []
-    return ModelState(False, [], [*told.values(), *later])
+    return ModelState(False, [], [*told.values(), *others, *later])

@@ -1,12 +1,15 @@
 """What one API process holds; opened and closed with it."""
 
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from starlette.requests import HTTPConnection
 
+from api.acceptance import Acceptance
 from api.catalog import Catalog
 from api.idempotency import KeysInFlight
-from api.intake import Intake
+from api.intake import Commit, Intake, Intakes
 from api.quota import Quota
 from api.refusals import Refusals
 from shared.config import Settings
@@ -23,11 +26,13 @@ class Services:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.started_at = time.monotonic()
         self.engine = make_engine(settings.database, autocommit=settings.runtime == "queue")
         self.reader = reader(self.engine)
         # CSV files are stored, canceled and read in transactions of several statements; it connects when it is used.
         self.bulk_engine = make_engine(settings.database, pool_size=4) if settings.runtime == "queue" else self.engine
         self.catalog = Catalog(self.reader, settings)
+        self.acceptance = Acceptance(self.engine, every=settings.refresh_seconds)
         self.refusals = Refusals(
             self.engine,
             days=settings.error_log_days,
@@ -43,18 +48,22 @@ class Services:
             from api import queue_runtime
 
             self.queue = queue_runtime.QueueRuntime(self.engine, settings)
-            commit = self.queue.commit
+            self.intake: Intake | Intakes = self._intake(self.queue.commit)
         else:
             from api import sync_runtime
 
-            self.sync = sync_runtime.SyncRuntime(self.engine, settings)
-            commit = self.sync.commit
-        self.intake = Intake(commit, max_group=settings.max_group, max_waiting=settings.max_waiting)
+            sync = self.sync = sync_runtime.SyncRuntime(self.engine, settings)
+            self.intake = Intakes(lambda version: self._intake(sync.commit, is_scoring=lambda: sync.is_busy(version)))
+
+    def _intake(self, commit: Commit, *, is_scoring: Callable[[], bool] = lambda: False) -> Intake:
+        settings = self.settings
+        return Intake(commit, max_group=settings.max_group, max_waiting=settings.max_waiting, is_scoring=is_scoring)
 
     def start(self) -> None:
         """Start every thread; call it on the event loop."""
         self.catalog.start()
         self.refusals.start()
+        self.acceptance.start()
         if self.queue is not None:
             self.queue.start()
         if self.sync is not None:
@@ -64,6 +73,7 @@ class Services:
     def stop(self) -> None:
         """Commit and store what waits, then stop every thread."""
         self.intake.stop()
+        self.acceptance.stop()
         self.catalog.stop()
         if self.queue is not None:
             self.queue.stop()

@@ -1,46 +1,71 @@
-"""The sync runtime: a group is scored as soon as it comes, and committed with its outputs. No broker, no worker."""
+"""The sync runtime: a group is scored as soon as it comes, and committed with its outputs. No broker, no worker.
+
+Each model version has an intake, and a process that scores (api/model_process.py): whatever one model does, the
+others go on.
+"""
 
 import logging
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from api.chunk_thread import ChunkThread
 from api.idempotency import find_earlier
-from api.intake import Accepted
+from api.intake import Accepted, unsure
+from api.model_process import ModelProcess, ModelProcesses, ProcessLost, TooLate
 from api.queue_runtime import queued_job
 from shared.arrivals import Arrivals
 from shared.config import Settings
 from shared.db import reader
 from shared.errors import Fault, GuichetError, ModelError, Unavailable
-from shared.job_queries import StoredJob, StoredOutput
+from shared.job_queries import StoredJob, StoredOutput, find_jobs
 from shared.jobs import Output, Submission
-from shared.models import Models
 from shared.recording import record
-from shared.registry import LoadedModel
-from shared.scoring import score_rows, split_results
+from shared.scoring import split_results
 from shared.tables import JobKind, JobState
 
 log = logging.getLogger(__name__)
 
-Scored = tuple[Submission, list[Output | Fault]]
+Result = TypeVar("Result")
+
+START_SECONDS = 15.0  # how long a start waits for the champions
+LOADING_SECONDS = 8.0  # how long a request waits for a model that is being loaded
+SLOW_SECONDS = 5.0  # a call that takes longer is told of in /health
+LOST_SECONDS = 600.0  # and a row that took its process down, for so long
+
+
+@dataclass(slots=True)
+class Scored:
+    """A submission with what became of its rows without faults, after so many attempts."""
+
+    submission: Submission
+    outcomes: list[Output | Fault]
+    attempt: int = 1
 
 
 class SyncRuntime:
-    """Holds the models itself; scores with the same code as a worker."""
+    """Holds a process for each model; they score with the same code as a worker."""
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
         self._reader = reader(engine)
-        self.models = Models(self._reader, settings.models, settings.models_uri)
+        self.models = ModelProcesses(self._reader, settings.models, settings.models_uri)
         self.arrivals = Arrivals(self.models, settings, engine=engine)
         self.chunks = ChunkThread(engine, self.models, settings)
+        self._loading: dict[int, Future[ModelProcess]] = {}
+        self._lock = threading.Lock()
+        self._writing = threading.Lock()  # SQLite has one writer, and lets the others sleep for too long
 
     def start(self) -> None:
         """Load the champions, so that the first row need not wait; go on with files that were being scored."""
-        self.models.preload()
+        self._preload()
         self.arrivals.start()
         self.chunks.start()
 
@@ -48,68 +73,185 @@ class SyncRuntime:
         """Let the chunk that is being scored end."""
         self.arrivals.stop()
         self.chunks.stop()
+        self.models.close()
+
+    def troubles(self) -> list[str]:
+        """Return what is not as it should be with models that are loaded, one sentence each."""
+        now = time.monotonic()
+        told = []
+        for model in self.models.loaded():
+            since = model.busy_since
+            if since is not None and now - since > SLOW_SECONDS:
+                told.append(f"{model.label} has worked on one row or batch for {now - since:.0f} s: its others wait.")
+            lost = sum(now - at < LOST_SECONDS for at in model.lost_at)
+            if lost:
+                told.append(
+                    f"{model.label} took its process down or ran out of time {lost} times in the last "
+                    f"{LOST_SECONDS / 60:.0f} minutes: those rows have failed."
+                )
+        told += [f"{label} is being loaded." for label in sorted(self.models.loading)]
+        return told
+
+    def is_busy(self, model_version_id: int) -> bool:
+        """Tell whether a model is being loaded or works on a row: each has a deadline of its own."""
+        model = self.models.find(model_version_id)
+        loading = self._loading.get(model_version_id)
+        return (model is not None and model.busy_since is not None) or (loading is not None and not loading.done())
 
     def commit(self, group: Sequence[Submission]) -> Sequence[Accepted | GuichetError]:
-        """Score a group, then store jobs, inputs and outputs in one transaction."""
+        """Score a group of one model version, then store jobs, inputs and outputs in one transaction."""
         started_at = datetime.now(UTC)
         answers: dict[str, Accepted | GuichetError] = {}
-        by_version: dict[int, list[Submission]] = {}
+        members = []
         for submission in group:
             earlier = find_earlier(self._reader, submission)
             if earlier is not None:
                 answers[submission.id] = earlier
             else:
-                by_version.setdefault(submission.model_version_id, []).append(submission)
-        scored: list[Scored] = []
-        for version, members in by_version.items():
+                members.append(submission)
+        if members:
             try:
-                scored += self._score(version, members)
+                scored = self._score(self._get(members[0].model_version_id), members)
             except ModelError as error:
                 refusal = Unavailable(f"The model cannot be loaded now: {error.detail}", retry_after=10)
                 answers.update((member.id, refusal) for member in members)
-        if scored:
-            # No transaction is open while the model works; SQLite has one writer, who should not wait for a model.
-            with self._engine.begin() as connection:
-                finished_at = record(
-                    connection, [job for job, _ in scored], [outcomes for _, outcomes in scored], started_at=started_at
-                )
-            for member, outcomes in scored:
-                answers[member.id] = Accepted(_recorded(member, outcomes, started_at, finished_at))
+            else:
+                answers.update(self._store(scored, started_at))
         return [answers[submission.id] for submission in group]
 
-    def _score(self, version: int, members: Sequence[Submission]) -> list[Scored]:
-        return _score_in_time(self.models.get(version), members)
+    # ── the model ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _preload(self) -> None:
+        try:
+            loading = [self._load(model_version_id) for model_version_id in self.models.champions()]
+        except SQLAlchemyError:
+            log.exception("the registry could not be read; models are loaded when they are needed")
+            return
+        until = time.monotonic() + START_SECONDS
+        for future in loading:
+            try:
+                future.result(timeout=max(0.0, until - time.monotonic()))
+            except TimeoutError:
+                log.warning("a model is still being loaded; the service starts without it")
+            except Exception as error:  # noqa: BLE001 - whatever it is, the process has to start for the other models
+                log.warning("a model was not loaded; it is tried again: %s", error)
+
+    def _get(self, model_version_id: int) -> ModelProcess:
+        """Return a loaded model; raise ModelError when it cannot be loaded, Unavailable when that takes long."""
+        model = self.models.find(model_version_id)
+        if model is not None:
+            return model
+        try:
+            return self._load(model_version_id).result(timeout=LOADING_SECONDS)
+        except TimeoutError:
+            message = "The model is being loaded: the request was not accepted. Try again."
+            raise Unavailable(message, retry_after=5) from None
+
+    def _load(self, model_version_id: int) -> "Future[ModelProcess]":
+        with self._lock:
+            future = self._loading.get(model_version_id)
+            if future is None or future.done():
+                future = in_thread(lambda: self.models.get(model_version_id), name="loading")
+                self._loading[model_version_id] = future
+            return future
+
+    def _score(self, model: ModelProcess, members: Sequence[Submission]) -> list[Scored]:
+        """Score the rows of a group in one call; where that ends badly, score each member alone."""
+        if len(members) == 1:
+            return [self._score_alone(model, members[0])]
+        rows = [row for member in members for row in _good_rows(member)]
+        try:
+            results = model.score(rows, min(member.timeout_seconds for member in members))
+        except (TooLate, ProcessLost, MemoryError):
+            return [self._score_alone(model, member) for member in members]
+        counts = (len(member.rows) - member.failed_count for member in members)
+        return [Scored(*pair) for pair in zip(members, split_results(results, counts), strict=True)]
+
+    def _score_alone(self, model: ModelProcess, member: Submission) -> Scored:
+        """Score one member, again if its process is lost, as often as a job may be tried."""
+        rows = _good_rows(member)
+        for attempt in range(1, member.max_attempts + 1):
+            try:
+                return Scored(member, model.score(rows, member.timeout_seconds), attempt)
+            except ProcessLost:
+                continue
+            except TooLate:
+                message = f"the job ran longer than its timeout of {member.timeout_seconds:g} s"
+                return Scored(member, [Fault("", "timeout", message)] * len(rows), attempt)
+            except MemoryError:
+                message = "the model ran out of memory; send fewer rows at once"
+                return Scored(member, [Fault("", "out_of_memory", message)] * len(rows), attempt)
+        message = "every process that ran this job died; the row may crash the model"
+        return Scored(member, [Fault("", "worker_lost", message)] * len(rows), member.max_attempts)
+
+    # ── the tables ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _store(self, scored: Sequence[Scored], started_at: datetime) -> dict[str, Accepted | GuichetError]:
+        """Record a scored group; raise SQLAlchemyError where nothing of it was stored."""
+        try:
+            finished_at = self._record(scored, started_at)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            log.warning("the database closed the connection; asking on a new one what it has stored")
+            try:
+                finished_at = self._record(scored, started_at)
+            except IntegrityError:
+                return self._find_stored(scored)
+            except SQLAlchemyError:
+                return {one.submission.id: unsure(one.submission) for one in scored}
+        return {one.submission.id: Accepted(_recorded(one, started_at, finished_at)) for one in scored}
+
+    def _record(self, scored: Sequence[Scored], started_at: datetime) -> datetime:
+        # No transaction is open while the model works; SQLite has one writer, who should not wait for a model.
+        with self._writing, self._engine.begin() as connection:
+            return record(
+                connection,
+                [one.submission for one in scored],
+                [one.outcomes for one in scored],
+                attempts=[one.attempt for one in scored],
+                started_at=started_at,
+            )
+
+    def _find_stored(self, scored: Sequence[Scored]) -> dict[str, Accepted | GuichetError]:
+        """Return what is there of a group whose COMMIT was not heard of."""
+        try:
+            with self._reader.connect() as connection:
+                found = find_jobs(connection, [one.submission.id for one in scored])
+        except SQLAlchemyError:
+            found = {}
+        return {
+            one.submission.id: Accepted(found[one.submission.id])
+            if one.submission.id in found
+            else unsure(one.submission)
+            for one in scored
+        }
 
 
-def _score_in_time(model: LoadedModel, members: Sequence[Submission]) -> list[Scored]:
-    """Score the rows of a group; when it takes longer than a member's timeout, score each member alone.
+def in_thread(call: Callable[[], Result], *, name: str) -> "Future[Result]":
+    """Run a call in a thread of its own, which does not hold up the end of the process."""
+    future: Future[Result] = Future()
 
-    A model that never returns cannot be interrupted: its thread is left behind, and its job has failed.
-    """
-    rows = [row for member in members for row, fault in zip(member.rows, member.faults, strict=True) if fault is None]
-    results: list[Output | Fault] = []
-    thread = threading.Thread(target=lambda: results.extend(score_rows(model, rows)), name="scoring", daemon=True)
-    thread.start()
-    thread.join(min(member.timeout_seconds for member in members))
-    if thread.is_alive():
-        if len(members) > 1:
-            return [scored for member in members for scored in _score_in_time(model, [member])]
-        log.error("%s@%s is stuck on a row past its timeout", model.card.name, model.card.version)
-        message = f"the job ran longer than its timeout of {members[0].timeout_seconds:g} s"
-        return [(members[0], [Fault("", "timeout", message)] * len(rows))]
-    if len(results) < len(rows):
-        raise Unavailable("The process ran out of memory: send fewer rows at once.", retry_after=5)
-    counts = (len(member.rows) - member.failed_count for member in members)
-    return list(zip(members, split_results(results, counts), strict=True))
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - it is raised again where the result is waited for
+            future.set_exception(error)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return future
 
 
-def _recorded(
-    submission: Submission, outcomes: Sequence[Output | Fault], started_at: datetime, finished_at: datetime
-) -> StoredJob:
+def _good_rows(member: Submission) -> list[dict[str, object]]:
+    return [row for row, fault in zip(member.rows, member.faults, strict=True) if fault is None]
+
+
+def _recorded(scored: Scored, started_at: datetime, finished_at: datetime) -> StoredJob:
+    submission, outcomes = scored.submission, scored.outcomes
     faults = [outcome for outcome in outcomes if isinstance(outcome, Fault)]
     failed = len(faults) == len(outcomes)
     job = queued_job(submission, started_at, JobState.FAILED if failed else JobState.SUCCEEDED)
-    job.attempt = 1
+    job.attempt = scored.attempt
     job.started_at, job.finished_at = started_at, finished_at
     job.failed_count += len(faults)
     if failed:

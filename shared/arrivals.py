@@ -17,7 +17,7 @@ from shared.config import Settings
 from shared.db import is_sqlite, session_scope
 from shared.errors import CardError, Conflict, GuichetError
 from shared.fetching import fetched
-from shared.models import Models
+from shared.models import Model, Versions
 from shared.package import CARD_FILE, MODEL_FILE
 from shared.refusals import first_faults
 from shared.registry import add
@@ -52,7 +52,7 @@ class Arrivals:
     Only one who may register (`engine` can write) looks into the store.
     """
 
-    def __init__(self, models: Models, settings: Settings, *, engine: Engine | None = None) -> None:
+    def __init__(self, models: Versions[Model], settings: Settings, *, engine: Engine | None = None) -> None:
         self._models = models
         self._settings = settings
         self._engine = engine

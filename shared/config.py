@@ -33,7 +33,7 @@ class Settings(BaseSettings):
     )
     runtime: Literal["queue", "sync"] = Field(
         "queue",
-        description="`queue`: PostgreSQL, Redis and Celery workers. `sync`: one process that scores at once.",
+        description="`queue`: PostgreSQL, Redis and Celery workers. `sync`: one service that scores at once.",
     )
     host: str = Field("127.0.0.1", description="Address that the API listens on.")
     port: int = Field(8000, ge=1, le=65535, description="Port that the API listens on.")

@@ -138,9 +138,9 @@ def _ask(model: ScoredModel, columns: Columns, offsets: NDArray[np.intp]) -> tup
             raise ValueError(f"the model returned {len(scores.prediction)} predictions for {columns.count} rows")
         answers = _answers(card, scores, fine, offsets)
         return answers, {} if fine.all() else dict.fromkeys(offsets[~fine].tolist(), no_number(card))
-    except MemoryError:
+    except (MemoryError, SystemExit, KeyboardInterrupt, GeneratorExit):
         raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, only the rows that cause it shall fail
+    except BaseException as error:  # noqa: BLE001 - whatever it is, only the rows that cause it shall fail
         name, version, kind = card.name, card.version, type(error).__name__
         log.warning("%s@%s raised %s on a chunk; its rows are scored again to find out which", name, version, kind)
     return _by_rows(score_rows(model, columns.rows()), offsets.tolist())

@@ -5,11 +5,13 @@ import logging
 import threading
 from collections import defaultdict
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from shared.cards import Card
 from shared.errors import ArtefactError, ModelError, NotFound
 from shared.fetching import address_of, at_hand, folder_of
 from shared.package import is_complete
@@ -19,7 +21,19 @@ from shared.tables import ModelAlias, ModelVersion
 log = logging.getLogger(__name__)
 
 
-class Models:
+class HasCard(Protocol):
+    """A model version that is ready to score, in this process or another."""
+
+    @property
+    def card(self) -> Card:
+        """The model's card."""
+        ...
+
+
+Model = TypeVar("Model", bound=HasCard)
+
+
+class Versions(Generic[Model]):
     """Loads a version when it is first needed, and keeps it: versions are immutable.
 
     What has to come from a store first is fetched by a thread (shared/arrivals.py), never while a row waits for it.
@@ -29,22 +43,35 @@ class Models:
         self._engine = engine
         self._directory = directory
         self._store = store
-        self._loaded: dict[int, LoadedModel] = {}
+        self._loaded: dict[int, Model] = {}
         self._locks: defaultdict[int, threading.Lock] = defaultdict(threading.Lock)
         self.refused: dict[str, str] = {}  # name@version -> why it could not be loaded
+        self.loading: set[str] = set()  # name@version of what is being loaded
         self.wanted: set[int] = set()  # versions that were asked for and could not be loaded
 
-    def get(self, model_version_id: int) -> LoadedModel:
+    def _open(self, version: ModelVersion) -> Model:
+        """Load a version that lies in MODELS_DIR."""
+        raise NotImplementedError
+
+    def find(self, model_version_id: int) -> Model | None:
+        """Return a version if it is loaded."""
+        return self._loaded.get(model_version_id)
+
+    def loaded(self) -> list[Model]:
+        """Return every version that is loaded."""
+        return list(self._loaded.values())
+
+    def get(self, model_version_id: int) -> Model:
         """Return a loaded version; raise NotFound, or ModelError when its package cannot be used, or not yet."""
         model = self._loaded.get(model_version_id)
         return model if model is not None else self._load(model_version_id, fetch=False)
 
-    def bring(self, model_version_id: int) -> LoadedModel:
+    def bring(self, model_version_id: int) -> Model:
         """Return a loaded version, fetched from its store if need be, which may take minutes."""
         model = self._loaded.get(model_version_id)
         return model if model is not None else self._load(model_version_id, fetch=True)
 
-    def _load(self, model_version_id: int, *, fetch: bool) -> LoadedModel:
+    def _load(self, model_version_id: int, *, fetch: bool) -> Model:
         with Session(self._engine) as session:
             version = session.get(ModelVersion, model_version_id)
         if version is None:
@@ -57,19 +84,18 @@ class Models:
                 self._check_here(version, label)
             with self._locks[model_version_id]:
                 if model_version_id not in self._loaded:
-                    self._loaded[model_version_id] = load(version, self._directory)
+                    self.loading.add(label)
+                    try:
+                        self._loaded[model_version_id] = self._open(version)
+                    finally:
+                        self.loading.discard(label)
         except Exception as error:
             self.refused[label] = error.detail if isinstance(error, ModelError) else repr(error)
             self.wanted.add(model_version_id)
             raise
         self.refused.pop(label, None)
         self.wanted.discard(model_version_id)
-        # What a model holds lives as long as the process: the collector need not walk it again and again.
-        gc.collect()
-        gc.freeze()
-        model = self._loaded[model_version_id]
-        log.info("loaded %s, scored by %s", label, model.scorer.kind)
-        return model
+        return self._loaded[model_version_id]
 
     def _check_here(self, version: ModelVersion, label: str) -> None:
         address = address_of(version, self._store)
@@ -112,3 +138,20 @@ class Models:
     def names(self) -> list[str]:
         """Return the loaded versions as `name@version`."""
         return sorted(f"{model.card.name}@{model.card.version}" for model in list(self._loaded.values()))
+
+
+class Models(Versions[LoadedModel]):
+    """The models that this process itself holds."""
+
+    def _open(self, version: ModelVersion) -> LoadedModel:
+        return load_here(version, self._directory)
+
+
+def load_here(version: ModelVersion, directory: Path) -> LoadedModel:
+    """Load a version into this process; raises as `shared.registry.load` does."""
+    model = load(version, directory)
+    # What a model holds lives as long as the process: the collector need not walk it again and again.
+    gc.collect()
+    gc.freeze()
+    log.info("loaded %s@%s, scored by %s", version.name, version.version, model.scorer.kind)
+    return model

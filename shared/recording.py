@@ -16,18 +16,19 @@ def record(
     group: Sequence[Submission],
     results: Sequence[Sequence[Output | Fault]],
     *,
+    attempts: Sequence[int],
     started_at: datetime,
 ) -> datetime:
     """Store jobs that were scored as soon as they came: jobs, inputs and outputs, in the transaction that is open.
 
-    `results` holds, by submission, one entry for each row without faults. Returns when they finished. Both dialects;
-    the clock is this process's.
+    `results` holds, by submission, one entry for each row without faults, and `attempts` how often it was tried.
+    Returns when they finished. Both dialects; the clock is this process's.
     """
     now = datetime.now(UTC)
     jobs: list[dict[str, Any]] = []
     inputs: list[dict[str, Any]] = []
     scored: list[tuple[int, int, Output]] = []
-    for job, outcomes in zip(group, results, strict=True):
+    for job, outcomes, attempt in zip(group, results, attempts, strict=True):
         faults = [outcome for outcome in outcomes if isinstance(outcome, Fault)]
         failed = len(faults) == len(outcomes)
         pending = iter(outcomes)
@@ -61,7 +62,7 @@ def record(
                 "priority": job.priority,
                 "row_count": len(job.rows),
                 "failed_count": job.failed_count + len(faults),
-                "attempt": 1,
+                "attempt": attempt,
                 "max_attempts": job.max_attempts,
                 "timeout_seconds": job.timeout_seconds,
                 "expires_at": job.expires_at(started_at),

@@ -42,7 +42,8 @@ def score_rows(model: ScoredModel, rows: Sequence[dict[str, Any]]) -> list[Outpu
     """Score canonical rows (n dicts) in one vectorised call; return n outputs, or the fault of a row that fails.
 
     Exceptions of the model become faults of the rows that cause them: code `refused_by_model` for what it raises on
-    values that it does not take, else `model_failed`. MemoryError is not the rows' fault and goes up.
+    values that it does not take, else `model_failed`. MemoryError is not the rows' fault and goes up,
+    as does the wish to end the process.
     """
     if not rows:
         return []
@@ -57,9 +58,9 @@ def score_rows(model: ScoredModel, rows: Sequence[dict[str, Any]]) -> list[Outpu
         if len(outputs) != len(rows):
             raise ValueError(f"the model returned {len(outputs)} predictions for {len(rows)} rows")
         return outputs
-    except MemoryError:
+    except (MemoryError, SystemExit, KeyboardInterrupt, GeneratorExit):
         raise
-    except Exception as error:
+    except BaseException as error:  # a library in Rust panics with what is no Exception
         if len(rows) == 1:
             if is_refusal:
                 return [_refusal(model.card, rows[0], error)]
@@ -69,7 +70,7 @@ def score_rows(model: ScoredModel, rows: Sequence[dict[str, Any]]) -> list[Outpu
         return score_rows(model, rows[:middle]) + score_rows(model, rows[middle:])
 
 
-def _refusal(card: Card, row: dict[str, Any], error: Exception) -> Fault:
+def _refusal(card: Card, row: dict[str, Any], error: BaseException) -> Fault:
     """Return the fault of a row that the model, which scores others, does not take."""
     kind = type(error).__name__
     log.info("%s@%s refused a row (%s)", card.name, card.version, kind)

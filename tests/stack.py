@@ -106,6 +106,17 @@ class Stack:
                     raise TimeoutError(f"no {count} workers within {START_SECONDS} s:\n{self.logs()}")
                 time.sleep(0.1)
 
+    def wait_for_models(self, count: int) -> None:
+        """Wait until so many models are ready (sync runtime: a start does not wait for those that load slowly)."""
+        deadline = time.monotonic() + START_SECONDS
+        with self.client() as client:
+            names = [model["name"] for model in client.get("/models").json()["items"]]
+            assert len(names) == count, names
+            while any(client.get(f"/v2/models/{name}/ready").status_code != 200 for name in names):
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"the models were not loaded within {START_SECONDS} s:\n{self.logs()}")
+                time.sleep(0.1)
+
     def wait_until_answers(self, path: str) -> None:
         deadline = time.monotonic() + START_SECONDS
         with self.client() as client:
@@ -216,6 +227,7 @@ def sync_stack(folder: Path, models: Path) -> Iterator[Stack]:
     stack.run("examples.build", "--native")
     try:
         stack.start_api()
+        stack.wait_for_models(4)
         yield stack
     finally:
         stack.stop_all()

@@ -40,7 +40,7 @@ class Scorer:
     def score(self, rows: list[dict[str, Any]]) -> Scores:
         self.calls.append(len(rows))
         for row in rows:
-            if isinstance(row["x"], Exception):
+            if isinstance(row["x"], BaseException):
                 raise row["x"]
         values = np.array([row["x"] for row in rows], dtype=float)
         if self.task == "regression":
@@ -155,6 +155,17 @@ def test_wish_to_end_the_process_is_not_taken_for_a_bad_row(wish):
 
     with pytest.raises(wish):
         score(Model(card("binary"), Interrupted("binary")), [0.5])
+
+
+class Panic(BaseException):
+    """As a library in Rust raises it: no `Exception`."""
+
+
+def test_panic_of_a_library_is_a_fault_of_its_row_alone():
+    first, bad, last = score(model(), [0.25, Panic("in Rust"), 0.75])
+    assert isinstance(first, Output)
+    assert bad == Fault("", "model_failed", "the model raised Panic on this row")
+    assert isinstance(last, Output)
 
 
 BAD_NUMBERS = [float("nan"), float("inf"), float("-inf")]

@@ -188,7 +188,9 @@ async def _metadata(services: Services, name: str, number: str | None) -> Respon
 async def _model_ready(services: Services, name: str, number: str | None) -> Response:
     version = await _find(services, name, number)
     has_worker = services.queue is None or bool(services.catalog.live_workers())
-    is_ready = has_worker and services.catalog.is_connected and version.label not in _refused(services)
+    is_loading = services.sync is not None and version.label in services.sync.models.loading
+    is_refused = version.label in _refused(services)
+    is_ready = has_worker and services.catalog.is_connected and not is_loading and not is_refused
     return _ready({"name": version.card.name}, is_ready=is_ready)
 
 

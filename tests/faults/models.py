@@ -1,6 +1,8 @@
 """A model that does to its worker what the worst models do, on rows that are marked for it."""
 
 import ctypes
+import os
+import sys
 import time
 
 import numpy as np
@@ -13,6 +15,12 @@ RAISES = 90.5
 KEEPS_GIL = 75.125
 SLOW = 60.625
 SLOW_SECONDS = 0.005  # a row
+EXITS = 100.25
+PANICS = 110.5
+
+
+class Panic(BaseException):
+    """As a library in Rust raises it: no `Exception`."""
 
 
 class Trap(ClassifierMixin, BaseEstimator):
@@ -34,7 +42,23 @@ class Trap(ClassifierMixin, BaseEstimator):
         if (marks == KEEPS_GIL).any():
             ctypes.PyDLL(None).sleep(3600)  # as native code does that does not let go of the interpreter
         time.sleep(SLOW_SECONDS * int((marks == SLOW).sum()))
+        if (marks == EXITS).any():
+            sys.exit(3)
+        if (marks == PANICS).any():
+            raise Panic("a library in Rust gave up")
         if (marks == RAISES).any():
             raise ArithmeticError("this row cannot be scored")
         chances = np.clip(chances, 0, 1)
         return np.column_stack([1 - chances, chances])
+
+
+class Heavy(Trap):
+    """Takes long to be loaded: for as long as there is a file."""
+
+    def __init__(self, file=""):
+        self.file = file
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        while os.path.exists(self.file):
+            time.sleep(0.05)
