@@ -62,6 +62,10 @@ class Backlog:
         drain = self._drains.get((lane, model_version_id))
         return 0 if drain is None else drain.queued
 
+    def waiting(self, lane: str | None = None) -> int:
+        """Return how many jobs waited at the last sample, in one lane or in all."""
+        return sum(drain.queued for (of, _), drain in list(self._drains.items()) if lane is None or of == lane)
+
     def is_full(self, lane: str, model_version_id: int) -> bool:
         """Tell whether a queue has reached MAX_QUEUED."""
         return self.queued(lane, model_version_id) >= self._max_queued
@@ -87,7 +91,12 @@ class Backlog:
         while not self._stopping.wait(SAMPLE_SECONDS):
             try:
                 self._sample()
-            except (SQLAlchemyError, RedisError, OSError) as error:
+            except (RedisError, OSError) as error:
+                # The workers' counters cannot be read, so nobody can say that nothing was finished.
+                for drain in self._drains.values():
+                    drain.moved_at = time.monotonic()
+                log.debug("the queues were not sampled: %s", type(error).__name__)
+            except SQLAlchemyError as error:
                 # A position or an ETA is a hint: the last one stays.
                 log.debug("the queues were not sampled: %s", type(error).__name__)
 
@@ -98,7 +107,10 @@ class Backlog:
         was_queued = {queue: drain.queued for queue, drain in self._drains.items()}
         for queue in counts.keys() | self._drains.keys():
             # Before Redis is asked: a full queue is seen also while Redis is down.
-            self._drains.setdefault(queue, Drain()).queued = counts.get(queue, 0)
+            drain = self._drains.setdefault(queue, Drain())
+            if counts.get(queue, 0) == 0 or counts.get(queue, 0) < drain.queued:
+                drain.moved_at = now
+            drain.queued = counts.get(queue, 0)
         for queue in list(self._drains):
             drain = self._drains[queue]
             busy = was_queued.get(queue, 0) > 0 and drain.queued > 0

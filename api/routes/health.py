@@ -1,21 +1,26 @@
 """Whether the service lives, is ready, and how it is. Open to everyone: probes have no keys."""
 
 import platform
+import time
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from api.acceptance import SILENT
 from api.deps import ServicesDep
 from api.model_state import model_state
 from api.responses import json_response
 from api.schemas import Health
 from api.services import Services
 from shared.queue import Lane
+from shared.timed_tasks import is_recovery_late
 from shared.version import VERSION
 
 router = APIRouter(tags=["health"])
+
+STARTING_SECONDS = 30.0  # so long may the workers take to be heard of for the first time
 
 
 @router.get("/health", responses={200: {"model": Health}, 503: {"model": Health}}, response_model=None)
@@ -38,7 +43,7 @@ async def livez() -> Response:
     response_model=None,
 )
 async def readyz(services: ServicesDep) -> Response:
-    """Tell whether requests can be taken. A broker that is down does not count: jobs are stored all the same."""
+    """Tell whether a submission would be stored now. A broker that is down does not count: jobs are stored anyway."""
     reasons = blocking(services)
     if reasons:
         return json_response({"status": "down", "reasons": reasons}, status=503, headers={"Retry-After": "2"})
@@ -65,7 +70,10 @@ def blocking(services: Services) -> list[str]:
     state = model_state(services)
     reasons = []
     if not services.catalog.is_connected:
-        reasons.append("The database does not answer.")
+        reasons.append(SILENT)
+    reasons += [
+        told for told in (services.acceptance.fault(), services.intake.trouble()) if told and told not in reasons
+    ]
     if not services.catalog.picture.by_name:
         reasons.append("No model is registered: add one with `python -m shared.registry add`.")
         reasons += state.reasons
@@ -81,32 +89,48 @@ def describe(services: Services) -> dict[str, Any]:
     if served is None and services.catalog.picture.by_name:
         reasons.append(f"DEFAULT_MODEL names {services.settings.default_model}, which is not registered.")
     workers = services.catalog.live_workers() if services.queue is not None else []
-    broker = None
+    broker = recovery = None
+    is_starting = False
     if services.queue is not None:
         broker = "ok" if services.queue.notifier.check() else "down"
+        backlog = services.queue.backlog
         if broker == "down":
-            reasons.append("Redis does not answer: jobs are stored, workers find them when it is back.")
-        if not workers:
-            reasons.append("No worker has been heard of for 20 seconds: jobs are stored and wait.")
+            reasons.append(f"Redis does not answer: jobs are stored{_and_wait(backlog.waiting())}.")
+        is_starting = not down and not workers and time.monotonic() - services.started_at < STARTING_SECONDS
+        if is_starting:
+            reasons.append(f"The service is starting: no worker has been heard of yet{_and_wait(backlog.waiting())}.")
+        elif not workers:
+            reasons.append(f"No worker has been heard of for 20 seconds{_and_wait(backlog.waiting())}.")
         else:
             missing = [lane.value for lane in Lane if not any(lane.value in worker.lanes for worker in workers)]
-            reasons += [f"No worker consumes the lane {lane}: its jobs are stored and wait." for lane in missing]
+            reasons += [f"No worker consumes the lane {lane}{_and_wait(backlog.waiting(lane))}." for lane in missing]
+        age = services.catalog.recovery_age()
+        is_new = time.monotonic() - services.started_at < STARTING_SECONDS and age is None
+        recovery = "late" if is_recovery_late(services.settings, age) and not is_new else "ok"
+        if recovery == "late":
+            since = "ever" if age is None else f"for {age:.0f} s"
+            reasons.append(f"Recovery is late: no worker has looked {since} for jobs that dead workers left.")
         reasons += [
-            f"Jobs wait in the lane {lane}, and none was finished for 30 seconds."
-            for lane in services.queue.backlog.stalled_lanes()
+            f"Jobs wait in the lane {lane}, and none was finished for 30 seconds." for lane in backlog.stalled_lanes()
         ]
     reasons += [reason for reason in state.reasons if reason not in reasons]
     return {
-        "status": "down" if down else "degraded" if reasons else "ok",
+        "status": "down" if down else "starting" if is_starting else "degraded" if reasons else "ok",
         "model_loaded": state.is_loaded,
         "model": None if served is None else served.card.name,
         "model_version": None if served is None else served.card.version,
         "runtime": services.settings.runtime,
         "database": "ok" if services.catalog.is_connected else "down",
         "broker": broker,
+        "recovery": recovery,
         "workers": [
             {"id": worker.id, "lanes": worker.lanes, "models": worker.models, "seen_at": worker.seen_at}
             for worker in workers
         ],
         "reasons": reasons,
     }
+
+
+def _and_wait(count: int) -> str:
+    """Return how a sentence goes on that says why jobs wait, if any do."""
+    return "" if count == 0 else f", and {count} {'job waits' if count == 1 else 'jobs wait'}"
