@@ -75,7 +75,7 @@ class Acceptance:
             is_read_only = False
             with self._engine.connect() as connection:
                 if is_sqlite(self._engine):  # a transaction begins with the lock of a writer
-                    connection.exec_driver_sql("UPDATE jobs SET state = state WHERE false")
+                    connection.exec_driver_sql("UPDATE jobs SET attempt = attempt WHERE false")
                 else:
                     is_read_only = bool(connection.exec_driver_sql(_TRY).scalar())
                 connection.rollback()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.cards import Card
-from shared.errors import ArtefactError, Fault, ModelError
+from shared.errors import ArtefactError, Fault, GuichetError, ModelError
 from shared.jobs import Output
 from shared.logs import configure_logging
 from shared.models import Versions, load_here
@@ -116,7 +116,7 @@ class ModelProcess:
         if outcome == "memory":
             raise MemoryError
         if outcome == "failed":
-            raise RuntimeError(f"{self.label} could not score: {found}")
+            raise GuichetError(f"{self.label} could not score: {found}. The log has the reason.")
         return found
 
     def _lose(self, what: str) -> None:

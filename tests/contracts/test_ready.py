@@ -79,7 +79,7 @@ def test_file_that_another_program_writes_to_for_long_is_not_ready(sync: Stack, 
     engine = make_engine(sync.database_url)
     with sync.client() as client:
         with engine.connect() as connection:  # takes the lock of the one writer
-            connection.execute(text("UPDATE jobs SET state = state WHERE false"))
+            connection.execute(text("UPDATE jobs SET attempt = attempt WHERE false"))
             wait_for_ready(client, 503)
             connection.rollback()
         wait_for_ready(client, 200)
