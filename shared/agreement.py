@@ -86,8 +86,16 @@ def feature_names(estimator: object) -> list[str] | None:
 
 
 def class_names(estimator: object) -> list[str] | None:
-    """Return the classes as text, in the order of the model's probabilities; None for a regressor."""
+    """Return the classes as text, in the order of the model's probabilities; None for a regressor.
+
+    Raises CardError where there are classes of several outputs.
+    """
     classes = getattr(estimator, "classes_", None)
+    if isinstance(classes, list) and any(hasattr(some, "__len__") and not isinstance(some, str) for some in classes):
+        raise CardError(
+            f"{type(estimator).__name__} predicts {len(classes)} outputs for each row: several outputs are not served. "
+            "Train one model for each of them."
+        )
     return None if classes is None else [str(value) for value in classes]
 
 

@@ -132,6 +132,11 @@ class Judge:
     def judge_probability(self, probability: NDArray[Any]) -> Scores:
         """Return the scores of a binary model for P(positive class), shape (n,)."""
         probability = np.asarray(probability, dtype=np.float64)
+        if len(probability) == 1:  # the interactive path: a comparison of numbers takes a third of one of arrays
+            by = probability.item() - self.threshold
+            return Scores(
+                np.array([float(by >= 0.0)]), probability, None, np.array([True]) if abs(by) <= CLOSE else None
+            )
         beyond = probability - self.threshold
         near = np.abs(beyond) <= CLOSE
         close = near if np.count_nonzero(near) else None
