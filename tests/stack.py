@@ -110,7 +110,7 @@ class Stack:
         """Wait until so many models are ready (sync runtime: a start does not wait for those that load slowly)."""
         deadline = time.monotonic() + START_SECONDS
         with self.client() as client:
-            names = [model["name"] for model in client.get("/models").json()["items"]]
+            names = [item["model"] for item in client.get("/models").json()["items"]]
             assert len(names) == count, names
             while any(client.get(f"/v2/models/{name}/ready").status_code != 200 for name in names):
                 if time.monotonic() > deadline:
