@@ -4,6 +4,7 @@ from typing import get_args
 
 from shared.cards import Card, Task
 from shared.errors import CardError
+from shared.trained_columns import as_written, dropped_columns, used_names
 
 
 def check_agreement(card: Card, estimator: object) -> None:
@@ -11,9 +12,12 @@ def check_agreement(card: Card, estimator: object) -> None:
     names = [feature.name for feature in card.features]
     trained = feature_names(estimator)
     count = getattr(estimator, "n_features_in_", None)
-    if trained is not None and trained != names:
-        raise CardError(_names_disagree(card, names, trained))
-    if count is not None and count != len(names):
+    if trained is not None:
+        trained = as_written(estimator, trained, names)
+        dropped = dropped_columns(estimator)  # a card may describe them; they change nothing
+        if trained != [name for name in names if name not in dropped]:
+            raise CardError(_names_disagree(card, names, trained))
+    elif count is not None and count != len(names):
         raise CardError(
             f"The card of {card.name} lists {len(names)} features and the model was trained on {count}: "
             "list in the card exactly those that it was trained on, in the same order."
@@ -80,9 +84,8 @@ def _check_classes(card: Card, classes: list[str]) -> None:
 
 
 def feature_names(estimator: object) -> list[str] | None:
-    """Return the names that the estimator was trained with, in order; None when it saw a bare array."""
-    names = getattr(estimator, "feature_names_in_", None)
-    return None if names is None else [str(name) for name in names]
+    """Return the names of the columns that reach the estimator, in order; None when it saw a bare array."""
+    return used_names(estimator)
 
 
 def class_names(estimator: object) -> list[str] | None:
@@ -96,7 +99,9 @@ def class_names(estimator: object) -> list[str] | None:
             f"{type(estimator).__name__} predicts {len(classes)} outputs for each row: several outputs are not served. "
             "Train one model for each of them."
         )
-    return None if classes is None else [str(value) for value in classes]
+    if classes is None or (len(classes) == 0 and type(estimator).__module__.startswith("catboost.")):
+        return None  # a regressor of CatBoost has no classes, and says so with an empty list
+    return [str(value) for value in classes]
 
 
 def in_class_order(card: Card, estimator: object) -> Card:

@@ -22,6 +22,7 @@ from shared.native_categories import native_categories
 from shared.package import library_versions
 from shared.reference import check_target, value_of
 from shared.refusals import first_faults
+from shared.trained_columns import as_written, dropped_columns, is_pipeline, serving_steps, trained_names
 from shared.whole_inputs import takes_texts
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ def infer_card(
                 for key in names
             ],
             target=target,
+            extra="ignore" if dropped_columns(estimator) else "refuse",  # callers send what it was trained beside
             libraries=library_versions(estimator),
             notes=" ".join(["This card was inferred from the artefact and its reference rows.", *supposed]),
         )
@@ -100,15 +102,19 @@ def _features_of(estimator: object, rows: Sequence[Mapping[str, Any]], target: s
         count = getattr(estimator, "n_features_in_", None)
         if count is not None and count != len(columns):
             raise CardError(
-                f"The model was trained on {count} unnamed columns and the reference rows have {len(columns)}: give "
+                f"The model was trained on {count} unnamed columns and the reference rows have {len(columns)}. Where a "
+                "preprocessor made them of these, it is missing: name its file with --preprocessor. Otherwise give "
                 "rows with exactly those columns, in that order, and name the target column with --target."
             )
         return columns
+    names = as_written(estimator, names, columns)
     absent = [name for name in names if name not in columns]
     if absent:
+        is_none_here = not set(names) & set(columns)
+        made = " Where a preprocessor made these columns, name its file with --preprocessor." if is_none_here else ""
         raise CardError(
             f"The reference rows lack {len(absent)} of the model's {len(names)} features "
-            f"({', '.join(absent[:5])}): give rows with every column that it was trained on."
+            f"({', '.join(absent[:5])}): give rows with every column that it was trained on.{made}"
         )
     return names
 
@@ -195,12 +201,13 @@ def _category_type(categories: Sequence[Category]) -> FeatureType:
 
 def _encodings(estimator: object, names: Sequence[str]) -> Iterator[tuple[str, Encoding]]:
     """Yield what each encoder that sees original columns knows about them, searching pipelines by columns."""
-    steps = [step for _, step in getattr(estimator, "steps", [("", estimator)])]
+    steps = serving_steps(estimator) if is_pipeline(estimator) else [estimator]
     for step in steps:
         if hasattr(step, "transformers_"):
+            known = trained_names(step) or names  # positions count also the columns that are dropped
             for _, transformer, columns in step.transformers_:
                 if not isinstance(transformer, str):
-                    yield from _encodings(transformer, _column_names(columns, names))
+                    yield from _encodings(transformer, _column_names(columns, known))
             return
         if hasattr(step, "categories_") and len(step.categories_) == len(names):
             unknown = "refuse" if getattr(step, "handle_unknown", "error") == "error" else "accept"

@@ -6,6 +6,7 @@ is not in it.
 """
 
 import difflib
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,14 +14,20 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.cards import Card, Rule, Views, read_document
-from shared.csv_numbers import POINT
-from shared.errors import CardError, RowFaults
-from shared.features import Bound, Category, FaultCode, Feature, FeatureType
+from shared.csv_numbers import POINT, NumberForm
+from shared.errors import CardError, Fault, RowFaults
+from shared.features import Bound, Category, FaultCode, Feature, FeatureType, plain
 from shared.package import Package
-from shared.reference import canonical_rows
+from shared.reference import sample, value_of
 from shared.refusals import first_faults
 from shared.response import Refusal, Response
 from shared.rows import RowValidator, may_be_absent
+
+SHOWN = 10  # demands of a contract that a message lists
+SHOWN_PLACES = 20  # bad rows that it names
+KEPT = ("name", "required", "nullable", "unknown", "description")  # of a feature whose type changes
+
+log = logging.getLogger(__name__)
 
 
 class FeatureTerms(BaseModel):
@@ -86,13 +93,19 @@ def read_contract(path: Path) -> Contract:
 
 
 def lay_over(
-    package: Package, path: Path, *, but: Collection[str] = (), rows: Sequence[Mapping[str, Any]] = ()
+    package: Package,
+    path: Path,
+    *,
+    but: Collection[str] = (),
+    rows: Sequence[Mapping[str, Any]] = (),
+    skip_bad: bool = False,
 ) -> Package:
     """Return the package with what the contract says in its card, except the fields that were chosen otherwise.
 
-    The reference rows and the example must keep what the contract asks of a row. `rows` are the reference rows as they
-    were given, with columns that the model does not take: they are needed where the contract has inputs of its own.
-    Raises CardError where they do not fit, or where the contract means a feature or label that the model does not have.
+    The reference rows and the example must keep what the contract asks of a row; `skip_bad` leaves out the rows that do
+    not. `rows` are the reference rows as they were given, with columns that the model does not take. They are needed
+    where the contract has inputs of its own, and read anew where it changes the type of a feature. Raises CardError
+    with every row that does not fit, or where the contract means a feature or label that the model does not have.
     """
     contract = read_contract(path)
     said = {key: value for key, value in contract.model_dump(exclude_unset=True).items() if key not in but}
@@ -102,21 +115,74 @@ def lay_over(
         said["decided_by"] = "probability"  # from that threshold on, and not as the model itself would
     features = said.pop("features", None) or []
     content = package.card.model_dump()
-    content["features"] = _with_terms(content["features"], features, path)
+    content["features"], retyped = _with_terms(content["features"], features, path)
     try:
         card = Card.model_validate(content | said)
     except ValidationError as error:
         raise CardError(f"{path} does not fit the model {package.card.name}: {first_faults(error)}.") from None
+    places = sample(range(len(rows))) if rows else list(range(len(package.reference)))
     given = _given_rows(card, package, rows, path) if card.inputs else package.reference
-    flags = {feature.name for feature in card.row_features if feature.type == "boolean"}
-    rows = [
-        {name: bool(value) if name in flags and value in (0, 1) else value for name, value in row.items()}
-        for row in given
-    ]
+    if card.inputs and rows:
+        given = [given[place] for place in places]
     numbers = package.given_rows.numbers if package.given_rows is not None else POINT
-    canonical = canonical_rows(card, rows, source=f"{path}, on the reference rows", numbers=numbers)
+    lines = package.given_rows.lines if rows and package.given_rows is not None else None
+    kinds = {feature.name: feature.type for feature in card.row_features}
+    typed: list[dict[str, Any]] = []
+    for number, row in enumerate(given):
+        row = {name: value_of(row[name], kind, numbers) for name, kind in kinds.items() if name in row}
+        for name, kind in retyped.items():
+            row[name] = _as_type(rows[places[number]].get(name) if rows else row[name], kind, numbers)
+        for name, kind in kinds.items():
+            if kind == "boolean" and row.get(name) in (0, 1):
+                row[name] = bool(row[name])
+        typed.append(row)
+    good, faults = RowValidator(card).validate_many(typed)
+    bad = [(place, found) for place, found in zip(places, faults, strict=True) if found]
+    kept = [row for row in good if row is not None]
+    if bad and (not skip_bad or not kept):
+        raise CardError(_told(bad, len(typed), path, card, _places(bad, lines)))
+    if bad:
+        log.warning(
+            "%s of %s reference rows break %s and are left out of the sample: %s",
+            len(bad), len(typed), path, _places(bad, lines),
+        )  # fmt: skip
     _check_example(card, path)
-    return Package(card, package.estimator, canonical, package.given_rows)
+    return Package(card, package.estimator, kept, package.given_rows)
+
+
+def _told(bad: Sequence[tuple[int, list[Fault]]], count: int, path: Path, card: Card, places: str) -> str:
+    """Say which rows break a contract: how many break each demand, and the first rows of all."""
+    by_demand: dict[str, int] = {}
+    for _, found in bad:
+        for fault in found:
+            demand = f"{fault.pointer} {fault.message}"
+            by_demand[demand] = by_demand.get(demand, 0) + 1
+    demands = sorted(by_demand.items(), key=lambda item: -item[1])[:SHOWN]
+    told = "; ".join(f"{demand} ({number} rows)" for demand, number in demands)
+    return (
+        f"{path} does not fit {len(bad)} of {count} reference rows of {card.name}: {told}. They are {places}. "
+        "Correct the contract or the rows, or leave these rows out of the sample with --skip-bad."
+    )
+
+
+def _places(bad: Sequence[tuple[int, list[Fault]]], lines: Sequence[int] | None) -> str:
+    """Name the first bad rows by their lines in the file, or by their number where there is none."""
+    shown = ", ".join(str(place + 1 if lines is None else lines[place]) for place, _ in bad[:SHOWN_PLACES])
+    more = f" and {len(bad) - SHOWN_PLACES} more" if len(bad) > SHOWN_PLACES else ""
+    return f"the {'rows' if lines is None else 'lines'} {shown}{more}"
+
+
+def _as_type(value: Any, kind: FeatureType, numbers: NumberForm = POINT) -> Any:  # noqa: ANN401 - any JSON scalar
+    """Return a value as one of another type, or as it is where that cannot be, for the validator to refuse."""
+    if value is None or isinstance(value, str):
+        return value_of(value, kind, numbers)
+    if kind == "string":
+        return (
+            str(value).lower() if isinstance(value, bool) else str(plain(value) if isinstance(value, float) else value)
+        )
+    if kind == "boolean":
+        return bool(value) if value in (0, 1) else value
+    return value
 
 
 def _given_rows(
@@ -151,7 +217,13 @@ def _check_example(card: Card, path: Path) -> None:
         ) from None
 
 
-def _with_terms(features: list[dict[str, Any]], terms: list[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
+def _with_terms(
+    features: list[dict[str, Any]], terms: list[dict[str, Any]], path: Path
+) -> tuple[list[dict[str, Any]], dict[str, FeatureType]]:
+    """Return the features with what the terms say of them, and the new type of each whose type they change.
+
+    Of a feature of another type, the categories, limits and example of the old one are gone, except what fits.
+    """
     names = [feature["name"] for feature in features]
     by_name: dict[str, dict[str, Any]] = {}
     for term in terms:
@@ -163,4 +235,16 @@ def _with_terms(features: list[dict[str, Any]], terms: list[dict[str, Any]], pat
         if name in by_name:
             raise CardError(f"{path} describes the feature {name[:100]!r} twice: keep one.")
         by_name[name] = term
-    return [feature | by_name.get(feature["name"], {}) for feature in features]
+    changed, retyped = [], {}
+    for feature in features:
+        term = by_name.get(feature["name"], {})
+        kind = term.get("type", feature["type"])
+        if kind != feature["type"]:
+            retyped[feature["name"]] = kind
+            categories = [_as_type(value, kind) for value in feature["categories"] or ()] or None
+            is_number = {kind, feature["type"]} == {"integer", "number"}
+            old = {key: value for key, value in feature.items() if is_number or key in KEPT}
+            feature = old | {"example": _as_type(feature["example"], kind)}
+            feature |= {"categories": categories, "unknown": old["unknown"]} if categories else {"unknown": "accept"}
+        changed.append(feature | term)
+    return changed, retyped

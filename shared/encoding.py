@@ -12,6 +12,7 @@ from shared.cards import Card
 from shared.columns import Columns
 from shared.errors import CardError
 from shared.steps import Fitted, Matrix, Node, Origin, Plan, Raw, Sources, Unsupported, materialise, nameless
+from shared.trained_columns import as_written, dropped_columns, first_step, is_pipeline, serving_steps, trained_names
 
 Row = Mapping[str, Any]
 Getter = Callable[[Row], tuple[Any, ...]]
@@ -89,7 +90,7 @@ def compile_encoding(card: Card, estimator: Fitted) -> tuple[Encoding, Fitted]:
     """
     preprocessing, final = split(estimator)
     plan = Plan({feature.name: feature.type for feature in card.features})
-    state: Raw | Node = Raw(plan, input_names(card, estimator))
+    state: Raw | Node = Raw(plan, _all_names(card, estimator))
     sparse = False
     for step in preprocessing:
         state = follow(step, state)
@@ -116,9 +117,9 @@ def compile_encoding(card: Card, estimator: Fitted) -> tuple[Encoding, Fitted]:
 def split(estimator: Fitted) -> tuple[list[Any], Any]:
     """Return the preprocessing steps and the final estimator, through searches and nested pipelines."""
     estimator = getattr(estimator, "best_estimator_", estimator)
-    if not _is_pipeline(estimator):
+    if not is_pipeline(estimator):
         return [], estimator
-    parts = [part for _, part in estimator.steps]
+    parts = serving_steps(estimator)
     inner, final = split(parts[-1])
     return [*parts[:-1], *inner], final
 
@@ -131,26 +132,34 @@ def input_names(card: Card, estimator: Fitted) -> list[str]:
     known = [feature.name for feature in card.features]
     names = fitted_names(estimator)
     if names is None:
-        count = getattr(_first(estimator), "n_features_in_", len(known))
+        count = getattr(first_step(estimator), "n_features_in_", len(known))
         if count != len(known):
             raise CardError(
                 f"{card.name}@{card.version}: the estimator takes {count} features, but model.json has {len(known)}; "
                 "describe in model.json exactly those that it was trained with."
             )
         return known
-    absent = [name for name in names if name not in known]
+    names = as_written(estimator, names, known)
+    dropped = dropped_columns(estimator)
+    absent = [name for name in names if name not in known and name not in dropped]
     if absent:
         raise CardError(
             f"{card.name}@{card.version}: the estimator was trained with {', '.join(absent[:5])}, "
             "which model.json does not describe; add it to the features."
         )
-    return names
+    return [name for name in names if name in known]
+
+
+def _all_names(card: Card, estimator: Fitted) -> list[str]:
+    """Return the columns as `input_names` does, also those that the model drops: positions count them too."""
+    names = fitted_names(estimator)
+    used = input_names(card, estimator)
+    return used if names is None else as_written(estimator, names, used)
 
 
 def fitted_names(estimator: Fitted) -> list[str] | None:
     """Return the column names of the training DataFrame, or None when it was an array."""
-    names = getattr(_first(estimator), "feature_names_in_", None)
-    return None if names is None else [str(name) for name in names]
+    return trained_names(first_step(estimator))
 
 
 def getter(names: list[str]) -> Getter:
@@ -168,8 +177,8 @@ def follow(step: Fitted, state: Raw | Node) -> Raw | Node:
     kind, module = type(step).__name__, type(step).__module__ + "."
     if step is None or step == "passthrough" or (kind == "FunctionTransformer" and step.func is None):
         return state
-    if _is_pipeline(step):
-        for _, part in step.steps:
+    if is_pipeline(step):
+        for part in serving_steps(step):
             state = follow(part, state)
         return state
     if module.startswith("sklearn."):
@@ -230,12 +239,3 @@ def chosen(where: object, names: list[str]) -> list[str]:
     if wanted.dtype.kind in "OUT":
         return [str(name) for name in wanted]
     return [names[i] for i in np.atleast_1d(np.arange(len(names))[wanted])]
-
-
-def _first(estimator: Fitted) -> Fitted:
-    estimator = getattr(estimator, "best_estimator_", estimator)
-    return _first(estimator.steps[0][1]) if _is_pipeline(estimator) else estimator
-
-
-def _is_pipeline(estimator: Fitted) -> bool:
-    return type(estimator).__name__ == "Pipeline" and hasattr(estimator, "steps")

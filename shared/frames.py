@@ -17,6 +17,7 @@ from shared.encoding import Row, chosen, fitted_names, input_names, split
 from shared.features import Category, Feature
 from shared.native_categories import NativeCategories, native_categories
 from shared.steps import Fitted, dense, nameless
+from shared.trained_columns import is_pipeline, serving_steps, trained_names
 from shared.whole_inputs import form_of, takes_dicts, takes_texts
 
 
@@ -94,16 +95,19 @@ def _through(step: Fitted, block: Any, features: list[Feature] | None) -> tuple[
     kind = type(step).__name__
     if step is None or step == "passthrough":
         return block, features
-    if kind == "Pipeline":
-        for _, part in step.steps:
+    if is_pipeline(step):
+        for part in serving_steps(step):
             block, features = _through(part, block, features)
         return block, features
     if kind == "ColumnTransformer" and features is not None:
         places = {feature.name: j for j, feature in enumerate(features)}
+        known = trained_names(step) or list(places)  # positions count also the columns that are dropped
         parts = []
         for _, part, where in step.transformers_:
-            index = [places[name] for name in chosen(where, list(places))]
-            if not index or (isinstance(part, str) and part == "drop"):
+            if isinstance(part, str) and part == "drop":
+                continue
+            index = [places[name] for name in chosen(where, known)]
+            if not index:
                 continue
             some: list[Feature] | None = [features[j] for j in index]
             out, some = _through(part, block[:, index], some)

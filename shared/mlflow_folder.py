@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from shared.assembly import dump
 from shared.errors import ArtefactError, CardError
 from shared.mlflow_signature import SHOWN
 from shared.package import MODEL_FILE
@@ -87,10 +88,11 @@ def read_mlflow_folder(path: Path) -> MlflowFolder:
 
 
 @contextmanager
-def joblib_file(folder: MlflowFolder) -> Iterator[Path]:
+def joblib_file(folder: MlflowFolder, *, trust: Sequence[str] = ()) -> Iterator[Path]:
     """Yield the estimator's file as joblib reads it: a pickle is one already, skops is written anew for the time.
 
-    Raises ArtefactError where a skops file cannot be read, or holds types that MLmodel does not trust.
+    `trust` names types that whoever adds the model trusts beside those of MLmodel. Raises ArtefactError where a skops
+    file cannot be read, or holds types that nobody trusts.
     """
     if folder.form != "skops":
         yield folder.artefact
@@ -102,13 +104,13 @@ def joblib_file(folder: MlflowFolder) -> Iterator[Path]:
         with warnings.catch_warnings():
             # The folder's own versions are warned of once, in our words.
             warnings.filterwarnings("ignore", message="Trying to unpickle estimator")
-            estimator = skops.io.load(folder.artefact, trusted=folder.trusted)
+            estimator = skops.io.load(folder.artefact, trusted=[*folder.trusted, *trust])
     except UntrustedTypesFoundException:
         unknown = skops.io.get_untrusted_types(file=folder.artefact)
-        told = ", ".join(sorted(set(unknown) - set(folder.trusted)))
+        told = sorted(set(unknown) - {*folder.trusted, *trust})
         raise ArtefactError(
-            f"{folder.artefact} holds types that skops does not trust ({told}): save the model with "
-            "skops_trusted_types naming them, if you do."
+            f"{folder.artefact} holds types that skops does not know to be harmless ({', '.join(told)}). If you trust "
+            f"where they come from, say so with `--trust {','.join(told)}`."
         ) from None
     except Exception as error:  # it runs the libraries' own code, which may raise anything
         raise ArtefactError(
@@ -117,22 +119,8 @@ def joblib_file(folder: MlflowFolder) -> Iterator[Path]:
         ) from error
     with tempfile.TemporaryDirectory() as drafts:
         path = Path(drafts) / MODEL_FILE
-        _dump(estimator, path)
+        dump(estimator, path)
         yield path
-
-
-def _dump(estimator: object, path: Path) -> None:
-    """Write a joblib file whose bytes, and so whose SHA-256, depend on nothing but the estimator."""
-    from joblib.numpy_pickle import NumpyPickler  # heavy
-
-    class Pickler(NumpyPickler):  # type: ignore[misc]
-        def memoize(self, value: object) -> None:
-            # Whether equal texts are one object, to be written once, depends on what the process did before.
-            if not isinstance(value, str):
-                super().memoize(value)
-
-    with path.open("wb") as file:
-        Pickler(file).dump(estimator)
 
 
 # ── MLmodel and what lies beside it ──────────────────────────────────────────────────────────────────────────────
@@ -181,7 +169,7 @@ def advice_of(folder: MlflowFolder, *, versions: bool = True) -> str:
         pins = ", ".join(f"{name}=={version}" for name, version in list(differing.items())[:SHOWN])
         told = f" It was saved with other versions ({pins}): log it again with those that are here."
     if folder.brings_code:
-        told += " The folder brings code of its own: install it as a package, here and for every worker."
+        told += " The folder brings code of its own: name that folder (mostly `code`) with --code."
     return told
 
 

@@ -19,6 +19,7 @@ from shared.mlflow_signature import SHOWN, Signature, SignatureColumn, read_sign
 from shared.package import Package, library_versions, sha256_of, unpickle_and_date, warn_of_versions
 from shared.reference import ReferenceRows, canonical_rows, check_target, read_rows, value_of
 from shared.refusals import first_faults
+from shared.trained_columns import as_written, dropped_columns
 
 log = logging.getLogger(__name__)
 
@@ -96,8 +97,9 @@ def _agreed(signature: Signature | None, estimator: object, source: str) -> list
                 "from the rows that the model was trained on, without the target, and log the model again."
             )
         return signature.columns
+    trained, dropped = as_written(estimator, trained, list(columns)), dropped_columns(estimator)
     absent = [name for name in trained if name not in columns]
-    foreign = [name for name in columns if name not in trained]
+    foreign = [name for name in columns if name not in trained and name not in dropped]
     if absent or foreign:
         said = [f"lacks {', '.join(absent[:SHOWN])}"] if absent else []
         said += [f"has {', '.join(foreign[:SHOWN])}, which the model does not know"] if foreign else []

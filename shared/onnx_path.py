@@ -21,6 +21,7 @@ from shared.frames import array_maker
 from shared.paths import PipelineScorer
 from shared.scores import Judge, Scores
 from shared.steps import Fitted, Unsupported, nameless
+from shared.trained_columns import trained_names
 from shared.whole_inputs import takes_dicts, takes_texts
 
 
@@ -109,9 +110,11 @@ def _by_position(estimator: Fitted, names: list[str], order: list[str]) -> Fitte
             raise Unsupported(f"{kind} takes text and numbers mixed, which two tensors cannot hold in order")
         return nameless(estimator)
     clone = nameless(estimator)
+    known = trained_names(estimator) or names  # positions count also the columns that are dropped
     clone.transformers_ = [
-        (label, part, [order.index(name) for name in chosen(where, names)])
+        (label, part, [order.index(name) for name in chosen(where, known)])
         for label, part, where in estimator.transformers_
+        if not (isinstance(part, str) and part == "drop")
     ]
     return clone
 

@@ -7,11 +7,15 @@ import fcntl
 import functools
 import hashlib
 import importlib.metadata
+import importlib.util
 import logging
 import os
 import pickle
+import re
 import shutil
+import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,11 +23,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from pydantic import ValidationError
 
-from shared.agreement import check_agreement, check_task, feature_names
+from shared.agreement import check_agreement, check_task, class_names, feature_names
+from shared.artefact import LIBRARIES, NOT_SERVED, SERVED, Content, check_booster, check_start, content_of
 from shared.cards import Card
 from shared.csv_format import Given
 from shared.errors import ArtefactError, CardError
@@ -37,6 +43,10 @@ REFERENCE_FILE = "reference.jsonl"
 DRAFT = ".new-"  # how the folder is called in which a package is written
 FRESH_SECONDS = 5
 UNHASHED = "0" * 64  # the SHA-256 in the card of a model that is not saved yet
+START_BYTES = 200  # of a file, which tell what it is if it is no joblib file
+
+_NO_ATTRIBUTE = re.compile(r"(?:Can't get attribute|Can't get) '([^']+)' on <module '([^']+)'")
+_MAIN = threading.RLock()  # held while `__main__` means something else
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +91,14 @@ def unpickle_and_date(
 
     Only that of scikit-learn is told, and only where another one is installed here; it is then warned of.
     """
+    content, told = read_artefact(path, sha256=sha256, libraries=libraries)
+    return content.estimator, told
+
+
+def read_artefact(
+    path: Path, *, sha256: str | None, libraries: Mapping[str, str] | None = None
+) -> tuple[Content, dict[str, str]]:
+    """Return the estimator in a joblib file with what came with it, and the library versions that the file tells."""
     with _opened(path) as file:
         if sha256 is not None:
             found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -94,17 +112,29 @@ def unpickle_and_date(
             file.seek(0)
         known = dict(libraries or {})
         warn_of_versions(path, known)
-        estimator, told = _read_pickle(path, file, known)
+        check_start(path, file.peek(START_BYTES)[:START_BYTES])
+        thing, told = _read_pickle(path, file, known)
+    content = content_of(thing, path)
+    mend(parts(content.estimator))
     if SCIKIT_LEARN not in known:
         warn_of_versions(path, told)
-    if told and (what := reads_otherwise(estimator)):
+    if told and (what := reads_otherwise(content.estimator)):
         raise ArtefactError(
             f"{path} holds {what}: it would give other scores than those that it was trained to. {how_to_match(told)}"
         )
-    return estimator, told
+    return content, told
 
 
-def _read_pickle(path: Path, file: BufferedReader, libraries: Mapping[str, str]) -> tuple[Any, dict[str, str]]:
+def read_thing(path: Path, *, stand_in: ModuleType | None = None) -> Any:  # noqa: ANN401
+    """Return whatever a joblib file of trusted origin holds; `stand_in` has what its notebook defined itself."""
+    with _opened(path) as file:
+        check_start(path, file.peek(START_BYTES)[:START_BYTES])
+        return _read_pickle(path, file, {}, stand_in)[0]
+
+
+def _read_pickle(
+    path: Path, file: BufferedReader, libraries: Mapping[str, str], stand_in: ModuleType | None = None
+) -> tuple[Any, dict[str, str]]:
     import joblib  # heavy: most of this module does without
 
     told: dict[str, str] = {}
@@ -112,12 +142,10 @@ def _read_pickle(path: Path, file: BufferedReader, libraries: Mapping[str, str])
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=UserWarning, module="xgboost|lightgbm")
             # warn_of_versions says it once, in our words, for every library.
-            with saved_with() as told:
-                estimator = read_older(joblib.load, file)
-        mend(parts(estimator))
-        return estimator, told
+            with saved_with() as told, main_stood_in(stand_in):
+                return read_older(joblib.load, file), told
     except ModuleNotFoundError as error:
-        raise ArtefactError(f"{path} needs {_missing(error.name or '', {**libraries, **told})}.") from error
+        raise ArtefactError(f"{path} {_missing(error.name or '', {**libraries, **told})}.") from error
     except EOFError as error:
         raise ArtefactError(f"{path} is not a complete joblib file (it is cut off): copy all of it again.") from error
     except (pickle.UnpicklingError, ValueError, KeyError, IndexError) as error:
@@ -127,6 +155,8 @@ def _read_pickle(path: Path, file: BufferedReader, libraries: Mapping[str, str])
         raise ArtefactError(
             f"{path} is not a complete joblib file ({type(error).__name__}): save it again with joblib.dump."
         ) from error
+    except AttributeError as error:
+        raise ArtefactError(_lacking(path, error, {**libraries, **told})) from error
     except Exception as error:  # unpickling runs the libraries' own code, which may raise anything
         advice = how_to_match({**libraries, **told}) or (
             "train and save it again with the library versions that are installed here."
@@ -146,20 +176,68 @@ def how_to_match(libraries: Mapping[str, str]) -> str:
 
 
 def _missing(module: str, libraries: Mapping[str, str]) -> str:
+    """Say what a file needs that is not installed; only libraries that are known to serve are to be installed."""
     root, dot, _ = module.partition(".")
-    if dot:  # the package itself was found
+    if root in NOT_SERVED:
+        return f"holds {NOT_SERVED[root]}: this service serves {SERVED}"
+    if dot and importlib.util.find_spec(root) is not None:
         saved = libraries.get(SCIKIT_LEARN) if root == "sklearn" else libraries.get(root)
         other = f" of {saved}" if saved else ""
         return (
-            f"the module {module!r}{other}, which the {root!r} here lacks: train and save it again with the one that "
-            "is here"
+            f"needs the module {module!r}{other}, which the {root!r} here lacks: train and save it again with the one "
+            "that is here"
         )
     if root in libraries:
         version = libraries[root]
         told = f"in the version that the card names (`python -m pip install {root}=={version}`)"
-    else:
-        told = f"in the version that the model was trained with (`python -m pip install {root}`)"
-    return f"the Python package {module!r}: install it, {told}"
+        return f"needs the Python package {root!r}: install it, {told}"
+    if root in LIBRARIES:
+        told = f"in the version that the model was trained with (`python -m pip install {LIBRARIES[root]}`)"
+        return f"needs the Python package {LIBRARIES[root]!r}: install it, {told}"
+    return (
+        f"needs the module {module!r}, which is not installed here. Where it is code of your own, name the folder that "
+        f"holds {root}.py or {root}/ with --code: the model then carries it along. Where it is a library, install the "
+        "one that the model was trained with, by the name that its documentation gives"
+    )
+
+
+def _lacking(path: Path, error: AttributeError, libraries: Mapping[str, str]) -> str:
+    """Say which name a pickle looked for in vain, and where: an AttributeError of the unpickler names both."""
+    found = _NO_ATTRIBUTE.search(str(error))
+    if found is None:
+        reason = f"({type(error).__name__}: {error})"
+        advice = how_to_match(libraries) or "train and save it again with the library versions that are installed here."
+        return f"{path} cannot be loaded {reason}: {advice}"
+    name, module = found.groups()
+    if module == "__main__":
+        return (
+            f"{path} needs {name!r}, which the script or notebook that saved it defined itself (__main__). Put it into "
+            f"a module (a file features.py, say), import it from there and save the model again; or name a file that "
+            f"defines {name!r} with --code features.py: the model then carries it along."
+        )
+    if module.partition(".")[0] in (*sys.stdlib_module_names, "sklearn", "numpy", "pandas", *LIBRARIES, *libraries):
+        advice = how_to_match(libraries) or "train and save it again with the library versions that are installed here."
+        return f"{path} needs {name!r} of {module}, which the one here lacks: {advice}"
+    return (
+        f"{path} needs {name!r} of the module {module!r}, and the one that is found here has no such name: name the "
+        "folder with the right one with --code."
+    )
+
+
+@contextmanager
+def main_stood_in(stand_in: ModuleType | None = None) -> Iterator[None]:
+    """Let `__main__` mean an empty module, or this one, while a file is unpickled.
+
+    What a notebook defined itself must not be found among the functions of whatever program reads the file: a `load`
+    of theirs is not ours.
+    """
+    with _MAIN:
+        program = sys.modules["__main__"]
+        sys.modules["__main__"] = stand_in or ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = program
 
 
 def library_versions(estimator: object) -> dict[str, str]:
@@ -216,13 +294,22 @@ def read_package(
     *,
     answers: Sequence[str] = (),
     given: Given | None = None,
+    original: Path | None = None,
 ) -> Package:
     """Return the package of an artefact and its card with `changes` to the card; the SHA-256 is the card's.
 
     Without reference rows, the examples of the card make one. `answers` are columns of the rows that are no features
-    and may hold numbers; `given` is what is known of how their file is written.
+    and may hold numbers; `given` is what is known of how their file is written. `original` is the file that the card
+    was written for, where the artefact was assembled of it and others.
     """
     card = Card.load(card_path)
+    if original is not None:
+        if (digest := sha256_of(original)) != card.sha256:
+            raise ArtefactError(
+                f"{original} is not the file that {card_path} describes: its SHA-256 is {digest[:12]}…, and the card's "
+                f"{card.sha256[:12]}…. Name the right one, or leave the card out."
+            )
+        card = card.model_copy(update={"sha256": sha256_of(artefact)})
     estimator, told = unpickle_and_date(artefact, sha256=card.sha256, libraries=card.libraries)
     if "task" in changes:
         check_task(changes["task"], estimator)
@@ -277,16 +364,52 @@ def infer_package(
     if "name" not in changes:
         raise CardError(f"{artefact} comes without a card: give the model a name with --name.")
     sha256 = sha256_of(artefact)
-    estimator, told = unpickle_and_date(artefact, sha256=sha256)
+    content, told = read_artefact(artefact, sha256=sha256)
+    estimator, changes = content.estimator, content_changes(content) | dict(changes)
     found = read_rows(reference, expected_columns(estimator), given)
-    rows = found.rows
+    rows = _named_columns(content, found.rows, reference, changes.get("target"))
     if without not in (feature_names(estimator) or ()):
         rows = [{name: value for name, value in row.items() if name != without} for row in rows]
     card = infer_card(estimator, rows, sha256=sha256, numbers=found.numbers, **({"version": 1} | dict(changes)))
+    if content.told:
+        card = card.model_copy(update={"notes": " ".join([card.notes, *content.told])})
     if told:  # the versions of the other libraries, where it was saved, are not known
         card = card.model_copy(update={"libraries": told})
     check_agreement(card, estimator)
-    return Package(card, estimator, canonical_rows(card, rows, source=str(reference), numbers=found.numbers), found)
+    canonical = canonical_rows(card, rows, source=str(reference), numbers=found.numbers)
+    if content.booster is not None:
+        from shared.frames import frame_maker  # needs pandas
+
+        check_booster(content, frame_maker(card, estimator)(canonical))
+    return Package(card, estimator, canonical, found)
+
+
+def content_changes(content: Content) -> dict[str, Any]:
+    """Return what lay beside an estimator in its file and belongs into its card: the threshold and the labels."""
+    classes = class_names(content.estimator) or []
+    changes: dict[str, Any] = {}
+    if content.threshold is not None and len(classes) == 2:
+        changes |= {"threshold": content.threshold, "decided_by": "probability"}  # and not as the model itself would
+    if content.labels:
+        changes["labels"] = content.labels
+    return changes
+
+
+def _named_columns(
+    content: Content, rows: list[dict[str, Any]], source: Path, target: str | None
+) -> list[dict[str, Any]]:
+    """Return the rows with the columns and the order that the file names, where the estimator knows no names."""
+    names = content.columns
+    if names is None or getattr(content.estimator, "n_features_in_", len(names)) != len(names):
+        return rows
+    absent = [name for name in names if name not in rows[0]]
+    if absent:
+        raise CardError(
+            f"{source} lacks {len(absent)} of the {len(names)} columns that the model's file names "
+            f"({', '.join(absent[:5])}): give rows with every column that it was trained on."
+        )
+    kept = [*names, *([target] if target is not None and target in rows[0] else [])]
+    return [{name: row.get(name) for name in kept} for row in rows]
 
 
 def is_complete(directory: Path, sha256: str) -> bool:

@@ -16,7 +16,7 @@ from datetime import date, time
 from decimal import Decimal
 from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from shared.cards import Card
 from shared.csv_format import Chunk, Given, Limits
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from shared.csv_file import CsvFile
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MAX_ROWS = 500
 JSON_LINES = {".jsonl", ".ndjson"}
@@ -228,7 +230,7 @@ def check_target(target: str, rows: Iterable[Mapping[str, Any]], *, use: str = "
         )
 
 
-def sample(rows: Sequence[Mapping[str, Any]], limit: int = MAX_ROWS) -> list[Mapping[str, Any]]:
+def sample(rows: Sequence[T], limit: int = MAX_ROWS) -> list[T]:
     """Return all rows, or `limit` of them drawn with a fixed seed, in their order."""
     if len(rows) <= limit:
         return list(rows)

@@ -9,7 +9,7 @@ import re
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 
 from shared.acceptance import learn
 from shared.agreement import check_agreement, in_class_order
+from shared.assembly import assembled
 from shared.cards import Card
 from shared.config import get_settings
 from shared.contract import lay_over
@@ -86,6 +87,10 @@ def add(
     task: str | None = None,
     contract: Path | None = None,
     scores: str | None = None,
+    preprocessor: Path | None = None,
+    code: Path | None = None,
+    trust: Sequence[str] = (),
+    skip_bad: bool = False,
     uri: str | None = None,
     models_dir: Path | None = None,
     given: Given | None = None,
@@ -98,6 +103,10 @@ def add(
     `contract` is a file with the words and rules of a client, which the card takes over (shared/contract.py); `scores`
     is the column of the reference rows with the scores that the model gave where it was trained, and must give here.
     `given` is what is known of how the file of reference rows is written; the rest is detected.
+    `preprocessor` is the joblib file of a fitted transformer that comes before the model, `code` a file or folder of
+    modules that they need; both become part of the registered file (shared/assembly.py). `trust` names the types of a
+    skops file that may be read beside those that skops knows. `skip_bad` leaves reference rows that break the contract
+    out of the model's sample; known scores are compared on them all the same.
     `uri` is where the whole package was fetched from, and can be again (shared/fetching.py).
     Raises ArtefactError, CardError, or Conflict when the version is another model's.
     """
@@ -126,15 +135,19 @@ def add(
     changes = {key: value for key, value in chosen.items() if value is not None}
     if target is not None and target == scores:
         raise CardError(f"The column {target[:70]!r} cannot be the target and the model's scores: name another one.")
-    with _package(artefact, mlflow, reference, card, changes, scores, given) as (package, file):
+    parts = {"preprocessor": preprocessor, "code": code}
+    with _package(artefact, mlflow, reference, card, changes, scores, given, parts, trust) as (package, file):
         if target is not None and reference is not None:
             from shared.targets import check_answers  # heavy, and most models come with a card
 
             given_rows = package.given_rows or read_rows(reference)
             check_answers(package.card, target, (row.get(target) for row in given_rows.rows), given_rows.numbers)
+        proof = package.reference
         if contract is not None:
             read = package.given_rows.rows if reference is not None and package.given_rows is not None else ()
-            package = lay_over(package, contract, but=changes.keys(), rows=read)
+            package = lay_over(package, contract, but=changes.keys(), rows=read, skip_bad=skip_bad)
+            if len(package.reference) == len(proof):
+                proof = package.reference  # with the contract's types
         known = None if scores is None else read_known_scores(package.given_rows if reference else None, scores)
         return _publish(
             session,
@@ -144,7 +157,9 @@ def add(
             alias=alias,
             keep_version=version is not None,
             known=known,
+            proof=proof,
             uri=uri,
+            left_out=_left_out(package) if reference is not None else (),
         )
 
 
@@ -279,20 +294,25 @@ def _package(
     changes: Mapping[str, Any],
     scores: str | None,
     given: Given | None,
+    parts: Mapping[str, Path | None],
+    trust: Sequence[str],
 ) -> Iterator[tuple[Package, Path]]:
     """Yield a model with its card, and the joblib file to publish, which may be there only for the time."""
     answers = [name for name in (changes.get("target"), scores) if name is not None]
     if mlflow is None:
-        if card is not None:
-            yield read_package(artefact, card, reference, changes, answers=answers, given=given), artefact
-        else:
-            yield infer_package(artefact, reference, changes, without=scores, given=given), artefact
+        with assembled(artefact, **parts) as file:
+            if card is not None:
+                original = artefact if file != artefact else None
+                package = read_package(file, card, reference, changes, answers=answers, given=given, original=original)
+            else:
+                package = infer_package(file, reference, changes, without=scores, given=given)
+            yield package, file
         return
     from shared.mlflow_folder import joblib_file, read_mlflow_folder  # heavy, and rarely needed
     from shared.mlflow_package import mlflow_package
 
     folder = read_mlflow_folder(mlflow)
-    with joblib_file(folder) as file:
+    with joblib_file(folder, trust=trust) as bare, assembled(bare, **parts) as file:
         if card is not None:
             yield read_package(file, card, reference, changes, answers=answers, given=given), file
         else:
@@ -319,19 +339,24 @@ def _publish(
     alias: str | None,
     keep_version: bool,
     known: KnownScores | None = None,
+    proof: Sequence[dict[str, Any]] = (),
     uri: str | None = None,
+    left_out: Sequence[str] = (),
 ) -> ModelVersion:
     models_dir = models_dir or get_settings().models
     check_agreement(package.card, package.estimator)
     # The slow part comes before the first query: no transaction is open while the model is asked.
     with _as_in_a_worker():
         accepted = learn(package)
-    if known is not None:
-        known = without_refused(known, accepted.refused)
+    if len(proof) == len(package.reference):  # else rows that break a contract are proved as well
+        known = None if known is None else without_refused(known, accepted.refused)
+        proof = accepted.package.reference
     refused = [(place + 1, odd_features(package.card, package.reference[place])[1]) for place in accepted.refused]
     package = accepted.package
     card = in_class_order(package.card, package.estimator)
-    card, report = _chosen_scorer(card, package, known)
+    card, report = _chosen_scorer(card, package, known, proof)
+    if left_out:
+        report["left_out"] = list(left_out)  # columns of the reference rows that are no features
     if refused:
         report["refused_rows"] = {
             "count": len(refused),
@@ -358,8 +383,20 @@ def _publish(
     return row
 
 
-def _chosen_scorer(card: Card, package: Package, known: KnownScores | None) -> tuple[Card, dict[str, Any]]:
-    """Return the card with what decides, and the report on the chosen scorer, with how far off known scores are."""
+def _left_out(package: Package) -> list[str]:
+    """Return the columns of the reference rows that are none of the model's."""
+    known = {feature.name for feature in package.card.row_features}
+    rows = package.given_rows.rows if package.given_rows is not None else []
+    return [column for column in (rows[0] if rows else ()) if column not in known]
+
+
+def _chosen_scorer(
+    card: Card, package: Package, known: KnownScores | None, proof: Sequence[dict[str, Any]]
+) -> tuple[Card, dict[str, Any]]:
+    """Return the card with what decides, and the report on the chosen scorer, with how far off known scores are.
+
+    `proof` holds the rows of the known scores, also those that break a client's rules: the model scores them all.
+    """
     advice = how_to_match(card.libraries)
     try:
         with _as_in_a_worker():
@@ -368,7 +405,8 @@ def _chosen_scorer(card: Card, package: Package, known: KnownScores | None) -> t
             report["reference_rows"] = len(package.reference)
             check_probabilities(card, package)
             if known is not None:
-                report["scores"] = check_scores(card, package, known)
+                scored = Package(card, package.estimator, list(proof), package.given_rows)
+                report["scores"] = check_scores(card, scored, known)
             return card, report
     except ArtefactError as error:
         if not advice or error.detail.endswith(advice):

@@ -13,10 +13,12 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from shared.cards import Card
 from shared.config import get_settings
 from shared.db import session_scope
 from shared.db_faults import explain
 from shared.errors import GuichetError
+from shared.features import Feature
 from shared.fetching import Source, fetched, put_in_store
 from shared.older_pickles import SCIKIT_LEARN
 from shared.reference_command import add_file_options, add_parsers, given_of
@@ -24,10 +26,15 @@ from shared.registry import CHAMPION, add, aliases_of, list_versions, promote, v
 from shared.stores import is_address
 from shared.tables import ModelVersion
 
+SHOWN = 5  # categories of a feature that are printed
+
 CONTRACT_HELP = "part of a card that a client relies on: words, rules and limits, laid over the card"
 SCORES_HELP = "column of the reference rows with the model's own scores where it was trained; refused if it differs"
 THRESHOLD_HELP = "binary: probability from which on the answer is 1; the model's own when not given"
 PROBABILITY_HELP = "binary, no probabilities: answer the sigmoid of decision_function as the probability"
+PREPROCESSOR_HELP = "joblib file of the fitted transformer that comes before the model, where it was saved apart"
+CODE_HELP = "your own .py file, or the folder with the modules that the model needs: it is carried along in the model"
+TRUST_HELP = "types in a skops file that you trust, beside those that skops knows"
 LABELS_HELP = "names of the classes; the left side is the model's own class, as in its classes_"
 
 
@@ -65,8 +72,12 @@ def _parser() -> argparse.ArgumentParser:
     adding.add_argument("--labels", type=_labels, metavar="0=No,1=Yes", help=LABELS_HELP)
     adding.add_argument("--task", choices=["binary", "multiclass", "regression"], help="read off the model by default")
     adding.add_argument("--contract", type=Path, metavar="contract.json", help=CONTRACT_HELP)
+    adding.add_argument("--skip-bad", action="store_true", help="leave out reference rows that break the contract")
     adding.add_argument("--scores", metavar="COLUMN", help=SCORES_HELP)
     add_file_options(adding)
+    adding.add_argument("--preprocessor", type=Path, metavar="pre.joblib", help=PREPROCESSOR_HELP)
+    adding.add_argument("--code", type=Path, metavar="PATH", help=CODE_HELP)
+    adding.add_argument("--trust", type=_names, default=[], metavar="TYPE,TYPE", help=TRUST_HELP)
     adding.add_argument("--alias", help=f"alias to move to the new version; a first version becomes {CHAMPION}")
     adding.set_defaults(run=_add)
 
@@ -113,9 +124,40 @@ def _add(options: argparse.Namespace) -> int:
         row = add(session, source.path, uri=None if settings.models_uri else source.address, **chosen)
         put_in_store(row, settings.models, settings.models_uri)
         # Whatever cannot be said of it is found before the COMMIT, after which it serves.
-        told = [describe(row, aliases_of(session).get(row.id, [])), _checks(row)]
+        aliases = aliases_of(session).get(row.id, [])
+        takes = _what_it_takes(row, is_default=CHAMPION in aliases)
+        told = [describe(row, aliases), _checks(row), takes]
     print("\n".join(filter(None, told)))
     return 0
+
+
+def _what_it_takes(row: ModelVersion, *, is_default: bool) -> str:
+    """Say which features a model takes, what of the reference rows is none, and how to ask for a prediction."""
+    card = Card.model_validate(row.card)
+    features = ", ".join(f"{feature.name} ({_type_of(feature)})" for feature in card.features)
+    lines = [f"Features: {features}."]
+    left = [f"{column} (the target)" if column == card.target else column for column in row.scorer.get("left_out", [])]
+    if left:
+        lines.append(f"Left out, as no features of the model: {', '.join(left)}.")
+    if card.notes:
+        lines.append(card.notes)
+    body = card.example() if card.input == "flat" else {card.wrapper: card.example()}
+    body |= {} if is_default else {"version": row.version}
+    data = json.dumps(body, ensure_ascii=False).replace("'", "'\\''")  # the shell's way to write ' inside of '
+    lines.append("Try it where the service runs (`make run`):")
+    lines.append(
+        f"curl -s 'http://127.0.0.1:8000/models/{card.name}/predict' -H 'Content-Type: application/json' -d '{data}'"
+    )
+    return "\n".join(lines)
+
+
+def _type_of(feature: Feature) -> str:
+    nulls = " or null" if feature.nullable else ""
+    if feature.categories is None:
+        return feature.type + nulls
+    shown = [json.dumps(value, ensure_ascii=False) for value in feature.categories[:SHOWN]]
+    more = f" or {len(feature.categories) - SHOWN} more" if len(feature.categories) > SHOWN else ""
+    return f"{feature.type}: {', '.join(shown)}{more}{nulls}"
 
 
 def _checks(row: ModelVersion) -> str:
@@ -161,7 +203,8 @@ def _at_hand(options: argparse.Namespace) -> Iterator[Source]:
 
 
 def _is_as_it_lies(options: argparse.Namespace) -> bool:
-    return options.reference is None and options.card is None and options.contract is None
+    others = (options.reference, options.card, options.contract, options.preprocessor, options.code)
+    return all(other is None for other in others)
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -237,6 +280,10 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError("a version is a number from 1 on")
     return int(text)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _labels(text: str) -> dict[str, str]:

@@ -68,6 +68,14 @@ def test_rows_follow_the_types_of_the_contract(contract):
     assert lay_over(package_of(), path).reference == [{"age": 30.0, "overtime": True, "post": "clerk"}]
 
 
+def test_contract_changes_the_type_of_a_feature_with_its_categories_and_its_rows(contract):
+    path = contract(features=[{"name": "age", "type": "string"}, {"name": "overtime", "type": "string"}])
+    package = lay_over(package_of(), path, rows=[{"age": "030", "overtime": "1", "post": "clerk"}])
+    assert package.reference == [{"age": "030", "overtime": "1", "post": "clerk"}]  # as it is written in the file
+    assert [feature.type for feature in package.card.features] == ["string", "string", "string"]
+    assert package.card.features[0].example == "30"
+
+
 def test_what_was_chosen_in_the_command_stands_against_the_contract(contract):
     path = contract(threshold=0.4, labels={"0": "stays", "1": "leaves"})
     card = lay_over(package_of(threshold=0.7), path, but={"threshold", "name"}).card
@@ -105,7 +113,7 @@ def test_what_was_chosen_in_the_command_stands_against_the_contract(contract):
         ),
         (
             {"rules": ["age < 30"]},
-            "on the reference rows: sampled row 1 does not fit the card of people (/age age < 30 must ",
+            "does not fit 1 of 1 reference rows of people: /age age < 30 must hold (1 rows). They are the rows 1.",
         ),
     ],
 )

@@ -297,7 +297,13 @@ def test_skops_types_that_mlmodel_does_not_trust_are_told(skops_folder):
     change(skops_folder, flavors=flavour(pickled_model="model.skops", serialization_format="skops"))
     detail = refusal(skops_folder, ArtefactError)
     assert "numpy.dtype" in detail
-    assert "skops_trusted_types" in detail
+    assert "If you trust where they come from, say so with `--trust " in detail
+
+
+def test_skops_types_that_whoever_adds_the_model_trusts_are_read(take_in, skops_folder):
+    trusted = yaml.safe_load((skops_folder / "MLmodel").read_text())["flavors"]["sklearn"]["skops_trusted_types"]
+    change(skops_folder, flavors=flavour(pickled_model="model.skops", serialization_format="skops"))
+    assert take_in(skops_folder, trust=trusted).card["task"] == "binary"
 
 
 @pytest.mark.parametrize("form", ["skops", "cloudpickle"])

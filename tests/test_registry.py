@@ -288,7 +288,8 @@ def test_swapped_artefact_of_a_registered_version_is_refused_before_unpickling(e
 
 def test_the_canary_sings_when_it_is_unpickled(tmp_path):
     joblib.dump(Canary(tmp_path / "ran"), tmp_path / "model.joblib")
-    package.unpickle(tmp_path / "model.joblib", sha256=None)
+    with pytest.raises(ArtefactError, match="holds a NoneType and no model"):
+        package.unpickle(tmp_path / "model.joblib", sha256=None)
     assert (tmp_path / "ran").exists()
 
 
@@ -349,9 +350,9 @@ def test_missing_artefact_says_where_it_belongs(engine, files, models):
 
 def test_artefact_of_a_library_that_is_not_installed_names_it(tmp_path):
     (tmp_path / "model.joblib").write_bytes(pickle.dumps(np.float64).replace(b"numpy", b"nimpy"))
-    trained = r"'nimpy': install it, in the version that the model was trained with \(`python -m pip install nimpy`\)"
-    with pytest.raises(ArtefactError, match=f"needs the Python package {trained}"):
+    with pytest.raises(ArtefactError, match=r"needs the module 'nimpy', which is not installed here\.") as refused:
         package.unpickle(tmp_path / "model.joblib", sha256=None)
+    assert "pip install" not in refused.value.detail  # whose package of that name might that be?
     named = r"in the version that the card names \(`python -m pip install nimpy==1\.2`\)"
     with pytest.raises(ArtefactError, match=named):
         package.unpickle(tmp_path / "model.joblib", sha256=None, libraries={"nimpy": "1.2"})
