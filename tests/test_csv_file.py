@@ -606,12 +606,14 @@ def bare_line(record):
 @example('""')
 @example('a;"b"c";d\n"x\n";y\n')
 @example('";"\r\n";"')
+@example('; ""')
 def test_rows_are_those_of_the_csv_module_and_of_pyarrow(text):
     import pyarrow.csv
 
     outcome = attempt((HEADER + text).encode(), chunk_rows=3, chunk_bytes=40)
     expected = [record for record in csv.reader(io.StringIO(text, newline=""), delimiter=";") if record]
-    full = [record for record in expected if "".join(record).strip()]
+    without_blanks = csv.reader(io.StringIO(text, newline=""), delimiter=";", skipinitialspace=True)
+    full = [record for record in without_blanks if "".join(record).strip()]
     if isinstance(outcome[0], type):
         (fault,) = outcome[2]
         if fault.code == "columns":
