@@ -500,7 +500,7 @@ def test_cancel_speaks_both_dialects(dialect, connection, sqlite):
         return
     with sqlite.begin() as own:
         job = submission()
-        record(own, [job], [[good()]], started_at=datetime.now(UTC))
+        record(own, [job], [[good()]], attempts=[1], started_at=datetime.now(UTC))
         assert jobs.cancel(own, job.id) is None
         assert job_row(own, job.id)["state"] == "succeeded"
         assert jobs.cancel(own, submission().id) is None
@@ -744,7 +744,11 @@ def test_recorded_jobs_have_what_the_queue_would_have_given_them(either):
     bad = submission()
     with either.begin() as connection:
         finished = record(
-            connection, [one, mixed, bad], [[good(0.9)], [FAULT, good(0.25)], [FAULT]], started_at=started
+            connection,
+            [one, mixed, bad],
+            [[good(0.9)], [FAULT, good(0.25)], [FAULT]],
+            attempts=[1, 1, 1],
+            started_at=started,
         )
     with either.connect() as connection:
         outputs = {job.id: outputs_of(connection, job.id) for job in (one, mixed, bad)}
@@ -776,7 +780,9 @@ def test_recorded_group_is_stored_wholly_or_not_at_all(either):
         if either.dialect.name == "postgresql":
             connection.exec_driver_sql("BEGIN")  # the engine commits statement by statement
         try:
-            record(connection, [submission(), bad], [[good()], [good(2.0)]], started_at=datetime.now(UTC))
+            record(
+                connection, [submission(), bad], [[good()], [good(2.0)]], attempts=[1, 1], started_at=datetime.now(UTC)
+            )
         finally:
             if either.dialect.name == "postgresql":
                 connection.exec_driver_sql("ROLLBACK")
@@ -789,7 +795,7 @@ def test_outputs_of_many_rows_belong_to_their_own_inputs(either):
     group = [submission(rows=7) for _ in range(150)]
     results = [[good(round((job * 7 + row) / 1050, 6)) for row in range(7)] for job in range(150)]
     with either.begin() as connection:
-        record(connection, group, results, started_at=datetime.now(UTC))
+        record(connection, group, results, attempts=[1] * len(group), started_at=datetime.now(UTC))
     with either.connect() as connection:
         for job, expected in zip(group, results, strict=True):
             assert outputs_of(connection, job.id) == [
@@ -895,7 +901,7 @@ def test_output_that_cannot_be_is_refused(either, case):
     values = {"label": None, "probability": None, "threshold": None} | BAD_OUTPUTS[case]
     job = submission()
     with either.begin() as connection:
-        record(connection, [job], [[FAULT]], started_at=datetime.now(UTC))
+        record(connection, [job], [[FAULT]], attempts=[1], started_at=datetime.now(UTC))
     insert = text(
         "INSERT INTO model_outputs (input_id, model_version_id, task, prediction, label, probability, threshold) "
         "SELECT id, 1, :task, :prediction, :label, :probability, :threshold FROM model_inputs WHERE job_id = :job"
@@ -922,7 +928,7 @@ def test_second_output_for_one_input_and_version_is_refused(either):
         "SELECT id, :version, 'regression', 1 FROM model_inputs WHERE job_id = :job"
     )
     with either.begin() as connection:
-        record(connection, [job], [[good()]], started_at=datetime.now(UTC))
+        record(connection, [job], [[good()]], attempts=[1], started_at=datetime.now(UTC))
         connection.execute(again, {"job": job.id, "version": 2})  # another version may score the same row
     with pytest.raises(IntegrityError), either.begin() as connection:
         connection.execute(again, {"job": job.id, "version": 1})
@@ -931,7 +937,7 @@ def test_second_output_for_one_input_and_version_is_refused(either):
 def test_inputs_and_outputs_go_with_their_job(either):
     job = submission(rows=2)
     with either.begin() as connection:
-        record(connection, [job], [[good(), good()]], started_at=datetime.now(UTC))
+        record(connection, [job], [[good(), good()]], attempts=[1], started_at=datetime.now(UTC))
         connection.execute(text("DELETE FROM jobs WHERE id = :id"), {"id": job.id})
         assert connection.scalar(text("SELECT count(*) FROM model_inputs")) == 0
         assert connection.scalar(text("SELECT count(*) FROM model_outputs")) == 0
