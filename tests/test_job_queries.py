@@ -55,7 +55,7 @@ def either(request: pytest.FixtureRequest, postgres: Engine, sqlite: Engine) -> 
 def recorded(connection: Connection, results=None, **changes) -> str:
     job = submission(**changes)
     outcomes = results or [good() for fault in job.faults if fault is None]
-    record(connection, [job], [outcomes], started_at=datetime.now(UTC))
+    record(connection, [job], [outcomes], attempts=[1], started_at=datetime.now(UTC))
     return job.id
 
 

@@ -125,7 +125,7 @@ def test_folder_becomes_a_version_whose_card_follows_its_signature(take_in, engi
     assert card.trained_at is not None
     assert card.notes == "Taken from a folder that MLflow saved: MLflow 3.17.2, run 677bc43512cf44fc991ca7869a1d9a77."
     rows = read_rows(tmp_path / "models" / "visitors" / "1" / "reference.jsonl")
-    assert [list(row.values()) for row in rows] == example["data"]
+    assert [list(row.values()) for row in rows.rows] == example["data"]
     assert row.scorer["decisions_differ"] == 0
     with session_scope(engine) as session:
         assert verify(session, "visitors", 1, models_dir=tmp_path / "models")["features"] == 4

@@ -391,7 +391,7 @@ def _reverse(card):
             "says task 'multiclass' but the model has 2 classes: set the task to 'binary'",
         ),
         (
-            lambda card: {"task": "regression", "threshold": None, "labels": {}},
+            lambda card: {"task": "regression", "threshold": None, "labels": {}, "decided_by": None},
             "says task 'regression' but the model is a classifier",
         ),
     ],

@@ -67,7 +67,7 @@ def score(engine, *rows, outcomes=None, faults=None, version=1):
     """Store one job of these rows, scored."""
     job = submission(rows=rows, faults=faults or [None] * len(rows), model_version_id=version)
     with engine.begin() as connection:
-        record(connection, [job], [outcomes or [good() for _ in rows]], started_at=datetime.now(UTC))
+        record(connection, [job], [outcomes or [good() for _ in rows]], attempts=[1], started_at=datetime.now(UTC))
 
 
 def columns(engine, view):
