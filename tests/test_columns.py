@@ -232,9 +232,9 @@ def test_columns_of_an_example_model_are_scored_as_their_rows_are(name):
     encoding, final = compile_encoding(card, package.estimator)
     scorers = [
         PipelineScorer(card, package.estimator, judge),
-        EncodedScorer("numpy", encoding, native(final, judge, sparse=encoding.sparse), judge),
+        EncodedScorer("numpy", encoding, native(final, judge, sparse=encoding.sparse), judge, final),
     ]
     if name in ("attrition", "energy"):  # the others are linear
-        scorers.append(EncodedScorer("treelite", encoding, Trees(final, judge, sparse=False).score, judge))
+        scorers.append(EncodedScorer("treelite", encoding, Trees(final, judge, sparse=False).score, judge, final))
     for scorer in scorers:
         assert_same_scores(scorer, columns_of(card, rows), rows)

@@ -145,7 +145,7 @@ def test_probabilities_of_many_classes_are_json():
 def test_classifier_without_probabilities_has_none():
     chunk = scored(model("labels only"), [0.25, 0.75])
     assert (chunk.label, chunk.probability, chunk.probabilities) == (["no", "yes"], [None, None], [None, None])
-    assert [line[3:] for line in back(chunk.output)] == [["0", "no", "", "0.5", ""], ["1", "yes", "", "0.5", ""]]
+    assert [line[3:] for line in back(chunk.output)] == [["0", "no", "", "", ""], ["1", "yes", "", "", ""]]
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
@@ -277,7 +277,7 @@ def test_file_of_an_example_model_is_scored_as_its_rows_are(name, decimal):
     card = package.card
     judge = judge_of(card, package.estimator)
     encoding, final = compile_encoding(card, package.estimator)
-    scorer = EncodedScorer("numpy", encoding, native(final, judge, sparse=encoding.sparse), judge)
+    scorer = EncodedScorer("numpy", encoding, native(final, judge, sparse=encoding.sparse), judge, final)
     names = [feature.name for feature in card.features]
     data = importlib.import_module(f"examples.{name}.data").generate(500, seed=11)[names]
     rows, faults = RowValidator(card).validate_many(records(data))
