@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from guichet import Client
@@ -25,7 +26,8 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         made.append(seconds)
 
     monkeypatch.setattr("guichet.exchange.random.random", lambda: 1.0)
-    monkeypatch.setattr("guichet.client.time.sleep", made.append)
+    # of the client alone: threads that another test left behind sleep as well
+    monkeypatch.setattr("guichet.client.time", SimpleNamespace(sleep=made.append))
     monkeypatch.setattr("guichet.aio.asyncio", _Asyncio(sleep))
     return made
 

@@ -279,7 +279,8 @@ def test_job_that_outruns_its_own_timeout_is_answered_504_with_the_job(
     assert (job["status"], job["error"]["code"]) == ("failed", "timeout")
     assert logged(engine, problem["request_id"])["job_id"] == problem["job_id"]
     # Queue: the stuck process ended itself, and the next one scores. Sync: the stuck thread was left behind.
-    check_result(client.post(f"/models/{moody}/predict", json={"features": {"mood": 0.5}}))
+    later = {"Prefer": "wait=60"}  # a new process reads the model first
+    check_result(client.post(f"/models/{moody}/predict", json={"features": {"mood": 0.5}}, headers=later))
 
 
 # ── ids of the request ───────────────────────────────────────────────────────────────────────────────────────────
