@@ -46,15 +46,19 @@ class Refusal:
     title: str
     detail: str
 
-    def response(self, default_headers: list[tuple[bytes, bytes]]) -> bytes:
-        """Return the whole answer, as bytes of HTTP/1.1: a problem document (RFC 9457)."""
+    def body(self) -> bytes:
+        """Return the problem document (RFC 9457)."""
         problem = {
             "type": f"urn:guichet:error:{self.code}",
             "title": self.title,
             "status": self.status,
             "detail": self.detail,
         }
-        body = orjson.dumps(problem)
+        return orjson.dumps(problem)
+
+    def response(self, default_headers: list[tuple[bytes, bytes]]) -> bytes:
+        """Return the whole answer, as bytes of HTTP/1.1."""
+        body = self.body()
         headers = [
             *default_headers,
             (b"content-type", b"application/problem+json"),
@@ -282,7 +286,7 @@ def _for_probes_only(app: ASGIApp) -> ASGIApp:
         if scope["type"] != "http" or scope["path"] in PROBES:
             await app(scope, receive, send)
             return
-        body = CROWDED.response([]).partition(b"\r\n\r\n")[2]
+        body = CROWDED.body()
         headers: list[tuple[bytes, Any]] = [
             (b"content-type", b"application/problem+json"),
             (b"content-length", str(len(body)).encode()),
