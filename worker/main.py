@@ -1,15 +1,12 @@
 """The worker's entry: `celery -A worker.main:app worker -Q interactive`. Each child loads its models itself."""
 
-import atexit
 import logging
 import os
 import signal
-import sys
 import threading
 import time
 from typing import Any
 
-from celery.platforms import EX_OK
 from celery.signals import (
     beat_embedded_init,
     celeryd_after_setup,
@@ -18,14 +15,13 @@ from celery.signals import (
     worker_process_init,
     worker_process_shutdown,
 )
-from celery.worker import state
 
 from shared.config import get_settings
 from shared.logs import configure_logging
 from shared.queue import Lane, make_app
 from shared.start import CannotStart, check_start
 from shared.threads import prefer_one_thread
-from worker.parent import RESTART_SIGNAL
+from worker.parent import RECONNECT_SIGNAL, Reconnection
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +33,7 @@ app.conf.update(
     worker_pool="prefork",  # threads and gevent drop time limits
     worker_proc_alive_timeout=60,
 )
+app.steps["consumer"].add(Reconnection)
 
 _lanes: list[str] = []
 
@@ -62,15 +59,7 @@ def _remember_lanes(instance: Any, **_: Any) -> None:  # noqa: ANN401 - Celery's
     # Read before the pool forks, so that every child knows which lanes it serves.
     _lanes[:] = sorted(instance.app.amqp.queues.consume_from)
     check_lanes(_lanes)
-    signal.signal(RESTART_SIGNAL, _begin_again)
-
-
-def _begin_again(*_: object) -> None:
-    """Stop as after SIGTERM, then become a new worker: a child has noticed that no message comes (worker/parent.py)."""
-    log.warning("a child says that no message comes: this worker stops and begins again")
-    # Registered last, so that it runs first: whatever else would be done at the exit is done by the next one.
-    atexit.register(os.execv, sys.executable, [sys.executable, *sys.orig_argv[1:]])
-    state.should_stop = EX_OK
+    signal.signal(RECONNECT_SIGNAL, Reconnection.ask)
 
 
 @beat_embedded_init.connect
@@ -89,7 +78,7 @@ def _end_with_parent(**_: Any) -> None:  # noqa: ANN401 - Celery's signature
 @worker_process_init.connect
 def _start_child(**_: Any) -> None:  # noqa: ANN401 - Celery's signature
     # After the fork: models and connections are this child's own, and its parent's handler is not.
-    signal.signal(RESTART_SIGNAL, signal.SIG_IGN)
+    signal.signal(RECONNECT_SIGNAL, signal.SIG_IGN)
     from worker.runtime import start_child
 
     start_child(lanes=_lanes)

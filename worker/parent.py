@@ -3,7 +3,7 @@
 One acknowledgement that Redis answers late, or on a connection that breaks, leaves Celery's consumer with its only
 place taken for ever; a connection that fell silent leaves it waiting for an answer that was lost. Neither shows in a
 log that anyone reads, and Celery's own ping is answered all the same. A child can tell: messages wait in its lane, and
-it has had nothing to do for some time. It then has its parent begin again, as the same process.
+it has had nothing to do for some time. It then has its parent connect to Redis anew; children and models stay.
 """
 
 import logging
@@ -13,16 +13,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
+from celery import bootsteps
 from redis import Redis, RedisError
 
 log = logging.getLogger(__name__)
 
 DEAF_SECONDS = 6.0  # that messages wait in the lane of a process that has nothing to do
 FIRST_SECONDS = 30.0  # the same before the first one: the parent may still be about to listen
-PATIENCE_SECONDS = 12.0  # for the parent to end what it is at, before it is killed
+PATIENCE_SECONDS = 20.0  # for the parent to bring a message after all, before it is killed
 LOOK_SECONDS = 1.0
-RESTART_SIGNAL = signal.SIGUSR2  # Celery uses every other one, and this one for its debugger alone
+RECONNECT_SIGNAL = signal.SIGUSR2  # Celery uses every other one, and this one for its debugger alone
 
 
 class Parent:
@@ -67,7 +69,7 @@ class Parent:
             if os.getppid() != self._pid:
                 self._end_alone()
             elif self._is_deaf():
-                self._begin_again()
+                self._have_it_connect_anew()
 
     def _is_deaf(self) -> bool:
         now = time.monotonic()
@@ -85,17 +87,21 @@ class Parent:
             return False
         return waits
 
-    def _begin_again(self) -> None:
+    def _have_it_connect_anew(self) -> None:
         log.error(
-            "messages wait in %s for %g s, and none comes here: this worker begins again",
+            "messages wait in %s for %g s, and none comes here: this worker connects to Redis anew",
             ",".join(self._lanes),
             self._deaf_seconds,
         )
-        os.kill(self._pid, RESTART_SIGNAL)
-        if self._stopping.wait(PATIENCE_SECONDS):
-            return
-        log.error("this worker does not end what it is at: it is killed, and what started it has to start it again")
-        os.kill(self._pid, signal.SIGKILL)
+        os.kill(self._pid, RECONNECT_SIGNAL)
+        asked = time.monotonic()
+        while self._idle_since < asked and not self._working and self._do_messages_wait():
+            if time.monotonic() - asked > PATIENCE_SECONDS:
+                log.error("this worker hears nothing: it is killed, and what started it has to start it again")
+                os.kill(self._pid, signal.SIGKILL)
+            if self._stopping.wait(LOOK_SECONDS):
+                return
+        self._waits_since = None
 
     def _end_alone(self) -> None:
         """End this process when it has stored what it holds: without a parent it gets no more work."""
@@ -104,3 +110,27 @@ class Parent:
                 return
         log.error("the worker that this process belongs to was killed: it ends")
         os._exit(1)
+
+
+class Reconnection(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
+    """A step of Celery's consumer, in the parent: it drops its connection to Redis when a child asks for it.
+
+    Celery then connects anew and forgets what it waited for, as after any connection that is lost.
+    """
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+    _is_asked = False  # one consumer in a process
+
+    def start(self, consumer: Any) -> None:  # noqa: ANN401 - Celery's own object
+        """Look twice a second, in Celery's own loop: a handler of a signal may not raise into what it interrupts."""
+        type(self)._is_asked = False
+        consumer.timer.call_repeatedly(0.5, self._look)
+
+    @classmethod
+    def ask(cls, *_: object) -> None:
+        """Note the wish: a handler of RECONNECT_SIGNAL."""
+        cls._is_asked = True
+
+    def _look(self) -> None:
+        if self._is_asked:
+            raise ConnectionResetError("a child of this worker says that no message comes")

@@ -168,7 +168,7 @@ def whole_table(frame: pd.DataFrame) -> pd.DataFrame:
             CardError,
             "LogisticRegression gives probabilities itself",
         ),
-        (many_labels(), {}, CardError, "several outputs are not served"),
+        (many_labels(), {}, ArtefactError, "gives 3 answers a row"),
         (
             make_pipeline(FunctionTransformer(whole_table), LogisticRegression()).fit(FRAME, TWO),
             {},
