@@ -100,13 +100,14 @@ def joblib_file(folder: MlflowFolder, *, trust: Sequence[str] = ()) -> Iterator[
     import skops.io  # heavy
     from skops.io.exceptions import UntrustedTypesFoundException
 
+    content = folder.artefact.read_bytes()  # once: what is looked through is what is loaded
     try:
         with warnings.catch_warnings():
             # The folder's own versions are warned of once, in our words.
             warnings.filterwarnings("ignore", message="Trying to unpickle estimator")
-            estimator = skops.io.load(folder.artefact, trusted=[*folder.trusted, *trust])
+            estimator = skops.io.loads(content, trusted=[*folder.trusted, *trust])
     except UntrustedTypesFoundException:
-        unknown = skops.io.get_untrusted_types(file=folder.artefact)
+        unknown = skops.io.get_untrusted_types(data=content)
         told = sorted(set(unknown) - {*folder.trusted, *trust})
         raise ArtefactError(
             f"{folder.artefact} holds types that skops does not know to be harmless ({', '.join(told)}). If you trust "

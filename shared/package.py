@@ -1,6 +1,7 @@
 """A model package on disk: `model.joblib`, its card `model.json` and its sample `reference.jsonl`.
 
-A pickle runs code when it is read, so the artefact's SHA-256 is checked before the first byte is unpickled.
+A pickle runs code when it is read, so the artefact's SHA-256 is checked before the first byte is unpickled, and only
+the bytes that were checked are (shared/verified_file.py).
 """
 
 import fcntl
@@ -36,6 +37,7 @@ from shared.errors import ArtefactError, CardError
 from shared.older_pickles import SCIKIT_LEARN, mend, read_older, reads_otherwise, saved_with
 from shared.reference import ReferenceRows, canonical_rows, check_target, read_rows, write_rows
 from shared.refusals import first_faults
+from shared.verified_file import BLOCK_BYTES, VerifiedFile
 
 MODEL_FILE = "model.joblib"
 CARD_FILE = "model.json"
@@ -99,17 +101,8 @@ def read_artefact(
     path: Path, *, sha256: str | None, libraries: Mapping[str, str] | None = None
 ) -> tuple[Content, dict[str, str]]:
     """Return the estimator in a joblib file with what came with it, and the library versions that the file tells."""
-    with _opened(path) as file:
-        if sha256 is not None:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != sha256:
-                raise ArtefactError(
-                    f"{path} was not loaded: its SHA-256 is {found[:12]}…, and {sha256[:12]}… was registered. The "
-                    "file was altered, cut short or swapped; restore the original, or add this one as a new "
-                    "version with `python -m shared.registry add`."
-                )
-            # The same open file is read again: replacing the path in between changes nothing.
-            file.seek(0)
+    with _opened(path) as opened:
+        file = opened if sha256 is None else _verified(opened, path, sha256)
         known = dict(libraries or {})
         warn_of_versions(path, known)
         check_start(path, file.peek(START_BYTES)[:START_BYTES])
@@ -123,6 +116,18 @@ def read_artefact(
             f"{path} holds {what}: it would give other scores than those that it was trained to. {how_to_match(told)}"
         )
     return content, told
+
+
+def _verified(file: BufferedReader, path: Path, sha256: str) -> BufferedReader:
+    """Return the file with exactly the bytes that have this SHA-256, whatever happens to it meanwhile."""
+    checked = VerifiedFile(file.fileno(), str(path))
+    if checked.sha256 != sha256:
+        raise ArtefactError(
+            f"{path} was not loaded: its SHA-256 is {checked.sha256[:12]}…, and {sha256[:12]}… was registered. The "
+            "file was altered, cut short or swapped; restore the original, or add this one as a new version with "
+            "`python -m shared.registry add`."
+        )
+    return BufferedReader(checked, BLOCK_BYTES)
 
 
 def read_thing(path: Path, *, stand_in: ModuleType | None = None) -> Any:  # noqa: ANN401
@@ -144,6 +149,8 @@ def _read_pickle(
             # warn_of_versions says it once, in our words, for every library.
             with saved_with() as told, main_stood_in(stand_in):
                 return read_older(joblib.load, file), told
+    except ArtefactError:  # the file was overwritten meanwhile
+        raise
     except ModuleNotFoundError as error:
         raise ArtefactError(f"{path} {_missing(error.name or '', {**libraries, **told})}.") from error
     except EOFError as error:

@@ -152,7 +152,7 @@ def test_skops_file_becomes_the_same_bytes_whatever_the_process_did_before(monke
     assert texts[0] is not texts[1]
     written = []
     for estimator in ({"a": texts[0], "b": texts[0]}, {"a": texts[0], "b": texts[1]}):
-        monkeypatch.setattr("skops.io.load", lambda *_, _given=estimator, **__: _given)
+        monkeypatch.setattr("skops.io.loads", lambda *_, _given=estimator, **__: _given)
         with joblib_file(read_mlflow_folder(SAVED / "visitors")) as file:
             written.append(file.read_bytes())
             assert joblib.load(file) == {"a": "remainder", "b": "remainder"}
