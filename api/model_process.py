@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from shared.cards import Card
 from shared.errors import ArtefactError, Fault, GuichetError, ModelError
 from shared.jobs import Output
-from shared.logs import configure_logging
+from shared.logs import configure_logging, told
 from shared.models import Versions, load_here
 from shared.scoring import score_rows
 from shared.tables import ModelVersion
@@ -191,8 +191,9 @@ def _serve(connection: Connection, version: ModelVersion, directory: Path, log_l
     except ModelError as error:
         connection.send(type(error)(error.detail))
         return
-    except BaseException as error:  # noqa: BLE001 - a package is anyone's code
-        connection.send(ArtefactError(repr(error)))
+    except BaseException as error:
+        log.exception("%s@%s could not be loaded", version.name, version.version)
+        connection.send(ArtefactError(f"It could not be loaded ({told(error)}); the log says where."))
         return
     connection.send(None)
     work = None

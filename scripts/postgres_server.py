@@ -45,8 +45,9 @@ _SOCKET_PATH_LIMIT = 103  # bytes: 107 on Linux, 103 on macOS
 class Postgres(Server):
     """A PostgreSQL cluster in `<data_dir>/postgres` that listens on a private Unix socket.
 
-    Trust authentication is safe here, because only their owner may enter the socket's folder. PostgreSQL refuses to
-    run as root; under root it runs as `nobody` (or whoever owns the cluster already).
+    The kernel says who connects (peer), and only the user who started it is let in, as any role. PostgreSQL refuses to
+    run as root; under root it runs as `nobody` (or whoever owns the cluster already), whose other processes may enter
+    the socket's folder and are refused.
     """
 
     name = "postgres"
@@ -76,6 +77,7 @@ class Postgres(Server):
             self._create(programs, version)
         self._forget_dead_server()
         private_folder(self.socket_dir, self._owner)
+        self._write_access()
         settings = _SETTINGS | {"unix_socket_directories": str(self.socket_dir)}
         command = [str(programs / "postgres"), "-D", self._seen(self.folder)]
         command += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
@@ -150,7 +152,7 @@ class Postgres(Server):
         shutil.rmtree(unfinished, ignore_errors=True)
         private_folder(unfinished, self._owner)
         command = [str(programs / "initdb"), "-D", self._seen(unfinished), "--username=postgres"]
-        command += ["--encoding=UTF8", "--locale=C", "--auth-local=trust", "--auth-host=reject", "--no-instructions"]
+        command += ["--encoding=UTF8", "--locale=C", "--auth-local=reject", "--auth-host=reject", "--no-instructions"]
         if int(version) >= 17:  # sorts alike on every machine, and needs no locale of the system
             command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         initdb = self._command(unfinished, command)
@@ -161,6 +163,19 @@ class Postgres(Server):
         finally:
             initdb.kill()
         unfinished.rename(self.folder)
+
+    def _write_access(self) -> None:
+        """Write who may connect; at every start, since an older release wrote that everyone may."""
+        starter = pwd.getpwuid(os.geteuid()).pw_name
+        lines = {"pg_hba.conf": "local all all peer map=starter\n", "pg_ident.conf": f'starter "{starter}" all\n'}
+        for name, line in lines.items():
+            file = self.folder / name
+            draft = self.folder / f"{name}.new"
+            draft.unlink(missing_ok=True)
+            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as new:
+                new.write(line)
+            os.chown(draft, *(self._owner or (os.geteuid(), os.getegid())))
+            draft.replace(file)
 
     def _command(self, folder: Path, command: list[str]) -> Child:
         """Return a child that works in `folder` as the server's owner."""

@@ -17,6 +17,7 @@ from shared.config import Settings
 from shared.db import is_sqlite, session_scope
 from shared.errors import CardError, Conflict, GuichetError
 from shared.fetching import fetched
+from shared.logs import told, without_words
 from shared.models import Model, Versions
 from shared.package import CARD_FILE, MODEL_FILE
 from shared.refusals import first_faults
@@ -139,7 +140,7 @@ class Arrivals:
         except SQLAlchemyError:
             raise
         except Exception as error:  # noqa: BLE001 - a package is anyone's code, and the next one may be sound
-            why = error.detail if isinstance(error, GuichetError) else f"{type(error).__name__}: {error}"
+            why = without_words(told(error), error)
             if self._models.refused.get(address) != why:
                 log.warning("%s is not registered: %s", address, why)
             self._models.refused[address] = why

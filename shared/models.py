@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from shared.cards import Card
 from shared.errors import ArtefactError, ModelError, NotFound
 from shared.fetching import address_of, at_hand, folder_of
+from shared.logs import told
 from shared.package import is_complete
 from shared.registry import LoadedModel, load
 from shared.tables import ModelAlias, ModelVersion
@@ -90,7 +91,7 @@ class Versions(Generic[Model]):
                     finally:
                         self.loading.discard(label)
         except Exception as error:
-            self.refused[label] = error.detail if isinstance(error, ModelError) else repr(error)
+            self.refused[label] = error.detail if isinstance(error, ModelError) else told(error)
             self.wanted.add(model_version_id)
             raise
         self.refused.pop(label, None)

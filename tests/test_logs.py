@@ -3,13 +3,22 @@
 import json
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
+import numpy as np
+import psycopg2
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import DBAPIError
 
-from shared.logs import JsonFormatter, Once, configure_logging
+from shared import logs
+from shared.errors import ArtefactError
+from shared.logs import JsonFormatter, Once, configure_logging, told, without_words
+from worker import runtime
 
 
 def record(message: str, *args: object, exc_info=None) -> logging.LogRecord:
@@ -43,7 +52,114 @@ def test_exception_is_part_of_its_line():
     except ValueError:
         line = JsonFormatter().format(record("it failed", exc_info=sys.exc_info()))
     assert "\n" not in line
-    assert "ValueError" in json.loads(line)["exception"]
+    kind, place = json.loads(line)["exception"].splitlines()
+    assert kind == "ValueError"
+    assert place.startswith(f"  {__file__}:")
+    assert place.endswith(" in test_exception_is_part_of_its_line")
+
+
+SECRET = "Dupont earns 3141"
+
+
+def raise_chain():
+    try:
+        raise KeyError(SECRET)
+    except KeyError as error:
+        raise ExceptionGroup(SECRET, [TypeError(SECRET), TimeoutError(SECRET)]) from error
+
+
+def raise_constraint():
+    with create_engine("sqlite://", hide_parameters=True).begin() as connection:
+        connection.execute(text("CREATE TABLE t (a text PRIMARY KEY)"))
+        connection.execute(text(f"INSERT INTO t VALUES ('{SECRET}'), ('{SECRET}')"))
+
+
+def raise_from_numpy():
+    np.array([SECRET], dtype=float)
+
+
+@pytest.mark.parametrize(
+    ("failing", "kinds"),
+    [
+        (raise_chain, ["ExceptionGroup", "KeyError", "TimeoutError", "TypeError"]),
+        (raise_constraint, ["IntegrityError", "IntegrityError, IntegrityError"]),
+        (raise_from_numpy, ["ValueError"]),
+    ],
+)
+def test_words_of_an_exception_are_nowhere_in_the_log(failing, kinds, logger, clock):
+    """A pipeline raises with a feature's value in its message, a database repeats the row that it refuses."""
+    try:
+        failing()
+    except Exception as error:
+        logger.exception("it failed")
+        logger.error("it failed (%s)", error)
+        logger.error("it failed (%r)", error)
+        logger.error("Task x raised unexpected: %(exc)s", {"exc": repr(error)}, exc_info=error)  # as Celery does
+    (handler,) = (handler for handler in logger.handlers if isinstance(handler, Lines))
+    assert len(handler.found) == 4
+    assert "Dupont" not in "".join(handler.found)
+    assert "3141" not in "".join(handler.found)
+    lines = entries(logger)[0]["exception"].splitlines()
+    assert sorted(line for line in lines if not line.startswith("  ")) == sorted(kinds)
+    assert f"in {failing.__name__}" in entries(logger)[0]["exception"]
+    assert entries(logger)[1]["message"].removeprefix("it failed (") in [f"{kind})" for kind in kinds]
+
+
+def test_words_of_our_own_errors_and_of_servers_that_are_away_are_kept():
+    assert told(ArtefactError("model.joblib is missing: copy it.")) == "model.joblib is missing: copy it."
+    assert told(psycopg2.OperationalError("the server closed\nLINE 1: 3141")) == "OperationalError: the server closed"
+    wrapped = DBAPIError.instance("SELECT 3141", {}, psycopg2.OperationalError("gone"), psycopg2.Error)
+    assert told(wrapped) == "OperationalError: gone"
+    assert told(FileNotFoundError(2, "No such file or directory", "/home/dupont")) == (
+        "FileNotFoundError: No such file or directory"
+    )
+    assert told(ConnectionError(f"GET /people?name={SECRET}")) == "ConnectionError"
+
+
+def test_sentence_of_ours_loses_the_words_of_what_it_was_raised_from():
+    def add():
+        try:
+            raise_from_numpy()
+        except ValueError as error:
+            raise ArtefactError(f"It cannot score ({type(error).__name__}: {error}): check it.") from error
+
+    with pytest.raises(ArtefactError, match=SECRET) as caught:  # whoever adds the model sees them
+        add()
+    assert without_words(caught.value.detail, caught.value) == "It cannot score (ValueError): check it."
+
+
+def test_celery_which_repeats_errors_to_flower_gets_the_type_alone(monkeypatch, caplog):
+    monkeypatch.setattr(runtime, "_runtime", SimpleNamespace(parent=None))
+    with pytest.raises(runtime.TaskFailed) as caught, runtime.working():
+        raise_from_numpy()
+    assert str(caught.value) == "ValueError"
+    assert caught.value.__suppress_context__
+    assert "in raise_from_numpy" in json.loads(JsonFormatter().format(caplog.records[-1]))["exception"]
+
+
+def test_endless_recursion_is_told_in_few_lines():
+    def again():
+        again()
+
+    try:
+        again()
+    except RecursionError:
+        line = JsonFormatter().format(record("it failed", exc_info=sys.exc_info()))
+    assert len(json.loads(line)["exception"].splitlines()) < 50
+
+
+@pytest.mark.usefixtures("_root")
+def test_warning_of_a_library_may_quote_a_value_and_is_told_by_its_place(capsys):
+    configure_logging("INFO")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = logs._log_warning
+        warnings.warn(f"Found unknown categories ['{SECRET}']", UserWarning, stacklevel=1)
+        warnings.warn("this parameter goes", FutureWarning, stacklevel=1)
+    first, second = (json.loads(line)["message"] for line in capsys.readouterr().err.splitlines())
+    assert first.startswith(f"UserWarning at {__file__}:")
+    assert "Dupont" not in first
+    assert second.endswith(": this parameter goes")
 
 
 @pytest.mark.parametrize("text", ["two\nlines", 'a "quote"', "\x00\x1b[31m", "日本", "a lone surrogate: \ud800", ""])
@@ -140,11 +256,11 @@ def test_other_names_and_other_errors_are_other_states(logger: logging.Logger, c
 
 def test_server_that_is_away_leaves_no_traceback(logger: logging.Logger, clock: list[float]) -> None:
     try:
-        raise ConnectionRefusedError("nobody listens\non 6379")
-    except ConnectionRefusedError:
+        raise RedisConnectionError("nobody listens\non 6379")
+    except RedisConnectionError:
         logger.exception("Connection lost. Trying again in %s", "2.00 seconds (1/100)")
         logger.exception("Connection lost. Trying again in %s", "4.00 seconds (2/100)")
-    message = "Connection lost. Trying again in 2.00 seconds (1/100) (ConnectionRefusedError: nobody listens)"
+    message = "Connection lost. Trying again in 2.00 seconds (1/100) (ConnectionError: nobody listens)"
     assert lines(logger) == [message]
     assert "exception" not in entries(logger)[0]
 

@@ -134,6 +134,46 @@ def test_postgres_lets_nobody_else_in(postgres: Postgres):
     assert not [c for c in connections if c.status == psutil.CONN_LISTEN]
 
 
+def refusal_of(user: int, server: Postgres) -> str:
+    """What a process of this user is told when it connects; nothing if it is let in."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        told = "the test itself failed"
+        try:
+            os.setgroups([])
+            os.setgid(user)
+            os.setuid(user)
+            psycopg2.connect(user="postgres", host=str(server.socket_dir), dbname="guichet", connect_timeout=5)
+            told = ""
+        except psycopg2.OperationalError as error:
+            told = str(error)
+        finally:
+            os.write(writing, told.encode())
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    with os.fdopen(reading) as answer:
+        return answer.read()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as somebody else, and only root can be another")
+def test_other_processes_of_the_user_as_whom_it_runs_are_refused(postgres: Postgres):
+    runs_as = psutil.Process(postgres.pid).uids().real
+    assert refusal_of(0, postgres) == ""
+    assert "Peer authentication failed" in refusal_of(runs_as, postgres)
+
+
+def test_cluster_of_an_older_release_no_longer_trusts_everyone(postgres: Postgres):
+    """A data folder from before is opened as it is, and its rules are written anew."""
+    postgres.stop()
+    (postgres.folder / "pg_hba.conf").write_text("local all all trust\n")
+    (postgres.folder / "pg_ident.conf").unlink()
+    postgres.start()
+    assert query(postgres, "SELECT DISTINCT auth_method FROM pg_hba_file_rules") == [("peer",)]
+    assert query(postgres, "SELECT pg_size_bytes('1kB'), current_user::text") == [(1024, "postgres")]
+
+
 def test_postgres_socket_has_a_short_path_wherever_the_data_is(tmp_path: Path):
     deep = Postgres(tmp_path / ("very" * 20) / ("deep" * 20))
     assert len(os.fsencode(deep.socket_dir / ".s.PGSQL.5432.lock")) <= 103

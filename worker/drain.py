@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from shared import jobs
 from shared.db import dumps
 from shared.jobs import Claim
+from shared.logs import told
 from shared.queue import DONE_CHANNEL, INTERACTIVE_KEY, INTERACTIVE_SECONDS, Lane, drained_key, wake_key
 from shared.registry import LoadedModel
 from shared.scoring import score_rows, split_results
@@ -42,7 +43,7 @@ def drain(runtime: Runtime, lane: str, model_version_id: int) -> str:
     except Exception as error:
         # Nothing was claimed: the jobs stay queued, and recovery asks again.
         log.exception("jobs of model version %s wait: it cannot be loaded", model_version_id)
-        return f"model version {model_version_id} cannot be loaded: {error}"
+        return f"model version {model_version_id} cannot be loaded: {told(error)}"
     started = time.monotonic()
     line = ChunkLine(
         runtime,

@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from shared.arrivals import Arrivals
 from shared.config import Settings, get_settings
 from shared.db import make_engine, run_again
+from shared.logs import told
 from shared.models import Models
 from shared.queue import Lane, make_redis
 from worker.parent import Parent
@@ -34,6 +35,10 @@ Result = TypeVar("Result")
 
 PATIENCE_SECONDS = 900.0  # for results that cannot be stored; whatever lasts longer is no matter of time
 _READ_ONLY = "25006"  # SQLSTATE, as on a server that has just become a standby
+
+
+class TaskFailed(Exception):
+    """A task could not do its work; the words are a type's name, and the log has the places."""
 
 
 @dataclass(slots=True)
@@ -86,9 +91,7 @@ class Runtime:
             except (DBAPIError, psycopg2.Error) as error:
                 if not _passes(error) or time.monotonic() > deadline:
                     raise
-                log.warning(
-                    "results could not be stored (%s); it is tried until they are", str(error).partition("\n")[0]
-                )
+                log.warning("results could not be stored (%s); it is tried until they are", error)
                 time.sleep(0.5)
 
     def try_once(self, statement: Callable[[Connection], Result], *, durable: bool = True) -> Result:
@@ -188,10 +191,17 @@ def stop_child() -> None:
 
 @contextmanager
 def working() -> Iterator[Runtime]:
-    """Yield the state of this process, which has something to do as long as the block runs."""
+    """Yield the state of this process, which has something to do as long as the block runs.
+
+    What the block raises is logged by its places; Celery, which repeats an error's words to Flower, gets its type.
+    """
     runtime = get_runtime()
-    with nullcontext() if runtime.parent is None else runtime.parent.working():
-        yield runtime
+    try:
+        with nullcontext() if runtime.parent is None else runtime.parent.working():
+            yield runtime
+    except Exception as error:
+        log.exception("a task failed; what it had claimed comes back by its leases")
+        raise TaskFailed(told(error)) from None
 
 
 def get_runtime() -> Runtime:
