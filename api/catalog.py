@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, select
 from shared.cards import Card
 from shared.config import Settings
 from shared.errors import NotFound, Unavailable
+from shared.example_rows import without_people
 from shared.rows import RowValidator
 from shared.tables import ApiKey, ModelAlias, ModelVersion, Worker
 from shared.timed_tasks import RECOVER, seconds_since
@@ -244,7 +245,7 @@ def _read(connection: Connection, old: Picture) -> Picture:
     fresh = {}
     for number, sha256, stored_card, scorer, created_at in rows:
         try:
-            card = Card.model_validate(stored_card)
+            card = without_people(Card.model_validate(stored_card))
             fresh[number] = Version(number, sha256, card, RowValidator(card), scorer, created_at)
         except Exception as error:  # noqa: BLE001 - one broken card must not hide every other model
             log.error("model version %s is not served: its card does not hold (%s)", number, type(error).__name__)

@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 from api.auth import ANYONE, VISITOR, Caller, Scope, given_key, identify
 from api.quota import address_of
 from api.services import Services, services_of
+from shared.errors import GuichetError
 
 # All of them are coroutines: FastAPI would run plain functions in a thread, which costs more than they do.
 
@@ -46,6 +47,15 @@ async def predictor(request: Request) -> Caller:
 
 async def _reader(request: Request) -> Caller:
     return await authenticate(request, Scope.READ, Scope.PREDICT, visitors=True)
+
+
+async def may_read(request: Request) -> bool:
+    """Tell whether the caller may read the models; for pages that everyone gets, with less on them."""
+    try:
+        await _reader(request)
+    except GuichetError:
+        return False
+    return True
 
 
 async def _changer(request: Request) -> Caller:

@@ -6,17 +6,23 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.requests import Request
+from starlette.responses import Response
 
 from api.catalog import Catalog, Version
 from api.checks import WRAPPER
+from api.deps import may_read
 from api.inference import example_request
 from api.representations import batch_request_body, request_body, words_body
 from api.responses import PROBLEM
 from api.schemas import BatchBody, Problem, SubmitBody
 from api.tensor_schemas import InferenceBody
 from shared.version import VERSION
+
+State = tuple[str | None, tuple[int, ...]]  # the default model, and the versions that serve
 
 DESCRIPTION = """
 Take a ticket, a worker scores your row, every input and output is kept.
@@ -28,6 +34,11 @@ download `/jobs/{id}/output.csv`. Errors are RFC 9457 problem documents that lis
 Clients that were made for other services find their words where a model's card has them. `Accept:
 application/vnd.guichet+json` asks any model for the service's own.
 """
+FOR_READERS = """
+Which models there are, their features and an example of each stand in this document for callers who may read them:
+`curl -H "Authorization: Bearer KEY" .../openapi.json`.
+"""
+MAX_WRITTEN = 8
 _OPEN = ("/health", "/livez", "/readyz", "/version", "/ping", "/v2/health/live", "/v2/health/ready")
 _INFER = ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer")
 _INVOCATIONS = ("/invocations", "/models/{name}/invocations")
@@ -39,42 +50,81 @@ _SUBMITTING = (
 _SENDING_FILES = ("/predict_csv", "/models/{name}/predict_csv")
 
 
+class Document:
+    """The OpenAPI document of an application, without its models and with them; built once for each state of both."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+        self._base: dict[str, Any] = {}
+        self._state: State | None = None
+        self._with_models: dict[str, Any] = {}
+        self._written: dict[tuple[bool, str], bytes] = {}  # by whether models are in it, and the path prefix
+
+    def render(self, *, with_models: bool, prefix: str) -> bytes:
+        """Return the document as JSON, below a path prefix; `with_models` is for callers who may read them."""
+        catalog = self._app.state.services.catalog
+        served = _served(catalog) if with_models else []
+        state = catalog.default_model(), tuple(version.id for version in served)
+        if not self._base:
+            self._base = _describe(self._app)
+        if with_models and state != self._state:
+            self._with_models = _with_models(self._base, served, catalog.default_model())
+            self._state = state
+            self._written.clear()
+        if len(self._written) >= MAX_WRITTEN:  # a prefix is a caller's word where a proxy is heard
+            self._written.clear()
+        key = with_models, prefix
+        if key not in self._written:
+            found = self._with_models if with_models else self._base
+            if prefix:
+                found = {**found, "servers": [{"url": prefix}]}
+            self._written[key] = orjson.dumps(found)
+        return self._written[key]
+
+
 def install(app: FastAPI) -> None:
-    """Generate the document from the routes once, and its examples from the models that are registered now."""
-    base: dict[str, Any] = {}
+    """Answer /openapi.json: everyone reads the routes, the models only who may read them."""
+    document = Document(app)
+    path = app.openapi_url
+    assert path is not None
 
-    def document() -> dict[str, Any]:
-        if not base:
-            base.update(
-                get_openapi(
-                    title="Guichet", version=VERSION, description=DESCRIPTION, routes=app.routes, tags=app.openapi_tags
-                )
-            )
-            schemas = base["components"]["schemas"]
-            for body in (SubmitBody, BatchBody, InferenceBody, Problem):
-                schema = body.model_json_schema(ref_template="#/components/schemas/{model}")
-                schemas.update(schema.pop("$defs", {}))
-                schemas[body.__name__] = schema
-            schemas.pop("HTTPValidationError", None)
-            schemas.pop("ValidationError", None)
-            for path in _OPEN:
-                base["paths"][path]["get"]["security"] = []
-            for path, item in base["paths"].items():
-                for operation in item.values() if path.startswith("/v2") or path in _INVOCATIONS else ():
-                    operation["responses"].pop("422", None)  # neither protocol has it
-            for operation in _operations(base):
-                # The docstring up to its first colon or full stop.
-                operation["summary"] = re.split(r"[:.](?:\s|$)", operation["description"])[0]
-                if "422" in operation["responses"]:  # FastAPI describes its own error, which is never sent
-                    operation["responses"]["422"] |= PROBLEM
-            base["components"]["securitySchemes"] = {
-                "bearer": {"type": "http", "scheme": "bearer", "description": "API key"},
-                "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-            }
-            base["security"] = [{"bearer": []}, {"api_key": []}, {}]
-        return _with_examples(base, app.state.services.catalog)
+    async def openapi(request: Request) -> Response:
+        content = document.render(with_models=await may_read(request), prefix=request.scope.get("root_path", ""))
+        return Response(content, media_type="application/json", headers={"Vary": "Authorization, X-API-Key"})
 
-    app.openapi = document  # type: ignore[method-assign]
+    app.router.routes[:] = [route for route in app.router.routes if getattr(route, "path", None) != path]
+    app.add_route(path, openapi, include_in_schema=False)
+
+
+def _describe(app: FastAPI) -> dict[str, Any]:
+    """Return the document of the routes, without the models."""
+    description = DESCRIPTION + ("" if app.state.services.settings.auth != "keys" else FOR_READERS)
+    base = get_openapi(
+        title="Guichet", version=VERSION, description=description, routes=app.routes, tags=app.openapi_tags
+    )
+    schemas = base["components"]["schemas"]
+    for body in (SubmitBody, BatchBody, InferenceBody, Problem):
+        schema = body.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(schema.pop("$defs", {}))
+        schemas[body.__name__] = schema
+    schemas.pop("HTTPValidationError", None)
+    schemas.pop("ValidationError", None)
+    for path in _OPEN:
+        base["paths"][path]["get"]["security"] = []
+    for path, item in base["paths"].items():
+        for operation in item.values() if path.startswith("/v2") or path in _INVOCATIONS else ():
+            operation["responses"].pop("422", None)  # neither protocol has it
+    for operation in _operations(base):
+        # The docstring up to its first colon or full stop.
+        operation["summary"] = re.split(r"[:.](?:\s|$)", operation["description"])[0]
+        if "422" in operation["responses"]:  # FastAPI describes its own error, which is never sent
+            operation["responses"]["422"] |= PROBLEM
+    base["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "API key"},
+        "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    base["security"] = [{"bearer": []}, {"api_key": []}, {}]
+    return base
 
 
 def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -82,11 +132,15 @@ def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from path.values()
 
 
-def _with_examples(base: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
+def _served(catalog: Catalog) -> list[Version]:
+    """Return the version of each model that serves now, the default model first: it is the one that /docs fills in."""
     served = [version for name in sorted(catalog.picture.by_name) if (version := catalog.find(name, None)) is not None]
-    # The default model first: it is the one that /docs fills in.
     default = catalog.default_model()
-    served.sort(key=lambda version: version.card.name != default)
+    return sorted(served, key=lambda version: version.card.name != default)
+
+
+def _with_models(base: dict[str, Any], served: list[Version], default: str | None) -> dict[str, Any]:
+    """Return the document with the row, the words and an example of each model."""
     paths = dict(base["paths"])
     schemas = dict(base["components"]["schemas"])
     for version in served:

@@ -17,6 +17,7 @@ from shared.cards import Card
 from shared.csv_columns import ExpectedColumns
 from shared.csv_numbers import NULLS, POINT, NumberForm
 from shared.errors import CardError
+from shared.example_rows import MADE_UP, with_examples
 from shared.features import MISSING_WORDS, Category, Feature, FeatureType
 from shared.native_categories import native_categories
 from shared.package import library_versions
@@ -54,10 +55,10 @@ def infer_card(
 ) -> Card:
     """Return the card of a fitted estimator, learnt from it and from rows like those it was trained on.
 
-    Types come from the encoders and the rows, categories from the encoders, labels from `classes_` and examples
-    from the first row; `target` is the column of the rows that is no feature. Raises CardError where the rows lack
-    a feature or the target, or where the model is of no known kind or not for the task. `numbers` is how the rows write
-    them as text.
+    Types come from the encoders and the rows, categories from the encoders and labels from `classes_`; examples are
+    made up (shared/example_rows.py); `target` is the column of the rows that is no feature. Raises CardError where the
+    rows lack a feature or the target, or where the model is of no known kind or not for the task. `numbers` is how the
+    rows write them as text.
     """
     if target is not None:
         check_target(target, rows)
@@ -67,8 +68,15 @@ def infer_card(
     classes = class_names(estimator)
     if task is not None:
         check_task(task, estimator)
+    typed: dict[str, Sequence[object]] = {}
+    features = []
+    for key in names:
+        feature, typed[key] = _feature(
+            key, [row.get(key) for row in rows], encodings.get(key), numbers, text=takes_texts(estimator)
+        )
+        features.append(feature)
     try:
-        return Card(
+        card = Card(
             name=name,
             version=version,
             sha256=sha256,
@@ -77,17 +85,15 @@ def infer_card(
             threshold=threshold,
             probability=probability,
             decided_by=decided_by,
-            features=[
-                _feature(key, [row.get(key) for row in rows], encodings.get(key), numbers, text=takes_texts(estimator))
-                for key in names
-            ],
+            features=features,
             target=target,
             extra="ignore" if dropped_columns(estimator) else "refuse",  # callers send what it was trained beside
             libraries=library_versions(estimator),
-            notes=" ".join(["This card was inferred from the artefact and its reference rows.", *supposed]),
+            notes=" ".join([f"This card was inferred from the artefact and its reference rows; {MADE_UP}.", *supposed]),
         )
     except ValidationError as error:
         raise CardError(f"No valid card can be made for {name!r}: {first_faults(error)}.") from error
+    return with_examples(card, [dict(zip(typed, values, strict=True)) for values in zip(*typed.values(), strict=True)])
 
 
 def _features_of(estimator: object, rows: Sequence[Mapping[str, Any]], target: str | None) -> list[str]:
@@ -143,21 +149,22 @@ def expected_columns(estimator: object) -> ExpectedColumns:
 
 def _feature(
     name: str, values: Sequence[object], encoding: Encoding | None, numbers: NumberForm, *, text: bool
-) -> Feature:
+) -> tuple[Feature, list[object]]:
+    """Return a feature, and its values as they are of its type."""
     kind = "string" if text else _category_type(encoding.categories) if encoding else _type_of(values, numbers)
     typed = [value_of(value, kind, numbers) for value in values]
     if kind == "string" and encoding:
         words = MISSING_WORDS.difference(map(str, encoding.categories))
         typed = [None if isinstance(value, str) and value in words else value for value in typed]
     known = [value for value in typed if value is not None]
-    return Feature(
+    feature = Feature(
         name=name,
         type=kind,
         nullable=len(known) < len(typed) or (encoding is not None and encoding.nullable),
         categories=encoding.categories if encoding else None,
         unknown="refuse" if encoding and encoding.unknown == "refuse" else "accept",
-        example=known[0] if known else None,
     )
+    return feature, typed
 
 
 def _type_of(values: Sequence[object], numbers: NumberForm) -> FeatureType:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from shared.cards import Card, Rule, Views, read_document
 from shared.csv_numbers import POINT, NumberForm
 from shared.errors import CardError, Fault, RowFaults
+from shared.example_rows import MADE_UP, with_examples
 from shared.features import Bound, Category, FaultCode, Feature, FeatureType, plain
 from shared.package import Package
 from shared.reference import sample, value_of
@@ -115,6 +116,10 @@ def lay_over(
         said["decided_by"] = "probability"  # from that threshold on, and not as the model itself would
     features = said.pop("features", None) or []
     content = package.card.model_dump()
+    made_up = [] if MADE_UP not in package.card.notes else [feature.name for feature in package.card.features]
+    for feature in content["features"]:
+        if feature["name"] in made_up:
+            feature["example"] = None  # made up anew, as the contract has it
     content["features"], retyped = _with_terms(content["features"], features, path)
     try:
         card = Card.model_validate(content | said)
@@ -146,6 +151,8 @@ def lay_over(
             "%s of %s reference rows break %s and are left out of the sample: %s",
             len(bad), len(typed), path, _places(bad, lines),
         )  # fmt: skip
+    if made_up:
+        card = with_examples(card, kept)
     _check_example(card, path)
     return Package(card, package.estimator, kept, package.given_rows)
 

@@ -1,14 +1,123 @@
-"""Rows to try a model with, made up from its card alone: no row of anyone's data is among them."""
+"""Rows to try a model with, made up: no row of anyone's data is among them.
 
+A card that is inferred gets its examples here, from what is common to its reference rows; the rows of `/examples` are
+variations of those, made from the card alone.
+"""
+
+import math
 import random
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shared.cards import Card
-from shared.features import Feature, integer_bounds
+from shared.features import Feature, check_value, integer_bounds
 from shared.rows import RowValidator
+from shared.rules import parse_rule
 
 SEED = 1729  # any number, but always the same one: the examples stay as they are
 TRIES = 50  # variations tried for each row; rules between features refuse some
+MADE_UP = "examples are made up"  # what the notes of a card say whose examples are nobody's values
+ENOUGH = 5  # a text that so many rows share, or a quantile of so many, tells of nobody
+MASKED_LENGTH = 40
+
+_OF_ROWS = ("This card was inferred from", "Taken from a folder that MLflow saved")  # how notes of such cards begin
+_DIGITS = re.compile(r"\d+")
+_LETTERS = re.compile(r"[^\W\d_]")
+
+
+def with_examples(card: Card, rows: Sequence[Mapping[str, Any]]) -> Card:
+    """Return the card with an example for each feature that has none, like those of typed rows, and nobody's.
+
+    They are medians and frequent values, rounded; together they keep the card's rules and are none of the rows. Where
+    no such row is found, the features of rules are left without.
+    """
+    wanted = [feature for feature in card.asked if feature.example is None]
+    if not wanted:
+        return card
+    choices = {
+        feature.name: _fitting(feature, _like([row.get(feature.name) for row in rows], feature)) for feature in wanted
+    }
+    choices = {name: values for name, values in choices.items() if values}
+    chosen = {name: values[0] for name, values in choices.items()}
+    validator = RowValidator(card)
+    rng = random.Random(SEED)  # noqa: S311 - not a secret
+    for _ in range(4 * TRIES):
+        row = card.example() | chosen
+        if not validator.validate_many([row])[1][0] and not _is_one_of(row, rows):
+            break
+        chosen = {name: rng.choice(values) for name, values in choices.items()}
+    else:
+        rules = [parse_rule(rule.expression, rule.message, card.row_features) for rule in card.rules]
+        ruled = {name for rule in rules for name in rule.names}
+        chosen = {name: values[0] for name, values in choices.items() if name not in ruled}
+    features, inputs = (
+        [feature.model_copy(update={"example": chosen.get(feature.name, feature.example)}) for feature in part]
+        for part in (card.features, card.inputs)
+    )
+    return card.model_copy(update={"features": features, "inputs": inputs})
+
+
+def without_people(card: Card) -> Card:
+    """Return the card without the examples that an earlier release took from the first of its reference rows."""
+    if not is_of_people(card):
+        return card
+    features = [feature.model_copy(update={"example": None}) for feature in card.features]
+    return card.model_copy(update={"features": features})
+
+
+def is_of_people(card: Card) -> bool:
+    """Tell whether the examples of a card may be values of its reference rows."""
+    return card.notes.startswith(_OF_ROWS) and MADE_UP not in card.notes
+
+
+def _like(values: Sequence[Any], feature: Feature) -> list[Any]:
+    """Return values like these, the likeliest first."""
+    if feature.categories:
+        return list(feature.categories[:ENOUGH])
+    if feature.type == "boolean":
+        return [False, True]
+    known = [value for value in values if value is not None]
+    if feature.type == "string":
+        return _like_texts(known)
+    known.sort()
+    digits = 2 if len(known) >= ENOUGH else 1
+    places = (len(known) // 2, len(known) // 4, 3 * len(known) // 4, 0, len(known) - 1)
+    found = [_rounded(known[place], digits) for place in places] if known else []
+    return list(dict.fromkeys([*found, *(value + 1 for value in found)]))
+
+
+def _like_texts(known: Sequence[str]) -> list[str]:
+    if not known:
+        return []
+    [(text, count)] = Counter(known).most_common(1)
+    return [text] if count >= ENOUGH else [masked(text)]
+
+
+def masked(text: str) -> str:
+    """Return a text of the same form: x for letters, other digits, dates on the first of January 2000."""
+    # Of dates, however they are written, a date: 2024-05-17 becomes 2000-01-01, and 17/05/24 becomes 01/01/01.
+    forms = {8: "20000101", 4: "2000", 2: "01"}
+    text = _DIGITS.sub(lambda found: forms.get(len(found[0]), "1" * len(found[0])), text[:MASKED_LENGTH])
+    is_time = re.search(r"\d[T ]\d", text) is not None or text.endswith("Z")  # its letters are part of the form
+    return text if is_time else _LETTERS.sub(lambda found: "X" if found[0].isupper() else "x", text)
+
+
+def _rounded(value: float, digits: int) -> float:
+    """Return a number with so many digits that count; an integer stays one."""
+    if value == 0:
+        return value
+    places = digits - 1 - math.floor(math.log10(abs(value)))
+    return round(value, places)
+
+
+def _fitting(feature: Feature, values: Sequence[Any]) -> list[Any]:
+    return [value for value in values if check_value(feature, value)[1] is None]
+
+
+def _is_one_of(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> bool:
+    return any(all(other.get(name) == value for name, value in row.items()) for other in rows)
 
 
 def example_rows(validator: RowValidator, count: int) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from shared.cards import Card, Feature
 from shared.csv_format import Given
 from shared.csv_numbers import NumberForm
 from shared.errors import ArtefactError, CardError
+from shared.example_rows import MADE_UP, with_examples
 from shared.mlflow_folder import MLMODEL, MlflowFolder, Row, advice_of, example_of
 from shared.mlflow_signature import SHOWN, Signature, SignatureColumn, read_signature
 from shared.package import Package, library_versions, sha256_of, unpickle_and_date, warn_of_versions
@@ -67,7 +68,7 @@ def mlflow_package(
             "invocations": "predict_proba" if folder.answers == "predict_proba" else "predict",
             "libraries": libraries | told,
             "trained_at": folder.saved_at,
-            "notes": folder.notes,
+            "notes": f"{folder.notes} Its {MADE_UP}.",
         }
     )
     known = canonical_rows(card, rows, source=str(reference or folder.path), numbers=found.numbers)
@@ -166,17 +167,18 @@ def _signed(
     """Return the card with the types and the needs of the signature."""
     inferred = {feature.name: feature for feature in card.features}
     try:
-        features = [_feature(inferred[column.name], column, numbers, rows) for column in columns]
+        features = [_feature(inferred[column.name], column) for column in columns]
     except ValidationError as error:
         raise CardError(
             f"The signature in {source} and the model disagree ({first_faults(error)}): infer it from the rows that "
             "the model was trained on, and log the model again."
         ) from error
-    return card.model_copy(update={"features": features}) if features else card
+    if not features:
+        return card
+    typed = [{column.name: value_of(row[column.name], column.type, numbers) for column in columns} for row in rows]
+    return with_examples(card.model_copy(update={"features": features}), typed)
 
 
-def _feature(inferred: Feature, column: SignatureColumn, numbers: NumberForm, rows: Sequence[Row]) -> Feature:
-    values = (value_of(row[column.name], column.type, numbers) for row in rows)
-    example = next((value for value in values if value is not None), None)
-    changes = {"type": column.type, "required": column.required, "example": example}
+def _feature(inferred: Feature, column: SignatureColumn) -> Feature:
+    changes = {"type": column.type, "required": column.required, "example": None}
     return Feature.model_validate(inferred.model_dump() | changes)

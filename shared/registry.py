@@ -28,6 +28,7 @@ from shared.config import get_settings
 from shared.contract import lay_over
 from shared.csv_format import Given
 from shared.errors import ArtefactError, CardError, Conflict, GuichetError, NotFound
+from shared.example_rows import is_of_people
 from shared.fetching import at_hand, folder_of
 from shared.known_scores import KnownScores, check_probabilities, check_scores, read_known_scores, without_refused
 from shared.package import (
@@ -437,10 +438,18 @@ def _free_version(session: Session, card: Card, models_dir: Path) -> int:
 def _same_card(card: Card, row: ModelVersion) -> bool:
     """Tell whether a card says what was registered; when and with what it was trained does not matter.
 
-    Nor does what decides, as long as the threshold is the same: earlier cards left that out.
+    Nor does what decides, as long as the threshold is the same: earlier cards left that out. Nor do examples that an
+    earlier release took from reference rows.
     """
     told = {"trained_at", "libraries", "decided_by"}
-    return card.model_dump(exclude=told) == Card.model_validate(row.card).model_dump(exclude=told)
+    registered = Card.model_validate(row.card)
+    if is_of_people(registered):
+        told.add("notes")
+        card, registered = (
+            each.model_copy(update={"features": [one.model_copy(update={"example": None}) for one in each.features]})
+            for each in (card, registered)
+        )
+    return card.model_dump(exclude=told) == registered.model_dump(exclude=told)
 
 
 def _check_same(card: Card, row: ModelVersion) -> None:

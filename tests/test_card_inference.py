@@ -61,7 +61,7 @@ def test_types_come_from_the_encoders_and_the_rows():
     assert [feature.type for feature in card.features] == ["integer", "number", "string", "string", "boolean", "number"]
     assert [feature.nullable for feature in card.features] == [False, True, False, False, False, True]
     # Digits that an encoder knows as text stay text, leading zero and all.
-    assert [feature.example for feature in card.features] == [31, 1200.5, "Lyon", "01", True, None]
+    assert [feature.example for feature in card.features] == [40, 1000.0, "Brest", "01", False, None]
 
 
 def test_no_range_rule_or_description_is_invented():

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.conditions import preferred_type
-from api.deps import ServicesDep
+from api.deps import ServicesDep, may_read
 from api.prefix import link
 from api.representations import words_body
 from api.responses import json_response
@@ -17,16 +17,22 @@ from shared.version import VERSION
 router = APIRouter()
 
 DOCS = "/docs"
+VARY = "Accept, Authorization, X-API-Key"
 _JSON = ("text/html", "application/json", NATIVE)  # a browser is led on; a program that asks for JSON reads it here
 
 
 @router.get("/", include_in_schema=False, response_model=None)
 async def root(request: Request, services: ServicesDep) -> Response:
-    """Lead a browser to the documentation, and tell programs which models there are and whose words they speak."""
+    """Lead a browser to the documentation, and tell programs which models there are and whose words they speak.
+
+    Without a key that may read, where one is needed, no model is told.
+    """
     body = describe(services)
+    if not await may_read(request):
+        del body["models"], body["default_model"]
     if preferred_type(request.headers.get("accept"), _JSON) == "text/html":
-        return json_response(body, status=307, headers={"Location": link(DOCS), "Vary": "Accept"})
-    return json_response(body, headers={"Vary": "Accept"})
+        return json_response(body, status=307, headers={"Location": link(DOCS), "Vary": VARY})
+    return json_response(body, headers={"Vary": VARY})
 
 
 def describe(services: Services) -> dict[str, Any]:

@@ -132,6 +132,20 @@ def test_every_path_but_the_probes_wants_a_key(door: httpx2.Client) -> None:
     assert checked >= 10
 
 
+def test_models_are_described_to_those_who_may_read_them(door: httpx2.Client, guarded: Stack) -> None:
+    """What a model takes is in the document of the API, and at the front door, for a key that may read."""
+    key, useless = create(guarded, "reads documents", "read"), MadeKey("", "guichet_unknown")
+    known = door.get("/openapi.json", headers=key.headers)
+    assert '"attrition_row"' in known.text
+    assert door.get("/", headers=key.headers).json()["default_model"] == "attrition"
+    for headers in ({}, useless.headers):
+        open_document = door.get("/openapi.json", headers=headers)
+        assert open_document.status_code == 200
+        assert "attrition" not in open_document.text
+        assert open_document.json()["paths"].keys() == known.json()["paths"].keys()
+        assert "attrition" not in door.get("/", headers=headers).text
+
+
 @pytest.mark.parametrize("path", OPEN)
 def test_probes_are_open_to_everyone(door: httpx2.Client, path: str) -> None:
     assert door.get(path).status_code == 200
