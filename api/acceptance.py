@@ -11,6 +11,7 @@ import time
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from shared.background import Background
 from shared.db import is_sqlite
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class Acceptance:
         self._fault: str | None = None
         self._trying_since: float | None = None
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="acceptance", daemon=True)
+        self._thread = Background(self._run, name="acceptance")
 
     def start(self) -> None:
         """Begin to try."""
@@ -50,7 +51,7 @@ class Acceptance:
     def stop(self) -> None:
         """Stop trying; one that waits for the database is left behind."""
         self._stopping.set()
-        self._thread.join(timeout=1)
+        self._thread.stop(1)
 
     def fault(self) -> str | None:
         """Return why nothing would be stored now, None as long as it would."""

@@ -14,6 +14,7 @@ from redis import Redis, RedisError
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from shared.background import Background
 from shared.job_queries import count_queued
 from shared.queue import drained_key
 
@@ -46,7 +47,7 @@ class Backlog:
         self._max_queued = max_queued
         self._drains: dict[Queue, Drain] = {}
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="backlog", daemon=True)
+        self._thread = Background(self._run, name="backlog")
 
     def start(self) -> None:
         """Begin to sample."""
@@ -55,7 +56,7 @@ class Backlog:
     def stop(self) -> None:
         """Stop sampling."""
         self._stopping.set()
-        self._thread.join(timeout=3)
+        self._thread.stop(3)
 
     def queued(self, lane: str, model_version_id: int) -> int:
         """Return how many jobs of a queue waited at the last sample."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, select
 
+from shared.background import Background
 from shared.cards import Card
 from shared.config import Settings
 from shared.errors import NotFound, Unavailable
@@ -60,7 +61,7 @@ class SeenWorker:
     id: str
     lanes: list[str]
     models: list[str]
-    refused: dict[str, str]  # name@version -> why it could not be loaded
+    refused: dict[str, str]  # name@version, or a store or thread -> why it could not be loaded, or what is wrong
     seen_at: datetime
 
 
@@ -88,7 +89,7 @@ class Catalog:
         self._asked = threading.Event()  # somebody wants it to be read now
         self._have_read = threading.Condition()
         self._read_at = 0.0
-        self._thread = threading.Thread(target=self._run, name="catalog", daemon=True)
+        self._thread = Background(self._run, name="catalog")
         self.picture = Picture()
         self._answered = False  # whether the last reading succeeded
 
@@ -101,7 +102,7 @@ class Catalog:
         """Stop reading."""
         self._stopping = True
         self._asked.set()
-        self._thread.join(timeout=3)
+        self._thread.stop(3)
 
     def refresh(self) -> None:
         """Read everything now; keep the old picture when the database does not answer."""

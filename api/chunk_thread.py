@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 
 from api.model_process import ModelProcess, ModelProcesses, ProcessLost, TooLate
 from shared import chunks
+from shared.background import Background
 from shared.chunks import ChunkClaim
 from shared.config import Settings
 from shared.db import reader
@@ -36,7 +37,7 @@ class ChunkThread:
         self._processes: dict[int, ModelProcess] = {}
         self._wake = threading.Event()
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="chunks", daemon=True)
+        self._thread = Background(self._run, name="chunks")
 
     def start(self) -> None:
         """Take up what the last process left, and begin."""
@@ -50,11 +51,11 @@ class ChunkThread:
         self._stopping = True
         self._wake.set()
         until = time.monotonic() + 10
+        self._thread.stop(10)
         with self._lock:
-            threads = [self._thread, *self._busy.values()]
+            threads = list(self._busy.values())
         for thread in threads:
-            if thread.is_alive():
-                thread.join(timeout=max(0.0, until - time.monotonic()))
+            thread.join(timeout=max(0.0, until - time.monotonic()))
         for process in list(self._processes.values()):
             process.close()
 
@@ -82,8 +83,8 @@ class ChunkThread:
         with self._lock:
             if model_version_id not in self._busy and not self._stopping:
                 thread = threading.Thread(target=self._drain, args=(model_version_id,), name="chunks", daemon=True)
-                self._busy[model_version_id] = thread
                 thread.start()
+                self._busy[model_version_id] = thread  # it takes itself out, when it can have the lock
 
     def _drain(self, model_version_id: int) -> None:
         """Score and store chunks of one model version until none is left."""

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Engine, select
 from starlette.requests import HTTPConnection
 
 from api.representations import count_rows, progress_of
+from shared.background import Background
 from shared.csv_queries import StoredEvent, list_events
 from shared.errors import Unavailable
 from shared.job_queries import StoredJob, find_jobs
@@ -119,7 +120,7 @@ class Following:
         self._somebody = threading.Event()
         self._stopping = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(target=self._run, name="following", daemon=True)
+        self._thread = Background(self._run, name="following")
         self.is_closed = False
 
     def start(self) -> None:
@@ -138,7 +139,7 @@ class Following:
         """Stop looking; for a thread."""
         self._stopping.set()
         self._somebody.set()
-        self._thread.join(timeout=3)
+        self._thread.stop(3)
 
     def check_room(self) -> None:
         """Raise Unavailable when the process takes no more followers."""

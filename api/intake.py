@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from shared.background import Background
 from shared.errors import GuichetError, Unavailable
 from shared.job_queries import StoredJob
 from shared.jobs import Submission
@@ -59,7 +60,7 @@ class Intake:
         self._wake = threading.Event()
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
+        self._thread = Background(self._run, name="intake")
 
     def start(self) -> None:
         """Begin to commit; call it on the event loop that submits."""
@@ -71,7 +72,7 @@ class Intake:
         """Commit what waits, then stop; what takes longer is left behind."""
         self._stopping = True
         self._wake.set()
-        self._thread.join(timeout=timeout)
+        self._thread.stop(timeout)
 
     def _silent_for(self) -> float:
         """Return for how many seconds the database has been asked to store what is being committed."""

@@ -36,7 +36,7 @@ def model_state(services: Services) -> ModelState:
         is_due, waits = True, ""
         others = services.sync.troubles()
     told = {
-        label: why if is_address(label) else f"{label} cannot be loaded{waits}: {why}"
+        label: why if is_address(label) or "@" not in label else f"{label} cannot be loaded{waits}: {why}"
         for label, why in sorted(refused.items())
     }
     if served is None or served.label in loaded:

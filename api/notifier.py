@@ -11,6 +11,7 @@ import time
 from celery import Celery
 from redis import Redis, RedisError
 
+from shared.background import Background
 from shared.wakeups import send_wakeup
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ class Notifier:
         self._wake = threading.Event()
         self._stopping = False
         self._failures = 0
-        self._thread = threading.Thread(target=self._run, name="notifier", daemon=True)
+        self._thread = Background(self._run, name="notifier")
 
     def start(self) -> None:
         """Begin to send."""
@@ -39,7 +40,7 @@ class Notifier:
         """Send what is noted, then stop."""
         self._stopping = True
         self._wake.set()
-        self._thread.join(timeout=3)
+        self._thread.stop(3)
 
     def notify(self, lane: str, model_version_id: int) -> None:
         """Note that there is work; safe from any thread, returns at once."""

@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Engine, delete, func, insert, select
 from sqlalchemy.exc import InterfaceError, OperationalError
 
+from shared.background import Background
 from shared.errors import Fault
 from shared.jobs import clock
 from shared.tables import ErrorLog
@@ -59,7 +60,7 @@ class Refusals:
         self._dropped = 0
         self._pruned_at = time.monotonic() - _PRUNE_SECONDS
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="refusals", daemon=True)
+        self._thread = Background(self._run, name="refusals")
 
     @property
     def is_alive(self) -> bool:
@@ -75,7 +76,7 @@ class Refusals:
         self._stopping.set()
         with suppress(queue.Full):  # a full queue means that the thread is awake
             self._entries.put_nowait(None)
-        self._thread.join(timeout=5)
+        self._thread.stop(5)
 
     def add(self, entry: dict[str, Any]) -> None:
         """Take an entry (columns of error_logs) to be stored; returns at once."""

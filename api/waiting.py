@@ -7,7 +7,6 @@ waits for in one statement, and wakes them. When Redis is silent or gone, it loo
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import Iterable
 
@@ -16,6 +15,7 @@ from redis import Redis, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from sqlalchemy import Engine
 
+from shared.background import Background
 from shared.job_queries import StoredJob, find_finished
 from shared.queue import DONE_CHANNEL
 
@@ -34,7 +34,7 @@ class Waiting:
         self._waiters: dict[str, list[asyncio.Future[StoredJob]]] = {}
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(target=self._run, name="waiting", daemon=True)
+        self._thread = Background(self._run, name="waiting")
 
     def start(self) -> None:
         """Begin to listen; call it on the event loop of the waiters."""
@@ -44,7 +44,7 @@ class Waiting:
     def stop(self) -> None:
         """Stop listening."""
         self._stopping = True
-        self._thread.join(timeout=3)
+        self._thread.stop(3)
 
     def expect(self, job_id: str) -> "asyncio.Future[StoredJob]":
         """Return a future of the ended job; call it before the job is committed, and `forget` it in the end."""

@@ -12,6 +12,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared import stores
+from shared.background import Background
 from shared.cards import Card
 from shared.config import Settings
 from shared.db import is_sqlite, session_scope
@@ -61,7 +62,7 @@ class Arrivals:
         self._seen: dict[str, _Seen] = {}  # by the folder in the store
         self._look_at = 0.0
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="arrivals", daemon=True)
+        self._thread = Background(self._run, name="arrivals")
 
     def start(self) -> None:
         """Begin to look; the first time at once."""
@@ -70,8 +71,7 @@ class Arrivals:
     def stop(self) -> None:
         """Stop looking; what is being fetched is left behind as a draft."""
         self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=2)
+        self._thread.stop(2)
 
     def _run(self) -> None:
         while True:

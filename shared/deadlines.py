@@ -19,6 +19,8 @@ from typing import Any, TypeVar
 import psycopg2
 from psycopg2 import extensions
 
+from shared.background import Background
+
 Result = TypeVar("Result")
 
 STATEMENT_SECONDS = 30.0  # that PostgreSQL gives a statement
@@ -89,6 +91,7 @@ class _Watch:
         self._lock = threading.Lock()
         self._connections: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._pid = 0
+        self._thread = Background(self._run, name="deadlines")
 
     def keep(self, connection: Connection) -> None:
         """Look at this connection from now on, as long as somebody holds it."""
@@ -96,8 +99,8 @@ class _Watch:
             self._connections.add(connection)
             if self._pid == os.getpid():
                 return
+            self._thread.start()
             self._pid = os.getpid()
-        threading.Thread(target=self._run, name="deadlines", daemon=True).start()
 
     def forget(self) -> None:
         """Forget what belongs to the parent of a process that has just been forked."""

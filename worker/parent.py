@@ -18,6 +18,8 @@ from typing import Any
 from celery import bootsteps
 from redis import Redis, RedisError
 
+from shared.background import Background
+
 log = logging.getLogger(__name__)
 
 DEAF_SECONDS = 6.0  # that messages wait in the lane of a process that has nothing to do
@@ -40,7 +42,7 @@ class Parent:
         self._idle_since = time.monotonic()
         self._waits_since: float | None = None  # since when messages wait that this process could have had
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="parent", daemon=True)
+        self._thread = Background(self._run, name="parent")
 
     def start(self) -> None:
         """Begin to look: this process can work."""
@@ -50,8 +52,7 @@ class Parent:
     def stop(self) -> None:
         """Stop looking."""
         self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=2)
+        self._thread.stop(2)
 
     @contextmanager
     def working(self) -> Iterator[None]:

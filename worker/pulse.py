@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Engine, func
 from sqlalchemy.dialects.postgresql import insert
 
 from shared import chunks, jobs
+from shared.background import Background
 from shared.chunks import ChunkClaim
 from shared.config import Settings
 from shared.jobs import Claim
@@ -60,7 +61,7 @@ class Pulse:
         self._lock = threading.Lock()
         self._held: list[Held] = []
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+        self._thread = Background(self._run, name="pulse")
 
     def start(self) -> None:
         """Begin to beat."""
@@ -74,8 +75,7 @@ class Pulse:
     def stop(self) -> None:
         """Stop beating."""
         self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=2)
+        self._thread.stop(2)
 
     @contextmanager
     def holding(self, claims: Sequence[Claim]) -> "Iterator[Held]":

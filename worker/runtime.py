@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from shared.arrivals import Arrivals
+from shared.background import ended
 from shared.config import Settings, get_settings
 from shared.db import make_engine, run_again
 from shared.logs import told
@@ -160,7 +161,7 @@ def start_child(*, lanes: Sequence[str]) -> Runtime:
         name=name,
         lanes=lanes,
         loaded=models.names,
-        refused=models.refused.copy,
+        refused=lambda: models.refused | {name: f"In a worker: {told}" for name, told in ended().items()},
         visible=False,
         alarm=arm_kernel,
     )

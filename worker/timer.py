@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from shared.background import Background
 from shared.timed_tasks import note_done, seconds_since
 from worker.runtime import Runtime
 from worker.schedule import Timed
@@ -34,7 +35,7 @@ class Timer:
         self._spare_until = -math.inf
         self._answers = True
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="timer", daemon=True)
+        self._thread = Background(self._run, name="timer")
 
     def start(self) -> None:
         """Begin; processes that start together do not all ask at the same moment."""
@@ -43,8 +44,7 @@ class Timer:
     def stop(self) -> None:
         """Stop after what is being done."""
         self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=2)
+        self._thread.stop(2)
 
     def _run(self) -> None:
         due = {task.name: time.monotonic() + random.random() * min(task.seconds, 5.0) for task in self._tasks}  # noqa: S311 - no secret

@@ -14,12 +14,14 @@ from api.model_state import model_state
 from api.responses import json_response
 from api.schemas import Health
 from api.services import Services
+from shared.background import ended
 from shared.queue import Lane
 from shared.timed_tasks import is_recovery_late
 from shared.version import VERSION
 
 router = APIRouter(tags=["health"])
 
+NEEDED = ("catalog", "acceptance")  # threads without which nobody knows whether a request can be taken
 STARTING_SECONDS = 30.0  # so long may the workers take to be heard of for the first time
 
 
@@ -74,6 +76,7 @@ def blocking(services: Services) -> list[str]:
     reasons += [
         told for told in (services.acceptance.fault(), services.intake.trouble()) if told and told not in reasons
     ]
+    reasons += [told for name, told in ended().items() if name in NEEDED]
     if not services.catalog.picture.by_name:
         reasons.append("No model is registered: add one with `python -m shared.registry add`.")
         reasons += state.reasons
@@ -113,7 +116,7 @@ def describe(services: Services) -> dict[str, Any]:
         reasons += [
             f"Jobs wait in the lane {lane}, and none was finished for 30 seconds." for lane in backlog.stalled_lanes()
         ]
-    reasons += [reason for reason in state.reasons if reason not in reasons]
+    reasons += [reason for reason in (*ended().values(), *state.reasons) if reason not in reasons]
     return {
         "status": "down" if down else "starting" if is_starting else "degraded" if reasons else "ok",
         "model_loaded": state.is_loaded,

@@ -1,0 +1,74 @@
+"""A thread that works beside the requests: it survives what it meets, is watched, and never holds up the end.
+
+What nobody foresaw, one entry that cannot be written, say, is logged, and the thread begins again after a moment.
+Should it end all the same, `ended` tells, and /health with it.
+"""
+
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+log = logging.getLogger(__name__)
+
+PAUSE_SECONDS = 1.0  # after a failure
+PATIENCE_SECONDS = 3.0  # for the present round, when it is stopped
+
+
+class Background:
+    """A daemon thread that runs `run` until it returns, and again whenever it raises an Exception.
+
+    `run` has to return soon after its owner has told it to; `stop` then waits for it, for so long and no longer.
+    """
+
+    def __init__(self, run: Callable[[], None], *, name: str) -> None:
+        self.name = name
+        self.ended_at: float | None = None  # by the clock of the system
+        self._run = run
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._live, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin; once."""
+        _started.add(self)
+        self._thread.start()
+
+    def stop(self, timeout: float = PATIENCE_SECONDS) -> None:
+        """Wait until it has returned, at most so many seconds; harmless where it was not started."""
+        self._stopping.set()
+        _started.discard(self)
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def is_alive(self) -> bool:
+        """Tell whether it runs."""
+        return self._thread.is_alive()
+
+    def _live(self) -> None:
+        try:
+            while True:
+                try:
+                    self._run()
+                    return
+                except Exception:
+                    log.exception("the thread %s failed; it begins again", self.name)
+                if self._stopping.wait(PAUSE_SECONDS):
+                    return
+        finally:
+            self.ended_at = time.time()
+
+
+_started: "weakref.WeakSet[Background]" = weakref.WeakSet()
+os.register_at_fork(after_in_child=_started.clear)  # the threads are the parent's
+
+
+def ended() -> dict[str, str]:
+    """Return a sentence by name for each thread of this process that has ended though nobody stopped it."""
+    found = {thread.name: thread.ended_at for thread in list(_started) if thread.ended_at is not None}
+    return {
+        name: f"The thread {name} has ended at {datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC: restart it."
+        for name, at in sorted(found.items())
+    }
