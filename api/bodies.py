@@ -1,4 +1,4 @@
-"""Reading a request's body: strict JSON, bounded, and never echoed.
+"""Reading a request's body: strict JSON, bounded, never echoed, and where it is large beside the event loop.
 
 orjson refuses NaN, Infinity, 1e999, lone surrogates, control characters and invalid UTF-8. What it lets through is
 checked here: NUL (jsonb cannot store it), duplicate keys (RFC 8259 leaves their meaning open), numbers of absurd
@@ -6,30 +6,68 @@ length, and depth. The checks cost next to nothing for a good body: each has a c
 """
 
 import codecs
-import json
 import re
 import zlib
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
+from anyio import CapacityLimiter, to_thread
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
 from shared.errors import MalformedBody, TooLarge, UnsupportedMediaType
 
+LARGE = 50_000  # bytes; what takes time in proportion to more of them is done beside the event loop
 MAX_DEPTH = 16
 MAX_DIGITS = 400  # a float64 written out in full has at most 309 digits before the point
 
-# A run of digits is looked at once, from its first: else a body of short runs would be read hundreds of times.
-_NO_NUMBER = re.compile(rb"NaN|Infinity|[0-9][eE]\+?[0-9]{3}|(?<![0-9])[0-9]{300}")
+T = TypeVar("T")
+
+
+class Most(NamedTuple):
+    """What a large body may hold. It is counted before it is parsed: the parser lets no other thread run meanwhile."""
+
+    containers: int  # objects and lists
+    keys: int
+
+
+ONE_ROW = Most(1_000, 100_000)  # what is too much for a row, and not worth to be told value by value
+
+
+def most_of(rows: int, *, containers: int) -> Most:
+    """Return what a body of so many rows may hold, with so many objects and lists for each."""
+    return Most(rows * containers + ONE_ROW.containers, rows * 500 + ONE_ROW.keys)
+
+
+# Of all callers together: whoever sends large bodies waits for others who do, and for nobody else.
+_LARGE_BODIES = CapacityLimiter(2)
+_PIECE = 1 << 16  # bytes or values that are looked at in one call: between two calls other threads run
+
+_LARGE_EXPONENT = re.compile(rb"(?<=[0-9])[eE]\+?[0-9]{3}")
+# A whole string, so that what stands in it counts for nothing. One without an end reaches to the end of the body.
+STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)'
+_STRING = re.compile(STRING, re.DOTALL)
+_COLON = re.compile(STRING + rb"|:", re.DOTALL)
+_STRUCTURE = re.compile(STRING + rb"|[][{}:]", re.DOTALL)
+_DIGITS = bytes(48 if 48 <= byte <= 57 else 32 for byte in range(256))  # every digit is 0, all else a blank
+_LONG_NUMBER = b"0" * MAX_DIGITS
+_INFINITE = b"0" * 300  # about so many digits are a number beyond float64
+_QUOTE, _COLON_SIGN = b'":'
 _CONTAINERS = frozenset({dict, list})
 _WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}  # zlib's wbits: with the header of gzip, or of zlib itself
 _UTF_8 = frozenset(["utf-8", "utf8", "us-ascii", "ascii"])
-_LONG_NUMBER = re.compile(rb"(?<![0-9])[0-9]{%d}" % MAX_DIGITS)
 
 
-async def read_json(request: Request, *, max_bytes: int) -> tuple[Any, bytes]:
+async def in_turn(size: int, work: Callable[[], T]) -> T:
+    """Return what `work` returns, which takes time in proportion to a body of `size` bytes.
+
+    A small one is worked on at once, a large one in one of two threads, after those that came before.
+    """
+    return work() if size <= LARGE else await to_thread.run_sync(work, limiter=_LARGE_BODIES)
+
+
+async def read_json(request: Request, *, max_bytes: int, most: Most = ONE_ROW) -> tuple[Any, bytes]:
     """Return the parsed body and its bytes; raise 400, 413 or 415 with a sentence that says what to do."""
     content_type = request.headers.get("content-type", "application/json")
     media_type = content_type.partition(";")[0].strip().lower()
@@ -40,7 +78,7 @@ async def read_json(request: Request, *, max_bytes: int) -> tuple[Any, bytes]:
     body = await read_body(request, max_bytes=max_bytes)
     if ";" in content_type and not body.isascii():
         _check_charset(content_type)
-    return parse_json(body), body
+    return await in_turn(len(body), lambda: parse_json(body, most=most)), body
 
 
 async def read_body(request: Request, *, max_bytes: int) -> bytes:
@@ -105,12 +143,16 @@ def too_large(max_bytes: int) -> TooLarge:
     return TooLarge(f"The body is larger than {max_bytes} bytes: send fewer rows in one request.")
 
 
-def parse_json(body: bytes, *, count_keys: Callable[[Any], int] | None = None) -> Any:  # noqa: ANN401 - any JSON value
+def parse_json(body: bytes, *, most: Most = ONE_ROW, count_keys: Callable[[Any], int] | None = None) -> Any:  # noqa: ANN401 - any JSON value
     """Return the JSON value of a body; raise MalformedBody for anything that is not plain, finite, unambiguous JSON.
+
+    Raises TooLarge, before it is parsed, for a large body that holds more than `most`.
 
     `count_keys` counts the keys of a good body of one kind, faster than a look at every value. Where it finds them
     all, no other object is in the body; how deep its lists go is then left to whoever reads them.
     """
+    if len(body) > LARGE:
+        _check_structure(body, most)
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -118,7 +160,7 @@ def parse_json(body: bytes, *, count_keys: Callable[[Any], int] | None = None) -
         # The library's message quotes nothing of the body.
         if not body.strip():
             raise MalformedBody("The body is empty: send a JSON object.") from None
-        hint = " NaN, Infinity and numbers beyond float64 are not JSON values." if _NO_NUMBER.search(body) else ""
+        hint = " NaN, Infinity and numbers beyond float64 are not JSON values." if _has_no_number(body) else ""
         raise MalformedBody(
             f"The body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno}).{hint}"
         ) from None
@@ -128,12 +170,45 @@ def parse_json(body: bytes, *, count_keys: Callable[[Any], int] | None = None) -
     colons = body.count(b":")
     if count_keys is None or count_keys(value) != colons:
         if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
-            raise MalformedBody(f"The body is nested deeper than {MAX_DEPTH} levels: features are plain values.")
-        if colons != _count_keys(value):
-            _refuse_duplicates(body)
-    if _LONG_NUMBER.search(body):
-        _refuse_long_numbers(body)
+            raise _too_deep()
+        if colons != (keys := _count_keys(value)):
+            _refuse_duplicates(body, keys)
+    if _LONG_NUMBER in (digits := body.translate(_DIGITS)):
+        _refuse_long_numbers(body, digits)
     return value
+
+
+def _check_structure(body: bytes, most: Most) -> None:
+    """Raise TooLarge for what holds more than `most`, MalformedBody for what is too deep, as soon as it is found."""
+    if body.count(b"{") + body.count(b"[") <= most.containers and body.count(b":") <= most.keys:
+        return
+    containers = keys = depth = 0
+    for found in _STRUCTURE.finditer(body):
+        character = body[found.start()]
+        if character == _COLON_SIGN:
+            keys += 1
+            if keys > most.keys:
+                raise TooLarge(f"The body holds more than {most.keys} keys: send fewer in one request.")
+        elif character in b"{[":
+            containers += 1
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise _too_deep()
+            if containers > most.containers:
+                told = f"more than {most.containers} objects and lists"
+                raise TooLarge(f"The body holds {told}: send fewer in one request.")
+        elif character != _QUOTE:
+            depth -= 1
+
+
+def _too_deep() -> MalformedBody:
+    return MalformedBody(f"The body is nested deeper than {MAX_DEPTH} levels: features are plain values.")
+
+
+def _has_no_number(body: bytes) -> bool:
+    if b"NaN" in body or b"Infinity" in body or _INFINITE in body.translate(_DIGITS):
+        return True
+    return any(_LARGE_EXPONENT.search(body, start, start + _PIECE + 5) for start in range(0, len(body), _PIECE))
 
 
 def _refuse_encoding(body: bytes) -> None:
@@ -158,13 +233,13 @@ def _count_keys(value: object) -> int:
     stack = [value]
     while stack:
         item = stack.pop()
-        members: Iterable[Any] = ()
+        members: Collection[Any] = ()
         if isinstance(item, dict):
             count += len(item)
             members = item.values()
         elif isinstance(item, list):
             members = item
-        if not _CONTAINERS.isdisjoint(map(type, members)):
+        if _have_containers(members):
             stack.extend(members)
     return count
 
@@ -177,9 +252,15 @@ def _depth(value: object) -> int:
         if isinstance(item, dict | list):
             deepest = max(deepest, depth)
             members = item.values() if isinstance(item, dict) else item
-            if not _CONTAINERS.isdisjoint(map(type, members)):
+            if _have_containers(members):
                 stack.extend((member, depth + 1) for member in members)
     return deepest
+
+
+def _have_containers(members: Collection[Any]) -> bool:
+    if isinstance(members, list) and len(members) > _PIECE:
+        return any(_have_containers(members[start : start + _PIECE]) for start in range(0, len(members), _PIECE))
+    return not _CONTAINERS.isdisjoint(map(type, members))
 
 
 def _refuse_nul(value: object) -> None:
@@ -196,20 +277,21 @@ def _refuse_nul(value: object) -> None:
             stack.extend(item)
 
 
-def _refuse_duplicates(body: bytes) -> None:
-    def check(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        members = dict(pairs)
-        if len(members) != len(pairs):
+def _refuse_duplicates(body: bytes, keys: int) -> None:
+    """Raise the error of a body that has more colons outside its strings than keys: one was written twice."""
+    colons = 0
+    for found in _COLON.finditer(body):
+        colons += body[found.start()] != _QUOTE
+        if colons > keys:
             raise MalformedBody("The body has the same key twice in one object: keep one of them.")
-        return members
-
-    json.loads(body, object_pairs_hook=check, parse_int=float)
 
 
-def _refuse_long_numbers(body: bytes) -> None:
-    def check(text: str) -> float:
-        if len(text) >= MAX_DIGITS:
-            raise MalformedBody(f"The body has a number of {MAX_DIGITS} digits or more: round it.")
-        return 0.0
-
-    json.loads(body, parse_int=check, parse_float=check)
+def _refuse_long_numbers(body: bytes, digits: bytes) -> None:
+    """Raise the error of a body that has too many digits in a row outside its strings."""
+    start = 0
+    for found in _STRING.finditer(body):
+        if digits.find(_LONG_NUMBER, start, found.start()) >= 0:
+            break
+        start = found.end()
+    if digits.find(_LONG_NUMBER, start) >= 0:
+        raise MalformedBody(f"The body has a number of {MAX_DIGITS} digits or more: round it.")

@@ -7,12 +7,13 @@ from typing import Any, Literal
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from api.bodies import read_json
+from api.bodies import LARGE, in_turn, most_of, read_json
 from api.catalog import Version, silence
 from api.services import Services
 from api.words import note_refusal
 from shared.cards import OPTIONS
-from shared.errors import Fault, OwnWords, RowFaults, TooLarge
+from shared.errors import MAX_FAULTS, Fault, OwnWords, RowFaults, TooLarge
+from shared.rows import Tally
 
 MAX_EXPIRES_IN = 366 * 86_400  # seconds
 FEW_ROWS = 20  # more take milliseconds: a thread checks them, so that other requests need not wait
@@ -43,37 +44,42 @@ async def check_single(
     default = _expected(services, request, model)
     _check_object(body, _shape_of(default))
     version = await _find_meant(services, body, model, own=_flat_features(default, body))
+    note_refusal(request, version.card)
+    options, canonical = await in_turn(len(raw), lambda: _read_row(services, body, version))
+    return options, canonical, raw
+
+
+def _read_row(services: Services, body: dict[str, Any], version: Version) -> tuple[Options, dict[str, Any]]:
+    """Return the options and the canonical row that a body holds; raise RowFaults with all that is wrong."""
     card = version.card
-    note_refusal(request, card)
+    row: Any
+    faults: list[Fault] = []
     own = _flat_features(version, body)
     if own:
         row = {key: value for key, value in body.items() if key in own or key not in OPTIONS}
         said = {key: value for key, value in body.items() if key not in row}
-        place, faults = "", []
+        place, more = "", 0
     else:
         wrapper = WRAPPER if WRAPPER in body and card.wrapper not in body else card.wrapper
         said, row = body, body.get(wrapper)
-        place, faults = (
-            f"/{_escape(wrapper)}",
-            _check_fields(body, {wrapper, *OPTIONS}, required=wrapper, others=card.extra),
-        )
+        place = f"/{_escape(wrapper)}"
+        faults, more = _check_fields(body, {wrapper, *OPTIONS}, required=wrapper, others=card.extra)
         if wrapper not in body:
             if body and not body.keys() & {wrapper, *OPTIONS}:
                 # The commonest mistake: a row without its wrapper.
                 message = f'is missing: put the row inside it, {{"{wrapper}": {{...}}}}'
                 raise RowFaults(f"`{wrapper}` {message}.", faults=[Fault(place, "missing", message)])
-            raise RowFaults(sum_up(faults), faults=faults)
+            raise _refusal(faults, more)
     options = _read_options(services, said, version, faults)
     try:
         canonical = version.validator.validate(row)
     except RowFaults as refusal:
-        faults += [fault.under(place) for fault in refusal.faults]
-        raise RowFaults(
-            refusal.detail if len(faults) == len(refusal.faults) else sum_up(faults), faults=faults
-        ) from None
+        more += refusal.fault_count - len(refusal.faults)
+        own_detail = None if faults else refusal.detail
+        raise _refusal(faults + [fault.under(place) for fault in refusal.faults], more, own_detail) from None
     if faults:
-        raise RowFaults(sum_up(faults), faults=faults)
-    return options, canonical, raw
+        raise _refusal(faults, more)
+    return options, canonical
 
 
 async def check_batch(
@@ -85,7 +91,10 @@ async def check_batch(
     With `on_error: continue` (the card may have another default) a bad row keeps its faults and spoils nothing; with
     `abort`, or when no row is good, the request is refused with every fault.
     """
-    body, raw = await read_json(request, max_bytes=services.settings.max_body_bytes)
+    settings = services.settings
+    # A row that holds an object or a list is wrong; of some, it is said which.
+    most = most_of(settings.max_batch_rows, containers=10)
+    body, raw = await read_json(request, max_bytes=settings.max_body_bytes, most=most)
     default = _expected(services, request, model)
     place = ""
     if isinstance(body, list) and default is not None and default.card.batch_input == "flat":
@@ -100,28 +109,32 @@ async def check_batch(
     if card.batch_wrapper != ROWS and (card.batch_wrapper in body or ROWS not in body):
         place = f"/{_escape(card.batch_wrapper)}"
     word = ROWS if place in ("", f"/{ROWS}") else card.batch_wrapper
-    faults = _check_fields(body, {word, "on_error", *OPTIONS}, required=word, others=card.extra)
+    rows = body.get(word)
+    if isinstance(rows, list) and len(rows) > settings.max_batch_rows:
+        raise TooLarge(f"A batch holds at most {settings.max_batch_rows} rows: send several.")
+    faults, more = _check_fields(body, {word, "on_error", *OPTIONS}, required=word, others=card.extra)
     options = _read_options(services, body, version, faults)
     on_error = body.get("on_error", card.on_error)
     if on_error not in ("continue", "abort"):
         faults.append(Fault("/on_error", "category", 'must be "continue" or "abort"'))
-    rows = body.get(word)
     if not isinstance(rows, list):
         if word in body:
             faults.append(Fault(place, "type", "must be a list of objects, each with the features of one row"))
-        raise RowFaults(sum_up(faults), faults=faults)
+        raise _refusal(faults, more)
     if not rows:
         faults.append(Fault(place, "length", "must hold at least one row"))
-    if len(rows) > services.settings.max_batch_rows:
-        raise TooLarge(f"A batch holds at most {services.settings.max_batch_rows} rows: send several.")
+    tally = Tally()
 
     def validate() -> tuple[list[dict[str, Any] | None], list[list[Fault]], list[Fault]]:
-        canonical, found = version.validator.validate_many(rows)
+        canonical, found = version.validator.validate_many(rows, tally)
         return canonical, found, [fault.under(f"{place}/{index}") for index, row in enumerate(found) for fault in row]
 
-    canonical, row_faults, bad = validate() if len(rows) <= FEW_ROWS else await run_in_threadpool(validate)
+    if len(raw) > LARGE or len(rows) <= FEW_ROWS:
+        canonical, row_faults, bad = await in_turn(len(raw), validate)
+    else:
+        canonical, row_faults, bad = await run_in_threadpool(validate)
     if faults or (bad and (on_error == "abort" or all(row_faults))):
-        raise RowFaults(sum_up(faults + bad), faults=faults + bad)
+        raise _refusal(faults + bad, more + tally.count - len(bad))
     kept = [row if row is not None else rows[index] for index, row in enumerate(canonical)]
     return options, kept, [found or None for found in row_faults], raw
 
@@ -163,17 +176,14 @@ def _flat_features(version: Version | None, body: dict[str, Any]) -> AbstractSet
 
 def _check_fields(
     body: dict[str, Any], fields: AbstractSet[str], *, required: str, others: Literal["refuse", "ignore"]
-) -> list[Fault]:
+) -> tuple[list[Fault], int]:
+    """Return what is wrong with the fields around the rows, and how many more unknown ones there are."""
     faults = [] if required in body else [Fault(f"/{_escape(required)}", "missing", "is missing")]
-    if others == "ignore":
-        return faults
-    return faults + [
-        Fault(
-            f"/{_escape(key)}", "unknown_field", f"is not a field of this request: it takes {', '.join(sorted(fields))}"
-        )
-        for key in body
-        if key not in fields
-    ]
+    unknown = [key for key in body if key not in fields] if others == "refuse" else []
+    if unknown:
+        told = f"is not a field of this request: it takes {', '.join(sorted(fields))}"
+        faults += [Fault(f"/{_escape(key)}", "unknown_field", told) for key in unknown[:MAX_FAULTS]]
+    return faults, len(unknown[MAX_FAULTS:])
 
 
 async def _find_meant(
@@ -256,10 +266,17 @@ def _escape(key: str) -> str:
     return key[:100].replace("~", "~0").replace("/", "~1")
 
 
-def sum_up(faults: list[Fault]) -> str:
-    """Return the sentence that a refusal begins with: its first three faults, and how many more there are."""
+def _refusal(faults: list[Fault], more: int, detail: str | None = None) -> RowFaults:
+    """Return the error of a request with these faults and so many more, in its own words or in those of `sum_up`."""
+    count = len(faults) + more
+    return RowFaults(detail or sum_up(faults, count), faults=faults[:MAX_FAULTS], fault_count=count)
+
+
+def sum_up(faults: list[Fault], count: int = 0) -> str:
+    """Return the sentence that a refusal begins with: its first three faults, and how many of `count` are left."""
+    count = max(count, len(faults))
     first = "; ".join(
         f"{fault.pointer}: {fault.message}" if isinstance(fault, OwnWords) else f"{fault.pointer} {fault.message}"
         for fault in faults[:3]
     )
-    return f"The request is not valid: {first}{'' if len(faults) <= 3 else f'; and {len(faults) - 3} more'}."
+    return f"The request is not valid: {first}{'' if count <= 3 else f'; and {count - 3} more'}."

@@ -13,18 +13,17 @@ from typing import Any
 
 import orjson
 
-from api.bodies import parse_json
+from api.bodies import ONE_ROW, STRING, Most, most_of, parse_json
 from api.catalog import Version
 from shared import csv_format
 from shared.config import Settings
-from shared.errors import Fault, MalformedBody, RowFaults, TooLarge
+from shared.errors import MAX_FAULTS, Fault, MalformedBody, RowFaults, TooLarge
+from shared.rows import Tally
 
 FORMS = ("dataframe_split", "dataframe_records", "inputs", "instances")
 DETAILED = 3  # faults that the error's sentence spells out
 
-# A whole string, so that a NaN inside one is left alone, or the word itself. A string without an end reaches to the end
-# of the body: without that, each quote in it would be tried as the beginning of another one.
-_NAN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|NaN', re.DOTALL)
+_STRING = re.compile(STRING, re.DOTALL)
 
 Row = dict[str, Any]
 
@@ -53,7 +52,8 @@ def read_json_frame(version: Version, body: bytes, settings: Settings) -> DataFr
 
 def read_form(version: Version, body: bytes, settings: Settings) -> Given:
     """Return the rows of a JSON body before they are checked; raise MalformedBody, TooLarge, or RowFaults."""
-    content = _parse(body)
+    # Values may be lists of one value each, by row or by column.
+    content = _parse(body, most_of(settings.max_batch_rows, containers=len(version.card.asked) + 2))
     if not isinstance(content, dict):
         raise _refusal("not_an_object", f"The body must be an object with one of {', '.join(FORMS)}")
     given = [form for form in FORMS if form in content]
@@ -69,10 +69,11 @@ def read_form(version: Version, body: bytes, settings: Settings) -> Given:
 
 def check_frame(version: Version, given: Given) -> DataFrame:
     """Return the canonical rows; raise RowFaults with all that is wrong with them."""
-    canonical, faults = version.validator.validate_many(given.rows)
+    tally = Tally()
+    canonical, faults = version.validator.validate_many(given.rows, tally)
     found = [(place, fault) for place, some in enumerate(faults) for fault in some]
     if found:
-        raise _misfit(version, given.form, found)
+        raise _misfit(version, given.form, found, tally.count)
     return DataFrame([row for row in canonical if row is not None], given.params)
 
 
@@ -94,18 +95,23 @@ def read_csv_frame(version: Version, body: bytes, settings: Settings, *, encodin
         rows += [orjson.loads(text) for text in read.features]
         faults += [(chunk.first_row + offset, fault) for offset, found in read.faults.items() for fault in found]
     if faults:
-        raise _misfit(version, "rows", faults)
+        raise _misfit(version, "rows", faults, len(faults))
     names = [feature.name for feature in version.card.row_features]
     return DataFrame([{name: row[name] for name in names} for row in rows], {})
 
 
-def _parse(body: bytes) -> Any:  # noqa: ANN401 - any JSON value
+def _parse(body: bytes, most: Most = ONE_ROW) -> Any:  # noqa: ANN401 - any JSON value
     try:
-        return parse_json(body)
+        return parse_json(body, most=most)
     except MalformedBody:
         if b"NaN" not in body:
             raise
-    return parse_json(_NAN.sub(lambda found: b"null" if found[0] == b"NaN" else found[0], body))
+    pieces: list[bytes] = []
+    start = 0
+    for string in _STRING.finditer(body):  # what stands in one is left alone
+        pieces += body[start : string.start()].replace(b"NaN", b"null"), string[0]
+        start = string.end()
+    return parse_json(b"".join([*pieces, body[start:].replace(b"NaN", b"null")]), most=most)
 
 
 # ── forms ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -213,13 +219,14 @@ def _same_width(form: str, rows: list[Any], width: int) -> list[Sequence[Any]]:
 # ── checks ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _misfit(version: Version, form: str, faults: list[tuple[int, Fault]]) -> RowFaults:
-    """Say what is wrong with rows, by their places from 0 as a DataFrame counts them."""
+def _misfit(version: Version, form: str, faults: list[tuple[int, Fault]], count: int) -> RowFaults:
+    """Say what is wrong with rows, by their places from 0 as a DataFrame counts them; `count` is of all faults."""
     told = [f"row {place}: {fault.told()}" for place, fault in faults[:DETAILED]]
-    more = f"; and {len(faults) - DETAILED} more" if len(faults) > DETAILED else ""
+    more = f"; and {count - DETAILED} more" if count > DETAILED else ""
     return RowFaults(
         f"The input does not fit {version.label}: {'; '.join(told)}{more}.",
-        faults=[fault.under(f"/{form}/{place}") for place, fault in faults],
+        faults=[fault.under(f"/{form}/{place}") for place, fault in faults[:MAX_FAULTS]],
+        fault_count=count,
     )
 
 

@@ -16,9 +16,7 @@ from starlette.responses import Response
 from api.prefix import route_path
 from api.responses import request_id_of
 from api.words import noted_refusal
-from shared.errors import Fault, GuichetError, RowFaults
-
-LISTED_FAULTS = 1_000  # in one answer; a batch of a thousand rows with one mistake each is told of all
+from shared.errors import MAX_FAULTS, Fault, GuichetError, RowFaults
 
 Form = Callable[[GuichetError], dict[str, Any]]
 
@@ -67,13 +65,13 @@ def _problem(request: Request, error: GuichetError, status: int) -> dict[str, An
     if error.job_id is not None:
         body["job_id"] = error.job_id
     if error.faults:
-        body["errors"] = error.faults[:LISTED_FAULTS]
+        body["errors"] = error.faults[:MAX_FAULTS]
     return body
 
 
 def _with_count(error: GuichetError) -> str:
-    count = len(error.faults)
-    more = f" The first {LISTED_FAULTS} of its {count} faults are listed." if count > LISTED_FAULTS else ""
+    count = error.fault_count
+    more = f" The first {MAX_FAULTS} of its {count} faults are listed." if count > MAX_FAULTS else ""
     return error.detail + more
 
 
@@ -106,9 +104,9 @@ def _message(error: GuichetError) -> dict[str, Any]:
 
 def _fastapi(error: GuichetError) -> dict[str, Any]:
     """Return the faults as FastAPI's own validation lists them."""
-    listed = error.faults[:LISTED_FAULTS]
-    if len(listed) < len(error.faults):
-        listed = [*listed, Fault("", "more_faults", f"there are {len(error.faults)} faults in all")]
+    listed = error.faults[:MAX_FAULTS]
+    if len(listed) < error.fault_count:
+        listed = [*listed, Fault("", "more_faults", f"there are {error.fault_count} faults in all")]
     return {
         "detail": [
             {"type": fault.code, "loc": ["body", *_steps(fault.pointer)], "msg": fault.message} for fault in listed

@@ -51,7 +51,7 @@ def _answer(request: Request, error: GuichetError) -> Response:
             "status": status_of(request, error),
             "code": error.code,
             "detail": error.detail,
-            "faults": _stored(error.faults) or None,
+            "faults": _stored(error) or None,
             "job_id": error.job_id,
             "owner": request.scope.get("owner"),
         }
@@ -59,10 +59,10 @@ def _answer(request: Request, error: GuichetError) -> Response:
     return error_response(request, error)
 
 
-def _stored(faults: list[Fault]) -> list[Fault]:
-    if len(faults) <= STORED_FAULTS + 1:  # the last entry may be one that says already that there are more
-        return faults
-    return [*faults[:STORED_FAULTS], Fault("", "more_faults", f"there are {len(faults)} faults in all")]
+def _stored(error: GuichetError) -> list[Fault]:
+    if error.fault_count <= STORED_FAULTS + 1:  # the last entry may be one that says already that there are more
+        return error.faults
+    return [*error.faults[:STORED_FAULTS], Fault("", "more_faults", f"there are {error.fault_count} faults in all")]
 
 
 async def _on_refusal(request: Request, error: Exception) -> Response:

@@ -11,7 +11,7 @@ from api.representations import probabilities_of
 from api.tensor_body import TensorBody
 from api.tensor_codec import BOOL, BYTES, FP64, INT64, MAX_FAULTS, Datatype, to_bytes
 from api.tensor_rows import OWN_DATATYPE, check_number, plain_row, refusal, rows_from
-from api.tensors import MORE_FAULTS, read_parameters, read_tensors, show, spoken
+from api.tensors import MORE_FAULTS, Tensor, read_parameters, read_tensors, show, spoken
 from shared.cards import Card
 from shared.classes import classes_of
 from shared.errors import Fault
@@ -50,7 +50,10 @@ def read_inference(version: Version, body: TensorBody, *, max_rows: int) -> Infe
     faults: list[Fault] = []
     parameters = read_parameters(fields, "", faults)
     row = None if body.buffers else plain_row(version, fields.get("inputs"))
-    tensors, has_types = ([], False) if row else read_tensors(fields.get("inputs"), body.buffers, faults)
+    tensors: list[Tensor] = []
+    has_types = False
+    if row is None:
+        tensors, has_types = read_tensors(fields.get("inputs"), body.buffers, faults, max_rows=max_rows)
     speaks_mlserver = has_types or parameters.get("content_type") is not None
     outputs = _read_outputs(version, fields.get("outputs"), faults, speaks_mlserver=speaks_mlserver)
     own_id = fields.get("id")
@@ -62,7 +65,7 @@ def read_inference(version: Version, body: TensorBody, *, max_rows: int) -> Infe
         raise refusal(version.card, faults)
     return Inference(
         id=own_id,
-        rows=[row] if row else rows_from(version, tensors, max_rows=max_rows),
+        rows=[row] if row else rows_from(version, tensors),
         outputs=outputs,
         is_binary=parameters.get("binary_data_output") is True,
         speaks_mlserver=speaks_mlserver,

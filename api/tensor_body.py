@@ -3,15 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from api.bodies import parse_json, read_body
+from api.bodies import Most, in_turn, parse_json, read_body
 from shared.errors import MalformedBody, UnsupportedMediaType
 
 JSON_LENGTH = "Inference-Header-Content-Length"  # how many bytes of the body are JSON
 BINARY = "application/octet-stream"
-LARGE = 50_000  # bytes; to read more takes so long that other requests should not wait for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +19,9 @@ class TensorBody:
     fields: Any  # its JSON
     buffers: memoryview  # what follows it
     raw: bytes  # all of it, unpacked: what an Idempotency-Key stands for
-    is_large: bool
 
 
-async def read_tensor_body(request: Request, *, max_bytes: int) -> TensorBody:
+async def read_tensor_body(request: Request, *, max_bytes: int, most: Most) -> TensorBody:
     """Return a body, unpacked and parsed; raise 400, 413 or 415 with a sentence that says what to do."""
     headers = request.headers
     media_type = headers.get("content-type", BINARY).partition(";")[0].strip().lower()
@@ -42,14 +39,9 @@ async def read_tensor_body(request: Request, *, max_bytes: int) -> TensorBody:
             )
         head = int(told)
         raw = b"%d:" % head + body  # the same bytes, cut elsewhere, are another request
-    is_large = len(body) > LARGE
     json = body[:head]
-    fields = await run_in_threadpool(_parse, json) if is_large else _parse(json)
-    return TensorBody(fields, memoryview(body)[head:], raw, is_large)
-
-
-def _parse(json: bytes) -> Any:  # noqa: ANN401 - any JSON value
-    return parse_json(json, count_keys=count_keys)
+    fields = await in_turn(len(json), lambda: parse_json(json, most=most, count_keys=count_keys))
+    return TensorBody(fields, memoryview(body)[head:], raw)
 
 
 def count_keys(fields: object) -> int:

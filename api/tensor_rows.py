@@ -12,9 +12,9 @@ from api.catalog import Version
 from api.tensor_codec import BOOL, BYTES, FP64, INT64, Datatype
 from api.tensors import MORE_FAULTS, Tensor
 from shared.cards import Card
-from shared.errors import Fault, OwnWords, RowFaults, TooLarge
+from shared.errors import Fault, OwnWords, RowFaults
 from shared.features import Feature, pointer
-from shared.rows import SUGGESTIONS, may_be_absent, may_be_written
+from shared.rows import SUGGESTIONS, Tally, may_be_absent, may_be_written
 
 SHOWN = 3  # faults that an error's sentence spells out
 NAMED = 50  # inputs that it lists
@@ -67,7 +67,7 @@ def check_number(card: Card, inputs: object) -> None:
         raise refusal(card, [Fault("/inputs", "length", message)])
 
 
-def rows_from(version: Version, tensors: list[Tensor], *, max_rows: int) -> list[dict[str, Any]]:
+def rows_from(version: Version, tensors: list[Tensor]) -> list[dict[str, Any]]:
     """Return the canonical rows; raise RowFaults that names every tensor and element that does not fit the card."""
     card = version.card
     count = tensors[0].shape[0]
@@ -78,8 +78,6 @@ def rows_from(version: Version, tensors: list[Tensor], *, max_rows: int) -> list
             f"{tensors[0].shown} has the shape {tensors[0].shape}, {other.shown} has {other.shape}"
         )
         raise refusal(card, [Fault("/inputs", "shape", message)])
-    if count > max_rows:
-        raise TooLarge(f"A request holds at most {max_rows} rows: send several.")
     matrix = _as_matrix(card, tensors)
     faults: list[Fault] = []
     columns = _by_name(card, tensors, faults) if matrix is None else _by_order(card, matrix, faults)
@@ -90,18 +88,21 @@ def rows_from(version: Version, tensors: list[Tensor], *, max_rows: int) -> list
     names = list(columns)
     rows = [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     rows = rows or [{} for _ in range(count)]  # of a model whose features may all be absent
-    canonical, faults_of_rows = version.validator.validate_many(rows)
+    tally = Tally()
+    canonical, faults_of_rows = version.validator.validate_many(rows, tally)
     if any(faults_of_rows):
-        raise refusal(card, _located(card, faults_of_rows, matrix, tensors))
+        raise refusal(card, _located(card, faults_of_rows, matrix, tensors), tally.count)
     return [row for row in canonical if row is not None]
 
 
-def refusal(card: Card, faults: list[Fault]) -> RowFaults:
-    """Return the error of a request that does not fit; its sentence has the first faults."""
+def refusal(card: Card, faults: list[Fault], count: int = 0) -> RowFaults:
+    """Return the error of a request that does not fit; its sentence has the first of its `count` or more faults."""
+    count = max(count, len(faults))
     told = "; ".join(fault.message for fault in faults[:SHOWN])
     at_least = "at least " if any(fault.code == MORE_FAULTS for fault in faults) else ""
-    more = f"; and {at_least}{len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-    return RowFaults(f"The request does not fit {card.name}@{card.version}: {told}{more}.", faults=faults)
+    more = f"; and {at_least}{count - SHOWN} more" if count > SHOWN else ""
+    sentence = f"The request does not fit {card.name}@{card.version}: {told}{more}."
+    return RowFaults(sentence, faults=faults, fault_count=count)
 
 
 def _as_matrix(card: Card, tensors: list[Tensor]) -> Tensor | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from api.tensor_codec import BYTES, CONTENT_TYPES, DATATYPES, MAX_FAULTS, Datatype, decode_texts, from_bytes, from_json
-from shared.errors import Fault
+from shared.errors import Fault, TooLarge
 
 MAX_SIZE = 2**31  # of a dimension
 NAME_LENGTH = 100  # of a name that a sentence repeats
@@ -37,8 +37,12 @@ class Tensor:
         return _element(self.name, self.shape, place)
 
 
-def read_tensors(given: object, buffers: memoryview, faults: list[Fault]) -> tuple[list[Tensor], bool]:
+def read_tensors(
+    given: object, buffers: memoryview, faults: list[Fault], *, max_rows: int
+) -> tuple[list[Tensor], bool]:
     """Return the inputs, and whether one names a content type; add what is wrong to `faults`.
+
+    Raises TooLarge for an input of more than `max_rows` rows, before one of its elements is looked at.
 
     Nothing is looked at any more as soon as there are more than MAX_FAULTS.
 
@@ -58,6 +62,8 @@ def read_tensors(given: object, buffers: memoryview, faults: list[Fault]) -> tup
         if head is None:
             continue
         name, datatype, shape, count = head
+        if shape[0] > max_rows:
+            raise TooLarge(f"A request holds at most {max_rows} rows: send several.")
         if name in names:
             told = f"two inputs have the name {show(name)}: keep one"
             faults.append(Fault(f"/inputs/{place}/name", "duplicate", told))

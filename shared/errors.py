@@ -26,6 +26,8 @@ GuichetError
 from dataclasses import dataclass
 from typing import ClassVar
 
+MAX_FAULTS = 1_000  # of one request that are told; what is beyond is counted, not built
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -66,12 +68,14 @@ class GuichetError(Exception):
         detail: str,
         *,
         faults: list[Fault] | None = None,
+        fault_count: int = 0,
         job_id: str | None = None,
         retry_after: int | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.faults = faults or []
+        self.fault_count = max(fault_count, len(self.faults))  # with those that were only counted
         self.job_id = job_id
         self.retry_after = retry_after
 

@@ -1,13 +1,14 @@
 """Rows against a card: a compiled fast path for good rows, and every fault of a bad one."""
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic_core import CoreSchema, SchemaValidator, ValidationError, core_schema
 
 from shared.cards import Card
-from shared.errors import Fault, OwnWords, RowFaults
+from shared.errors import MAX_FAULTS, Fault, OwnWords, RowFaults
 from shared.features import Feature, check_value, expected, integer_bounds, pointer, pointer_of_stranger
 from shared.formulas import compile_formulas
 from shared.rules import compile_rules, parse_rule
@@ -15,7 +16,17 @@ from shared.text_values import read_text
 
 SUGGESTIONS = 10  # close matches are searched for so many unknown names of a request: the search is slow
 DETAILED = 3  # faults that the error's own sentence spells out
+_LACKING = Fault("", "missing", "lacks features that the model needs")
 TEXT = r"^[^\x00]*$"  # NUL cannot be stored as jsonb; the pattern refuses lone surrogates too
+
+
+class Tally:
+    """The faults of one request's rows: the first thousand are built, then one for each bad row; all are counted."""
+
+    def __init__(self, most: int = MAX_FAULTS) -> None:
+        self.count = 0  # of all faults
+        self.left = most  # that may still be built
+        self.searches = SUGGESTIONS  # for close matches that may still be made
 
 
 class RowValidator:
@@ -28,6 +39,9 @@ class RowValidator:
         null_names = {feature.name for feature in features if takes_null(card, feature)}
         self._features = features
         self._by_lower = {feature.name.lower(): feature.name for feature in features}
+        self._required = {feature.name for feature in features if not may_be_absent(card, feature)}
+        # The compiled validator keeps a fault for each key that it does not know, with the processor all to itself.
+        self._most_keys = len(features) + MAX_FAULTS if card.extra == "refuse" else sys.maxsize
         self._integers = [feature.name for feature in features if feature.type == "integer"]
         self._written = [feature for feature in features if may_be_written(card, feature)]
         self._compiled = SchemaValidator(_row_schema(card))
@@ -44,31 +58,39 @@ class RowValidator:
     def validate(self, row: object) -> dict[str, Any]:
         """Return the canonical row: every feature in card order, absent and null ones as None.
 
-        Integers are int, numbers float. Raises RowFaults with every fault, pointers like `/age`.
+        Integers are int, numbers float. Raises RowFaults with its faults, pointers like `/age`, and how many they are.
         """
         canonical = self._fast(row) or self._fast(self._with_values(row))
         if canonical is None:
-            canonical, faults = self._explain(row, _suggestions())
+            tally = Tally()
+            canonical, faults = self._explain(row, tally)
             if faults:
-                raise RowFaults(_sentence(self.card, faults), faults=faults)
+                raise RowFaults(_sentence(self.card, faults, tally.count), faults=faults, fault_count=tally.count)
         return canonical
 
-    def validate_many(self, rows: Sequence[object]) -> tuple[list[dict[str, Any] | None], list[list[Fault]]]:
-        """Return, for each row in order, the canonical row or None, and its faults (empty for a good row)."""
+    def validate_many(
+        self, rows: Sequence[object], tally: Tally | None = None
+    ) -> tuple[list[dict[str, Any] | None], list[list[Fault]]]:
+        """Return, for each row in order, the canonical row or None, and its faults (empty for a good row).
+
+        Every bad row has one fault at least; a `tally` bounds how many there are in all.
+        """
         canonical_rows: list[dict[str, Any] | None] = []
         faults_of_rows: list[list[Fault]] = []
-        suggestions = _suggestions()
+        tally = tally or Tally(sys.maxsize)
         for row in rows:
             faults: list[Fault] = []
             canonical = self._fast(row) or self._fast(self._with_values(row))
             if canonical is None:
-                canonical, faults = self._explain(row, suggestions)
+                canonical, faults = self._explain(row, tally)
             canonical_rows.append(None if faults else canonical)
             faults_of_rows.append(faults)
         return canonical_rows, faults_of_rows
 
     def _fast(self, row: object) -> dict[str, Any] | None:
         """Return the canonical row of a plainly good row; None when `_explain` has to look."""
+        if type(row) is dict and len(row) > self._most_keys:
+            return None
         try:
             canonical: dict[str, Any] = self._compiled.validate_python(row)
         except ValidationError:
@@ -97,12 +119,28 @@ class RowValidator:
             name: int(value) for name in self._integers if type(value := row.get(name)) is float and value.is_integer()
         }
 
-    def _explain(self, row: object, suggestions: Iterator[int]) -> tuple[dict[str, Any], list[Fault]]:
-        """Check the row feature by feature: the same verdict as the fast path, with reasons."""
-        if not isinstance(row, dict):
-            return {}, [Fault("", "not_an_object", "must be an object of feature names and values")]
-        checked = [check_feature(self.card, feature, row) for feature in self._features]
-        return self.weigh(checked, self._unknown(row, suggestions) if self.card.extra == "refuse" else [])
+    def _explain(self, row: object, tally: Tally) -> tuple[dict[str, Any], list[Fault]]:
+        """Check the row feature by feature: the same verdict as the fast path, with reasons.
+
+        Of a row after a thousand faults, only the first reason is kept, and how many there are besides.
+        """
+        before, is_brief = tally.count, tally.left <= 0
+        if isinstance(row, dict):
+            lacking = self._required - row.keys() if is_brief else frozenset()
+            checked = [
+                (None, _LACKING) if feature.name in lacking else check_feature(self.card, feature, row)
+                for feature in self._features
+            ]
+            unknown = self._unknown(row, tally) if self.card.extra == "refuse" else []
+            canonical, faults = self.weigh(checked, unknown)
+        else:
+            canonical, faults = {}, [Fault("", "not_an_object", "must be an object of feature names and values")]
+        tally.count += len(faults)
+        tally.left -= len(faults)
+        besides = tally.count - before - 1
+        if is_brief and besides > 0:
+            faults[1:] = [Fault("", "more_faults", f"{besides} more faults of this row were only counted")]
+        return canonical, faults
 
     def weigh(
         self, checked: Iterable[tuple[Any, Fault | None]], unknown: Iterable[Fault] = ()
@@ -130,21 +168,19 @@ class RowValidator:
                 faults.append(Fault(pointer(rule.names[0]), "rule", rule.message))
         return canonical, faults
 
-    def _unknown(self, row: dict[Any, Any], suggestions: Iterator[int]) -> list[Fault]:
+    def _unknown(self, row: dict[Any, Any], tally: Tally) -> list[Fault]:
         """Return a fault for each key that the card does not name, with the name that was probably meant."""
-        unknown = [str(key) for key in row if key not in self.names]
+        unknown = [key for key in row if key not in self.names]
+        told = unknown[: max(1, tally.left)]
+        tally.count += len(unknown) - len(told)
         faults = []
-        for key in unknown:
-            is_searched = next(suggestions, None) is not None
+        for key in map(str, told):
+            tally.searches -= 1
+            is_searched = tally.searches >= 0
             close = difflib.get_close_matches(key[:200].lower(), self._by_lower, 1) if is_searched else []
             hint = f'did you mean "{self._by_lower[close[0]]}"?' if close else "remove it"
             faults.append(Fault(pointer_of_stranger(key), "unknown_feature", f"is not a feature of this model: {hint}"))
         return faults
-
-
-def _suggestions() -> Iterator[int]:
-    """Return what one call may spend on close matches: an item for each search."""
-    return iter(range(SUGGESTIONS))
 
 
 def takes_null(card: Card, feature: Feature) -> bool:
@@ -211,11 +247,11 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:DETAILED]) + (f" and {len(names) - DETAILED} more" if len(names) > DETAILED else "")
 
 
-def _sentence(card: Card, faults: list[Fault]) -> str:
+def _sentence(card: Card, faults: list[Fault], count: int) -> str:
     """Sum the faults up for clients that show only one sentence."""
     parts = [fault.told() for fault in faults[:DETAILED]]
-    if len(faults) > DETAILED:
-        parts.append(f"and {len(faults) - DETAILED} more")
+    if count > DETAILED:
+        parts.append(f"and {count - DETAILED} more")
     told = "; ".join(parts)
     return f"The row does not fit {card.name}@{card.version}: {told}{'' if told.endswith(('.', '!', '?')) else '.'}"
 

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from api.main import serve
-from shared.rows import RowValidator
+from shared.rows import RowValidator, Tally
 from tests.small_service import small_service
 
 
@@ -18,9 +18,9 @@ def test_many_rows_are_checked_beside_the_event_loop(tmp_path: Path, monkeypatch
     validate_many = RowValidator.validate_many
     on_loop: dict[int, bool] = {}
 
-    def watch(self: RowValidator, rows: Any) -> Any:
+    def watch(self: RowValidator, rows: Any, tally: Tally | None = None) -> Any:
         on_loop[len(rows)] = threading.current_thread() is threading.main_thread()
-        return validate_many(self, rows)
+        return validate_many(self, rows, tally)
 
     async def ask() -> None:
         async with (

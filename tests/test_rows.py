@@ -12,7 +12,7 @@ from shared.cards import Card
 from shared.errors import RowFaults
 from shared.features import Feature
 from shared.package import UNHASHED
-from shared.rows import RowValidator
+from shared.rows import RowValidator, Tally
 
 FEATURES = [
     {"name": "age", "type": "integer", "min": 16, "max": 70},
@@ -195,10 +195,28 @@ def test_pointer_of_an_unknown_feature_is_escaped_short_and_encodable(key, point
     assert only_fault(ROW | {key: 1})[0] == pointer
 
 
-def test_thousands_of_unknown_features_are_all_listed():
-    faults = faults_of(ROW | {f"age{number}": 1 for number in range(5000)})
-    assert len(faults) == 5000
-    assert sum("did you mean" in fault.message for fault in faults) == 10
+def test_of_thousands_of_unknown_features_a_thousand_are_listed_and_all_are_counted():
+    with pytest.raises(RowFaults) as caught:
+        VALIDATOR.validate(ROW | {f"age{number}": 1 for number in range(5000)})
+    assert len(caught.value.faults) == 1000
+    assert caught.value.fault_count == 5000
+    assert caught.value.detail.endswith("; and 4997 more.")
+    assert sum("did you mean" in fault.message for fault in caught.value.faults) == 10
+
+
+def test_rows_after_a_thousand_faults_keep_their_first_and_all_are_counted():
+    bad = [{}, ROW | {"age": "x", "stranger": 1}, None] * 1000
+    _, every = VALIDATOR.validate_many(bad)
+    tally = Tally()
+    _, some = VALIDATOR.validate_many(bad, tally)
+    assert tally.count == sum(map(len, every))
+    assert all(some)
+    assert sum(map(len, some)) < 1000 + len(FEATURES) + 2 * len(bad)
+    assert some[-2][0] == every[-2][0]
+    assert some[-2][1].message == "1 more faults of this row were only counted"
+    lacking = some[-3]
+    assert lacking[0].code == "missing"
+    assert lacking[1].message == f"{len(every[-3]) - 1} more faults of this row were only counted"
 
 
 def test_so_many_names_are_suggested_for_all_rows_together():
@@ -264,7 +282,7 @@ KEYS = st.sampled_from([*(feature["name"] for feature in FEATURES), "stranger"])
 def test_fast_path_and_explanation_agree_on_every_row(validator, changes, removed):
     row = {name: value for name, value in (ROW | changes).items() if name not in removed}
     fast = validator._fast(row)
-    canonical, faults = validator._explain(row, iter(()))
+    canonical, faults = validator._explain(row, Tally())
     if fast is not None:
         assert faults == []
         assert fast == canonical

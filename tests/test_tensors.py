@@ -61,7 +61,7 @@ def version_of(features: list[dict[str, Any]] = FEATURES, **more: Any) -> Versio
 
 
 def ask(inputs: Any, version: Version | None = None, *, buffers: bytes = b"", **more: Any) -> Inference:
-    body = TensorBody({"inputs": inputs, **more}, memoryview(buffers), b"", False)
+    body = TensorBody({"inputs": inputs, **more}, memoryview(buffers), b"")
     return read_inference(version or version_of(), body, max_rows=1000)
 
 
@@ -486,7 +486,7 @@ def test_parameters_that_mean_nothing_here_are_let_through():
 @pytest.mark.parametrize("fields", [[], 5, None, "inputs"])
 def test_body_that_is_no_object_is_refused(fields):
     with pytest.raises(RowFaults, match='must be an object with "inputs"'):
-        read_inference(version_of(), TensorBody(fields, memoryview(b""), b"", False), max_rows=10)
+        read_inference(version_of(), TensorBody(fields, memoryview(b""), b""), max_rows=10)
 
 
 def test_key_that_is_written_twice_is_found_in_every_object_of_a_request():
@@ -525,7 +525,7 @@ def test_whatever_comes_is_read_or_refused_in_words(inputs, rest, buffers, plain
     fields = {"inputs": inputs, "outputs": rest, "parameters": rest, "id": rest}
     version = version_of(NUMBERS if plain else FEATURES, missing="null")
     try:
-        body = TensorBody(fields, memoryview(buffers), b"", False)
+        body = TensorBody(fields, memoryview(buffers), b"")
         rows = read_inference(version, body, max_rows=1000).rows
     except (RowFaults, TooLarge) as error:
         assert error.detail.endswith(".")  # noqa: PT017 - both ways are right

@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from api.auth import Caller
-from api.bodies import read_body
+from api.bodies import LARGE, in_turn, read_body
 from api.catalog import Version
 from api.checks import FEW_ROWS, find_version
 from api.dataframes import DataFrame, check_frame, read_csv_frame, read_form, read_json_frame
@@ -27,8 +27,6 @@ from shared.errors import Fault, RowFaults, UnsupportedMediaType
 from shared.job_queries import StoredJob, StoredOutput
 
 router = APIRouter(tags=["mlflow"])
-
-LARGE = 1 << 15  # bytes: reading more of them holds up other requests, so a thread does it
 
 
 class InvocationError(BaseModel):
@@ -130,7 +128,7 @@ async def _invoke(request: Request, services: Services, caller: Caller, name: st
     if is_csv:  # the first one brings Arrow in, which takes a while
         frame = await run_in_threadpool(read_csv_frame, version, body, settings, encoding=encoding)
     elif len(body) > LARGE:
-        frame = await run_in_threadpool(read_json_frame, version, body, settings)
+        frame = await in_turn(len(body), lambda: read_json_frame(version, body, settings))
     else:
         given = read_form(version, body, settings)
         is_short = len(given.rows) <= FEW_ROWS

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from api.auth import Caller
-from api.bodies import parse_json, read_body
+from api.bodies import in_turn, most_of, parse_json, read_body
 from api.catalog import Version
 from api.checks import find_version
 from api.deps import PredictCaller, ReadCaller, ServicesDep, predictor
@@ -114,7 +114,7 @@ async def get_ready(services: ServicesDep) -> Response:
 async def post_index(request: Request, services: ServicesDep, caller: ReadCaller) -> Response:
     """List every version of every model; a body with a true `ready` leaves out those that cannot be loaded."""
     body = await read_body(request, max_bytes=services.settings.max_body_bytes)
-    asked = parse_json(body) if body.strip() else {}
+    asked = await in_turn(len(body), lambda: parse_json(body) if body.strip() else {})
     if not isinstance(asked, dict):
         raise RowFaults('The body must be an object such as {"ready": true}, or left out.')
     refused = _refused(services)
@@ -219,12 +219,12 @@ def _refused(services: Services) -> dict[str, str]:
 
 async def _infer(request: Request, services: Services, caller: Caller, name: str, number: str | None) -> Response:
     settings = services.settings
-    body = await read_tensor_body(request, max_bytes=settings.max_body_bytes)
+    max_rows = settings.max_batch_rows
+    # Each element of a tensor may be in a list of its own.
+    most = most_of(max_rows, containers=100)
+    body = await read_tensor_body(request, max_bytes=settings.max_body_bytes, most=most)
     version = await _find(services, name, number)
-    if body.is_large:
-        inference = await run_in_threadpool(read_inference, version, body, max_rows=settings.max_batch_rows)
-    else:
-        inference = read_inference(version, body, max_rows=settings.max_batch_rows)
+    inference = await in_turn(len(body.raw), lambda: read_inference(version, body, max_rows=max_rows))
 
     async def render(job: StoredJob, outputs: list[StoredOutput]) -> Response:
         return await _answer(services, request, job, inference, outputs)
