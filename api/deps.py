@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from api.auth import ANYONE, VISITOR, Caller, Scope, given_key, identify
+from api.auth import ANYONE, VISITOR, Caller, Scope, given_key, hash_key, identify
 from api.quota import address_of
 from api.services import Services, services_of
 from shared.errors import GuichetError
@@ -28,6 +28,12 @@ async def authenticate(request: Request, *scopes: Scope, visitors: bool = False)
     if visitors and auth == "predict-open" and not given_key(request):
         return VISITOR
     return await identify(request, services.catalog, *scopes)
+
+
+def is_known(request: Request) -> bool:
+    """Tell whether a request brings a valid key, or none is needed: who may read paths, addresses and process ids."""
+    services = services_of(request)
+    return services.settings.auth == "open" or hash_key(given_key(request)) in services.catalog.picture.keys
 
 
 def spend_quota(request: Request, caller: Caller) -> None:

@@ -25,7 +25,7 @@ def error_response(request: Request, error: GuichetError) -> Response:
     """Return an error as its caller reads it: what, why, what to do."""
     status = status_of(request, error)
     form = _form_of(request, error)
-    headers = {"Cache-Control": "no-store"}
+    headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
     if status == HTTPStatus.UNAUTHORIZED:

@@ -9,6 +9,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
 from api import errors, openapi
+from api.known_names import KnownNames
 from api.middleware import RequestContext
 from api.parameters import refuse_strangers
 from api.prefix import Prefix
@@ -25,6 +26,7 @@ from api.routes import (
     predict,
     welcome,
 )
+from api.security_headers import SecurityHeaders
 from api.services import Services
 from api.shortcut import Shortcut
 from shared.config import Settings, get_settings
@@ -64,7 +66,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     # The offline variant serves Swagger UI and ReDoc from the wheel: /docs needs no other server.
     app: FastAPI = FastAPIOffline(title="Guichet", version=VERSION, lifespan=lifespan, redirect_slashes=False)
-    app.state.prefix = Prefix(settings.root_path, proxy_hops=settings.proxy_hops)
+    app.state.settings = settings
     for router in ROUTERS:
         app.include_router(router, dependencies=[Depends(refuse_strangers)] if router not in READING_LATER else [])
     errors.install(app)
@@ -74,5 +76,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 def serve(app: FastAPI) -> ASGIApp:
     """Return what the server runs: the request's context around everything, and the shortcut around FastAPI."""
-    shortcut = Shortcut(app, predict.find_shortcut, openinference.find_shortcut)
-    return RequestContext(shortcut, app.state.prefix)
+    settings: Settings = app.state.settings
+    inner: ASGIApp = Shortcut(app, predict.find_shortcut, openinference.find_shortcut)
+    if settings.auth == "open":
+        inner = KnownNames(inner, app, settings.host_names)
+    prefix = Prefix(settings.root_path, proxy_hops=settings.proxy_hops)
+    return RequestContext(inner, prefix, SecurityHeaders(settings.frame_ancestors))

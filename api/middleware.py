@@ -10,18 +10,22 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
-from api.prefix import Prefix
+from api.prefix import Prefix, route_path
+from api.security_headers import Pages, SecurityHeaders, is_page, may_be_kept
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_NO_STORE = (b"cache-control", b"no-store")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class RequestContext:
     """Takes X-Request-Id and traceparent (W3C Trace Context) from the caller, or makes an id, and returns them."""
 
-    def __init__(self, app: ASGIApp, prefix: Prefix) -> None:
+    def __init__(self, app: ASGIApp, prefix: Prefix, headers: SecurityHeaders) -> None:
         self._app = app
+        self._pages = Pages(app, headers)
         self._prefix = prefix
+        self._headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -37,21 +41,25 @@ class RequestContext:
             traceparent = None
         scope["request_id"] = request_id
         scope["traceparent"] = traceparent
-        extra = [(b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
+        if prefix := self._prefix.of(scope):
+            scope = self._prefix.put_on(scope, prefix)
+        path = route_path(scope)
+        extra = [(b"x-request-id", request_id.encode()), *self._headers.of(path)]
         if traceparent is not None:
             extra.append((b"traceparent", traceparent.encode()))
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *extra]
+                headers = message["headers"] = [*message["headers"], *extra]
+                if not may_be_kept(path) and not any(name == b"cache-control" for name, _ in headers):
+                    headers.append(_NO_STORE)
             await send(message)
 
-        if prefix := self._prefix.of(scope):
-            scope = self._prefix.put_on(scope, prefix)
+        app = self._pages if is_page(path) else self._app
         if scope["method"] == "HEAD":
-            await self._app(_as_get(scope), receive, _without_body(send_with_headers))
+            await app(_as_get(scope), receive, _without_body(send_with_headers))
         else:
-            await self._app(scope, receive, send_with_headers)
+            await app(scope, receive, send_with_headers)
 
 
 def is_head(request: Request) -> bool:

@@ -15,8 +15,8 @@ class ModelState:
     reasons: list[str]  # what is wrong with other models, and with the store that they come from
 
 
-def model_state(services: Services) -> ModelState:
-    """Return how the models are, as the workers, or this process, last told.
+def model_state(services: Services, *, in_full: bool) -> ModelState:
+    """Return how the models are, as the workers, or this process, last told; why, with paths and addresses, `in_full`.
 
     Only a default model that was refused blocks: one that was promoted a moment ago is being loaded, and a queue
     without workers stores jobs all the same.
@@ -35,13 +35,15 @@ def model_state(services: Services) -> ModelState:
         refused = services.sync.models.refused.copy()
         is_due, waits = True, ""
         others = services.sync.troubles()
-    told = {
-        label: why if is_address(label) or "@" not in label else f"{label} cannot be loaded{waits}: {why}"
-        for label, why in sorted(refused.items())
-    }
+    told = {}
+    for label, why in sorted(refused.items()):
+        if "@" in label and not is_address(label):
+            told[label] = f"{label} cannot be loaded{waits}{f': {why}' if in_full else '.'}"
+        else:  # a store, or a thread
+            told[label] = why if in_full else "A worker, or the store of models, is not as it should be."
     if served is None or served.label in loaded:
-        return ModelState(served is not None, [], [*told.values(), *others])
+        return ModelState(served is not None, [], [*dict.fromkeys(told.values()), *others])
     if served.label in told:
-        return ModelState(False, [told.pop(served.label)], [*told.values(), *others])
+        return ModelState(False, [told.pop(served.label)], [*dict.fromkeys(told.values()), *others])
     later = [f"The default model {served.label} is not loaded yet."] if is_due else []
-    return ModelState(False, [], [*told.values(), *others, *later])
+    return ModelState(False, [], [*dict.fromkeys(told.values()), *others, *later])

@@ -17,6 +17,8 @@ from shared.urls import check_database_url, check_redis_url, has_placeholder
 
 # Segments as a URL holds them without an escape, none of which goes up or hides.
 ROOT_PATH = r"(/(?!\.)[A-Za-z0-9._~-]+)+"
+_HOST = r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]"
+_ORIGIN = r"https?://(\*\.)?[A-Za-z0-9.-]+(:[0-9]+)?"
 _MONTH = 30 * 86_400  # seconds; what is longer was meant in other units, and would not fit the database's times
 
 
@@ -41,6 +43,18 @@ class Settings(BaseSettings):
         "keys",
         description="`keys`: every call needs an API key. `predict-open`: all but predicting, reading a job by its id "
         "and reading the models; needs RATE_PER_MINUTE. `open`: none does; loopback addresses only.",
+    )
+    allowed_hosts: str = Field(
+        "localhost,127.0.0.1,[::1]",
+        max_length=2_000,
+        description="Names, separated by commas, under which `AUTH=open` answers besides those of this machine: what a "
+        "proxy in front sends as Host, and what pages that may call it have as Origin.",
+    )
+    frame_ancestors: str = Field(
+        "none",
+        max_length=2_000,
+        description="Whose pages may show this service's in a frame: `none`, `self`, or origins such as "
+        "`https://huggingface.co`, separated by blanks.",
     )
     rate_per_minute: float = Field(
         0,
@@ -165,6 +179,22 @@ class Settings(BaseSettings):
             raise ValueError("must be a path such as /scores: a slash, then letters, digits, - . _ ~")
         return prefix
 
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, value: str) -> str:
+        for host in value.split(","):
+            if re.fullmatch(_HOST, host.strip(), re.IGNORECASE) is None:
+                raise ValueError("must be names without scheme or port, separated by commas, e.g. localhost,scores.lan")
+        return value
+
+    @field_validator("frame_ancestors")
+    @classmethod
+    def _are_ancestors(cls, value: str) -> str:
+        words = value.split()
+        if words not in (["none"], ["self"]) and not all(re.fullmatch(_ORIGIN, word) for word in words):
+            raise ValueError("must be none, self, or origins such as https://huggingface.co, separated by blanks")
+        return value
+
     @field_validator("models_uri")
     @classmethod
     def _is_a_store(cls, value: str | None) -> str | None:
@@ -210,6 +240,11 @@ class Settings(BaseSettings):
                     "the first must not exceed the second"
                 )
         return self
+
+    @property
+    def host_names(self) -> frozenset[str]:
+        """The names of `allowed_hosts`, in lower case, those of IPv6 without brackets."""
+        return frozenset(name.strip().lower().strip("[]") for name in self.allowed_hosts.split(","))
 
     @property
     def database(self) -> str:

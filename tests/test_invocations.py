@@ -25,7 +25,7 @@ def test_many_rows_are_checked_beside_the_event_loop(tmp_path: Path, monkeypatch
     async def ask() -> None:
         async with (
             app.router.lifespan_context(app),
-            httpx2.AsyncClient(transport=httpx2.ASGITransport(serve(app)), base_url="http://x") as http,
+            httpx2.AsyncClient(transport=httpx2.ASGITransport(serve(app)), base_url="http://localhost") as http,
         ):
             monkeypatch.setattr(RowValidator, "validate_many", watch)
             for count in (20, 21):

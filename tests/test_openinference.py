@@ -16,7 +16,7 @@ def test_version_that_cannot_be_loaded_is_listed_as_unavailable_and_not_ready(tm
     async def ask() -> tuple[dict[str, httpx2.Response], httpx2.Response, httpx2.Response]:
         async with (
             app.router.lifespan_context(app),
-            httpx2.AsyncClient(transport=httpx2.ASGITransport(serve(app)), base_url="http://x") as http,
+            httpx2.AsyncClient(transport=httpx2.ASGITransport(serve(app)), base_url="http://localhost") as http,
         ):
             ready = {name: await http.get(f"/v2/models/{name}/ready") for name in ("sound", "torn")}
             everything = await http.post("/v2/repository/index")

@@ -4,12 +4,12 @@ import platform
 import time
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from api.acceptance import SILENT
-from api.deps import ServicesDep
+from api.deps import ServicesDep, is_known
 from api.model_state import model_state
 from api.responses import json_response
 from api.schemas import Health
@@ -26,10 +26,13 @@ STARTING_SECONDS = 30.0  # so long may the workers take to be heard of for the f
 
 
 @router.get("/health", responses={200: {"model": Health}, 503: {"model": Health}}, response_model=None)
-async def health(services: ServicesDep) -> Response:
-    """Tell how the service is: database, broker, workers, and whether the default model is loaded."""
+async def health(request: Request, services: ServicesDep) -> Response:
+    """Tell how the service is: database, broker, workers, and whether the default model is loaded.
+
+    Without a valid key, where one is needed, workers are numbered, and why a model cannot be loaded is left out.
+    """
     # It asks Redis, which may take half a second: not on the event loop.
-    body = await run_in_threadpool(describe, services)
+    body = await run_in_threadpool(describe, services, in_full=is_known(request))
     return json_response(body, status=503 if body["status"] == "down" else 200)
 
 
@@ -44,9 +47,9 @@ async def livez() -> Response:
     responses={200: {"description": "Requests are welcome."}, 503: {"description": "Not now; `reasons` says why."}},
     response_model=None,
 )
-async def readyz(services: ServicesDep) -> Response:
+async def readyz(request: Request, services: ServicesDep) -> Response:
     """Tell whether a submission would be stored now. A broker that is down does not count: jobs are stored anyway."""
-    reasons = blocking(services)
+    reasons = blocking(services, in_full=is_known(request))
     if reasons:
         return json_response({"status": "down", "reasons": reasons}, status=503, headers={"Retry-After": "2"})
     return json_response({"status": "ok"})
@@ -67,9 +70,9 @@ async def version(services: ServicesDep) -> Response:
     )
 
 
-def blocking(services: Services) -> list[str]:
+def blocking(services: Services, *, in_full: bool = False) -> list[str]:
     """Return why no request can be taken now, one sentence each."""
-    state = model_state(services)
+    state = model_state(services, in_full=in_full)
     reasons = []
     if not services.catalog.is_connected:
         reasons.append(SILENT)
@@ -83,10 +86,10 @@ def blocking(services: Services) -> list[str]:
     return reasons + state.blocking
 
 
-def describe(services: Services) -> dict[str, Any]:
-    """Return the body of /health."""
-    state = model_state(services)
-    reasons = blocking(services)
+def describe(services: Services, *, in_full: bool) -> dict[str, Any]:
+    """Return the body of /health; `in_full` with what only those may read who know the service's machines."""
+    state = model_state(services, in_full=in_full)
+    reasons = blocking(services, in_full=in_full)
     down = bool(reasons)
     served = services.catalog.find(None, None)
     if served is None and services.catalog.picture.by_name:
@@ -127,8 +130,13 @@ def describe(services: Services) -> dict[str, Any]:
         "broker": broker,
         "recovery": recovery,
         "workers": [
-            {"id": worker.id, "lanes": worker.lanes, "models": worker.models, "seen_at": worker.seen_at}
-            for worker in workers
+            {
+                "id": worker.id if in_full else str(number),
+                "lanes": worker.lanes,
+                "models": worker.models,
+                "seen_at": worker.seen_at,
+            }
+            for number, worker in enumerate(workers, 1)
         ],
         "reasons": reasons,
     }

@@ -118,6 +118,8 @@ async def post_index(request: Request, services: ServicesDep, caller: ReadCaller
     if not isinstance(asked, dict):
         raise RowFaults('The body must be an object such as {"ready": true}, or left out.')
     refused = _refused(services)
+    if caller.is_visitor:  # the reasons name paths
+        refused = dict.fromkeys(refused, "It cannot be loaded.")
     entries = [
         {
             "name": name,

@@ -113,6 +113,15 @@ def test_call_without_a_known_key_is_refused(
     assert "guichet_unknown" not in answer.text
 
 
+def test_body_without_content_type_is_read_as_json_where_a_key_comes_with_it(
+    door: httpx2.Client, attrition_row: dict[str, Any], keys: dict[str, MadeKey]
+) -> None:
+    """As `requests.post(url, data=json.dumps(body))` sends it; a web page has no key to send."""
+    request = door.build_request("POST", "/predict", json={"features": attrition_row}, headers=keys["alice"].headers)
+    del request.headers["content-type"]
+    assert door.send(request).status_code in (200, 202)
+
+
 def test_every_path_but_the_probes_wants_a_key(door: httpx2.Client) -> None:
     document = door.get("/openapi.json").json()
     checked = 0

@@ -1,0 +1,89 @@
+"""AUTH=open: whoever reaches the port may do everything, so web pages must not reach it through somebody's browser.
+
+A page can send requests to 127.0.0.1 (cross-site request forgery), and read the answers where its own name is made to
+mean 127.0.0.1 (DNS rebinding). The browser says in Origin and Host for whom it asks: both have to be names of this
+machine, or those of ALLOWED_HOSTS.
+"""
+
+import ipaddress
+from functools import lru_cache
+
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.errors import respond
+from api.prefix import route_path
+from shared.errors import Forbidden, GuichetError, UnsupportedMediaType
+
+_MEND = "Call it as 127.0.0.1 or localhost, name others in ALLOWED_HOSTS, or set AUTH=keys."
+
+
+class KnownNames:
+    """Refuses a request whose Host or Origin is no name of this machine and none of `names`.
+
+    And JSON without a Content-Type, which a page may send unasked: to say `application/json`, its browser has to ask
+    first (CORS), and gets no for an answer.
+    """
+
+    def __init__(self, app: ASGIApp, owner: FastAPI, names: frozenset[str]) -> None:
+        self._app = app
+        self._owner = owner  # whose error handlers answer
+        self._is_known = lru_cache(maxsize=64)(lambda place: is_local(place) or host_of(place) in names)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        error = self._fault(scope) if scope["type"] == "http" else None
+        if error is None:
+            await self._app(scope, receive, send)
+            return
+        scope["app"] = self._owner
+        request = Request(scope, receive, send)
+        response = await respond(request, error)
+        await response(scope, receive, send)
+
+    def _fault(self, scope: Scope) -> GuichetError | None:
+        has_body = has_type = False
+        for name, value in scope["headers"]:
+            if name == b"host":
+                if value and not self._is_known(value):  # HTTP/1.0 may have none
+                    return _forbidden("answers under names of this machine only, and the request's Host is another")
+            elif name == b"origin":
+                if not self._is_known(value.partition(b"//")[2]):
+                    return _forbidden("takes no requests from web pages of other hosts, as the request's Origin is")
+            elif name == b"content-type":
+                has_type = True
+            elif (name == b"content-length" and value != b"0") or name == b"transfer-encoding":
+                has_body = True
+        if has_body and not has_type and _is_json(route_path(scope)):
+            return UnsupportedMediaType("The body has no Content-Type: send it with Content-Type: application/json.")
+        return None
+
+
+def _forbidden(told: str) -> Forbidden:
+    return Forbidden(f"AUTH=open {told}. {_MEND}")
+
+
+def _is_json(path: str) -> bool:
+    """Tell whether a body without a type would be read as JSON: not a file, and not tensors, which may be bytes."""
+    return not path.endswith("/predict_csv") and not path.startswith("/v2/")
+
+
+def is_local(place: bytes) -> bool:
+    """Tell whether `host` or `host:port` is a name that can only mean this machine."""
+    host = host_of(place)
+    if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, section 6.3
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def host_of(place: bytes) -> str:
+    """Return the host of `host` or `host:port`, in lower case, without the brackets of IPv6 and without a last dot."""
+    host = place.decode("latin-1").lower()
+    if host.startswith("["):
+        host, _, port = host[1:].partition("]")
+        return host if not port or port.startswith(":") else ""
+    return host.partition(":")[0].removesuffix(".")
