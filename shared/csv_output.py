@@ -22,7 +22,12 @@ from shared.steps import Matrix
 
 OURS = ("row_no", "error")  # the first and the last column of output.csv
 ERRORS = ("row_no", "column", "code", "message", "value")
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# Excel's Japanese version takes the wide forms, too.
+SIGNS = "=+-@＝＋－＠"
+FORMULA = (*SIGNS, "\t", "\r", "\n")
+# Where a program that splits by another delimiter than the file's begins a cell, after quotes that are no quotes to it.
+_MARKS = ",;\t|\r\n"
+_INNER_FORMULA = re.compile(rf'([{re.escape(_MARKS)}])"*(?=[{re.escape(SIGNS)}])')
 PLAIN_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:[.,][0-9]*)?|[.,][0-9]+)(?:[eE][+-]?[0-9]+)?")
 SHOWN = 200  # characters of a wrong cell in errors.csv
 BOM = "\ufeff"
@@ -186,12 +191,22 @@ def fault_column(fault: Fault) -> str:
 
 
 def escape(text: str, delimiter: str) -> str:
-    """Return a cell as it is written: no formula, and quoted where it must be."""
+    """Return a cell as it is written: no formula, whatever delimiter its reader takes, and quoted where it must be."""
+    if any(mark in text for mark in _MARKS):
+        text = _INNER_FORMULA.sub(_defused, text)
     if text.startswith(FORMULA) and PLAIN_NUMBER.fullmatch(text) is None:
         text = "'" + text
     if '"' in text or delimiter in text or "\n" in text or "\r" in text:
         return '"' + text.replace('"', '""') + '"'
     return text
+
+
+def _defused(found: re.Match[str]) -> str:
+    """Return a delimiter with an apostrophe behind it, unless a plain number follows."""
+    text, start, mark = found.string, found.end(), found[1]
+    end = text.find(mark, start)
+    cell = text[start : len(text) if end < 0 else end].strip('"')
+    return found[0] if PLAIN_NUMBER.fullmatch(cell) else found[0] + "'"
 
 
 def escape_column(cells: list[str], delimiter: str) -> list[str]:
@@ -203,7 +218,8 @@ def escape_column(cells: list[str], delimiter: str) -> list[str]:
         and "\r" not in text
         and delimiter not in text
         and text.count("\n") == len(cells)
-        and not any("\n" + start in text for start in FORMULA)
+        and not any("\n" + start in text for start in FORMULA[:-1])
+        and not (any(mark in text for mark in _MARKS[:-2]) and _INNER_FORMULA.search(text))
     ):
         return cells
     return [escape(cell, delimiter) for cell in cells]
