@@ -18,11 +18,12 @@ from api.csv_options import CsvOptions
 from api.csv_report import CsvReport
 from api.envelopes import Unwrapper, read_envelope
 from api.idempotency import find_earlier
+from api.quota import address_of
 from api.responses import json_response
 from api.services import Services
 from api.spool import Spool
 from api.submissions import accepted_response, mark, new_submission, preference_of, refuse_if_full
-from api.uploads import MAX_UPLOADS, Body, Places
+from api.uploads import MAX_OF_ONE, MAX_UPLOADS, Body, Places
 from shared import chunks
 from shared.cards import Card
 from shared.chunks import NewCsv
@@ -37,7 +38,7 @@ from shared.tables import JobKind
 if TYPE_CHECKING:
     from shared.csv_file import CsvFile
 
-_PLACES = Places(MAX_UPLOADS)
+_PLACES = Places(MAX_UPLOADS, of_one=MAX_OF_ONE)
 # So many threads for all uploads: the event loop, which answers everyone else, need not stand in line with more.
 _RECEIVING = CapacityLimiter(2)
 _STORING = CapacityLimiter(2)  # each has a connection, and some chunks in memory
@@ -63,7 +64,7 @@ async def submit_csv(services: Services, request: Request, body: Body, caller: C
     refuse_if_full(services, Lane.BULK, version)
     submission = new_submission(services, request, caller, options.common, kind=JobKind.CSV, lane=Lane.BULK)
     mark(submission, request, caller)
-    with _PLACES.one(), services.keys_in_flight.holding(submission), Spool() as spool:
+    with _PLACES.one(_holder(services, request, caller)), services.keys_in_flight.holding(submission), Spool() as spool:
         received = await _receive(services, request, body, options, lambda chunk, _: spool.add(chunk))
         submission.body_hash = received.sha256 if submission.idempotency_key is not None else None
         job = await to_thread.run_sync(_store, services, submission, received, options, spool, limiter=_STORING)
@@ -73,10 +74,10 @@ async def submit_csv(services: Services, request: Request, body: Body, caller: C
     return accepted_response(services, request, job, applied)
 
 
-async def report_csv(services: Services, request: Request, body: Body, options: CsvOptions) -> Response:
+async def report_csv(services: Services, request: Request, body: Body, caller: Caller, options: CsvOptions) -> Response:
     """Receive a file, check every row, and answer 200 with what is wrong with it."""
     report = CsvReport(options.common.version)
-    with _PLACES.one():
+    with _PLACES.one(_holder(services, request, caller)):
         received = await _receive(services, request, body, options, report.add)
     return json_response(
         report.body(
@@ -87,6 +88,13 @@ async def report_csv(services: Services, request: Request, body: Body, options: 
             filename=received.filename,
         )
     )
+
+
+def _holder(services: Services, request: Request, caller: Caller) -> str | None:
+    """Return whose place an upload takes: a key's, else an address's, and where no key is needed nobody's."""
+    if services.settings.auth == "open":
+        return None
+    return caller.id or address_of(request, proxy_hops=services.settings.proxy_hops)
 
 
 async def _receive(services: Services, request: Request, body: Body, options: CsvOptions, keep: Keep) -> Received:

@@ -1,6 +1,7 @@
 """The body of an upload: read as it comes, in bounded pieces, and answered even while its sender is still sending."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,30 +10,45 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.envelopes import FORM_BYTES, too_large
-from shared.errors import MalformedBody, Unavailable
+from shared.errors import MalformedBody, SlowRequest, TooManyRequests, Unavailable
 
 BATCH_BYTES = 1 << 18  # handed over at once: threads are not changed for every packet
 STALL_SECONDS = 60.0  # a batch must come within it: who sends nothing, or nearly so, holds a place for nothing
+LEAST_RATE = 50_000  # bytes a second, on the whole, beyond the first STALL_SECONDS: a gigabyte takes five hours at most
 LINGER_SECONDS = 5.0  # how long the rest of a refused upload is still taken from the network
 MAX_UPLOADS = 8  # at the same time in this process: what they hold in memory and on disk is bounded
+MAX_OF_ONE = 4  # of one caller, so that nobody keeps everyone else out
 
 
 class Places:
     """The uploads that this process takes at the same time."""
 
-    def __init__(self, count: int) -> None:
-        self._count = self._free = count
+    def __init__(self, count: int, *, of_one: int) -> None:
+        self._count = count
+        self._of_one = of_one
+        self._held: Counter[str] = Counter()
 
     @contextmanager
-    def one(self) -> Iterator[None]:
-        """Hold a place; raise Unavailable when all of them are taken."""
-        if self._free == 0:
+    def one(self, caller: str | None) -> Iterator[None]:
+        """Hold a place of a caller; raise Unavailable when all are taken, TooManyRequests when it has its share.
+
+        None is anyone, where nobody is told from others: together they may hold all places.
+        """
+        if self._held.total() >= self._count:
             raise Unavailable(f"{self._count} files are being uploaded already: try again soon.", retry_after=5)
-        self._free -= 1
+        if caller is not None and self._held[caller] >= self._of_one:
+            raise TooManyRequests(
+                f"You are uploading {self._of_one} files already: send the next one when one of them is received.",
+                retry_after=5,
+            )
+        key = caller or ""
+        self._held[key] += 1
         try:
             yield
         finally:
-            self._free += 1
+            self._held[key] -= 1
+            if not self._held[key]:
+                del self._held[key]
 
 
 class Body:
@@ -43,21 +59,26 @@ class Body:
         self._receive = request.receive
         self._max_bytes = max_bytes  # of the file
         self._size = 0
+        self._waited = 0.0  # seconds, for the sender
         declared = request.headers.get("content-length", "")
         self._announced = int(declared) if declared.isascii() and declared.isdigit() else 0
 
     async def read(self) -> bytes:
         """Return the next bytes, about a quarter of a megabyte; none at the end.
 
-        Raises TooLarge, before anything is read if the caller announces too much, and MalformedBody for a body that
-        is cut off or hardly moves.
+        Raises TooLarge, before anything is read if the caller announces too much, MalformedBody for a body that is cut
+        off, and SlowRequest for one that hardly moves, now or on the whole.
         """
         if max(self._announced, self._size) > self._max_bytes + FORM_BYTES:
             raise too_large(self._max_bytes)
         pieces: list[bytes] = []
         size = 0
+        # Only the waiting counts, not what is done with the bytes.
+        left = STALL_SECONDS + self._size / LEAST_RATE - self._waited
+        clock = asyncio.get_running_loop().time
+        began = clock()
         try:
-            async with asyncio.timeout(STALL_SECONDS):
+            async with asyncio.timeout(min(STALL_SECONDS, left)):
                 while size < BATCH_BYTES and not self.is_complete:
                     message = await self._receive()
                     if message["type"] == "http.disconnect":
@@ -67,9 +88,13 @@ class Body:
                     pieces.append(piece)
                     size += len(piece)
         except TimeoutError:
-            raise MalformedBody(
-                f"The upload stood still: less than {BATCH_BYTES >> 10} KB came in {STALL_SECONDS:.0f} s."
-            ) from None
+            if left >= STALL_SECONDS:
+                told = f"stood still: less than {BATCH_BYTES >> 10} KB came in {STALL_SECONDS:.0f} s"
+            else:
+                told = f"is too slow: less than {LEAST_RATE // 1000} kB came in a second"
+            raise SlowRequest(f"The upload {told}. Send the file compressed, or in several files.") from None
+        finally:
+            self._waited += clock() - began
         self._size += size
         return b"".join(pieces)
 

@@ -6,6 +6,7 @@ GuichetError
 ├── Forbidden              403  the key lacks the scope
 ├── NotFound               404  no such job, model or version (or it is someone else's)
 ├── NotAcceptable          406  nothing that there is has the type that Accept asks for
+├── SlowRequest            408  the body hardly moves
 ├── Conflict               409  the job's state does not allow it, or the first request with this key still runs
 ├── TooLarge               413  more bytes or rows than the limit
 ├── UnsupportedMediaType   415  not application/json
@@ -108,6 +109,12 @@ class NotAcceptable(GuichetError):
     """Nothing that there is has the type that the Accept header asks for."""
 
     status, code, title = 406, "not_acceptable", "Not acceptable"
+
+
+class SlowRequest(GuichetError):
+    """The body comes so slowly that it would hold its place for hours."""
+
+    status, code, title = 408, "request_timeout", "Request timeout"
 
 
 class Conflict(GuichetError):

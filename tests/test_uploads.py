@@ -22,7 +22,16 @@ from api.spool import Spool
 from api.uploads import BATCH_BYTES, Body, EarlyAnswer, Places
 from shared.chunks import unpack
 from shared.csv_format import Chunk
-from shared.errors import GuichetError, InvalidRequest, MalformedBody, TooLarge, Unavailable, UnsupportedMediaType
+from shared.errors import (
+    GuichetError,
+    InvalidRequest,
+    MalformedBody,
+    SlowRequest,
+    TooLarge,
+    TooManyRequests,
+    Unavailable,
+    UnsupportedMediaType,
+)
 
 ROWS = b"a,b\n1,2\n3,4\n"
 PLAIN = Envelope(boundary=None, is_compressed=False, charset=None, filename=None)
@@ -324,19 +333,64 @@ def test_body_that_ends_early_is_malformed():
 
 def test_body_that_stands_still_is_given_up(monkeypatch):
     monkeypatch.setattr(uploads, "STALL_SECONDS", 0.01)
-    with pytest.raises(MalformedBody, match="stood still"):
+    with pytest.raises(SlowRequest, match="stood still"):
         read_all(Body(request_of(piece(b"a,b\n")), max_bytes=1000))
 
 
+def test_body_that_is_too_slow_on_the_whole_is_given_up(monkeypatch):
+    """Each batch comes in time, and the file as a whole would hold its place for hours."""
+    monkeypatch.setattr(uploads, "STALL_SECONDS", 0.4)
+    monkeypatch.setattr(uploads, "LEAST_RATE", 10 * uploads.BATCH_BYTES)
+    received = 0
+
+    async def receive() -> Any:
+        nonlocal received
+        await asyncio.sleep(0.2)
+        received += 1
+        return piece(b"x" * uploads.BATCH_BYTES)
+
+    request = Request({"type": "http", "method": "POST", "path": "/predict_csv", "headers": []}, receive)
+    with pytest.raises(SlowRequest, match="is too slow"):
+        read_all(Body(request, max_bytes=10**9))
+    assert 1 < received < 10
+
+
+def test_time_that_the_service_takes_is_not_the_senders(monkeypatch):
+    monkeypatch.setattr(uploads, "STALL_SECONDS", 0.2)
+    monkeypatch.setattr(uploads, "LEAST_RATE", 10**9)
+
+    async def read_slowly() -> int:
+        body = Body(request_of(*[piece(b"x" * uploads.BATCH_BYTES)] * 3, piece(b"", more=False)), max_bytes=10**9)
+        size = 0
+        while data := await body.read():
+            size += len(data)
+            await asyncio.sleep(0.15)
+        return size
+
+    assert asyncio.run(read_slowly()) == 3 * uploads.BATCH_BYTES
+
+
 def test_place_of_an_upload_is_free_again_however_it_ended():
-    places = Places(2)
-    with places.one():
-        with pytest.raises(ZeroDivisionError), places.one():
+    places = Places(2, of_one=2)
+    with places.one("a"):
+        with pytest.raises(ZeroDivisionError), places.one("a"):
             raise ZeroDivisionError
-        with places.one(), pytest.raises(Unavailable) as refusal, places.one():
+        with places.one("a"), pytest.raises(Unavailable) as refusal, places.one("b"):
             pass
     assert refusal.value.retry_after == 5
-    with places.one(), places.one():
+    with places.one("b"), places.one("b"):
+        pass
+
+
+def test_one_caller_leaves_places_to_others():
+    places = Places(3, of_one=2)
+    with places.one("a"), places.one("a"):
+        with pytest.raises(TooManyRequests) as refusal, places.one("a"):
+            pass
+        assert refusal.value.retry_after == 5
+        with places.one("b"):
+            pass
+    with places.one(None), places.one(None), places.one(None):  # where no key is needed, nobody is told from others
         pass
 
 

@@ -29,6 +29,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
             401: "No API key, or an unknown one.",
             403: "The key lacks the scope `predict`.",
             404: "No such model or version.",
+            408: "The upload hardly moves.",
             409: "The first request with this Idempotency-Key is still being received.",
             413: "Too many bytes or rows, or a record that is too long.",
             415: "The file is not CSV.",
@@ -108,7 +109,7 @@ async def _receive(request: Request, services: Services, caller: Caller, query: 
     try:
         options = await check_query(services, request, query, name)
         if options.validate_only:
-            return await report_csv(services, request, body, options)
+            return await report_csv(services, request, body, caller, options)
         return await submit_csv(services, request, body, caller, options)
     except GuichetError as error:
         refusal = error
