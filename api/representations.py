@@ -239,7 +239,7 @@ def version_body(version: Version, catalog: Catalog) -> dict[str, Any]:
         "card": version.card.model_dump(mode="json"),
         "example": version.card.example(),
         "words": words_body(version.card),
-        "scorer": version.scorer,
+        "scorer": {name: value for name, value in version.scorer.items() if name != "reference_sha256"},
         "links": {
             "self": link(f"/models/{version.card.name}/versions/{version.card.version}"),
             "predict": link(f"/models/{version.card.name}/predict"),

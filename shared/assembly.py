@@ -70,7 +70,7 @@ class _Code:
     """Modules of one's own, importable while the context lasts and carried by value in what is dumped meanwhile."""
 
     def __init__(self, place: Path) -> None:
-        if not place.exists() or not (place.is_dir() or place.suffix == ".py"):
+        if not place.exists() or not (place.is_dir() or (place.is_file() and place.suffix == ".py")):
             raise ArtefactError(f"{place} holds no code: name a .py file, or the folder that holds the modules.")
         self.place = place.resolve()
         self.stand_in: ModuleType | None = None  # what a notebook's own names are looked for in

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 from shared.errors import CardError
 from shared.features import Feature as Feature
 from shared.features import check_value, integer_bounds, limit_or, plain
+from shared.files import read_file
 from shared.formulas import compile_formulas
 from shared.refusals import first_faults
 from shared.response import Refusal, Response
@@ -195,7 +196,7 @@ class Card(BaseModel):
 def read_document(path: Path, *, advice: str) -> bytes:
     """Return the bytes of a JSON file without their mark; raise CardError, with `advice` where there is no file."""
     try:
-        content = path.read_bytes()
+        content = read_file(path)
     except FileNotFoundError:
         raise CardError(f"{path} is missing: {advice}.") from None
     except OSError as error:

@@ -14,7 +14,15 @@ from pathlib import Path
 from shared import stores
 from shared.cards import Card
 from shared.errors import ArtefactError, Conflict, GuichetError
-from shared.package import CARD_FILE, MODEL_FILE, REFERENCE_FILE, is_complete, sha256_of
+from shared.package import (
+    CARD_FILE,
+    MODEL_FILE,
+    REFERENCE_FILE,
+    check_reference,
+    is_complete,
+    references_of,
+    sha256_of,
+)
 from shared.reference import write_rows
 from shared.tables import ModelVersion
 
@@ -51,12 +59,12 @@ def at_hand(row: ModelVersion, models_dir: Path, store: str | None) -> Path:
     """
     folder = folder_of(row, models_dir)
     address = address_of(row, store)
-    if address is None or is_complete(folder, row.sha256):
+    if address is None or is_complete(folder, row.sha256, references_of(row)):
         return folder  # whether it is whole, or what it lacks, is said by who reads it
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _alone(folder):
-            if not is_complete(folder, row.sha256):  # another process may just have fetched it
+            if not is_complete(folder, row.sha256, references_of(row)):  # another process may just have fetched it
                 _fetch(row, address, folder)
     except OSError as error:
         raise _unwritable(folder, error) from error
@@ -155,6 +163,7 @@ def _fetch(row: ModelVersion, address: str, folder: Path) -> None:
         card = Card.model_validate(row.card)
         if REFERENCE_FILE not in files:
             write_rows(draft / REFERENCE_FILE, [card.example()])
+        check_reference(draft, references_of(row))
         card.dump(draft / CARD_FILE)
         draft.chmod(0o755)  # mkdtemp lets only its maker in; another process may run as another user
         _replace(draft, folder)

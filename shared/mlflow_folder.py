@@ -20,11 +20,13 @@ import yaml
 
 from shared.assembly import dump
 from shared.errors import ArtefactError, CardError
+from shared.files import open_file, read_file
 from shared.mlflow_signature import SHOWN
 from shared.package import MODEL_FILE
 
 MLMODEL = "MLmodel"
 FLAVOUR = "sklearn"
+HARMLESS = ("numpy.dtype",)  # in nearly every skops file, and unknown to skops
 
 _PINNED = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*==\s*([^\s;#,]+)")
 
@@ -39,7 +41,6 @@ class MlflowFolder:
     about: Mapping[str, Any]  # MLmodel itself
     artefact: Path  # the estimator's file
     form: str  # pickle, cloudpickle or skops
-    trusted: list[str]  # types that a skops file may hold beside those that skops knows
     brings_code: bool  # modules of its own that the estimator may need
     libraries: dict[str, str]  # package -> version at training, of all that are pinned
     answers: str  # the method that MLflow's own server calls
@@ -71,14 +72,12 @@ def read_mlflow_folder(path: Path) -> MlflowFolder:
         raise ArtefactError(f"{path / MLMODEL} names no file of its folder as pickled_model: save the model again.")
     if not artefact.is_file():
         raise ArtefactError(f"{artefact} is missing, which {MLMODEL} names: copy the whole folder of the model.")
-    trusted = flavour.get("skops_trusted_types")
     served = flavours.get("python_function")
     return MlflowFolder(
         path=path,
         about=about,
         artefact=artefact,
         form=form,
-        trusted=[str(kind) for kind in trusted] if isinstance(trusted, list) else [],
         brings_code=bool(flavour.get("code")),
         libraries=_pinned(path, flavour),
         answers=str((served if isinstance(served, Mapping) else {}).get("predict_fn") or "predict"),
@@ -91,8 +90,8 @@ def read_mlflow_folder(path: Path) -> MlflowFolder:
 def joblib_file(folder: MlflowFolder, *, trust: Sequence[str] = ()) -> Iterator[Path]:
     """Yield the estimator's file as joblib reads it: a pickle is one already, skops is written anew for the time.
 
-    `trust` names types that whoever adds the model trusts beside those of MLmodel. Raises ArtefactError where a skops
-    file cannot be read, or holds types that nobody trusts.
+    `trust` names types that whoever adds the model trusts beside those that skops knows; whom the folder itself says
+    it trusts does not count. Raises ArtefactError where a skops file cannot be read, or holds other types.
     """
     if folder.form != "skops":
         yield folder.artefact
@@ -100,15 +99,15 @@ def joblib_file(folder: MlflowFolder, *, trust: Sequence[str] = ()) -> Iterator[
     import skops.io  # heavy
     from skops.io.exceptions import UntrustedTypesFoundException
 
-    content = folder.artefact.read_bytes()  # once: what is looked through is what is loaded
+    content = _content(folder.artefact)  # once: what is looked through is what is loaded
     try:
         with warnings.catch_warnings():
             # The folder's own versions are warned of once, in our words.
             warnings.filterwarnings("ignore", message="Trying to unpickle estimator")
-            estimator = skops.io.loads(content, trusted=[*folder.trusted, *trust])
+            estimator = skops.io.loads(content, trusted=[*HARMLESS, *trust])
     except UntrustedTypesFoundException:
         unknown = skops.io.get_untrusted_types(data=content)
-        told = sorted(set(unknown) - {*folder.trusted, *trust})
+        told = sorted(set(unknown) - {*HARMLESS, *trust})
         raise ArtefactError(
             f"{folder.artefact} holds types that skops does not know to be harmless ({', '.join(told)}). If you trust "
             f"where they come from, say so with `--trust {','.join(told)}`."
@@ -127,9 +126,27 @@ def joblib_file(folder: MlflowFolder, *, trust: Sequence[str] = ()) -> Iterator[
 # ── MLmodel and what lies beside it ──────────────────────────────────────────────────────────────────────────────
 
 
+class _Loader(yaml.SafeLoader):
+    """Takes no aliases: ten lines of them stand for a billion nodes, and MLflow writes none."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Return the next node; raise where it is an alias."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not read")
+        return super().compose_node(parent, index)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        with open_file(path) as file:
+            return file.read()
+    except OSError as error:
+        raise ArtefactError(f"{path} cannot be read ({error.strerror}): copy the whole folder of the model.") from error
+
+
 def _read_mlmodel(path: Path) -> Mapping[str, Any]:
     try:
-        about = yaml.safe_load(path.read_text(encoding="utf-8"))
+        about = yaml.load(read_file(path), Loader=_Loader)  # noqa: S506 - a SafeLoader that takes less
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise CardError(f"{path} cannot be read ({type(error).__name__}): save the model again.") from error
     if not isinstance(about, Mapping):
@@ -148,7 +165,7 @@ def _inside(folder: Path, name: object) -> Path | None:
 def _pinned(path: Path, flavour: Mapping[str, Any]) -> dict[str, str]:
     """Return the library versions that the folder pins, by the names of their packages."""
     try:
-        lines = (path / "requirements.txt").read_text(encoding="utf-8").splitlines()
+        lines = read_file(path / "requirements.txt").decode().splitlines()
     except (OSError, UnicodeDecodeError):
         lines = []
     found = [match.groups() for line in lines if (match := _PINNED.match(line))]
@@ -190,7 +207,7 @@ def example_of(folder: MlflowFolder, names: Sequence[str] | None) -> list[Row]:
     try:
         if path is None:
             raise FileNotFoundError
-        return _records(json.loads(path.read_text(encoding="utf-8")), names)
+        return _records(json.loads(read_file(path)), names)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CardError(
             f"The input example that {folder.path / MLMODEL} names cannot be read ({type(error).__name__}): give rows "

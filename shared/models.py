@@ -15,7 +15,7 @@ from shared.cards import Card
 from shared.errors import ArtefactError, ModelError, NotFound
 from shared.fetching import address_of, at_hand, folder_of
 from shared.logs import told
-from shared.package import is_complete
+from shared.package import is_complete, references_of
 from shared.registry import LoadedModel, load
 from shared.tables import ModelAlias, ModelVersion
 
@@ -100,7 +100,9 @@ class Versions(Generic[Model]):
 
     def _check_here(self, version: ModelVersion, label: str) -> None:
         address = address_of(version, self._store)
-        if address is not None and not is_complete(folder_of(version, self._directory), version.sha256):
+        if address is not None and not is_complete(
+            folder_of(version, self._directory), version.sha256, references_of(version)
+        ):
             raise ArtefactError(self.refused.get(label) or f"It is being fetched from {address}.")
 
     def champions(self) -> list[int]:

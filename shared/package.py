@@ -34,9 +34,11 @@ from shared.artefact import LIBRARIES, NOT_SERVED, SERVED, Content, check_booste
 from shared.cards import Card
 from shared.csv_format import Given
 from shared.errors import ArtefactError, CardError
+from shared.files import open_file
 from shared.older_pickles import SCIKIT_LEARN, mend, read_older, reads_otherwise, saved_with
-from shared.reference import ReferenceRows, canonical_rows, check_target, read_rows, write_rows
+from shared.reference import ReferenceRows, canonical_rows, check_target, read_rows, rows_text, write_rows
 from shared.refusals import first_faults
+from shared.tables import ModelVersion
 from shared.verified_file import BLOCK_BYTES, VerifiedFile
 
 MODEL_FILE = "model.joblib"
@@ -419,10 +421,39 @@ def _named_columns(
     return [{name: row.get(name) for name in kept} for row in rows]
 
 
-def is_complete(directory: Path, sha256: str) -> bool:
-    """Tell whether a folder holds the whole package of the artefact with this SHA-256."""
+def is_complete(directory: Path, sha256: str, references: Sequence[str] = ()) -> bool:
+    """Tell whether a folder holds the whole package of the artefact with this SHA-256.
+
+    `references` are the SHA-256 that its reference rows may have; any, where there are none.
+    """
     names = (MODEL_FILE, CARD_FILE, REFERENCE_FILE)
-    return all((directory / name).is_file() for name in names) and sha256_of(directory / MODEL_FILE) == sha256
+    if not all((directory / name).is_file() for name in names) or sha256_of(directory / MODEL_FILE) != sha256:
+        return False
+    return not references or sha256_of(directory / REFERENCE_FILE) in references
+
+
+def references_of(version: ModelVersion) -> list[str]:
+    """Return the SHA-256 that a version's reference rows may have; none where an earlier release registered it.
+
+    Where a store has lost them, the card's example stands in, which is the database's.
+    """
+    known: list[str] = version.scorer.get("reference_sha256", [])
+    if not known:
+        return []
+    example = rows_text([Card.model_validate(version.card).example()])
+    return [*known, hashlib.sha256(example.encode()).hexdigest()]
+
+
+def check_reference(directory: Path, references: Sequence[str]) -> None:
+    """Raise ArtefactError where a package's reference rows are not those that were registered, if that is known.
+
+    They prove the scorer and decide on which side of the threshold a tie falls: with others the answers may differ.
+    """
+    if references and sha256_of(directory / REFERENCE_FILE) not in references:
+        raise ArtefactError(
+            f"{directory / REFERENCE_FILE} is not the file that was registered, and its rows prove how the model is "
+            "scored: restore it, or add the model again, from its original file."
+        )
 
 
 def write_package(models_dir: Path, card: Card, artefact: Path, reference: Sequence[Mapping[str, Any]]) -> Path:
@@ -510,7 +541,7 @@ def _flush(path: Path) -> None:
 @contextmanager
 def _opened(path: Path) -> Iterator[BufferedReader]:
     try:
-        file = path.open("rb")
+        file = open_file(path)
     except FileNotFoundError:
         raise ArtefactError(
             f"{path} is missing: copy the package there, or add the model with `python -m shared.registry add`."

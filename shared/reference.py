@@ -24,6 +24,7 @@ from shared.csv_numbers import POINT, NumberForm
 from shared.csv_values import read_cell
 from shared.errors import CardError, GuichetError
 from shared.features import FeatureType, missing_words
+from shared.files import open_file
 from shared.rows import RowValidator
 
 if TYPE_CHECKING:
@@ -58,8 +59,7 @@ def read_rows(path: Path, expected: "ExpectedColumns | None" = None, given: Give
     `expected` is what is known of the model's columns, `given` what is known of a CSV file; the rest is detected.
     """
     try:
-        with path.open("rb") as file:
-            file.read(1)  # of a folder, say, nothing can be read
+        open_file(path).close()
     except FileNotFoundError:
         raise CardError(f"{path} is missing: name a CSV, Excel, Parquet or JSON file with reference rows.") from None
     except OSError as error:
@@ -79,7 +79,8 @@ def read_rows(path: Path, expected: "ExpectedColumns | None" = None, given: Give
 
 def _read_json(path: Path) -> ReferenceRows:
     try:
-        text = path.read_text("utf-8-sig")
+        with open_file(path) as file:
+            text = file.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise CardError(f"{path} is not UTF-8 text, as JSON is: save it as UTF-8 and try again.") from error
     if text.lstrip().startswith("["):
@@ -240,5 +241,9 @@ def sample(rows: Sequence[T], limit: int = MAX_ROWS) -> list[T]:
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows as JSON lines in UTF-8."""
-    lines = (json.dumps(dict(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
-    path.write_text("".join(lines), encoding="utf-8")
+    path.write_text(rows_text(rows), encoding="utf-8")
+
+
+def rows_text(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return rows as JSON lines."""
+    return "".join(json.dumps(dict(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows)

@@ -22,6 +22,7 @@ from shared.csv_output import kept_columns
 from shared.csv_rows import ChunkReader
 from shared.db import dumps, reader
 from shared.errors import Fault, InvalidRequest, NotFound, RowFaults, Unavailable
+from shared.files import open_file
 from shared.reference_data import StoredSet, find_set, replace_set
 from shared.registry import resolve
 from shared.rows import RowValidator
@@ -274,7 +275,7 @@ def _no_target(target: str, card: Card, extra: Sequence[str]) -> str:
 
 def _open(path: Path) -> BufferedReader:
     try:
-        return path.open("rb")
+        return open_file(path)
     except FileNotFoundError:
         raise NotFound(f"There is no file {path}: check the path.") from None
     except OSError as error:

@@ -36,12 +36,14 @@ from shared.package import (
     MODEL_FILE,
     REFERENCE_FILE,
     Package,
+    check_reference,
     how_to_match,
     infer_package,
     is_complete,
     library_versions,
     load_estimator,
     read_package,
+    references_of,
     sha256_of,
     warn_of_versions,
     write_package,
@@ -161,6 +163,8 @@ def add(
             proof=proof,
             uri=uri,
             left_out=_left_out(package) if reference is not None else (),
+            # Other hosts fetch the rows as they lie there: more of them, perhaps, and written otherwise.
+            source=[sha256_of(reference)] if uri is not None and reference is not None else (),
         )
 
 
@@ -262,6 +266,7 @@ def load(model_version: ModelVersion, models_dir: Path) -> LoadedModel:
     """
     folder = folder_of(model_version, models_dir)
     card = Card.model_validate(model_version.card | {"sha256": model_version.sha256})
+    check_reference(folder, references_of(model_version))
     estimator = load_estimator(folder, card)
     card = in_class_order(card, estimator)
     reference = canonical_rows(card, read_rows(folder / REFERENCE_FILE).rows, source=str(folder / REFERENCE_FILE))
@@ -343,6 +348,7 @@ def _publish(
     proof: Sequence[dict[str, Any]] = (),
     uri: str | None = None,
     left_out: Sequence[str] = (),
+    source: Sequence[str] = (),
 ) -> ModelVersion:
     models_dir = models_dir or get_settings().models
     check_agreement(package.card, package.estimator)
@@ -372,10 +378,12 @@ def _publish(
         _check_same(card, row)
         if "scores" in report:
             row.scorer = row.scorer | {"scores": report["scores"]}
-        if not is_complete(folder_of(row, models_dir), row.sha256):
-            write_package(models_dir, Card.model_validate(row.card), artefact, package.reference)
+        if not is_complete(folder_of(row, models_dir), row.sha256, references_of(row)):
+            folder = write_package(models_dir, Card.model_validate(row.card), artefact, package.reference)
+            row.scorer = row.scorer | {"reference_sha256": [sha256_of(folder / REFERENCE_FILE), *source]}
     else:
         folder = write_package(models_dir, card, artefact, package.reference)
+        report["reference_sha256"] = [sha256_of(folder / REFERENCE_FILE), *source]
         row = _insert(session, card, uri=uri or folder.relative_to(models_dir).as_posix(), report=report)
     if alias is None and not session.scalar(select(ModelAlias.id).where(ModelAlias.name == card.name).limit(1)):
         alias = CHAMPION  # a model's first version serves at once; later ones wait to be promoted

@@ -24,6 +24,7 @@ from shared.view_sql import KINDS, NAME_BYTES, ViewKind, digest, literal, quote,
 log = logging.getLogger(__name__)
 
 _MARK = re.compile(r"guichet view: (inputs|predictions|reference) of ([a-z][a-z0-9_-]*) \(([0-9a-f]{12})\)")
+_SYSTEM = ("pg_", "sqlite_")
 _DEPENDED_ON = "2BP01"  # SQLSTATE: another object is made of it
 
 _POSTGRES_RELATIONS = text(
@@ -141,10 +142,10 @@ def _check_names(connection: Connection, model: str, names: Mapping[ViewKind, st
     seen: set[str] = set()
     for kind, name in names.items():
         key = name if postgres else name.lower()
-        if not name.isprintable() or len(name.encode()) > NAME_BYTES or key.startswith("sqlite_"):
+        if not name.isprintable() or len(name.encode()) > NAME_BYTES or key.lower().startswith(_SYSTEM):
             raise CardError(
                 f"The view {kind} of {model} cannot have this name: give 1 to {NAME_BYTES} bytes of printable text, "
-                "not starting with sqlite_."
+                "not starting with pg_ or sqlite_, as the database's own tables do."
             )
         if key in seen:
             raise CardError(f"Two views of {model} would be called {name!r}: give each a name of its own.")
@@ -167,7 +168,10 @@ def _relations(connection: Connection) -> dict[str, View | None]:
     query = _POSTGRES_RELATIONS if connection.dialect.name == "postgresql" else _SQLITE_RELATIONS
     found: dict[str, View | None] = {}
     for name, is_view, said in connection.execute(query):
-        mark = _MARK.search(said or "") if is_view else None
+        # On SQLite, what follows the name: a name may be like a mark itself.
+        begin = "" if connection.dialect.name == "postgresql" else f"CREATE VIEW {quote(name)} AS /* "
+        is_marked = is_view and (said or "").startswith(begin)
+        mark = _MARK.match(said.removeprefix(begin)) if is_marked and said else None
         found[name] = View(mark[1], mark[2], name, mark[3]) if mark else None  # type: ignore[arg-type]
     return found
 

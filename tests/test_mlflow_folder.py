@@ -1,7 +1,9 @@
 """Folders that MLflow saved: what of them becomes a card, and what is refused with a sentence that helps."""
 
 import json
+import os
 import shutil
+import time
 from pathlib import Path
 
 import joblib
@@ -296,17 +298,40 @@ def test_unknown_serialization_is_refused(folder):
     assert "cloudpickle" in refusal(folder, ArtefactError)
 
 
-def test_skops_types_that_mlmodel_does_not_trust_are_told(skops_folder):
-    change(skops_folder, flavors=flavour(pickled_model="model.skops", serialization_format="skops"))
+def test_skops_types_that_only_the_folder_itself_trusts_are_told(skops_folder, monkeypatch):
+    monkeypatch.setattr("shared.mlflow_folder.HARMLESS", ())
+    assert "skops_trusted_types" in (skops_folder / "MLmodel").read_text()
     detail = refusal(skops_folder, ArtefactError)
     assert "numpy.dtype" in detail
     assert "If you trust where they come from, say so with `--trust " in detail
 
 
-def test_skops_types_that_whoever_adds_the_model_trusts_are_read(take_in, skops_folder):
-    trusted = yaml.safe_load((skops_folder / "MLmodel").read_text())["flavors"]["sklearn"]["skops_trusted_types"]
-    change(skops_folder, flavors=flavour(pickled_model="model.skops", serialization_format="skops"))
-    assert take_in(skops_folder, trust=trusted).card["task"] == "binary"
+def test_skops_types_that_whoever_adds_the_model_trusts_are_read(take_in, skops_folder, monkeypatch):
+    monkeypatch.setattr("shared.mlflow_folder.HARMLESS", ())
+    assert take_in(skops_folder, trust=["numpy.dtype"]).card["task"] == "binary"
+
+
+@pytest.mark.parametrize("line", ["{}: &{} [{}]", "{}: &{} {{<<: [{}]}}"], ids=["lists of lists", "merged mappings"])
+def test_yaml_whose_aliases_stand_for_a_billion_nodes_is_refused_at_once(folder, line):
+    lines = ["a: &a {x: 1}"]
+    for before, name in zip("abcdefghi", "bcdefghij", strict=True):
+        lines.append(line.format(name, name, ", ".join([f"*{before}"] * 10)))
+    (folder / "MLmodel").write_text("\n".join([*lines, "flavors: {sklearn: *j}"]))
+    began = time.monotonic()
+    assert "YAMLError" in refusal(folder)
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("name", ["model.pkl", "requirements.txt", "input_example.json"])
+def test_pipe_in_the_folder_is_not_waited_for(folder, name):
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    if name == "requirements.txt":  # nothing is known of the versions
+        assert package_of(folder).card.task == "binary"
+    elif name == "model.pkl":
+        assert "model.pkl is missing" in refusal(folder, ArtefactError)
+    else:
+        assert "input example" in refusal(folder, CardError)
 
 
 @pytest.mark.parametrize("form", ["skops", "cloudpickle"])

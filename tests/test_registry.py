@@ -286,6 +286,36 @@ def test_swapped_artefact_of_a_registered_version_is_refused_before_unpickling(e
     assert not (tmp_path / "ran").exists()
 
 
+def test_reference_rows_that_are_not_those_of_the_registration_are_refused(engine, files, models):
+    """They prove the scorer, and another model might be chosen on other rows."""
+    row = add_people(engine, files, models)
+    path = models / row.uri / "reference.jsonl"
+    original = path.read_bytes()
+    path.write_bytes(b"\n".join(original.splitlines()[:50]))
+    with pytest.raises(ArtefactError, match=r"reference\.jsonl is not the file that was registered"):
+        load(row, models)
+    # Adding the same model again puts them back.
+    assert add_people(engine, files, models).version == row.version
+    assert path.read_bytes() == original
+    assert load(row, models).reference
+    # Of what an earlier release registered, nobody knows.
+    row.scorer = {key: value for key, value in row.scorer.items() if key != "reference_sha256"}
+    path.write_bytes(b"\n".join(original.splitlines()[:50]))
+    assert len(load(row, models).reference) == 50
+
+
+def test_example_that_an_earlier_release_took_from_the_rows_makes_no_other_version(engine, files, models):
+    row = add_people(engine, files, models)
+    with session_scope(engine) as session:
+        stored = session.get(ModelVersion, row.id)
+        old = "This card was inferred from the artefact and its reference rows."
+        features = [
+            feature | {"example": 31 if feature["type"] != "string" else "Lyon"} for feature in row.card["features"]
+        ]
+        stored.card = row.card | {"notes": old, "features": features}
+    assert add_people(engine, files, models).version == row.version
+
+
 def test_the_canary_sings_when_it_is_unpickled(tmp_path):
     joblib.dump(Canary(tmp_path / "ran"), tmp_path / "model.joblib")
     with pytest.raises(ArtefactError, match="holds a NoneType and no model"):

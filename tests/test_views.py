@@ -255,6 +255,8 @@ def test_view_that_others_are_made_of_is_not_dropped(engine):
         ({}, {"inputs": "x" * 64}, "cannot have this name"),
         ({}, {"inputs": "a\nb"}, "cannot have this name"),
         ({}, {"inputs": "sqlite_x"}, "cannot have this name"),
+        ({}, {"inputs": "pg_class"}, "cannot have this name"),
+        ({}, {"reference": "PG_temp"}, "cannot have this name"),
     ],
 )
 def test_names_that_cannot_be_are_refused_before_anything_is_made(engine, card, names, said):
@@ -357,3 +359,25 @@ def test_example_whose_card_names_its_views_has_them_unless_a_name_is_taken(engi
             with engine.connect() as connection:
                 assert [view.name for view in list_views(connection)] == expected
     assert capsys.readouterr().err.startswith("note: m has no SQL views: There is already a table or a view 'jobs'")
+
+
+def test_name_like_the_mark_of_another_model_makes_it_nobody_elses(engine):
+    name = "guichet view: inputs of x (0123456789ab)"
+    assert (name, "made") in make(engine, inputs=name)
+    with engine.connect() as connection:
+        assert {view.model for view in list_views(connection)} == {"m"}
+        assert list_views(connection, "x") == []
+    assert (name, "unchanged") in make(engine, inputs=name)
+
+
+def test_view_of_somebody_else_whose_text_holds_a_mark_is_left_alone(engine):
+    mark = "guichet view: inputs of m (0123456789ab)"
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f'CREATE VIEW "theirs" AS SELECT 1 AS "{mark}" /* {mark} */')
+        if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"COMMENT ON VIEW theirs IS 'made beside {mark}'")
+    with engine.begin() as connection:
+        assert list_views(connection) == []
+        drop_views(connection)
+        assert connection.exec_driver_sql("SELECT count(*) FROM theirs").scalar() == 1
+        connection.exec_driver_sql("DROP VIEW theirs")

@@ -12,7 +12,7 @@ from shared.arrivals import find_packages, no_packages
 from shared.config import Settings
 from shared.errors import GuichetError
 from shared.fetching import address_of, folder_of
-from shared.package import MODEL_FILE, is_complete, sha256_of
+from shared.package import MODEL_FILE, check_reference, is_complete, references_of, sha256_of
 from shared.registry import CHAMPION, aliases_of, list_versions, load
 from shared.tables import ModelVersion
 
@@ -64,7 +64,9 @@ def _check(version: ModelVersion, settings: Settings, *, loading: bool) -> Findi
     label = f"{version.name}@{version.version}"
     began = time.perf_counter()
     address = address_of(version, settings.models_uri)
-    if address is not None and not is_complete(folder_of(version, settings.models), version.sha256):
+    if address is not None and not is_complete(
+        folder_of(version, settings.models), version.sha256, references_of(version)
+    ):
         return Finding("model", "warning", f"{label}: is not here yet, and is fetched from {address} when it is needed")
     try:
         if not loading:
@@ -73,6 +75,7 @@ def _check(version: ModelVersion, settings: Settings, *, loading: bool) -> Findi
                 return Finding(
                     "model", "failed", f"{label}: SHA-256 {found[:12]}…, not {version.sha256[:12]}…: restore the file"
                 )
+            check_reference(folder_of(version, settings.models), references_of(version))
             return Finding("model", "ok", f"{label}: the file is the one that was registered")
         scorer = load(version, settings.models).scorer.kind
     except GuichetError as error:
