@@ -15,7 +15,7 @@ from shared.frames import known_categories, may_be_null
 from shared.native_categories import native_categories
 from shared.package import Package
 from shared.paths import PipelineScorer
-from shared.proof import ask
+from shared.proof import ask, refuses_all
 from shared.scores import judge_of
 
 TRIES = 3  # reference rows in which a value is tried: the model refuses it where it refuses all of them
@@ -40,10 +40,10 @@ def learn(package: Package) -> Acceptance:
     """
     card = _with_native_categories(package.card, package.estimator)
     score = PipelineScorer(card, package.estimator, judge_of(card, package.estimator)).score
+    if refuses_all(score, package.reference, task=card.task):
+        return Acceptance(replace(package, card=card), [])
     bad = ask(score, package.reference, task=card.task).refused.tolist()
     rows = [row for row, is_bad in zip(package.reference, bad, strict=True) if not is_bad]
-    if not rows:
-        return Acceptance(replace(package, card=card), [])
     probes: list[tuple[Feature, Any]] = [(feature, None) for feature in card.features if may_be_null(card, feature)]
     probes += [(feature, value) for feature in card.features if (value := _outside(feature)) is not None]
     asked = [row | {feature.name: value} for feature, value in probes for row in rows[:TRIES]]

@@ -22,6 +22,7 @@ from shared.steps import Matrix
 
 TOLERANCE = 1e-6  # of a probability or a value; relative for values beyond 1
 FEW = 64  # rows per call, so that a path for few rows is proved as well as one for many
+SAMPLE = 20  # rows that stand for all of them
 LEAST = {1: 8, FEW: 4}  # batches of single rows, and of a few, that the original is asked for at the least
 SHUFFLE = 1729  # any number: the order of a proof is always the same
 
@@ -106,6 +107,11 @@ def ask(score: Score, rows: list[Row], *, task: str, chunk: int | None = None) -
         np.repeat([part is None for part in parts], sizes),
         task != "regression",
     )
+
+
+def refuses_all(score: Score, rows: list[Row], *, task: str) -> bool:
+    """Tell whether the model refuses all of SAMPLE rows from everywhere: then it is useless to ask it for each."""
+    return bool(ask(score, rows[:: max(1, len(rows) // SAMPLE)], task=task).refused.all())
 
 
 def find_truth(score: Score, rows: list[Row], *, card: Card, seconds: float | None) -> Truth:

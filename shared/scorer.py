@@ -25,7 +25,7 @@ from shared.frames import array_maker
 from shared.onnx_path import OnnxScorer
 from shared.original import Original, decided
 from shared.paths import EncodedScorer, Kind, PipelineScorer, Scorer, linear, native
-from shared.proof import FEW, Truth, Verdict, ask, compare, find_truth, prove
+from shared.proof import FEW, Truth, Verdict, ask, compare, find_truth, prove, refuses_all
 from shared.scores import Judge, Scores, judge_of
 from shared.steps import Fitted, Unsupported, nameless
 from shared.trees import Trees, thresholds
@@ -157,7 +157,8 @@ def _prepare(card: Card, estimator: Fitted, reference: list[Row], judge: Judge |
 
 def _asked(original: Original, rows: list[Row]) -> Original:
     """Return the original after it was asked for these rows; what it refuses alone does not matter here."""
-    ask(original.score, rows, task=original.judge.task)
+    if not refuses_all(original.score, rows, task=original.judge.task):
+        ask(original.score, rows, task=original.judge.task)
     return original
 
 
@@ -173,7 +174,7 @@ def _check_scores(model: _Model, original: Original) -> None:
     except GuichetError:
         raise
     except Exception as error:  # then it is the card or the estimator, and not one odd row
-        if ask(original.score, model.reference[:20], task=model.card.task).refused.all():
+        if refuses_all(original.score, model.reference, task=model.card.task):
             raise ArtefactError(
                 f"{model.card.name}@{model.card.version} refuses its own reference rows "
                 f"({type(error).__name__}); check that model.json describes the features it was trained with."
