@@ -1,20 +1,27 @@
 """What tests share: real servers, the example models, and a running service of each runtime."""
 
+import fcntl
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx2
-import psycopg2
-import pytest
-from hypothesis import HealthCheck, settings
-from sqlalchemy import Engine
+from shared.threads import prefer_one_thread
 
-from scripts.servers import Postgres, Redis
-from shared.config import Settings
-from shared.db import make_engine
-from tests.stack import Stack, queue_stack, sync_stack
+prefer_one_thread()  # before anything brings numpy: threads of many processes spin for one another
+
+import httpx2  # noqa: E402
+import psycopg2  # noqa: E402
+import pytest  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
+from sqlalchemy import Engine  # noqa: E402
+
+from scripts.servers import Postgres, Redis  # noqa: E402
+from shared.config import Settings  # noqa: E402
+from shared.db import make_engine  # noqa: E402
+from tests.stack import Stack, build_examples, queue_stack, sync_stack  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -49,8 +56,18 @@ def session_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
 
 @pytest.fixture(scope="session")
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder where the first stack builds the example models; later ones find them."""
-    return tmp_path_factory.mktemp("models")
+    """A copy of the example models, which one of the processes that run the tests has trained for all."""
+    run = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        run = run.parent
+    trained = run / "examples"
+    with (run / "examples.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not trained.exists():
+            build_examples(tmp_path_factory.mktemp("building"), trained)
+    copy = tmp_path_factory.mktemp("models")
+    shutil.copytree(trained, copy, dirs_exist_ok=True)
+    return copy
 
 
 @pytest.fixture(scope="session")

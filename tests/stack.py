@@ -189,6 +189,18 @@ def environment(
     }
 
 
+def build_examples(folder: Path, models: Path) -> None:
+    """Train the example models; `models` appears when all of them are there."""
+    being_made = folder / "models"
+    url = f"sqlite:///{folder / 'guichet.db'}"
+    port = free_port()
+    env = environment(folder, runtime="sync", port=port, database_url=url, models=being_made)
+    stack = Stack("sync", env, folder, port)
+    stack.run("alembic", "upgrade", "head")
+    stack.run("examples.build", "--native")
+    being_made.rename(models)
+
+
 @contextmanager
 def queue_stack(folder: Path, models: Path, *, postgres: Postgres, redis: Redis, database: str) -> Iterator[Stack]:
     """Yield a queue runtime on a database of its own: API, an interactive worker, a bulk and maintenance worker."""

@@ -59,7 +59,14 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("installer", ["uv on PATH", "uv in the environment", "pip"])
+@pytest.mark.parametrize(
+    "installer",
+    [
+        pytest.param("uv on PATH", marks=pytest.mark.long),
+        "uv in the environment",
+        pytest.param("pip", marks=pytest.mark.long),
+    ],
+)
 def test_install_takes_the_lock_though_newer_releases_of_everything_exist(tmp_path: Path, index: Path, installer: str):
     environment = tmp_path / "env"
     venv.create(environment, with_pip=True)

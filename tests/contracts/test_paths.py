@@ -103,12 +103,12 @@ def follow(client: httpx2.Client, row: dict[str, Any], *, cut: str, **headers: s
     assert ask("POST", "/scores/invocations", content=b"{").json().keys() == {"error_code", "message"}
 
 
-@pytest.mark.parametrize("cut", ["", "/scores"], ids=["left on", "cut off"])
 def test_service_below_root_path_leads_its_callers_there(
-    sync: Stack, tmp_path: Path, attrition_row: dict[str, Any], cut: str
+    sync: Stack, tmp_path: Path, attrition_row: dict[str, Any]
 ) -> None:
     with beside(sync, tmp_path, ROOT_PATH="/scores/") as other, other.client() as client:
-        follow(client, attrition_row, cut=cut)
+        for cut in ("", "/scores"):  # what the proxy takes off each path
+            follow(client, attrition_row, cut=cut)
 
 
 def test_prefix_is_believed_of_a_proxy_whose_word_is_taken(

@@ -20,6 +20,8 @@ from shared.db import make_engine
 from tests.faults.models import CRASHES, EXITS, GOOD, KEEPS_GIL, LOOPS, PANICS, RAISES, Heavy, Trap
 from tests.stack import Stack, environment, free_port
 
+pytestmark = pytest.mark.long
+
 FEATURES = pd.DataFrame({"mark": [0.0, 1.0, 2.0, 3.0] * 5, "chance": [0.05 * step for step in range(20)]})
 
 
@@ -179,7 +181,6 @@ def check_file(stack: Stack, job_id: str, marks: list[float], code: str) -> None
     assert found == {index: pytest.approx(index % 100 / 100) for index in range(len(marks)) if index not in bad}
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("mark", "code"), [(EXITS, "worker_lost"), (PANICS, "model_failed")])
 def test_row_that_ends_its_process_fails_alone_in_a_file_and_other_files_go_on(
     stack: Stack, mark: float, code: str
@@ -198,7 +199,6 @@ def test_row_that_ends_its_process_fails_alone_in_a_file_and_other_files_go_on(
     check_file(stack, job_id, marks, code)
 
 
-@pytest.mark.long
 def test_file_of_a_model_that_never_answers_holds_up_no_other_file(stack: Stack) -> None:
     with stack.client() as client:
         answer = client.post(
@@ -211,7 +211,6 @@ def test_file_of_a_model_that_never_answers_holds_up_no_other_file(stack: Stack)
         client.post(f"/jobs/{slow}/cancel")
 
 
-@pytest.mark.long
 def test_model_that_loads_slowly_holds_up_neither_the_start_nor_other_models(stack: Stack) -> None:
     file = stack.folder / "loading"
     add(stack, "heavy", Heavy(str(file)))
@@ -234,7 +233,6 @@ def test_model_that_loads_slowly_holds_up_neither_the_start_nor_other_models(sta
     check_good(ask(stack, "heavy", GOOD))
 
 
-@pytest.mark.long
 def test_killed_service_leaves_no_process_behind(stack: Stack) -> None:
     """Also while a row never ends."""
     parent = psutil.Process(stack.processes["api"].pid)
