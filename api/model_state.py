@@ -18,8 +18,9 @@ class ModelState:
 def model_state(services: Services, *, in_full: bool) -> ModelState:
     """Return how the models are, as the workers, or this process, last told; why, with paths and addresses, `in_full`.
 
-    Only a default model that was refused blocks: one that was promoted a moment ago is being loaded, and a queue
-    without workers stores jobs all the same.
+    A default model that was refused blocks, and in the sync runtime one of which no version is loaded yet, since its
+    rows could not be scored. One that was promoted a moment ago is being loaded, and a queue without workers stores
+    jobs all the same.
     """
     served = services.catalog.find(None, None)
     refused: dict[str, str]
@@ -46,4 +47,7 @@ def model_state(services: Services, *, in_full: bool) -> ModelState:
     if served.label in told:
         return ModelState(False, [told.pop(served.label)], [*dict.fromkeys(told.values()), *others])
     later = [f"The default model {served.label} is not loaded yet."] if is_due else []
-    return ModelState(False, [], [*dict.fromkeys(told.values()), *others, *later])
+    others = [*dict.fromkeys(told.values()), *others]
+    if services.sync is not None and not any(label.startswith(f"{served.card.name}@") for label in loaded):
+        return ModelState(False, later, others)
+    return ModelState(False, [], [*others, *later])

@@ -80,6 +80,11 @@ def seconds(read: Callable[[bytes], Any], body: bytes, *, times: int = 1) -> flo
     return best
 
 
+def takes_longer(read: Callable[[bytes], Any], small: bytes, large: bytes) -> bool:
+    """Tell whether eight times the bytes take more than 24 times the time."""
+    return seconds(read, large, times=3) > 24 * seconds(read, small, times=3)
+
+
 @pytest.mark.parametrize("name", READERS)
 def test_reading_takes_time_in_proportion_to_the_bytes(name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("api.bodies.LARGE", 0)  # or a large one would be read otherwise than a small one
@@ -87,8 +92,8 @@ def test_reading_takes_time_in_proportion_to_the_bytes(name: str, monkeypatch: p
     for beginning in BEGINNINGS:
         for piece in REPEATED:
             small, large = (beginning + piece * (size // len(piece)) for size in (SMALL, LARGE))
-            # 50 ns a byte, which is nothing to look into
-            if seconds(read, large) > 0.0032 and seconds(read, large, times=3) > 24 * seconds(read, small, times=3):
+            # 50 ns a byte is nothing to look into; and what a busy neighbour slows down once is not slow thrice.
+            if seconds(read, large) > 0.0032 and all(takes_longer(read, small, large) for _ in range(3)):
                 slow.append((beginning, piece[:10]))
     assert slow == []
 
