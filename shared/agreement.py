@@ -3,6 +3,7 @@
 from typing import get_args
 
 from shared.cards import Card, Task
+from shared.classes import class_values
 from shared.errors import CardError
 from shared.trained_columns import as_written, dropped_columns, used_names
 
@@ -104,9 +105,15 @@ def class_names(estimator: object) -> list[str] | None:
     return [str(value) for value in classes]
 
 
-def in_class_order(card: Card, estimator: object) -> Card:
-    """Return the card with its labels in the order of the model's classes; JSONB does not keep the order of keys."""
+def with_classes(card: Card, estimator: object) -> Card:
+    """Return the card with its labels in the order of the model's classes, and whether those are text.
+
+    JSONB does not keep the order of keys, and a key does not tell "1" from 1.
+    """
     classes = class_names(estimator)
     if classes is None:
         return card
-    return card.model_copy(update={"labels": {value: card.labels.get(value, value) for value in classes}})
+    labels = {value: card.labels.get(value, value) for value in classes}
+    is_text = all(isinstance(value, str) for value in estimator.classes_)  # type: ignore[attr-defined]
+    looks_so = all(isinstance(value, str) for value in class_values(tuple(labels)).values())
+    return card.model_copy(update={"labels": labels, "class_type": "string" if is_text and not looks_so else None})

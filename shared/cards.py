@@ -61,6 +61,7 @@ class Card(BaseModel):
     task: Task
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")  # of model.joblib, checked before it is unpickled
     labels: dict[str, str] = {}  # class as text -> label; empty: the class is its own label
+    class_type: Literal["string"] | None = None  # classes that are text though written as numbers; None: as written
     # What the class follows from: the probability (binary: from the threshold on), decision_function (above 0, or the
     # highest), or the estimator's own `predict` beside them. None: as the estimator does, found out at registration.
     decided_by: DecidedBy | None = None

@@ -12,9 +12,10 @@ ClassValue = str | int | float | bool
 def classes_of(card: Card) -> dict[str, ClassValue]:
     """Return the classes of a classifier, each as the card writes it and as its own value: `{"0": 0, "1": 1}`.
 
-    They are numbers where all of them are written as Python writes numbers: `01` and `1e3` stay text.
+    They are numbers where all of them are written as Python writes numbers (`01` and `1e3` stay text) and the card does
+    not say that they are text.
     """
-    return class_values(tuple(card.labels))
+    return {text: text for text in card.labels} if card.class_type == "string" else class_values(tuple(card.labels))
 
 
 @lru_cache(maxsize=512)

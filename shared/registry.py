@@ -21,7 +21,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from shared.acceptance import learn
-from shared.agreement import check_agreement, in_class_order
+from shared.agreement import check_agreement, with_classes
 from shared.assembly import assembled
 from shared.cards import Card
 from shared.config import get_settings
@@ -268,7 +268,7 @@ def load(model_version: ModelVersion, models_dir: Path) -> LoadedModel:
     card = Card.model_validate(model_version.card | {"sha256": model_version.sha256})
     check_reference(folder, references_of(model_version))
     estimator = load_estimator(folder, card)
-    card = in_class_order(card, estimator)
+    card = with_classes(card, estimator)
     reference = canonical_rows(card, read_rows(folder / REFERENCE_FILE).rows, source=str(folder / REFERENCE_FILE))
     kind = str(model_version.scorer["kind"])
     with _as_in_a_worker():
@@ -360,7 +360,7 @@ def _publish(
         proof = accepted.package.reference
     refused = [(place + 1, odd_features(package.card, package.reference[place])[1]) for place in accepted.refused]
     package = accepted.package
-    card = in_class_order(package.card, package.estimator)
+    card = with_classes(package.card, package.estimator)
     card, report = _chosen_scorer(card, package, known, proof)
     if left_out:
         report["left_out"] = list(left_out)  # columns of the reference rows that are no features

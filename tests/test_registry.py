@@ -446,7 +446,7 @@ def test_nameless_model_is_checked_by_its_feature_count(files):
         package.check_agreement(card, model)
 
 
-def test_labels_come_in_class_order_whatever_the_database_did_to_them(engine, files, models):
+def test_labels_come_with_classes_whatever_the_database_did_to_them(engine, files, models):
     row = add_people(engine, files, models, labels={"0": "stays", "1": "leaves"})
     row.card = row.card | {"labels": {"1": "leaves", "0": "stays"}}
     assert list(load(row, models).card.labels.values()) == ["stays", "leaves"]

@@ -57,6 +57,7 @@ KINDS: dict[str, tuple[Callable[[], Any], Any, dict[str, Any]]] = {
         TWO,
         {"decided_by": "probability", "threshold": 0.5},
     ),
+    "digits-as-text": (LogisticRegression, THREE.map({"low": "0", "mid": "1", "top": "2"}), {"class_type": "string"}),
     "linear-svc": (lambda: LinearSVC(), TWO, {"decided_by": "decision_function", "threshold": 0.0}),
 }
 
