@@ -70,8 +70,11 @@ def learn(package: Package) -> Acceptance:
             card.name,
             ", ".join(sorted(no_null)),
         )
+    lines = package.lines
+    if lines is not None:
+        lines = [line for line, is_bad in zip(lines, bad, strict=True) if not is_bad]
     return Acceptance(
-        replace(package, card=card, reference=rows), [place for place, is_bad in enumerate(bad) if is_bad]
+        replace(package, card=card, reference=rows, lines=lines), [place for place, is_bad in enumerate(bad) if is_bad]
     )
 
 

@@ -144,6 +144,9 @@ def lay_over(
     good, faults = RowValidator(card).validate_many(typed)
     bad = [(place, found) for place, found in zip(places, faults, strict=True) if found]
     kept = [row for row in good if row is not None]
+    kept_lines = package.lines
+    if kept_lines is not None:
+        kept_lines = [line for line, row in zip(kept_lines, good, strict=True) if row is not None]
     if bad and (not skip_bad or not kept):
         raise CardError(_told(bad, len(typed), path, card, _places(bad, lines)))
     if bad:
@@ -154,7 +157,7 @@ def lay_over(
     if made_up:
         card = with_examples(card, kept)
     _check_example(card, path)
-    return Package(card, package.estimator, kept, package.given_rows)
+    return Package(card, package.estimator, kept, package.given_rows, kept_lines)
 
 
 def _told(bad: Sequence[tuple[int, list[Fault]]], count: int, path: Path, card: Card, places: str) -> str:

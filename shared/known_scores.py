@@ -1,7 +1,7 @@
 """Scores that a model gave where it was trained, against those that it gives here: they prove that it is the same."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ class KnownScores:
 
     column: str
     values: list[Any]
+    lines: list[int]  # of the rows, in their file
     numbers: NumberForm = POINT  # how they are written, where they are text
 
 
@@ -30,7 +31,7 @@ def read_known_scores(found: ReferenceRows | None, column: str) -> KnownScores:
     if found is None:
         raise CardError("Scores to compare with are a column of the reference rows: name their file with --reference.")
     check_target(column, found.rows, use="to hold the scores")
-    return KnownScores(column, [row.get(column) for row in sample(found.rows)], found.numbers)
+    return KnownScores(column, [row.get(column) for row in sample(found.rows)], sample(found.lines), found.numbers)
 
 
 def without_refused(known: KnownScores, places: Sequence[int]) -> KnownScores:
@@ -38,14 +39,15 @@ def without_refused(known: KnownScores, places: Sequence[int]) -> KnownScores:
 
     Raises ArtefactError where one of these rows has a score: then the model took it where it was trained.
     """
-    scored = [str(place + 1) for place in places if known.values[place] not in (None, "")]
+    scored = [str(known.lines[place]) for place in places if known.values[place] not in (None, "")]
     if scored:
         raise ArtefactError(
             f"The model refuses reference rows that have a score in the column {known.column[:70]!r} "
-            f"(sampled rows {', '.join(scored[:10])}): it is not the model that gave them, or its libraries differ."
+            f"(lines {', '.join(scored[:10])}): it is not the model that gave them, or its libraries differ."
         )
     left_out = set(places)
-    return KnownScores(known.column, [value for place, value in enumerate(known.values) if place not in left_out])
+    kept = [place for place in range(len(known.values)) if place not in left_out]
+    return replace(known, values=[known.values[place] for place in kept], lines=[known.lines[place] for place in kept])
 
 
 def check_scores(card: Card, package: Package, known: KnownScores) -> dict[str, Any]:
@@ -94,10 +96,10 @@ def _answers(card: Card, package: Package) -> tuple[Answers, bool]:
 
 def _numbers(known: KnownScores) -> Any:  # noqa: ANN401 - an array of floats
     values = [value_of(value, "number", known.numbers) for value in known.values]
-    for number, value in enumerate(values, start=1):
+    for line, value in zip(known.lines, values, strict=True):
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise CardError(
-                f"The column {known.column[:70]!r} holds no number in sampled row {number}: give the score of every "
+                f"The column {known.column[:70]!r} holds no number in line {line}: give the score of every "
                 "row, as a number with a decimal point."
             )
     return np.asarray(values, dtype=np.float64)

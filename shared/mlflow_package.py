@@ -18,7 +18,7 @@ from shared.example_rows import MADE_UP, with_examples
 from shared.mlflow_folder import MLMODEL, MlflowFolder, Row, advice_of, example_of
 from shared.mlflow_signature import SHOWN, Signature, SignatureColumn, read_signature
 from shared.package import Package, library_versions, sha256_of, unpickle_and_date, warn_of_versions
-from shared.reference import ReferenceRows, canonical_rows, check_target, read_rows, value_of
+from shared.reference import ReferenceRows, canonical_rows, check_target, read_rows, sample, value_of
 from shared.refusals import first_faults
 from shared.trained_columns import as_written, dropped_columns
 
@@ -71,8 +71,8 @@ def mlflow_package(
             "notes": f"{folder.notes} Its {MADE_UP}.",
         }
     )
-    known = canonical_rows(card, rows, source=str(reference or folder.path), numbers=found.numbers)
-    return Package(card, estimator, known, found)
+    known = canonical_rows(card, rows, source=str(reference or folder.path), numbers=found.numbers, lines=found.lines)
+    return Package(card, estimator, known, found, sample(found.lines))
 
 
 def _load(folder: MlflowFolder, artefact: Path, sha256: str) -> tuple[Any, dict[str, str]]:

@@ -36,7 +36,15 @@ from shared.csv_format import Given
 from shared.errors import ArtefactError, CardError
 from shared.files import open_file
 from shared.older_pickles import SCIKIT_LEARN, mend, read_older, reads_otherwise, saved_with
-from shared.reference import ReferenceRows, canonical_rows, check_target, read_rows, rows_text, write_rows
+from shared.reference import (
+    ReferenceRows,
+    canonical_rows,
+    check_target,
+    read_rows,
+    rows_text,
+    sample,
+    write_rows,
+)
 from shared.refusals import first_faults
 from shared.tables import ModelVersion
 from shared.verified_file import BLOCK_BYTES, VerifiedFile
@@ -63,6 +71,7 @@ class Package:
     estimator: Any  # a fitted scikit-learn compatible estimator or pipeline
     reference: list[dict[str, Any]]  # canonical rows that resemble what it was trained on
     given_rows: ReferenceRows | None = None  # those and all others, as their file has them
+    lines: list[int] | None = None  # of each canonical row: its line in that file; None: they come from no file
 
 
 def sha256_of(path: Path) -> str:
@@ -330,8 +339,10 @@ def read_package(
     found = _reference_rows(card, reference, answers, given) or ReferenceRows([_example(card)], [1])
     if "target" in changes and reference is not None and reference.suffix not in {".jsonl", ".ndjson"}:
         check_target(changes["target"], found.rows)  # a package's own rows, JSON lines, never hold the target
-    rows = canonical_rows(card, found.rows, source=str(reference or card_path), numbers=found.numbers)
-    return Package(card, estimator, rows, found)
+    rows = canonical_rows(
+        card, found.rows, source=str(reference or card_path), numbers=found.numbers, lines=found.lines
+    )
+    return Package(card, estimator, rows, found, sample(found.lines))
 
 
 def _reference_rows(
@@ -385,12 +396,12 @@ def infer_package(
     if told:  # the versions of the other libraries, where it was saved, are not known
         card = card.model_copy(update={"libraries": told})
     check_agreement(card, estimator)
-    canonical = canonical_rows(card, rows, source=str(reference), numbers=found.numbers)
+    canonical = canonical_rows(card, rows, source=str(reference), numbers=found.numbers, lines=found.lines)
     if content.booster is not None:
         from shared.frames import frame_maker  # needs pandas
 
         check_booster(content, frame_maker(card, estimator)(canonical))
-    return Package(card, estimator, canonical, found)
+    return Package(card, estimator, canonical, found, sample(found.lines))
 
 
 def content_changes(content: Content) -> dict[str, Any]:

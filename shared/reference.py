@@ -193,11 +193,17 @@ def value_of(text: object, kind: FeatureType, numbers: NumberForm = POINT) -> An
 
 
 def canonical_rows(
-    card: Card, rows: Iterable[Mapping[str, Any]], *, source: str, numbers: NumberForm = POINT
+    card: Card,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    source: str,
+    numbers: NumberForm = POINT,
+    lines: Sequence[int] | None = None,
 ) -> list[dict[str, Any]]:
     """Return at most 500 of the rows in the card's own form; raise CardError that tells the first bad row's faults.
 
-    Columns that the card does not name (the target, an id) are left out; cells of text become the card's types.
+    Columns that the card does not name (the target, an id) are left out; cells of text become the card's types. `lines`
+    are those of the rows in their file, by which a bad one is named.
     """
     kinds = {feature.name: feature.type for feature in card.row_features}
     is_typed = Path(source).suffix in TYPED
@@ -208,15 +214,15 @@ def canonical_rows(
             for name, kind in kinds.items()
             if name in row
         }
-        for row in sample(list(rows))
+        for row in sample(rows)
     ]
     good, faults = RowValidator(card).validate_many(typed)
-    for number, found in enumerate(faults, start=1):
+    for line, found in zip(sample(lines or range(1, len(rows) + 1)), faults, strict=True):
         if found:
             told = "; ".join(f"{fault.pointer} {fault.message}" for fault in found[:3])
+            where = f"row {line}" if lines is None else f"line {line}"
             raise CardError(
-                f"{source}: sampled row {number} does not fit the card of {card.name} ({told}). "
-                "Correct the row, or the card."
+                f"{source}: {where} does not fit the card of {card.name} ({told}). Correct the row, or the card."
             )
     return [row for row in good if row is not None]
 

@@ -358,7 +358,7 @@ def _publish(
     if len(proof) == len(package.reference):  # else rows that break a contract are proved as well
         known = None if known is None else without_refused(known, accepted.refused)
         proof = accepted.package.reference
-    refused = [(place + 1, odd_features(package.card, package.reference[place])[1]) for place in accepted.refused]
+    refused = [_refused_row(package, place) for place in accepted.refused]
     package = accepted.package
     card = with_classes(package.card, package.estimator)
     card, report = _chosen_scorer(card, package, known, proof)
@@ -367,7 +367,7 @@ def _publish(
     if refused:
         report["refused_rows"] = {
             "count": len(refused),
-            "rows": [f"{row} ({why})" if why else str(row) for row, why in refused[:TOLD_ROWS]],
+            "rows": refused[:TOLD_ROWS],
         }
     if not keep_version:
         card = card.model_copy(update={"version": _free_version(session, card, models_dir)})
@@ -390,6 +390,13 @@ def _publish(
     if alias is not None:
         promote(session, card.name, card.version, alias)
     return row
+
+
+def _refused_row(package: Package, place: int) -> str:
+    """Name a reference row by its line in the file, with what may be why the model refuses it."""
+    where = f"row {place + 1}" if package.lines is None else f"line {package.lines[place]}"
+    why = odd_features(package.card, package.reference[place])[1]
+    return f"{where} ({why})" if why else where
 
 
 def _left_out(package: Package) -> list[str]:

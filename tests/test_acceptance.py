@@ -72,7 +72,7 @@ def test_blank_that_the_model_refuses_is_left_out_named_and_refused_from_callers
     model, table = lines()
     code, out, err = command("add", *saved(tmp_path, model, table), "--name", "m")
     assert code == 0, err
-    assert "refuses 1 of the sampled reference rows, which were left out: 5 (b null)" in out
+    assert "refuses 1 of the sampled reference rows, which were left out: line 6 (b null)" in out
     assert "us a row" in out
     served = loaded()
     assert len(served.reference) == 59
@@ -90,7 +90,7 @@ def test_blank_with_a_score_of_its_own_is_another_model(command, tmp_path):
     files = saved(tmp_path, model, table)
     code, _, err = command("add", *files, "--name", "m", "--scores", "said")
     assert code == 1
-    assert "refuses reference rows that have a score in the column 'said' (sampled rows 5)" in err
+    assert "refuses reference rows that have a score in the column 'said' (lines 6)" in err
     table.loc[4, "said"] = np.nan
     code, out, err = command("add", *saved(tmp_path, model, table), "--name", "m", "--scores", "said")
     assert code == 0, err

@@ -190,7 +190,7 @@ def test_model_that_scores_otherwise_here_is_refused_with_the_difference(command
     ("column", "told"),
     [
         ("scoer", "The reference rows have no column 'scoer' to hold the scores: they have age, "),
-        ("poste", "The column 'poste' holds no number in sampled row 1: give the score of every row"),
+        ("poste", "The column 'poste' holds no number in line 2: give the score of every row"),
     ],
 )
 def test_scores_that_are_none_are_refused(command, column, told):
