@@ -6,7 +6,7 @@ What cannot be known is not invented: no ranges, no rules, no descriptions.
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -151,6 +151,9 @@ def _feature(
     name: str, values: Sequence[object], encoding: Encoding | None, numbers: NumberForm, *, text: bool
 ) -> tuple[Feature, list[object]]:
     """Return a feature, and its values as they are of its type."""
+    if encoding and set(encoding.categories) <= {0, 1} and _type_of(values, numbers) == "boolean":
+        # The encoder was given True and False in a column that may hold nulls: scikit-learn made floats of them.
+        encoding = replace(encoding, categories=[bool(value) for value in encoding.categories])
     kind = "string" if text else _category_type(encoding.categories) if encoding else _type_of(values, numbers)
     typed = [value_of(value, kind, numbers) for value in values]
     if kind == "string" and encoding:

@@ -119,6 +119,13 @@ def test_encoder_behind_a_step_that_changes_the_values_is_not_believed():
     assert infer(fitted(encoder)).features[0].categories is None
 
 
+def test_true_and_false_that_an_encoder_holds_as_numbers_are_booleans():
+    table = frame()[["member"]].astype("boolean")  # of pandas' types that may hold nulls, scikit-learn makes floats
+    model = make_pipeline(ColumnTransformer([("o", OneHotEncoder(), ["member"])]), LogisticRegression())
+    [member] = infer(model.fit(table, [1, 0, 1, 0])).features
+    assert (member.type, member.categories) == ("boolean", [False, True])
+
+
 def test_numbers_and_blanks_among_categories_are_integers_that_may_be_null():
     rows = [{"level": "1"}, {"level": "2"}, {"level": None}, {"level": "2"}]
     data = pd.DataFrame({"level": [1.0, 2.0, np.nan, 2.0]})
