@@ -72,12 +72,19 @@ def _lists_of(
         return _xgboost_lists(booster, names, seen)
     lists = booster.pandas_categorical or []
     columns = _lightgbm_columns(booster, names, seen, len(lists)) if lists else []
-    if len(columns) != len(lists):
+    # A text that is in none of its list's places shows that the columns are not those.
+    strange = [
+        name
+        for name, values in zip(columns, lists, strict=False)
+        if (texts := {value for value in seen.get(name, ()) if isinstance(value, str)}) and texts.isdisjoint(values)
+    ]
+    if len(columns) != len(lists) or strange:
         if not set(booster.feature_name()) & set(names):
             return {}  # a step before it made its columns
         raise ArtefactError(
-            f"The LightGBM model has {len(lists)} lists of categories, and {len(columns)} of its columns are known to "
-            "be categories: train it without the columns that have one category only."
+            f"The LightGBM model has {len(lists)} lists of categories, and it is not known which columns they are of: "
+            f"{', '.join(columns[:5]) or 'none'} may be. Train it without ordered category columns of numbers, and "
+            "without columns that have one category only."
         )
     return {
         name: NativeCategories([_plain(value) for value in values], strict=False, recorded=True)
@@ -92,11 +99,11 @@ def _lightgbm_columns(
     told = booster.dump_model(num_iteration=1)["feature_infos"]
     by_written = {name.replace(" ", "_"): name for name in names}  # LightGBM writes blanks so
     split = [name for name, facts in told.items() if facts["values"]]
-    if len(split) < count:  # of a column with one value only LightGBM tells nothing: then text is a category
+    if len(split) < count:  # of ordered categories, and of one only, LightGBM does not tell: then text is a category
         split += [
             name
             for name in booster.feature_name()
-            if name not in told and any(isinstance(value, str) for value in seen.get(by_written.get(name, ""), ()))
+            if name not in split and any(isinstance(value, str) for value in seen.get(by_written.get(name, ""), ()))
         ]
     columns = (by_written.get(name) for name in booster.feature_name() if name in split)
     return [name for name in columns if name is not None]

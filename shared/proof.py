@@ -212,7 +212,18 @@ def _ask_some(
 
 
 def _check_steady(card: Card, together: Answers, other: Answers, places: NDArray[np.intp], company: str) -> None:
-    """Raise ArtefactError where rows have another answer in this company than among all of them."""
+    """Raise ArtefactError where rows have another answer in this company than among all of them, or none at all."""
+    advice = (
+        "Look for a step that takes something from the whole table (a mean, a rank, the categories or the columns of "
+        "dummies that happen to occur): let it learn that when it is fitted, and save the model again."
+    )
+    torn = np.flatnonzero(together.refused != other.refused)
+    if len(torn):
+        alike = ("refuses", "takes") if other.refused[torn[0]] else ("takes", "refuses")
+        raise ArtefactError(
+            f"{card.name}@{card.version} scores a row by the rows beside it: {len(torn)} of {len(places)} rows that it "
+            f"{alike[0]} {company}, it {alike[1]} among others (row {places[torn[0]] + 1}). {advice}"
+        )
     both = ~(together.refused | other.refused)
     if not both.any():
         return
@@ -227,8 +238,7 @@ def _check_steady(card: Card, together: Answers, other: Answers, places: NDArray
         f"{card.name}@{card.version} scores a row by the rows beside it: {np.count_nonzero(far)} of {len(distance)} "
         f"rows have another answer {company} than among all {len(together.prediction)} (row {places[both][first] + 1}: "
         f"{here:.6g}, not {there:.6g}). The service scores rows in whatever company they come, so none of these "
-        "answers is the right one. Look for a step that takes something from the whole table (a mean, a rank, the "
-        "categories that happen to occur): let it learn that when it is fitted, and save the model again."
+        f"answers is the right one. {advice}"
     )
 
 

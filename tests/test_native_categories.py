@@ -203,6 +203,17 @@ def test_other_places_of_a_booster_are_found(engine, tmp_path, train, categories
     assert_whoever_is_beside(served, rows[:25].astype({"c": object}), expected)
 
 
+def test_ordered_categories_of_lightgbm_are_those_of_its_list(engine, tmp_path):
+    frame, y = training(PLAIN)
+    ranks = pd.CategoricalDtype(PLAIN[::-1], ordered=True)
+    frame["rank"] = np.random.default_rng(2).permutation(frame["c"])
+    trained = typed(frame).astype({"rank": ranks})
+    model = light(trained, classes(y + 20.0 * trained["rank"].cat.codes))
+    served = added(engine, tmp_path, model, frame)
+    assert served.card.features[2].categories == PLAIN[::-1]
+    assert_whoever_is_beside(served, frame[:25], model.predict_proba(trained)[:25, 1])
+
+
 def test_lightgbm_takes_an_unknown_category_for_missing(engine, tmp_path):
     frame, y = training(PLAIN)
     frame["one"] = "always"  # LightGBM tells nothing of a column with one category

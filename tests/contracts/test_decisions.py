@@ -164,6 +164,10 @@ def whole_table(frame: pd.DataFrame) -> pd.DataFrame:
     return frame - frame.mean()
 
 
+def varying_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.loc[:, frame.nunique() > 1]  # of a single row, none
+
+
 @pytest.mark.parametrize(
     ("estimator", "options", "error", "told"),
     [
@@ -181,8 +185,14 @@ def whole_table(frame: pd.DataFrame) -> pd.DataFrame:
             ArtefactError,
             "scores a row by the rows beside it",
         ),
+        (
+            make_pipeline(FunctionTransformer(varying_columns), LogisticRegression()).fit(FRAME, TWO),
+            {},
+            ArtefactError,
+            "rows that it refuses alone, it takes among others",
+        ),
     ],
-    ids=["threshold", "sigmoid", "outputs", "table"],
+    ids=["threshold", "sigmoid", "outputs", "table", "columns"],
 )
 def test_model_that_cannot_be_answered_as_it_answers_itself_is_refused(
     register: Register, estimator: Any, options: dict[str, Any], error: type[GuichetError], told: str
