@@ -3,10 +3,17 @@
 import http.client
 import os
 import sys
+from collections.abc import Sequence
+
+from shared.container import end_after, note
 
 
-def main() -> int:
-    """Ask this container's own API; say what it answers when that is not 200."""
+def main(arguments: Sequence[str] = ()) -> int:
+    """Ask this container's own API; say what it answers when that is not 200.
+
+    `--end-after N`: after N checks in a row without any answer, it is ended, to be started again.
+    """
+    limit = end_after(arguments)
     connection = http.client.HTTPConnection("127.0.0.1", int(os.environ.get("PORT") or 8000), timeout=4)
     try:
         connection.request("GET", "/readyz")
@@ -14,9 +21,11 @@ def main() -> int:
         text = answer.read(2_000).decode("utf-8", "replace")
     except OSError as error:
         print(f"the API does not answer: {error}")
+        note(False, limit)
         return 1
     finally:
         connection.close()
+    note(True, limit)
     if answer.status != 200:
         print(text)
         return 1
@@ -24,4 +33,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

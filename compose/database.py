@@ -4,6 +4,7 @@ It is PostgreSQL's administrator, which nothing else of the stack is: migrations
 the API and the workers are a role that may only read and write rows.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -16,7 +17,14 @@ def main(servers: Path = SERVERS) -> int:
     try:
         url = (servers / "admin_url").read_text(encoding="ascii")
         passwords = {role: (servers / f"{role}_password").read_text(encoding="ascii") for role in ROLES}
-        create(url, database="guichet", prefix="guichet", passwords=passwords, tell=lambda role, url: None)
+        create(
+            url,
+            database="guichet",
+            prefix="guichet",
+            passwords=passwords,
+            tell=lambda role, url: None,
+            app_registers=bool(os.environ.get("APP_REGISTERS")),  # where workers take models from a store
+        )
     except OSError as error:
         print(f"guichet: {error.filename} cannot be read ({error.strerror}): start `secrets` first.", file=sys.stderr)
         return 1

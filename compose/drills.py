@@ -107,7 +107,7 @@ def restart_redis(stack: Stack) -> None:
 
 def flush_redis(stack: Stack) -> None:
     """Empty Redis three times: every message and every wake-up that was pending is gone."""
-    flush = "REDISCLI_AUTH=$(cat /run/servers/redis_password) redis-cli FLUSHALL"
+    flush = "REDISCLI_AUTH=$(cat /run/redis-secrets/redis_password) redis-cli FLUSHALL"
     for _ in range(3):
         stack.run("exec", "-T", "redis", "sh", "-c", flush)
         time.sleep(1)

@@ -82,7 +82,7 @@ def drive(stack: Stack, *, only: str | None, fresh: bool) -> str:
     wait_until(lambda: ask(f"http://127.0.0.1:{_PORTS[0]}/readyz")[0] == 200, "the API to be ready", 300)
     facts["from `up` to ready, with the example models trained"] = f"{time.monotonic() - began:.0f} s"
     stack.await_health(*(one for name in ("worker-interactive", "worker-bulk") for one in stack.containers(name)))
-    made = stack.run("exec", "-T", "api", "python", "-m", "api.keys", "create", "--name", "e2e")
+    made = stack.run("run", "--rm", "-T", "keys", "create", "--name", "e2e")
     key = next(line.split()[1] for line in made.splitlines() if line.startswith("key:"))
     client = Client(_PORTS[:1], key)
     checks += use(stack, client)

@@ -2,8 +2,9 @@
 
 It runs before everything else. A secret that stands in .env is taken, one that does not is made once and kept:
 a clone starts with `docker compose up` alone, and never with a password that is known. Files, not environment
-variables, because everyone who may ask the engine sees those. There are two volumes: one is for the API and the
-workers, who are one role of the database; the other, with what its owner and its administrator know, they do not see.
+variables, because everyone who may ask the engine sees those. There are three volumes: one is for the API and the
+workers, who are one role of the database; one has what the database's owner and administrator know, which they do not
+see; and one is for Redis, which sees nobody else's.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from pathlib import Path
 
 FOLDER = Path("/run/guichet")
 SERVERS = Path("/run/servers")
+REDIS = Path("/run/redis-secrets")
 ROLES = ("owner", "app", "reader")  # of the database; scripts/create_db.py says what each may do
 _NAMES = {
     "POSTGRES_PASSWORD": "postgres_password",
@@ -23,7 +25,7 @@ _NAMES = {
     "FLOWER_PASSWORD": "flower_password",
 }
 _FILES = (*_NAMES.values(), *(f"{role}_password" for role in ROLES))
-_OF_SERVERS = ("postgres_password", "redis_password", "redis.conf")  # who run as users of their own
+_OF_SERVERS = ("postgres_password", "redis_password", "redis.conf")  # read by servers that run as users of their own
 _LEAST = 12  # characters
 _PLACEHOLDER = re.compile(
     r"change.?(me|this|it)|placeholder|example|replace|todo|x{4,}|\*{3,}|<.*>|your.|pass.?word|secret", re.I
@@ -62,7 +64,7 @@ def choose(env: Mapping[str, str], servers: Path, *, accept: bool) -> dict[str, 
     return {file: given.get(file) or kept.get(file) or secrets.token_urlsafe(24) for file in _FILES}
 
 
-def write(chosen: Mapping[str, str], folder: Path, servers: Path) -> None:
+def write(chosen: Mapping[str, str], folder: Path, servers: Path, of_redis: Path) -> None:
     """Write the passwords, and what the programs read that take none from a file."""
 
     def database(role: str, password: str, name: str = "guichet") -> str:
@@ -74,12 +76,12 @@ def write(chosen: Mapping[str, str], folder: Path, servers: Path) -> None:
         servers,
         {
             **chosen,
-            "redis.conf": f"requirepass {redis}\n",
             "admin_url": database("postgres", chosen["postgres_password"], "postgres"),
             "database_url": database("guichet_owner", chosen["owner_password"]),
             "redis_url": redis_url,
         },
     )
+    _write(of_redis, {"redis.conf": f"requirepass {redis}\n", "redis_password": redis})
     _write(
         folder,
         {
@@ -104,6 +106,7 @@ def main(
     env: Mapping[str, str] = os.environ,
     folder: Path = FOLDER,
     servers: Path = SERVERS,
+    of_redis: Path = REDIS,
 ) -> int:
     """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m compose.secrets", description="Make and keep the stack's secrets.")
@@ -117,7 +120,7 @@ def main(
         chosen = choose(env, servers, accept=options.accept)
         changed = [name for name, file in _NAMES.items() if _is_new(servers / file, chosen[file])]
         made = [name for name, file in _NAMES.items() if not env.get(name) and not (servers / file).exists()]
-        write(chosen, folder, servers)
+        write(chosen, folder, servers, of_redis)
     except Refused as reason:
         print(f"guichet: {reason}", file=sys.stderr)
         return 1

@@ -2,10 +2,13 @@
 
     ADMIN_URL=postgresql://postgres@host/postgres python -m scripts.create_db
 
-Three roles: `guichet_owner` owns the tables and migrates them, `guichet_app` is what the API and the workers are,
-`guichet_reader` may look at everything but the keys. Run it again at any time: it makes what is missing, and leaves
-passwords alone unless OWNER_PASSWORD, APP_PASSWORD or READER_PASSWORD gives one. A new role without one gets a random
-password, which is printed this once. `--url sqlite:///file` only runs the migrations: SQLite has no roles.
+Three roles: `guichet_owner` owns the tables and migrates them, `guichet_app` is what the API and the workers are, who
+read keys and models and do not make them, `guichet_reader` may look at everything but the keys. `--app-registers` lets
+`guichet_app` register models too, for workers that take them from a store (MODELS_URI).
+
+Run it again at any time: it makes what is missing, and leaves passwords alone unless OWNER_PASSWORD, APP_PASSWORD or
+READER_PASSWORD gives one. A new role without one gets a random password, which is printed this once.
+`--url sqlite:///file` only runs the migrations: SQLite has no roles.
 """
 
 import argparse
@@ -46,11 +49,12 @@ _SCHEMA = (
 )
 _TABLES = (
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {app}",
-    "REVOKE INSERT, UPDATE, DELETE ON alembic_version FROM {app}",
+    "REVOKE INSERT, UPDATE, DELETE ON alembic_version, api_keys FROM {app}",
     "GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {app}",
     "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {reader}",
     "REVOKE SELECT ON api_keys FROM {reader}",
 )
+_MODELS = "REVOKE INSERT, UPDATE, DELETE ON model_versions, model_aliases FROM {app}"
 
 
 class Refused(Exception):
@@ -67,9 +71,18 @@ class Role:
 
 
 def create(
-    admin_url: str, *, database: str, prefix: str, passwords: dict[str, str], tell: Callable[[Role, URL], None]
+    admin_url: str,
+    *,
+    database: str,
+    prefix: str,
+    passwords: dict[str, str],
+    tell: Callable[[Role, URL], None],
+    app_registers: bool = False,
 ) -> None:
-    """Make what is missing; tell each role and its URL as soon as the roles are there. Raises Refused."""
+    """Make what is missing; tell each role and its URL as soon as the roles are there. Raises Refused.
+
+    `app_registers` lets the role of the API and the workers register models.
+    """
     admin = read_url(admin_url)
     names = {part: f"{prefix}_{part}" for part in ("owner", "app", "reader")}
     words = {part: sql.Identifier(name) for part, name in names.items()} | {"database": sql.Identifier(database)}
@@ -88,7 +101,7 @@ def create(
     # As the administrator in the owner's place: the owner's password need not be known.
     _upgrade(admin.set(database=database), "-x", f"role={names['owner']}")
     with _Connection(admin.set(database=database)) as inside:
-        inside.run(["SET ROLE {owner}", *_TABLES, "RESET ROLE"], words)
+        inside.run(["SET ROLE {owner}", *_TABLES, *([] if app_registers else [_MODELS]), "RESET ROLE"], words)
 
 
 def read_url(text: str) -> URL:
@@ -213,6 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--url", default=os.environ.get("ADMIN_URL"), help="the administrator's address (ADMIN_URL)")
     parser.add_argument("--database", default="guichet", help="its name (guichet)")
     parser.add_argument("--prefix", default="guichet", help="what the roles' names begin with (guichet)")
+    parser.add_argument("--app-registers", action="store_true", help="let the service register models (MODELS_URI)")
     options = parser.parse_args(arguments)
     if not options.url:
         print("create_db: set ADMIN_URL, e.g. postgresql://postgres:password@host/postgres", file=sys.stderr)
@@ -230,7 +244,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.url.startswith("sqlite:"):
             _upgrade(make_url(options.url))
         else:
-            create(options.url, database=options.database, prefix=options.prefix, passwords=passwords, tell=tell)
+            create(
+                options.url,
+                database=options.database,
+                prefix=options.prefix,
+                passwords=passwords,
+                tell=tell,
+                app_registers=options.app_registers,
+            )
     except Refused as problem:
         print(f"create_db: {problem}.", file=sys.stderr)
         return 1

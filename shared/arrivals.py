@@ -26,6 +26,11 @@ from shared.registry import add
 from shared.tables import ModelVersion
 
 LONGEST_PAUSE = 30.0  # seconds between two tries of a model that cannot be loaded
+MAY_NOT_REGISTER = (
+    "The role of DATABASE_URL may not register models: run `python -m scripts.create_db --app-registers` (with "
+    "Compose, set APP_REGISTERS for `migrate`)."
+)
+_NOT_ALLOWED = "42501"  # SQLSTATE: insufficient privilege
 REFUSED_SECONDS = 600.0  # between two tries of a package in the store that cannot be registered, if it is not altered
 
 log = logging.getLogger(__name__)
@@ -137,10 +142,12 @@ class Arrivals:
         address = _address(store, folder)
         try:
             self._register(engine, address, folder)
-        except SQLAlchemyError:
-            raise
-        except Exception as error:  # noqa: BLE001 - a package is anyone's code, and the next one may be sound
-            why = without_words(told(error), error)
+        except Exception as error:
+            is_forbidden = getattr(getattr(error, "orig", None), "pgcode", None) == _NOT_ALLOWED
+            if isinstance(error, SQLAlchemyError) and not is_forbidden:
+                raise
+            # Else a package is anyone's code, and the next one may be sound.
+            why = MAY_NOT_REGISTER if is_forbidden else without_words(told(error), error)
             if self._models.refused.get(address) != why:
                 log.warning("%s is not registered: %s", address, why)
             self._models.refused[address] = why

@@ -19,8 +19,8 @@ def explain(error: SQLAlchemyError) -> str:
     reason, code = first_line(error), getattr(getattr(error, "orig", None), "pgcode", None)
     if code in _NOT_ALLOWED:
         return (
-            f"the role of DATABASE_URL may not do this ({reason}): rows are written as guichet_app, and views and "
-            "tables are made as guichet_owner (docs/operations.md)."
+            f"the role of DATABASE_URL may not do this ({reason}): rows are written as guichet_app; keys, models, "
+            "views and tables are made as guichet_owner (docs/operations.md)."
         )
     if code == _NO_TABLE or reason.startswith("no such table"):
         return f"the tables are not there ({reason}): {UPGRADE} first."

@@ -1,5 +1,6 @@
 """The stack of docker-compose.yml, without an engine: its secrets, its settings, and what its images carry."""
 
+import json
 import re
 import stat
 from pathlib import Path
@@ -18,11 +19,11 @@ STRONG = "4f0c1e7a9b2d4f0c1e7a9b2d"
 
 
 @pytest.fixture
-def volumes(tmp_path) -> tuple[Path, Path]:
-    """The volume of the API and the workers, and that of the servers."""
-    for name in ("service", "servers"):
+def volumes(tmp_path) -> tuple[Path, Path, Path]:
+    """The volume of the API and the workers, that of the servers, and Redis' own."""
+    for name in ("service", "servers", "redis"):
         (tmp_path / name).mkdir()
-    return tmp_path / "service", tmp_path / "servers"
+    return tmp_path / "service", tmp_path / "servers", tmp_path / "redis"
 
 
 def read(*folders: Path) -> dict[str, str]:
@@ -46,7 +47,7 @@ def test_secrets_that_env_does_not_set_are_made_once_and_kept(volumes, capsys):
     assert "made here" in said
     assert secrets.main([], {"REDIS_PASSWORD": ""}, *volumes) == 0
     assert read(*volumes) == first
-    passwords = {text for name, text in first.items() if name.endswith("_password")}
+    passwords = {text for name, text in first.items() if name.endswith("_password")}  # Redis' stands twice
     assert len(passwords) == 6
     assert all(secret not in said for secret in first.values())
     assert "made here" not in capsys.readouterr().out
@@ -57,7 +58,7 @@ def test_a_secret_of_env_goes_to_whoever_needs_it(volumes):
     files = read(*volumes)
     assert files["servers/postgres_password"] == STRONG
     assert files["servers/admin_url"] == f"postgresql+psycopg2://postgres:{STRONG}@postgres:5432/postgres"
-    assert files["servers/redis.conf"] == f"requirepass {files['servers/redis_password']}\n"
+    assert files["redis/redis.conf"] == f"requirepass {files['redis/redis_password']}\n"
     assert files["service/flower.py"] == f"basic_auth = ['guichet:{STRONG[::-1]}']\n"
 
 
@@ -122,7 +123,7 @@ def test_a_changed_password_comes_with_the_command_that_lets_everyone_read_it(vo
 
 
 def test_a_folder_that_cannot_be_written_is_said_in_a_sentence(tmp_path, capsys):
-    assert secrets.main([], {}, tmp_path / "missing", tmp_path / "missing") == 1
+    assert secrets.main([], {}, *[tmp_path / "missing"] * 3) == 1
     assert f"cannot be kept in {tmp_path / 'missing'}" in capsys.readouterr().err
 
 
@@ -181,6 +182,67 @@ def test_a_worker_that_is_stopped_may_finish_the_longest_chunk_that_a_caller_may
     grace = services()["worker-bulk"]["stop_grace_period"]
     longest = Settings.model_fields["job_timeout_cap_seconds"].default
     assert int(grace.removesuffix("s")) > longest + Settings.model_fields["drain_seconds"].default
+
+
+def test_redis_knows_its_own_password_and_no_other(volumes):
+    secrets.main([], {}, *volumes)
+    files = read(*volumes)
+    password = files["servers/redis_password"]
+    assert read(volumes[2]) == {"redis/redis.conf": f"requirepass {password}\n", "redis/redis_password": password}
+    mounted = [volume.split(":")[0] for volume in services()["redis"]["volumes"]]
+    assert mounted == ["redis", "redis-secrets"]
+
+
+def test_every_container_is_hardened():
+    for name, service in services().items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert "cap_add" not in service, name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["pids_limit"], name
+        assert "mem_limit" in service or name.endswith("-dev"), name
+        assert service["image"].startswith("guichet-") or service["user"] in ("postgres", "redis"), name
+        sockets = {"docker.sock", "/proc", "/sys"}
+        assert not any(part in volume for volume in service.get("volumes", ()) for part in sockets), name
+
+
+def test_nobody_who_serves_has_a_way_out():
+    """The ports of the API are published on a network that leads no packet out."""
+    networks = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["networks"]
+    assert networks["backend"]["internal"] is True
+    assert networks["published"]["driver_opts"] == {"com.docker.network.bridge.enable_ip_masquerade": "false"}
+    found = services()
+    assert {name for name, service in found.items() if "outside" in service["networks"]} == {"examples"}
+    published = {name for name, service in found.items() if "published" in service["networks"]}
+    assert published == {name for name, service in found.items() if "ports" in service}
+
+
+def test_who_may_make_keys_and_models_answers_no_request():
+    owners = {name for name, service in services().items() if "server-secrets" in str(service.get("volumes"))}
+    assert owners == {"secrets", "postgres", "migrate", "examples", "keys"}
+    assert not any("ports" in services()[name] for name in owners)
+
+
+@pytest.mark.parametrize("name", ["api", "worker"])
+def test_what_hangs_is_ended_by_its_health_check_and_started_again(name):
+    check = re.search(r"HEALTHCHECK .*\\\n *CMD (\[.*\])", (ROOT / f"Dockerfile.{name}").read_text())
+    assert check is not None
+    assert f'"{name}.probe", "--end-after", "' in check[1]
+    for service in services().values():
+        if service["image"].startswith(f"guichet-{name}") and "healthcheck" not in service:
+            assert service["restart"] == "unless-stopped"
+
+
+def test_images_of_others_are_kept_by_digest_by_renovate():
+    """No registry is asked here: the first run of Renovate writes the digests, and later ones bring newer ones."""
+    found = json.loads((ROOT / "renovate.json").read_text())
+    assert "docker:pinDigests" in found["extends"]
+    assert {"dockerfile", "docker-compose"} <= set(found["enabledManagers"])
+    # What its managers find: `image:` of Compose, and an ARG whose default stands in FROM.
+    others = {service["image"] for service in services().values() if not service["image"].startswith("guichet-")}
+    assert all(re.fullmatch(r"[a-z]+:[\w.]+(@sha256:[0-9a-f]{64})?", image) for image in others)
+    for file in ("Dockerfile.api", "Dockerfile.worker"):
+        assert re.search(r"^ARG PYTHON_IMAGE=python:\S+$", (ROOT / file).read_text(), re.M)
 
 
 def test_models_are_added_where_their_stores_can_be_reached():

@@ -76,13 +76,16 @@ def test_tables_stand_at_the_last_migration_and_belong_to_the_owner(made):
 
 def test_app_reads_and_writes_and_changes_no_table(made):
     with connected(made, "sales_app") as cursor:
-        cursor.execute("INSERT INTO api_keys (id, name, sha256, scopes) VALUES ('1', 'n', 's', 'read')")
-        cursor.execute("UPDATE api_keys SET name = 'm'")
-        cursor.execute("DELETE FROM api_keys")
+        cursor.execute("SELECT count(*) FROM api_keys, model_versions, model_aliases")
         cursor.execute("SELECT nextval('claim_tokens')")
         cursor.execute("INSERT INTO error_logs (request_id, method, path, status, code, detail) "
                        "VALUES ('r', 'GET', '/', 404, 'c', 'd')")  # fmt: skip
         for statement in (
+            "INSERT INTO api_keys (id, name, sha256, scopes) VALUES ('1', 'n', 's', 'admin')",
+            "UPDATE api_keys SET scopes = 'admin'",
+            "DELETE FROM api_keys",
+            "INSERT INTO model_aliases (name, alias, model_version_id) VALUES ('m', 'champion', 1)",
+            "UPDATE model_versions SET uri = 's3://elsewhere/model'",
             "DROP TABLE error_logs",
             "CREATE TABLE mine (id int)",
             "UPDATE alembic_version SET version_num = '0'",
@@ -90,6 +93,19 @@ def test_app_reads_and_writes_and_changes_no_table(made):
         ):
             with pytest.raises(psycopg2.errors.InsufficientPrivilege):
                 cursor.execute(statement)
+
+
+def test_app_registers_models_where_it_is_told_so_and_nowhere_else(made, admin):
+    statement = "UPDATE model_versions SET uri = uri"
+    more = {"database": "sales", "prefix": "sales", "passwords": {}, "tell": lambda *_: None}
+    create_db.create(admin, **more, app_registers=True)
+    with connected(made, "sales_app") as cursor:
+        cursor.execute(statement)
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            cursor.execute("UPDATE api_keys SET scopes = 'admin'")
+    create_db.create(admin, **more)
+    with connected(made, "sales_app") as cursor, pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        cursor.execute(statement)
 
 
 def test_reader_reads_everything_but_the_keys_and_writes_nothing(made):

@@ -60,7 +60,7 @@ def check_rights(connection: Connection) -> Finding:
     if (lacking := what_role_lacks(connection)) is not None:
         return Finding("rights", "failed", lacking)
     role = connection.execute(text("SELECT current_user")).scalar()
-    return Finding("rights", "ok", f"{role} may read and write every table")
+    return Finding("rights", "ok", f"{role} may read every table and write those of jobs")
 
 
 def check_keys(connection: Connection, settings: Settings) -> Finding:
