@@ -101,7 +101,9 @@ class CsvFile:
         assert self._splitter is not None
         yield from self._give(self._splitter.finish())
         if dropped := sum(chunk.row_count for chunk in self._empty):
-            self._notices.append(f"{dropped:,} empty row{'s' * (dropped > 1)} at the end of the file were left out.")
+            rows = "1 empty row" if dropped == 1 else f"{dropped:,} empty rows"
+            verb = "was" if dropped == 1 else "were"
+            self._notices.append(f"{rows} at the end of the file {verb} left out.")
         if not self.row_count:
             raise _refusal("no_rows", "The file has a header but no rows: send at least one.")
 

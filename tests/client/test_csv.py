@@ -132,8 +132,11 @@ def test_file_arrives_the_same_however_it_is_given(guichet, rows, tmp_path, form
 
 def test_file_of_a_french_spreadsheet_is_read_as_it_is_written(guichet, tmp_path):
     path = write(tmp_path / "é.csv", many(3), delimiter=";", encoding="utf-8-sig")
+    with path.open("ab") as file:
+        file.write(b";" * path.read_bytes().partition(b"\n")[0].count(b";") + b"\r\n")  # as spreadsheets leave behind
     job = guichet.predict_csv(path, delimiter="semicolon", id_column="client_id").wait(timeout=60)
     assert (job.info.csv.delimiter, job.info.csv.id_column, job.info.csv.filename) == (";", "client_id", "é.csv")
+    assert job.info.csv.notices == ["1 empty row at the end of the file was left out."]
     job.download(tmp_path / "out.csv")
     assert [line["client_id"] for line in table(tmp_path / "out.csv", ";")] == ["c0", "c1", "c2"]
 

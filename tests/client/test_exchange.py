@@ -58,6 +58,13 @@ def test_refusal_is_not_sent_again(pauses, status, code):
     assert pauses == []
 
 
+def test_place_that_was_not_counted_to_its_end_says_so():
+    place = {"position": 10_001, "eta_seconds": 9.5, "is_lower_bound": True}
+    with Script(answer(202, job(queue=place)), answer(202, job())).client() as client:
+        queues = [client.submit(ROW).info.queue for _ in range(2)]
+    assert [(queue.position, queue.is_lower_bound) for queue in queues] == [(10_001, True), (1, False)]
+
+
 def test_every_call_has_a_key_of_its_own(pauses):
     script = Script(*(answer(202, job()) for _ in range(3)))
     with script.client() as client:

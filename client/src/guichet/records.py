@@ -57,11 +57,12 @@ class QueuePlace:
 
     position: int | None
     eta_seconds: float | None
+    is_lower_bound: bool = False  # it stands farther back than `position`, and waits longer than `eta_seconds`
 
     @classmethod
     def read(cls, body: Body) -> Self:
         """Read it from JSON."""
-        return cls(body.get("position"), body.get("eta_seconds"))
+        return cls(body.get("position"), body.get("eta_seconds"), bool(body.get("is_lower_bound")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,9 @@ class CsvFile:
     extra_columns: list[str]
     bytes: int | None
     max_error_rate: float | None
+    thousands: str | None = None  # what separates thousands; empty: nothing does
+    currency: str | None = None  # the sign beside numbers that was left out
+    notices: list[str] = field(default_factory=list)  # what was read otherwise than it is written, in sentences
 
     @classmethod
     def read(cls, body: Body) -> Self:
@@ -102,6 +106,9 @@ class CsvFile:
             list(body.get("extra_columns") or ()),
             body.get("bytes"),
             body.get("max_error_rate"),
+            body.get("thousands"),
+            body.get("currency"),
+            list(body.get("notices") or ()),
         )
 
 

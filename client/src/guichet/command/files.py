@@ -149,7 +149,7 @@ def _send(client: Client, options: argparse.Namespace, console: Console, bar: Ba
         console.tell("`guichet jobs` lists what was accepted.")
         raise
     bar.clear()
-    for notice in (job.info.body.get("csv") or {}).get("notices", ()):
+    for notice in job.info.csv.notices if job.info.csv is not None else ():
         console.tell(notice)
     console.tell(f"Accepted: {rows(job.counts.total)}, {job.info.model}@{job.info.model_version}, job {job.id}")
     return job
