@@ -166,7 +166,13 @@ class Postgres(Server):
 
     def _write_access(self) -> None:
         """Write who may connect; at every start, since an older release wrote that everyone may."""
-        starter = pwd.getpwuid(os.geteuid()).pw_name
+        try:
+            starter = pwd.getpwuid(os.geteuid()).pw_name
+        except KeyError:
+            raise ServerError(
+                f"PostgreSQL asks by its name who connects, and the user with id {os.geteuid()} has none: start this "
+                "as a user whom the system knows"
+            ) from None
         lines = {"pg_hba.conf": "local all all peer map=starter\n", "pg_ident.conf": f'starter "{starter}" all\n'}
         for name, line in lines.items():
             file = self.folder / name

@@ -22,10 +22,13 @@ from shared.package import MODEL_FILE, read_thing
 
 
 @contextmanager
-def assembled(artefact: Path, *, preprocessor: Path | None = None, code: Path | None = None) -> Iterator[Path]:
+def assembled(
+    artefact: Path, *, preprocessor: Path | None = None, code: Path | None = None, sha256: str | None = None
+) -> Iterator[Path]:
     """Yield a joblib file of the artefact behind its preprocessor, with its code; it is there only for the time.
 
-    Without either it is the artefact itself. Raises ArtefactError where the parts do not fit, or cannot be read.
+    Without either it is the artefact itself; else that is read only where it has this SHA-256, if one is given. Raises
+    ArtefactError where the parts do not fit, or cannot be read.
     """
     if preprocessor is None and code is None:
         yield artefact
@@ -35,7 +38,7 @@ def assembled(artefact: Path, *, preprocessor: Path | None = None, code: Path | 
         modules = _Code(code) if code is not None else None
         with modules or nullcontext():
             stand_in = modules.stand_in if modules is not None else None
-            content = content_of(read_thing(artefact, stand_in=stand_in), artefact)
+            content = content_of(read_thing(artefact, stand_in=stand_in, sha256=sha256), artefact)
             if preprocessor is not None:
                 first = preprocessor_of(read_thing(preprocessor, stand_in=stand_in), preprocessor)
                 content = behind(first, content, preprocessor, artefact)

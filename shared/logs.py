@@ -242,6 +242,12 @@ def _log_warning(
     logging.getLogger("py.warnings").warning("%s at %s:%s%s", category.__name__, filename, str(lineno), words)
 
 
+def _log_end_of_thread(ended: threading.ExceptHookArgs) -> None:
+    name = "?" if ended.thread is None else ended.thread.name
+    error = ended.exc_value
+    logging.getLogger("threads").error("the thread %s ended by an exception", name, exc_info=error)
+
+
 def configure_logging(level: str) -> None:
     """Send every logger of this process to standard error as JSON lines."""
     handler = logging.StreamHandler()
@@ -249,6 +255,7 @@ def configure_logging(level: str) -> None:
     handler.addFilter(Once())
     logging.captureWarnings(True)  # so that those of libraries are said once, too
     warnings.showwarning = _log_warning
+    threading.excepthook = _log_end_of_thread  # Python's own writes the words to standard error
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

@@ -141,9 +141,13 @@ def _verified(file: BufferedReader, path: Path, sha256: str) -> BufferedReader:
     return BufferedReader(checked, BLOCK_BYTES)
 
 
-def read_thing(path: Path, *, stand_in: ModuleType | None = None) -> Any:  # noqa: ANN401
-    """Return whatever a joblib file of trusted origin holds; `stand_in` has what its notebook defined itself."""
-    with _opened(path) as file:
+def read_thing(path: Path, *, stand_in: ModuleType | None = None, sha256: str | None = None) -> Any:  # noqa: ANN401
+    """Return whatever a joblib file holds, whose SHA-256 is checked unless its origin is trusted (None).
+
+    `stand_in` has what its notebook defined itself.
+    """
+    with _opened(path) as opened:
+        file = opened if sha256 is None else _verified(opened, path, sha256)
         check_start(path, file.peek(START_BYTES)[:START_BYTES])
         return _read_pickle(path, file, {}, stand_in)[0]
 
@@ -312,21 +316,16 @@ def read_package(
     *,
     answers: Sequence[str] = (),
     given: Given | None = None,
-    original: Path | None = None,
+    is_assembled: bool = False,
 ) -> Package:
     """Return the package of an artefact and its card with `changes` to the card; the SHA-256 is the card's.
 
     Without reference rows, the examples of the card make one. `answers` are columns of the rows that are no features
-    and may hold numbers; `given` is what is known of how their file is written. `original` is the file that the card
-    was written for, where the artefact was assembled of it and others.
+    and may hold numbers; `given` is what is known of how their file is written. `is_assembled` tells that the artefact
+    was made of the file that the card was written for and others.
     """
     card = Card.load(card_path)
-    if original is not None:
-        if (digest := sha256_of(original)) != card.sha256:
-            raise ArtefactError(
-                f"{original} is not the file that {card_path} describes: its SHA-256 is {digest[:12]}…, and the card's "
-                f"{card.sha256[:12]}…. Name the right one, or leave the card out."
-            )
+    if is_assembled:  # of a file that had the card's SHA-256 when it was read
         card = card.model_copy(update={"sha256": sha256_of(artefact)})
     estimator, told = unpickle_and_date(artefact, sha256=card.sha256, libraries=card.libraries)
     if "task" in changes:

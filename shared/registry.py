@@ -306,10 +306,12 @@ def _package(
     """Yield a model with its card, and the joblib file to publish, which may be there only for the time."""
     answers = [name for name in (changes.get("target"), scores) if name is not None]
     if mlflow is None:
-        with assembled(artefact, **parts) as file:
+        known = None if card is None else Card.load(card).sha256
+        with assembled(artefact, preprocessor=parts["preprocessor"], code=parts["code"], sha256=known) as file:
             if card is not None:
-                original = artefact if file != artefact else None
-                package = read_package(file, card, reference, changes, answers=answers, given=given, original=original)
+                package = read_package(
+                    file, card, reference, changes, answers=answers, given=given, is_assembled=file != artefact
+                )
             else:
                 package = infer_package(file, reference, changes, without=scores, given=given)
             yield package, file
@@ -318,7 +320,10 @@ def _package(
     from shared.mlflow_package import mlflow_package
 
     folder = read_mlflow_folder(mlflow)
-    with joblib_file(folder, trust=trust) as bare, assembled(bare, **parts) as file:
+    with (
+        joblib_file(folder, trust=trust) as bare,
+        assembled(bare, preprocessor=parts["preprocessor"], code=parts["code"]) as file,
+    ):
         if card is not None:
             yield read_package(file, card, reference, changes, answers=answers, given=given), file
         else:

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -29,7 +30,9 @@ def record(message: str, *args: object, exc_info=None) -> logging.LogRecord:
 def _root() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    hook = threading.excepthook
     yield
+    threading.excepthook = hook
     root.handlers[:] = handlers
     root.setLevel(level)
     logging.captureWarnings(False)
@@ -146,6 +149,19 @@ def test_endless_recursion_is_told_in_few_lines():
     except RecursionError:
         line = JsonFormatter().format(record("it failed", exc_info=sys.exc_info()))
     assert len(json.loads(line)["exception"].splitlines()) < 50
+
+
+@pytest.mark.usefixtures("_root")
+def test_thread_that_ends_by_an_exception_says_so_without_its_words(capsys):
+    configure_logging("INFO")
+    thread = threading.Thread(target=raise_from_numpy, name="drain")
+    thread.start()
+    thread.join()
+    [line] = capsys.readouterr().err.splitlines()
+    entry = json.loads(line)
+    assert entry["message"] == "the thread drain ended by an exception"
+    assert entry["exception"].startswith("ValueError")
+    assert "Dupont" not in line
 
 
 @pytest.mark.usefixtures("_root")

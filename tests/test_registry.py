@@ -271,6 +271,23 @@ def test_unregistered_artefact_beside_a_card_is_refused_before_unpickling(engine
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("part", ["preprocessor", "code"])
+def test_artefact_that_is_joined_with_others_is_the_cards_before_it_is_unpickled(engine, files, models, tmp_path, part):
+    row = add_people(engine, files, models)
+    joblib.dump(Canary(tmp_path / "ran"), tmp_path / "model.joblib")
+    (tmp_path / "code").mkdir()
+    more = {"preprocessor": files / "first.joblib", "code": tmp_path / "code"}
+    with session_scope(engine) as session, pytest.raises(ArtefactError, match="was not loaded: its SHA-256 is"):
+        add(
+            session,
+            tmp_path / "model.joblib",
+            card=models / row.uri / "model.json",
+            models_dir=models,
+            **{part: more[part]},
+        )
+    assert not (tmp_path / "ran").exists()
+
+
 def test_swapped_artefact_of_a_registered_version_is_refused_before_unpickling(engine, files, models, tmp_path):
     row = add_people(engine, files, models)
     artefact = models / row.uri / "model.joblib"
