@@ -18,11 +18,11 @@ from api.csv_options import CsvOptions
 from api.csv_report import CsvReport
 from api.envelopes import Unwrapper, read_envelope
 from api.idempotency import find_earlier
-from api.quota import address_of
+from api.quota import payer
 from api.responses import json_response
 from api.services import Services
 from api.spool import Spool
-from api.submissions import accepted_response, mark, new_submission, preference_of, refuse_if_full
+from api.submissions import accepted_response, mark, new_submission, owe_rows, preference_of, refuse_if_full
 from api.uploads import MAX_OF_ONE, MAX_UPLOADS, Body, Places
 from shared import chunks
 from shared.cards import Card
@@ -66,6 +66,7 @@ async def submit_csv(services: Services, request: Request, body: Body, caller: C
     mark(submission, request, caller)
     with _PLACES.one(_holder(services, request, caller)), services.keys_in_flight.holding(submission), Spool() as spool:
         received = await _receive(services, request, body, options, lambda chunk, _: spool.add(chunk))
+        await owe_rows(services, request, caller, received.row_count - 1)
         submission.body_hash = received.sha256 if submission.idempotency_key is not None else None
         job = await to_thread.run_sync(_store, services, submission, received, options, spool, limiter=_STORING)
     services.notify_bulk(version.id)
@@ -79,6 +80,7 @@ async def report_csv(services: Services, request: Request, body: Body, caller: C
     report = CsvReport(options.common.version)
     with _PLACES.one(_holder(services, request, caller)):
         received = await _receive(services, request, body, options, report.add)
+        await owe_rows(services, request, caller, received.row_count - 1)
     return json_response(
         report.body(
             received.format,
@@ -94,7 +96,7 @@ def _holder(services: Services, request: Request, caller: Caller) -> str | None:
     """Return whose place an upload takes: a key's, else an address's, and where no key is needed nobody's."""
     if services.settings.auth == "open":
         return None
-    return caller.id or address_of(request, proxy_hops=services.settings.proxy_hops)
+    return payer(request, caller.id, proxy_hops=services.settings.proxy_hops)
 
 
 async def _receive(services: Services, request: Request, body: Body, options: CsvOptions, keep: Keep) -> Received:

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from api.auth import ANYONE, VISITOR, Caller, Scope, given_key, hash_key, identify
-from api.quota import address_of
+from api.quota import payer
 from api.services import Services, services_of
 from shared.errors import GuichetError
 
@@ -27,6 +27,8 @@ async def authenticate(request: Request, *scopes: Scope, visitors: bool = False)
         return ANYONE
     if visitors and auth == "predict-open" and not given_key(request):
         return VISITOR
+    if services.settings.rate_per_minute and not is_known(request):  # a guess, or a key that was made a moment ago
+        await spend_read(request, None)
     return await identify(request, services.catalog, *scopes)
 
 
@@ -36,40 +38,53 @@ def is_known(request: Request) -> bool:
     return services.settings.auth == "open" or hash_key(given_key(request)) in services.catalog.picture.keys
 
 
-def spend_quota(request: Request, caller: Caller) -> None:
-    """Count a submission; raise TooManyRequests when its caller is over the quota."""
+async def spend_row(request: Request, caller: Caller) -> None:
+    """Count a submission of one row; raise TooManyRequests when its caller is over the quota."""
     services = services_of(request)
-    settings = services.settings
-    if settings.rate_per_minute:
-        services.quota.spend(caller.id or address_of(request, proxy_hops=settings.proxy_hops))
+    if services.settings.rate_per_minute:
+        await services.quota.spend_row(payer(request, caller.id, proxy_hops=services.settings.proxy_hops))
+
+
+async def spend_read(request: Request, caller: Caller | None) -> None:
+    """Count a request that reads; raise TooManyRequests when its caller is over the quota."""
+    services = services_of(request)
+    if services.settings.rate_per_minute:
+        key = None if caller is None else caller.id
+        await services.quota.spend_read(payer(request, key, proxy_hops=services.settings.proxy_hops))
 
 
 async def predictor(request: Request) -> Caller:
     """Return who submits rows, counted against its quota."""
     caller = await authenticate(request, Scope.PREDICT, visitors=True)
-    spend_quota(request, caller)
+    await spend_row(request, caller)
     return caller
 
 
 async def _reader(request: Request) -> Caller:
-    return await authenticate(request, Scope.READ, Scope.PREDICT, visitors=True)
+    caller = await authenticate(request, Scope.READ, Scope.PREDICT, visitors=True)
+    await spend_read(request, caller)
+    return caller
 
 
 async def may_read(request: Request) -> bool:
     """Tell whether the caller may read the models; for pages that everyone gets, with less on them."""
     try:
-        await _reader(request)
+        await authenticate(request, Scope.READ, Scope.PREDICT, visitors=True)
     except GuichetError:
         return False
     return True
 
 
 async def _changer(request: Request) -> Caller:
-    return await authenticate(request, Scope.PREDICT)
+    caller = await authenticate(request, Scope.PREDICT)
+    await spend_read(request, caller)
+    return caller
 
 
 async def _lister(request: Request) -> Caller:
-    return await authenticate(request, Scope.READ, Scope.PREDICT)
+    caller = await authenticate(request, Scope.READ, Scope.PREDICT)
+    await spend_read(request, caller)
+    return caller
 
 
 PredictCaller = Annotated[Caller, Depends(predictor)]  # submits

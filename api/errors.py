@@ -16,9 +16,10 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from api.error_forms import error_response, status_of
+from api.quota import payer
 from api.responses import request_id_of
 from api.services import services_of
-from shared.errors import Fault, GuichetError, InvalidRequest, Unavailable
+from shared.errors import Fault, GuichetError, InvalidRequest, NotFound, Unauthorized, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,17 @@ def _stored(error: GuichetError) -> list[Fault]:
 
 async def _on_refusal(request: Request, error: Exception) -> Response:
     assert isinstance(error, GuichetError)
+    if isinstance(error, NotFound | Unauthorized):
+        await _owe_guess(request)
     return _answer(request, error)
+
+
+async def _owe_guess(request: Request) -> None:
+    """Count a request for what is not there, or with a key that is not known, as a guess."""
+    services = services_of(request)
+    settings = services.settings
+    if settings.rate_per_minute:
+        await services.quota.owe_guess(payer(request, request.scope.get("owner"), proxy_hops=settings.proxy_hops))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:

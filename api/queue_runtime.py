@@ -12,6 +12,7 @@ from api.backlog import Backlog
 from api.idempotency import find_earlier
 from api.intake import Accepted, unsure
 from api.notifier import Notifier
+from api.shared_buckets import SharedBuckets
 from api.waiting import Waiting
 from shared import jobs
 from shared.config import Settings
@@ -37,6 +38,7 @@ class QueueRuntime:
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
         self._redis = make_redis()
+        self.buckets = SharedBuckets(self._redis)
         self.notifier = Notifier(self._redis, make_app(publisher=True))
         self.waiting = Waiting(engine, self._redis, poll_seconds=settings.poll_seconds)
         self.backlog = Backlog(engine, self._redis, max_queued=settings.max_queued)

@@ -1,47 +1,119 @@
-"""How often a caller may submit: a token bucket for each key, or for each address where no key is asked for."""
+"""How much a caller may ask for: token buckets for each key, or for each address where no key is asked for.
+
+One bucket counts rows, the other one requests that read; a guess (an unknown key, a job that is not there) costs as
+many of those as a row is worth. With Redis the buckets are those of all API processes; without it, or while it is
+away, each process has its own.
+"""
 
 import ipaddress
 import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
 from shared.errors import TooManyRequests
 
+if TYPE_CHECKING:
+    from api.shared_buckets import SharedBuckets
+
 MAX_CALLERS = 10_000  # remembered at once: more addresses than that must not fill the memory
+MAX_DEBT = 3_600.0  # seconds: what came in one request is served whole, and keeps its caller waiting for no longer
+READS_PER_ROW = 20  # a job is asked for more than once
 
 
-class Quota:
-    """The buckets of one API process; with several processes, each has its own.
+class Bucket:
+    """What is left to each caller of one kind of cost, in this process.
 
-    A bucket is one number, the time at which it will be full again: the generic cell rate algorithm (ITU-T I.371).
+    It is one number, the time at which the bucket will be full again: the generic cell rate algorithm (ITU-T I.371).
     """
 
-    def __init__(self, per_minute: float, burst: int, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._interval = 60 / per_minute if per_minute else 0.0  # seconds in which one submission is refilled
-        self._burst = burst
+    def __init__(
+        self, kind: str, per_minute: float, burst: int, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.kind = kind
+        self.interval = 60 / per_minute if per_minute else 0.0  # seconds in which a cost of one is refilled
+        self.burst = burst
         self._clock = clock
         self._full_at: OrderedDict[str, float] = OrderedDict()  # by caller, the longest silent one first
 
-    def spend(self, caller: str) -> None:
-        """Count one submission of a caller; raise TooManyRequests, which says when to come back."""
-        if not self._interval:
-            return
+    def take(self, caller: str, cost: float, *, is_asking: bool = True) -> float:
+        """Take a cost from a caller's bucket; return 0, or in how many seconds it holds one again.
+
+        A request that asks is let through as long as one is left, and refused ones cost nothing: whoever comes back in
+        time is served. What it costs beyond is owed.
+        """
+        if not self.interval:
+            return 0.0
         now = self._clock()
-        full_at = max(now, self._full_at.get(caller, now)) + self._interval
-        wait = full_at - now - self._burst * self._interval
-        if wait > 1e-9:  # refused ones cost nothing: whoever comes back in time is served
-            raise TooManyRequests(
-                f"{60 / self._interval:g} submissions a minute are allowed, {self._burst} at once: "
-                "wait as long as Retry-After says, or send several rows in one batch.",
-                retry_after=math.ceil(wait),
-            )
-        self._full_at[caller] = full_at
+        full_at = max(now, self._full_at.get(caller, now))
+        wait = full_at + self.interval - now - self.burst * self.interval
+        if is_asking and wait > 1e-9:
+            return wait
+        most = now + self.burst * self.interval + MAX_DEBT
+        self._full_at[caller] = min(full_at + cost * self.interval, most)
         self._full_at.move_to_end(caller)
         if len(self._full_at) > MAX_CALLERS:
             self._full_at.popitem(last=False)
+        return 0.0
+
+
+class Quota:
+    """The buckets of all callers: those of every process in `shared`, this process' own where there are none."""
+
+    def __init__(
+        self,
+        per_minute: float,
+        burst: int,
+        *,
+        shared: "SharedBuckets | None" = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._rows = Bucket("rows", per_minute, burst, clock=clock)
+        self._reads = Bucket("reads", per_minute * READS_PER_ROW, burst * READS_PER_ROW, clock=clock)
+        self._shared = shared
+
+    async def spend_row(self, caller: str) -> None:
+        """Count the first row of a submission; raise TooManyRequests, which says when to come back."""
+        wait = await self._ask(self._rows, caller, 1)
+        if wait:
+            raise TooManyRequests(
+                f"{60 / self._rows.interval:g} rows a minute are allowed, {self._rows.burst} at once: "
+                "wait as long as Retry-After says.",
+                retry_after=math.ceil(wait),
+            )
+
+    async def owe_rows(self, caller: str, count: int) -> None:
+        """Count the other rows of a submission that is let through."""
+        if count > 0:
+            await self._ask(self._rows, caller, count, is_asking=False)
+
+    async def spend_read(self, caller: str) -> None:
+        """Count a request that reads; raise TooManyRequests, which says when to come back."""
+        wait = await self._ask(self._reads, caller, 1)
+        if wait:
+            raise TooManyRequests(
+                f"{60 / self._reads.interval:g} requests a minute are allowed, and what is not there counts "
+                f"{READS_PER_ROW} times: wait as long as Retry-After says, or ask once with `Prefer: wait=N`.",
+                retry_after=math.ceil(wait),
+            )
+
+    async def owe_guess(self, caller: str) -> None:
+        """Count a request for what is not there, beside the reading that it was."""
+        await self._ask(self._reads, caller, READS_PER_ROW - 1, is_asking=False)
+
+    async def _ask(self, bucket: Bucket, caller: str, cost: float, *, is_asking: bool = True) -> float:
+        if not bucket.interval:
+            return 0.0
+        wait = None if self._shared is None else await self._shared.take(bucket, caller, cost, is_asking=is_asking)
+        return bucket.take(caller, cost, is_asking=is_asking) if wait is None else wait
+
+
+def payer(request: Request, caller: str | None, *, proxy_hops: int) -> str:
+    """Return whose buckets a request takes from: those of its key's id, else those of its address."""
+    return caller or address_of(request, proxy_hops=proxy_hops)
 
 
 def address_of(request: Request, *, proxy_hops: int) -> str:

@@ -40,7 +40,6 @@ class Services:
             is_open=settings.auth == "open",
         )
         self.keys_in_flight = KeysInFlight()
-        self.quota = Quota(settings.rate_per_minute, settings.rate_burst)
         self.queue: QueueRuntime | None = None
         self.sync: SyncRuntime | None = None
         # Imported here: each runtime needs libraries that the other can do without, and memory counts.
@@ -48,10 +47,12 @@ class Services:
             from api import queue_runtime
 
             self.queue = queue_runtime.QueueRuntime(self.engine, settings)
+            self.quota = Quota(settings.rate_per_minute, settings.rate_burst, shared=self.queue.buckets)
             self.intake: Intake | Intakes = self._intake(self.queue.commit)
         else:
             from api import sync_runtime
 
+            self.quota = Quota(settings.rate_per_minute, settings.rate_burst)
             sync = self.sync = sync_runtime.SyncRuntime(self.engine, settings)
             self.intake = Intakes(lambda version: self._intake(sync.commit, is_scoring=lambda: sync.is_busy(version)))
 

@@ -5,6 +5,7 @@ import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
@@ -18,6 +19,7 @@ from api.checks import Options
 from api.idempotency import client_scope
 from api.prefer import Preference, read_preference
 from api.prefix import link, route_path
+from api.quota import payer
 from api.representations import FARTHEST, batch_body, is_single, job_body, result_body
 from api.responses import json_response, request_id_of
 from api.services import Services
@@ -126,6 +128,7 @@ async def take(
     lane = Lane.INTERACTIVE if len(rows) <= services.settings.interactive_rows else Lane.BULK
     queue = services.queue
     refuse_if_full(services, lane, options.version)
+    await owe_rows(services, request, caller, len(rows) - 1)
     submission = new_submission(services, request, caller, options, kind=kind, lane=lane)
     submission.rows, submission.faults = rows, faults
     if client_id is None:
@@ -152,6 +155,13 @@ async def take(
     return job
 
 
+async def owe_rows(services: Services, request: Request, caller: Caller, count: int) -> None:
+    """Count the rows of a submission beyond the first, which was counted when the request came."""
+    settings = services.settings
+    if settings.rate_per_minute:
+        await services.quota.owe_rows(payer(request, caller.id, proxy_hops=settings.proxy_hops), count)
+
+
 def refuse_if_full(services: Services, lane: Lane, version: Version) -> None:
     """Raise Unavailable when the queue that a job would go to is full."""
     if services.queue is not None and services.queue.backlog.is_full(lane, version.id):
@@ -167,7 +177,8 @@ def new_submission(
 ) -> Submission:
     """Return a job for this request, without rows yet."""
     return Submission(
-        id=str(uuid7()),
+        # A visitor's job is read by whoever knows its id, and ids that follow each other share most of their bits.
+        id=str(uuid4() if caller.is_visitor else uuid7()),
         kind=kind.value,
         lane=lane.value,
         model_version_id=options.version.id,

@@ -60,9 +60,10 @@ class Settings(BaseSettings):
         0,
         ge=0,
         allow_inf_nan=False,
-        description="Submissions a minute that each caller is allowed (an API key, else an address); 0 for no limit.",
+        description="Rows a minute that each caller may submit (an API key, else an address), over all API processes, "
+        "and twenty times as many requests that read; 0 for no limit.",
     )
-    rate_burst: int = Field(20, ge=1, description="Submissions at once that RATE_PER_MINUTE lets through after a rest.")
+    rate_burst: int = Field(20, ge=1, description="Rows at once that RATE_PER_MINUTE lets through after a rest.")
     proxy_hops: int = Field(
         0,
         ge=0,

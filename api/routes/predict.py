@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from api.auth import Caller
 from api.checks import check_batch, check_single
-from api.deps import ChangeCaller, PredictCaller, ServicesDep, predictor, spend_quota
+from api.deps import ChangeCaller, PredictCaller, ServicesDep, predictor, spend_row
 from api.prefer import Preference
 from api.responses import PROBLEM
 from api.routes.jobs import refuse_own_id
@@ -112,7 +112,7 @@ async def put_job(
 
     Another body under the same id is refused with 422, the id of a job that there is with 409.
     """
-    spend_quota(request, caller)
+    await spend_row(request, caller)
     await refuse_own_id(services, caller, client_id)
     options, row, raw = await check_single(services, request, None)
     preference = _ticket_only(services, request)

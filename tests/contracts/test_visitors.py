@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid4
 
 import httpx2
 import pytest
@@ -77,13 +79,14 @@ def test_visitor_scores_a_file(visitor: httpx2.Client) -> None:
 def test_visitor_may_submit_and_read_and_nothing_else(visitor: httpx2.Client) -> None:
     """A new route that submits or reads is let in here; one that changes something must not be."""
     paths = visitor.get("/openapi.json").json()["paths"]
-    wrong = []
+    wrong, tried = [], 0
     for path, item in paths.items():
         for method in item:
             wanted = path in PROBES or (method == "get" and path != "/jobs")
             wanted |= method == "post" and SUBMITTING.fullmatch(path) is not None
             address = re.sub(r"\{\w+\}", "1", path)
-            visitor.headers["X-Forwarded-For"] = f"203.0.113.{len(wrong)}"
+            tried += 1
+            visitor.headers["X-Forwarded-For"] = f"203.0.113.{tried}"  # guesses are soon too many for one address
             answer = visitor.request(method, address, json={} if method in ("post", "put") else None)
             if (answer.status_code != 401) != wanted:
                 wrong.append(f"{method} {path}: {answer.status_code}")
@@ -135,15 +138,39 @@ def test_submissions_over_the_quota_are_refused_until_retry_after(
     statuses.append(visitor.post("/models/attrition/predict_batch", json={"rows": []}).status_code)  # refused, counted
     assert statuses == [200] * (BURST - 1) + [422]
     refused = visitor.post("/jobs", json=body)
-    assert "0.1 submissions a minute" in check_problem(refused, 429, "too_many_requests")["detail"]
+    assert "0.1 rows a minute" in check_problem(refused, 429, "too_many_requests")["detail"]
     assert 590 <= int(refused.headers["retry-after"]) <= 600
     check_problem(visitor.post("/predict_csv", content=b"age\n1\n", headers={"Content-Type": "text/csv"}), 429)
-    assert visitor.get("/models").status_code == 200  # reading is not counted
+    assert visitor.get("/models").status_code == 200  # reading has a quota of its own
     # What a caller writes before the proxy's entry does not make it another one; a key, or another address, does.
     forged = {"X-Forwarded-For": "192.0.2.77, " + visitor.headers["X-Forwarded-For"]}
     assert visitor.post("/predict", json=body, headers=forged).status_code == 429
     assert visitor.post("/predict", json=body, headers=key).status_code == 200
     assert visitor.post("/predict", json=body, headers={"X-Forwarded-For": "192.0.2.78"}).status_code == 200
+
+
+def test_batch_counts_by_its_rows(visitor: httpx2.Client, attrition_row: dict[str, Any]) -> None:
+    assert visitor.post("/predict_batch", json={"rows": [attrition_row] * (BURST - 1)}).status_code == 200
+    statuses = [visitor.post("/predict", json={"features": attrition_row}).status_code for _ in range(2)]
+    assert statuses == [200, 429]
+
+
+def test_guesses_of_jobs_and_keys_are_soon_too_many(visitor: httpx2.Client) -> None:
+    for guess in (lambda: visitor.get(f"/jobs/{uuid4()}"), lambda: visitor.get("/models", headers={"X-API-Key": "x"})):
+        visitor.headers["X-Forwarded-For"] = str(IPv4Address(int(IPv4Address(visitor.headers["X-Forwarded-For"])) + 1))
+        statuses = [guess().status_code for _ in range(BURST + 1)]
+        assert statuses[0] in (401, 404)
+        assert statuses[-1] == 429
+        assert visitor.get("/livez").status_code == 200
+
+
+def test_id_of_a_visitors_job_is_random_in_every_bit(
+    visitor: httpx2.Client, attrition_row: dict[str, Any], key: dict[str, str]
+) -> None:
+    job = check_accepted(visitor.post("/jobs", json={"features": attrition_row}))
+    assert UUID(job["id"]).version == 4  # RFC 9562: 122 random bits
+    owned = check_accepted(visitor.post("/jobs", json={"features": attrition_row}, headers=key))
+    assert UUID(owned["id"]).version == 7  # in the order of time, and not by itself a lock
 
 
 @pytest.mark.parametrize("rate", ["0", ""])
