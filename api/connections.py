@@ -14,7 +14,7 @@ import httptools
 import orjson
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 PROBES = frozenset({"/livez", "/readyz", "/health"})  # answered also when there are too many connections
 KEPT_DESCRIPTORS = 128  # of the process: database, Redis, files, models
@@ -98,6 +98,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Take a connection: where there are too many, an idle one makes room, or this one is for probes only."""
         super().connection_made(transport)
         self._refusal: Refusal | None = None
+        self._running: RequestResponseCycle | None = None
         self._overhead = 0  # bytes of this request that are not of its body
         self._body_bytes = 0
         self._trailer_count = 0
@@ -111,6 +112,18 @@ class GuardedProtocol(HttpToolsProtocol):
                 transport.abort()
             else:
                 self.app = _for_probes_only(self.app)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the request that is being answered that its caller has left: uvicorn tells the one that came last."""
+        super().connection_lost(exc)
+        self.pipeline.clear()
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401 - as uvicorn has it
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser; what exceeds a limit ends the connection with an answer that says so."""

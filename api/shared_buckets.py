@@ -3,13 +3,14 @@
 import logging
 import time
 
+from anyio import CapacityLimiter, to_thread
 from redis import Redis, RedisError
-from starlette.concurrency import run_in_threadpool
 
 from api.quota import MAX_DEBT, Bucket
 
 log = logging.getLogger(__name__)
 
+_ASKING = CapacityLimiter(8)  # threads: those who wait for the database keep nobody waiting here
 ALONE_SECONDS = 5.0  # how long a Redis that failed is not asked again
 
 # What Bucket.take does, by the clock of Redis. ARGV: interval, burst, cost, debt, is_asking.
@@ -40,7 +41,7 @@ class SharedBuckets:
         key = f"guichet:quota:{bucket.kind}:{caller}"
         numbers = [bucket.interval, bucket.burst, cost, MAX_DEBT, int(is_asking)]
         try:
-            return float(await run_in_threadpool(self._take, [key], numbers))
+            return float(await to_thread.run_sync(self._take, [key], numbers, limiter=_ASKING))
         except (RedisError, OSError) as error:
             log.warning("Redis does not count what callers ask for (%s): each process does", type(error).__name__)
             self._alone_until = time.monotonic() + ALONE_SECONDS

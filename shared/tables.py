@@ -2,7 +2,7 @@
 
 jobs 1-n model_inputs 1-n model_outputs; model_versions 1-n model_aliases; a CSV job has one csv_files and n
 job_chunks and job_events; reference_sets 1-n reference_rows. Job ids are UUIDv7 (RFC 9562): they sort by time of
-arrival, so that lists need no other index.
+arrival, so that lists need no other index. Those of visitors, who may list none, are UUIDv4: random in every bit.
 """
 
 from datetime import UTC, datetime

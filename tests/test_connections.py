@@ -30,7 +30,7 @@ LIMITS = Limits(
 
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """Answer with the size of the body and the names of the headers; /large answers with 50 MB."""
+    """Answer with the size of the body and the names of the headers; /large with 50 MB; /wait when it is left."""
     if scope["type"] != "http":
         return
     size = 0
@@ -42,6 +42,9 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         size += len(message["body"])
         if not message["more_body"]:
             break
+    if scope["path"] == "/wait":
+        ended.append((await receive())["type"])
+        return
     names = [name.decode() for name, _ in scope["headers"]]
     body = b"x" * 50_000_000 if scope["path"] == "/large" else json.dumps({"size": size, "names": names}).encode()
     head = [(b"content-length", str(len(body)).encode())]
@@ -49,7 +52,7 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-ended: list[int] = []
+ended: list[Any] = []
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +224,19 @@ def test_body_that_trickles_is_closed_and_its_handler_ends(server):
     while not ended:
         time.sleep(0.01)
     assert ended == [2]
+
+
+def test_caller_that_leaves_its_pipeline_is_missed_by_the_request_that_is_being_answered(server):
+    ended.clear()
+    with connect(server) as connection:
+        connection.sendall((POST.replace(b"/ ", b"/wait ") + b"Content-Length: 1\r\n\r\nx") * 20)
+        time.sleep(0.1)
+        assert ended == []
+    deadline = time.monotonic() + 10
+    while not ended and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    assert ended == ["http.disconnect"]  # and the others have not begun
 
 
 def test_slow_body_that_keeps_its_rate_is_taken(server):

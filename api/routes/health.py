@@ -2,10 +2,11 @@
 
 import platform
 import time
+from functools import partial
 from typing import Any
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Request
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from api.acceptance import SILENT
@@ -22,6 +23,7 @@ from shared.version import VERSION
 router = APIRouter(tags=["health"])
 
 NEEDED = ("catalog", "acceptance")  # threads without which nobody knows whether a request can be taken
+_ASKING = CapacityLimiter(2)
 STARTING_SECONDS = 30.0  # so long may the workers take to be heard of for the first time
 
 
@@ -31,8 +33,8 @@ async def health(request: Request, services: ServicesDep) -> Response:
 
     Without a valid key, where one is needed, workers are numbered, and why a model cannot be loaded is left out.
     """
-    # It asks Redis, which may take half a second: not on the event loop.
-    body = await run_in_threadpool(describe, services, in_full=is_known(request))
+    # It asks Redis, which may take half a second: not on the event loop, and not after all who wait for the database.
+    body = await to_thread.run_sync(partial(describe, services, in_full=is_known(request)), limiter=_ASKING)
     return json_response(body, status=503 if body["status"] == "down" else 200)
 
 

@@ -21,7 +21,7 @@ from tests.stack import Stack, free_port
 
 SINGLE_ROUTES = ("/jobs", "/predict", "/models/attrition/predict")
 ROUTES = (*SINGLE_ROUTES, "/predict_batch")
-JOB_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+JOB_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[47][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 Found = TypeVar("Found")
