@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-START_SECONDS = 30.0  # how long a start waits for the champions
+START_SECONDS = 15.0  # how long a start waits for the champions
 LOADING_SECONDS = 8.0  # how long a request waits for a model that is being loaded
 SLOW_SECONDS = 5.0  # a call that takes longer is told of in /health
 LOST_SECONDS = 600.0  # and a row that took its process down, for so long

@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from sqlalchemy import Engine  # noqa: E402
 from scripts.servers import Postgres, Redis  # noqa: E402
 from shared.config import Settings  # noqa: E402
 from shared.db import make_engine  # noqa: E402
+from shared.package import Package, read_package  # noqa: E402
 from tests.stack import Stack, build_examples, queue_stack, sync_stack  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,6 +69,17 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = tmp_path_factory.mktemp("models")
     shutil.copytree(trained, copy, dirs_exist_ok=True)
     return copy
+
+
+@pytest.fixture(scope="session")
+def example_package(models_dir: Path) -> Callable[[str], Package]:
+    """Return what training an example model gave: its card, its pipeline, its reference rows."""
+
+    def read(name: str) -> Package:
+        folder = models_dir / name / "1"
+        return read_package(folder / "model.joblib", folder / "model.json", folder / "reference.jsonl", {})
+
+    return read
 
 
 @pytest.fixture(scope="session")

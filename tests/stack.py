@@ -3,11 +3,12 @@
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from scripts.servers import Postgres, Redis
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
 START_SECONDS = 60.0
+NEW = "new.db"  # the database of a sync stack as it was before its first start, with the example models alone
 
 
 def free_port() -> int:
@@ -237,6 +239,8 @@ def sync_stack(folder: Path, models: Path) -> Iterator[Stack]:
     stack = Stack("sync", env, folder, port)
     stack.run("alembic", "upgrade", "head")
     stack.run("examples.build", "--native")
+    with closing(sqlite3.connect(folder / "guichet.db")) as database, closing(sqlite3.connect(folder / NEW)) as copy:
+        database.backup(copy)
     try:
         stack.start_api()
         stack.wait_for_models(4)

@@ -1,7 +1,5 @@
 """Rows by column: every path scores them as it scores the same rows one by one, to the last bit."""
 
-import importlib
-
 import numpy as np
 import pytest
 from sklearn.compose import ColumnTransformer
@@ -225,8 +223,8 @@ def test_columns_are_scored_by_onnx_as_their_rows_are():
 
 
 @pytest.mark.parametrize("name", ["attrition", "credit", "energy", "turnover"])
-def test_columns_of_an_example_model_are_scored_as_their_rows_are(name):
-    package = importlib.import_module(f"examples.{name}.train").train()
+def test_columns_of_an_example_model_are_scored_as_their_rows_are(name, example_package):
+    package = example_package(name)
     card, rows = package.card, package.reference[:300]
     judge = judge_of(card, package.estimator)
     encoding, final = compile_encoding(card, package.estimator)

@@ -272,8 +272,8 @@ def test_outputs_and_faults_are_those_of_scoring_row_by_row(task, cells):
 
 
 @pytest.mark.parametrize(("name", "decimal"), [("attrition", ","), ("credit", "."), ("energy", ",")])
-def test_file_of_an_example_model_is_scored_as_its_rows_are(name, decimal):
-    package = importlib.import_module(f"examples.{name}.train").train()
+def test_file_of_an_example_model_is_scored_as_its_rows_are(name, decimal, example_package):
+    package = example_package(name)
     card = package.card
     judge = judge_of(card, package.estimator)
     encoding, final = compile_encoding(card, package.estimator)

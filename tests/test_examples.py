@@ -209,14 +209,22 @@ def test_build_says_that_the_database_is_not_ready(data_dir, capsys):
     assert "run `python -m alembic upgrade head` first" in capsys.readouterr().err
 
 
-def test_build_imports_no_scikit_learn_when_there_is_nothing_to_do(data_dir):
-    build("energy", models_dir=data_dir / "models")
+@pytest.fixture
+def trained(data_dir, monkeypatch, models_dir):
+    """The folder of models that another process has trained, and that this database does not know yet."""
+    monkeypatch.setenv("MODELS_DIR", str(models_dir))
+    get_settings.cache_clear()
+    return models_dir
+
+
+def test_build_imports_no_scikit_learn_when_there_is_nothing_to_do(trained):
+    build("energy", models_dir=trained)
     code = "import sys, examples.build as b; b.main(['--only', 'energy']); print('sklearn' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("there already\nFalse\n")
 
 
-def test_all_examples_are_served_as_their_pipelines_score(data_dir):
+def test_all_examples_are_served_as_their_pipelines_score(trained):
     assert main([]) == 0
     with session_scope(read_only=True) as session:
         rows = list_versions(session)
@@ -224,7 +232,7 @@ def test_all_examples_are_served_as_their_pipelines_score(data_dir):
     for row in rows:
         assert row.scorer["decisions_differ"] == 0
         assert row.card["metrics"]["holdout_rows"] >= 1_000
-        model = load(row, data_dir / "models")
+        model = load(row, trained)
         to_try = json.loads((FOLDER / row.name / "rows.json").read_text(encoding="utf-8"))
         validator = RowValidator(model.card)
         scores = model.scorer.score([validator.validate(row) for row in to_try])

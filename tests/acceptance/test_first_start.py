@@ -1,8 +1,7 @@
 """A service that was started for the first time: the clients for which its examples were made find their words."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx2
@@ -11,7 +10,7 @@ import pytest
 from examples.build import build
 from shared.config import get_settings
 from shared.db import get_engine
-from shared.package import Package, read_package
+from shared.package import Package
 from tests.acceptance.conftest import CONTRACTS
 from tests.acceptance.test_attrition_wrapped import BREAKING, ROW
 from tests.stack import ROOT, Stack, environment, free_port
@@ -21,7 +20,9 @@ NATIVE = {"Accept": "application/vnd.guichet+json"}
 
 
 @pytest.fixture(scope="module")
-def fresh(tmp_path_factory: pytest.TempPathFactory, models_dir: Path, sync: Stack) -> Iterator[httpx2.Client]:
+def fresh(
+    tmp_path_factory: pytest.TempPathFactory, example_package: Callable[[str], Package]
+) -> Iterator[httpx2.Client]:
     """A client of a service whose examples were built as `make run` builds them, but for their training."""
     folder = tmp_path_factory.mktemp("fresh")
     url = f"sqlite:///{folder / 'guichet.db'}"
@@ -36,7 +37,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory, models_dir: Path, sync: Stac
         get_settings.cache_clear()
         get_engine.cache_clear()
         for name in ("attrition", "credit"):
-            trained = package_of(models_dir / name / "1")
+            trained = example_package(name)
             patch.setattr(f"examples.{name}.train.train", lambda trained=trained: trained)
             build(name, models_dir=folder / "models")
         get_engine().dispose()
@@ -48,11 +49,6 @@ def fresh(tmp_path_factory: pytest.TempPathFactory, models_dir: Path, sync: Stac
             yield client
     finally:
         stack.stop_all()
-
-
-def package_of(folder: Path) -> Package:
-    """Return what training gave, in another test."""
-    return read_package(folder / "model.joblib", folder / "model.json", folder / "reference.jsonl", {})
 
 
 def test_attrition_client_finds_its_words_at_predict(fresh: httpx2.Client) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import time
 import uuid
@@ -17,7 +18,7 @@ from sqlalchemy.engine import RowMapping
 
 from shared.db import reader
 from shared.tables import ErrorLog, Job, ModelInput, ModelOutput, ModelVersion, Table
-from tests.stack import Stack, free_port
+from tests.stack import NEW, Stack, free_port
 
 SINGLE_ROUTES = ("/jobs", "/predict", "/models/attrition/predict")
 ROUTES = (*SINGLE_ROUTES, "/predict_batch")
@@ -224,6 +225,19 @@ def paused(stack: Stack, *names: str) -> Iterator[None]:
     finally:
         for group in groups:
             os.killpg(group, signal.SIGCONT)
+
+
+@contextmanager
+def apart(stack: Stack, folder: Path, **env: str) -> Iterator[Stack]:
+    """Yield one more API process with settings of its own, and in the sync runtime with a database of its own.
+
+    That one holds the example models alone: a process that scores is not started for all that other tests registered.
+    """
+    if stack.runtime == "sync":
+        shutil.copy(stack.folder / NEW, folder / "guichet.db")
+        env = {"DATABASE_URL": f"sqlite:///{folder / 'guichet.db'}"} | env
+    with beside(stack, folder, **env) as other:
+        yield other
 
 
 @contextmanager

@@ -4,18 +4,16 @@ import gzip
 import io
 import json
 import select
-import sqlite3
 import struct
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx2
 import pytest
 from sqlalchemy import Engine
-from sqlalchemy.engine import make_url
 
 from shared.db import make_engine
 from tests.conftest import example_rows
@@ -29,7 +27,7 @@ from tests.contracts.csv_files import (
     spooled_files,
     started,
 )
-from tests.contracts.helpers import beside, check_problem, faults_of, logged, new_id, wait_for_job, wait_until
+from tests.contracts.helpers import apart, check_problem, faults_of, logged, new_id, wait_for_job, wait_until
 from tests.csv_jobs import file_of, header, records
 from tests.stack import Stack
 
@@ -245,14 +243,7 @@ def narrow_stacks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
     def find(stack: Stack) -> Stack:
         if stack.runtime not in made:
             folder = tmp_path_factory.mktemp(f"narrow-{stack.runtime}")
-            env = dict(LIMITS)
-            if stack.runtime == "sync":  # one process has an SQLite file to itself
-                copy = folder / "guichet.db"
-                used = str(make_url(stack.database_url).database)
-                with closing(sqlite3.connect(used)) as source, closing(sqlite3.connect(copy)) as target:
-                    source.backup(target)
-                env["DATABASE_URL"] = f"sqlite:///{copy}"
-            made[stack.runtime] = opened.enter_context(beside(stack, folder, **env))
+            made[stack.runtime] = opened.enter_context(apart(stack, folder, **LIMITS))
         return made[stack.runtime]
 
     with ExitStack() as opened:

@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.contracts.helpers import beside, check_accepted, check_problem, check_result
+from tests.contracts.helpers import apart, check_accepted, check_problem, check_result
 from tests.stack import Stack
 
 JOB = "00000000-0000-7000-8000-000000000000"
@@ -106,7 +106,7 @@ def follow(client: httpx2.Client, row: dict[str, Any], *, cut: str, **headers: s
 def test_service_below_root_path_leads_its_callers_there(
     sync: Stack, tmp_path: Path, attrition_row: dict[str, Any]
 ) -> None:
-    with beside(sync, tmp_path, ROOT_PATH="/scores/") as other, other.client() as client:
+    with apart(sync, tmp_path, ROOT_PATH="/scores/") as other, other.client() as client:
         for cut in ("", "/scores"):  # what the proxy takes off each path
             follow(client, attrition_row, cut=cut)
 
@@ -114,7 +114,7 @@ def test_service_below_root_path_leads_its_callers_there(
 def test_prefix_is_believed_of_a_proxy_whose_word_is_taken(
     sync: Stack, tmp_path: Path, attrition_row: dict[str, Any]
 ) -> None:
-    with beside(sync, tmp_path, PROXY_HOPS="1") as other, other.client() as client:
+    with apart(sync, tmp_path, PROXY_HOPS="1") as other, other.client() as client:
         follow(client, attrition_row, cut="/scores", **{"X-Forwarded-Prefix": "/scores/"})
         for untrue in ("//evil.example", "https://evil.example", "/a\\b", "/../x", "/a b", "/" + "x" * 300, "scores"):
             answer = client.get("/", headers={"X-Forwarded-Prefix": untrue})

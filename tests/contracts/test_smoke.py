@@ -6,7 +6,7 @@ import pytest
 
 from scripts.smoke import main
 from shared.version import VERSION
-from tests.contracts.helpers import beside
+from tests.contracts.helpers import apart
 from tests.stack import Stack, free_port
 
 
@@ -15,7 +15,7 @@ def test_service_that_is_well_passes(
     sync: Stack, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("API_KEY", raising=False)
-    with beside(sync, tmp_path, AUTH="predict-open", RATE_PER_MINUTE="600") as space:
+    with apart(sync, tmp_path, AUTH="predict-open", RATE_PER_MINUTE="600") as space:
         assert main([space.url, "--version", VERSION]) == 0
         said = capsys.readouterr()
         assert said.out.count("ok    ") == 7
