@@ -34,14 +34,17 @@ def frame_maker(card: Card, estimator: Fitted) -> Callable[[Sequence[Row]], Any]
 
     import pandas as pd
 
-    keep_none = _none_columns(estimator)
+    keep_none = _columns_with(estimator, lambda category: category is None)
+    keep_bool = _columns_with(estimator, lambda category: isinstance(category, bool))
     native = native_categories(estimator, names, known_categories(card))
-    columns: dict[str, Callable[[list[Any]], Any]] = {
-        name: _category_column(name, native[name])
-        if name in native
-        else partial(pd.Series, dtype=_dtype(card, features[name], keep_none))
-        for name in names
-    }
+    columns: dict[str, Callable[[list[Any]], Any]] = {}
+    for name in names:
+        if name in native:
+            columns[name] = _category_column(name, native[name])
+        elif name in keep_bool and name not in keep_none and may_be_null(card, features[name]):
+            columns[name] = _objects  # as pandas reads True, False and blanks
+        else:
+            columns[name] = partial(pd.Series, dtype=_dtype(card, features[name], keep_none))
 
     def frame(rows: Sequence[Row]) -> Any:  # noqa: ANN401 - a DataFrame, and pandas must not be imported for its type
         return pd.DataFrame({name: column([row[name] for row in rows]) for name, column in columns.items()})
@@ -60,7 +63,7 @@ def array_maker(card: Card, estimator: Fitted) -> Callable[[Sequence[Row]], Any]
     if takes_texts(estimator) or takes_dicts(estimator):
         whole = frame_maker(card, estimator)
         return lambda rows: reduce(lambda given, step: step.transform(given), steps, whole(rows))
-    keep_none = _none_columns(estimator)
+    keep_none = _columns_with(estimator, lambda category: category is None)
 
     def arrays(rows: Sequence[Row]) -> Any:  # noqa: ANN401 - dense or sparse, as the steps leave it
         block: Any = columns_of(rows, names, keep_none)
@@ -118,7 +121,8 @@ def _through(step: Fitted, block: Any, features: list[Feature] | None) -> tuple[
 
             return csr_matrix(joined), None
         return joined, None
-    given = block if features is None else narrow(block, features)
+    holds_objects = any(np.asarray(known).dtype == object for known in getattr(step, "categories_", ()))
+    given = block if features is None or holds_objects else narrow(block, features)
     keeps = kind == "SimpleImputer" and not step.add_indicator
     return nameless(step).transform(given), features if keeps else None
 
@@ -131,8 +135,11 @@ def _dtype(card: Card, feature: Feature, keep_none: set[str]) -> str:
     return "int64" if feature.type == "integer" else "bool"
 
 
-def _none_columns(estimator: Fitted) -> set[str]:
-    # An encoder that was trained with None in an object column tells None from NaN, so it must be given None.
+def _columns_with(estimator: Fitted, is_wanted: Callable[[object], bool]) -> set[str]:
+    """Return the columns whose encoder was trained with such a value in an object column.
+
+    It tells None from NaN, and True from 1.0, so it must be given the same.
+    """
     found: set[str] = set()
     waiting = [step for step in split(estimator)[0] if not isinstance(step, str)]
     while waiting:
@@ -140,7 +147,7 @@ def _none_columns(estimator: Fitted) -> set[str]:
         parts = getattr(step, "transformers_", None) or getattr(step, "steps", None) or []
         waiting += [entry[1] for entry in parts if not isinstance(entry[1], str)]
         for name, values in zip(getattr(step, "feature_names_in_", []), getattr(step, "categories_", []), strict=False):
-            if any(value is None for value in values):
+            if np.asarray(values).dtype == object and any(map(is_wanted, values)):
                 found.add(str(name))
     return found
 
@@ -167,6 +174,12 @@ def _category_column(name: str, native: NativeCategories) -> Callable[[list[Any]
         return pd.Series(pd.Categorical.from_codes([max(place, -1) for place in places], dtype=kind))
 
     return column
+
+
+def _objects(values: list[Any]) -> Any:  # noqa: ANN401 - a Series
+    import pandas as pd
+
+    return pd.Series([np.nan if value is None else value for value in values], dtype="object")
 
 
 def _first_step(estimator: Fitted) -> Fitted:

@@ -165,7 +165,8 @@ def judge_of(card: Card, estimator: Fitted) -> Judge:
     """
     who = f"{card.name}@{card.version}"
     if card.task == "regression":
-        if not hasattr(estimator, "predict") or hasattr(estimator, "classes_"):
+        # A regressor of CatBoost says with an empty list that it has no classes.
+        if not hasattr(estimator, "predict") or len(getattr(estimator, "classes_", ())):
             raise CardError(f"{who}: model.json says regression, but the estimator is not a regressor; set its task.")
         return Judge(card.task, "predict", 0.0, None)
     classes = getattr(estimator, "classes_", None)

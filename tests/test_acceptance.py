@@ -7,21 +7,23 @@ import pytest
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from shared.acceptance import learn
+from shared.card_inference import infer_card
 from shared.cards import Card
 from shared.config import get_settings
 from shared.csv_format import CsvFormat
 from shared.csv_rows import ChunkReader
 from shared.db import get_engine, session_scope
 from shared.errors import RowFaults
-from shared.package import Package, infer_package
+from shared.package import UNHASHED, Package, infer_package
 from shared.registry import list_versions, load
 from shared.registry_command import main
 from shared.rows import RowValidator
+from shared.scorer import choose
 from shared.tables import ModelVersion, Table
 
 
@@ -241,3 +243,38 @@ def test_word_stays_a_word_where_the_model_knows_no_null_or_no_categories(known)
         features=[{"name": "alley", "type": "string"} | known, {"name": "area", "type": "integer"}],
     )
     assert [row["alley"] for row in read_file(card, "NA,10\nnull,20\n")] == ["NA", "null"]
+
+
+class Doubling(LinearRegression):
+    """A regressor that says that it has no classes as those of CatBoost do."""
+
+    __module__ = "catboost.core"
+
+    classes_ = ()
+
+
+def test_regressor_with_an_empty_list_of_classes_is_one():
+    table = pd.DataFrame({"a": [0.0, 1.0, 2.5]})
+    model = Doubling().fit(table, 2 * table["a"])
+    card = infer_card(model, table.to_dict("records"), name="m", version=1, sha256=UNHASHED)
+    accepted = learn(Package(card, model, table.to_dict("records")))
+    choice = choose(accepted.package.card, model, accepted.package.reference)
+    assert choice.card.task == "regression"
+    assert choice.scorer.score([{"a": 3.0}]).prediction == pytest.approx([6.0])
+
+
+def test_true_and_false_with_blanks_are_what_pandas_reads(command, tmp_path):
+    told = ["True", "False", "", "True", "", "False"] * 10
+    (tmp_path / "rows.csv").write_text("member,age\n" + "".join(f"{word},{age}\n" for age, word in enumerate(told)))
+    table = pd.read_csv(tmp_path / "rows.csv")  # an object column: True, False and NaN
+    y = [{"True": 1, "False": 0, "": age % 2}[word] for age, word in enumerate(told)]
+    encode = ColumnTransformer([("o", OneHotEncoder(), ["member"])], remainder="passthrough")
+    model = make_pipeline(encode, LogisticRegression()).fit(table, y)
+    joblib.dump(model, tmp_path / "model.joblib")
+    code, _, err = command("add", tmp_path / "model.joblib", "--reference", tmp_path / "rows.csv", "--name", "m")
+    assert code == 0, err
+    scorer = loaded().scorer
+    rows = [{"member": {"True": True, "False": False, "": None}[word], "age": age} for age, word in enumerate(told)]
+    expected = model.predict_proba(table)[:, 1]
+    assert scorer.score(rows).probability == pytest.approx(expected, abs=1e-9)
+    assert [scorer.score([row]).probability[0] for row in rows[:3]] == pytest.approx(expected[:3], abs=1e-9)
