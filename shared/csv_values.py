@@ -23,6 +23,14 @@ def read_cell(kind: FeatureType, text: str, numbers: NumberForm) -> Any:  # noqa
         lower = bare.lower()
         return True if lower in TRUE else False if lower in FALSE else text
     plain = bare if numbers == POINT else numbers.plain(bare)
-    if plain is None or NUMBER.fullmatch(plain) is None:
+    number = None if plain is None else read_number(plain)
+    if number is None:
         return text
-    return int(plain) if kind == "integer" and DIGITS.fullmatch(plain) else float(plain)
+    return number if kind == "integer" else float(number)
+
+
+def read_number(plain: str) -> int | float | None:
+    """Return the number that a text with a decimal point stands for, an int for digits alone; None where it is none."""
+    if NUMBER.fullmatch(plain) is None:
+        return None
+    return int(plain) if DIGITS.fullmatch(plain) else float(plain)
