@@ -24,7 +24,7 @@ from shared.package import library_versions
 from shared.reference import check_target, value_of
 from shared.refusals import first_faults
 from shared.trained_columns import as_written, dropped_columns, is_pipeline, serving_steps, trained_names
-from shared.whole_inputs import takes_texts
+from shared.whole_inputs import takes_dicts, takes_texts
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,8 @@ def infer_card(
     if task is not None:
         check_task(task, estimator)
     typed: dict[str, Sequence[object]] = {}
+    if len(names) > 1 and feature_names(estimator) is None and not takes_dicts(estimator):
+        supposed.append("The model knows no names of columns: they are taken in the order of the reference rows.")
     features = []
     for key in names:
         feature, typed[key] = _feature(

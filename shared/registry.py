@@ -430,9 +430,10 @@ def _chosen_scorer(
                 report["scores"] = check_scores(card, scored, known)
             return card, report
     except ArtefactError as error:
-        if not advice or error.detail.endswith(advice):
-            raise
-        raise ArtefactError(f"{error.detail} {advice}") from error
+        # Who adds a model may read what it says; logs may not, since it may hold values of a row.
+        words = str(error.__cause__ or "").strip().rstrip(".")
+        told = f"{error.detail} It says: {words[:300]}." if words else error.detail
+        raise ArtefactError(told if not advice or told.endswith(advice) else f"{told} {advice}") from error
     except GuichetError:
         raise
     except Exception as error:  # the estimator is anyone's code

@@ -177,7 +177,7 @@ def _check_scores(model: _Model, original: Original) -> None:
         if refuses_all(original.score, model.reference, task=model.card.task):
             raise ArtefactError(
                 f"{model.card.name}@{model.card.version} refuses its own reference rows "
-                f"({type(error).__name__}); check that model.json describes the features it was trained with."
+                f"({type(error).__name__}); check that they have the columns and the types that it was trained with."
             ) from error
 
 

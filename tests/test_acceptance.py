@@ -146,6 +146,7 @@ def test_model_that_refuses_every_row_is_refused_with_the_reason_and_leaves_noth
     code, _, err = command("add", *saved(tmp_path, model, table), "--name", "m")
     assert code == 1
     assert "refuses its own reference rows" in err
+    assert "It says: Input X contains NaN" in err  # the words of scikit-learn
     with session_scope(read_only=True) as session:
         assert list_versions(session) == []
     assert not list(get_settings().models.glob("m/*"))

@@ -162,7 +162,9 @@ def test_libraries_are_those_that_the_model_is_made_of():
 def test_model_of_a_bare_array_takes_its_names_from_the_rows():
     model = LogisticRegression().fit(np.array([[31, 1.0], [45, 2.0], [28, 3.0]]), [1, 0, 1])
     rows = [{"age": "31", "pay": "1.0", "y": "1"}]
-    assert [feature.name for feature in infer(model, rows).features] == ["age", "pay"]
+    card = infer(model, rows)
+    assert [feature.name for feature in card.features] == ["age", "pay"]
+    assert "they are taken in the order of the reference rows" in card.notes
     with pytest.raises(CardError, match="trained on 2 unnamed columns and the reference rows have 3"):
         infer(model, rows, target=None)
 
