@@ -132,7 +132,7 @@ def test_thread_that_wakes_who_waits_lives_through_a_message_of_another_kind() -
 @pytest.mark.parametrize(("name", "is_blocking"), [("catalog", True), ("acceptance", True), ("refusals", False)])
 def test_health_names_a_thread_that_has_ended(name: str, is_blocking: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "ended", lambda: {name: f"The thread {name} has ended."})
-    monkeypatch.setattr(health, "model_state", lambda _: ModelState(True, [], []))
+    monkeypatch.setattr(health, "model_state", lambda _, **__: ModelState(True, [], []))
     services = SimpleNamespace(
         catalog=SimpleNamespace(
             is_connected=True,
@@ -145,7 +145,7 @@ def test_health_names_a_thread_that_has_ended(name: str, is_blocking: bool, monk
         settings=SimpleNamespace(runtime="sync", default_model=None),
         queue=None,
     )
-    told = health.describe(services)  # type: ignore[arg-type]
+    told = health.describe(services, in_full=True)  # type: ignore[arg-type]
     assert f"The thread {name} has ended." in told["reasons"]
     assert told["status"] == ("down" if is_blocking else "degraded")
-    assert bool(health.blocking(services)) is is_blocking  # type: ignore[arg-type]
+    assert bool(health.blocking(services, in_full=True)) is is_blocking  # type: ignore[arg-type]

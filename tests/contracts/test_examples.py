@@ -10,6 +10,8 @@ from tests.contracts.helpers import check_problem, wait_until
 
 NAMES = ("attrition", "credit", "energy", "turnover")
 
+JSON = {"Content-Type": "application/json"}
+
 
 def test_features_of_the_default_model_are_listed(client: httpx2.Client) -> None:
     answer = client.get("/features")
@@ -46,7 +48,7 @@ def test_example_rows_can_be_sent_as_a_batch_and_as_a_file(client: httpx2.Client
     rows = given.json()["rows"]
     assert len(rows) == 20
     assert len({str(row) for row in rows}) == 20
-    answer = client.post(f"/models/{name}/predict_batch", content=given.content, headers={"Prefer": "wait=20"})
+    answer = client.post(f"/models/{name}/predict_batch", content=given.content, headers=JSON | {"Prefer": "wait=20"})
     batch = answer.json()
     assert (batch["n_rows"], batch["has_failures"]) == (20, False)
     file = client.get(f"/models/{name}/examples.csv?rows=20")

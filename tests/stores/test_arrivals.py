@@ -74,7 +74,7 @@ def test_package_that_is_copied_into_models_dir_is_loaded_at_once(engine, servic
     register_elsewhere(engine, packages, tmp_path)
     models, arriving = service()
     arriving.look()
-    assert "model.joblib is missing: copy the package there" in models.refused["people@1"]
+    assert " is missing: copy the package there" in models.refused["people@1"]
     arriving.look()
     shutil.copytree(packages / "people/1", tmp_path / "data/models/people/1")
     arriving.look()
