@@ -3,7 +3,6 @@
 import csv
 import io
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -12,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.card_schemas import add_refusals, add_words
 from api.catalog import Catalog, Version
 from api.checks import WRAPPER
 from api.deps import may_read
@@ -20,6 +20,7 @@ from api.representations import batch_request_body, request_body, words_body
 from api.responses import PROBLEM
 from api.schemas import BatchBody, Problem, SubmitBody
 from api.tensor_schemas import InferenceBody
+from shared.cards import Card
 from shared.version import VERSION
 
 State = tuple[str | None, tuple[int, ...]]  # the default model, and the versions that serve
@@ -38,6 +39,11 @@ FOR_READERS = """
 Which models there are, their features and an example of each stand in this document for callers who may read them:
 `curl -H "Authorization: Bearer KEY" .../openapi.json`.
 """
+AT_THE_DOOR = """
+The server itself refuses what is too large or too slow before it looks for the path, as a problem document whatever the
+path: 400 for what is not HTTP/1.1, 408, 414, 431, 501 for a Transfer-Encoding other than chunked, 503 for too many
+connections.
+"""
 MAX_WRITTEN = 8
 _OPEN = ("/health", "/livez", "/readyz", "/version", "/ping", "/v2/health/live", "/v2/health/ready")
 _INFER = ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer")
@@ -47,7 +53,27 @@ _SUBMITTING = (
     *(("/models/{name}/predict", "post"), ("/models/{name}/predict_batch", "post")),
     *((path, "post") for path in (*_INFER, *_INVOCATIONS)),
 )
+_ROWS_OF_CARDS = (*((path, method) for path, method in _SUBMITTING if not path.endswith(("/infer", "invocations"))),)
 _SENDING_FILES = ("/predict_csv", "/models/{name}/predict_csv")
+
+
+# What the layers around the routes answer, beside what each route says of itself.
+_BY_ALL = {
+    403: "The key lacks the scope; with AUTH=open, a web page of another host asks.",
+    422: "A parameter is not valid, or not known.",
+}
+_BY_KEY = {
+    401: "No API key, or an unknown one.",
+    429: "Over the caller's quota: see Retry-After.",
+    503: "The database does not answer: see Retry-After.",
+}
+_BY_BODY = {
+    400: "The body is cut off, or is not what its headers say.",
+    408: "The body hardly moves.",
+    413: "Too many bytes.",
+    415: "The body has no type, or one that this route does not read.",
+}
+_JSON_ERRORS = (("/v2", "InferenceError"), ("/invocations", "InvocationError"))
 
 
 class Document:
@@ -64,11 +90,12 @@ class Document:
         """Return the document as JSON, below a path prefix; `with_models` is for callers who may read them."""
         catalog = self._app.state.services.catalog
         served = _served(catalog) if with_models else []
-        state = catalog.default_model(), tuple(version.id for version in served)
+        cards = [version.card for _, version in sorted(catalog.picture.by_id.items())] if with_models else []
+        state = catalog.default_model(), (*(version.id for version in served), *sorted(catalog.picture.by_id))
         if not self._base:
             self._base = _describe(self._app)
         if with_models and state != self._state:
-            self._with_models = _with_models(self._base, served, catalog.default_model())
+            self._with_models = _with_models(self._base, served, cards, catalog.default_model())
             self._state = state
             self._written.clear()
         if len(self._written) >= MAX_WRITTEN:  # a prefix is a caller's word where a proxy is heard
@@ -98,7 +125,8 @@ def install(app: FastAPI) -> None:
 
 def _describe(app: FastAPI) -> dict[str, Any]:
     """Return the document of the routes, without the models."""
-    description = DESCRIPTION + ("" if app.state.services.settings.auth != "keys" else FOR_READERS)
+    auth = app.state.services.settings.auth
+    description = DESCRIPTION + AT_THE_DOOR + (FOR_READERS if auth == "keys" else "")
     base = get_openapi(
         title="Guichet", version=VERSION, description=description, routes=app.routes, tags=app.openapi_tags
     )
@@ -112,24 +140,34 @@ def _describe(app: FastAPI) -> dict[str, Any]:
     for path in _OPEN:
         base["paths"][path]["get"]["security"] = []
     for path, item in base["paths"].items():
-        for operation in item.values() if path.startswith("/v2") or path in _INVOCATIONS else ():
-            operation["responses"].pop("422", None)  # neither protocol has it
-    for operation in _operations(base):
-        # The docstring up to its first colon or full stop.
-        operation["summary"] = re.split(r"[:.](?:\s|$)", operation["description"])[0]
-        if "422" in operation["responses"]:  # FastAPI describes its own error, which is never sent
-            operation["responses"]["422"] |= PROBLEM
+        for operation in item.values():
+            # The docstring up to its first colon or full stop.
+            operation["summary"] = re.split(r"[:.](?:\s|$)", operation["description"])[0]
+            _add_refusals_of_all(path, operation)
     base["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer", "description": "API key"},
         "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     }
-    base["security"] = [{"bearer": []}, {"api_key": []}, {}]
+    if auth != "open":
+        base["security"] = [{"bearer": []}, {"api_key": []}, *([{}] if auth == "predict-open" else [])]
     return base
 
 
-def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for path in document["paths"].values():
-        yield from path.values()
+def _add_refusals_of_all(path: str, operation: dict[str, Any]) -> None:
+    """Describe how the layers around a route refuse, in the form that errors have at its path."""
+    responses = operation["responses"]
+    form = next((name for part, name in _JSON_ERRORS if path.startswith(part) or path.endswith(part)), None)
+    content = PROBLEM if form is None else _json(form)
+    if "HTTPValidationError" in str(responses.get("422")):  # FastAPI describes its own error, which is never sent
+        del responses["422"]
+    told = {**_BY_ALL, **({} if path in _OPEN else _BY_KEY), **(_BY_BODY if "requestBody" in operation else {})}
+    for status, description in told.items():
+        number = 400 if status == 422 and form is not None else status  # neither protocol has 422
+        responses.setdefault(str(number), {"description": description, **content})
+
+
+def _json(name: str) -> dict[str, Any]:
+    return {"content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}}
 
 
 def _served(catalog: Catalog) -> list[Version]:
@@ -139,10 +177,13 @@ def _served(catalog: Catalog) -> list[Version]:
     return sorted(served, key=lambda version: version.card.name != default)
 
 
-def _with_models(base: dict[str, Any], served: list[Version], default: str | None) -> dict[str, Any]:
-    """Return the document with the row, the words and an example of each model."""
+def _with_models(base: dict[str, Any], served: list[Version], cards: list[Card], default: str | None) -> dict[str, Any]:
+    """Return the document with the row and an example of each model, and the words of every version's card."""
     paths = dict(base["paths"])
-    schemas = dict(base["components"]["schemas"])
+    schemas = add_words(base["components"]["schemas"], cards)
+    for path, method in _ROWS_OF_CARDS:
+        operation = paths[path][method]
+        paths[path] = {**paths[path], method: {**operation, "responses": add_refusals(operation["responses"], cards)}}
     for version in served:
         schemas[f"{version.card.name}_row"] = version.card.json_schema()
     for path, method in _SUBMITTING:
@@ -158,7 +199,10 @@ def _with_models(base: dict[str, Any], served: list[Version], default: str | Non
             for kind, delimiter in (("text/csv", ","), ("text/tab-separated-values", "\t"))
         }
         paths[path] = _with_body(paths[path], "post", files)
-    info = {**base["info"], "description": DESCRIPTION + "".join(_words(version, default) for version in served)}
+    info = {
+        **base["info"],
+        "description": DESCRIPTION + AT_THE_DOOR + "".join(_words(version, default) for version in served),
+    }
     return {**base, "info": info, "paths": paths, "components": {**base["components"], "schemas": schemas}}
 
 

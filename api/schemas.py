@@ -3,11 +3,13 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class SubmitBody(BaseModel):
     """One row to score."""
+
+    model_config = ConfigDict(extra="forbid")
 
     features: dict[str, Any] = Field(description="Feature name to value, as the model's card says.")
     model: str | None = Field(None, description="Model: `name`, `name@3` or `name@alias`; the default one if left out.")
@@ -18,6 +20,8 @@ class SubmitBody(BaseModel):
 
 class BatchBody(BaseModel):
     """Several rows to score in one job."""
+
+    model_config = ConfigDict(extra="forbid")
 
     rows: list[dict[str, Any]] = Field(description="Rows in order, each with the features of one row.")
     on_error: Literal["continue", "abort"] = Field(

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, FastAPI, Query, Request
@@ -40,13 +40,25 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 router = APIRouter(tags=["jobs"], default_response_class=Response, lifespan=_lifespan)
 
 
+# Of each event of the stream.
+EVENT: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "description": "The event's number."},
+        "event": {"enum": ["accepted", "started", "progress", "finished"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+    "required": ["id", "event", "data"],
+}
+
+
 @router.get(
     "/jobs/{id}/events",
     responses={
         200: {
             "description": "The stream: `id` is the event's number, `event` its type, `data` the job's status, counts "
             "and progress as JSON.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": EVENT}},
         },
         204: {"description": "The job has ended, and the caller knows: there is nothing more to come."},
         **COMMON,

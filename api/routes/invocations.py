@@ -76,7 +76,7 @@ _FRAME: dict[str, Any] = {
         "inputs": {"description": "Columns by name, a list of records, or a matrix in the order of the card."},
         "instances": {"description": "As `inputs`."},
         "params": {
-            "type": "object",
+            "type": ["object", "null"],
             "properties": {"output": {"enum": ["predict", "predict_proba", "label"], "default": "predict"}},
         },
     },

@@ -1,0 +1,133 @@
+"""What the cards of the models change of the OpenAPI document: bodies, fields of answers, forms of refusals."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from shared.cards import Card
+from shared.response import Refusal, ResponseField
+
+Schema = dict[str, Any]
+
+# Schemas of the service's own words, of which a card may choose others.
+RESULT, BATCH, ITEM = "Result", "BatchResult", "BatchItem"
+ROW_BODY, ROWS_BODY = "SubmitBody", "BatchBody"
+
+_SENTENCE: Schema = {
+    "type": "object",
+    "properties": {"detail": {"type": "string"}},
+    "required": ["detail"],
+    "additionalProperties": False,
+}
+_LISTED: Schema = {
+    "type": "object",
+    "properties": {
+        "detail": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "type": {"type": "string"},
+                    "loc": {"type": "array", "items": {"type": ["string", "integer"]}},
+                    "msg": {"type": "string"},
+                },
+                "required": ["type", "loc", "msg"],
+            },
+        }
+    },
+    "required": ["detail"],
+    "additionalProperties": False,
+}
+_FORMS = {"detail": _SENTENCE, "message": _SENTENCE, "fastapi": _LISTED}
+
+
+def add_words(schemas: dict[str, Schema], cards: Iterable[Card]) -> dict[str, Schema]:
+    """Return the schemas of the document, in which each of the service's own also allows what a card has instead."""
+    found = dict(schemas)
+    for card in cards:
+        label = f"{card.name}_{card.version}"
+        if card.response is not None and card.response.fields:
+            answer = _answer(card.response.fields)
+            _allow(found, RESULT, f"{label}_answer", answer)
+            _allow(found, ITEM, f"{label}_answer", answer)
+        if card.response is not None and card.response.batch:
+            _allow(found, BATCH, f"{label}_answer_of_batch", _answer(card.response.batch))
+        if card.input == "flat" or card.wrapper != "features" or card.extra == "ignore":
+            _allow(found, ROW_BODY, f"{label}_body", _row_body(card, schemas[ROW_BODY]))
+        if card.batch_input == "flat" or card.batch_wrapper != "rows" or card.extra == "ignore":
+            _allow(found, ROWS_BODY, f"{label}_batch", _rows_body(card, schemas[ROWS_BODY]))
+    return found
+
+
+def add_refusals(responses: dict[str, Any], cards: Iterable[Card]) -> dict[str, Any]:
+    """Return the answers of a route that takes rows, with the forms in which the cards refuse them."""
+    found = dict(responses)
+    for status, forms in _refusals(cards).items():
+        answer = found[status]
+        form = {"anyOf": forms} if len(forms) > 1 else forms[0]
+        found[status] = {**answer, "content": {**answer["content"], "application/json": {"schema": form}}}
+    return found
+
+
+def _refusals(cards: Iterable[Card]) -> dict[str, list[Schema]]:
+    forms: dict[str, list[Schema]] = {}
+    for card in cards:
+        refusal = card.refusal or Refusal()
+        form = _FORMS.get(refusal.body)
+        listed = forms.setdefault(str(refusal.status), []) if form is not None else []
+        if form is not None and form not in listed:
+            listed.append(form)
+    return forms
+
+
+def _allow(schemas: dict[str, Schema], name: str, other: str, schema: Schema) -> None:
+    """Let `name` mean what it means, or another schema, which gets a name of its own."""
+    own = schemas[name]
+    if "anyOf" not in own:
+        schemas[f"Own{name}"] = own
+        own = {"title": name, "anyOf": [_reference(f"Own{name}")]}
+    schemas[other] = schema
+    schemas[name] = {**own, "anyOf": [*own["anyOf"], _reference(other)]}
+
+
+def _reference(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _answer(fields: dict[str, ResponseField]) -> Schema:
+    return {
+        "type": "object",
+        "properties": {name: _field(field) for name, field in fields.items()},
+        "required": list(fields),
+        "additionalProperties": False,
+    }
+
+
+def _field(field: ResponseField) -> Schema:
+    if field.source is None:
+        return {"const": field.value}
+    return {"description": f"From `{field.source}`."}
+
+
+def _row_body(card: Card, own: Schema) -> Schema:
+    options = {name: schema for name, schema in own["properties"].items() if name != "features"}
+    row = card.json_schema()
+    if card.input == "flat":
+        return {**row, "properties": {**options, **row["properties"]}}
+    return _wrapped(card, options, card.wrapper, row)
+
+
+def _rows_body(card: Card, own: Schema) -> Schema:
+    rows: Schema = {"type": "array", "items": {"type": "object"}}  # one that does not fit its card gets its faults
+    if card.batch_input == "flat":
+        return rows
+    options = {name: schema for name, schema in own["properties"].items() if name != "rows"}
+    return _wrapped(card, options, card.batch_wrapper, rows)
+
+
+def _wrapped(card: Card, options: dict[str, Schema], wrapper: str, content: Schema) -> Schema:
+    return {
+        "type": "object",
+        "properties": {wrapper: content, **options},
+        "required": [wrapper],
+        "additionalProperties": card.extra == "ignore",
+    }
