@@ -22,7 +22,7 @@ VERSION = $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' shared/version.py)
 IMAGES = guichet-api guichet-sync guichet-worker
 
 .DEFAULT_GOAL := help
-.PHONY: help package run test coverage coverage-summary faults interop stores e2e-compose check format format-check lint types \
+.PHONY: help package run test coverage coverage-summary faults interop fuzz stores e2e-compose check format format-check lint types \
     lock bench bench-csv migration schema samples settings clean audit sbom workflows images push-images space \
     space-image deploy rollback smoke release-notes publish-release
 
@@ -33,10 +33,10 @@ run: .venv/.installed ## Start everything on this machine (RUNTIME=sync, PORT=, 
 	@exec $(PY) -m scripts.run
 
 test: .venv/.installed-dev ## Run the tests, three files at a time (ARGS="-n 0 -k name" for some of them)
-	$(PY) -m pytest -n 3 --dist loadfile -m "not long and not interop" $(ARGS)
+	$(PY) -m pytest -n 3 --dist loadfile -m "not long and not interop and not fuzz" $(ARGS)
 
 coverage: .venv/.installed-dev ## Run the tests and measure what they cover, also in the processes that they start
-	$(PY) -m pytest -m "not long and not interop" --cov --cov-branch --cov-report=term --cov-report=xml $(ARGS)
+	$(PY) -m pytest -m "not long and not interop and not fuzz" --cov --cov-branch --cov-report=term --cov-report=xml $(ARGS)
 
 coverage-summary: .venv/.installed-dev # what GitHub shows beside the run
 	$(PY) -m coverage report --format=markdown >> "$${GITHUB_STEP_SUMMARY:-/dev/stdout}"
@@ -46,6 +46,9 @@ faults: .venv/.installed-dev ## Kill workers in the middle of jobs and files, le
 
 interop: .venv/.installed-dev .venv-interop/.installed ## Ask with other people's clients, and compare with a real MLServer and MLflow
 	$(PY) -m pytest -m interop tests/interop $(ARGS)
+
+fuzz: .venv/.installed-dev ## Try to break a running service: what Schemathesis makes of its OpenAPI document, hostile HTTP
+	$(PY) -m pytest -m fuzz -s tests/fuzz $(ARGS)
 
 stores: .venv/.installed-dev ## Model stores, with a real S3 server and a stand-in of the hub: some of it is long
 	$(PY) -m pytest tests/stores $(ARGS)

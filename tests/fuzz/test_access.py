@@ -1,0 +1,78 @@
+"""Who may do what: every operation of the document, by every kind of key, on a job of another owner."""
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.contracts.helpers import apart
+from tests.stack import Stack
+
+pytestmark = pytest.mark.fuzz
+
+OPEN = {"/health", "/livez", "/readyz", "/version", "/ping", "/v2/health/live", "/v2/health/ready"}
+READING = {"/v2/repository/index"}  # POST, and changes nothing
+CALLERS = {"nobody": None, "a guess": "guess", "reader": "read", "predictor": "predict", "both": "read,predict"}
+
+
+def test_every_operation_asks_for_its_scope_and_gives_no_job_of_another_owner(
+    stack: Stack, attrition_row: dict[str, Any], tmp_path: Path
+) -> None:
+    with apart(stack, tmp_path, AUTH="keys") as guarded, guarded.client() as client:
+        owner = make_key(guarded, "owner", "predict,read")
+        answer = client.post("/jobs", json={"features": attrition_row}, headers=owner)
+        assert answer.status_code == 202, answer.text
+        job = answer.json()["id"]
+        found: Counter[int] = Counter()
+        wrong = []
+        for caller, scopes in CALLERS.items():
+            headers = {}
+            if caller == "a guess":
+                headers = {"Authorization": "Bearer guichet_" + "a" * 43}
+            elif scopes is not None:
+                headers = make_key(guarded, caller, scopes)
+            document = client.get("/openapi.json", headers=owner).json()
+            for path, method in operations(document):
+                status = ask(client, path, method, job, headers)
+                found[status] += 1
+                if status not in expected(path, method, scopes, is_known=scopes not in (None, "guess")):
+                    wrong.append(f"{caller}: {method} {path}: {status}")
+        assert wrong == []
+        assert client.get(f"/jobs/{job}", headers=owner).status_code == 200
+        told = ", ".join(f"{status}: {count}" for status, count in sorted(found.items()))
+        print(f"\nmake fuzz: {stack.runtime}, access matrix of {found.total()} requests, answers {told}")
+
+
+def operations(document: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(path, method.upper()) for path, item in document["paths"].items() for method in item]
+
+
+def expected(path: str, method: str, scopes: str | None, *, is_known: bool) -> set[int]:
+    """Return what an operation may answer this caller, who owns nothing."""
+    if path in OPEN:
+        return {200}
+    if not is_known:
+        return {401}
+    assert scopes is not None
+    if method != "GET" and path not in READING and "predict" not in scopes:
+        return {403}
+    if path.startswith("/jobs/{id}") and method != "PUT":
+        return {404}
+    return {200, 202, 400, 415, 422} if method != "GET" else {200}
+
+
+def ask(client: httpx2.Client, path: str, method: str, job: str, headers: dict[str, str]) -> int:
+    place = path.replace("{id}", job if method != "PUT" else "of-mine").replace("{name}", "attrition")
+    content = {} if method == "GET" else {"json": {}}
+    return client.request(method, place.replace("{version}", "1"), headers=headers, **content).status_code
+
+
+def make_key(stack: Stack, name: str, scopes: str) -> dict[str, str]:
+    """Make a key as an operator does; return the header that brings it."""
+    told = stack.run("api.keys", "create", "--name", name, "--scopes", scopes).stdout
+    key = re.search(r"key: +(\S+)", told)
+    assert key is not None, told
+    return {"Authorization": f"Bearer {key[1]}"}

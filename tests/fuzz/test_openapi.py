@@ -1,0 +1,65 @@
+"""The OpenAPI document tells the truth: what Schemathesis sends by it, and against it, is answered as it says."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.contracts.helpers import apart
+from tests.stack import PYTHON, ROOT, Stack
+
+pytestmark = pytest.mark.fuzz
+
+CONFIG = ROOT / "tests" / "fuzz" / "schemathesis.toml"
+MAX_SECONDS = 240  # of one run; it ends by itself before
+
+
+@contextmanager
+def asked_by(stack: Stack, folder: Path, caller: str) -> Iterator[tuple[Stack, dict[str, str]]]:
+    """Yield the service as this caller finds it, and the headers by which it is asked."""
+    if caller == "nobody in particular":
+        yield stack, {}
+        return
+    with apart(stack, folder, AUTH="keys") as guarded:
+        if caller == "a stranger":
+            yield guarded, {}
+            return
+        told = guarded.run("api.keys", "create", "--name", "fuzz").stdout
+        key = re.search(r"key: +(\S+)", told)
+        assert key is not None, told
+        yield guarded, {"Authorization": f"Bearer {key[1]}"}
+
+
+@pytest.mark.parametrize("caller", ["nobody in particular", "a caller with a key", "a stranger"])
+def test_service_answers_what_its_document_says(stack: Stack, caller: str, tmp_path: Path) -> None:
+    with asked_by(stack, tmp_path, caller) as (service, headers):
+        done = run_schemathesis(service, headers, tmp_path)
+        with service.client() as client:
+            assert client.get("/livez").status_code == 200
+    assert done.returncode == 0, done.stdout + done.stderr + service.logs()
+    print(f"\nmake fuzz: {stack.runtime}, {caller}: {summary(done.stdout)}")
+
+
+def run_schemathesis(service: Stack, headers: dict[str, str], folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Let Schemathesis read the service's document and try it out."""
+    given = [part for name, value in headers.items() for part in ("--header", f"{name}: {value}")]
+    return subprocess.run(
+        [
+            *(PYTHON, "-m", "schemathesis.cli", "--no-color", "--config-file", str(CONFIG)),
+            *("run", f"{service.url}/openapi.json", *given),
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=MAX_SECONDS,
+    )
+
+
+def summary(told: str) -> str:
+    """Return how much was tried, as Schemathesis says it at its end."""
+    found = re.search(r"Test cases:\s*(.*)", told)
+    assert found is not None, told
+    return found[1]
