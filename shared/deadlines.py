@@ -3,7 +3,8 @@
 PostgreSQL's own `statement_timeout` ends a statement that takes too long, and says so; where the network has fallen
 silent (a proxy, NAT, a host that was lost without a word), nobody hears it, and the driver, which is C code, waits for
 ever. So each connection notes until when it waits, and one thread of the process shuts the socket of a connection that
-waits for longer: the driver then sees the end of the connection, as it does when the server closes it.
+waits for longer: the driver then sees the end of the connection, as it does when the server closes it. Connections that
+have not been answered since are as silent, and are shut with it: each would wait as long, one after the other.
 """
 
 import math
@@ -39,6 +40,7 @@ class Cursor(extensions.cursor):  # type: ignore[misc]  # the driver has no type
         owner.waits_until = time.monotonic() + owner.patience
         try:
             super().execute(*arguments, **options)
+            owner.answered_at = time.monotonic()
         finally:
             owner.waits_until = math.inf
 
@@ -59,9 +61,11 @@ class Connection(extensions.connection):  # type: ignore[misc]
 
     patience = DEADLINE_SECONDS
     waits_until = math.inf
+    answered_at = 0.0
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - the driver's signature
         super().__init__(*arguments, **options)
+        self.answered_at = time.monotonic()
         self.cursor_factory = Cursor
         _watch.keep(self)
 
@@ -69,7 +73,9 @@ class Connection(extensions.connection):  # type: ignore[misc]
         """Run something that waits for the server."""
         self.waits_until = time.monotonic() + self.patience
         try:
-            return call()
+            result = call()
+            self.answered_at = time.monotonic()
+            return result
         finally:
             self.waits_until = math.inf
 
@@ -112,10 +118,13 @@ class _Watch:
             with self._lock:
                 connections = list(self._connections)
             now = time.monotonic()
-            for connection in connections:
-                if now > connection.waits_until:
-                    _shut(connection)
-            del connections[:]
+            late = [connection for connection in connections if now > connection.waits_until]
+            if late:
+                asked_at = min(connection.waits_until - connection.patience for connection in late)
+                late += [one for one in connections if one.waits_until == math.inf and one.answered_at < asked_at]
+            for connection in late:
+                _shut(connection)
+            del connections[:], late
 
 
 def _shut(connection: Connection) -> None:

@@ -99,3 +99,18 @@ def test_operators_transaction_takes_the_time_that_it_needs_and_the_next_one_doe
         connection.execute(text("SELECT pg_sleep(2.2)"))
         connection.commit()
         assert connection.connection.driver_connection.patience < 60  # type: ignore[union-attr]
+
+
+def test_idle_connections_that_are_as_silent_are_not_waited_for_one_after_the_other(
+    engine: Engine, proxy: Proxy
+) -> None:
+    late, idle = engine.connect(), engine.connect()
+    for connection in (late, idle):
+        connection.execute(text("SELECT 1"))
+    proxy.fall_silent()
+    with pytest.raises(OperationalError):
+        late.execute(text("SELECT 1"))
+    began = time.monotonic()
+    with pytest.raises(OperationalError):
+        idle.execute(text("SELECT 1"))
+    assert time.monotonic() - began < 0.5  # its own deadline is a second away
