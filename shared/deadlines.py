@@ -3,8 +3,8 @@
 PostgreSQL's own `statement_timeout` ends a statement that takes too long, and says so; where the network has fallen
 silent (a proxy, NAT, a host that was lost without a word), nobody hears it, and the driver, which is C code, waits for
 ever. So each connection notes until when it waits, and one thread of the process shuts the socket of a connection that
-waits for longer: the driver then sees the end of the connection, as it does when the server closes it. Connections that
-have not been answered since are as silent, and are shut with it: each would wait as long, one after the other.
+waits for longer: the driver then sees the end of the connection, as it does when the server closes it. Idle
+connections that were not answered for a while are as silent, and are shut with it: each would wait as long in its turn.
 """
 
 import math
@@ -119,9 +119,9 @@ class _Watch:
                 connections = list(self._connections)
             now = time.monotonic()
             late = [connection for connection in connections if now > connection.waits_until]
-            if late:
-                asked_at = min(connection.waits_until - connection.patience for connection in late)
-                late += [one for one in connections if one.waits_until == math.inf and one.answered_at < asked_at]
+            if late:  # and what was answered just after the late one was asked is silent as well
+                idle = [connection for connection in connections if connection.waits_until == math.inf]
+                late += [connection for connection in idle if now - connection.answered_at > connection.patience / 2]
             for connection in late:
                 _shut(connection)
             del connections[:], late
