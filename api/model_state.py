@@ -42,12 +42,15 @@ def model_state(services: Services, *, in_full: bool) -> ModelState:
             told[label] = f"{label} cannot be loaded{waits}{f': {why}' if in_full else '.'}"
         else:  # a store, or a thread
             told[label] = why if in_full else "A worker, or the store of models, is not as it should be."
-    if served is None or served.label in loaded:
-        return ModelState(served is not None, [], [*dict.fromkeys(told.values()), *others])
-    if served.label in told:
-        return ModelState(False, [told.pop(served.label)], [*dict.fromkeys(told.values()), *others])
-    later = [f"The default model {served.label} is not loaded yet."] if is_due else []
+    refusal = None
+    if served is not None and served.label not in loaded:
+        refusal = told.pop(served.label, None)
     others = [*dict.fromkeys(told.values()), *others]
+    if served is None or served.label in loaded:
+        return ModelState(served is not None, [], others)
+    if refusal is not None:
+        return ModelState(False, [refusal], others)
+    later = [f"The default model {served.label} is not loaded yet."] if is_due else []
     if services.sync is not None and not any(label.startswith(f"{served.card.name}@") for label in loaded):
         return ModelState(False, later, others)
     return ModelState(False, [], [*others, *later])

@@ -41,9 +41,12 @@ def learn(package: Package) -> Acceptance:
     card = _with_native_categories(package.card, package.estimator)
     score = PipelineScorer(card, package.estimator, judge_of(card, package.estimator)).score
     if refuses_all(score, package.reference, task=card.task):
-        return Acceptance(replace(package, card=card), [])
-    bad = ask(score, package.reference, task=card.task).refused.tolist()
+        bad = [True] * len(package.reference)
+    else:
+        bad = ask(score, package.reference, task=card.task).refused.tolist()
     rows = [row for row, is_bad in zip(package.reference, bad, strict=True) if not is_bad]
+    if not rows:
+        return Acceptance(replace(package, card=card), [])
     probes: list[tuple[Feature, Any]] = [(feature, None) for feature in card.features if may_be_null(card, feature)]
     probes += [(feature, value) for feature in card.features if (value := _outside(feature)) is not None]
     asked = [row | {feature.name: value} for feature, value in probes for row in rows[:TRIES]]

@@ -8,21 +8,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from shared.threads import prefer_one_thread
+import httpx2
+import psycopg2
+import pytest
+from hypothesis import HealthCheck, settings
+from sqlalchemy import Engine
 
-prefer_one_thread()  # before anything brings numpy: threads of many processes spin for one another
-
-import httpx2  # noqa: E402
-import psycopg2  # noqa: E402
-import pytest  # noqa: E402
-from hypothesis import HealthCheck, settings  # noqa: E402
-from sqlalchemy import Engine  # noqa: E402
-
-from scripts.servers import Postgres, Redis  # noqa: E402
-from shared.config import Settings  # noqa: E402
-from shared.db import make_engine  # noqa: E402
-from shared.package import Package, read_package  # noqa: E402
-from tests.stack import Stack, build_examples, queue_stack, sync_stack  # noqa: E402
+from scripts.servers import Postgres, Redis
+from shared.config import Settings
+from shared.db import make_engine
+from shared.package import Package, read_package
+from tests.stack import Stack, build_examples, queue_stack, sync_stack
 
 ROOT = Path(__file__).resolve().parent.parent
 
