@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from shared.config import get_settings
-from shared.deadlines import STATEMENT_SECONDS, Connection
+from shared.deadlines import STATEMENT_SECONDS, Connection, replace_shut
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +81,7 @@ def make_engine(url: str, *, pool_size: int = 8, autocommit: bool = False, durab
             "keepalives_count": 2,
         },
     )
+    event.listen(engine, "checkout", replace_shut)
     event.listen(engine, "connect", _setter([*parameters, *_POINTWISE] if autocommit else parameters))
     return engine
 

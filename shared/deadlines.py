@@ -3,8 +3,9 @@
 PostgreSQL's own `statement_timeout` ends a statement that takes too long, and says so; where the network has fallen
 silent (a proxy, NAT, a host that was lost without a word), nobody hears it, and the driver, which is C code, waits for
 ever. So each connection notes until when it waits, and one thread of the process shuts the socket of a connection that
-waits for longer: the driver then sees the end of the connection, as it does when the server closes it. Idle
-connections that were not answered for a while are as silent, and are shut with it: each would wait as long in its turn.
+waits for longer: the driver then sees the end of the connection, as it does when the server closes it. Idle connections
+to the same server that were not answered for a while are as silent, and are shut with it: each would wait as long in
+its turn. A pool replaces what was shut in it before it lends it (`replace_shut`).
 """
 
 import math
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 
 import psycopg2
 from psycopg2 import extensions
+from sqlalchemy.exc import DisconnectionError
 
 from shared.background import Background
 
@@ -62,10 +64,12 @@ class Connection(extensions.connection):  # type: ignore[misc]
     patience = DEADLINE_SECONDS
     waits_until = math.inf
     answered_at = 0.0
+    shut = False
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - the driver's signature
         super().__init__(*arguments, **options)
         self.answered_at = time.monotonic()
+        self.server = (self.info.host, self.info.port)
         self.cursor_factory = Cursor
         _watch.keep(self)
 
@@ -115,20 +119,29 @@ class _Watch:
     def _run(self) -> None:
         while True:
             time.sleep(LOOK_SECONDS)
-            with self._lock:
-                connections = list(self._connections)
-            now = time.monotonic()
-            late = [connection for connection in connections if now > connection.waits_until]
-            if late:  # and what was answered just after the late one was asked is silent as well
-                idle = [connection for connection in connections if connection.waits_until == math.inf]
-                late += [connection for connection in idle if now - connection.answered_at > connection.patience / 2]
-            for connection in late:
+            self._look()
+
+    def _look(self) -> None:
+        with self._lock:
+            connections = list(self._connections)
+        now = time.monotonic()
+        silent = {connection.server for connection in connections if now > connection.waits_until}
+        for connection in connections if silent else ():
+            # What is idle, and was answered just after the late one was asked, is silent as well.
+            idle = connection.waits_until == math.inf and now - connection.answered_at > connection.patience / 2
+            if now > connection.waits_until or (idle and connection.server in silent):
                 _shut(connection)
-            del connections[:], late
+
+
+def replace_shut(connection: Connection, *_of_the_pool: object) -> None:
+    """Let a pool of SQLAlchemy, on its event "checkout", connect anew in place of a connection that was shut in it."""
+    if connection.shut:
+        raise DisconnectionError
 
 
 def _shut(connection: Connection) -> None:
     """End the connection below the driver, which waits in another thread and notices it."""
+    connection.shut = True
     with suppress(psycopg2.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as line:
         line.shutdown(socket.SHUT_RDWR)
 

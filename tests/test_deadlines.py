@@ -114,3 +114,22 @@ def test_idle_connections_that_are_as_silent_are_not_waited_for_one_after_the_ot
     with pytest.raises(OperationalError):
         idle.execute(text("SELECT 1"))
     assert time.monotonic() - began < 0.5  # its own deadline is a second away
+
+
+def test_idle_connections_to_another_server_are_left_alone_and_a_pool_replaces_what_was_shut_in_it(
+    engine: Engine, proxy: Proxy, database: str, session_postgres: Postgres
+) -> None:
+    with proxy_to(session_postgres) as other_proxy:
+        other = make_engine(f"postgresql+psycopg2://postgres@127.0.0.1:{other_proxy.port}/{database}")
+        with other.connect() as connection:
+            connection.execute(text("SELECT 1"))
+            late, pooled = engine.connect(), engine.connect()
+            pooled.execute(text("SELECT 1"))
+            pooled.close()
+            proxy.fall_silent()
+            with pytest.raises(OperationalError):
+                late.execute(text("SELECT 1"))
+            with engine.connect() as next_one:  # is not the one that was shut: nobody has to ask again
+                assert next_one.scalar(text("SELECT 2")) == 2
+            assert connection.scalar(text("SELECT 3")) == 3
+        other.dispose()
