@@ -126,11 +126,14 @@ class _Watch:
             connections = list(self._connections)
         now = time.monotonic()
         silent = {connection.server for connection in connections if now > connection.waits_until}
+        ending = []
         for connection in connections if silent else ():
             # What is idle, and was answered just after the late one was asked, is silent as well.
             idle = connection.waits_until == math.inf and now - connection.answered_at > connection.patience / 2
             if now > connection.waits_until or (idle and connection.server in silent):
-                _shut(connection)
+                ending.append(connection)
+        for connection in ending:  # chosen first: whoever waited for the late one asks the next at once
+            _shut(connection)
 
 
 def replace_shut(connection: Connection, *_of_the_pool: object) -> None:
