@@ -32,8 +32,8 @@ help: ## List the targets
 run: .venv/.installed ## Start everything on this machine (RUNTIME=sync, PORT=, FLOWER_PORT=, DATA_DIR=)
 	@exec $(PY) -m scripts.run
 
-test: .venv/.installed-dev ## Run the tests, three files at a time (ARGS="-n 0 -k name" for some of them)
-	$(PY) -m pytest -n 3 --dist loadfile -m "not long and not interop and not fuzz" $(ARGS)
+test: .venv/.installed-dev ## Run the tests, four files at a time (ARGS="-n 0 -k name" for some of them)
+	$(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not long and not interop and not fuzz" $(ARGS)
 
 coverage: .venv/.installed-dev ## Run the tests and measure what they cover, also in the processes that they start
 	$(PY) -m pytest -m "not long and not interop and not fuzz" --cov --cov-branch --cov-report=term --cov-report=xml $(ARGS)

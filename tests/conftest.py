@@ -18,13 +18,43 @@ from scripts.servers import Postgres, Redis
 from shared.config import Settings
 from shared.db import make_engine
 from shared.package import Package, read_package
-from tests.stack import Stack, build_examples, queue_stack, sync_stack
+from tests.stack import MODELS, Stack, build_examples, queue_stack, sync_stack
 
 ROOT = Path(__file__).resolve().parent.parent
 
 # Two cores may be busy with something else: how long an example takes says nothing about the code.
 settings.register_profile("guichet", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("guichet")
+
+
+# Files of tests that take longest begin first, so that no process ends long after the others.
+LONGEST = (
+    "test_registry",
+    "test_csv_output",
+    "test_csv",
+    "test_lost_answers",
+    "test_scorer",
+    "test_csv_upload",
+    "test_keys",
+    "test_artefact",
+    "test_paths",
+    "test_visitors",
+    "test_attrition_flat",
+    "test_unavailable",
+    "test_ready",
+    "test_foreign",
+    "test_decisions",
+    "test_events",
+    "test_arrivals",
+    "test_jobs",
+    "test_connections",
+    "test_deadlines",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(LONGEST)))
 
 
 def create_database(postgres: Postgres, name: str) -> str:
@@ -52,18 +82,24 @@ def session_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
 
 
 @pytest.fixture(scope="session")
-def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the example models, which one of the processes that run the tests has trained for all."""
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example models and a database of them, which one of the processes that run the tests has made for all."""
     run = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         run = run.parent
-    trained = run / "examples"
+    folder = run / "examples"
     with (run / "examples.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not trained.exists():
-            build_examples(tmp_path_factory.mktemp("building"), trained)
+        if not folder.exists():
+            build_examples(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def models_dir(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the example models, to which tests add their own."""
     copy = tmp_path_factory.mktemp("models")
-    shutil.copytree(trained, copy, dirs_exist_ok=True)
+    shutil.copytree(trained / MODELS, copy, dirs_exist_ok=True)
     return copy
 
 
@@ -80,13 +116,18 @@ def example_package(models_dir: Path) -> Callable[[str], Package]:
 
 @pytest.fixture(scope="session")
 def queue(
-    tmp_path_factory: pytest.TempPathFactory, models_dir: Path, session_postgres: Postgres, session_redis: Redis
+    tmp_path_factory: pytest.TempPathFactory,
+    models_dir: Path,
+    trained: Path,
+    session_postgres: Postgres,
+    session_redis: Redis,
 ) -> Iterator[Stack]:
     """The queue runtime: API, workers, PostgreSQL, Redis."""
     create_database(session_postgres, "contracts")
     with queue_stack(
         tmp_path_factory.mktemp("queue"),
         models_dir,
+        trained,
         postgres=session_postgres,
         redis=session_redis,
         database="contracts",
@@ -95,9 +136,9 @@ def queue(
 
 
 @pytest.fixture(scope="session")
-def sync(tmp_path_factory: pytest.TempPathFactory, models_dir: Path) -> Iterator[Stack]:
+def sync(tmp_path_factory: pytest.TempPathFactory, models_dir: Path, trained: Path) -> Iterator[Stack]:
     """The sync runtime: one process and SQLite."""
-    with sync_stack(tmp_path_factory.mktemp("sync"), models_dir) as stack:
+    with sync_stack(tmp_path_factory.mktemp("sync"), models_dir, trained) as stack:
         yield stack
 
 

@@ -1,24 +1,30 @@
 """A whole Guichet for the tests: real servers, the real API and workers as child processes, on private ports."""
 
 import os
+import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx2
 
+from examples.build import NAMES
 from scripts.servers import Postgres, Redis
+from shared.db import make_engine, session_scope
+from shared.registry import list_versions
+from shared.tables import ModelAlias, ModelVersion
+from shared.views import make_views
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
 START_SECONDS = 60.0
+DATABASE, MODELS = "guichet.db", "models"
 NEW = "new.db"  # the database of a sync stack as it was before its first start, with the example models alone
 
 
@@ -191,21 +197,43 @@ def environment(
     }
 
 
-def build_examples(folder: Path, models: Path) -> None:
-    """Train the example models; `models` appears when all of them are there."""
-    being_made = folder / "models"
-    url = f"sqlite:///{folder / 'guichet.db'}"
-    port = free_port()
-    env = environment(folder, runtime="sync", port=port, database_url=url, models=being_made)
-    stack = Stack("sync", env, folder, port)
+def build_examples(folder: Path) -> None:
+    """Train the example models; `folder`, with them and a SQLite database of them, appears when all are there."""
+    being_made = folder.with_name("being-made")
+    being_made.mkdir()
+    url = f"sqlite:///{being_made / DATABASE}"
+    env = environment(being_made, runtime="sync", port=free_port(), database_url=url, models=being_made / MODELS)
+    stack = Stack("sync", env, being_made, free_port())
     stack.run("alembic", "upgrade", "head")
-    stack.run("examples.build", "--native")
-    being_made.rename(models)
+    training = [stack.start(f"build-{name}", "examples.build", "--native", "--only", name) for name in NAMES]
+    assert [process.wait(300) for process in training] == [0] * len(NAMES), stack.logs()
+    being_made.rename(folder)
+
+
+def register_examples(source: Path, url: str) -> None:
+    """Copy what the database of `build_examples` says of the example models into a migrated PostgreSQL, with views."""
+    trained, engine = make_engine(f"sqlite:///{source / DATABASE}"), make_engine(url)
+    with trained.connect() as old, engine.begin() as new:
+        for table in (ModelVersion.__table__, ModelAlias.__table__):
+            new.execute(table.insert(), [row._asdict() for row in old.execute(table.select())])
+            name = table.name
+            new.exec_driver_sql(f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), max(id)) FROM {name}")
+    with session_scope(engine) as session:
+        for version in list_versions(session):
+            if version.card.get("views"):
+                make_views(session, version.name)
+    trained.dispose()
+    engine.dispose()
 
 
 @contextmanager
-def queue_stack(folder: Path, models: Path, *, postgres: Postgres, redis: Redis, database: str) -> Iterator[Stack]:
-    """Yield a queue runtime on a database of its own: API, an interactive worker, a bulk and maintenance worker."""
+def queue_stack(
+    folder: Path, models: Path, examples: Path, *, postgres: Postgres, redis: Redis, database: str
+) -> Iterator[Stack]:
+    """Yield a queue runtime on a database of its own: API, an interactive worker, a bulk and maintenance worker.
+
+    `models` holds the models that `build_examples` made in `examples`.
+    """
     port = free_port()
     env = environment(
         folder,
@@ -217,7 +245,7 @@ def queue_stack(folder: Path, models: Path, *, postgres: Postgres, redis: Redis,
     )
     stack = Stack("queue", env, folder, port, postgres=postgres, redis=redis)
     stack.run("alembic", "upgrade", "head")
-    stack.run("examples.build", "--native")
+    register_examples(examples, stack.database_url)
     try:
         stack.start("api", "api")
         stack.start_worker("interactive")
@@ -230,20 +258,16 @@ def queue_stack(folder: Path, models: Path, *, postgres: Postgres, redis: Redis,
 
 
 @contextmanager
-def sync_stack(folder: Path, models: Path) -> Iterator[Stack]:
+def sync_stack(folder: Path, models: Path, examples: Path) -> Iterator[Stack]:
     """Yield a sync runtime: one process and a SQLite file."""
     port = free_port()
-    env = environment(
-        folder, runtime="sync", port=port, database_url=f"sqlite:///{folder / 'guichet.db'}", models=models
-    )
-    stack = Stack("sync", env, folder, port)
-    stack.run("alembic", "upgrade", "head")
-    stack.run("examples.build", "--native")
-    with closing(sqlite3.connect(folder / "guichet.db")) as database, closing(sqlite3.connect(folder / NEW)) as copy:
-        database.backup(copy)
+    url = f"sqlite:///{folder / DATABASE}"
+    stack = Stack("sync", environment(folder, runtime="sync", port=port, database_url=url, models=models), folder, port)
+    for name in (DATABASE, NEW):
+        shutil.copy(examples / DATABASE, folder / name)
     try:
         stack.start_api()
-        stack.wait_for_models(4)
+        stack.wait_for_models(len(NAMES))
         yield stack
     finally:
         stack.stop_all()

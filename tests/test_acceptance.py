@@ -25,6 +25,7 @@ from shared.registry_command import main
 from shared.rows import RowValidator
 from shared.scorer import choose
 from shared.tables import ModelVersion, Table
+from tests.brief import prove_briefly
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def command(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RUNTIME", "sync")
     for name in ("DATABASE_URL", "MODELS_DIR", "REDIS_URL"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("shared.scorer.SECONDS", 0.005)
+    prove_briefly(monkeypatch)
     get_settings.cache_clear()
     get_engine.cache_clear()
     Table.metadata.create_all(get_engine())

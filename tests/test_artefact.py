@@ -28,6 +28,7 @@ from shared.proof import TOLERANCE
 from shared.registry import list_versions, load
 from shared.registry_command import main
 from shared.tables import Table
+from tests.brief import prove_briefly
 
 
 def people(rows=300):
@@ -63,7 +64,7 @@ def command(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RUNTIME", "sync")
     for name in ("DATABASE_URL", "MODELS_DIR", "REDIS_URL"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("shared.scorer.SECONDS", 0.002)
+    prove_briefly(monkeypatch)
     get_settings.cache_clear()
     get_engine.cache_clear()
     (tmp_path / "data").mkdir()

@@ -601,7 +601,7 @@ def bare_line(record):
 
 
 @given(TEXTS)
-@settings(max_examples=1000)
+@settings(max_examples=500)
 @example('"')
 @example('""')
 @example('a;"b"c";d\n"x\n";y\n')
@@ -648,7 +648,7 @@ def test_rows_are_those_of_the_csv_module_and_of_pyarrow(text):
 
 
 @given(TEXTS, st.data())
-@settings(max_examples=500)
+@settings(max_examples=300)
 def test_pieces_in_which_a_file_arrives_make_no_difference(text, data):
     encoded = (HEADER + text).encode(data.draw(st.sampled_from(["utf-8", "cp1252", "utf-16", "utf-8-sig"])))
     if data.draw(st.booleans()):

@@ -318,7 +318,7 @@ def test_keys_that_need_escaping_are_json_all_the_same():
     ),
     st.integers(1, 3),
 )
-@settings(max_examples=500)
+@settings(max_examples=300)
 def test_records_are_those_of_the_csv_module_whatever_the_text(parts, width):
     data = "".join(parts).encode()
     form = form_of([str(place) for place in range(width)])

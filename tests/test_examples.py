@@ -28,6 +28,7 @@ from shared.package import UNHASHED
 from shared.registry import list_versions, load, resolve
 from shared.rows import RowValidator
 from shared.tables import Table
+from tests.brief import prove_briefly
 
 FOLDER = Path(__file__).parent.parent / "examples"
 PARTS = {
@@ -150,7 +151,7 @@ def data_dir(tmp_path, monkeypatch):
     monkeypatch.setenv("RUNTIME", "sync")
     for name in ("DATABASE_URL", "MODELS_DIR", "REDIS_URL"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("shared.scorer.SECONDS", 0.005)
+    prove_briefly(monkeypatch)
     new_database()
     yield tmp_path
     get_engine().dispose()
@@ -210,21 +211,21 @@ def test_build_says_that_the_database_is_not_ready(data_dir, capsys):
 
 
 @pytest.fixture
-def trained(data_dir, monkeypatch, models_dir):
+def built(data_dir, monkeypatch, models_dir):
     """The folder of models that another process has trained, and that this database does not know yet."""
     monkeypatch.setenv("MODELS_DIR", str(models_dir))
     get_settings.cache_clear()
     return models_dir
 
 
-def test_build_imports_no_scikit_learn_when_there_is_nothing_to_do(trained):
-    build("energy", models_dir=trained)
+def test_build_imports_no_scikit_learn_when_there_is_nothing_to_do(built):
+    build("energy", models_dir=built)
     code = "import sys, examples.build as b; b.main(['--only', 'energy']); print('sklearn' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("there already\nFalse\n")
 
 
-def test_all_examples_are_served_as_their_pipelines_score(trained):
+def test_all_examples_are_served_as_their_pipelines_score(built):
     assert main([]) == 0
     with session_scope(read_only=True) as session:
         rows = list_versions(session)
@@ -232,7 +233,7 @@ def test_all_examples_are_served_as_their_pipelines_score(trained):
     for row in rows:
         assert row.scorer["decisions_differ"] == 0
         assert row.card["metrics"]["holdout_rows"] >= 1_000
-        model = load(row, trained)
+        model = load(row, built)
         to_try = json.loads((FOLDER / row.name / "rows.json").read_text(encoding="utf-8"))
         validator = RowValidator(model.card)
         scores = model.scorer.score([validator.validate(row) for row in to_try])

@@ -22,6 +22,7 @@ from shared.db import get_engine, session_scope
 from shared.registry import list_versions, load
 from shared.registry_command import main
 from shared.tables import Table
+from tests.brief import prove_briefly
 
 FOREIGN = Path(__file__).parent / "foreign"
 ROWS = FOREIGN / "rows.csv"
@@ -36,7 +37,7 @@ def command(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RUNTIME", "sync")
     for name in ("DATABASE_URL", "MODELS_DIR", "REDIS_URL"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("shared.scorer.SECONDS", 0.005)
+    prove_briefly(monkeypatch)
     get_settings.cache_clear()
     get_engine.cache_clear()
     Table.metadata.create_all(get_engine())

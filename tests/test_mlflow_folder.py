@@ -23,13 +23,14 @@ from shared.registry import add, load, resolve, verify
 from shared.registry_command import main
 from shared.rows import RowValidator
 from shared.tables import Table
+from tests.brief import prove_briefly
 
 SAVED = Path(__file__).parent / "mlflow"
 
 
 @pytest.fixture(autouse=True)
 def _short_measurements(monkeypatch):
-    monkeypatch.setattr("shared.scorer.SECONDS", 0.005)
+    prove_briefly(monkeypatch)
     monkeypatch.setattr("shared.scorer.FAST", ())  # how else a model could be scored is not the question here
 
 

@@ -15,6 +15,7 @@ from shared.db import make_engine, session_scope
 from shared.errors import ArtefactError
 from shared.registry import add, load
 from shared.tables import Table
+from tests.brief import prove_briefly
 
 PLAIN = ["Brest", "Lille", "Lyon", "Nice"]
 ACCENTS = ["Célibataire", "Divorcé(e)", "Marié(e)", "Veuf", "Éloigné"]
@@ -23,7 +24,7 @@ JAPANESE = ["京都", "大阪市", "東京", "札幌市中央区"]
 
 @pytest.fixture(autouse=True)
 def _short_measurements(monkeypatch):
-    monkeypatch.setattr("shared.scorer.SECONDS", 0.005)
+    prove_briefly(monkeypatch)
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from shared.errors import ArtefactError, CardError, Conflict, NotFound
 from shared.registry import add, aliases_of, list_versions, load, promote, register, resolve, verify
 from shared.registry_command import main
 from shared.tables import ModelVersion, Table
+from tests.brief import prove_briefly
 
 
 def people(rows=300, seed=3):
@@ -70,7 +71,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _short_measurements(monkeypatch):
-    monkeypatch.setattr("shared.scorer.SECONDS", 0.005)
+    prove_briefly(monkeypatch)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from shared.db import make_engine, session_scope
 from shared.errors import CardError
 from shared.registry import add, load
 from shared.tables import Table
+from tests.brief import prove_briefly
 
 TEXTS = ["great, love it", "awful, broken", "fine", "love love", "NA", "75001", "broken again"] * 3
 LIKED = [1, 0, 0, 1, 1, 0, 0] * 3
@@ -25,7 +26,7 @@ LIKED = [1, 0, 0, 1, 1, 0, 0] * 3
 
 @pytest.fixture
 def engine(tmp_path, monkeypatch):
-    monkeypatch.setattr("shared.scorer.SECONDS", 0.005)
+    prove_briefly(monkeypatch)
     engine = make_engine(f"sqlite:///{tmp_path / 'guichet.db'}")
     Table.metadata.create_all(engine)
     yield engine

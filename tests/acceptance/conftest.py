@@ -11,7 +11,8 @@ import pytest
 
 from shared.db import make_engine, session_scope
 from shared.registry import add
-from tests.contracts.helpers import beside, wait_until
+from tests.brief import prove_briefly
+from tests.contracts.helpers import apart, wait_until
 from tests.stack import ROOT, Stack
 
 CONTRACTS: dict[str, Any] = json.loads(Path(__file__).with_name("existing_clients.json").read_text(encoding="utf-8"))
@@ -40,17 +41,27 @@ def door(stack: Stack, models_dir: Path, doors: tuple[ExitStack, dict[str, httpx
     return open_door
 
 
+@pytest.fixture(scope="session")
+def fronts() -> Iterator[tuple[ExitStack, dict[str, Stack]]]:
+    """Services whose default model is `turnover`, by runtime, and what must be closed with them."""
+    with ExitStack() as closing:
+        yield closing, {}
+
+
 @pytest.fixture
-def front(
-    stack: Stack, tmp_path_factory: pytest.TempPathFactory, doors: tuple[ExitStack, dict[str, httpx2.Client]]
-) -> httpx2.Client:
-    """A client before a service whose default model is `turnover`: nothing but the host is another one."""
-    closing, clients = doors
-    key = f"{stack.url} turnover"
-    if key not in clients:
-        other = closing.enter_context(beside(stack, tmp_path_factory.mktemp("front"), DEFAULT_MODEL="turnover"))
-        clients[key] = closing.enter_context(other.client())
-    return clients[key]
+def front(stack: Stack, tmp_path_factory: pytest.TempPathFactory, fronts: tuple[ExitStack, dict[str, Stack]]) -> Stack:
+    """A service whose default model is `turnover`: nothing but the host is another one for its client."""
+    closing, services = fronts
+    if stack.runtime not in services:
+        folder = tmp_path_factory.mktemp("front")
+        services[stack.runtime] = closing.enter_context(apart(stack, folder, DEFAULT_MODEL="turnover"))
+    return services[stack.runtime]
+
+
+@pytest.fixture
+def front_client(front: Stack) -> Iterator[httpx2.Client]:
+    with front.client() as client:
+        yield client
 
 
 def take_in(stack: Stack, model: str, models_dir: Path) -> None:
@@ -72,7 +83,7 @@ def take_in(stack: Stack, model: str, models_dir: Path) -> None:
     engine = make_engine(stack.database_url)
     try:
         with pytest.MonkeyPatch.context() as patch, session_scope(engine) as session:
-            patch.setattr("shared.scorer.SECONDS", 0.005)
+            prove_briefly(patch)
             add(session, artefact, name=model, models_dir=models_dir, **options)
     finally:
         engine.dispose()

@@ -57,8 +57,8 @@ WRONG = {"integer": ["douze", 1.5, True], "number": ["douze", True], "boolean": 
 
 
 @pytest.fixture
-def client(front: httpx2.Client) -> httpx2.Client:
-    return front
+def client(front_client: httpx2.Client) -> httpx2.Client:
+    return front_client
 
 
 def check_refused(answer: httpx2.Response, name: str) -> None:
@@ -110,14 +110,14 @@ def test_texts_that_were_never_seen_are_taken(client: httpx2.Client) -> None:
     check_answered(client.post("/predict", json=ROW | dict.fromkeys(texts, "Jamais vu")))
 
 
-def test_call_is_stored_as_the_clients_own_tables_had_it(stack: Stack, client: httpx2.Client) -> None:
+def test_call_is_stored_as_the_clients_own_tables_had_it(front: Stack, client: httpx2.Client) -> None:
     inputs, predictions = CONTRACT["also"]["stored per call"]
     assert inputs == "inputs: the 30 fields, created_at"
     assert predictions == "predictions: input_id, prediction_label, prediction_proba, model_version, created_at"
     post = new_id()
     answer = check_answered(client.post("/predict", json=ROW | {"poste": post}))
     row = ROW | {"poste": post}
-    engine = make_engine(stack.database_url)
+    engine = make_engine(front.database_url)
     try:
         with reader(engine).connect() as connection:
             columns = ", ".join(f"i.{name}" for name in FEATURES)

@@ -125,7 +125,7 @@ def test_health_tells_the_status_and_the_model_version(stack: Stack, strict: htt
     with stack.client() as root:
         health = root.get("/health").json()
         assert CONTRACT["health"] == ["status", "model_version"]
-        assert health["status"] == "ok"
+        assert health["status"] == "ok", health
         assert health["model_version"] == 1
         assert root.get("/").is_redirect
         assert root.get("/", follow_redirects=True).status_code == 200

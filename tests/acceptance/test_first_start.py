@@ -13,6 +13,7 @@ from shared.db import get_engine
 from shared.package import Package
 from tests.acceptance.conftest import CONTRACTS
 from tests.acceptance.test_attrition_wrapped import BREAKING, ROW
+from tests.brief import prove_briefly
 from tests.stack import ROOT, Stack, environment, free_port
 
 CREDIT: list[dict[str, Any]] = json.loads((ROOT / "examples" / "credit" / "rows.json").read_text(encoding="utf-8"))
@@ -33,7 +34,7 @@ def fresh(
     with pytest.MonkeyPatch.context() as patch:
         for name, value in env.items():
             patch.setenv(name, value)
-        patch.setattr("shared.scorer.SECONDS", 0.005)
+        prove_briefly(patch)
         get_settings.cache_clear()
         get_engine.cache_clear()
         for name in ("attrition", "credit"):

@@ -14,18 +14,21 @@ from tests.stack import Stack
 SHEET = CONTRACTS["serving_sheet"]
 
 
-def test_health_tells_that_the_model_is_loaded_once_it_serves(front: httpx2.Client) -> None:
+def test_health_tells_that_the_model_is_loaded_once_it_serves(front_client: httpx2.Client) -> None:
     assert SHEET["endpoints"][0] == "GET /health (model_loaded)"
-    answer = front.get("/health")
+    answer = front_client.get("/health")
     assert answer.status_code == 200
     assert answer.json()["model_loaded"] is True
-    assert front.post("/predict", json=ROW).status_code == 200
+    assert front_client.post("/predict", json=ROW).status_code == 200
 
 
-def test_health_of_every_service_tells_it_of_its_own_model(stack: Stack, front: httpx2.Client) -> None:
+def test_health_of_every_service_tells_it_of_its_own_model(stack: Stack, front_client: httpx2.Client) -> None:
     with stack.client() as other:
         assert other.get("/health").json()["model_loaded"] is True
-        assert (other.get("/health").json()["model"], front.get("/health").json()["model"]) == ("attrition", "turnover")
+        assert (other.get("/health").json()["model"], front_client.get("/health").json()["model"]) == (
+            "attrition",
+            "turnover",
+        )
 
 
 @pytest.mark.long  # two more services

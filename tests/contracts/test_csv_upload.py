@@ -437,6 +437,8 @@ def test_examples_of_every_model_are_accepted_as_they_stand(client: httpx2.Clien
         for name, example in examples.items():
             assert example["summary"].startswith(f"{name}@1")
             assert ("set the parameter model" in example["summary"]) == (path == "/predict_csv" and name != "attrition")
+            if kind == "text/tab-separated-values" and name != "attrition":
+                continue  # it is the same row
             params = {"model": name} if path == "/predict_csv" else {}
             sent = example["value"].encode()
             job = check_taken(

@@ -20,10 +20,10 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from sqlalchemy import Engine
 
-import shared.scorer
 from shared.db import session_scope
 from shared.errors import ArtefactError, CardError, GuichetError
 from shared.registry import add
+from tests.brief import prove_briefly
 from tests.contracts.helpers import wait_until
 from tests.csv_jobs import read_csv, send
 
@@ -67,7 +67,7 @@ def register(
     client: httpx2.Client, engine: Engine, models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Register:
     """Register an estimator under a name, unless it is there; its reference rows are those it was trained on."""
-    monkeypatch.setattr(shared.scorer, "SECONDS", 0.005)
+    prove_briefly(monkeypatch)
 
     def run(name: str, estimator: Any, **options: Any) -> str:
         if client.get(f"/models/{name}").status_code == 404:

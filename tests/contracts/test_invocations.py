@@ -33,8 +33,7 @@ VISITORS = "/models/visitors/invocations"
 def visitors(client: httpx2.Client, engine: Engine, models_dir: Path) -> str:
     """The path that serves `visitors`, which is taken in, with `tariff`, from the folder that MLflow saved."""
     if client.get("/models/tariff").status_code == 404:
-        with session_scope(engine) as session, pytest.MonkeyPatch.context() as patch:
-            patch.setattr("shared.scorer.SECONDS", 0.005)
+        with session_scope(engine) as session:
             add(session, SAVED / "visitors", name="visitors", models_dir=models_dir)
             add(session, SAVED / "tariff", name="tariff", reference=SAVED / "tariff.csv", models_dir=models_dir)
         wait_until(lambda: client.get("/models/tariff").status_code == 200 or None)

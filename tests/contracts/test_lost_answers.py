@@ -103,6 +103,7 @@ def test_refusal_with_a_key_says_that_the_same_key_makes_two_one(
     assert again["id"] == answer.json()["job_id"]
 
 
+@pytest.mark.long
 def test_request_that_never_reached_the_database_was_not_accepted(
     queue: Stack, tmp_path: Path, attrition_row: dict[str, Any]
 ) -> None:
@@ -151,6 +152,7 @@ def test_stored_job_is_accepted_without_a_place_that_cannot_be_read(
     engine.dispose()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [1, 2])
 def test_name_that_nobody_knows_is_answered_while_the_database_is_silent(
     line: CutLine, across: httpx2.Client, number: int

@@ -214,11 +214,17 @@ def fault_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
 
 @pytest.fixture(scope="session")
 def running(
-    tmp_path_factory: pytest.TempPathFactory, models_dir: Path, session_postgres: Postgres, fault_redis: Redis
+    tmp_path_factory: pytest.TempPathFactory,
+    models_dir: Path,
+    trained: Path,
+    session_postgres: Postgres,
+    fault_redis: Redis,
 ) -> Iterator[Service]:
     create_database(session_postgres, "faults")
     folder = tmp_path_factory.mktemp("faults")
-    with queue_stack(folder, models_dir, postgres=session_postgres, redis=fault_redis, database="faults") as stack:
+    with queue_stack(
+        folder, models_dir, trained, postgres=session_postgres, redis=fault_redis, database="faults"
+    ) as stack:
         add_trap(stack, "trap")
         engine = make_engine(stack.database_url)
         yield Service(stack, engine)

@@ -12,6 +12,7 @@ from shared import stores
 from shared.db import make_engine, session_scope
 from shared.registry import add
 from shared.tables import Table
+from tests.brief import prove_briefly
 from tests.hub import Hub, running_hub
 from tests.stores.places import KEYS, Bucket, Folder, Repository, Store, enter, running_s3
 from tests.test_registry import fitted, people
@@ -42,7 +43,7 @@ def hub_of_mine(hub: Hub):
 @pytest.fixture(autouse=True)
 def _short_pauses_and_no_keys(monkeypatch):
     monkeypatch.setattr(stores, "PAUSE_SECONDS", 0.02)
-    monkeypatch.setattr("shared.scorer.SECONDS", 0.005)
+    prove_briefly(monkeypatch)
     for name in ("HF_TOKEN", "HF_ENDPOINT", "AWS_PROFILE", *KEYS):
         monkeypatch.delenv(name, raising=False)
 
@@ -70,7 +71,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Table.metadata.create_all(engine)
     people().to_csv(folder / "rows.csv", index=False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shared.scorer.SECONDS", 0.005)
+        prove_briefly(patch)
         for seed in (3, 4):
             joblib.dump(fitted(seed=seed), folder / "model.joblib")
             with session_scope(engine) as session:
