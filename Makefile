@@ -12,6 +12,8 @@ CLIENT = client/pyproject.toml client/hatch_build.py client/README.md $(wildcard
 BUILD = DOCKER_BUILDKIT=1 $(DOCKER) build $(DOCKER_BUILD) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(or $(REVISION),unknown)
 NEWER = import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < $(1))
 LOCK = $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
+# what .venv holds is compiled once, and not again by each of the processes that the tests start
+unexport PYTHONDONTWRITEBYTECODE
 ARGS =
 DOCKER ?= docker
 # the images' tag: the one that is released, or none in particular

@@ -146,7 +146,8 @@ def _what_it_takes(row: ModelVersion, *, is_default: bool) -> str:
     data = json.dumps(body, ensure_ascii=False).replace("'", "'\\''")  # the shell's way to write ' inside of '
     lines.append("Try it where the service runs (`make run`):")
     lines.append(
-        f"curl -s 'http://127.0.0.1:8000/models/{card.name}/predict' -H 'Content-Type: application/json' -d '{data}'"
+        f"curl -s 'http://127.0.0.1:{get_settings().port}/models/{card.name}/predict' "
+        f"-H 'Content-Type: application/json' -d '{data}'"
     )
     return "\n".join(lines)
 

@@ -54,7 +54,9 @@ def front(stack: Stack, tmp_path_factory: pytest.TempPathFactory, fronts: tuple[
     closing, services = fronts
     if stack.runtime not in services:
         folder = tmp_path_factory.mktemp("front")
-        services[stack.runtime] = closing.enter_context(apart(stack, folder, DEFAULT_MODEL="turnover"))
+        services[stack.runtime] = closing.enter_context(
+            apart(stack, folder, models=["turnover"], DEFAULT_MODEL="turnover")
+        )
     return services[stack.runtime]
 
 

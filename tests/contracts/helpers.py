@@ -5,10 +5,11 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -228,14 +229,20 @@ def paused(stack: Stack, *names: str) -> Iterator[None]:
 
 
 @contextmanager
-def apart(stack: Stack, folder: Path, **env: str) -> Iterator[Stack]:
+def apart(stack: Stack, folder: Path, *, models: Sequence[str] = ("attrition",), **env: str) -> Iterator[Stack]:
     """Yield one more API process with settings of its own, and in the sync runtime with a database of its own.
 
-    That one holds the example models alone: a process that scores is not started for all that other tests registered.
+    That one holds these example models alone: each has a process that scores, and none is started for nothing.
     """
     if stack.runtime == "sync":
-        shutil.copy(stack.folder / NEW, folder / "guichet.db")
-        env = {"DATABASE_URL": f"sqlite:///{folder / 'guichet.db'}"} | env
+        database = folder / "guichet.db"
+        shutil.copy(stack.folder / NEW, database)
+        with closing(sqlite3.connect(database)) as connection, connection:
+            for table in ("model_aliases", "model_versions"):
+                connection.execute(
+                    f"DELETE FROM {table} WHERE name NOT IN ({', '.join('?' for _ in models)})", tuple(models)
+                )
+        env = {"DATABASE_URL": f"sqlite:///{database}"} | env
     with beside(stack, folder, **env) as other:
         yield other
 

@@ -243,7 +243,7 @@ def narrow_stacks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
     def find(stack: Stack) -> Stack:
         if stack.runtime not in made:
             folder = tmp_path_factory.mktemp(f"narrow-{stack.runtime}")
-            made[stack.runtime] = opened.enter_context(apart(stack, folder, **LIMITS))
+            made[stack.runtime] = opened.enter_context(apart(stack, folder, models=["attrition", "energy"], **LIMITS))
         return made[stack.runtime]
 
     with ExitStack() as opened:

@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from examples.build import NAMES
 from tests.contracts.helpers import apart
 from tests.stack import Stack
 
@@ -21,7 +22,7 @@ CALLERS = {"nobody": None, "a guess": "guess", "reader": "read", "predictor": "p
 def test_every_operation_asks_for_its_scope_and_gives_no_job_of_another_owner(
     stack: Stack, attrition_row: dict[str, Any], tmp_path: Path
 ) -> None:
-    with apart(stack, tmp_path, AUTH="keys") as guarded, guarded.client() as client:
+    with apart(stack, tmp_path, models=NAMES, AUTH="keys") as guarded, guarded.client() as client:
         owner = make_key(guarded, "owner", "predict,read")
         answer = client.post("/jobs", json={"features": attrition_row}, headers=owner)
         assert answer.status_code == 202, answer.text

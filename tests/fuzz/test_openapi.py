@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from examples.build import NAMES
 from tests.contracts.helpers import apart
 from tests.stack import PYTHON, ROOT, Stack
 
@@ -23,7 +24,7 @@ def asked_by(stack: Stack, folder: Path, caller: str) -> Iterator[tuple[Stack, d
     if caller == "nobody in particular":
         yield stack, {}
         return
-    with apart(stack, folder, AUTH="keys") as guarded:
+    with apart(stack, folder, models=NAMES, AUTH="keys") as guarded:
         if caller == "a stranger":
             yield guarded, {}
             return
