@@ -14,6 +14,8 @@ from typing import Any
 
 from compose.stack import ROOT, Broken
 
+# the service's own words, whatever those of a model's client are; files as they are
+NATIVE = "application/vnd.guichet+json, */*;q=0.5"
 MODELS = ("attrition", "credit", "energy")
 PATIENCE_SECONDS = 120.0  # how long a client goes on with one request
 PAUSE_SECONDS = 0.03  # between two requests of a client
@@ -41,7 +43,8 @@ class Client:
                 method,
                 path,
                 body,
-                {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"} | (headers or {}),
+                {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json", "Accept": NATIVE}
+                | (headers or {}),
             )
             answer = self._connection.getresponse()
             found = answer.read()

@@ -9,10 +9,10 @@ import logging
 import os
 import random
 import shutil
-import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
+from time import sleep
 from typing import Any, NamedTuple, TypeVar
 
 from shared.errors import ArtefactError
@@ -205,7 +205,7 @@ def _tried(address: str, act: Callable[[], Result]) -> Result:
                     "again; a service does so by itself."
                 ) from error
             # full jitter: processes that were refused together do not come back together
-            time.sleep(random.uniform(0, PAUSE_SECONDS * 2 ** (attempt - 1)))  # noqa: S311
+            sleep(random.uniform(0, PAUSE_SECONDS * 2 ** (attempt - 1)))  # noqa: S311
     raise AssertionError("the last try returns or raises")
 
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx2
 import psutil
 import pytest
 
@@ -424,12 +425,19 @@ def test_first_start_speaks_to_the_clients_for_which_the_examples_were_made(
     copy = copies(tmp_path / "data")
     processes = copy.wait_ready()
     row = json.loads((ROOT / "examples" / "attrition" / "request.json").read_text(encoding="utf-8"))
-    status, answer = ask_json(f"{copy.url}/predict", body=row)
-    assert (status, list(answer)) == (200, ["prediction", "probability"])
-    status, answer = ask_json(f"{copy.url}/predict", body={"features": {}})
-    assert (status, list(answer)) == (400, ["detail"])
+    answer = httpx2.post(f"{copy.url}/predict", json=row, timeout=30)
+    assert (answer.status_code, list(answer.json())) == (200, ["prediction", "probability"])
+    answer = httpx2.post(f"{copy.url}/predict", json={"features": {}}, timeout=30)
+    assert (answer.status_code, list(answer.json())) == (400, ["detail"])
     [credit, *_] = json.loads((ROOT / "examples" / "credit" / "rows.json").read_text(encoding="utf-8"))
-    status, answer = ask_json(f"{copy.url}/models/credit/predict", body={"features": credit})
-    assert status == 200
-    assert list(answer) == ["request_id", "proba_default", "threshold", "decision", "model_version", "latency_ms"]
+    answer = httpx2.post(f"{copy.url}/models/credit/predict", json={"features": credit}, timeout=30)
+    assert answer.status_code == 200
+    assert list(answer.json()) == [
+        "request_id",
+        "proba_default",
+        "threshold",
+        "decision",
+        "model_version",
+        "latency_ms",
+    ]
     assert copy.end(signal.SIGTERM, processes) == 0

@@ -90,7 +90,7 @@ def test_store_that_fails_for_a_moment_is_tried_again(hub_of_mine, monkeypatch, 
 @pytest.mark.parametrize("address", [pytest.param("s3://bucket/models", marks=pytest.mark.long), "hf://me/people"])
 def test_store_that_is_away_is_given_up_after_some_tries(monkeypatch, address):
     tries = []
-    monkeypatch.setattr(stores.time, "sleep", tries.append)
+    monkeypatch.setattr(stores, "sleep", tries.append)
     nobody = f"http://127.0.0.1:{free_port()}"
     for name, value in (KEYS | {"AWS_ENDPOINT_URL": nobody, "HF_ENDPOINT": nobody}).items():
         monkeypatch.setenv(name, value)
@@ -119,7 +119,7 @@ def test_private_repository_needs_the_token_and_gets_it_from_the_environment(hub
 def test_missing_and_refused_credentials_of_s3_are_told_apart_and_tried_once(s3, monkeypatch):
     bucket = Bucket(s3, f"a{time.monotonic_ns()}")
     enter(monkeypatch, bucket)
-    monkeypatch.setattr(stores.time, "sleep", lambda _: pytest.fail("it was tried again"))
+    monkeypatch.setattr(stores, "sleep", lambda _: pytest.fail("it was tried again"))
     for name in KEYS:
         monkeypatch.delenv(name)
     with pytest.raises(ArtefactError, match="needs credentials, and there are none: set AWS_ACCESS_KEY_ID and AWS_"):
@@ -179,7 +179,7 @@ def test_file_whose_folder_cannot_be_made_is_told_in_one_sentence(tmp_path, name
 
 @pytest.mark.parametrize("address", [pytest.param("s3://bucket/models", marks=pytest.mark.long), "hf://me/people"])
 def test_endpoint_that_is_no_url_is_named_and_not_shown(monkeypatch, address):
-    monkeypatch.setattr(stores.time, "sleep", lambda _: pytest.fail("it was tried again"))
+    monkeypatch.setattr(stores, "sleep", lambda _: pytest.fail("it was tried again"))
     for name, value in (KEYS | {"AWS_ENDPOINT_URL": "hunter2:9000", "HF_ENDPOINT": "hunter2"}).items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ArtefactError, match=r"_ENDPOINT(_URL)? is no URL: write http://host:port") as caught:
