@@ -318,7 +318,7 @@ def test_keys_that_need_escaping_are_json_all_the_same():
     ),
     st.integers(1, 3),
 )
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_records_are_those_of_the_csv_module_whatever_the_text(parts, width):
     data = "".join(parts).encode()
     form = form_of([str(place) for place in range(width)])
@@ -419,7 +419,7 @@ def files(draw):
 
 
 @given(files())
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_verdict_values_and_faults_are_those_of_the_same_row_in_json(file):
     card, form, records, data = file
     validator = RowValidator(card)

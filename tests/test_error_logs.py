@@ -130,6 +130,7 @@ def test_old_entries_and_those_beyond_the_limit_are_deleted(engine):
     assert {row.path for row in stored(engine)} == expected
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)  # it waits for five seconds
 def test_stopping_never_blocks_even_where_the_thread_is_stuck_and_the_queue_full(engine, monkeypatch):
     writer = Refusals(engine, days=30, rows=1_000, is_open=True)
     stuck, release = threading.Event(), threading.Event()

@@ -1127,7 +1127,7 @@ def test_no_order_of_events_breaks_the_life_of_jobs(database: Engine) -> None:
     run_state_machine_as_test(
         LifeOfJobs,
         settings=settings(
-            max_examples=40,
+            max_examples=25,
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

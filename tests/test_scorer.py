@@ -36,6 +36,7 @@ from shared.errors import ArtefactError, CardError
 from shared.features import Feature
 from shared.frames import frame_maker
 from shared.scorer import build, choose
+from tests.brief import prove_briefly
 
 KINDS = ["number"] * 18 + ["integer"] * 12 + ["boolean"] * 3 + ["string"] * 10
 LETTERS = list("abcde")
@@ -43,7 +44,7 @@ LETTERS = list("abcde")
 
 @pytest.fixture(autouse=True)
 def _small_measurements_on_one_thread(monkeypatch):
-    monkeypatch.setattr(shared.scorer, "SECONDS", 0.005)
+    prove_briefly(monkeypatch)
     with threadpool_limits(1):  # OpenMP threads that wait for busy cores make tiny fits slow
         yield
 

@@ -20,6 +20,9 @@ CREDIT: list[dict[str, Any]] = json.loads((ROOT / "examples" / "credit" / "rows.
 NATIVE = {"Accept": "application/vnd.guichet+json"}
 
 
+pytestmark = pytest.mark.long  # a service of its own
+
+
 @pytest.fixture(scope="module")
 def fresh(
     tmp_path_factory: pytest.TempPathFactory, example_package: Callable[[str], Package]

@@ -314,6 +314,7 @@ def test_command_writes_scores_and_errors(command, mixed, tmp_path):
     assert "\x1b" not in done.stderr
 
 
+@pytest.mark.parametrize("stack", ["queue"], indirect=True)  # the command is the same
 def test_command_reads_stdin_and_goes_on_by_id(command, rows, tmp_path):
     ticket = command("csv", "-", "--no-wait", stdin=rows.read_text())
     assert ticket.returncode == 0
@@ -348,6 +349,7 @@ def test_command_tells_what_is_wrong_with_a_header(command, tmp_path):
     assert any(line.startswith("  /columns/") for line in done.stderr.splitlines())
 
 
+@pytest.mark.parametrize("stack", ["queue"], indirect=True)  # the command is the same
 def test_command_says_why_a_job_failed(command, mixed, tmp_path):
     done = command(
         "csv", mixed, "-o", tmp_path / "out.csv", "--errors", tmp_path / "err.csv", "--max-error-rate", "0.1"
@@ -422,6 +424,7 @@ def test_bar_moves_on_a_terminal(stack: Stack, big, tmp_path):
 # ── without files ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.parametrize("stack", ["queue"], indirect=True)  # the command is the same
 def test_command_scores_rows_and_waits_for_tickets(command):
     row = ROOT / "examples" / "attrition" / "request.json"
     done = command("predict", row)

@@ -111,6 +111,7 @@ def test_service_below_root_path_leads_its_callers_there(
             follow(client, attrition_row, cut=cut)
 
 
+@pytest.mark.long  # one more service
 def test_prefix_is_believed_of_a_proxy_whose_word_is_taken(
     sync: Stack, tmp_path: Path, attrition_row: dict[str, Any]
 ) -> None:
