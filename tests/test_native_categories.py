@@ -4,6 +4,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import xgboost
 from lightgbm import LGBMClassifier
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
@@ -112,19 +113,35 @@ def test_category_that_no_reference_row_has_is_known_all_the_same(engine, tmp_pa
     assert_whoever_is_beside(served, frame[:25], model.predict(typed(frame))[:25])
 
 
+# XGBoost 3.2, the last for Python 3.11, keeps of a text as many bytes as it has characters; later ones keep it whole.
+KEEPS_TEXTS = tuple(map(int, xgboost.__version__.split(".")[:2])) >= (3, 4)
+
+
 def test_text_that_xgboost_cut_and_no_row_completes_is_refused(engine, tmp_path):
     frame, y = training(JAPANESE)
     model = regressor().fit(typed(frame), y)
+    fewer = frame[frame["c"] != "東京"]
+    if KEEPS_TEXTS:
+        served = added(engine, tmp_path, model, fewer)
+        assert served.card.features[1].categories == sorted(JAPANESE)
+        assert_whoever_is_beside(served, frame[:25], model.predict(typed(frame))[:25])
+        return
     with pytest.raises(
         ArtefactError, match=r"recorded the categories of c, and the 3 .* give reference rows in which each of the 4"
     ):
-        added(engine, tmp_path, model, frame[frame["c"] != "東京"])
+        added(engine, tmp_path, model, fewer)
 
 
 def test_text_that_xgboost_itself_confuses_is_refused(engine, tmp_path):
     frame, y = training(["a", "b", "ß", "à", "é"])
     model = regressor().fit(typed(frame), y)
-    assert np.abs(model.predict(typed(frame)) - y).max() > 5  # on the very frame that it was trained on
+    off = np.abs(model.predict(typed(frame)) - y).max()  # on the very frame that it was trained on
+    if KEEPS_TEXTS:
+        assert off < 5
+        served = added(engine, tmp_path, model, frame)
+        assert_whoever_is_beside(served, frame[:25], model.predict(typed(frame))[:25])
+        return
+    assert off > 5
     with pytest.raises(ArtefactError, match="XGBoost itself confuses the categories of c"):
         added(engine, tmp_path, model, frame)
 

@@ -38,7 +38,7 @@ def sent(row: object) -> object:
         (np.float32("nan"), None),
         (pd.NA, None),
         (pd.NaT, None),
-        (np.datetime64("NaT"), None),
+        (np.datetime64("NaT", "ns"), None),
         (decimal.Decimal("NaN"), None),
         (np.int64(3), 3),
         (np.uint8(200), 200),
