@@ -13,17 +13,16 @@ from sqlalchemy import Engine
 
 from shared.db import make_engine, session_scope
 from shared.registry import add
-from tests.brief import prove_briefly
 from tests.contracts.helpers import wait_until
 from tests.contracts.moody import Moody
 from tests.stack import Stack
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _short_measurements() -> Iterator[None]:
-    """Spend little on which exact way to score a model is the fastest: any of them answers the same."""
+def _brief_proof() -> Iterator[None]:
+    """Ask models for as few rows as a proof may have; the fastest way to score is measured as ever, and so the same."""
     with pytest.MonkeyPatch.context() as patch:
-        prove_briefly(patch)
+        patch.setattr("shared.scorer.PROOF", 0)
         yield
 
 

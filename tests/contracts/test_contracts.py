@@ -151,7 +151,7 @@ def features_of(weight: Any, height: Any, age: Any, fat: Any) -> pd.DataFrame:
 def chance_of(original: Pipeline, row: dict[str, Any] = ROW) -> Any:
     """Return what the notebook's own model says of a row."""
     frame = features_of([row["weight"]], [row["height"]], [row["age"]], [row["fat"]])
-    return pytest.approx(original.predict_proba(frame)[0, 1], abs=1e-6)
+    return pytest.approx(original.predict_proba(frame)[0, 1], abs=1e-9)
 
 
 @pytest.fixture

@@ -568,7 +568,8 @@ def test_caller_who_goes_away_leaves_nothing_open(
         assert len(next(answer.iter_raw())) > 0
     query = text(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
-        "AND state LIKE 'idle in transaction%' AND state_change < clock_timestamp() - interval '1 second'"
+        "AND state LIKE 'idle in transaction%' AND pid <> pg_backend_pid() "
+        "AND state_change < clock_timestamp() - interval '1 second'"  # those that last, not a statement of a heartbeat
     )
 
     def idle() -> int:
@@ -576,7 +577,7 @@ def test_caller_who_goes_away_leaves_nothing_open(
             return connection.scalar(query) or 0
 
     time.sleep(1.5)  # they read no further: the server has sent what the sockets take, and waits
-    assert idle() == 0
+    assert max(idle() for _ in range(5)) == 0
     for other in readers:
         other.close()
     assert idle() == 0
