@@ -39,7 +39,7 @@ def test_thread_begins_again_after_what_nobody_foresaw(caplog: pytest.LogCapture
 
     thread = Background(run, name="writer")
     thread.start()
-    assert wait_until(lambda: not thread.is_alive(), timeout=5)
+    assert wait_until(lambda: not thread.is_alive(), timeout=30)
     assert rounds == [0, 1, 2]
     assert caplog.messages == ["the thread writer failed; it begins again"] * 2
 
@@ -49,7 +49,7 @@ def test_thread_that_ended_though_nobody_stopped_it_is_told_by_name_and_time() -
     threads = [Background(sys.exit, name="writer"), Background(lambda: None, name="returns")]
     for thread in threads:
         thread.start()
-    assert wait_until(lambda: len(ended()) == 2, timeout=5)
+    assert wait_until(lambda: len(ended()) == 2, timeout=30)
     assert re.fullmatch(r"The thread writer has ended at 20\d\d-.* UTC: restart it\.", ended()["writer"])
     threads[0].stop()
     assert list(ended()) == ["returns"]
@@ -125,7 +125,7 @@ def test_thread_that_wakes_who_waits_lives_through_a_message_of_another_kind() -
     waiting._loop = SimpleNamespace()  # type: ignore[assignment]
     waiting._thread.start()
     assert asked.wait(5)
-    assert wait_until(lambda: waiting._thread.is_alive() and ended() == {}, timeout=1)
+    assert wait_until(lambda: waiting._thread.is_alive() and ended() == {}, timeout=30)
     waiting.stop()
 
 

@@ -184,6 +184,6 @@ def test_thread_samples_by_itself_and_survives_what_fails(database, redis, monke
         queue(connection)
     backlog.start()
     try:
-        assert wait_until(lambda: backlog.queued("interactive", 1) == 1, timeout=3)
+        assert wait_until(lambda: backlog.queued("interactive", 1) == 1, timeout=30)
     finally:
         backlog.stop()

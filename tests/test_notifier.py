@@ -59,7 +59,7 @@ def notifier(redis: Redis, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 def soon(what: Callable[[], bool]) -> bool:
-    return wait_until(what, timeout=3, every=0.01)
+    return wait_until(what, timeout=30, every=0.01)
 
 
 MESSAGE = (TaskName.SCORE, ("interactive", 1), "interactive")

@@ -65,7 +65,7 @@ def pulse(database: Engine, kills: list[int], loaded: Callable[[], list[str]]) -
 
 
 def soon(what: Callable[[], bool]) -> bool:
-    return wait_until(what, timeout=3, every=0.02)
+    return wait_until(what, timeout=30, every=0.02)
 
 
 def test_worker_shows_that_it_lives_with_its_lanes_and_models(pulse, database):

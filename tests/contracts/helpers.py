@@ -149,7 +149,7 @@ def check_result_body(result: dict[str, Any]) -> None:
 
 
 def wait_for_job(
-    client: httpx2.Client, job_id: str, *, status: str = "succeeded", seconds: float = 15
+    client: httpx2.Client, job_id: str, *, status: str = "succeeded", seconds: float = 30
 ) -> dict[str, Any]:
     """Return a job as soon as it has a status; fail when it does not come to it."""
     deadline = time.monotonic() + seconds
@@ -161,8 +161,8 @@ def wait_for_job(
         time.sleep(0.02)
 
 
-def wait_until(look: Callable[[], Found | None], *, seconds: float = 5) -> Found:
-    """Return what `look` finds as soon as it finds something; fail when it does not."""
+def wait_until(look: Callable[[], Found | None], *, seconds: float = 30) -> Found:
+    """Return what `look` finds as soon as it finds something; fail when it finds nothing. The time is no claim."""
     deadline = time.monotonic() + seconds
     while (found := look()) is None:
         assert time.monotonic() < deadline, f"nothing was found within {seconds} s"
@@ -201,7 +201,7 @@ def stored_rows(engine: Engine, job_id: str) -> list[RowMapping]:
         return list(connection.execute(query).mappings())
 
 
-def logged(engine: Engine, request_id: str, *, seconds: float = 3) -> RowMapping:
+def logged(engine: Engine, request_id: str, *, seconds: float = 30) -> RowMapping:
     """Return the entry of error_logs about a request; it is written beside the answer, a moment later."""
 
     def look() -> RowMapping | None:

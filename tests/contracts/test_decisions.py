@@ -24,7 +24,7 @@ from shared.db import session_scope
 from shared.errors import ArtefactError, CardError, GuichetError
 from shared.registry import add
 from tests.brief import prove_briefly
-from tests.contracts.helpers import wait_until
+from tests.contracts.helpers import wait_for_job, wait_until
 from tests.csv_jobs import read_csv, send
 
 NAMES = ["a", "b", "c"]
@@ -132,7 +132,7 @@ def test_every_route_answers_the_class_that_the_estimator_predicts(
     assert answer.json()["outputs"][0]["data"] == expected
 
     job = send(client, ASKED.to_csv(index=False).encode(), model=name)
-    wait_until(lambda: client.get(f"/jobs/{job}").json()["status"] == "succeeded" or None)
+    wait_for_job(client, job)
     lines = read_csv(client.get(f"/jobs/{job}/output.csv").content)
     assert [line["label"] for line in lines] == [str(value) for value in expected]
     if kind in ("linear-svc", "fixed-decision"):

@@ -6,7 +6,7 @@ import io
 import httpx2
 import pytest
 
-from tests.contracts.helpers import check_problem, wait_until
+from tests.contracts.helpers import check_problem, wait_for_job
 
 NAMES = ("attrition", "credit", "energy", "turnover")
 
@@ -55,7 +55,7 @@ def test_example_rows_can_be_sent_as_a_batch_and_as_a_file(client: httpx2.Client
     assert file.headers["content-type"].startswith("text/csv")
     assert len(list(csv.DictReader(io.StringIO(file.text)))) == 20
     job = client.post(f"/models/{name}/predict_csv", content=file.content, headers={"Content-Type": "text/csv"}).json()
-    wait_until(lambda: client.get(f"/jobs/{job['id']}").json()["status"] == "succeeded" or None, seconds=15)
+    wait_for_job(client, job["id"])
     scores = list(csv.DictReader(io.StringIO(client.get(f"/jobs/{job['id']}/output.csv").text)))
     for item, line in zip(batch["items"], scores, strict=True):
         key = "prediction" if name == "energy" else "probability"

@@ -55,7 +55,7 @@ def model(
                 name="incomes",
                 models_dir=models_dir,
             )
-        wait_until(lambda: client.get("/models/incomes").status_code == 200 or None, seconds=15)
+        wait_until(lambda: client.get("/models/incomes").status_code == 200 or None)
     return "incomes"
 
 
@@ -237,7 +237,7 @@ def test_reference_rows_and_files_to_score_are_read_to_the_values_that_pandas_re
     lines = models_dir.joinpath(*label, "reference.jsonl").read_text().splitlines()
     assert [json.loads(line)["income"] for line in lines] == values
 
-    wait_until(lambda: client.get("/models/cells").status_code == 200 or None, seconds=15)
+    wait_until(lambda: client.get("/models/cells").status_code == 200 or None)
     job = check_taken(post_csv(client, content, model="cells", version=label[1]))
     wait_for_job(client, job["id"], seconds=40)
     assert [found["features"]["income"] for found in stored_rows(engine, job["id"])] == values

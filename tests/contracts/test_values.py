@@ -17,7 +17,7 @@ from xgboost import XGBRegressor
 
 from shared.db import session_scope
 from shared.registry import add
-from tests.contracts.helpers import check_problem, wait_until
+from tests.contracts.helpers import check_problem, wait_for_job, wait_until
 from tests.csv_jobs import read_csv, send
 
 CITIES = ["Nîmes", "Orléans", "Paris"]
@@ -105,6 +105,6 @@ def test_value_that_only_the_model_refuses_is_the_callers_too(client: httpx2.Cli
 @pytest.mark.usefixtures("served")
 def test_value_that_only_the_model_refuses_fails_its_line_of_a_file(client: httpx2.Client) -> None:
     job_id = send(client, b"x\n0.5\n1e300\n-0.5\n", model="forest")
-    wait_until(lambda: client.get(f"/jobs/{job_id}").json()["status"] == "succeeded" or None)
+    wait_for_job(client, job_id)
     errors = read_csv(client.get(f"/jobs/{job_id}/errors.csv").content)
     assert [(error["row_no"], error["code"]) for error in errors] == [("2", "refused_by_model")]

@@ -106,7 +106,7 @@ def test_batch_of_a_card_that_aborts_is_refused_for_one_bad_row(
 def test_output_file_has_the_columns_of_the_card(client: httpx2.Client, lender: str) -> None:
     table = client.get(f"/models/{lender}/examples.csv").text
     job = client.post(f"/models/{lender}/predict_csv", content=table, headers={"Content-Type": "text/csv"}).json()
-    wait_until(lambda: client.get(f"/jobs/{job['id']}").json()["status"] == "succeeded" or None, seconds=15)
+    wait_for_job(client, job["id"])
     output = client.get(f"/jobs/{job['id']}/output.csv").text.splitlines()
     assert output[0] == "row_no,prediction,verdict,proba_default,threshold,error"
     assert len(output) == 6
