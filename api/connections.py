@@ -29,11 +29,14 @@ class Limits:
     probes: int = 16  # connections beyond it, for probes only
     url_bytes: int = 16_384
     headers: int = 100  # header fields and trailer fields of one request
-    head_bytes: int = 65_536  # URL, headers, trailers and the framing of chunks; and 8 bytes for each byte of a body
+    head_bytes: int = 65_536  # in a row that are not of a body: URL and headers, trailers, an extension of a chunk
+    framing_bytes: int = 262_144  # of all the chunks of one body (sizes, extensions, line ends) beside what follows
+    framing_share: int = 2  # and for each byte of the body: who sends three or more in a chunk meets no limit
     head_seconds: float = 15  # from the first byte, or from the connection, to the end of the headers
     slow_head_seconds: float = 2  # after which a connection without headers makes room where there are too many
     body_seconds: float = 30  # and a second more for each `body_rate` bytes that came
     body_rate: int = 1_000  # bytes per second, less than any modem
+    rest_seconds: float = 10  # what still comes of a body after its answer is thrown away for so long
     write_seconds: float = 60  # for an answer that its reader does not take, and as much for each `body_rate` bytes
 
 
@@ -100,11 +103,13 @@ class GuardedProtocol(HttpToolsProtocol):
         self._refusal: Refusal | None = None
         self._running: RequestResponseCycle | None = None
         self._overhead = 0  # bytes of this request that are not of its body
+        self._in_a_row = 0  # of those, how many came since the last one of its body
         self._body_bytes = 0
         self._trailer_count = 0
         self._in_head = True
         self._head_since: float | None = self.loop.time()  # None: between two requests, or after the headers
         self._body_since = 0.0
+        self._rest_since: float | None = None
         self._stalled_since: float | None = None
         self._closing_since: float | None = None
         if len(self.connections) > self.limits.connections and not self._make_room():
@@ -131,6 +136,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._head_since is None and self._in_head:
             self._head_since = self.loop.time()
         self._overhead += len(data)
+        self._in_a_row += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -138,14 +144,17 @@ class GuardedProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._end(self._refusal or MALFORMED)
             return
-        if self._overhead > self.limits.head_bytes + 8 * self._body_bytes:
+        if self._in_a_row > self.limits.head_bytes:
             self._end(self._head_too_large())
+        elif self._overhead > self.limits.framing_bytes + self.limits.framing_share * self._body_bytes:
+            self._end(self._framing_too_large())
 
     def on_message_begin(self) -> None:
         """Begin to count."""
         super().on_message_begin()
-        self._overhead = self._body_bytes = self._trailer_count = 0
+        self._overhead = self._in_a_row = self._body_bytes = self._trailer_count = 0
         self._in_head = True
+        self._rest_since = None
 
     def on_url(self, url: bytes) -> None:
         """Take a part of the URL."""
@@ -185,12 +194,17 @@ class GuardedProtocol(HttpToolsProtocol):
         """Take a part of the body."""
         self._body_bytes += len(body)
         self._overhead -= len(body)
+        self._in_a_row = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Wait for the next request."""
         super().on_message_complete()
         self._in_head = True
+        if self.cycle.response_complete:  # the rest of its body has stopped the clock that its answer had started
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def check(self, now: float) -> None:
         """Close this connection if it has been too slow. Called once a second."""
@@ -203,6 +217,10 @@ class GuardedProtocol(HttpToolsProtocol):
         if cycle is None or cycle.response_complete:
             if self._head_since is not None and now - self._head_since > self.limits.head_seconds:
                 self._time_out(f"The headers were not complete within {self.limits.head_seconds:g} s.")
+            elif not self._in_head:
+                self._rest_since = self._rest_since or now
+                if now - self._rest_since > self.limits.rest_seconds:
+                    self.transport.close()
         elif cycle.more_body:
             if self.flow.read_paused or cycle.waiting_for_100_continue:
                 self._body_since += 1  # it is the service that does not read
@@ -248,15 +266,31 @@ class GuardedProtocol(HttpToolsProtocol):
             f" {self.limits.head_bytes:,} bytes beside its body: send fewer.",
         )
 
+    def _framing_too_large(self) -> Refusal:
+        return Refusal(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            "chunks_too_small",
+            "Chunks too small",
+            f"The sizes and extensions of the body's chunks take more than {self.limits.framing_bytes:,} bytes and"
+            f" {self.limits.framing_share} for each byte of the body: send larger chunks, or a Content-Length.",
+        )
+
     def _time_out(self, detail: str) -> None:
         self._end(Refusal(HTTPStatus.REQUEST_TIMEOUT, "request_timeout", "Request timeout", detail))
 
     def _end(self, refusal: Refusal) -> None:
-        """Say why, unless an answer has begun already, and close."""
+        """Say why, unless an answer has begun or was given already, and close."""
         if not self.transport.is_closing():
-            if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+            if self._owes_answer():
                 self.transport.write(refusal.response(self.server_state.default_headers))
             self.transport.close()
+
+    def _owes_answer(self) -> bool:
+        """Return whether what comes now belongs to a request that no byte was answered to, and no other is answered."""
+        running = self._running
+        if running is None or not running.response_started:
+            return True
+        return running.response_complete and (self._in_head or running is not self.cycle)
 
 
 class Server(uvicorn.Server):

@@ -25,16 +25,20 @@ LIMITS = Limits(
     slow_head_seconds=0.3,
     body_seconds=1,
     body_rate=1_000,
+    rest_seconds=1,
     write_seconds=1,
 )
 
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """Answer with the size of the body and the names of the headers; /large with 50 MB; /wait when it is left."""
+    """Answer with the size of the body and the names of the headers.
+
+    /large with 50 MB, /early before it has read anything, /wait when it is left.
+    """
     if scope["type"] != "http":
         return
     size = 0
-    while scope["path"] != "/large":
+    while scope["path"] not in ("/large", "/early"):
         message = await receive()
         if message["type"] == "http.disconnect":
             ended.append(size)
@@ -89,12 +93,19 @@ def read_all(connection: socket.socket) -> bytes:
 
 def send_pieces(connection: socket.socket, pieces: Iterator[bytes]) -> bytes:
     """Send until the other side has had enough; return its answer."""
+    return send_endless(connection, pieces)[0]
+
+
+def send_endless(connection: socket.socket, pieces: Iterator[bytes]) -> tuple[bytes, int]:
+    """Send until the other side has had enough; return its answer, and how many bytes it took at most."""
+    sent = 0
     try:
         for piece in pieces:
             connection.sendall(piece)
+            sent += len(piece)
     except ConnectionError:
         pass
-    return read_all(connection)
+    return read_all(connection), sent
 
 
 def read_one(connection: socket.socket) -> bytes:
@@ -172,10 +183,63 @@ def test_request_beyond_a_limit_is_refused_before_it_costs_memory(server, pieces
         assert problem_of(send_pieces(connection, iter(pieces))) == expected
 
 
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+
+
 def test_small_chunks_of_an_honest_sender_are_taken(server):
     with connect(server) as connection:
-        connection.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 30_000 + b"0\r\n\r\n")
+        connection.sendall(POST + CHUNKED + b"1\r\nx\r\n" * 30_000 + b"0\r\n\r\n")
         assert json.loads(read_one(connection))["size"] == 30_000
+
+
+@pytest.mark.parametrize(
+    ("chunk", "size"),
+    [(b"3\r\nxyz\r\n", 3), (b"0014;signature=0123456789abcdef\r\n%b\r\n" % (b"x" * 20), 20)],
+    ids=["three bytes", "a line, with an extension"],
+)
+def test_chunks_of_some_bytes_are_taken_whatever_their_number(server, chunk, size):
+    with connect(server) as connection:
+        connection.sendall(POST + CHUNKED + chunk * 200_000 + b"0\r\n\r\n")
+        assert json.loads(read_one(connection))["size"] == 200_000 * size
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [b"1\r\nx\r\n", b"01\r\nx\r\n", b"1;a=b\r\nx\r\n", b"8;%b\r\n12345678\r\n" % (b"e" * 2_000)],
+    ids=["one byte", "leading zero", "extension", "long extension"],
+)
+@pytest.mark.parametrize("path", [b"/", b"/early"])
+def test_body_without_an_end_in_chunks_that_are_hardly_any_body_is_refused(server, chunk, path):
+    with connect(server) as connection:
+        connection.sendall(POST.replace(b"/ ", path + b" ") + CHUNKED)
+        answer, sent = send_endless(connection, iter([chunk * (60_000 // len(chunk))] * 1_700))
+        assert sent < 20_000_000  # most of it stands in the buffers of both sides
+        if path == b"/":  # what was answered already is not answered again
+            assert problem_of(answer) == (413, "chunks_too_small")
+        assert answer.count(b"HTTP/1.1") == 1
+
+
+def test_rest_of_a_body_is_not_taken_for_long_after_its_answer(server):
+    with connect(server) as connection:
+        connection.sendall(POST.replace(b"/ ", b"/early ") + CHUNKED)
+
+        def pieces() -> Iterator[bytes]:
+            for _ in range(200):
+                time.sleep(0.05)
+                yield b"5\r\nabcde\r\n"
+
+        began = time.monotonic()
+        answer = send_pieces(connection, pieces())
+        assert time.monotonic() - began < 8
+        assert answer.count(b"HTTP/1.1") == 1
+
+
+def test_connection_is_kept_when_the_rest_of_a_body_ends_after_its_answer(server):
+    with connect(server) as connection:
+        connection.sendall(POST.replace(b"/ ", b"/early ") + b"Content-Length: 6\r\n\r\nabc")
+        assert json.loads(read_one(connection))["size"] == 0
+        connection.sendall(b"def" + POST + b"Content-Length: 2\r\n\r\nxy")
+        assert json.loads(read_one(connection))["size"] == 2
 
 
 def test_trailer_is_no_header(server):

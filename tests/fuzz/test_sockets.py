@@ -140,6 +140,11 @@ ENDLESS = {
         b"0" * 1_000,
         "4..",
     ),
+    "body in chunks of one byte": (
+        CHUNKED,
+        b"1\r\nx\r\n" * 1_000,
+        "413",
+    ),
 }
 MOST = 50_000_000
 
