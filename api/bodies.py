@@ -35,9 +35,13 @@ class Most(NamedTuple):
 ONE_ROW = Most(1_000, 100_000)  # what is too much for a row, and not worth to be told value by value
 
 
-def most_of(rows: int, *, containers: int) -> Most:
-    """Return what a body of so many rows may hold, with so many objects and lists for each."""
-    return Most(rows * containers + ONE_ROW.containers, rows * 500 + ONE_ROW.keys)
+def most_of(rows: int, *, containers: int, features: int) -> Most:
+    """Return what a body of so many rows may hold, with so many objects and lists, and features, for each.
+
+    Keys that a model does not know are told to the caller, or ignored, as the card says: up to 50 in each row, and as
+    many again as in one row alone.
+    """
+    return Most(rows * containers + ONE_ROW.containers, rows * (features + 50) + ONE_ROW.keys)
 
 
 # Of all callers together: whoever sends large bodies waits for others who do, and for nobody else.

@@ -76,6 +76,7 @@ class Picture:
     workers: list[SeenWorker] = field(default_factory=list)
     recovery_age: float | None = None  # seconds since workers took back what dead ones held, None if never
     read_at: float = 0.0  # by the monotonic clock
+    widest: int = 0  # features that a caller sends in a row, of the version that takes the most
 
 
 class Catalog:
@@ -275,4 +276,5 @@ def _read(connection: Connection, old: Picture) -> Picture:
         )
     ]
     recovery_age = seconds_since(connection, RECOVER) if connection.dialect.name == "postgresql" else None
-    return Picture(by_id, by_name, aliases, keys, workers, recovery_age, time.monotonic())
+    widest = max((len(version.card.asked) for version in by_id.values()), default=0)
+    return Picture(by_id, by_name, aliases, keys, workers, recovery_age, time.monotonic(), widest)

@@ -93,7 +93,8 @@ async def check_batch(
     """
     settings = services.settings
     # A row that holds an object or a list is wrong; of some, it is said which.
-    most = most_of(settings.max_batch_rows, containers=10)
+    # Which model is meant stands in the body: none takes more features than the widest.
+    most = most_of(settings.max_batch_rows, containers=10, features=services.catalog.picture.widest)
     body, raw = await read_json(request, max_bytes=settings.max_body_bytes, most=most)
     default = _expected(services, request, model)
     place = ""

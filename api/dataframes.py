@@ -53,7 +53,8 @@ def read_json_frame(version: Version, body: bytes, settings: Settings) -> DataFr
 def read_form(version: Version, body: bytes, settings: Settings) -> Given:
     """Return the rows of a JSON body before they are checked; raise MalformedBody, TooLarge, or RowFaults."""
     # Values may be lists of one value each, by row or by column.
-    content = _parse(body, most_of(settings.max_batch_rows, containers=len(version.card.asked) + 2))
+    width = len(version.card.asked)
+    content = _parse(body, most_of(settings.max_batch_rows, containers=width + 2, features=width))
     if not isinstance(content, dict):
         raise _refusal("not_an_object", f"The body must be an object with one of {', '.join(FORMS)}")
     given = [form for form in FORMS if form in content]

@@ -9,15 +9,16 @@ from typing import Any
 import orjson
 import pytest
 
-from api.bodies import MAX_DEPTH, ONE_ROW, most_of, parse_json
+from api.bodies import MAX_DEPTH, ONE_ROW, Most, most_of, parse_json
 from api.main import serve
 from shared.errors import MalformedBody, TooLarge
 from tests.small_service import small_service
 
-BATCH = most_of(1_000, containers=10)
+BATCH = most_of(1_000, containers=10, features=1)
 KEYS = b",".join(b'"k%d":1' % number for number in range(150_000))
 HOSTILE = {
     "keys of a row": ("/predict", b'{"features":{%b}}' % KEYS, 413),
+    "unique keys of a batch": ("/predict_batch", b'{"rows":[{%b},{%b}]}' % (KEYS, KEYS.replace(b"k", b"x")), 413),
     "unknown features": ("/predict", b'{"features":{%b}}' % KEYS[:500_000].rpartition(b",")[0], 422),
     "empty rows": ("/predict_batch", b'{"rows":[%b{}]}' % (b"{}," * 1_000_000), 413),
     "a key again and again": ("/predict", b'{%b"a":1}' % (b'"a":1,' * 90_000), 400),
@@ -103,10 +104,15 @@ def test_others_are_answered_while_a_large_body_is_read(tmp_path: Path) -> None:
     [
         (b'{"rows":[%b{}]}' % (b"{}," * 20_000), BATCH, TooLarge),
         (b'{"features":{%b}}' % KEYS, ONE_ROW, TooLarge),
+        (b'{"rows":[{%b},{"x":1%b}]}' % (KEYS, b',"y":1' * 2_000), BATCH, TooLarge),
         (b"[" * 60_000, ONE_ROW, MalformedBody),
-        (b'{"a":[%b]}' % (b"[" * MAX_DEPTH + b"]" * MAX_DEPTH + b"," * 60_000), most_of(0, containers=0), None),
+        (
+            b'{"a":[%b]}' % (b"[" * MAX_DEPTH + b"]" * MAX_DEPTH + b"," * 60_000),
+            most_of(0, containers=0, features=0),
+            None,
+        ),
     ],
-    ids=["rows", "keys", "depth", "commas"],
+    ids=["rows", "keys", "keys of a batch", "depth", "commas"],
 )
 def test_limits_are_checked_before_the_body_is_parsed(
     body: bytes, most: Any, expected: type[Exception] | None, monkeypatch: pytest.MonkeyPatch
@@ -120,6 +126,24 @@ def test_limits_are_checked_before_the_body_is_parsed(
     monkeypatch.setattr(orjson, "loads", parse)
     with pytest.raises(expected or Parsed):
         parse_json(body, most=most)
+
+
+def test_keys_beyond_what_the_models_take_cost_the_same_however_many_they_are() -> None:
+    """They are counted up to the limit, and never parsed: the parser would hold every other thread meanwhile."""
+
+    most = Most(containers=100, keys=10_000)
+
+    def seconds(count: int) -> float:
+        body = b'{"rows":[{%b}]}' % b",".join(b'"k%d":1' % number for number in range(count))
+        best = float("inf")
+        for _ in range(3):
+            began = time.thread_time()
+            with pytest.raises(TooLarge):
+                parse_json(body, most=most)
+            best = min(best, time.thread_time() - began)
+        return best
+
+    assert seconds(80_000) < 2 * seconds(20_000)
 
 
 def test_brackets_and_colons_in_texts_are_not_counted() -> None:

@@ -223,7 +223,7 @@ async def _infer(request: Request, services: Services, caller: Caller, name: str
     settings = services.settings
     max_rows = settings.max_batch_rows
     # Each element of a tensor may be in a list of its own.
-    most = most_of(max_rows, containers=100)
+    most = most_of(max_rows, containers=100, features=services.catalog.picture.widest)
     body = await read_tensor_body(request, max_bytes=settings.max_body_bytes, most=most)
     version = await _find(services, name, number)
     inference = await in_turn(len(body.raw), lambda: read_inference(version, body, max_rows=max_rows))
