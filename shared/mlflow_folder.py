@@ -147,7 +147,8 @@ def _content(path: Path) -> bytes:
 def _read_mlmodel(path: Path) -> Mapping[str, Any]:
     try:
         about = yaml.load(read_file(path), Loader=_Loader)  # noqa: S506 - a SafeLoader that takes less
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+    # A value that is not of the type that its tag or form says (a 30th of February) raises whatever Python raises.
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError, RecursionError) as error:
         raise CardError(f"{path} cannot be read ({type(error).__name__}): save the model again.") from error
     if not isinstance(about, Mapping):
         raise CardError(f"{path} is not what MLflow writes: save the model again.")
@@ -155,11 +156,16 @@ def _read_mlmodel(path: Path) -> Mapping[str, Any]:
 
 
 def _inside(folder: Path, name: object) -> Path | None:
-    """Return the path of a file that MLmodel names, None where it would lie outside the folder."""
+    """Return the path of a file that MLmodel names, None where it would lie outside the folder, or cannot be one's."""
     if not isinstance(name, str) or "\x00" in name:
         return None
     path = folder / name
-    return path if path.resolve().is_relative_to(folder.resolve()) else None
+    try:
+        path.is_file()
+        is_inside = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError):  # a name that no file has: too long, no text, links in a circle
+        return None
+    return path if is_inside else None
 
 
 def _pinned(path: Path, flavour: Mapping[str, Any]) -> dict[str, str]:

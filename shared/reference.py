@@ -91,7 +91,7 @@ def _read_json(path: Path) -> ReferenceRows:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CardError(
                 f"{path}, line {number} is not JSON: write one object a line, or a list of objects."
             ) from error
@@ -105,6 +105,8 @@ def _read_json(path: Path) -> ReferenceRows:
 def _read_json_array(path: Path, text: str) -> ReferenceRows:
     try:
         rows = json.loads(text)
+    except RecursionError:
+        raise CardError(f"{path} holds lists within lists without end: write a list of objects.") from None
     except ValueError as error:
         raise CardError(f"{path} is not JSON ({error}): write a list of objects, or one object a line.") from error
     for number, row in enumerate(rows, start=1):
@@ -210,7 +212,9 @@ def canonical_rows(
     words = {feature.name: frozenset() if is_typed else missing_words(feature) for feature in card.row_features}
     typed = [
         {
-            name: None if row[name] in words[name] else value_of(row[name], kind, numbers)
+            name: None
+            if isinstance(row[name], str) and row[name] in words[name]
+            else value_of(row[name], kind, numbers)
             for name, kind in kinds.items()
             if name in row
         }

@@ -12,9 +12,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import KBinsDiscretizer, OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from shared.card_inference import infer_card
+from shared.cards import Card, Feature
 from shared.errors import CardError
 from shared.package import UNHASHED
-from shared.reference import MAX_ROWS, read_rows, sample, value_of
+from shared.reference import MAX_ROWS, canonical_rows, read_rows, sample, value_of
 
 ROWS = [
     {"age": "31", "pay": "1200.5", "city": "Lyon", "code": "01", "member": "True", "blank": None, "y": "1"},
@@ -241,12 +242,21 @@ def test_file_of_a_french_spreadsheet_is_read_with_its_commas(tmp_path, caplog):
         ("rows.jsonl", b"7\n", "line 1 is not an object"),
         ("rows.json", b"[1]\n", "row 1 is not an object"),
         ("rows.json", b"[{]\n", "is not JSON"),
+        ("rows.json", b"[" * 1_000_000, "lists within lists"),
+        ("rows.jsonl", b'{"a": 1}\n{"a": ' + b"[" * 1_000_000, "line 2 is not JSON"),
     ],
 )
 def test_unreadable_rows_are_refused_with_the_place(tmp_path, name, content, sentence):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CardError, match=sentence):
         read_rows(tmp_path / name)
+
+
+@pytest.mark.parametrize("value", [["x"], {"x": 1}])
+def test_row_with_a_list_or_an_object_for_a_value_is_refused_with_its_line(value):
+    card = Card(name="m", version=1, task="regression", sha256="0" * 64, features=[Feature(name="city", type="string")])
+    with pytest.raises(CardError, match="line 7 does not fit the card of m"):
+        canonical_rows(card, [{"city": value}], source="rows.json", lines=[7])
 
 
 def test_missing_rows_are_refused(tmp_path):

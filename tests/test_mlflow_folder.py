@@ -289,6 +289,19 @@ def test_model_file_outside_the_folder_is_never_read(folder, name):
     assert "names no file of its folder" in refusal(folder, ArtefactError)
 
 
+@pytest.mark.parametrize("name", ["a" * 300, "\ud800"], ids=["too long", "no text"])
+def test_name_that_no_file_can_have_is_refused(folder, name):
+    change(folder, flavors=flavour(pickled_model=name))
+    assert "names no file of its folder" in refusal(folder, ArtefactError)
+
+
+@pytest.mark.parametrize("value", ["2024-13-45", "!!int x", "!!bool maybe", "!!timestamp x", "!!float x", "!!int []"])
+def test_value_that_its_tag_or_form_contradicts_is_refused(folder, value):
+    with (folder / "MLmodel").open("a") as file:
+        file.write(f"saved_on: {value}\n")
+    assert "MLmodel cannot be read" in refusal(folder)
+
+
 def test_input_example_outside_the_folder_is_never_read(folder):
     change(folder, saved_input_example_info={"artifact_path": "../elsewhere.json", "type": "dataframe"})
     assert "--reference" in refusal(folder)
