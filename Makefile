@@ -49,7 +49,7 @@ faults: .venv/.installed-dev ## Kill workers in the middle of jobs and files, le
 interop: .venv/.installed-dev .venv-interop/.installed ## Ask with other people's clients, and compare with a real MLServer and MLflow
 	$(PY) -m pytest -m interop tests/interop $(ARGS)
 
-fuzz: .venv/.installed-dev ## Try to break a running service: what Schemathesis makes of its OpenAPI document, hostile HTTP
+fuzz: .venv/.installed-dev ## Try to break a running service: Schemathesis, hostile HTTP, races, mutants, a soak
 	$(PY) -m pytest -m fuzz -s tests/fuzz $(ARGS)
 
 stores: .venv/.installed-dev ## Model stores, with a real S3 server and a stand-in of the hub: some of it is long

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.fuzz.mutate import mutant
 from tests.stack import Stack
 
 pytestmark = pytest.mark.fuzz
@@ -66,23 +67,6 @@ def requests(row: dict[str, Any]) -> list[bytes]:
     ]
 
 
-def mutant(chance: random.Random, whole: bytes) -> bytes:
-    """Return a request with one to four places changed: cut, doubled, replaced, or with a piece of HTTP put in."""
-    content = bytearray(whole)
-    for _ in range(chance.randint(1, 4)):
-        place = chance.randrange(len(content) + 1)
-        kind = chance.randrange(5)
-        if kind == 0:
-            content[place : place + chance.randint(1, 30)] = b""
-        elif kind == 1:
-            content[place:place] = content[place : place + chance.randint(1, 60)]
-        elif kind == 2:
-            content[place : place + 1] = bytes([chance.randrange(256)])
-        else:
-            content[place:place] = chance.choice(PIECES)
-    return bytes(content)
-
-
 def send(stack: Stack, pieces: Iterator[bytes], *, most: int, patience: float = PATIENCE) -> tuple[list[str], int]:
     """Send pieces until there are no more, `most` bytes are sent, or the service closes; return the statuses."""
     sent = 0
@@ -111,7 +95,7 @@ def test_mutated_requests_are_answered_in_http_or_not_at_all(stack: Stack, attri
     found: Counter[str] = Counter()
     wrong = []
     for _ in range(MUTANTS):
-        content = mutant(chance, chance.choice(whole))
+        content = mutant(chance, chance.choice(whole), PIECES)
         statuses, _ = send(stack, iter([content]), most=len(content))
         found.update(statuses)
         if not MEANT.issuperset(statuses):
