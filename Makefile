@@ -14,6 +14,8 @@ NEWER = import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2
 LOCK = $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 # what .venv holds is compiled once, and not again by each of the processes that the tests start
 unexport PYTHONDONTWRITEBYTECODE
+# what `make test` runs
+QUICK = not long and not interop and not fuzz and not lint
 ARGS =
 DOCKER ?= docker
 # the images' tag: the one that is released, or none in particular
@@ -24,7 +26,7 @@ VERSION = $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' shared/version.py)
 IMAGES = guichet-api guichet-sync guichet-worker
 
 .DEFAULT_GOAL := help
-.PHONY: help package run test coverage coverage-summary faults interop fuzz stores e2e-compose check format format-check lint types \
+.PHONY: help package run test coverage coverage-summary faults interop fuzz openapi-lint stores e2e-compose check format format-check lint types \
     lock bench bench-csv migration schema samples settings clean audit sbom workflows images push-images space \
     space-image deploy rollback smoke release-notes publish-release
 
@@ -35,10 +37,10 @@ run: .venv/.installed ## Start everything on this machine (RUNTIME=sync, PORT=, 
 	@exec $(PY) -m scripts.run
 
 test: .venv/.installed-dev ## Run the tests, four files at a time (ARGS="-n 0 -k name" for some of them)
-	$(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not long and not interop and not fuzz" $(ARGS)
+	$(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "$(QUICK)" $(ARGS)
 
 coverage: .venv/.installed-dev ## Run the tests and measure what they cover, also in the processes that they start
-	$(PY) -m pytest -m "not long and not interop and not fuzz" --cov --cov-branch --cov-report=term --cov-report=xml $(ARGS)
+	$(PY) -m pytest -m "$(QUICK)" --cov --cov-branch --cov-report=term --cov-report=xml $(ARGS)
 
 coverage-summary: .venv/.installed-dev # what GitHub shows beside the run
 	$(PY) -m coverage report --format=markdown >> "$${GITHUB_STEP_SUMMARY:-/dev/stdout}"
@@ -51,6 +53,9 @@ interop: .venv/.installed-dev .venv-interop/.installed ## Ask with other people'
 
 fuzz: .venv/.installed-dev ## Try to break a running service: Schemathesis, hostile HTTP, races, mutants, a soak
 	$(PY) -m pytest -m fuzz -s tests/fuzz $(ARGS)
+
+openapi-lint: .venv/.installed-dev tests/lint/node_modules/.installed ## Lint /openapi.json of each runtime and AUTH (Redocly; needs Node.js)
+	$(PY) -m pytest -m lint -s tests/lint $(ARGS)
 
 stores: .venv/.installed-dev ## Model stores, with a real S3 server and a stand-in of the hub: some of it is long
 	$(PY) -m pytest tests/stores $(ARGS)
@@ -158,7 +163,7 @@ publish-release: # release-notes.md and sbom/ of TAG, with GitHub's own command
 	gh release create "$$TAG" $$(case "$$TAG" in *-*) echo --prerelease;; esac) --verify-tag --title "Guichet $$TAG" --notes-file release-notes.md sbom/*.cdx.json
 
 clean: ## Remove .venv and caches; the data (.guichet) stays
-	rm -rf .venv .venv-interop .venv-ci dist sbom release-notes.md .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* coverage.xml
+	rm -rf .venv .venv-interop .venv-ci tests/lint/node_modules dist sbom release-notes.md .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* coverage.xml
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(PY):
@@ -202,4 +207,10 @@ $(PY):
 	@echo "installing requirements-ci.txt into .venv-ci"
 	@$(PY) -m venv --clear .venv-ci
 	@$(INSTALL) $(CI)/python requirements-ci.txt
+	@touch $@
+
+tests/lint/node_modules/.installed: tests/lint/package-lock.json
+	@npm --version >/dev/null 2>&1 || { echo "make: the linter of the OpenAPI document needs Node.js 20.19 or newer, with npm" >&2; exit 1; }
+	@echo "installing Redocly into tests/lint/node_modules"
+	@npm ci --prefix tests/lint --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@

@@ -40,6 +40,25 @@ _LISTED: Schema = {
 _FORMS = {"detail": _SENTENCE, "message": _SENTENCE, "fastapi": _LISTED}
 
 
+def add_rows(schemas: dict[str, Schema], cards: Iterable[Card]) -> dict[str, Schema]:
+    """Return the schemas of the document with the row of each of these cards, which the service's own bodies name.
+
+    They still allow every object: other versions have other rows, and a row of a batch that does not fit gets its
+    faults.
+    """
+    rows = {f"{card.name}_row": card.json_schema() for card in cards}
+    row: Schema = {"anyOf": [*map(_reference, rows), {"type": "object"}]}
+    single, batch = schemas[ROW_BODY], schemas[ROWS_BODY]
+    features, listed = single["properties"]["features"], batch["properties"]["rows"]
+    features = {"title": features["title"], "description": features["description"], **row}
+    return {
+        **schemas,
+        **rows,
+        ROW_BODY: {**single, "properties": {**single["properties"], "features": features}},
+        ROWS_BODY: {**batch, "properties": {**batch["properties"], "rows": {**listed, "items": row}}},
+    }
+
+
 def add_words(schemas: dict[str, Schema], cards: Iterable[Card]) -> dict[str, Schema]:
     """Return the schemas of the document, in which each of the service's own also allows what a card has instead."""
     found = dict(schemas)
@@ -83,9 +102,9 @@ def _allow(schemas: dict[str, Schema], name: str, other: str, schema: Schema) ->
     """Let `name` mean what it means, or another schema, which gets a name of its own."""
     own = schemas[name]
     if "anyOf" not in own:
-        schemas[f"Own{name}"] = own
+        schemas[f"Own{name}"] = {**own, "title": f"Own{name}"}
         own = {"title": name, "anyOf": [_reference(f"Own{name}")]}
-    schemas[other] = schema
+    schemas[other] = {**schema, "title": other}  # generated clients name their classes by it
     schemas[name] = {**own, "anyOf": [*own["anyOf"], _reference(other)]}
 
 
@@ -110,7 +129,7 @@ def _field(field: ResponseField) -> Schema:
 
 def _row_body(card: Card, own: Schema) -> Schema:
     options = {name: schema for name, schema in own["properties"].items() if name != "features"}
-    row = card.json_schema()
+    row = {key: value for key, value in card.json_schema().items() if key != "title"}  # it is that of the row alone
     if card.input == "flat":
         return {**row, "properties": {**options, **row["properties"]}}
     return _wrapped(card, options, card.wrapper, row)

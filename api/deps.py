@@ -1,8 +1,10 @@
 """What routes ask for, as annotated aliases."""
 
+from enum import Enum
 from typing import Annotated
 
 from fastapi import Depends, Request
+from fastapi.routing import APIRoute
 
 from api.auth import ANYONE, VISITOR, Caller, Scope, given_key, hash_key, identify
 from api.quota import payer
@@ -91,3 +93,26 @@ PredictCaller = Annotated[Caller, Depends(predictor)]  # submits
 ReadCaller = Annotated[Caller, Depends(_reader)]  # reads models, and jobs whose id it knows
 ChangeCaller = Annotated[Caller, Depends(_changer)]  # changes what is there already: never a visitor
 ListCaller = Annotated[Caller, Depends(_lister)]  # asks which jobs there are: never a visitor
+
+
+class Asks(Enum):
+    """Which callers a route lets in."""
+
+    NOTHING = "nothing"  # everyone
+    KEY_OR_VISITOR = "key or visitor"  # a key with the scope; where AUTH=predict-open, also who has none
+    KEY = "key"  # a key with the scope
+
+
+_ASKS = {
+    predictor: Asks.KEY_OR_VISITOR,
+    _reader: Asks.KEY_OR_VISITOR,
+    _changer: Asks.KEY,
+    _lister: Asks.KEY,
+}
+
+
+def asks(route: APIRoute) -> Asks:
+    """Tell which callers a route lets in, by what its function asks for."""
+    found = [_ASKS[dependency.call] for dependency in route.dependant.dependencies if dependency.call in _ASKS]
+    assert len(found) <= 1, route.path
+    return found[0] if found else Asks.NOTHING

@@ -65,12 +65,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             await asyncio.to_thread(services.stop)
 
     # The offline variant serves Swagger UI and ReDoc from the wheel: /docs needs no other server.
-    app: FastAPI = FastAPIOffline(title="Guichet", version=VERSION, lifespan=lifespan, redirect_slashes=False)
+    app: FastAPI = FastAPIOffline(
+        title="Guichet",
+        version=VERSION,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,  # what generated clients call their methods
+    )
     app.state.settings = settings
     for router in ROUTERS:
         app.include_router(router, dependencies=[Depends(refuse_strangers)] if router not in READING_LATER else [])
     errors.install(app)
-    openapi.install(app)
+    openapi.install(app, ROUTERS)
     return app
 
 

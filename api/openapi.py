@@ -3,21 +3,23 @@
 import csv
 import io
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.card_schemas import add_refusals, add_words
+from api.card_schemas import add_refusals, add_rows, add_words
 from api.catalog import Catalog, Version
 from api.checks import WRAPPER
-from api.deps import may_read
+from api.deps import Asks, asks, may_read
 from api.inference import example_request
 from api.representations import batch_request_body, request_body, words_body
-from api.responses import PROBLEM
+from api.responses import PROBLEM, header
 from api.schemas import BatchBody, Problem, SubmitBody
 from api.tensor_schemas import InferenceBody
 from shared.cards import Card
@@ -44,8 +46,18 @@ The server itself refuses what is too large or too slow before it looks for the 
 path: 400 for what is not HTTP/1.1, 408, 414, 431, 501 for a Transfer-Encoding other than chunked, 503 for too many
 connections.
 """
+LICENSE = {"name": "Apache License 2.0", "identifier": "Apache-2.0"}  # of the service
+TAGS = {
+    "predict": "Submit rows as JSON: a ticket at once, or the result if it comes within the wait.",
+    "csv": "Submit whole files.",
+    "jobs": "Poll, follow, read, cancel and take up what was submitted.",
+    "files": "Download the rows of a CSV job with their scores, and what was wrong with the others.",
+    "models": "Which models there are, what they take, and rows to try.",
+    "open inference": "The Open Inference Protocol, version 2, as KServe, Triton and MLServer speak it.",
+    "mlflow": "What MLflow's scoring server and SageMaker's hosts are asked.",
+    "health": "Whether the service lives, is ready, and how it is: open to everyone.",
+}
 MAX_WRITTEN = 8
-_OPEN = ("/health", "/livez", "/readyz", "/version", "/ping", "/v2/health/live", "/v2/health/ready")
 _INFER = ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer")
 _INVOCATIONS = ("/invocations", "/models/{name}/invocations")
 _SUBMITTING = (
@@ -73,14 +85,22 @@ _BY_BODY = {
     413: "Too many bytes.",
     415: "The body has no type, or one that this route does not read.",
 }
+# What comes beside the bodies of refusals.
+_HEADERS = {
+    "401": {"WWW-Authenticate": header("How a key is sent")},
+    "429": {"Retry-After": header("Seconds after which the caller may try again", "integer")},
+    "503": {"Retry-After": header("Seconds after which it is worth trying again", "integer")},
+}
+_KEY: list[dict[str, list[str]]] = [{"bearer": []}, {"api_key": []}]
 _JSON_ERRORS = (("/v2", "InferenceError"), ("/invocations", "InvocationError"))
 
 
 class Document:
     """The OpenAPI document of an application, without its models and with them; built once for each state of both."""
 
-    def __init__(self, app: FastAPI) -> None:
+    def __init__(self, app: FastAPI, routers: Iterable[APIRouter]) -> None:
         self._app = app
+        self._routers = tuple(routers)
         self._base: dict[str, Any] = {}
         self._state: State | None = None
         self._with_models: dict[str, Any] = {}
@@ -93,7 +113,7 @@ class Document:
         cards = [version.card for _, version in sorted(catalog.picture.by_id.items())] if with_models else []
         state = catalog.default_model(), (*(version.id for version in served), *sorted(catalog.picture.by_id))
         if not self._base:
-            self._base = _describe(self._app)
+            self._base = _describe(self._app, self._routers)
         if with_models and state != self._state:
             self._with_models = _with_models(self._base, served, cards, catalog.default_model())
             self._state = state
@@ -103,15 +123,13 @@ class Document:
         key = with_models, prefix
         if key not in self._written:
             found = self._with_models if with_models else self._base
-            if prefix:
-                found = {**found, "servers": [{"url": prefix}]}
-            self._written[key] = orjson.dumps(found)
+            self._written[key] = orjson.dumps({**found, "servers": [{"url": prefix or "/"}]})
         return self._written[key]
 
 
-def install(app: FastAPI) -> None:
-    """Answer /openapi.json: everyone reads the routes, the models only who may read them."""
-    document = Document(app)
+def install(app: FastAPI, routers: Iterable[APIRouter]) -> None:
+    """Answer /openapi.json: everyone reads the routes of the routers, the models only who may read them."""
+    document = Document(app, routers)
     path = app.openapi_url
     assert path is not None
 
@@ -123,12 +141,13 @@ def install(app: FastAPI) -> None:
     app.add_route(path, openapi, include_in_schema=False)
 
 
-def _describe(app: FastAPI) -> dict[str, Any]:
+def _describe(app: FastAPI, routers: Iterable[APIRouter]) -> dict[str, Any]:
     """Return the document of the routes, without the models."""
     auth = app.state.services.settings.auth
     description = DESCRIPTION + AT_THE_DOOR + (FOR_READERS if auth == "keys" else "")
+    tags = [{"name": name, "description": text} for name, text in TAGS.items()]
     base = get_openapi(
-        title="Guichet", version=VERSION, description=description, routes=app.routes, tags=app.openapi_tags
+        title="Guichet", version=VERSION, description=description, routes=app.routes, tags=tags, license_info=LICENSE
     )
     schemas = base["components"]["schemas"]
     for body in (SubmitBody, BatchBody, InferenceBody, Problem):
@@ -137,33 +156,45 @@ def _describe(app: FastAPI) -> dict[str, Any]:
         schemas[body.__name__] = schema
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)
-    for path in _OPEN:
-        base["paths"][path]["get"]["security"] = []
-    for path, item in base["paths"].items():
-        for operation in item.values():
-            # The docstring up to its first colon or full stop.
-            operation["summary"] = re.split(r"[:.](?:\s|$)", operation["description"])[0]
-            _add_refusals_of_all(path, operation)
-    base["components"]["securitySchemes"] = {
-        "bearer": {"type": "http", "scheme": "bearer", "description": "API key"},
-        "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-    }
+    for router in routers:
+        for route in router.routes:
+            if isinstance(route, APIRoute) and route.include_in_schema:
+                for method in route.methods or ():
+                    _complete(route, base["paths"][route.path_format][method.lower()], auth)
     if auth != "open":
-        base["security"] = [{"bearer": []}, {"api_key": []}, *([{}] if auth == "predict-open" else [])]
+        base["components"]["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer", "description": "API key"},
+            "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "API key"},
+        }
     return base
 
 
-def _add_refusals_of_all(path: str, operation: dict[str, Any]) -> None:
+def _complete(route: APIRoute, operation: dict[str, Any], auth: str) -> None:
+    """Add to an operation what FastAPI does not know: its summary, who may call it, how the layers around it refuse."""
+    # The docstring up to its first colon or full stop.
+    operation["summary"] = re.split(r"[:.](?:\s|$)", operation["description"])[0]
+    asked = asks(route)
+    if auth == "open" or asked == Asks.NOTHING:
+        operation["security"] = []
+    else:
+        operation["security"] = [{}, *_KEY] if auth == "predict-open" and asked == Asks.KEY_OR_VISITOR else _KEY
+    _add_refusals_of_all(route.path_format, operation, is_open=asked == Asks.NOTHING)
+
+
+def _add_refusals_of_all(path: str, operation: dict[str, Any], *, is_open: bool) -> None:
     """Describe how the layers around a route refuse, in the form that errors have at its path."""
     responses = operation["responses"]
     form = next((name for part, name in _JSON_ERRORS if path.startswith(part) or path.endswith(part)), None)
     content = PROBLEM if form is None else _json(form)
     if "HTTPValidationError" in str(responses.get("422")):  # FastAPI describes its own error, which is never sent
         del responses["422"]
-    told = {**_BY_ALL, **({} if path in _OPEN else _BY_KEY), **(_BY_BODY if "requestBody" in operation else {})}
+    told = {**_BY_ALL, **({} if is_open else _BY_KEY), **(_BY_BODY if "requestBody" in operation else {})}
     for status, description in told.items():
         number = 400 if status == 422 and form is not None else status  # neither protocol has 422
         responses.setdefault(str(number), {"description": description, **content})
+    for name, headers in _HEADERS.items():
+        if name in responses:
+            responses[name] = {**responses[name], "headers": headers}
 
 
 def _json(name: str) -> dict[str, Any]:
@@ -180,12 +211,10 @@ def _served(catalog: Catalog) -> list[Version]:
 def _with_models(base: dict[str, Any], served: list[Version], cards: list[Card], default: str | None) -> dict[str, Any]:
     """Return the document with the row and an example of each model, and the words of every version's card."""
     paths = dict(base["paths"])
-    schemas = add_words(base["components"]["schemas"], cards)
+    schemas = add_words(add_rows(base["components"]["schemas"], [version.card for version in served]), cards)
     for path, method in _ROWS_OF_CARDS:
         operation = paths[path][method]
         paths[path] = {**paths[path], method: {**operation, "responses": add_refusals(operation["responses"], cards)}}
-    for version in served:
-        schemas[f"{version.card.name}_row"] = version.card.json_schema()
     for path, method in _SUBMITTING:
         examples = {
             version.card.name: {"summary": version.label, "value": value}

@@ -339,3 +339,25 @@ class Health(BaseModel):
     )
     workers: list[dict[str, Any]]
     reasons: list[str] = Field(description="What is wrong, one sentence each.")
+
+
+class Alive(BaseModel):
+    """The service answers."""
+
+    status: Literal["ok"]
+
+
+class Readiness(BaseModel):
+    """Whether requests are welcome."""
+
+    status: Literal["ok", "down"]
+    reasons: list[str] | None = Field(None, description="Why not, one sentence each.")
+
+
+class ServiceVersion(BaseModel):
+    """Which service this is."""
+
+    name: str
+    version: str
+    runtime: Literal["queue", "sync"]
+    python: str

@@ -11,7 +11,7 @@ from api.csv_jobs import report_csv, submit_csv
 from api.csv_options import CsvQuery, check_query
 from api.deps import PredictCaller, ServicesDep
 from api.errors import respond
-from api.responses import PROBLEM
+from api.responses import PROBLEM, TICKET
 from api.schemas import CsvReportBody, JobBody
 from api.services import Services
 from api.uploads import Body, EarlyAnswer
@@ -21,7 +21,11 @@ router = APIRouter(tags=["csv"])
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"model": CsvReportBody, "description": "With `validate_only`: what is wrong with the file."},
-    202: {"model": JobBody, "description": "Received and stored whole: Location says where to poll, Retry-After when."},
+    202: {
+        "model": JobBody,
+        "description": "Received and stored whole: Location says where to poll, Retry-After when.",
+        "headers": TICKET,
+    },
     **{
         status: {**PROBLEM, "description": text}
         for status, text in {

@@ -25,7 +25,9 @@ ModelQuery = Annotated[
     Query(description="Model: `name`, `name@3` or `name@alias`; the default one if left out", max_length=127),
 ]
 Rows = Annotated[int, Query(ge=1, le=100, description="Most rows to give")]
-FILE: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {}}, "description": "A header and its rows."}}
+FILE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/csv": {"schema": {"type": "string"}}}, "description": "A header and its rows."}
+}
 
 
 @router.get("/features", responses={200: {"model": FeatureList}, **COMMON, **MISSING}, response_model=None)
@@ -74,7 +76,12 @@ async def get_example_rows(services: ServicesDep, caller: ReadCaller, name: Name
     return json_response({"rows": await _rows(await find_version(services, name, None), rows)})
 
 
-@router.get("/models/{name}/examples.csv", responses={**FILE, **COMMON, **MISSING}, response_model=None)
+@router.get(
+    "/models/{name}/examples.csv",
+    responses={**FILE, **COMMON, **MISSING},
+    response_class=Response,  # FastAPI would say that it is JSON, too
+    response_model=None,
+)
 async def get_example_file(services: ServicesDep, caller: ReadCaller, name: Name, rows: Rows = 5) -> Response:
     """Give the same rows as a CSV file, as `/models/{name}/predict_csv` takes it."""
     version = await find_version(services, name, None)

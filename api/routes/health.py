@@ -13,7 +13,7 @@ from api.acceptance import SILENT
 from api.deps import ServicesDep, is_known
 from api.model_state import model_state
 from api.responses import json_response
-from api.schemas import Health
+from api.schemas import Alive, Health, Readiness, ServiceVersion
 from api.services import Services
 from shared.background import ended
 from shared.queue import Lane
@@ -38,7 +38,7 @@ async def health(request: Request, services: ServicesDep) -> Response:
     return json_response(body, status=503 if body["status"] == "down" else 200)
 
 
-@router.get("/livez", responses={200: {"description": "The process lives."}}, response_model=None)
+@router.get("/livez", responses={200: {"model": Alive, "description": "The process lives."}}, response_model=None)
 async def livez() -> Response:
     """Answer as long as the process does."""
     return json_response({"status": "ok"})
@@ -46,7 +46,10 @@ async def livez() -> Response:
 
 @router.get(
     "/readyz",
-    responses={200: {"description": "Requests are welcome."}, 503: {"description": "Not now; `reasons` says why."}},
+    responses={
+        200: {"model": Readiness, "description": "Requests are welcome."},
+        503: {"model": Readiness, "description": "Not now; `reasons` says why."},
+    },
     response_model=None,
 )
 async def readyz(request: Request, services: ServicesDep) -> Response:
@@ -58,7 +61,9 @@ async def readyz(request: Request, services: ServicesDep) -> Response:
 
 
 @router.get(
-    "/version", responses={200: {"description": "Versions of the service and its runtime."}}, response_model=None
+    "/version",
+    responses={200: {"model": ServiceVersion, "description": "Versions of the service and its runtime."}},
+    response_model=None,
 )
 async def version(services: ServicesDep) -> Response:
     """Tell which version of the service this is."""

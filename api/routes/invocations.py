@@ -18,9 +18,10 @@ from api.checks import FEW_ROWS, find_version
 from api.dataframes import DataFrame, check_frame, read_csv_frame, read_form, read_json_frame
 from api.deps import PredictCaller, ServicesDep
 from api.inference import elements_of, output_datatypes
-from api.responses import json_response
+from api.responses import ENDED_AS, json_response
 from api.routes.health import blocking
 from api.routes.predict import ACCEPTED, PREFER
+from api.schemas import Readiness
 from api.services import Services
 from api.submissions import score
 from shared.errors import Fault, RowFaults, UnsupportedMediaType
@@ -55,7 +56,7 @@ _ERRORS = {
     504: "The job ran out of its own timeout.",
 }
 _RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"model": Predictions},
+    200: {"model": Predictions, "headers": ENDED_AS},
     202: ACCEPTED,
     **{status: {"model": InvocationError, "description": text} for status, text in _ERRORS.items()},
 }
@@ -92,7 +93,10 @@ _BODY: dict[str, Any] = {
 
 @router.get(
     "/ping",
-    responses={200: {"description": "Requests are welcome."}, 503: {"description": "Not now."}},
+    responses={
+        200: {"model": Readiness, "description": "Requests are welcome."},
+        503: {"model": Readiness, "description": "Not now."},
+    },
     response_model=None,
 )
 async def ping(services: ServicesDep) -> Response:

@@ -19,7 +19,7 @@ from api.idempotency import client_scope
 from api.prefer import read_preference
 from api.prefix import link
 from api.representations import csv_result_body, job_body
-from api.responses import PROBLEM, json_response
+from api.responses import APPLIED, PROBLEM, TICKET, header, json_response
 from api.schemas import BatchResult, CsvResult, JobBody, JobPage, Result
 from api.services import Services
 from api.submissions import CLIENT_ID, accepted_response, error_of, find_job, read_position, result_of
@@ -89,8 +89,38 @@ def _versions(services: Services, reference: str) -> list[int]:
     return [] if version is None else [version.id]
 
 
+_ETAG = header("Of the answer as it stands, for `If-None-Match`", always=True)
+_POLLED = {
+    "ETag": _ETAG,
+    "Retry-After": header("Seconds after which it is worth polling again, until the job has ended", "integer"),
+    **APPLIED,
+}
+
+
 @router.get(
-    "/jobs/{id}", responses={200: {"model": JobBody}, 304: {"description": "Unchanged"}, **COMMON}, response_model=None
+    "/jobs/{id}",
+    responses={
+        200: {"model": JobBody, "headers": _POLLED},
+        304: {"description": "Unchanged", "headers": {"ETag": _ETAG}},
+        **COMMON,
+    },
+    openapi_extra={
+        "parameters": [
+            {
+                "name": "Prefer",
+                "in": "header",
+                "schema": {"type": "string"},
+                "description": "`wait=N`: wait until it ends, N seconds at most (RFC 7240)",
+            },
+            {
+                "name": "If-None-Match",
+                "in": "header",
+                "schema": {"type": "string"},
+                "description": "The `ETag` of an earlier answer: 304 while nothing has changed",
+            },
+        ]
+    },
+    response_model=None,
 )
 async def get_job(request: Request, services: ServicesDep, caller: ReadCaller, job_id: JobId) -> Response:
     """Poll a job. `ETag` and `If-None-Match` save the body; `Prefer: wait=N` waits until it ends, N seconds at most."""
@@ -128,7 +158,7 @@ async def get_job(request: Request, services: ServicesDep, caller: ReadCaller, j
     "/jobs/{id}/result",
     responses={
         200: {"model": Result | BatchResult | CsvResult},
-        202: {"model": JobBody, "description": "Not yet finished."},
+        202: {"model": JobBody, "description": "Not yet finished.", "headers": TICKET},
         409: {**PROBLEM, "description": "Failed, canceled or expired: there is no result."},
         **COMMON,
     },
@@ -150,7 +180,11 @@ async def get_result(request: Request, services: ServicesDep, caller: ReadCaller
     "/jobs/{id}/cancel",
     responses={
         200: {"model": JobBody, "description": "It was queued: it is canceled."},
-        202: {"model": JobBody, "description": "It runs: it is canceled as soon as its worker sees it."},
+        202: {
+            "model": JobBody,
+            "description": "It runs: it is canceled as soon as its worker sees it.",
+            "headers": TICKET,
+        },
         409: {**PROBLEM, "description": "It has ended already."},
         **COMMON,
     },
@@ -183,7 +217,7 @@ async def cancel_job(request: Request, services: ServicesDep, caller: ChangeCall
     "/jobs/{id}/retry",
     status_code=202,
     responses={
-        202: {"model": JobBody, "description": "Queued again, for the rows that are left."},
+        202: {"model": JobBody, "description": "Queued again, for the rows that are left.", "headers": TICKET},
         409: {**PROBLEM, "description": "It has not ended, nothing is left of it, or it is no CSV job."},
         **COMMON,
     },

@@ -19,7 +19,7 @@ from api.catalog import Version
 from api.checks import find_version
 from api.deps import PredictCaller, ReadCaller, ServicesDep, predictor
 from api.inference import Inference, inference_answer, model_metadata, read_inference
-from api.responses import json_response
+from api.responses import ENDED_AS, json_response
 from api.routes.health import blocking
 from api.routes.predict import ACCEPTED, PREFER
 from api.services import Services, services_of
@@ -59,8 +59,14 @@ _READY: Responses = {
     200: {"model": ModelReady, "description": "It can be asked."},
     503: {"model": ModelReady, "description": "Not now."},
 }
+_BYTES = {BINARY: {"schema": {"type": "string", "format": "binary"}}}
 _INFER: Responses = {
-    200: {"model": InferenceResult, "description": "The outputs; with tensors in bytes, JSON and then those bytes."},
+    200: {
+        "model": InferenceResult,
+        "description": "The outputs; with tensors in bytes, JSON and then those bytes.",
+        "content": _BYTES,
+        "headers": ENDED_AS,
+    },
     202: ACCEPTED,
     **_MISSING,
     400: {"model": InferenceError, "description": "The tensors do not fit, or the Idempotency-Key had another body."},
@@ -73,7 +79,7 @@ _INFER: Responses = {
 _INFER_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/InferenceBody"}}},
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/InferenceBody"}}, **_BYTES},
     },
     "parameters": [
         PREFER,
@@ -84,6 +90,23 @@ _INFER_BODY: dict[str, Any] = {
             "description": "Bytes of JSON at the beginning of the body; the tensors in bytes follow",
         },
     ],
+}
+_INDEX_BODY: dict[str, Any] = {
+    "requestBody": {
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "ready": {
+                            "type": ["boolean", "null"],
+                            "description": "True leaves out what cannot be loaded.",
+                        }
+                    },
+                }
+            }
+        }
+    }
 }
 _NAME = Path(description="Model: `name`, `name@3` or `name@alias`")
 _VERSION = Path(description="Version number")
@@ -110,13 +133,20 @@ async def get_ready(services: ServicesDep) -> Response:
     return _ready({}, is_ready=not blocking(services))
 
 
-@router.post("/repository/index", responses={200: {"model": list[RepositoryEntry]}, **_KEYS}, response_model=None)
+@router.post(
+    "/repository/index",
+    responses={200: {"model": list[RepositoryEntry]}, **_KEYS},
+    openapi_extra=_INDEX_BODY,
+    response_model=None,
+)
 async def post_index(request: Request, services: ServicesDep, caller: ReadCaller) -> Response:
     """List every version of every model; a body with a true `ready` leaves out those that cannot be loaded."""
     body = await read_body(request, max_bytes=services.settings.max_body_bytes)
     asked = await in_turn(len(body), lambda: parse_json(body) if body.strip() else {})
     if not isinstance(asked, dict):
         raise RowFaults('The body must be an object such as {"ready": true}, or left out.')
+    if not isinstance(asked.get("ready", False), bool | None):
+        raise RowFaults("`ready` must be true or false: true leaves out what cannot be loaded.")
     refused = _refused(services)
     if caller.is_visitor:  # the reasons name paths
         refused = dict.fromkeys(refused, "It cannot be loaded.")

@@ -11,7 +11,7 @@ from api.auth import Caller
 from api.checks import check_batch, check_single
 from api.deps import ChangeCaller, PredictCaller, ServicesDep, predictor, spend_row
 from api.prefer import Preference
-from api.responses import PROBLEM
+from api.responses import ENDED_AS, PROBLEM, TICKET
 from api.routes.jobs import refuse_own_id
 from api.schemas import BatchBody, BatchResult, JobBody, Result, SubmitBody
 from api.services import Services, services_of
@@ -24,6 +24,7 @@ router = APIRouter(tags=["predict"])
 ACCEPTED: dict[str, Any] = {
     "model": JobBody,
     "description": "Accepted and stored: Location says where to poll, Retry-After when.",
+    "headers": TICKET,
 }
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {**PROBLEM, "description": text}
@@ -133,7 +134,7 @@ async def put_job(
 
 @router.post(
     "/predict",
-    responses={200: {"model": Result}, 202: ACCEPTED, **REFUSALS, **ENDED},
+    responses={200: {"model": Result, "headers": ENDED_AS}, 202: ACCEPTED, **REFUSALS, **ENDED},
     openapi_extra=_body(SubmitBody, _KEY),
     response_model=None,
 )
@@ -144,7 +145,7 @@ async def predict(request: Request, services: ServicesDep, caller: PredictCaller
 
 @router.post(
     "/models/{name}/predict",
-    responses={200: {"model": Result}, 202: ACCEPTED, **REFUSALS, **ENDED},
+    responses={200: {"model": Result, "headers": ENDED_AS}, 202: ACCEPTED, **REFUSALS, **ENDED},
     openapi_extra=_body(SubmitBody, _KEY),
     response_model=None,
 )
@@ -175,7 +176,7 @@ async def _predict(request: Request, services: Services, caller: Caller, name: s
 
 @router.post(
     "/predict_batch",
-    responses={200: {"model": BatchResult}, 202: ACCEPTED, **REFUSALS, **ENDED},
+    responses={200: {"model": BatchResult, "headers": ENDED_AS}, 202: ACCEPTED, **REFUSALS, **ENDED},
     openapi_extra=_body(BatchBody, _KEY),
     response_model=None,
 )
@@ -186,7 +187,7 @@ async def predict_batch(request: Request, services: ServicesDep, caller: Predict
 
 @router.post(
     "/models/{name}/predict_batch",
-    responses={200: {"model": BatchResult}, 202: ACCEPTED, **REFUSALS, **ENDED},
+    responses={200: {"model": BatchResult, "headers": ENDED_AS}, 202: ACCEPTED, **REFUSALS, **ENDED},
     openapi_extra=_body(BatchBody, _KEY),
     response_model=None,
 )

@@ -170,6 +170,28 @@ def wait_until(look: Callable[[], Found | None], *, seconds: float = 30) -> Foun
     return found
 
 
+# ── the OpenAPI document ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield path, method and description of every operation."""
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            if method in ("get", "put", "post", "delete", "patch"):
+                yield path, method, operation
+
+
+def demands_key(operation: dict[str, Any]) -> bool:
+    """Tell whether the document lets nobody call this operation without a key."""
+    return bool(operation["security"]) and {} not in operation["security"]
+
+
+def asks_for_key(client: httpx2.Client, path: str, method: str, **headers: str) -> bool:
+    """Tell whether the service refuses this operation to who brings no key."""
+    body = {"json": {}} if method in ("post", "put") else {}
+    return client.request(method, re.sub(r"\{\w+\}", "1", path), headers=headers, **body).status_code == 401
+
+
 # ── what is stored ───────────────────────────────────────────────────────────────────────────────────────────────
 
 

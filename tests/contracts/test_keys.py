@@ -15,7 +15,17 @@ from sqlalchemy import Engine, insert, select
 from api.auth import make_key
 from shared.db import make_engine, reader
 from shared.tables import ApiKey
-from tests.contracts.helpers import apart, check_accepted, check_problem, logged, new_id, stored_job
+from tests.contracts.helpers import (
+    apart,
+    asks_for_key,
+    check_accepted,
+    check_problem,
+    demands_key,
+    logged,
+    new_id,
+    operations,
+    stored_job,
+)
 from tests.stack import Stack
 
 OPEN = ("/health", "/livez", "/readyz", "/ping", "/version", "/v2/health/live", "/v2/health/ready")
@@ -139,6 +149,15 @@ def test_every_path_but_the_probes_wants_a_key(door: httpx2.Client) -> None:
                 check_problem(answer, 401, "unauthorized")
             checked += 1
     assert checked >= 10
+
+
+def test_document_demands_a_key_where_the_service_does(door: httpx2.Client) -> None:
+    document = door.get("/openapi.json").json()
+    schemes = document["components"]["securitySchemes"]
+    assert {scheme["type"] for scheme in schemes.values()} == {"http", "apiKey"}
+    for path, method, operation in operations(document):
+        assert operation["security"] == ([] if path in OPEN else [{name: []} for name in schemes]), path
+        assert asks_for_key(door, path, method) is demands_key(operation), f"{method} {path}"
 
 
 def test_models_are_described_to_those_who_may_read_them(door: httpx2.Client, guarded: Stack) -> None:

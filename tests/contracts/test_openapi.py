@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx2
+import jsonschema_rs
+import openapi_spec_validator
 import pytest
 
-from tests.contracts.helpers import check_accepted
+from tests.contracts.helpers import asks_for_key, check_accepted, new_id, operations
 
 NATIVE = {"Accept": "application/vnd.guichet+json"}  # cards of other tests have words of their own
-METHODS = {"get", "put", "post", "delete", "patch"}
 SUBMITTING = ("/jobs", "/predict", "/predict_batch", "/models/{name}/predict")
 ROWS_OF_CARDS = (*SUBMITTING, "/jobs/{id}", "/models/{name}/predict_batch")  # refused as the model's card says
 ERRORS = re.compile(r"[45]\d\d")
@@ -22,13 +23,6 @@ def document(client: httpx2.Client) -> dict[str, Any]:
     assert answer.status_code == 200
     found: dict[str, Any] = answer.json()
     return found
-
-
-def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    for path, item in document["paths"].items():
-        for method, operation in item.items():
-            if method in METHODS:
-                yield path, method, operation
 
 
 def references(node: object) -> Iterator[str]:
@@ -54,8 +48,28 @@ def test_document_is_openapi_of_this_service(document: dict[str, Any]) -> None:
     assert document["openapi"].startswith("3.")
     assert document["info"]["title"] == "Guichet"
     assert document["info"]["version"]
-    schemes = document["components"]["securitySchemes"]
-    assert {scheme["type"] for scheme in schemes.values()} == {"http", "apiKey"}
+
+
+def test_document_is_what_the_specification_asks_for(document: dict[str, Any]) -> None:
+    openapi_spec_validator.validate(document)
+
+
+def test_document_where_nobody_needs_a_key_asks_for_none(client: httpx2.Client, document: dict[str, Any]) -> None:
+    assert "securitySchemes" not in document["components"]
+    assert "security" not in document
+    for path, method, operation in operations(document):
+        assert operation["security"] == []
+        assert asks_for_key(client, path, method) is False, f"{method} {path}"
+
+
+def test_schemas_and_operations_have_names_of_their_own(document: dict[str, Any]) -> None:
+    """Generated clients name their classes by titles, and their methods by operation ids."""
+    titles = [schema["title"] for schema in document["components"]["schemas"].values() if "title" in schema]
+    assert len(titles) == len(set(titles))
+    ids = [operation["operationId"] for _, _, operation in operations(document)]
+    assert [name for name in ids if re.fullmatch(r"[a-z]+(_[a-z]+)*", name) is None] == []
+    told = {tag["name"] for tag in document["tags"]}
+    assert {tag for _, _, operation in operations(document) for tag in operation["tags"]} == told
 
 
 def test_every_reference_in_the_document_leads_somewhere(document: dict[str, Any]) -> None:
@@ -125,6 +139,52 @@ def test_examples_of_every_model_are_accepted_as_they_stand(
             assert answer.status_code == 200, answer.text
             assert answer.json()["model"] == name
             assert answer.json().get("has_failures", False) is False
+
+
+def examples(document: dict[str, Any]) -> Iterator[tuple[str, str, str, dict[str, Any], dict[str, dict[str, Any]]]]:
+    """Yield path, method, media type, schema and examples of every body that has some."""
+    for path, method, operation in operations(document):
+        for body in (operation.get("requestBody", {}), *operation["responses"].values()):
+            for kind, media in body.get("content", {}).items():
+                if "examples" in media:
+                    yield path, method, kind, media["schema"], media["examples"]
+
+
+def test_every_example_is_what_its_schema_says(document: dict[str, Any]) -> None:
+    components, checked = {"components": document["components"]}, 0
+    for path, method, kind, schema, found in examples(document):
+        validator = jsonschema_rs.validator_for({**schema, **components})
+        for name, example in found.items():
+            assert validator.is_valid(example["value"]), f"{method} {path} {kind} {name}"
+            checked += 1
+    for name, schema in document["components"]["schemas"].items():
+        for value in schema.get("examples", []):
+            jsonschema_rs.validate({**schema, **components}, value)
+            checked += 1
+        for feature, part in schema.get("properties", {}).items():
+            for value in part.get("examples", []):
+                assert jsonschema_rs.is_valid({**part, **components}, value), f"{name} {feature}"
+                checked += 1
+    assert checked > 60
+
+
+def test_example_of_every_operation_is_accepted(client: httpx2.Client, document: dict[str, Any]) -> None:
+    found = {(path, method) for path, method, *_ in examples(document)}
+    assert found == {
+        (path, method) for path, method, operation in operations(document) if "requestBody" in operation
+    } - {("/v2/repository/index", "post")}  # every one that takes rows
+    for path, method, kind, _, bodies in examples(document):
+        for name, example in bodies.items():
+            version = example["summary"].split()[0].partition("@")[2]
+            place = path.format(name=name, version=version, id=new_id())
+            sent = example["value"]
+            if kind == "application/json":
+                answer = client.request(method, place, json=sent)
+            else:
+                params = {"validate_only": "true", **({"model": name} if path == "/predict_csv" else {})}
+                answer = client.request(method, place, content=sent, params=params, headers={"Content-Type": kind})
+            assert answer.status_code in (200, 202), f"{method} {path} {kind} {name}: {answer.text}"
+            assert "valid" not in answer.json() or answer.json()["valid"] == 1, answer.text
 
 
 def test_words_that_a_card_chooses_are_in_the_document(client: httpx2.Client, document: dict[str, Any]) -> None:

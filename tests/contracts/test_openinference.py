@@ -348,4 +348,6 @@ def test_index_lists_every_version_with_its_state(client: httpx2.Client) -> None
     entries = client.post("/v2/repository/index").json()
     assert {"name": "credit", "version": "1", "state": "READY", "reason": ""} in entries
     assert client.post("/v2/repository/index", json={"ready": True}).json() == entries
-    check_refused(client.post("/v2/repository/index", json=[1]))
+    assert client.post("/v2/repository/index", json={"ready": None}).json() == entries
+    for body in ([1], {"ready": "yes"}, {"ready": {}}):
+        check_refused(client.post("/v2/repository/index", json=body))

@@ -14,7 +14,17 @@ from sqlalchemy import Engine, insert
 from api.auth import make_key
 from shared.db import make_engine
 from shared.tables import ApiKey
-from tests.contracts.helpers import apart, check_accepted, check_problem, check_result, stored_job, wait_for_job
+from tests.contracts.helpers import (
+    apart,
+    asks_for_key,
+    check_accepted,
+    check_problem,
+    check_result,
+    demands_key,
+    operations,
+    stored_job,
+    wait_for_job,
+)
 from tests.stack import Stack
 
 BURST = 12
@@ -91,6 +101,27 @@ def test_visitor_may_submit_and_read_and_nothing_else(visitor: httpx2.Client) ->
             if (answer.status_code != 401) != wanted:
                 wrong.append(f"{method} {path}: {answer.status_code}")
     assert wrong == []
+
+
+def test_document_demands_a_key_where_the_service_does(visitor: httpx2.Client) -> None:
+    document = visitor.get("/openapi.json").json()
+    schemes = document["components"]["securitySchemes"]
+    assert {scheme["type"] for scheme in schemes.values()} == {"http", "apiKey"}
+    by_key = [{name: []} for name in schemes]
+    found = []
+    for number, (path, method, operation) in enumerate(operations(document)):
+        address = f"203.0.114.{number}"
+        assert asks_for_key(visitor, path, method, **{"X-Forwarded-For": address}) is demands_key(operation), path
+        assert operation["security"] in ([], by_key, [{}, *by_key])
+        assert (operation["security"] == []) == (path in PROBES)
+        if demands_key(operation):
+            found.append((method, path))
+    assert sorted(found) == [
+        ("get", "/jobs"),
+        ("post", "/jobs/{id}/cancel"),
+        ("post", "/jobs/{id}/retry"),
+        ("put", "/jobs/{id}"),
+    ]
 
 
 def test_visitors_job_is_neither_listed_nor_canceled_nor_seen_by_keys(
