@@ -5,17 +5,20 @@ checked here: NUL (jsonb cannot store it), duplicate keys (RFC 8259 leaves their
 length, and depth. The checks cost next to nothing for a good body: each has a cheap test that only a suspect fails.
 """
 
+import asyncio
 import codecs
 import re
 import zlib
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 import orjson
 from anyio import CapacityLimiter, to_thread
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
+from api.quota import payer
+from api.services import services_of
 from shared.errors import MalformedBody, TooLarge, UnsupportedMediaType
 
 LARGE = 50_000  # bytes; what takes time in proportion to more of them is done beside the event loop
@@ -29,7 +32,7 @@ class Most(NamedTuple):
     """What a large body may hold. It is counted before it is parsed: the parser lets no other thread run meanwhile."""
 
     containers: int  # objects and lists
-    keys: int
+    keys: int  # and values of lists
 
 
 ONE_ROW = Most(1_000, 100_000)  # what is too much for a row, and not worth to be told value by value
@@ -53,11 +56,11 @@ _LARGE_EXPONENT = re.compile(rb"(?<=[0-9])[eE]\+?[0-9]{3}")
 STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)'
 _STRING = re.compile(STRING, re.DOTALL)
 _COLON = re.compile(STRING + rb"|:", re.DOTALL)
-_STRUCTURE = re.compile(STRING + rb"|[][{}:]", re.DOTALL)
+_STRUCTURE = re.compile(STRING + rb"|[][{}:,]", re.DOTALL)
 _DIGITS = bytes(48 if 48 <= byte <= 57 else 32 for byte in range(256))  # every digit is 0, all else a blank
 _LONG_NUMBER = b"0" * MAX_DIGITS
 _INFINITE = b"0" * 300  # about so many digits are a number beyond float64
-_QUOTE, _COLON_SIGN = b'":'
+_QUOTE, _COLON_SIGN, _COMMA = b'":,'
 _CONTAINERS = frozenset({dict, list})
 _WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}  # zlib's wbits: with the header of gzip, or of zlib itself
 _UTF_8 = frozenset(["utf-8", "utf8", "us-ascii", "ascii"])
@@ -89,24 +92,64 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
     """Return the body's bytes, unpacked as its Content-Encoding says.
 
     Raises TooLarge as soon as there are more than `max_bytes`, packed or unpacked, UnsupportedMediaType for another
-    coding than gzip and deflate, and MalformedBody where the bytes are not so packed.
+    coding than gzip and deflate, and MalformedBody where the bytes are not so packed. Raises Unavailable or
+    TooManyRequests for a large one where the process holds too many bytes already.
     """
-    declared = request.headers.get("content-length")
-    if declared is not None and declared.isascii() and declared.isdigit() and int(declared) > max_bytes:
+    declared = request.headers.get("content-length", "")
+    announced = int(declared) if declared.isascii() and declared.isdigit() else 0
+    if announced > max_bytes:
         raise too_large(max_bytes)
-    chunks: list[bytes] = []
-    size = 0
+    hold: _Hold | None = None
+    if announced > LARGE:  # at once: of bodies that grow side by side, each would be refused in its middle
+        hold = _Hold(request)
+        hold.grow(announced)
+    received = bytearray()  # not a list: of pieces of one byte, it would be fifty times as large
     try:
         async for chunk in request.stream():
-            size += len(chunk)
-            if size > max_bytes:
+            received += chunk
+            if len(received) > max_bytes:
                 raise too_large(max_bytes)
-            chunks.append(chunk)
+            if len(received) > LARGE:
+                hold = hold or _Hold(request)
+                hold.grow(len(received))
     except ClientDisconnect:
         raise MalformedBody("The body ended before its announced length.") from None
-    body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    body = bytes(received)
+    del received
     coding = request.headers.get("content-encoding")
-    return body if coding is None else await _unpack(body, coding.strip().lower(), max_bytes)
+    if coding is None:
+        return body
+    plain = await _unpack(body, coding.strip().lower(), max_bytes)
+    if len(plain) > LARGE:
+        hold = hold or _Hold(request)
+        hold.grow(len(plain))
+    return plain
+
+
+class _Hold:
+    """The bytes of one request's body, which the process holds until it has answered."""
+
+    def __init__(self, request: Request) -> None:
+        services = services_of(request)
+        settings = services.settings
+        self._bodies = services.held_bodies
+        self._caller: str | None = None
+        if settings.auth != "open":
+            self._caller = payer(request, request.scope.get("owner"), proxy_hops=settings.proxy_hops)
+        self._size = 0
+        task = asyncio.current_task()
+        assert task is not None
+        task.add_done_callback(self._release)  # the server answers each request in a task of its own
+
+    def grow(self, size: int) -> None:
+        """Hold so many bytes in all; raise Unavailable or TooManyRequests where they are too many."""
+        if size > self._size:
+            self._bodies.add(self._caller, size - self._size)
+            self._size = size
+
+    def _release(self, _: object) -> None:
+        if self._size:
+            self._bodies.remove(self._caller, self._size)
 
 
 async def _unpack(body: bytes, coding: str, max_bytes: int) -> bytes:
@@ -116,7 +159,12 @@ async def _unpack(body: bytes, coding: str, max_bytes: int) -> bytes:
         raise UnsupportedMediaType(
             "The body is compressed in a way that is not read here: use gzip or deflate, or send it plain."
         )
-    return await run_in_threadpool(_inflate, body, _WINDOWS[coding], max_bytes)
+    window = _WINDOWS[coding]
+    if len(body) <= LARGE:
+        with suppress(TooLarge):
+            return _inflate(body, window, min(LARGE, max_bytes))
+    # What is large unpacked: as few at a time as are parsed.
+    return await to_thread.run_sync(_inflate, body, window, max_bytes, limiter=_LARGE_BODIES)
 
 
 def _inflate(body: bytes, window: int, max_bytes: int) -> bytes:
@@ -184,15 +232,20 @@ def parse_json(body: bytes, *, most: Most = ONE_ROW, count_keys: Callable[[Any],
 
 def _check_structure(body: bytes, most: Most) -> None:
     """Raise TooLarge for what holds more than `most`, MalformedBody for what is too deep, as soon as it is found."""
-    if body.count(b"{") + body.count(b"[") <= most.containers and body.count(b":") <= most.keys:
+    fits = body.count(b"{") + body.count(b"[") <= most.containers
+    if fits and body.count(b":") <= most.keys and body.count(b",") <= most.keys:
         return
-    containers = keys = depth = 0
+    containers = keys = commas = depth = 0
     for found in _STRUCTURE.finditer(body):
         character = body[found.start()]
         if character == _COLON_SIGN:
             keys += 1
             if keys > most.keys:
                 raise TooLarge(f"The body holds more than {most.keys} keys: send fewer in one request.")
+        elif character == _COMMA:
+            commas += 1
+            if commas > most.keys:
+                raise TooLarge(f"The body holds more than {most.keys} values: send fewer in one request.")
         elif character in b"{[":
             containers += 1
             depth += 1

@@ -8,6 +8,7 @@ from starlette.requests import HTTPConnection
 
 from api.acceptance import Acceptance
 from api.catalog import Catalog
+from api.held_bodies import HeldBodies
 from api.idempotency import KeysInFlight
 from api.intake import Commit, Intake, Intakes
 from api.quota import Quota
@@ -40,6 +41,8 @@ class Services:
             is_open=settings.auth == "open",
         )
         self.keys_in_flight = KeysInFlight()
+        of_one = max(settings.max_bodies_bytes // 2, settings.max_body_bytes)
+        self.held_bodies = HeldBodies(settings.max_bodies_bytes, of_one=of_one)
         self.queue: QueueRuntime | None = None
         self.sync: SyncRuntime | None = None
         # Imported here: each runtime needs libraries that the other can do without, and memory counts.

@@ -96,6 +96,12 @@ class Settings(BaseSettings):
     )
 
     max_body_bytes: int = Field(10_000_000, ge=1_000, description="Largest request body, in bytes.")
+    max_bodies_bytes: int = Field(
+        200_000_000,
+        ge=1_000,
+        description="Bytes of request bodies above 50 kB that one API process holds at once, until they are answered; "
+        "half of them may be one caller's (an API key, else an address). CSV files are not among them.",
+    )
     max_connections: int = Field(
         1_000,
         ge=16,
@@ -271,6 +277,7 @@ class Settings(BaseSettings):
 _PAIRS = (
     ("wait_seconds", "wait_cap_seconds"),
     ("job_timeout_seconds", "job_timeout_cap_seconds"),
+    ("max_body_bytes", "max_bodies_bytes"),
     ("max_csv_record_bytes", "max_csv_bytes"),
     ("max_group", "max_waiting"),
 )

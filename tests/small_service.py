@@ -1,6 +1,7 @@
 """A sync service in this process, with models of one feature, `x`, for tests that look inside while it answers."""
 
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -14,7 +15,7 @@ from shared.registry import add
 from tests.databases import migrate
 
 
-def small_service(folder: Path, *names: str) -> FastAPI:
+def small_service(folder: Path, *names: str, **settings: Any) -> FastAPI:
     """Return a service whose models have these names; their packages are in folder/models."""
     url = f"sqlite:///{folder / 'guichet.db'}"
     migrate(url)
@@ -31,4 +32,5 @@ def small_service(folder: Path, *names: str) -> FastAPI:
                 models_dir=folder / "models",
             )
     engine.dispose()
-    return create_app(Settings(runtime="sync", auth="open", data_dir=folder, database_url=url))
+    given = {"runtime": "sync", "auth": "open", "data_dir": folder, "database_url": url, **settings}
+    return create_app(Settings(**given))
