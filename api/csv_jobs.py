@@ -22,7 +22,7 @@ from api.quota import payer
 from api.responses import json_response
 from api.services import Services
 from api.spool import Spool
-from api.submissions import accepted_response, mark, new_submission, owe_rows, preference_of, refuse_if_full
+from api.submissions import accepted_response, mark, new_submission, preference_of, refuse_if_full
 from api.uploads import MAX_OF_ONE, MAX_UPLOADS, Body, Places
 from shared import chunks
 from shared.cards import Card
@@ -62,11 +62,12 @@ async def submit_csv(services: Services, request: Request, body: Body, caller: C
     """Receive a file and commit it as one job of queued chunks; answer 202 with the job."""
     version = options.common.version
     refuse_if_full(services, Lane.BULK, version)
+    await _spend_file(services, request, caller)
     submission = new_submission(services, request, caller, options.common, kind=JobKind.CSV, lane=Lane.BULK)
     mark(submission, request, caller)
     with _PLACES.one(_holder(services, request, caller)), services.keys_in_flight.holding(submission), Spool() as spool:
         received = await _receive(services, request, body, options, lambda chunk, _: spool.add(chunk))
-        await owe_rows(services, request, caller, received.row_count - 1)
+        await _owe_file_rows(services, request, caller, received.row_count - 1)
         submission.body_hash = received.sha256 if submission.idempotency_key is not None else None
         job = await to_thread.run_sync(_store, services, submission, received, options, spool, limiter=_STORING)
     services.notify_bulk(version.id)
@@ -78,9 +79,10 @@ async def submit_csv(services: Services, request: Request, body: Body, caller: C
 async def report_csv(services: Services, request: Request, body: Body, caller: Caller, options: CsvOptions) -> Response:
     """Receive a file, check every row, and answer 200 with what is wrong with it."""
     report = CsvReport(options.common.version)
+    await _spend_file(services, request, caller)
     with _PLACES.one(_holder(services, request, caller)):
         received = await _receive(services, request, body, options, report.add)
-        await owe_rows(services, request, caller, received.row_count - 1)
+        await _owe_file_rows(services, request, caller, received.row_count - 1)
     return json_response(
         report.body(
             received.format,
@@ -90,6 +92,20 @@ async def report_csv(services: Services, request: Request, body: Body, caller: C
             filename=received.filename,
         )
     )
+
+
+async def _spend_file(services: Services, request: Request, caller: Caller) -> None:
+    """Raise TooManyRequests while the rows of earlier files are owed: before anything of this one is received."""
+    settings = services.settings
+    if settings.rate_per_minute:
+        await services.quota.spend_file(payer(request, caller.id, proxy_hops=settings.proxy_hops))
+
+
+async def _owe_file_rows(services: Services, request: Request, caller: Caller, count: int) -> None:
+    """Count the rows of a file beyond the first."""
+    settings = services.settings
+    if settings.rate_per_minute:
+        await services.quota.owe_file_rows(payer(request, caller.id, proxy_hops=settings.proxy_hops), count)
 
 
 def _holder(services: Services, request: Request, caller: Caller) -> str | None:

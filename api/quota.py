@@ -1,8 +1,9 @@
 """How much a caller may ask for: token buckets for each key, or for each address where no key is asked for.
 
-One bucket counts rows, the other one requests that read; a guess (an unknown key, a job that is not there) costs as
-many of those as a row is worth. With Redis the buckets are those of all API processes; without it, or while it is
-away, each process has its own.
+One bucket counts rows, one the rows of files, of which twenty cost what one sent alone does, and one requests that
+read; a guess (an unknown key, a job that is not there) costs as many of those as a row is worth. What a file owes thus
+delays the next file, and nothing else. With Redis the buckets are those of all API processes; without it, or while it
+is away, each process has its own.
 """
 
 import ipaddress
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 MAX_CALLERS = 10_000  # remembered at once: more addresses than that must not fill the memory
 MAX_DEBT = 3_600.0  # seconds: what came in one request is served whole, and keeps its caller waiting for no longer
 READS_PER_ROW = 20  # a job is asked for more than once
+FILE_ROWS_PER_ROW = 20  # a row in a file is scored with thousands of others, behind the rows that somebody waits for
 
 
 class Bucket:
@@ -72,6 +74,7 @@ class Quota:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._rows = Bucket("rows", per_minute, burst, clock=clock)
+        self._file_rows = Bucket("file-rows", per_minute * FILE_ROWS_PER_ROW, burst * FILE_ROWS_PER_ROW, clock=clock)
         self._reads = Bucket("reads", per_minute * READS_PER_ROW, burst * READS_PER_ROW, clock=clock)
         self._shared = shared
 
@@ -89,6 +92,21 @@ class Quota:
         """Count the other rows of a submission that is let through."""
         if count > 0:
             await self._ask(self._rows, caller, count, is_asking=False)
+
+    async def spend_file(self, caller: str) -> None:
+        """Count the first row of a file before it is received; raise TooManyRequests while earlier ones are owed."""
+        wait = await self._ask(self._file_rows, caller, 1)
+        if wait:
+            raise TooManyRequests(
+                f"{60 / self._file_rows.interval:g} rows of files a minute are allowed, and your last file is served "
+                "before the next: wait as long as Retry-After says. Single rows and batches are not counted here.",
+                retry_after=math.ceil(wait),
+            )
+
+    async def owe_file_rows(self, caller: str, count: int) -> None:
+        """Count the other rows of a file that was let through."""
+        if count > 0:
+            await self._ask(self._file_rows, caller, count, is_asking=False)
 
     async def spend_read(self, caller: str) -> None:
         """Count a request that reads; raise TooManyRequests, which says when to come back."""

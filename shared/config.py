@@ -61,7 +61,7 @@ class Settings(BaseSettings):
         ge=0,
         allow_inf_nan=False,
         description="Rows a minute that each caller may submit (an API key, else an address), over all API processes, "
-        "and twenty times as many requests that read; 0 for no limit.",
+        "twenty times as many in files, and twenty times as many requests that read; 0 for no limit.",
     )
     rate_burst: int = Field(20, ge=1, description="Rows at once that RATE_PER_MINUTE lets through after a rest.")
     proxy_hops: int = Field(

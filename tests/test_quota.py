@@ -103,6 +103,22 @@ def test_batch_is_let_through_whole_and_counts_by_its_rows():
     assert rows_spent(some, "a", 2) == 1
 
 
+def test_rows_of_a_file_are_owed_by_files_alone_and_cost_a_twentieth():
+    clock = Clock()
+    some = Quota(60, 20, clock=clock)  # as on a Space
+    asyncio.run(some.spend_file("a"))
+    asyncio.run(some.owe_file_rows("a", 19_999))
+    assert rows_spent(some, "a", 20) == 20
+    with pytest.raises(TooManyRequests, match="1200 rows of files a minute") as refused:
+        asyncio.run(some.spend_file("a"))
+    assert refused.value.retry_after == 981  # (20,000 + 1 - 400) rows at 20 a second
+    clock.now += 981
+    asyncio.run(some.spend_file("a"))
+    asyncio.run(some.owe_file_rows("a", 5_000_000))
+    clock.now += MAX_DEBT + 1
+    asyncio.run(some.spend_file("a"))
+
+
 def test_nobody_waits_longer_than_an_hour():
     clock = Clock()
     some = Quota(60, 5, clock=clock)

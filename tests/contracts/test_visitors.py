@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Engine, insert
 
 from api.auth import make_key
+from api.quota import FILE_ROWS_PER_ROW
 from shared.db import make_engine
 from shared.tables import ApiKey
 from tests.contracts.helpers import (
@@ -184,6 +185,20 @@ def test_batch_counts_by_its_rows(visitor: httpx2.Client, attrition_row: dict[st
     assert visitor.post("/predict_batch", json={"rows": [attrition_row] * (BURST - 1)}).status_code == 200
     statuses = [visitor.post("/predict", json={"features": attrition_row}).status_code for _ in range(2)]
     assert statuses == [200, 429]
+
+
+def test_file_delays_the_next_file_and_nothing_else(visitor: httpx2.Client, attrition_row: dict[str, Any]) -> None:
+    """A visitor may go on after one large file; twenty rows of a file cost what one alone does, and files are owed."""
+    lines = Path("examples/attrition/rows.csv").read_text().splitlines()
+    file = "\n".join([lines[0], *[lines[1]] * (BURST * FILE_ROWS_PER_ROW + 60)]).encode()
+    headers = {"Content-Type": "text/csv"}
+    assert visitor.post("/predict_csv", content=file, headers=headers).status_code == 202
+    for params in ({}, {"validate_only": "true"}):
+        refused = visitor.post("/predict_csv", params=params, content=file, headers=headers)
+        assert "2 rows of files a minute" in check_problem(refused, 429, "too_many_requests")["detail"]
+        assert 1_700 <= int(refused.headers["retry-after"]) <= 1_830  # 61 of them
+    assert visitor.post("/predict", json={"features": attrition_row}).status_code == 200
+    assert visitor.post("/predict_batch", json={"rows": [attrition_row] * 2}).status_code == 200
 
 
 def test_guesses_of_jobs_and_keys_are_soon_too_many(visitor: httpx2.Client) -> None:
