@@ -62,6 +62,6 @@ def _places(holder: Any) -> Iterator[tuple[Any, Any]]:
             yield from _places(holder[key])
 
 
-def written(value: Any) -> str:
+def written(value: Any, *, levels: int = LEVELS) -> str:
     """Return a document as JSON text, with NaN and lone surrogates as Python writes them."""
-    return json.dumps(value).replace(json.dumps(DEEP), "[" * LEVELS + "]" * LEVELS)
+    return json.dumps(value).replace(json.dumps(DEEP), "[" * levels + "]" * levels)

@@ -291,7 +291,7 @@ def try_contract(chance: random.Random) -> tuple[object, Callable[[], object]]:
 
 YAML_PIECES = (
     *(b"&a [*a]", b"*a", b"2024-13-45", b"!!python/object/apply:os.system ['true']", b"!!int x", b"!!bool maybe"),
-    *(b"!!set", b"!!timestamp x", b"!!float x", "!!binary é".encode(), b"\0", b"\xff", b"[" * 5_000, b"{" * 5_000),
+    *(b"!!set", b"!!timestamp x", b"!!float x", "!!binary é".encode(), b"\0", b"\xff", b"[" * 2_000, b"{" * 2_000),
     *(b"0b", b"1:99:99", b"- ", b": ", b"<<: *a", b"? ", b"|", b">", b"%YAML 9", b"---", b"...", b'"\\ud800"', b"'"),
     *(b"\t", b"0o8", b".inf", b"=", b"<<: 1"),
 )
@@ -308,7 +308,7 @@ def try_mlflow(chance: random.Random) -> tuple[object, Callable[[], object]]:
     if kind == 0:
         files["MLmodel"] = mutant(chance, files["MLmodel"], YAML_PIECES)
     elif kind == 1:
-        files["MLmodel"] = written(mutant_document(chance, about)).encode()  # JSON is YAML
+        files["MLmodel"] = written(mutant_document(chance, about), levels=2_000).encode()  # JSON is YAML
     elif kind == 2:
         inputs = mutant_document(chance, json.loads(about["signature"]["inputs"]) + _TENSORS)
         about["signature"]["inputs"] = written(inputs)

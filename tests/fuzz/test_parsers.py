@@ -17,7 +17,7 @@ from tests.stack import PYTHON, ROOT
 pytestmark = pytest.mark.fuzz
 
 MUTANTS = int(os.environ.get("FUZZ_MUTANTS", "3000"))
-PART = {"workbook": 10}  # of which so many times fewer are tried: each has a process of its own
+PART = {"workbook": 10, "mlflow": 3}  # so many times fewer: each has a process of its own; YAML is read slowly
 MAX_SECONDS = 600
 MEMORY = 4 << 30  # of addresses; Arrow reserves much more than it uses
 
