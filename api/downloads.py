@@ -5,16 +5,13 @@ pieces' sizes are in the table, so that any range of bytes is found without read
 joined file is written while it is sent: the sizes that its pieces came to are kept for a while.
 """
 
-import hashlib
 import logging
 import re
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
 from functools import partial as bind
-from pathlib import PurePath
-from typing import Literal, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 from urllib.parse import quote
 
 from anyio import CapacityLimiter, to_thread
@@ -28,135 +25,21 @@ from api.catalog import Version
 from api.conditions import asked_range, matches, settle_range
 from api.errors import respond
 from api.middleware import is_head
-from api.prefix import link
-from shared.csv_queries import ChunkPlace, StoredCsv, list_chunks, read_chunk
-from shared.db import dumps
+from api.outputs import READING, WRITING, Changed, Content, Download, etag_of, file_name, find_finished, open_csv
 from shared.errors import Conflict, RangeNotSatisfiable
 from shared.job_queries import StoredJob
-from shared.tables import ChunkState, JobState
-from shared.version import VERSION
 
 log = logging.getLogger(__name__)
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
-Content = Literal["output", "errors", "joined"]
 
 PARQUET = "application/vnd.apache.parquet"
 FILES_WITH_SIZES = 32  # joined files whose pieces' sizes are kept
 SECONDS_FOR_LENGTH = 0.25  # how long the size of a joined file is looked for before it is sent without
 SECONDS_FOR_RANGE = 20.0  # the same where a range of it is asked for, which cannot be found otherwise
 
-_reading = CapacityLimiter(4)  # so many pieces at once: downloads must not take the threads of everything else
-_writing = CapacityLimiter(1)  # pieces that are made while they are sent: two at once would only be in each other's way
 _known_sizes: OrderedDict[str, dict[int, int]] = OrderedDict()  # ETag -> first row -> size; on the event loop only
-
-
-class Changed(Exception):
-    """A piece is no longer what it was when the download began: its rows are being scored again, or were erased."""
-
-
-@dataclass(slots=True)
-class Download:
-    """A file as it stands at this moment."""
-
-    name: str
-    etag: str
-    header: bytes
-    first_rows: list[int]  # of the pieces
-    sizes: dict[int, int]  # of the pieces by first row, as far as they are known
-    rows_done: int
-    read: Callable[[int], bytes]  # the piece with this first row; for a thread
-    threads: CapacityLimiter
-
-    @property
-    def size(self) -> int | None:
-        """The size of the file in bytes, None while it is not known."""
-        if len(self.sizes) < len(self.first_rows):
-            return None
-        return len(self.header) + sum(self.sizes.values())
-
-
-# ── what there is ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def find_finished(engine: Engine, job: StoredJob, *, partial: bool) -> list[ChunkPlace]:
-    """Return the chunks that are stored, in file order; raise Conflict unless they are all there or `partial`."""
-    with engine.connect() as connection:
-        chunks = list_chunks(connection, job.id)
-    finished = [chunk for chunk in chunks if chunk.state in (ChunkState.DONE, ChunkState.FAILED)]
-    if partial or (chunks and len(finished) == len(chunks)):
-        return finished
-    rows = f"{sum(chunk.row_count for chunk in finished)} of {job.row_count} rows are done"
-    if job.is_terminal:
-        how = "has failed" if job.state == JobState.FAILED else f"was {job.state}"
-        raise Conflict(
-            f"The job {how} before its end: {rows}. ?partial=true gives these, "
-            f"and POST {link(f'/jobs/{job.id}/retry')} takes up the rest.",
-            job_id=job.id,
-        )
-    raise Conflict(
-        f"The file is still being scored: {rows}. Ask again later, or take these with ?partial=true.",
-        job_id=job.id,
-        retry_after=2,
-    )
-
-
-def open_csv(engine: Engine, job: StoredJob, version: Version, content: Content, *, partial: bool) -> Download:
-    """Return a file of a CSV job, ready to be read; for a thread."""
-    from shared import csv_output  # numpy comes with it
-
-    assert job.csv is not None
-    form, card = job.csv.format, version.card
-    chunks = find_finished(engine, job, partial=partial)
-
-    def read(first_row: int) -> bytes:
-        with engine.connect() as connection:
-            if content != "joined":
-                return read_chunk(connection, job.id, first_row, content)
-            given = read_chunk(connection, job.id, first_row, "payload")
-            output = read_chunk(connection, job.id, first_row, "output")
-        try:
-            return csv_output.join_records(card, form, given, output)
-        except ValueError as error:  # one of the two is gone
-            raise Changed from error
-
-    sizes: dict[int, int] = {}
-    if content == "joined":
-        header = csv_output.joined_header(card, form)
-    elif content == "output":
-        header = csv_output.output_header(card, form)
-        sizes = {chunk.first_row: chunk.output_bytes or 0 for chunk in chunks}
-    else:
-        header = csv_output.errors_header(form)
-        sizes = {chunk.first_row: chunk.errors_bytes or 0 for chunk in chunks}
-    return Download(
-        name=_file_name(job.csv, job, f"-{content}.csv"),
-        etag=_etag(job, chunks, content),
-        header=header,
-        first_rows=[chunk.first_row for chunk in chunks],
-        sizes=sizes,
-        rows_done=sum(chunk.row_count for chunk in chunks),
-        read=read,
-        threads=_writing if content == "joined" else _reading,
-    )
-
-
-def _etag(job: StoredJob, chunks: list[ChunkPlace], content: str) -> str:
-    # The events count every chunk that is stored and every retry: no two contents have the same number and chunks.
-    assert job.csv is not None
-    places = [(chunk.first_row, chunk.row_count, chunk.output_bytes, chunk.errors_bytes) for chunk in chunks]
-    state = dumps([VERSION, job.id, content, job.csv.event_count, places])
-    return f'"{hashlib.sha256(state.encode()).hexdigest()[:32]}"'
-
-
-def _file_name(file: StoredCsv, job: StoredJob, ending: str) -> str:
-    """Return a name for the file at the caller's, after the one that was sent."""
-    sent = "".join(character for character in file.filename or "" if character.isprintable())
-    stem = PurePath(sent.replace("\\", "/")).name
-    for suffix in (".gz", ".csv", ".tsv", ".txt"):
-        stem = stem[: -len(suffix)] if stem.lower().endswith(suffix) else stem
-    return (stem[:100] or job.id) + ending
 
 
 # ── answers ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -166,7 +49,7 @@ async def send_csv(
     request: Request, engine: Engine, job: StoredJob, version: Version, content: Content, *, partial: bool
 ) -> Response:
     """Answer with a file or the range of it that is asked for, or with 304 if the caller has it already."""
-    download = await _in_thread(_reading, open_csv, engine, job, version, content, partial=partial)
+    download = await _in_thread(READING, open_csv, engine, job, version, content, partial=partial)
     headers = _headers(download.name, download.etag, download.rows_done) | {"Accept-Ranges": "bytes"}
     if matches(request.headers.get("if-none-match"), download.etag):
         return _not_modified(headers)
@@ -194,12 +77,12 @@ async def send_parquet(
     request: Request, engine: Engine, job: StoredJob, version: Version, *, join: bool, partial: bool
 ) -> Response:
     """Answer with the table of output.csv as Parquet, written while it is sent; no ranges."""
-    chunks = await _in_thread(_reading, find_finished, engine, job, partial=partial)
+    chunks = await _in_thread(READING, find_finished, engine, job, partial=partial)
     assert job.csv is not None
     content = "joined" if join else "output"
     rows_done = sum(chunk.row_count for chunk in chunks)
-    etag = _etag(job, chunks, f"{content}.parquet")
-    headers = _headers(_file_name(job.csv, job, f"-{content}.parquet"), etag, rows_done) | {"Accept-Ranges": "none"}
+    etag = etag_of(job, chunks, f"{content}.parquet")
+    headers = _headers(file_name(job.csv, job, f"-{content}.parquet"), etag, rows_done) | {"Accept-Ranges": "none"}
     if matches(request.headers.get("if-none-match"), etag):
         return _not_modified(headers)
 
@@ -249,8 +132,8 @@ async def _read_pieces(download: Download, start: int, stop: int | None) -> Asyn
 
 
 async def _write_pieces(begin: Callable[[], Iterator[bytes]]) -> AsyncIterator[bytes]:
-    pieces = await _in_thread(_writing, begin)
-    while piece := await _in_thread(_writing, next, pieces, b""):
+    pieces = await _in_thread(WRITING, begin)
+    while piece := await _in_thread(WRITING, next, pieces, b""):
         yield piece
 
 

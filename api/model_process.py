@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from shared.cards import Card
 from shared.errors import ArtefactError, Fault, GuichetError, ModelError
-from shared.jobs import Output
 from shared.logs import configure_logging, told
 from shared.models import Versions, load_here
+from shared.outputs import Output
 from shared.scoring import score_rows
 from shared.tables import ModelVersion
 

@@ -15,7 +15,7 @@ import pyarrow.parquet
 from sqlalchemy import Engine
 
 from api.catalog import Version
-from api.downloads import Changed
+from api.outputs import Changed
 from shared.cards import Card
 from shared.classes import classes_of
 from shared.csv_format import CsvFormat

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Self
 
-from shared.chunks import PackedChunk, pack
+from shared.chunks import PackedChunk
 from shared.csv_format import Chunk
 from shared.errors import Unavailable
+from shared.packing import pack
 
 log = logging.getLogger(__name__)
 

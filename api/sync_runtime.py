@@ -26,7 +26,8 @@ from shared.config import Settings
 from shared.db import reader
 from shared.errors import Fault, GuichetError, ModelError, Unavailable
 from shared.job_queries import StoredJob, StoredOutput, find_jobs
-from shared.jobs import Output, Submission
+from shared.jobs import Submission
+from shared.outputs import Output
 from shared.recording import record
 from shared.scoring import split_results
 from shared.tables import JobKind, JobState

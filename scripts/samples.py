@@ -23,7 +23,7 @@ from scripts.options import ROOT
 from scripts.query_predictions import Filters, build, read, write_csv
 from shared.db import make_engine
 from shared.errors import Fault
-from shared.jobs import Output
+from shared.outputs import Output
 from shared.registry import LoadedModel, load, register
 from shared.scoring import score_rows
 from shared.tables import ModelVersion

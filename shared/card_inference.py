@@ -19,8 +19,8 @@ from shared.csv_numbers import NULLS, POINT, NumberForm
 from shared.errors import CardError
 from shared.example_rows import MADE_UP, with_examples
 from shared.features import MISSING_WORDS, Category, Feature, FeatureType
+from shared.libraries import library_versions
 from shared.native_categories import native_categories
-from shared.package import library_versions
 from shared.reference import check_target, value_of
 from shared.refusals import first_faults
 from shared.trained_columns import as_written, dropped_columns, is_pipeline, serving_steps, trained_names

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Engine, select, update
 
 from shared import chunks
-from shared.chunks import ChunkClaim, pack
+from shared.chunks import ChunkClaim
 from shared.db import dumps, is_sqlite
 from shared.jobs import clock
+from shared.packing import pack
 from shared.tables import ChunkState, JobChunk, JobState
 
 if TYPE_CHECKING:

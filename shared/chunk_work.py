@@ -4,11 +4,12 @@ from collections import OrderedDict
 from threading import Lock
 
 from shared.cards import Card
-from shared.chunks import PARTS, ChunkClaim, PackedChunk, pack, unpack
+from shared.chunks import PARTS, ChunkClaim, PackedChunk
 from shared.csv_file import cut
 from shared.csv_format import CsvFormat
 from shared.csv_rows import ChunkReader
 from shared.csv_scoring import ScoredChunk, fail_chunk, score_chunk
+from shared.packing import pack, unpack
 from shared.rows import RowValidator
 from shared.scoring import ScoredModel
 from shared.tables import ChunkState

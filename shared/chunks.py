@@ -21,7 +21,6 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-import zstandard
 from sqlalchemy import ColumnElement, Connection, delete, exists, insert, select, update
 from sqlalchemy.engine import RowMapping
 
@@ -30,20 +29,9 @@ from shared.csv_format import CsvFormat
 from shared.jobs import Submission, clock
 from shared.tables import ChunkState, CsvFile, Job, JobChunk, JobEvent, JobKind, JobState, ModelInput
 
-LEVEL = 1  # of zstd: the API compresses while it receives
 DEATHS = 2  # after so many a chunk is cut: one may have been an innocent bystander's
 PARTS = 16  # into so many
 _BATCH = 4  # chunks in one INSERT: to quote a megabyte holds the interpreter for four milliseconds, and no longer
-
-
-def pack(data: bytes) -> bytes:
-    """Return bytes as they are kept: compressed by zstd."""
-    return zstandard.compress(data, LEVEL)
-
-
-def unpack(data: bytes) -> bytes:
-    """Return what was packed."""
-    return zstandard.decompress(data)
 
 
 # ── accepted ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -12,8 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from shared.refusals import list_faults
 from shared.setting_names import find_misspelt
-from shared.stores import address_fault
-from shared.urls import check_database_url, check_redis_url, has_placeholder
+from shared.urls import address_fault, check_database_url, check_redis_url, has_placeholder
 
 # Segments as a URL holds them without an escape, none of which goes up or hides.
 ROOT_PATH = r"(/(?!\.)[A-Za-z0-9._~-]+)+"

@@ -13,7 +13,7 @@ from shared.csv_format import CsvFormat
 from shared.csv_output import Answers, error_records, output_records
 from shared.csv_rows import ChunkReader, row_error
 from shared.errors import Fault
-from shared.jobs import Output
+from shared.outputs import Output
 from shared.scores import Scores
 from shared.scoring import ScoredModel, no_number, score_rows, usable
 

@@ -25,6 +25,7 @@ from shared.package import (
 )
 from shared.reference import write_rows
 from shared.tables import ModelVersion
+from shared.urls import is_address
 
 STALE_SECONDS = 86_400  # what a killed process left of a download is removed after a day
 FILES = (MODEL_FILE, REFERENCE_FILE, CARD_FILE)  # the card last: who sees it in a store sees a whole package
@@ -42,12 +43,12 @@ class Source:
 
 def folder_of(row: ModelVersion, models_dir: Path) -> Path:
     """Return the folder of a version's package in MODELS_DIR, whether it is there or not."""
-    return models_dir / (f"{row.name}/{row.version}" if stores.is_address(row.uri) else row.uri)
+    return models_dir / (f"{row.name}/{row.version}" if is_address(row.uri) else row.uri)
 
 
 def address_of(row: ModelVersion, store: str | None) -> str | None:
     """Return the address in a store from which a version's package can be fetched, None when there is none."""
-    if stores.is_address(row.uri):
+    if is_address(row.uri):
         return row.uri
     return None if store is None else stores.join(store, row.uri)
 
@@ -76,7 +77,7 @@ def put_in_store(row: ModelVersion, models_dir: Path, store: str | None) -> None
 
     Raises Conflict where the store has another artefact under this name and version.
     """
-    if store is None or stores.is_address(row.uri):
+    if store is None or is_address(row.uri):
         return
     address, folder = stores.join(store, row.uri), folder_of(row, models_dir)
     if not stores.is_writable(store):

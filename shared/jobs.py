@@ -35,6 +35,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from shared.db import dumps
 from shared.errors import Fault
+from shared.outputs import Output
 from shared.statements import Statement, array
 from shared.tables import Job, JobKind, JobState, UtcDateTime
 
@@ -229,18 +230,6 @@ def heartbeat(connection: Connection, claims: Sequence[Claim], *, lease_seconds:
 
 
 # ── finished ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(slots=True)
-class Output:
-    """The score of one row, as it is stored."""
-
-    task: str
-    prediction: float
-    label: str | None = None
-    probability: float | None = None
-    probabilities: list[float] | None = None
-    threshold: float | None = None
 
 
 _FINISH = """

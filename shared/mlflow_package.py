@@ -15,9 +15,10 @@ from shared.csv_format import Given
 from shared.csv_numbers import NumberForm
 from shared.errors import ArtefactError, CardError
 from shared.example_rows import MADE_UP, with_examples
+from shared.libraries import library_versions
 from shared.mlflow_folder import MLMODEL, MlflowFolder, Row, advice_of, example_of
 from shared.mlflow_signature import SHOWN, Signature, SignatureColumn, read_signature
-from shared.package import Package, library_versions, sha256_of, unpickle_and_date, warn_of_versions
+from shared.package import Package, sha256_of, unpickle_and_date, warn_of_versions
 from shared.reference import ReferenceRows, canonical_rows, check_target, read_rows, sample, value_of
 from shared.refusals import first_faults
 from shared.trained_columns import as_written, dropped_columns

@@ -5,7 +5,6 @@ the bytes that were checked are (shared/verified_file.py).
 """
 
 import fcntl
-import functools
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -35,6 +34,7 @@ from shared.cards import Card
 from shared.csv_format import Given
 from shared.errors import ArtefactError, CardError
 from shared.files import open_file
+from shared.libraries import parts
 from shared.older_pickles import SCIKIT_LEARN, mend, read_older, reads_otherwise, saved_with
 from shared.reference import (
     ReferenceRows,
@@ -260,32 +260,6 @@ def main_stood_in(stand_in: ModuleType | None = None) -> Iterator[None]:
             yield
         finally:
             sys.modules["__main__"] = program
-
-
-def library_versions(estimator: object) -> dict[str, str]:
-    """Return the installed versions of the packages that the estimator's parts come from, and of numpy."""
-    roots = {"joblib", "numpy"} | {type(part).__module__.partition(".")[0] for part in parts(estimator)}
-    distributions = _distributions()
-    names = {name for root in roots for name in distributions.get(root, [])[:1]}
-    return {name: importlib.metadata.version(name) for name in sorted(names)}
-
-
-@functools.cache
-def _distributions() -> Mapping[str, list[str]]:
-    """Return which distributions each import name comes from; looking through all of them takes a second."""
-    return importlib.metadata.packages_distributions()
-
-
-def parts(estimator: object) -> Iterator[object]:
-    """Yield the estimator and, depth first, every transformer or estimator inside it."""
-    yield estimator
-    inner = [step for _, step in getattr(estimator, "steps", [])]
-    inner += [entry[1] for entry in getattr(estimator, "transformers_", [])]
-    inner += [step for _, step in getattr(estimator, "transformer_list", [])]
-    inner += [getattr(estimator, name, None) for name in ("estimator", "estimator_", "best_estimator_")]
-    for part in inner:
-        if part is not None and not isinstance(part, str):
-            yield from parts(part)
 
 
 def warn_of_versions(path: Path, libraries: Mapping[str, str]) -> list[str]:

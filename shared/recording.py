@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import Connection, insert
 
 from shared.errors import Fault
-from shared.jobs import Output, Submission
+from shared.jobs import Submission
+from shared.outputs import Output
 from shared.tables import Job, JobState, ModelInput, ModelOutput
 
 

@@ -15,7 +15,6 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from shared.cards import Card
-from shared.chunks import pack, unpack
 from shared.csv_file import CsvFile
 from shared.csv_format import Chunk, CsvFormat, Given, Limits, check_given
 from shared.csv_output import kept_columns
@@ -23,6 +22,7 @@ from shared.csv_rows import ChunkReader
 from shared.db import dumps, reader
 from shared.errors import Fault, InvalidRequest, NotFound, RowFaults, Unavailable
 from shared.files import open_file
+from shared.packing import pack, unpack
 from shared.reference_data import StoredSet, find_set, replace_set
 from shared.registry import resolve
 from shared.rows import RowValidator

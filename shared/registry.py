@@ -31,6 +31,7 @@ from shared.errors import ArtefactError, CardError, Conflict, GuichetError, NotF
 from shared.example_rows import is_of_people
 from shared.fetching import at_hand, folder_of
 from shared.known_scores import KnownScores, check_probabilities, check_scores, read_known_scores, without_refused
+from shared.libraries import library_versions
 from shared.package import (
     CARD_FILE,
     MODEL_FILE,
@@ -40,7 +41,6 @@ from shared.package import (
     how_to_match,
     infer_package,
     is_complete,
-    library_versions,
     load_estimator,
     read_package,
     references_of,

@@ -23,8 +23,8 @@ from shared.fetching import Source, fetched, put_in_store
 from shared.older_pickles import SCIKIT_LEARN
 from shared.reference_command import add_file_options, add_parsers, given_of
 from shared.registry import CHAMPION, add, aliases_of, list_versions, promote, verify
-from shared.stores import is_address
 from shared.tables import ModelVersion
+from shared.urls import is_address
 
 SHOWN = 5  # categories of a feature that are printed
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from shared.cards import Card
 from shared.errors import Fault
 from shared.features import pointer
-from shared.jobs import Output
+from shared.outputs import Output
 from shared.rows import odd_features
 from shared.scorer import Scorer, Scores
 

@@ -16,8 +16,8 @@ from time import sleep
 from typing import Any, NamedTuple, TypeVar
 
 from shared.errors import ArtefactError
+from shared.urls import address_fault
 
-SCHEMES = ("file", "s3", "hf")
 TRIES = 4
 PAUSE_SECONDS = 0.5  # before the second try; twice as long before each further one, at random between nothing and that
 MOST_FILES = 1_000  # in a folder that is fetched: a package holds three files, an MLflow folder a dozen
@@ -32,31 +32,6 @@ class Found(NamedTuple):
 
     size: int  # bytes
     mark: str  # changes when the content does, as far as the store tells
-
-
-def is_address(text: str) -> bool:
-    """Tell whether a text is meant as the address of a store, not as a path of this machine."""
-    return "://" in text
-
-
-def address_fault(address: str) -> str | None:
-    """Return what is wrong with an address as it stands, None when nothing is.
-
-    What stands before an @ or behind a question mark is refused, and not shown: an address is told to everyone.
-    """
-    scheme, separator, rest = address.partition("://")
-    shown, has_user = _bare(address), "@" in rest.partition("/")[0]
-    if not separator or scheme not in SCHEMES:
-        return f"{shown!r} is no address of a model store: write file:///folder, s3://bucket/folder or hf://user/repo"
-    if scheme == "file" and not rest.startswith("/"):
-        return f"{shown!r} has no absolute path: write three slashes, file:///folder"
-    if scheme == "s3" and (has_user or not rest.strip("/")):
-        return f"{shown!r} has no bucket: write s3://bucket/folder, and credentials in AWS_ACCESS_KEY_ID"
-    if scheme == "hf" and (has_user or len(PurePosixPath(rest).parts) < 2):
-        return f"{shown!r} has no repository: write hf://user/repo (@revision/folder), and a token in HF_TOKEN"
-    if scheme != "file" and "?" in rest:
-        return f"{shown!r} had a question mark behind it: write the address alone, and credentials in the environment"
-    return None
 
 
 def join(address: str, name: str) -> str:
@@ -242,9 +217,3 @@ _LASTING = {
 def _short(error: Exception) -> str:
     line = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {line[:200]}" if line else type(error).__name__
-
-
-def _bare(address: str) -> str:
-    scheme, separator, rest = address.partition("?")[0].partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"

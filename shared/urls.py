@@ -1,6 +1,7 @@
 """The addresses among the settings: what is wrong with one, said without the password in it."""
 
 import re
+from pathlib import PurePosixPath
 from typing import Literal
 from urllib.parse import parse_qs, urlsplit
 
@@ -9,6 +10,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 Runtime = Literal["queue", "sync"]
+
+STORE_SCHEMES = ("file", "s3", "hf")
 
 _FORM = "postgresql+psycopg2://user:password@host/guichet"
 # Words of templates, wherever they stand in a password, and words that everyone would try first.
@@ -82,6 +85,38 @@ def without_password(url: str) -> str:
     if parsed is None:
         return "an address that cannot be read"
     return parsed.difference_update_query(["password", "sslpassword"]).render_as_string(hide_password=True)
+
+
+def is_address(text: str) -> bool:
+    """Tell whether a text is meant as the address of a store, not as a path of this machine."""
+    return "://" in text
+
+
+def address_fault(address: str) -> str | None:
+    """Return what is wrong with an address as it stands, None when nothing is.
+
+    What stands before an @ or behind a question mark is refused, and not shown: an address is told to everyone.
+    """
+    scheme, separator, rest = address.partition("://")
+    shown, has_user = without_credentials(address), "@" in rest.partition("/")[0]
+    if not separator or scheme not in STORE_SCHEMES:
+        return f"{shown!r} is no address of a model store: write file:///folder, s3://bucket/folder or hf://user/repo"
+    if scheme == "file" and not rest.startswith("/"):
+        return f"{shown!r} has no absolute path: write three slashes, file:///folder"
+    if scheme == "s3" and (has_user or not rest.strip("/")):
+        return f"{shown!r} has no bucket: write s3://bucket/folder, and credentials in AWS_ACCESS_KEY_ID"
+    if scheme == "hf" and (has_user or len(PurePosixPath(rest).parts) < 2):
+        return f"{shown!r} has no repository: write hf://user/repo (@revision/folder), and a token in HF_TOKEN"
+    if scheme != "file" and "?" in rest:
+        return f"{shown!r} had a question mark behind it: write the address alone, and credentials in the environment"
+    return None
+
+
+def without_credentials(address: str) -> str:
+    """Return the address of a store as it may be shown: no user, no password, no query."""
+    scheme, separator, rest = address.partition("?")[0].partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
 
 
 def _parse(url: str) -> URL | None:

@@ -11,9 +11,10 @@ from sqlalchemy import Engine, delete, select, update
 from uuid_utils import uuid7
 
 from shared import chunks
-from shared.chunks import NewCsv, PackedChunk, pack
+from shared.chunks import NewCsv, PackedChunk
 from shared.csv_format import CsvFormat
 from shared.jobs import Submission
+from shared.packing import pack
 from shared.tables import CsvFile, Job, JobChunk, ModelVersion
 
 SOME_DAY = datetime(2100, 1, 1, tzinfo=UTC)

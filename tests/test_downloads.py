@@ -12,20 +12,22 @@ import pytest
 from sqlalchemy import Engine, update
 from starlette.requests import Request
 
-from api import downloads
+from api import downloads, outputs
 from api.catalog import Version
 from api.conditions import asked_range, matches, preferred_type, settle_range
-from api.downloads import Pieces, find_finished, open_csv, send_csv, send_parquet
+from api.downloads import Pieces, send_csv, send_parquet
+from api.outputs import find_finished, open_csv
 from api.parquet import Layout
 from scripts.servers import Postgres
 from shared.cards import Card
-from shared.chunks import NewCsv, PackedChunk, pack
+from shared.chunks import NewCsv, PackedChunk
 from shared.chunks import submit as submit_csv
 from shared.csv_format import CsvFormat
 from shared.csv_output import Answers, output_header, output_records
 from shared.db import reader
 from shared.errors import Conflict, Fault
 from shared.job_queries import StoredJob, find_jobs
+from shared.packing import pack
 from shared.rows import RowValidator
 from shared.tables import JobChunk
 from tests.csv_jobs import LONG_AGO, erase, write_output
@@ -177,8 +179,8 @@ def test_file_is_read_one_chunk_at_a_time_and_only_where_it_is_asked_for(engine,
         read.append(first_row)
         return real(connection, job_id, first_row, part)
 
-    real = downloads.read_chunk
-    monkeypatch.setattr(downloads, "read_chunk", watched)
+    real = outputs.read_chunk
+    monkeypatch.setattr(outputs, "read_chunk", watched)
 
     async def main() -> None:
         whole = HEADER + b"".join(LINES.values())

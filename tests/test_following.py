@@ -17,11 +17,12 @@ from api.following import Change, Following, last_event, read_events, told_to_st
 from api.routes import events
 from scripts.servers import Postgres
 from shared import chunks, jobs
-from shared.chunks import NewCsv, PackedChunk, pack
+from shared.chunks import NewCsv, PackedChunk
 from shared.csv_format import CsvFormat
 from shared.db import reader
 from shared.errors import Unavailable
 from shared.job_queries import StoredJob, find_jobs
+from shared.packing import pack
 from tests.csv_jobs import erase
 from tests.databases import either_engine, empty, submission
 from tests.databases import queue as queue_job

@@ -20,7 +20,7 @@ from shared.job_queries import (
     list_ready,
     list_rows,
 )
-from shared.jobs import Output
+from shared.outputs import Output
 from shared.recording import record
 from tests.databases import FAULT, empty, end, good, postgres_engine, queue, sqlite_engine, submission, take
 

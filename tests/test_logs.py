@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from shared import logs
 from shared.errors import ArtefactError
 from shared.logs import JsonFormatter, Once, configure_logging, told, without_words
-from worker import runtime
+from worker import process
 
 
 def record(message: str, *args: object, exc_info=None) -> logging.LogRecord:
@@ -132,8 +132,8 @@ def test_sentence_of_ours_loses_the_words_of_what_it_was_raised_from():
 
 
 def test_celery_which_repeats_errors_to_flower_gets_the_type_alone(monkeypatch, caplog):
-    monkeypatch.setattr(runtime, "_runtime", SimpleNamespace(parent=None))
-    with pytest.raises(runtime.TaskFailed) as caught, runtime.working():
+    monkeypatch.setattr(process, "_runtime", SimpleNamespace(parent=None))
+    with pytest.raises(process.TaskFailed) as caught, process.working():
         raise_from_numpy()
     assert str(caught.value) == "ValueError"
     assert caught.value.__suppress_context__

@@ -10,7 +10,7 @@ from hypothesis import given
 
 from shared.cards import Card
 from shared.errors import Fault
-from shared.jobs import Output
+from shared.outputs import Output
 from shared.scores import Scores
 from shared.scoring import score_rows
 

@@ -20,7 +20,6 @@ from api import spool, uploads
 from api.envelopes import FORM_BYTES, Envelope, Unwrapper, clean_filename, read_envelope
 from api.spool import Spool
 from api.uploads import BATCH_BYTES, Body, EarlyAnswer, Places
-from shared.chunks import unpack
 from shared.csv_format import Chunk
 from shared.errors import (
     GuichetError,
@@ -32,6 +31,7 @@ from shared.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
+from shared.packing import unpack
 
 ROWS = b"a,b\n1,2\n3,4\n"
 PLAIN = Envelope(boundary=None, is_compressed=False, charset=None, filename=None)

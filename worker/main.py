@@ -79,13 +79,13 @@ def _end_with_parent(**_: Any) -> None:  # noqa: ANN401 - Celery's signature
 def _start_child(**_: Any) -> None:  # noqa: ANN401 - Celery's signature
     # After the fork: models and connections are this child's own, and its parent's handler is not.
     signal.signal(RECONNECT_SIGNAL, signal.SIG_IGN)
-    from worker.runtime import start_child
+    from worker.process import start_child
 
     start_child(lanes=_lanes)
 
 
 @worker_process_shutdown.connect
 def _stop_child(**_: Any) -> None:  # noqa: ANN401 - Celery's signature
-    from worker.runtime import stop_child
+    from worker.process import stop_child
 
     stop_child()

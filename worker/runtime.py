@@ -1,34 +1,26 @@
 """What one worker process holds: its connections, its loaded models, its pulse."""
 
 import logging
-import os
-import signal
-import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import psycopg2
-from celery import Celery, current_app
+from celery import Celery
 from redis import Redis
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from shared.arrivals import Arrivals
-from shared.background import ended
-from shared.config import Settings, get_settings
-from shared.db import make_engine, run_again
-from shared.logs import told
+from shared.config import Settings
+from shared.db import run_again
 from shared.models import Models
-from shared.queue import Lane, make_redis
 from worker.parent import Parent
-from worker.pulse import Pulse, arm_kernel
+from worker.pulse import Pulse
 
 if TYPE_CHECKING:
     from shared.chunk_work import ChunkWork
-    from worker.timer import Timer
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +30,11 @@ PATIENCE_SECONDS = 900.0  # for results that cannot be stored; whatever lasts lo
 _READ_ONLY = "25006"  # SQLSTATE, as on a server that has just become a standby
 
 
-class TaskFailed(Exception):
-    """A task could not do its work; the words are a type's name, and the log has the places."""
+class Stoppable(Protocol):
+    """A thread of this process that is stopped with it."""
+
+    def stop(self) -> None:
+        """Stop after what is being done."""
 
 
 @dataclass(slots=True)
@@ -56,7 +51,7 @@ class Runtime:
     models: Models
     pulse: Pulse
     arrivals: Arrivals | None = None
-    timer: "Timer | None" = None
+    timer: Stoppable | None = None
     parent: Parent | None = None
     paces: dict[int, float] = field(default_factory=dict)  # rows per second of the last claim, by model version id
     _connections: dict[bool, Connection] = field(default_factory=dict)  # by whether they are durable
@@ -138,73 +133,3 @@ def _passes(error: DBAPIError | psycopg2.Error) -> bool:
         return True
     cause = error.orig if isinstance(error, DBAPIError) else error
     return isinstance(cause, psycopg2.OperationalError) or getattr(cause, "pgcode", None) == _READ_ONLY
-
-
-_runtime: Runtime | None = None
-
-
-def start_child(*, lanes: Sequence[str]) -> Runtime:
-    """Set up this process after the fork: connections, pulse, clock, and the models that serve by default."""
-    global _runtime
-    from worker.schedule import schedule
-    from worker.timer import Timer
-
-    settings = get_settings()
-    name = f"{socket.gethostname()}:{os.getpid()}"
-    engine = make_engine(settings.database, pool_size=2, autocommit=True)
-    claim_engine = make_engine(settings.database, pool_size=1, autocommit=True, durable=False)
-    models = Models(engine, settings.models, settings.models_uri)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # Celery's pool gave it a handler, which would be Python
-    pulse = Pulse(
-        engine,
-        settings,
-        name=name,
-        lanes=lanes,
-        loaded=models.names,
-        refused=lambda: models.refused | {name: f"In a worker: {told}" for name, told in ended().items()},
-        visible=False,
-        alarm=arm_kernel,
-    )
-    app = current_app._get_current_object()  # the proxy would look it up at every use
-    bulk_engine = make_engine(settings.database, pool_size=4)
-    _runtime = Runtime(settings, name, engine, claim_engine, bulk_engine, make_redis(), app, models, pulse)
-    pulse.start()  # first: whatever loading does, leases and timeouts have to work
-    _runtime.timer = Timer(_runtime, schedule(settings))
-    _runtime.timer.start()
-    models.preload()
-    # Who looks after the others also looks into the store; the rest fetch and load what is registered.
-    _runtime.arrivals = Arrivals(models, settings, engine=bulk_engine if Lane.MAINTENANCE in lanes else None)
-    _runtime.arrivals.start()
-    pulse.show()
-    if lanes:  # a child of a pool
-        _runtime.parent = Parent(_runtime.redis, lanes=lanes, is_holding=pulse.is_holding)
-        _runtime.parent.start()
-    return _runtime
-
-
-def stop_child() -> None:
-    """Close what start_child opened."""
-    global _runtime
-    if _runtime is not None:
-        _runtime.close()
-        _runtime = None
-
-
-@contextmanager
-def working() -> Iterator[Runtime]:
-    """Yield the state of this process, which has something to do as long as the block runs.
-
-    What the block raises is logged by its places; Celery, which repeats an error's words to Flower, gets its type.
-    """
-    runtime = get_runtime()
-    try:
-        with nullcontext() if runtime.parent is None else runtime.parent.working():
-            yield runtime
-    except Exception as error:
-        log.exception("a task failed; what it had claimed comes back by its leases")
-        raise TaskFailed(told(error)) from None
-
-
-def get_runtime() -> Runtime:
-    """Return the state of this process, set up on the first call where no pool did it."""
-    return _runtime if _runtime is not None else start_child(lanes=())

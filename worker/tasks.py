@@ -8,7 +8,7 @@ from worker.main import app
 def score(lane: str, model_version_id: int) -> str:
     """Claim, score and store what is queued for a model version in a lane."""
     from worker.drain import drain
-    from worker.runtime import working
+    from worker.process import working
 
     with working() as runtime:
         return drain(runtime, lane, model_version_id)
@@ -18,7 +18,7 @@ def score(lane: str, model_version_id: int) -> str:
 def recover() -> str:
     """Recover now, as every worker does by the clock: for the impatient, and for the beat of an older release."""
     from worker.maintenance import recover
-    from worker.runtime import working
+    from worker.process import working
 
     with working() as runtime:
         return recover(runtime)
@@ -28,7 +28,7 @@ def recover() -> str:
 def forget_idempotency_keys() -> str:
     """Free the idempotency keys of old jobs now, as every worker does by the clock."""
     from worker.maintenance import forget
-    from worker.runtime import working
+    from worker.process import working
 
     with working() as runtime:
         return forget(runtime)

@@ -1,0 +1,15 @@
+"""Bytes as they are kept in the database and in temporary files: compressed by zstd."""
+
+import zstandard
+
+LEVEL = 1  # of zstd: the API compresses while it receives
+
+
+def pack(data: bytes) -> bytes:
+    """Return bytes as they are kept: compressed by zstd."""
+    return zstandard.compress(data, LEVEL)
+
+
+def unpack(data: bytes) -> bytes:
+    """Return what was packed."""
+    return zstandard.decompress(data)
