@@ -21,9 +21,9 @@ from shared.fetching import fetched
 from shared.logs import told, without_words
 from shared.models import Model, Versions
 from shared.package import CARD_FILE, MODEL_FILE
-from shared.refusals import first_faults
 from shared.registry import add
 from shared.tables import ModelVersion
+from shared.validation_errors import first_faults
 
 LONGEST_PAUSE = 30.0  # seconds between two tries of a model that cannot be loaded
 MAY_NOT_REGISTER = (

@@ -22,8 +22,8 @@ from shared.features import MISSING_WORDS, Category, Feature, FeatureType
 from shared.libraries import library_versions
 from shared.native_categories import native_categories
 from shared.reference import check_target, value_of
-from shared.refusals import first_faults
 from shared.trained_columns import as_written, dropped_columns, is_pipeline, serving_steps, trained_names
+from shared.validation_errors import first_faults
 from shared.whole_inputs import takes_dicts, takes_texts
 
 log = logging.getLogger(__name__)

@@ -13,9 +13,9 @@ from shared.features import Feature as Feature
 from shared.features import check_value, integer_bounds, limit_or, plain
 from shared.files import read_file
 from shared.formulas import compile_formulas
-from shared.refusals import first_faults
 from shared.response import Refusal, Response
 from shared.rules import parse_rule
+from shared.validation_errors import first_faults
 
 Task = Literal["binary", "multiclass", "regression"]
 DecidedBy = Literal["probability", "decision_function", "predict"]

@@ -10,9 +10,9 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from shared.refusals import list_faults
 from shared.setting_names import find_misspelt
 from shared.urls import address_fault, check_database_url, check_redis_url, has_placeholder
+from shared.validation_errors import list_faults
 
 # Segments as a URL holds them without an escape, none of which goes up or hides.
 ROOT_PATH = r"(/(?!\.)[A-Za-z0-9._~-]+)+"

@@ -20,9 +20,9 @@ from shared.example_rows import MADE_UP, with_examples
 from shared.features import Bound, Category, FaultCode, Feature, FeatureType, plain
 from shared.package import Package
 from shared.reference import sample, value_of
-from shared.refusals import first_faults
 from shared.response import Refusal, Response
 from shared.rows import RowValidator, may_be_absent
+from shared.validation_errors import first_faults
 
 SHOWN = 10  # demands of a contract that a message lists
 SHOWN_PLACES = 20  # bad rows that it names

@@ -20,8 +20,8 @@ from shared.mlflow_folder import MLMODEL, MlflowFolder, Row, advice_of, example_
 from shared.mlflow_signature import SHOWN, Signature, SignatureColumn, read_signature
 from shared.package import Package, sha256_of, unpickle_and_date, warn_of_versions
 from shared.reference import ReferenceRows, canonical_rows, check_target, read_rows, sample, value_of
-from shared.refusals import first_faults
 from shared.trained_columns import as_written, dropped_columns
+from shared.validation_errors import first_faults
 
 log = logging.getLogger(__name__)
 

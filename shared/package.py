@@ -45,8 +45,8 @@ from shared.reference import (
     sample,
     write_rows,
 )
-from shared.refusals import first_faults
 from shared.tables import ModelVersion
+from shared.validation_errors import first_faults
 from shared.verified_file import BLOCK_BYTES, VerifiedFile
 
 MODEL_FILE = "model.joblib"

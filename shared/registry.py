@@ -49,11 +49,11 @@ from shared.package import (
     write_package,
 )
 from shared.reference import canonical_rows, read_rows
-from shared.refusals import first_faults
 from shared.rows import odd_features
 from shared.scorer import Scorer, build, choose, decide
 from shared.tables import ModelAlias, ModelVersion
 from shared.threads import one_thread
+from shared.validation_errors import first_faults
 
 CHAMPION = "champion"
 TOLD_ROWS = 20  # of the reference rows that the model refuses, so many are named
