@@ -96,7 +96,7 @@ schema: .venv/.installed ## Write docs/schema.sql and docs/schema.md from the ta
 samples: .venv/.installed ## Write docs/samples: inputs and outputs as CSV and SQL
 	@$(PY) -m scripts.samples
 
-settings: .venv/.installed ## Write docs/settings.md from shared/config.py
+settings: .venv/.installed ## Write docs/settings.md from shared/config/settings.py
 	@$(PY) -m scripts.settings
 
 lock: .venv/.installed-dev ## Compile requirements*.in to pinned, hashed files (UPGRADE=--upgrade for newer ones)

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, select
 
 from shared.background import Background
 from shared.cards import Card
-from shared.config import Settings
+from shared.config.settings import Settings
 from shared.errors import NotFound, Unavailable
 from shared.example_rows import without_people
 from shared.rows import RowValidator

@@ -17,14 +17,14 @@ from sqlalchemy.orm import Session
 
 from api.doctor import broker, database, machine, models
 from api.doctor.finding import Finding
-from shared.config import Settings, get_settings
+from shared.config.addresses import without_password
+from shared.config.settings import Settings, get_settings
 from shared.db import make_engine, reader
 from shared.db_faults import first_line
 from shared.pooler import what_pooler_lacks
 from shared.queue import make_redis
 from shared.start import ELSEWHERE, CannotStart, check_file, check_file_is_there
 from shared.threads import prefer_one_thread
-from shared.urls import without_password
 
 
 def examine(settings: Settings, *, loading: bool = True) -> Iterator[Finding]:

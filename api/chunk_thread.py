@@ -14,7 +14,7 @@ from api.model_process import ModelProcess, ModelProcesses, ProcessLost, TooLate
 from shared import chunks
 from shared.background import Background
 from shared.chunks import ChunkClaim
-from shared.config import Settings
+from shared.config.settings import Settings
 from shared.db import reader
 from shared.errors import ModelError
 from shared.job_queries import list_ready

@@ -16,7 +16,7 @@ import orjson
 from api.bodies import ONE_ROW, STRING, Most, most_of, parse_json
 from api.catalog import Version
 from shared import csv_format
-from shared.config import Settings
+from shared.config.settings import Settings
 from shared.errors import MAX_FAULTS, Fault, MalformedBody, RowFaults, TooLarge
 from shared.rows import Tally
 

@@ -29,7 +29,7 @@ from api.routes import (
 from api.security_headers import SecurityHeaders
 from api.services import Services
 from api.shortcut import Shortcut
-from shared.config import Settings, get_settings
+from shared.config.settings import Settings, get_settings
 from shared.version import VERSION
 
 ROUTERS: tuple[APIRouter, ...] = (

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from api.services import Services
-from shared.urls import is_address
+from shared.config.addresses import is_address
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 
 from starlette.types import Scope
 
-from shared.config import ROOT_PATH
+from shared.config.settings import ROOT_PATH
 
 _CUT_OFF = re.compile(ROOT_PATH)
 _current: ContextVar[str] = ContextVar("prefix", default="")

@@ -15,7 +15,7 @@ from api.notifier import Notifier
 from api.shared_buckets import SharedBuckets
 from api.waiting import Waiting
 from shared import jobs
-from shared.config import Settings
+from shared.config.settings import Settings
 from shared.errors import GuichetError, Unavailable
 from shared.job_queries import StoredJob, find_jobs
 from shared.jobs import Submission

@@ -13,7 +13,7 @@ from api.idempotency import KeysInFlight
 from api.intake import Commit, Intake, Intakes
 from api.quota import Quota
 from api.refusals import Refusals
-from shared.config import Settings
+from shared.config.settings import Settings
 from shared.db import make_engine, reader
 from shared.queue import Lane
 

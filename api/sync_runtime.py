@@ -22,7 +22,7 @@ from api.intake import Accepted, unsure
 from api.model_process import ModelProcess, ModelProcesses, ProcessLost, TooLate
 from api.queue_runtime import queued_job
 from shared.arrivals import Arrivals
-from shared.config import Settings
+from shared.config.settings import Settings
 from shared.db import reader
 from shared.errors import Fault, GuichetError, ModelError, Unavailable
 from shared.job_queries import StoredJob, StoredOutput, find_jobs

@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from shared.cards import Card
-from shared.config import get_settings
+from shared.config.settings import get_settings
 from shared.contract import lay_over
 from shared.db import session_scope
 from shared.db_faults import explain

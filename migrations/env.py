@@ -9,7 +9,7 @@ from alembic import context
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared.config import get_settings
+from shared.config.settings import get_settings
 from shared.db import get_engine, take_time
 from shared.db_faults import first_line
 from shared.revision import stored_revision, wanted_revision

@@ -23,7 +23,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, Select, and_, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared.config import get_settings
+from shared.config.settings import get_settings
 from shared.csv_output import escape
 from shared.db import make_engine
 from shared.db_faults import explain

@@ -1,4 +1,4 @@
-"""`make settings`: write docs/settings.md from shared/config.py; a test holds it current."""
+"""`make settings`: write docs/settings.md from shared/config/settings.py; a test holds it current."""
 
 import sys
 import types
@@ -8,13 +8,13 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from scripts.options import ROOT
-from shared.config import Settings
+from shared.config.settings import Settings
 
 FILE = ROOT / "docs" / "settings.md"
 _BEFORE = """# Settings
 
 Every setting is an environment variable, read once at the start of the API, of a worker and of each command.
-`make settings` writes this page from `shared/config.py`. An empty variable counts as one that is not set. There is no
+`make settings` writes this page from `shared/config/settings.py`. An empty variable counts as one that is not set. There is no
 settings file: a shell (`set -a; . ./.env`), Compose (`env_file`) or systemd (`EnvironmentFile`) makes variables of one.
 Secrets may stand in files: what no variable sets is read from the file of its name (`database_url`) in the folder
 `SECRETS_DIR`.

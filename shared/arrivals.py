@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from shared import stores
 from shared.background import Background
 from shared.cards import Card
-from shared.config import Settings
+from shared.config.settings import Settings
 from shared.db import is_sqlite, session_scope
 from shared.errors import CardError, Conflict, GuichetError
 from shared.fetching import fetched

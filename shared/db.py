@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from shared.config import get_settings
+from shared.config.settings import get_settings
 from shared.deadlines import STATEMENT_SECONDS, Connection, replace_shut
 
 log = logging.getLogger(__name__)

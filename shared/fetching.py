@@ -13,6 +13,7 @@ from pathlib import Path
 
 from shared import stores
 from shared.cards import Card
+from shared.config.addresses import is_address
 from shared.errors import ArtefactError, Conflict, GuichetError
 from shared.package import (
     CARD_FILE,
@@ -25,7 +26,6 @@ from shared.package import (
 )
 from shared.reference import write_rows
 from shared.tables import ModelVersion
-from shared.urls import is_address
 
 STALE_SECONDS = 86_400  # what a killed process left of a download is removed after a day
 FILES = (MODEL_FILE, REFERENCE_FILE, CARD_FILE)  # the card last: who sees it in a store sees a whole package

@@ -7,7 +7,7 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from shared.config import get_settings
+from shared.config.settings import get_settings
 
 
 class Lane(StrEnum):

@@ -24,7 +24,7 @@ from shared.acceptance import learn
 from shared.agreement import check_agreement, with_classes
 from shared.assembly import assembled
 from shared.cards import Card
-from shared.config import get_settings
+from shared.config.settings import get_settings
 from shared.contract import lay_over
 from shared.csv_format import Given
 from shared.errors import ArtefactError, CardError, Conflict, GuichetError, NotFound

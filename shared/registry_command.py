@@ -14,7 +14,8 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.cards import Card
-from shared.config import get_settings
+from shared.config.addresses import is_address
+from shared.config.settings import get_settings
 from shared.db import session_scope
 from shared.db_faults import explain
 from shared.errors import GuichetError
@@ -24,7 +25,6 @@ from shared.older_pickles import SCIKIT_LEARN
 from shared.reference_command import add_file_options, add_parsers, given_of
 from shared.registry import CHAMPION, add, aliases_of, list_versions, promote, verify
 from shared.tables import ModelVersion
-from shared.urls import is_address
 
 SHOWN = 5  # categories of a feature that are printed
 

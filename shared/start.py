@@ -18,14 +18,14 @@ from sqlalchemy import Engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from shared.config import Settings
+from shared.config.addresses import without_password
+from shared.config.settings import Settings
 from shared.db import make_engine, reader
 from shared.db_faults import first_line
 from shared.pooler import what_pooler_lacks
 from shared.queue import make_redis
 from shared.revision import stored_revision, what_is_missing
 from shared.rights import what_role_lacks
-from shared.urls import without_password
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 from time import sleep
 from typing import Any, NamedTuple, TypeVar
 
+from shared.config.addresses import address_fault
 from shared.errors import ArtefactError
-from shared.urls import address_fault
 
 TRIES = 4
 PAUSE_SECONDS = 0.5  # before the second try; twice as long before each further one, at random between nothing and that

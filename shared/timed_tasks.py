@@ -6,7 +6,7 @@ Every worker process keeps the clock itself (worker/timer.py); the row says whet
 from sqlalchemy import Connection, Engine, extract, func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from shared.config import Settings
+from shared.config.settings import Settings
 from shared.tables import TimedTask
 
 RECOVER = "recover"  # takes back what dead workers held, and wakes the workers for whatever is ready

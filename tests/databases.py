@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, text
 from uuid_utils import uuid7
 
 from scripts.servers import Postgres
-from shared.config import Settings, get_settings
+from shared.config.settings import Settings, get_settings
 from shared.db import get_engine, make_engine
 from shared.errors import Fault
 from shared.jobs import Claim, Output, Submission, claim, finish, submit

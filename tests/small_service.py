@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from sklearn.linear_model import LogisticRegression
 
 from api.main import create_app
-from shared.config import Settings
+from shared.config.settings import Settings
 from shared.db import make_engine, session_scope
 from shared.registry import add
 from tests.databases import migrate

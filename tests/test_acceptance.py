@@ -14,7 +14,7 @@ from sklearn.preprocessing import OneHotEncoder
 from shared.acceptance import learn
 from shared.card_inference import infer_card
 from shared.cards import Card
-from shared.config import get_settings
+from shared.config.settings import get_settings
 from shared.csv_format import CsvFormat
 from shared.csv_rows import ChunkReader
 from shared.db import get_engine, session_scope

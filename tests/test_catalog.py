@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from api.catalog import Catalog
-from shared.config import Settings
+from shared.config.settings import Settings
 from shared.errors import NotFound, Unavailable
 from tests.databases import sqlite_engine
 

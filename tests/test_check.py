@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from api.check import main
 from api.doctor import broker, database, machine
 from api.doctor.finding import Finding
-from shared.config import Settings
+from shared.config.settings import Settings
 from shared.db import make_engine
 from shared.package import CARD_FILE, MODEL_FILE
 from tests.conftest import create_database

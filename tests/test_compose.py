@@ -11,7 +11,7 @@ import yaml
 
 from compose import database, secrets
 from compose.reload import look
-from shared.config import Settings, get_settings
+from shared.config.settings import Settings, get_settings
 from shared.version import VERSION
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -4,9 +4,9 @@ import pytest
 from pydantic import ValidationError
 
 from scripts import settings as settings_page
-from shared.config import Settings, get_settings
-from shared.setting_names import find_misspelt
-from shared.urls import has_placeholder, without_password
+from shared.config.addresses import has_placeholder, without_password
+from shared.config.settings import Settings, get_settings
+from shared.config.typos import find_misspelt
 from tests.databases import settings_of
 
 pytestmark = pytest.mark.usefixtures("no_settings_of_the_caller")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from api.catalog import Version
 from api.dataframes import FORMS, read_csv_frame, read_json_frame
 from shared.cards import Card, Feature
-from shared.config import Settings
+from shared.config.settings import Settings
 from shared.errors import GuichetError
 from shared.rows import RowValidator
 

@@ -14,7 +14,7 @@ from scripts import deploy_space
 from scripts.deploy_space import main
 from scripts.options import Failure
 from scripts.space_folder import copied, host_of, make_dockerfile, tracked, write_space
-from shared.config import Settings
+from shared.config.settings import Settings
 from tests.hub import TOKEN, Hub, running_hub
 
 pytestmark = pytest.mark.long  # real processes, again and again: `make faults` runs them

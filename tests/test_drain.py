@@ -17,7 +17,7 @@ import shared.statements
 import worker.drain
 from scripts.servers import Postgres, Redis
 from shared.cards import Card
-from shared.config import Settings
+from shared.config.settings import Settings
 from shared.errors import ArtefactError
 from shared.queue import DONE_CHANNEL, make_app, make_redis, wake_key
 from shared.scorer import Scores

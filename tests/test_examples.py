@@ -21,7 +21,7 @@ from examples.credit.costs import MISSED_DEFAULT_COST, THRESHOLD, check_threshol
 from examples.credit.train import train as train_credit
 from examples.frames import records
 from shared.cards import Card
-from shared.config import get_settings
+from shared.config.settings import get_settings
 from shared.db import get_engine, session_scope
 from shared.errors import ArtefactError
 from shared.package import UNHASHED

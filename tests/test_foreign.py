@@ -17,7 +17,7 @@ import sklearn.compose._column_transformer as columns
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from shared import package
-from shared.config import get_settings
+from shared.config.settings import get_settings
 from shared.db import get_engine, session_scope
 from shared.registry import list_versions, load
 from shared.registry_command import main

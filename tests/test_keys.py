@@ -11,7 +11,7 @@ from starlette.requests import Request
 from api.auth import Caller, Scope, hash_key, identify, make_key
 from api.catalog import Catalog
 from api.keys import create, list_keys, main, revoke
-from shared.config import Settings
+from shared.config.settings import Settings
 from shared.db import get_engine
 from shared.errors import Forbidden, Unauthorized
 from tests.databases import empty_keys, migrate, settings_for, settings_of

@@ -14,7 +14,7 @@ from api.known_names import host_of, is_local
 from api.main import create_app, serve
 from api.security_headers import SecurityHeaders
 from api.services import Services
-from shared.config import Settings
+from shared.config.settings import Settings
 from tests.databases import migrate
 
 LOCAL = (

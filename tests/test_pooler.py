@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from api.check import examine
 from scripts.servers import Postgres
-from shared.config import Settings
+from shared.config.settings import Settings
 from shared.db import make_engine
 from shared.start import CannotStart, check_database
 from shared.statements import Statement

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 import worker.pulse
 from scripts.processes import wait_until
 from scripts.servers import Postgres
-from shared.config import Settings
+from shared.config.settings import Settings
 from tests.databases import empty, job_row, postgres_engine, queue, take
 from worker.pulse import Pulse
 

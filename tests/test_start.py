@@ -16,7 +16,7 @@ from sqlalchemy import inspect, text
 
 from scripts.servers import Postgres, Redis
 from shared import start
-from shared.config import Settings, get_settings
+from shared.config.settings import Settings, get_settings
 from shared.db import make_engine
 from shared.revision import wanted_revision, what_is_missing
 from shared.start import CannotStart, check_broker, check_database, check_start

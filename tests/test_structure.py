@@ -22,7 +22,7 @@ from fastapi.routing import APIRoute
 from api.main import ROUTERS, create_app, serve
 from scripts.parts import WORKERS
 from shared import errors, queue, tables
-from shared.config import Settings
+from shared.config.settings import Settings
 from shared.errors import GuichetError
 from shared.queue import Lane, TaskName
 from tests.databases import migrate
@@ -165,7 +165,7 @@ def worker_app() -> dict[str, Any]:
     """What a worker's process says of its Celery app and of its clock."""
     code = (
         "import json; from worker.main import app; from worker.schedule import schedule;"
-        "from shared.config import get_settings; app.loader.import_default_modules(); c = app.conf;"
+        "from shared.config.settings import get_settings; app.loader.import_default_modules(); c = app.conf;"
         "timed = schedule(get_settings());"
         "print(json.dumps({'tasks': sorted(app.tasks), 'beat': len(c.beat_schedule),"
         "'timed': sorted(t.name for t in timed), 'locks': len({t.lock for t in timed}),"

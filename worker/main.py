@@ -16,7 +16,7 @@ from celery.signals import (
     worker_process_shutdown,
 )
 
-from shared.config import get_settings
+from shared.config.settings import get_settings
 from shared.logs import configure_logging
 from shared.queue import Lane, make_app
 from shared.start import CannotStart, check_start

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared.config import get_settings
+from shared.config.settings import get_settings
 from shared.container import end_after, note
 from shared.db import session_scope
 from shared.tables import Worker

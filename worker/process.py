@@ -11,7 +11,7 @@ from celery import current_app
 
 from shared.arrivals import Arrivals
 from shared.background import ended
-from shared.config import get_settings
+from shared.config.settings import get_settings
 from shared.db import make_engine
 from shared.logs import told
 from shared.models import Models

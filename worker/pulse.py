@@ -22,7 +22,7 @@ from sqlalchemy.dialects.postgresql import insert
 from shared import chunks, jobs
 from shared.background import Background
 from shared.chunks import ChunkClaim
-from shared.config import Settings
+from shared.config.settings import Settings
 from shared.jobs import Claim
 from shared.tables import Worker
 

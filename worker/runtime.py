@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from shared.arrivals import Arrivals
-from shared.config import Settings
+from shared.config.settings import Settings
 from shared.db import run_again
 from shared.models import Models
 from worker.parent import Parent

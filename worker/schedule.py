@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shared.config import Settings
+from shared.config.settings import Settings
 from shared.timed_tasks import FORGET, RECOVER
 from worker.maintenance import forget, recover
 from worker.runtime import Runtime

@@ -8,10 +8,10 @@ from sqlalchemy import Connection, select
 
 from api.catalog import WORKER_ALIVE
 from api.doctor.finding import Finding, gigabytes, milliseconds
-from shared.config import Settings
+from shared.config.addresses import without_password
+from shared.config.settings import Settings
 from shared.queue import Lane
 from shared.tables import Worker
-from shared.urls import without_password
 
 _SLOW = 20.0  # milliseconds
 

@@ -3,11 +3,11 @@
 from sqlalchemy import Connection, func, inspect, select, text
 
 from api.doctor.finding import Finding, milliseconds
-from shared.config import Settings
+from shared.config.addresses import without_password
+from shared.config.settings import Settings
 from shared.revision import stored_revision, wanted_revision, what_is_missing
 from shared.rights import what_role_lacks
 from shared.tables import ApiKey, Table
-from shared.urls import without_password
 
 _SLOW = 20.0  # milliseconds: each group of submissions waits for several answers
 

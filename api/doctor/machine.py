@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import Connection, func, make_url, select
 
 from api.doctor.finding import Finding, Status, gigabytes
-from shared.config import Settings
+from shared.config.settings import Settings
 from shared.start import CannotStart
 from shared.start import check_port as check_port_is_free
 

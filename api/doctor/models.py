@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from api.doctor.finding import Finding
 from api.doctor.machine import fetches_models
 from shared.arrivals import find_packages, no_packages
-from shared.config import Settings
+from shared.config.settings import Settings
 from shared.errors import GuichetError
 from shared.fetching import address_of, folder_of
 from shared.package import MODEL_FILE, check_reference, is_complete, references_of, sha256_of

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from examples.build import build
-from shared.config import get_settings
+from shared.config.settings import get_settings
 from shared.db import get_engine
 from shared.package import Package
 from tests.acceptance.conftest import CONTRACTS

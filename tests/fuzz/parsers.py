@@ -46,7 +46,7 @@ from api.tensor_body import TensorBody
 from shared import package as packages
 from shared.artefact import check_start
 from shared.cards import Card
-from shared.config import Settings, get_settings
+from shared.config.settings import Settings, get_settings
 from shared.contract import lay_over
 from shared.csv_file import CsvFile
 from shared.csv_format import DELIMITERS, ENCODINGS, Given, Limits

@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from shared import arrivals
 from shared.arrivals import Arrivals
-from shared.config import Settings
+from shared.config.settings import Settings
 from shared.db import reader, session_scope
 from shared.errors import ArtefactError
 from shared.models import Models

@@ -7,9 +7,9 @@ import httpx2
 import pytest
 
 from shared import stores
+from shared.config.addresses import address_fault
 from shared.errors import ArtefactError
 from shared.stores import fetch, is_writable, list_files, pinned, read_small, upload
-from shared.urls import address_fault
 from tests.stack import free_port
 from tests.stores.places import KEYS, Bucket, Repository, enter
 

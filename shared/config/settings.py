@@ -10,8 +10,8 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from shared.setting_names import find_misspelt
-from shared.urls import address_fault, check_database_url, check_redis_url, has_placeholder
+from shared.config.addresses import address_fault, check_database_url, check_redis_url, has_placeholder
+from shared.config.typos import find_misspelt
 from shared.validation_errors import list_faults
 
 # Segments as a URL holds them without an escape, none of which goes up or hides.
