@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from shared.background import Background
-from shared.db import is_sqlite
+from shared.database.engine import is_sqlite
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from shared import chunks
 from shared.background import Background
 from shared.chunks import ChunkClaim
 from shared.config.settings import Settings
-from shared.db import reader
+from shared.database.engine import reader
 from shared.errors import ModelError
 from shared.job_queries import list_ready
 from shared.queue import Lane

@@ -28,7 +28,7 @@ from shared import chunks
 from shared.cards import Card
 from shared.chunks import NewCsv
 from shared.csv_format import Chunk, CsvFormat, Given, Limits
-from shared.db import reader, run_again
+from shared.database.engine import reader, run_again
 from shared.errors import GuichetError
 from shared.job_queries import StoredJob, find_jobs
 from shared.jobs import Submission

@@ -10,8 +10,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.auth import Scope, hash_key, make_key
 from api.key_format import is_key
-from shared.db import session_scope
-from shared.db_faults import explain
+from shared.database.engine import session_scope
+from shared.database.messages import explain
 from shared.tables import ApiKey
 
 _NO_ADMIN_KEY = "guichet: ADMIN_KEY is empty, so what it let in before is revoked."

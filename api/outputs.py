@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from api.catalog import Version
 from api.prefix import link
 from shared.csv_queries import ChunkPlace, StoredCsv, list_chunks, read_chunk
-from shared.db import dumps
+from shared.database.engine import dumps
 from shared.errors import Conflict
 from shared.job_queries import StoredJob
 from shared.tables import ChunkState, JobState

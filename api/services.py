@@ -14,7 +14,7 @@ from api.intake import Commit, Intake, Intakes
 from api.quota import Quota
 from api.refusals import Refusals
 from shared.config.settings import Settings
-from shared.db import make_engine, reader
+from shared.database.engine import make_engine, reader
 from shared.queue import Lane
 
 if TYPE_CHECKING:

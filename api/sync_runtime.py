@@ -23,7 +23,7 @@ from api.model_process import ModelProcess, ModelProcesses, ProcessLost, TooLate
 from api.queue_runtime import queued_job
 from shared.arrivals import Arrivals
 from shared.config.settings import Settings
-from shared.db import reader
+from shared.database.engine import reader
 from shared.errors import Fault, GuichetError, ModelError, Unavailable
 from shared.job_queries import StoredJob, StoredOutput, find_jobs
 from shared.jobs import Submission

@@ -15,8 +15,8 @@ from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 from shared.cards import Card
 from shared.config.settings import get_settings
 from shared.contract import lay_over
-from shared.db import session_scope
-from shared.db_faults import explain
+from shared.database.engine import session_scope
+from shared.database.messages import explain
 from shared.errors import Conflict, GuichetError, NotFound
 from shared.fetching import folder_of, put_in_store
 from shared.package import CARD_FILE, is_complete

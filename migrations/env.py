@@ -10,9 +10,9 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.config.settings import get_settings
-from shared.db import get_engine, take_time
-from shared.db_faults import first_line
-from shared.revision import stored_revision, wanted_revision
+from shared.database.engine import get_engine, take_time
+from shared.database.messages import first_line
+from shared.database.revision import stored_revision, wanted_revision
 from shared.start import CannotStart, check_database
 from shared.tables import Table
 
@@ -30,7 +30,7 @@ def run() -> None:
                 target_metadata=Table.metadata,
                 render_as_batch=connection.dialect.name == "sqlite",
                 compare_server_default=False,
-                transactional_ddl=True,  # SQLite's is, too: shared/db.py begins its transactions itself
+                transactional_ddl=True,  # SQLite's is, too: shared/database/engine.py begins its transactions itself
             )
             with context.begin_transaction():
                 _prepare(connection)

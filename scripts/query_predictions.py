@@ -25,8 +25,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.config.settings import get_settings
 from shared.csv_output import escape
-from shared.db import make_engine
-from shared.db_faults import explain
+from shared.database.engine import make_engine
+from shared.database.messages import explain
 from shared.start import check_file_is_there
 from shared.tables import Job, JobState, ModelInput, ModelOutput, ModelVersion
 

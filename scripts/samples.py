@@ -21,7 +21,7 @@ from examples.energy.train import train as train_energy
 from scripts.migrations import alembic
 from scripts.options import ROOT
 from scripts.query_predictions import Filters, build, read, write_csv
-from shared.db import make_engine
+from shared.database.engine import make_engine
 from shared.errors import Fault
 from shared.outputs import Output
 from shared.registry import LoadedModel, load, register

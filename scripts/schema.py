@@ -16,8 +16,8 @@ from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement, SetColumnCom
 from scripts.migrated import migrated_postgres
 from scripts.options import ROOT
 from scripts.servers import ServerError
-from shared.db import make_engine
-from shared.revision import wanted_revision
+from shared.database.engine import make_engine
+from shared.database.revision import wanted_revision
 from shared.tables import Table
 
 SQL_FILE = ROOT / "docs" / "schema.sql"

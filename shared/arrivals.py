@@ -15,7 +15,7 @@ from shared import stores
 from shared.background import Background
 from shared.cards import Card
 from shared.config.settings import Settings
-from shared.db import is_sqlite, session_scope
+from shared.database.engine import is_sqlite, session_scope
 from shared.errors import CardError, Conflict, GuichetError
 from shared.fetching import fetched
 from shared.logs import told, without_words

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, select, update
 
 from shared import chunks
 from shared.chunks import ChunkClaim
-from shared.db import dumps, is_sqlite
+from shared.database.engine import dumps, is_sqlite
 from shared.jobs import clock
 from shared.packing import pack
 from shared.tables import ChunkState, JobChunk, JobState

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Select, and_, func, literal, select, text, tu
 from sqlalchemy.dialects import postgresql
 
 from shared.csv_queries import StoredCsv, find_files
-from shared.statements import Statement, array
+from shared.database.prepared import Statement, array
 from shared.tables import Job, JobKind, JobState, ModelInput, ModelOutput
 
 TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED, JobState.EXPIRED})

@@ -22,7 +22,7 @@ A job has a token exactly while it runs (a CHECK says so): statements that compa
 The LIMIT on an array is all of it; what it changes is the planner's guess, from ten rows to one, so that the array
 comes first and each job is looked up by its key. Where a statement asks whether a row belongs to what it has just
 written, it says `(x IN (SELECT ...)) IS TRUE`: that is a hashed look-up. As a join it would be a nested loop, because
-these connections plan no hash joins (shared/db.py).
+these connections plan no hash joins (shared/database/engine.py).
 """
 
 from collections.abc import Sequence
@@ -33,10 +33,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, func, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from shared.db import dumps
+from shared.database.engine import dumps
+from shared.database.prepared import Statement, array
 from shared.errors import Fault
 from shared.outputs import Output
-from shared.statements import Statement, array
 from shared.tables import Job, JobKind, JobState, UtcDateTime
 
 # ── accepted ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -14,7 +14,7 @@ from typing import Any
 from shared.csv_format import DELIMITERS, ENCODINGS, Given
 from shared.csv_numbers import DECIMALS, THOUSANDS
 from shared.csv_output import fault_column
-from shared.db import get_engine, session_scope
+from shared.database.engine import get_engine, session_scope
 from shared.errors import Fault, RowFaults
 from shared.reference_data import StoredSet, drop_set, list_sets
 from shared.view_sql import KINDS

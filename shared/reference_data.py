@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from shared.db import take_time
+from shared.database.engine import take_time
 from shared.errors import Conflict, NotFound
 from shared.tables import ModelVersion, ReferenceSet
 

@@ -19,7 +19,7 @@ from shared.csv_file import CsvFile
 from shared.csv_format import Chunk, CsvFormat, Given, Limits, check_given
 from shared.csv_output import kept_columns
 from shared.csv_rows import ChunkReader
-from shared.db import dumps, reader
+from shared.database.engine import dumps, reader
 from shared.errors import Fault, InvalidRequest, NotFound, RowFaults, Unavailable
 from shared.files import open_file
 from shared.packing import pack, unpack

@@ -16,8 +16,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from shared.cards import Card
 from shared.config.addresses import is_address
 from shared.config.settings import get_settings
-from shared.db import session_scope
-from shared.db_faults import explain
+from shared.database.engine import session_scope
+from shared.database.messages import explain
 from shared.errors import GuichetError
 from shared.features import Feature
 from shared.fetching import Source, fetched, put_in_store

@@ -20,11 +20,11 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from shared.config.addresses import without_password
 from shared.config.settings import Settings
-from shared.db import make_engine, reader
-from shared.db_faults import first_line
-from shared.pooler import what_pooler_lacks
+from shared.database.engine import make_engine, reader
+from shared.database.messages import first_line
+from shared.database.pooler import what_pooler_lacks
+from shared.database.revision import stored_revision, what_is_missing
 from shared.queue import make_redis
-from shared.revision import stored_revision, what_is_missing
 from shared.rights import what_role_lacks
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 
 from scripts.servers import Postgres, Redis
 from shared.config.settings import Settings
-from shared.db import make_engine
+from shared.database.engine import make_engine
 from shared.package import Package, read_package
 from tests.stack import MODELS, Stack, build_examples, queue_stack, sync_stack
 

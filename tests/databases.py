@@ -15,7 +15,7 @@ from uuid_utils import uuid7
 
 from scripts.servers import Postgres
 from shared.config.settings import Settings, get_settings
-from shared.db import get_engine, make_engine
+from shared.database.engine import get_engine, make_engine
 from shared.errors import Fault
 from shared.jobs import Claim, Output, Submission, claim, finish, submit
 from tests.conftest import create_database

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from api.main import create_app
 from shared.config.settings import Settings
-from shared.db import make_engine, session_scope
+from shared.database.engine import make_engine, session_scope
 from shared.registry import add
 from tests.databases import migrate
 

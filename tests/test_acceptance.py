@@ -17,7 +17,7 @@ from shared.cards import Card
 from shared.config.settings import get_settings
 from shared.csv_format import CsvFormat
 from shared.csv_rows import ChunkReader
-from shared.db import get_engine, session_scope
+from shared.database.engine import get_engine, session_scope
 from shared.errors import RowFaults
 from shared.package import UNHASHED, Package, infer_package
 from shared.registry import list_versions, load

@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, LabelEncoder, OneHotEncoder, StandardScaler
 
 from shared.config.settings import get_settings
-from shared.db import get_engine, session_scope
+from shared.database.engine import get_engine, session_scope
 from shared.proof import TOLERANCE
 from shared.registry import list_versions, load
 from shared.registry_command import main

@@ -17,7 +17,7 @@ from shared.chunks import ChunkClaim, NewCsv, PackedChunk
 from shared.csv_format import CsvFormat
 from shared.csv_queries import find_files, list_chunks, list_events, read_chunk
 from shared.csv_scoring import ScoredChunk
-from shared.db import make_engine
+from shared.database.engine import make_engine
 from shared.errors import Fault
 from shared.job_queries import find_jobs, list_ready
 from shared.packing import pack, unpack

@@ -8,7 +8,7 @@ from sqlalchemy.engine import URL, make_url
 
 from scripts import create_db
 from scripts.servers import Postgres
-from shared.revision import wanted_revision
+from shared.database.revision import wanted_revision
 
 pytestmark = pytest.mark.long  # real processes, again and again: `make faults` runs them
 

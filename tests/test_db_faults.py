@@ -7,8 +7,8 @@ from sqlalchemy.exc import IntegrityError
 from api.keys import main as keys
 from examples.build import make_named_views
 from scripts.query_predictions import main as query_predictions
-from shared.db import session_scope
-from shared.db_faults import explain
+from shared.database.engine import session_scope
+from shared.database.messages import explain
 from shared.registry import resolve
 from shared.registry_command import main as registry
 from tests.cards import people, use

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 
 from scripts.servers import Postgres
-from shared import deadlines
-from shared.db import make_engine, run_again, take_time
+from shared.database import deadlines
+from shared.database.engine import make_engine, run_again, take_time
 from tests.conftest import create_database
 from tests.faults.proxy import Proxy, proxy_to
 

@@ -24,7 +24,7 @@ from shared.chunks import NewCsv, PackedChunk
 from shared.chunks import submit as submit_csv
 from shared.csv_format import CsvFormat
 from shared.csv_output import Answers, output_header, output_records
-from shared.db import reader
+from shared.database.engine import reader
 from shared.errors import Conflict, Fault
 from shared.job_queries import StoredJob, find_jobs
 from shared.packing import pack

@@ -13,15 +13,15 @@ from redis import Redis as Client
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-import shared.statements
+import shared.database.prepared
 import worker.drain
 from scripts.servers import Postgres, Redis
 from shared.cards import Card
 from shared.config.settings import Settings
+from shared.database.prepared import Statement
 from shared.errors import ArtefactError
 from shared.queue import DONE_CHANNEL, make_app, make_redis, wake_key
 from shared.scorer import Scores
-from shared.statements import Statement
 from shared.wakeups import list_waiting, send_wakeup
 from tests.databases import empty, job_row, postgres_engine, queue, settings_of
 from worker.drain import drain
@@ -296,7 +296,7 @@ def test_statement_that_could_not_be_prepared_again_is_prepared_the_next_time(da
     statement = Statement("count_jobs_of", ("int",), "SELECT count(*) FROM jobs WHERE model_version_id = $1")
     with database.connect() as connection, database.connect() as other:
         statement.run(connection, 1)
-        monkeypatch.setattr(shared.statements, "PLAN_SECONDS", 0.0)
+        monkeypatch.setattr(shared.database.prepared, "PLAN_SECONDS", 0.0)
         connection.exec_driver_sql("SET lock_timeout = '50ms'")
         other.exec_driver_sql("BEGIN; LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
         with pytest.raises(OperationalError):

@@ -22,7 +22,7 @@ from examples.credit.train import train as train_credit
 from examples.frames import records
 from shared.cards import Card
 from shared.config.settings import get_settings
-from shared.db import get_engine, session_scope
+from shared.database.engine import get_engine, session_scope
 from shared.errors import ArtefactError
 from shared.package import UNHASHED
 from shared.registry import list_versions, load, resolve

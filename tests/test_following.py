@@ -19,7 +19,7 @@ from scripts.servers import Postgres
 from shared import chunks, jobs
 from shared.chunks import NewCsv, PackedChunk
 from shared.csv_format import CsvFormat
-from shared.db import reader
+from shared.database.engine import reader
 from shared.errors import Unavailable
 from shared.job_queries import StoredJob, find_jobs
 from shared.packing import pack

@@ -18,7 +18,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from shared import package
 from shared.config.settings import get_settings
-from shared.db import get_engine, session_scope
+from shared.database.engine import get_engine, session_scope
 from shared.registry import list_versions, load
 from shared.registry_command import main
 from shared.tables import Table

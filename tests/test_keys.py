@@ -12,7 +12,7 @@ from api.auth import Caller, Scope, hash_key, identify, make_key
 from api.catalog import Catalog
 from api.keys import create, list_keys, main, revoke
 from shared.config.settings import Settings
-from shared.db import get_engine
+from shared.database.engine import get_engine
 from shared.errors import Forbidden, Unauthorized
 from tests.databases import empty_keys, migrate, settings_for, settings_of
 

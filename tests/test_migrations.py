@@ -10,8 +10,8 @@ from alembic.util import CommandError
 from sqlalchemy import Engine, inspect
 
 from scripts.servers import Postgres
-from shared.db import make_engine
-from shared.revision import stored_revision
+from shared.database.engine import make_engine
+from shared.database.revision import stored_revision
 from shared.tables import Job, JobKind, JobState, Table
 from tests.conftest import create_database
 from tests.databases import alembic_config, migrate, settings_for, settings_of

@@ -14,7 +14,7 @@ import yaml
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from shared.cards import Card
-from shared.db import make_engine, session_scope
+from shared.database.engine import make_engine, session_scope
 from shared.errors import ArtefactError, CardError
 from shared.mlflow_folder import joblib_file, read_mlflow_folder
 from shared.mlflow_package import mlflow_package

@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 from xgboost import XGBClassifier, XGBRegressor
 
-from shared.db import make_engine, session_scope
+from shared.database.engine import make_engine, session_scope
 from shared.errors import ArtefactError
 from shared.registry import add, load
 from shared.tables import Table

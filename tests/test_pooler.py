@@ -12,9 +12,9 @@ from sqlalchemy import text
 from api.check import examine
 from scripts.servers import Postgres
 from shared.config.settings import Settings
-from shared.db import make_engine
+from shared.database.engine import make_engine
+from shared.database.prepared import Statement
 from shared.start import CannotStart, check_database
-from shared.statements import Statement
 from tests.conftest import create_database
 from tests.databases import migrate
 from tests.pooler import Pooler

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from api import probe as api_probe
 from shared import container
-from shared.db import get_engine
+from shared.database.engine import get_engine
 from tests.conftest import create_database
 from tests.databases import migrate, settings_for, settings_of
 from worker import probe as worker_probe

@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 from shared import package, registry
 from shared.cards import Card
 from shared.config.settings import get_settings
-from shared.db import get_engine, make_engine, session_scope
+from shared.database.engine import get_engine, make_engine, session_scope
 from shared.errors import ArtefactError, CardError, Conflict, NotFound
 from shared.registry import add, aliases_of, list_versions, load, promote, register, resolve, verify
 from shared.registry_command import main

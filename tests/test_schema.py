@@ -8,7 +8,7 @@ from alembic import command
 from sqlalchemy import Connection, Engine, text
 
 from scripts import schema
-from shared.db import make_engine
+from shared.database.engine import make_engine
 from shared.tables import Table
 from tests.conftest import create_database
 from tests.databases import alembic_config, migrate, settings_for, settings_of

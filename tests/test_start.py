@@ -17,8 +17,8 @@ from sqlalchemy import inspect, text
 from scripts.servers import Postgres, Redis
 from shared import start
 from shared.config.settings import Settings, get_settings
-from shared.db import make_engine
-from shared.revision import wanted_revision, what_is_missing
+from shared.database.engine import make_engine
+from shared.database.revision import wanted_revision, what_is_missing
 from shared.start import CannotStart, check_broker, check_database, check_start
 from tests.conftest import create_database
 from tests.databases import ROOT, alembic_config, migrate, settings_for, settings_of

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from examples.build import make_named_views
 from shared.cards import Views
-from shared.db import session_scope
+from shared.database.engine import session_scope
 from shared.errors import CardError, Conflict, NotFound
 from shared.features import Feature
 from shared.jobs import Output

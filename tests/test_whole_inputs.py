@@ -14,7 +14,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from shared.db import make_engine, session_scope
+from shared.database.engine import make_engine, session_scope
 from shared.errors import CardError
 from shared.registry import add, load
 from shared.tables import Table

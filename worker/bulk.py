@@ -21,7 +21,7 @@ from redis import RedisError
 
 from shared import chunks
 from shared.chunks import ChunkClaim
-from shared.db import run_again
+from shared.database.engine import run_again
 from shared.queue import INTERACTIVE_KEY
 from shared.registry import LoadedModel
 from shared.tables import ChunkState

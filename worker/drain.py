@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from shared import jobs
-from shared.db import dumps
+from shared.database.engine import dumps
 from shared.jobs import Claim
 from shared.logs import told
 from shared.queue import DONE_CHANNEL, INTERACTIVE_KEY, INTERACTIVE_SECONDS, Lane, drained_key, wake_key

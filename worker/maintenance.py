@@ -8,7 +8,7 @@ from redis import RedisError
 from sqlalchemy import delete, func, update
 
 from shared import chunks, job_queries, jobs
-from shared.db import dumps
+from shared.database.engine import dumps
 from shared.queue import DONE_CHANNEL
 from shared.tables import Job, Worker
 from shared.wakeups import send_wakeup

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.config.settings import get_settings
 from shared.container import end_after, note
-from shared.db import session_scope
+from shared.database.engine import session_scope
 from shared.tables import Worker
 
 

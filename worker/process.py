@@ -12,7 +12,7 @@ from celery import current_app
 from shared.arrivals import Arrivals
 from shared.background import ended
 from shared.config.settings import get_settings
-from shared.db import make_engine
+from shared.database.engine import make_engine
 from shared.logs import told
 from shared.models import Models
 from shared.queue import Lane, make_redis

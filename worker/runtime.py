@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from shared.arrivals import Arrivals
 from shared.config.settings import Settings
-from shared.db import run_again
+from shared.database.engine import run_again
 from shared.models import Models
 from worker.parent import Parent
 from worker.pulse import Pulse

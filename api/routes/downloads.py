@@ -14,7 +14,7 @@ from api.prefix import link
 from api.responses import PROBLEM
 from api.routes.jobs import COMMON, JobId, find_own_job
 from api.services import Services
-from shared.db import reader
+from shared.database.engine import reader
 from shared.errors import NotAcceptable, NotFound
 from shared.job_queries import StoredJob
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from shared.db import make_engine, session_scope
+from shared.database.engine import make_engine, session_scope
 from shared.registry import add
 from tests.brief import prove_briefly
 from tests.contracts.helpers import apart, wait_until

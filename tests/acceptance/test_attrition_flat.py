@@ -5,7 +5,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from shared.db import make_engine, reader
+from shared.database.engine import make_engine, reader
 from tests.acceptance.conftest import CONTRACTS
 from tests.contracts.helpers import new_id
 from tests.stack import Stack

@@ -9,7 +9,7 @@ import pytest
 
 from examples.build import build
 from shared.config.settings import get_settings
-from shared.db import get_engine
+from shared.database.engine import get_engine
 from shared.package import Package
 from tests.acceptance.conftest import CONTRACTS
 from tests.acceptance.test_attrition_wrapped import BREAKING, ROW

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine
 
-from shared.db import make_engine, session_scope
+from shared.database.engine import make_engine, session_scope
 from shared.registry import add
 from tests.contracts.helpers import wait_until
 from tests.contracts.moody import Moody

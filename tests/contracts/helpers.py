@@ -17,7 +17,7 @@ import httpx2
 from sqlalchemy import Engine, func, select
 from sqlalchemy.engine import RowMapping
 
-from shared.db import reader
+from shared.database.engine import reader
 from shared.tables import ErrorLog, Job, ModelInput, ModelOutput, ModelVersion, Table
 from tests.stack import NEW, Stack, free_port
 

@@ -19,7 +19,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 from sqlalchemy import Engine, select
 
-from shared.db import reader, session_scope
+from shared.database.engine import reader, session_scope
 from shared.registry import add
 from shared.tables import Job, ModelInput
 from tests.contracts.helpers import check_problem, new_id, wait_for_job, wait_until

@@ -15,7 +15,7 @@ import httpx2
 import pytest
 from sqlalchemy import Engine
 
-from shared.db import make_engine
+from shared.database.engine import make_engine
 from tests.conftest import example_rows
 from tests.contracts.csv_files import (
     CSV,

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import make_url
 
-from shared.db import make_engine
+from shared.database.engine import make_engine
 from tests.conftest import example_rows
 from tests.contracts.csv_files import (
     CSV,

@@ -20,7 +20,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from sqlalchemy import Engine
 
-from shared.db import session_scope
+from shared.database.engine import session_scope
 from shared.errors import ArtefactError, CardError, GuichetError
 from shared.registry import add
 from tests.brief import prove_briefly

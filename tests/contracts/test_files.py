@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 from sqlalchemy import Engine
 
-from shared.db import session_scope
+from shared.database.engine import session_scope
 from shared.errors import CardError
 from shared.registry import add
 from tests.contracts.csv_files import check_taken, post_csv, post_form

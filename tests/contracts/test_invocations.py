@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from sqlalchemy import Engine
 
-from shared.db import session_scope
+from shared.database.engine import session_scope
 from shared.registry import add
 from tests.contracts.helpers import (
     check_accepted,

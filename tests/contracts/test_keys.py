@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine, insert, select
 
 from api.auth import make_key
-from shared.db import make_engine, reader
+from shared.database.engine import make_engine, reader
 from shared.tables import ApiKey
 from tests.contracts.helpers import (
     apart,

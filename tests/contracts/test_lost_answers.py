@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
-from shared.db import make_engine
+from shared.database.engine import make_engine
 from tests.contracts.helpers import beside, check_accepted, check_problem, paused, wait_for_job
 from tests.cut_line import CutLine, cut_line
 from tests.stack import Stack

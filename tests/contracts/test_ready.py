@@ -8,7 +8,7 @@ import httpx2
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
-from shared.db import make_engine
+from shared.database.engine import make_engine
 from tests.contracts.helpers import beside, paused
 from tests.stack import Stack
 

@@ -11,7 +11,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 from sqlalchemy import Engine
 
-from shared.db import session_scope
+from shared.database.engine import session_scope
 from shared.registry import add
 from tests.contracts.helpers import check_problem, faults_of, wait_for_job, wait_until
 

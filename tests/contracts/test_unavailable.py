@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
-from shared.db import make_engine
+from shared.database.engine import make_engine
 from tests.contracts.helpers import ROUTES, beside, body_for, check_accepted, check_problem, paused, wait_for_job
 from tests.stack import Stack, environment, free_port
 

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sqlalchemy import Engine
 from xgboost import XGBRegressor
 
-from shared.db import session_scope
+from shared.database.engine import session_scope
 from shared.registry import add
 from tests.contracts.helpers import check_problem, wait_for_job, wait_until
 from tests.csv_jobs import read_csv, send

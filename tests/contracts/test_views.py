@@ -6,7 +6,7 @@ import httpx2
 import pytest
 from sqlalchemy import Engine
 
-from shared.db import reader
+from shared.database.engine import reader
 from shared.registry_command import main
 from tests.contracts.helpers import new_id
 from tests.databases import settings_for, settings_of

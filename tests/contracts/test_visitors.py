@@ -13,7 +13,7 @@ from sqlalchemy import Engine, insert
 
 from api.auth import make_key
 from api.quota import FILE_ROWS_PER_ROW
-from shared.db import make_engine
+from shared.database.engine import make_engine
 from shared.tables import ApiKey
 from tests.contracts.helpers import (
     apart,

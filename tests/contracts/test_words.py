@@ -12,7 +12,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sqlalchemy import Engine
 
-from shared.db import session_scope
+from shared.database.engine import session_scope
 from shared.registry import add
 from tests.contracts.helpers import check_accepted, check_problem, counts, logged, new_id, wait_for_job, wait_until
 

@@ -18,7 +18,7 @@ from redis import Redis as Client
 from sqlalchemy import Engine, text
 
 from scripts.servers import Postgres, Redis
-from shared.db import make_engine
+from shared.database.engine import make_engine
 from tests.conftest import create_database, example_rows
 from tests.faults.models import Trap
 from tests.stack import Stack, environment, free_port, queue_stack

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from sqlalchemy import text
 
-from shared.db import make_engine
+from shared.database.engine import make_engine
 from tests.faults.models import CRASHES, EXITS, GOOD, KEEPS_GIL, LOOPS, PANICS, RAISES, Heavy, Trap
 from tests.stack import Stack, environment, free_port
 

@@ -23,7 +23,7 @@ import pytest
 from redis import Redis as Client
 from sqlalchemy import Engine, func, select, text
 
-from shared.db import make_engine, reader
+from shared.database.engine import make_engine, reader
 from shared.job_queries import TERMINAL
 from shared.tables import ErrorLog, Job
 from tests.contracts.helpers import apart, wait_until

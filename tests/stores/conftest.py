@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine
 
 from shared import stores
-from shared.db import make_engine, session_scope
+from shared.database.engine import make_engine, session_scope
 from shared.registry import add
 from shared.tables import Table
 from tests.brief import prove_briefly

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from shared import arrivals
 from shared.arrivals import Arrivals
 from shared.config.settings import Settings
-from shared.db import reader, session_scope
+from shared.database.engine import reader, session_scope
 from shared.errors import ArtefactError
 from shared.models import Models
 from shared.registry import add, aliases_of, list_versions, promote

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from shared import fetching
-from shared.db import session_scope
+from shared.database.engine import session_scope
 from shared.errors import ArtefactError, Conflict
 from shared.fetching import at_hand, fetched, folder_of, put_in_store
 from shared.package import is_complete

@@ -6,7 +6,7 @@ must give whole sessions, not transactions.
 
 from sqlalchemy import Connection, Engine
 
-from shared.db import is_sqlite
+from shared.database.engine import is_sqlite
 
 _LOOKS = 3  # how often the same session is asked where it is: one pooler goes round its servers, another does not
 

@@ -2,7 +2,7 @@
 
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from shared.revision import UPGRADE
+from shared.database.revision import UPGRADE
 
 _NOT_ALLOWED = ("42501", "25006")  # SQLSTATE: insufficient privilege, read-only transaction
 _NO_TABLE = "42P01"

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from shared.config.settings import get_settings
-from shared.deadlines import STATEMENT_SECONDS, Connection, replace_shut
+from shared.database.deadlines import STATEMENT_SECONDS, Connection, replace_shut
 
 log = logging.getLogger(__name__)
 

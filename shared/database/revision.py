@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
-_VERSIONS = Path(__file__).resolve().parent.parent / "migrations" / "versions"
+_VERSIONS = Path(__file__).resolve().parents[2] / "migrations" / "versions"
 UPGRADE = "run `python -m alembic upgrade head`"
 
 
