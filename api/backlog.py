@@ -15,8 +15,8 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.background import Background
+from shared.broker.app import drained_key
 from shared.job_queries import count_queued
-from shared.queue import drained_key
 
 log = logging.getLogger(__name__)
 

@@ -17,12 +17,12 @@ from sqlalchemy.orm import Session
 
 from api.doctor import broker, database, machine, models
 from api.doctor.finding import Finding
+from shared.broker.app import make_redis
 from shared.config.addresses import without_password
 from shared.config.settings import Settings, get_settings
 from shared.database.engine import make_engine, reader
 from shared.database.messages import first_line
 from shared.database.pooler import what_pooler_lacks
-from shared.queue import make_redis
 from shared.start import ELSEWHERE, CannotStart, check_file, check_file_is_there
 from shared.threads import prefer_one_thread
 

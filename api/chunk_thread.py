@@ -13,12 +13,12 @@ from sqlalchemy import Engine
 from api.model_process import ModelProcess, ModelProcesses, ProcessLost, TooLate
 from shared import chunks
 from shared.background import Background
+from shared.broker.app import Lane
 from shared.chunks import ChunkClaim
 from shared.config.settings import Settings
 from shared.database.engine import reader
 from shared.errors import ModelError
 from shared.job_queries import list_ready
-from shared.queue import Lane
 
 log = logging.getLogger(__name__)
 

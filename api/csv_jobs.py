@@ -25,6 +25,7 @@ from api.spool import Spool
 from api.submissions import accepted_response, mark, new_submission, preference_of, refuse_if_full
 from api.uploads import MAX_OF_ONE, MAX_UPLOADS, Body, Places
 from shared import chunks
+from shared.broker.app import Lane
 from shared.cards import Card
 from shared.chunks import NewCsv
 from shared.csv_format import Chunk, CsvFormat, Given, Limits
@@ -32,7 +33,6 @@ from shared.database.engine import reader, run_again
 from shared.errors import GuichetError
 from shared.job_queries import StoredJob, find_jobs
 from shared.jobs import Submission
-from shared.queue import Lane
 from shared.tables import JobKind
 
 if TYPE_CHECKING:

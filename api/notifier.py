@@ -12,7 +12,7 @@ from celery import Celery
 from redis import Redis, RedisError
 
 from shared.background import Background
-from shared.wakeups import send_wakeup
+from shared.broker.wakeups import send_wakeup
 
 log = logging.getLogger(__name__)
 

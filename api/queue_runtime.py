@@ -15,11 +15,11 @@ from api.notifier import Notifier
 from api.shared_buckets import SharedBuckets
 from api.waiting import Waiting
 from shared import jobs
+from shared.broker.app import make_app, make_redis
 from shared.config.settings import Settings
 from shared.errors import GuichetError, Unavailable
 from shared.job_queries import StoredJob, find_jobs
 from shared.jobs import Submission
-from shared.queue import make_app, make_redis
 from shared.tables import JobState
 
 log = logging.getLogger(__name__)

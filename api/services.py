@@ -13,9 +13,9 @@ from api.idempotency import KeysInFlight
 from api.intake import Commit, Intake, Intakes
 from api.quota import Quota
 from api.refusals import Refusals
+from shared.broker.app import Lane
 from shared.config.settings import Settings
 from shared.database.engine import make_engine, reader
-from shared.queue import Lane
 
 if TYPE_CHECKING:
     from api.queue_runtime import QueueRuntime

@@ -24,6 +24,7 @@ from api.representations import FARTHEST, batch_body, is_single, job_body, resul
 from api.responses import json_response, request_id_of
 from api.services import Services
 from api.words import response_words
+from shared.broker.app import Lane
 from shared.errors import (
     Conflict,
     Fault,
@@ -36,7 +37,6 @@ from shared.errors import (
 )
 from shared.job_queries import RowResult, StoredJob, StoredOutput, count_ahead, find_jobs, list_rows
 from shared.jobs import Submission
-from shared.queue import Lane
 from shared.tables import JobKind, JobState
 
 log = logging.getLogger(__name__)

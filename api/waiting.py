@@ -16,8 +16,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from sqlalchemy import Engine
 
 from shared.background import Background
+from shared.broker.app import DONE_CHANNEL
 from shared.job_queries import StoredJob, find_finished
-from shared.queue import DONE_CHANNEL
 
 log = logging.getLogger(__name__)
 

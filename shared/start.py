@@ -18,13 +18,13 @@ from sqlalchemy import Engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
+from shared.broker.app import make_redis
 from shared.config.addresses import without_password
 from shared.config.settings import Settings
 from shared.database.engine import make_engine, reader
 from shared.database.messages import first_line
 from shared.database.pooler import what_pooler_lacks
 from shared.database.revision import stored_revision, what_is_missing
-from shared.queue import make_redis
 from shared.rights import what_role_lacks
 
 log = logging.getLogger(__name__)

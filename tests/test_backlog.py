@@ -12,7 +12,7 @@ from api.backlog import Backlog
 from scripts.processes import wait_until
 from scripts.servers import Postgres
 from shared import jobs
-from shared.queue import drained_key
+from shared.broker.app import drained_key
 from tests.databases import empty, end, postgres_engine, queue, refusing_redis, submission, take
 
 

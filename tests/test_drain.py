@@ -16,13 +16,13 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 import shared.database.prepared
 import worker.drain
 from scripts.servers import Postgres, Redis
+from shared.broker.app import DONE_CHANNEL, make_app, make_redis, wake_key
+from shared.broker.wakeups import list_waiting, send_wakeup
 from shared.cards import Card
 from shared.config.settings import Settings
 from shared.database.prepared import Statement
 from shared.errors import ArtefactError
-from shared.queue import DONE_CHANNEL, make_app, make_redis, wake_key
 from shared.scorer import Scores
-from shared.wakeups import list_waiting, send_wakeup
 from tests.databases import empty, job_row, postgres_engine, queue, settings_of
 from worker.drain import drain
 from worker.pulse import Pulse

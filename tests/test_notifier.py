@@ -13,8 +13,8 @@ from redis import Redis
 import api.notifier
 from api.notifier import FAILURES, Notifier
 from scripts.processes import wait_until
-from shared.queue import TaskName, wake_key
-from shared.wakeups import PENDING_SECONDS, send_wakeup
+from shared.broker.app import TaskName, wake_key
+from shared.broker.wakeups import PENDING_SECONDS, send_wakeup
 from tests.databases import refusing_redis
 
 

@@ -21,10 +21,11 @@ from fastapi.routing import APIRoute
 
 from api.main import ROUTERS, create_app, serve
 from scripts.parts import WORKERS
-from shared import errors, queue, tables
+from shared import errors, tables
+from shared.broker import app as queue
+from shared.broker.app import Lane, TaskName
 from shared.config.settings import Settings
 from shared.errors import GuichetError
-from shared.queue import Lane, TaskName
 from tests.databases import migrate
 
 ROOT = Path(__file__).resolve().parent.parent

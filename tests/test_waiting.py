@@ -12,8 +12,8 @@ from sqlalchemy import Engine
 
 from api.waiting import Waiting
 from scripts.servers import Postgres
+from shared.broker.app import DONE_CHANNEL
 from shared.database.engine import dumps
-from shared.queue import DONE_CHANNEL
 from tests.databases import FAULT, empty, end, postgres_engine, queue, refusing_redis, take
 
 

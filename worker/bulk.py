@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Self
 from redis import RedisError
 
 from shared import chunks
+from shared.broker.app import INTERACTIVE_KEY
 from shared.chunks import ChunkClaim
 from shared.database.engine import run_again
-from shared.queue import INTERACTIVE_KEY
 from shared.registry import LoadedModel
 from shared.tables import ChunkState
 from worker.runtime import Runtime

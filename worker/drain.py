@@ -11,13 +11,13 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from shared import jobs
+from shared.broker.app import DONE_CHANNEL, INTERACTIVE_KEY, INTERACTIVE_SECONDS, Lane, drained_key, wake_key
+from shared.broker.wakeups import PENDING_SECONDS, list_waiting, send_wakeup
 from shared.database.engine import dumps
 from shared.jobs import Claim
 from shared.logs import told
-from shared.queue import DONE_CHANNEL, INTERACTIVE_KEY, INTERACTIVE_SECONDS, Lane, drained_key, wake_key
 from shared.registry import LoadedModel
 from shared.scoring import score_rows, split_results
-from shared.wakeups import PENDING_SECONDS, list_waiting, send_wakeup
 from worker.bulk import ChunkLine
 from worker.runtime import Runtime
 

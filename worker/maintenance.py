@@ -8,10 +8,10 @@ from redis import RedisError
 from sqlalchemy import delete, func, update
 
 from shared import chunks, job_queries, jobs
+from shared.broker.app import DONE_CHANNEL
+from shared.broker.wakeups import send_wakeup
 from shared.database.engine import dumps
-from shared.queue import DONE_CHANNEL
 from shared.tables import Job, Worker
-from shared.wakeups import send_wakeup
 from worker.runtime import Runtime
 
 log = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
 """The tasks: thin. What they do is imported when they run: the pool's parent never runs one, and stays small."""
 
-from shared.queue import TaskName
+from shared.broker.app import TaskName
 from worker.main import app
 
 

@@ -8,9 +8,9 @@ from sqlalchemy import Connection, select
 
 from api.catalog import WORKER_ALIVE
 from api.doctor.finding import Finding, gigabytes, milliseconds
+from shared.broker.app import Lane
 from shared.config.addresses import without_password
 from shared.config.settings import Settings
-from shared.queue import Lane
 from shared.tables import Worker
 
 _SLOW = 20.0  # milliseconds

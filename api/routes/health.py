@@ -16,7 +16,7 @@ from api.responses import json_response
 from api.schemas import Alive, Health, Readiness, ServiceVersion
 from api.services import Services
 from shared.background import ended
-from shared.queue import Lane
+from shared.broker.app import Lane
 from shared.timed_tasks import is_recovery_late
 from shared.version import VERSION
 

@@ -15,7 +15,7 @@ import orjson
 from celery import Celery
 from redis import Redis
 
-from shared.queue import TaskName, sending_key, wake_key
+from shared.broker.app import TaskName, sending_key, wake_key
 
 PENDING_SECONDS = 5  # a wake-up that was lost holds back the next one no longer than this
 SENDING_SECONDS = 5  # so long at most is a message on its way from one who sends it
