@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from shared.cards import Card
-from shared.response import Refusal, ResponseField
+from shared.cards.card import Card
+from shared.cards.response import Refusal, ResponseField
 
 Schema = dict[str, Any]
 

@@ -13,11 +13,11 @@ from typing import Any
 from sqlalchemy import Connection, Engine, select
 
 from shared.background import Background
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.examples import without_people
+from shared.cards.validator import RowValidator
 from shared.config.settings import Settings
 from shared.errors import NotFound, Unavailable
-from shared.example_rows import without_people
-from shared.rows import RowValidator
 from shared.tables import ApiKey, ModelAlias, ModelVersion, Worker
 from shared.timed_tasks import RECOVER, seconds_since
 

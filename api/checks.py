@@ -11,9 +11,9 @@ from api.bodies import LARGE, in_turn, most_of, read_json
 from api.catalog import Version, silence
 from api.services import Services
 from api.words import note_refusal
-from shared.cards import OPTIONS
+from shared.cards.card import OPTIONS
+from shared.cards.validator import Tally
 from shared.errors import MAX_FAULTS, Fault, OwnWords, RowFaults, TooLarge
-from shared.rows import Tally
 
 MAX_EXPIRES_IN = 366 * 86_400  # seconds
 FEW_ROWS = 20  # more take milliseconds: a thread checks them, so that other requests need not wait

@@ -26,7 +26,7 @@ from api.submissions import accepted_response, mark, new_submission, preference_
 from api.uploads import MAX_OF_ONE, MAX_UPLOADS, Body, Places
 from shared import chunks
 from shared.broker.app import Lane
-from shared.cards import Card
+from shared.cards.card import Card
 from shared.chunks import NewCsv
 from shared.csv_format import Chunk, CsvFormat, Given, Limits
 from shared.database.engine import reader, run_again

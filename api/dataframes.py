@@ -16,9 +16,9 @@ import orjson
 from api.bodies import ONE_ROW, STRING, Most, most_of, parse_json
 from api.catalog import Version
 from shared import csv_format
+from shared.cards.validator import Tally
 from shared.config.settings import Settings
 from shared.errors import MAX_FAULTS, Fault, MalformedBody, RowFaults, TooLarge
-from shared.rows import Tally
 
 FORMS = ("dataframe_split", "dataframe_records", "inputs", "instances")
 DETAILED = 3  # faults that the error's sentence spells out

@@ -9,9 +9,9 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.datastructures import Headers
 
+from shared.cards.features import pointer_of_stranger
 from shared.csv_gzip import MAGIC, Gunzip
 from shared.errors import Fault, InvalidRequest, MalformedBody, TooLarge, UnsupportedMediaType
-from shared.features import pointer_of_stranger
 
 FORM_BYTES = 1 << 16  # what a form may add to its file
 FILENAME_LENGTH = 255

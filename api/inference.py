@@ -12,11 +12,11 @@ from api.tensor_body import TensorBody
 from api.tensor_codec import BOOL, BYTES, FP64, INT64, MAX_FAULTS, Datatype, to_bytes
 from api.tensor_rows import OWN_DATATYPE, check_number, plain_row, refusal, rows_from
 from api.tensors import MORE_FAULTS, Tensor, read_parameters, read_tensors, show, spoken
-from shared.cards import Card
-from shared.classes import classes_of
+from shared.cards.card import Card
+from shared.cards.classes import classes_of
+from shared.cards.validator import takes_null
 from shared.errors import Fault
 from shared.job_queries import StoredOutput
-from shared.rows import takes_null
 
 PLATFORM = "sklearn_joblib"
 _DATATYPES: dict[type, Datatype] = {bool: BOOL, int: INT64, float: FP64, str: BYTES}

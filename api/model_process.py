@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared.cards import Card
+from shared.cards.card import Card
 from shared.errors import ArtefactError, Fault, GuichetError, ModelError
 from shared.logs import configure_logging, told
 from shared.models import Versions, load_here

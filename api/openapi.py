@@ -22,7 +22,7 @@ from api.representations import batch_request_body, request_body, words_body
 from api.responses import PROBLEM, header
 from api.schemas import BatchBody, Problem, SubmitBody
 from api.tensor_schemas import InferenceBody
-from shared.cards import Card
+from shared.cards.card import Card
 from shared.version import VERSION
 
 State = tuple[str | None, tuple[int, ...]]  # the default model, and the versions that serve

@@ -15,8 +15,8 @@ from starlette.requests import Request
 
 from api.checks import sum_up
 from api.schemas import BatchBody, SubmitBody
+from shared.cards.features import pointer_of_stranger
 from shared.errors import Fault, InvalidRequest
-from shared.features import pointer_of_stranger
 
 COMPARED = 60  # characters of a name that are compared with those that are known
 

@@ -5,12 +5,12 @@ from typing import Any
 
 from api.catalog import Catalog, Version
 from api.prefix import link
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.classes import classes_of
+from shared.cards.response import Refusal, Response, fill
 from shared.chunks import progress, row_counts
-from shared.classes import classes_of
 from shared.csv_queries import StoredCsv
 from shared.job_queries import RowResult, StoredJob, StoredOutput
-from shared.response import Refusal, Response, fill
 from shared.tables import JobKind, JobState
 
 FARTHEST = 10_001  # places in a queue are counted so far and no farther, because counting takes time

@@ -11,10 +11,10 @@ from typing import Any
 from api.catalog import Version
 from api.tensor_codec import BOOL, BYTES, FP64, INT64, Datatype
 from api.tensors import MORE_FAULTS, Tensor
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.features import Feature, pointer
+from shared.cards.validator import SUGGESTIONS, Tally, may_be_absent, may_be_written
 from shared.errors import Fault, OwnWords, RowFaults
-from shared.features import Feature, pointer
-from shared.rows import SUGGESTIONS, Tally, may_be_absent, may_be_written
 
 SHOWN = 3  # faults that an error's sentence spells out
 NAMED = 50  # inputs that it lists

@@ -3,8 +3,8 @@
 from starlette.requests import Request
 
 from api.conditions import likings
-from shared.cards import Card
-from shared.response import Refusal, Response
+from shared.cards.card import Card
+from shared.cards.response import Refusal, Response
 
 NATIVE = "application/vnd.guichet+json"  # in Accept: the caller knows the service's own words, whatever the card says
 

@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.validator import RowValidator
 from shared.chunks import pack, unpack
 from shared.csv_file import CsvFile
 from shared.csv_format import Chunk, CsvFormat, Given, Limits
 from shared.csv_rows import ChunkReader
 from shared.csv_scoring import score_chunk
 from shared.registry import LoadedModel, load
-from shared.rows import RowValidator
 from shared.tables import ModelVersion
 
 ROUNDS = 3  # the fastest one counts: whatever disturbs only adds

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
-from shared.cards import Card
+from shared.cards.card import Card
 from shared.config.settings import get_settings
 from shared.contract import lay_over
 from shared.database.engine import session_scope

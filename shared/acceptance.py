@@ -8,9 +8,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.features import PHRASES, Feature, check_value
 from shared.errors import CardError
-from shared.features import PHRASES, Feature, check_value
 from shared.frames import known_categories, may_be_null
 from shared.native_categories import native_categories
 from shared.package import Package

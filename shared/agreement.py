@@ -2,8 +2,8 @@
 
 from typing import get_args
 
-from shared.cards import Card, Task
-from shared.classes import class_values
+from shared.cards.card import Card, Task
+from shared.cards.classes import class_values
 from shared.errors import CardError
 from shared.trained_columns import as_written, dropped_columns, used_names
 

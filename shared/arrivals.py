@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared import stores
 from shared.background import Background
-from shared.cards import Card
+from shared.cards.card import Card
 from shared.config.settings import Settings
 from shared.database.engine import is_sqlite, session_scope
 from shared.errors import CardError, Conflict, GuichetError

@@ -13,12 +13,12 @@ import numpy as np
 from pydantic import ValidationError
 
 from shared.agreement import check_task, class_names, feature_names, task_of
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.examples import MADE_UP, with_examples
+from shared.cards.features import MISSING_WORDS, Category, Feature, FeatureType
+from shared.cards.numbers import NULLS, POINT, NumberForm
 from shared.csv_columns import ExpectedColumns
-from shared.csv_numbers import NULLS, POINT, NumberForm
 from shared.errors import CardError
-from shared.example_rows import MADE_UP, with_examples
-from shared.features import MISSING_WORDS, Category, Feature, FeatureType
 from shared.libraries import library_versions
 from shared.native_categories import native_categories
 from shared.reference import check_target, value_of
@@ -56,7 +56,7 @@ def infer_card(
     """Return the card of a fitted estimator, learnt from it and from rows like those it was trained on.
 
     Types come from the encoders and the rows, categories from the encoders and labels from `classes_`; examples are
-    made up (shared/example_rows.py); `target` is the column of the rows that is no feature. Raises CardError where the
+    made up (shared/cards/examples.py); `target` is the column of the rows that is no feature. Raises CardError where the
     rows lack a feature or the target, or where the model is of no known kind or not for the task. `numbers` is how the
     rows write them as text.
     """

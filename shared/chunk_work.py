@@ -3,14 +3,14 @@
 from collections import OrderedDict
 from threading import Lock
 
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.validator import RowValidator
 from shared.chunks import PARTS, ChunkClaim, PackedChunk
 from shared.csv_file import cut
 from shared.csv_format import CsvFormat
 from shared.csv_rows import ChunkReader
 from shared.csv_scoring import ScoredChunk, fail_chunk, score_chunk
 from shared.packing import pack, unpack
-from shared.rows import RowValidator
 from shared.scoring import ScoredModel
 from shared.tables import ChunkState
 

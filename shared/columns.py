@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.features import FeatureType
+from shared.cards.features import FeatureType
 
 
 @dataclass(frozen=True, slots=True)

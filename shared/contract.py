@@ -13,15 +13,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from shared.cards import Card, Rule, Views, read_document
-from shared.csv_numbers import POINT, NumberForm
+from shared.cards.card import Card, Rule, Views, read_document
+from shared.cards.examples import MADE_UP, with_examples
+from shared.cards.features import Bound, Category, FaultCode, Feature, FeatureType, plain
+from shared.cards.numbers import POINT, NumberForm
+from shared.cards.response import Refusal, Response
+from shared.cards.validator import RowValidator, may_be_absent
 from shared.errors import CardError, Fault, RowFaults
-from shared.example_rows import MADE_UP, with_examples
-from shared.features import Bound, Category, FaultCode, Feature, FeatureType, plain
 from shared.package import Package
 from shared.reference import sample, value_of
-from shared.response import Refusal, Response
-from shared.rows import RowValidator, may_be_absent
 from shared.validation_errors import first_faults
 
 SHOWN = 10  # demands of a contract that a message lists

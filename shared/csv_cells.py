@@ -14,15 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.cell_values import read_cell
+from shared.cards.features import LARGEST_INTEGER, Feature, FeatureType, check_value, integer_bounds, missing_words
+from shared.cards.formulas import Formula
+from shared.cards.numbers import NULLS, NumberForm
+from shared.cards.text_values import read_text
+from shared.cards.validator import default_of, may_be_absent, may_be_written, takes_null
 from shared.columns import Column, Columns
-from shared.csv_numbers import NULLS, NumberForm
-from shared.csv_values import read_cell
-from shared.features import LARGEST_INTEGER, Feature, FeatureType, check_value, integer_bounds, missing_words
-from shared.formulas import Formula
-from shared.rows import default_of, may_be_absent, may_be_written, takes_null
 from shared.steps import Matrix
-from shared.text_values import read_text
 
 _NULLS = pa.array(NULLS)
 _BOOLEANS = {1.0: "true", 0.0: "false"}

@@ -4,10 +4,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from shared.cards import Card
-from shared.csv_numbers import NULLS, NumberColumn
-from shared.features import FeatureType
-from shared.rows import takes_null
+from shared.cards.card import Card
+from shared.cards.features import FeatureType
+from shared.cards.numbers import NULLS, NumberColumn
+from shared.cards.validator import takes_null
 
 NUMBERS = ("integer", "number")
 SHOWN_COLUMNS = 5

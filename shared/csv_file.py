@@ -7,13 +7,13 @@ from dataclasses import replace
 from itertools import islice
 from typing import IO
 
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.numbers import NumberForm, find_number_form, told_numbers
 from shared.csv_blanks import cut_empty_rows, has_blanks, without_blanks
 from shared.csv_columns import ExpectedColumns
 from shared.csv_format import Chunk, CsvFormat, Given, Limits, check_given, find_id_column, read_records
 from shared.csv_gzip import Gunzip
 from shared.csv_header import Header, accept_header, check_duplicates, check_width, read_header
-from shared.csv_numbers import NumberForm, find_number_form, told_numbers
 from shared.csv_splitter import RecordSplitter
 from shared.csv_text import BadBytes, TextDecoder, wrong_bytes
 from shared.errors import Fault, RowFaults, TooLarge, UnsupportedMediaType

@@ -5,7 +5,7 @@ import io
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
-from shared.csv_numbers import DECIMALS, THOUSANDS, NumberForm
+from shared.cards.numbers import DECIMALS, THOUSANDS, NumberForm
 from shared.errors import Fault, InvalidRequest
 
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.features import pointer_of_stranger
+from shared.cards.validator import may_be_absent
 from shared.csv_format import DELIMITERS, Given, read_records
 from shared.errors import Fault, RowFaults, TooLarge
-from shared.features import pointer_of_stranger
-from shared.rows import may_be_absent
 
 MAX_COLUMNS = 20_000
 MAX_FAULTS = 1000  # of each kind: a header of a megabyte must not become an answer of ten

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import orjson
 
-from shared.cards import Card
-from shared.classes import classes_of
+from shared.cards.card import Card
+from shared.cards.classes import classes_of
+from shared.cards.response import ResponseField, rename, shaped_fields
 from shared.csv_format import CsvFormat
 from shared.errors import Fault
-from shared.response import ResponseField, rename, shaped_fields
 from shared.steps import Matrix
 
 OURS = ("row_no", "error")  # the first and the last column of output.csv

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.features import LARGEST_INTEGER
-from shared.rules import ABSOLUTE, RELATIVE, ParsedRule, variable
+from shared.cards.features import LARGEST_INTEGER
+from shared.cards.rules import ABSOLUTE, RELATIVE, ParsedRule, variable
 
 Numbers = Any  # a float64 array of all rows, or one float64
 Truth = Any  # a boolean array of all rows, or one boolean
@@ -48,7 +48,7 @@ def doubtful_rows(rules: Iterable[ParsedRule], columns: Mapping[str, NDArray[np.
 
 
 class _Sight:
-    """Evaluate one rule's tree, which shared/rules.py built from few kinds of nodes, on all rows at once."""
+    """Evaluate one rule's tree, which shared/cards/rules.py built from few kinds of nodes, on all rows at once."""
 
     def __init__(self, columns: Mapping[str, NDArray[np.float64]]) -> None:
         self.columns = columns

@@ -7,7 +7,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from shared.cards import Card
+from shared.cards.card import Card
 from shared.columns import Columns
 from shared.csv_format import CsvFormat
 from shared.csv_output import Answers, error_records, output_records

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.cards import Card
-from shared.features import Feature
+from shared.cards.card import Card
+from shared.cards.features import Feature
 from shared.frames import may_be_null
 from shared.steps import Origin
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from shared import categories, steps
-from shared.cards import Card
+from shared.cards.card import Card
 from shared.columns import Columns
 from shared.errors import CardError
 from shared.steps import Fitted, Matrix, Node, Origin, Plan, Raw, Sources, Unsupported, materialise, nameless

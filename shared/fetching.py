@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared import stores
-from shared.cards import Card
+from shared.cards.card import Card
 from shared.config.addresses import is_address
 from shared.errors import ArtefactError, Conflict, GuichetError
 from shared.package import (

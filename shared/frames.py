@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.features import Category, Feature
 from shared.categories import UnknownCategory
 from shared.encoding import Row, chosen, fitted_names, input_names, split
-from shared.features import Category, Feature
 from shared.native_categories import NativeCategories, native_categories
 from shared.steps import Fitted, dense, nameless
 from shared.trained_columns import is_pipeline, serving_steps, trained_names

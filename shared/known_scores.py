@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from shared.cards import Card
-from shared.csv_numbers import POINT, NumberForm
+from shared.cards.card import Card
+from shared.cards.numbers import POINT, NumberForm
 from shared.errors import ArtefactError, CardError
 from shared.package import Package, how_to_match
 from shared.paths import PipelineScorer

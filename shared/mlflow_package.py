@@ -10,11 +10,11 @@ from pydantic import ValidationError
 
 from shared.agreement import feature_names
 from shared.card_inference import expected_columns, infer_card
-from shared.cards import Card, Feature
+from shared.cards.card import Card, Feature
+from shared.cards.examples import MADE_UP, with_examples
+from shared.cards.numbers import NumberForm
 from shared.csv_format import Given
-from shared.csv_numbers import NumberForm
 from shared.errors import ArtefactError, CardError
-from shared.example_rows import MADE_UP, with_examples
 from shared.libraries import library_versions
 from shared.mlflow_folder import MLMODEL, MlflowFolder, Row, advice_of, example_of
 from shared.mlflow_signature import SHOWN, Signature, SignatureColumn, read_signature

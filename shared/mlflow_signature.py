@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from shared.cards.features import FeatureType
 from shared.errors import CardError
-from shared.features import FeatureType
 
 TYPES: dict[str, FeatureType] = {
     "boolean": "boolean",

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from shared.cards import Card
+from shared.cards.card import Card
 from shared.errors import ArtefactError, ModelError, NotFound
 from shared.fetching import address_of, at_hand, folder_of
 from shared.logs import told

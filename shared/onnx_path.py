@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.cards import Card
+from shared.cards.card import Card
 from shared.columns import Columns
 from shared.encoding import Row, chosen, getter, input_names, split
 from shared.frames import array_maker

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from shared.cards import Card
+from shared.cards.card import Card
 from shared.encoding import Row
 from shared.errors import CardError
 from shared.frames import frame_maker

@@ -30,7 +30,7 @@ from pydantic import ValidationError
 
 from shared.agreement import check_agreement, check_task, class_names, feature_names
 from shared.artefact import LIBRARIES, NOT_SERVED, SERVED, Content, check_booster, check_start, content_of
-from shared.cards import Card
+from shared.cards.card import Card
 from shared.csv_format import Given
 from shared.errors import ArtefactError, CardError
 from shared.files import open_file

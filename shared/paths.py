@@ -5,7 +5,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from shared.cards import Card
+from shared.cards.card import Card
 from shared.columns import Columns
 from shared.encoding import Encoding, Row
 from shared.frames import frame_maker

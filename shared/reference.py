@@ -18,14 +18,14 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.cell_values import read_cell
+from shared.cards.features import FeatureType, missing_words
+from shared.cards.numbers import POINT, NumberForm
+from shared.cards.validator import RowValidator
 from shared.csv_format import Chunk, Given, Limits
-from shared.csv_numbers import POINT, NumberForm
-from shared.csv_values import read_cell
 from shared.errors import CardError, GuichetError
-from shared.features import FeatureType, missing_words
 from shared.files import open_file
-from shared.rows import RowValidator
 
 if TYPE_CHECKING:
     from shared.csv_columns import ExpectedColumns

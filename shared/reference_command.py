@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from shared.cards.numbers import DECIMALS, THOUSANDS
 from shared.csv_format import DELIMITERS, ENCODINGS, Given
-from shared.csv_numbers import DECIMALS, THOUSANDS
 from shared.csv_output import fault_column
 from shared.database.engine import get_engine, session_scope
 from shared.errors import Fault, RowFaults

@@ -14,7 +14,8 @@ from typing import Self
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.validator import RowValidator
 from shared.csv_file import CsvFile
 from shared.csv_format import Chunk, CsvFormat, Given, Limits, check_given
 from shared.csv_output import kept_columns
@@ -25,7 +26,6 @@ from shared.files import open_file
 from shared.packing import pack, unpack
 from shared.reference_data import StoredSet, find_set, replace_set
 from shared.registry import resolve
-from shared.rows import RowValidator
 from shared.tables import ModelVersion
 from shared.targets import TargetReader
 

@@ -23,12 +23,13 @@ from sqlalchemy.orm import Session
 from shared.acceptance import learn
 from shared.agreement import check_agreement, with_classes
 from shared.assembly import assembled
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.examples import is_of_people
+from shared.cards.validator import odd_features
 from shared.config.settings import get_settings
 from shared.contract import lay_over
 from shared.csv_format import Given
 from shared.errors import ArtefactError, CardError, Conflict, GuichetError, NotFound
-from shared.example_rows import is_of_people
 from shared.fetching import at_hand, folder_of
 from shared.known_scores import KnownScores, check_probabilities, check_scores, read_known_scores, without_refused
 from shared.libraries import library_versions
@@ -49,7 +50,6 @@ from shared.package import (
     write_package,
 )
 from shared.reference import canonical_rows, read_rows
-from shared.rows import odd_features
 from shared.scorer import Scorer, build, choose, decide
 from shared.tables import ModelAlias, ModelVersion
 from shared.threads import one_thread

@@ -13,13 +13,13 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.features import Feature
 from shared.config.addresses import is_address
 from shared.config.settings import get_settings
 from shared.database.engine import session_scope
 from shared.database.messages import explain
 from shared.errors import GuichetError
-from shared.features import Feature
 from shared.fetching import Source, fetched, put_in_store
 from shared.older_pickles import SCIKIT_LEARN
 from shared.reference_command import add_file_options, add_parsers, given_of

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from shared.cards import Card
+from shared.cards.card import Card
 from shared.edges import edge_rows
 from shared.encoding import Encoding, compile_encoding, split
 from shared.errors import ArtefactError, GuichetError

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.cards import Card, DecidedBy
+from shared.cards.card import Card, DecidedBy
 from shared.encoding import split
 from shared.errors import CardError
 from shared.steps import Fitted, Matrix

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.features import pointer
+from shared.cards.validator import odd_features
 from shared.errors import Fault
-from shared.features import pointer
 from shared.outputs import Output
-from shared.rows import odd_features
 from shared.scorer import Scorer, Scores
 
 log = logging.getLogger(__name__)

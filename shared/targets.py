@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from typing import Any
 
-from shared.cards import Card
-from shared.classes import ClassValue, classes_of
-from shared.csv_numbers import NULLS, POINT, NumberForm
-from shared.csv_values import FALSE, TRUE, read_cell
+from shared.cards.card import Card
+from shared.cards.cell_values import FALSE, TRUE, read_cell
+from shared.cards.classes import ClassValue, classes_of
+from shared.cards.features import SHOWN_CATEGORIES, pointer
+from shared.cards.numbers import NULLS, POINT, NumberForm
 from shared.errors import CardError, Fault
-from shared.features import SHOWN_CATEGORIES, pointer
 
 
 def check_answers(card: Card, column: str, values: Iterable[Any], numbers: NumberForm = POINT) -> None:

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
-from shared.cards import Card
-from shared.classes import classes_of
+from shared.cards.card import Card
+from shared.cards.classes import classes_of
+from shared.cards.features import LARGEST_INTEGER, FeatureType
 from shared.errors import CardError
-from shared.features import LARGEST_INTEGER, FeatureType
 
 ViewKind = Literal["inputs", "predictions", "reference"]
 KINDS: tuple[ViewKind, ...] = ("inputs", "predictions", "reference")

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from shared.cards import Card
+from shared.cards.card import Card
 from shared.errors import CardError, Conflict, NotFound
 from shared.registry import resolve
 from shared.tables import ReferenceSet

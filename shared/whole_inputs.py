@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from shared.cards import Card
+from shared.cards.card import Card
 from shared.errors import ArtefactError
 from shared.steps import Fitted
 

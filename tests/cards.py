@@ -5,8 +5,8 @@ from typing import Any
 from sqlalchemy import Engine, delete, update
 from sqlalchemy.orm import Session
 
-from shared.cards import Card
-from shared.features import Feature
+from shared.cards.card import Card
+from shared.cards.features import Feature
 from shared.registry import promote
 from shared.tables import ModelAlias, ModelVersion
 

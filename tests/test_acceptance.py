@@ -13,7 +13,8 @@ from sklearn.preprocessing import OneHotEncoder
 
 from shared.acceptance import learn
 from shared.card_inference import infer_card
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.validator import RowValidator
 from shared.config.settings import get_settings
 from shared.csv_format import CsvFormat
 from shared.csv_rows import ChunkReader
@@ -22,7 +23,6 @@ from shared.errors import RowFaults
 from shared.package import UNHASHED, Package, infer_package
 from shared.registry import list_versions, load
 from shared.registry_command import main
-from shared.rows import RowValidator
 from shared.scorer import choose
 from shared.tables import ModelVersion, Table
 from tests.brief import prove_briefly

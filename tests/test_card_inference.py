@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import KBinsDiscretizer, OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from shared.card_inference import infer_card
-from shared.cards import Card, Feature
+from shared.cards.card import Card, Feature
 from shared.errors import CardError
 from shared.package import UNHASHED
 from shared.reference import MAX_ROWS, canonical_rows, read_rows, sample, value_of

@@ -5,9 +5,9 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from shared.cards import Card, Feature, Rule
+from shared.cards.card import Card, Feature, Rule
+from shared.cards.validator import RowValidator
 from shared.errors import CardError
-from shared.rows import RowValidator
 
 AGE = {"name": "age", "type": "integer", "min": 16, "max": 70, "example": 41}
 PAY = {"name": "pay", "type": "number", "exclusive_min": 0}

@@ -12,14 +12,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, OrdinalEncoder, StandardScaler, TargetEncoder
 from threadpoolctl import threadpool_limits
 
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.features import Feature
+from shared.cards.validator import RowValidator
 from shared.columns import Column, Columns
 from shared.encoding import compile_encoding
 from shared.errors import ArtefactError
-from shared.features import Feature
 from shared.frames import frame_maker
 from shared.paths import EncodedScorer, PipelineScorer, native
-from shared.rows import RowValidator
 from shared.scorer import build
 from shared.scores import judge_of
 from shared.trees import Trees

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from examples.attrition.features import FEATURES, RULES
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.features import Feature
 from shared.contract import Contract, lay_over, read_contract
 from shared.errors import CardError
-from shared.features import Feature
 from shared.package import UNHASHED, Package
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

@@ -18,11 +18,11 @@ import examples.attrition
 import shared.csv_file
 import shared.csv_text
 from examples.attrition.features import FEATURES
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.features import Feature
 from shared.csv_file import CsvFile, cut
 from shared.csv_format import Chunk, Given, Limits
 from shared.errors import GuichetError, MalformedBody, RowFaults, TooLarge, UnsupportedMediaType
-from shared.features import Feature
 
 
 def card(**changes):

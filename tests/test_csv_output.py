@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.cards import Card
+from shared.cards.card import Card
 from shared.csv_format import CsvFormat
 from shared.csv_output import (
     Answers,

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas._libs.parsers import STR_NA_VALUES  # what pandas.read_csv takes for missing
 
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.features import Feature
+from shared.cards.validator import RowValidator
 from shared.csv_format import CsvFormat
 from shared.csv_output import RowError
 from shared.csv_records import parse_records, split_records
 from shared.csv_rows import ChunkReader, as_sent
 from shared.errors import Fault
-from shared.features import Feature
-from shared.rows import RowValidator
 
 NULLS = ["", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "#N/A", "#NA", "<NA>"]
 WORDS = {"true": True, "1": True, "yes": True, "oui": True, "vrai": True}

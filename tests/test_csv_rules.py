@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.cards.features import Feature
+from shared.cards.rules import compile_rules, parse_rule
 from shared.csv_rules import doubtful_rows
-from shared.features import Feature
-from shared.rules import compile_rules, parse_rule
 
 FEATURES = [
     Feature(name="i", type="integer", nullable=True),

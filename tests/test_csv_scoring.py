@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from examples.frames import records
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.validator import RowValidator
 from shared.csv_format import CsvFormat
 from shared.csv_output import output_header
 from shared.csv_rows import ChunkReader
@@ -22,7 +23,6 @@ from shared.csv_scoring import fail_chunk, score_chunk
 from shared.encoding import compile_encoding
 from shared.jobs import Output
 from shared.paths import EncodedScorer, PipelineScorer, native
-from shared.rows import RowValidator
 from shared.scores import Scores, judge_of
 from shared.scoring import score_rows
 

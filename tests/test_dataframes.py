@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from api.catalog import Version
 from api.dataframes import FORMS, read_csv_frame, read_json_frame
-from shared.cards import Card, Feature
+from shared.cards.card import Card, Feature
+from shared.cards.validator import RowValidator
 from shared.config.settings import Settings
 from shared.errors import GuichetError
-from shared.rows import RowValidator
 
 NUMBERS = [Feature(name="age", type="integer"), Feature(name="basket", type="number", nullable=True)]
 MIXED = [*NUMBERS, Feature(name="city", type="string")]

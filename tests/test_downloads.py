@@ -19,7 +19,8 @@ from api.downloads import Pieces, send_csv, send_parquet
 from api.outputs import find_finished, open_csv
 from api.parquet import Layout
 from scripts.servers import Postgres
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.validator import RowValidator
 from shared.chunks import NewCsv, PackedChunk
 from shared.chunks import submit as submit_csv
 from shared.csv_format import CsvFormat
@@ -28,7 +29,6 @@ from shared.database.engine import reader
 from shared.errors import Conflict, Fault
 from shared.job_queries import StoredJob, find_jobs
 from shared.packing import pack
-from shared.rows import RowValidator
 from shared.tables import JobChunk
 from tests.csv_jobs import LONG_AGO, erase, write_output
 from tests.databases import either_engine, empty, submission

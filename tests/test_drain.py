@@ -18,7 +18,7 @@ import worker.drain
 from scripts.servers import Postgres, Redis
 from shared.broker.app import DONE_CHANNEL, make_app, make_redis, wake_key
 from shared.broker.wakeups import list_waiting, send_wakeup
-from shared.cards import Card
+from shared.cards.card import Card
 from shared.config.settings import Settings
 from shared.database.prepared import Statement
 from shared.errors import ArtefactError

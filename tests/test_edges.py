@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.features import Feature
 from shared.edges import edge_rows
-from shared.features import Feature
 
 
 def edges(*features, reference=None, origins=(), splits=None, **more):

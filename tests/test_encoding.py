@@ -23,10 +23,10 @@ from sklearn.preprocessing import (
     TargetEncoder,
 )
 
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.features import Feature
 from shared.encoding import compile_encoding
 from shared.errors import CardError
-from shared.features import Feature
 from shared.frames import array_maker, frame_maker
 from shared.steps import Unsupported
 

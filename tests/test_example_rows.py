@@ -4,10 +4,10 @@ import random
 
 import pytest
 
-from shared.cards import Card
-from shared.example_rows import MADE_UP, masked, with_examples, without_people
+from shared.cards.card import Card
+from shared.cards.examples import MADE_UP, masked, with_examples, without_people
+from shared.cards.validator import RowValidator
 from shared.package import UNHASHED
-from shared.rows import RowValidator
 
 FEATURES = [
     {"name": "age", "type": "integer"},

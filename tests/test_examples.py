@@ -20,13 +20,13 @@ from examples.build import NAMES, build, main
 from examples.credit.costs import MISSED_DEFAULT_COST, THRESHOLD, check_threshold, cost
 from examples.credit.train import train as train_credit
 from examples.frames import records
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.validator import RowValidator
 from shared.config.settings import get_settings
 from shared.database.engine import get_engine, session_scope
 from shared.errors import ArtefactError
 from shared.package import UNHASHED
 from shared.registry import list_versions, load, resolve
-from shared.rows import RowValidator
 from shared.tables import Table
 from tests.brief import prove_briefly
 

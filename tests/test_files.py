@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.cards import Card
+from shared.cards.card import Card
 from shared.contract import read_contract
 from shared.errors import ArtefactError, CardError, InvalidRequest
 from shared.files import open_file, read_file

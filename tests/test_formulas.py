@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.validator import RowValidator
 from shared.errors import RowFaults
 from shared.package import UNHASHED
-from shared.rows import RowValidator
 
 INPUTS: list[dict[str, Any]] = [
     {"name": "weight", "type": "number", "exclusive_min": 0},

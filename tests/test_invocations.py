@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from api.main import serve
-from shared.rows import RowValidator, Tally
+from shared.cards.validator import RowValidator, Tally
 from tests.small_service import small_service
 
 

@@ -13,7 +13,8 @@ import pytest
 import yaml
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.validator import RowValidator
 from shared.database.engine import make_engine, session_scope
 from shared.errors import ArtefactError, CardError
 from shared.mlflow_folder import joblib_file, read_mlflow_folder
@@ -21,7 +22,6 @@ from shared.mlflow_package import mlflow_package
 from shared.reference import read_rows
 from shared.registry import add, load, resolve, verify
 from shared.registry_command import main
-from shared.rows import RowValidator
 from shared.tables import Table
 from tests.brief import prove_briefly
 

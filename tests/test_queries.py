@@ -15,7 +15,7 @@ from sqlalchemy import Engine, text
 
 from scripts import query_predictions, samples
 from scripts.options import ROOT
-from shared.cards import Card
+from shared.cards.card import Card
 from shared.database.engine import make_engine
 from shared.tables import ModelVersion
 from tests.conftest import create_database

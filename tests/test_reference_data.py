@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import func, select
 
 from shared import reference_load
+from shared.cards.numbers import NumberForm
 from shared.csv_format import Given
-from shared.csv_numbers import NumberForm
 from shared.errors import Conflict, InvalidRequest, NotFound, RowFaults, Unavailable, UnsupportedMediaType
 from shared.reference_data import drop_set, find_set, list_sets, replace_set
 from shared.reference_load import load

@@ -22,7 +22,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sqlalchemy.orm import Session
 
 from shared import package, registry
-from shared.cards import Card
+from shared.cards.card import Card
 from shared.config.settings import get_settings
 from shared.database.engine import get_engine, make_engine, session_scope
 from shared.errors import ArtefactError, CardError, Conflict, NotFound

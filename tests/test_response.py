@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.response import Response, fill, rename, shaped_fields
 from shared.package import UNHASHED
-from shared.response import Response, fill, rename, shaped_fields
 
 BINARY: dict[str, Any] = {
     "name": "leaving",

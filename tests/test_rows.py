@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.features import Feature
+from shared.cards.validator import RowValidator, Tally
 from shared.errors import RowFaults
-from shared.features import Feature
 from shared.package import UNHASHED
-from shared.rows import RowValidator, Tally
 
 FEATURES = [
     {"name": "age", "type": "integer", "min": 16, "max": 70},

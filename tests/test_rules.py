@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.features import Feature
-from shared.rules import RuleError, compile_rules, parse_rule
+from shared.cards.features import Feature
+from shared.cards.rules import RuleError, compile_rules, parse_rule
 
 FEATURES = [
     Feature(name="i", type="integer"),

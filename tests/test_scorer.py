@@ -31,9 +31,9 @@ from xgboost import XGBClassifier, XGBRegressor
 
 import shared.scorer
 from shared import onnx_path
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.features import Feature
 from shared.errors import ArtefactError, CardError
-from shared.features import Feature
 from shared.frames import frame_maker
 from shared.scorer import build, choose
 from tests.brief import prove_briefly

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from shared.cards import Card
+from shared.cards.card import Card
 from shared.errors import Fault
 from shared.outputs import Output
 from shared.scores import Scores

@@ -17,10 +17,10 @@ from api.inference import Inference, inference_answer, model_metadata, output_da
 from api.representations import score_body
 from api.tensor_body import TensorBody, count_keys
 from api.tensor_codec import DATATYPES, from_bytes, from_json, to_bytes
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.validator import RowValidator
 from shared.errors import Fault, MalformedBody, RowFaults, TooLarge
 from shared.job_queries import StoredOutput
-from shared.rows import RowValidator
 
 NUMPY = {
     "BOOL": "?",

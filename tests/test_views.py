@@ -11,10 +11,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from examples.build import make_named_views
-from shared.cards import Views
+from shared.cards.card import Views
+from shared.cards.features import Feature
 from shared.database.engine import session_scope
 from shared.errors import CardError, Conflict, NotFound
-from shared.features import Feature
 from shared.jobs import Output
 from shared.recording import record
 from shared.reference_load import load

@@ -16,7 +16,7 @@ from api.representations import features_body, request_body
 from api.responses import json_response
 from api.routes.models import COMMON, MISSING, Name
 from api.schemas import ExampleList, ExampleRows, FeatureList
-from shared.example_rows import example_rows
+from shared.cards.examples import example_rows
 
 router = APIRouter(tags=["models"])
 

@@ -4,8 +4,8 @@ Two names are misspelt in that contract (`annes_sous_responsable_actuel`, `augem
 """
 
 from examples.attrition.data import DEPARTEMENTS, DOMAINES, POSTES, STATUTS
-from shared.cards import Rule
-from shared.features import Feature
+from shared.cards.card import Rule
+from shared.cards.features import Feature
 
 FEATURES = [
     Feature(name="age", type="integer", min=16, max=70, description="Âge, en années", example=29),

@@ -1,6 +1,6 @@
 """The 30 features of the credit model; each may be null, which the pipeline's imputer fills."""
 
-from shared.features import Feature
+from shared.cards.features import Feature
 
 
 def _number(

@@ -12,7 +12,7 @@ from examples.credit.costs import MISSED_DEFAULT_COST, THRESHOLD, check_threshol
 from examples.credit.data import TARGET, generate
 from examples.credit.features import FEATURES
 from examples.frames import records
-from shared.cards import Card
+from shared.cards.card import Card
 from shared.package import UNHASHED, Package
 from shared.reference import canonical_rows
 from shared.threads import one_thread

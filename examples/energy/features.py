@@ -1,8 +1,8 @@
 """The features and rules of the energy model: numbers, flags, open categories and two ordered, closed ones."""
 
 from examples.energy.data import GLAZINGS, HEATINGS, INSULATIONS, USES, ZONES
-from shared.cards import Rule
-from shared.features import Feature
+from shared.cards.card import Rule
+from shared.cards.features import Feature
 
 FEATURES = [
     Feature(name="use", type="string", categories=[*USES], description="Main use", example="office"),

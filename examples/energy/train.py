@@ -12,7 +12,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 from examples.energy.data import GLAZINGS, INSULATIONS, TARGET, generate
 from examples.energy.features import FEATURES, RULES
 from examples.frames import records
-from shared.cards import Card
+from shared.cards.card import Card
 from shared.package import UNHASHED, Package
 from shared.reference import canonical_rows
 from shared.threads import one_thread

@@ -13,7 +13,7 @@ from examples.turnover.data import (
     POSTES,
     STATUTS,
 )
-from shared.features import Feature, FeatureType
+from shared.cards.features import Feature, FeatureType
 
 
 def _text(name: str, description: str, categories: list[str], example: str) -> Feature:

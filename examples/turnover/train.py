@@ -12,10 +12,10 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from examples.frames import records
 from examples.turnover.data import TARGET, generate
 from examples.turnover.features import FEATURES
-from shared.cards import Card, Views
+from shared.cards.card import Card, Views
+from shared.cards.response import Refusal, Response, ResponseField
 from shared.package import UNHASHED, Package
 from shared.reference import canonical_rows
-from shared.response import Refusal, Response, ResponseField
 from shared.threads import one_thread
 
 THRESHOLD = 0.5

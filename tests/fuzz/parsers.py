@@ -45,7 +45,8 @@ from api.submissions import mark
 from api.tensor_body import TensorBody
 from shared import package as packages
 from shared.artefact import check_start
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.validator import RowValidator
 from shared.config.settings import Settings, get_settings
 from shared.contract import lay_over
 from shared.csv_file import CsvFile
@@ -56,7 +57,6 @@ from shared.mlflow_folder import advice_of, example_of, read_mlflow_folder
 from shared.mlflow_signature import read_signature
 from shared.package import Package, read_artefact
 from shared.reference import canonical_rows, read_rows
-from shared.rows import RowValidator
 from tests.fuzz.mutate import LEVELS, mutant, mutant_document, written
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
+from shared.cards.features import Feature as Feature
+from shared.cards.features import check_value, integer_bounds, limit_or, plain
+from shared.cards.formulas import compile_formulas
+from shared.cards.response import Refusal, Response
+from shared.cards.rules import parse_rule
 from shared.errors import CardError
-from shared.features import Feature as Feature
-from shared.features import check_value, integer_bounds, limit_or, plain
 from shared.files import read_file
-from shared.formulas import compile_formulas
-from shared.response import Refusal, Response
-from shared.rules import parse_rule
 from shared.validation_errors import first_faults
 
 Task = Literal["binary", "multiclass", "regression"]

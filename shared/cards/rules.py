@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from shared.features import Feature
+from shared.cards.features import Feature
 
 RELATIVE, ABSOLUTE = 1e-9, 1e-6
 LARGEST_RULE = 200  # syntax nodes; deeper trees could exhaust the compiler's stack

@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from pydantic_core import CoreSchema, SchemaValidator, ValidationError, core_schema
 
-from shared.cards import Card
+from shared.cards.card import Card
+from shared.cards.features import Feature, check_value, expected, integer_bounds, pointer, pointer_of_stranger
+from shared.cards.formulas import compile_formulas
+from shared.cards.rules import compile_rules, parse_rule
+from shared.cards.text_values import read_text
 from shared.errors import MAX_FAULTS, Fault, OwnWords, RowFaults
-from shared.features import Feature, check_value, expected, integer_bounds, pointer, pointer_of_stranger
-from shared.formulas import compile_formulas
-from shared.rules import compile_rules, parse_rule
-from shared.text_values import read_text
 
 SUGGESTIONS = 10  # close matches are searched for so many unknown names of a request: the search is slow
 DETAILED = 3  # faults that the error's own sentence spells out

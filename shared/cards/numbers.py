@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from shared.cards.features import pointer_of_stranger
 from shared.errors import Fault, RowFaults
-from shared.features import pointer_of_stranger
 
 DECIMALS = {"point": ".", "comma": ","}
 # What anything but text holds when it is not known: pandas' own list (read_csv, `na_values`).

@@ -3,8 +3,8 @@
 import re
 from typing import Any
 
-from shared.csv_numbers import NULLS, POINT, NumberForm
-from shared.features import FeatureType
+from shared.cards.features import FeatureType
+from shared.cards.numbers import NULLS, POINT, NumberForm
 
 TRUE = frozenset(["true", "1", "yes", "oui", "vrai"])
 FALSE = frozenset(["false", "0", "no", "non", "faux"])

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from functools import lru_cache
 
-from shared.cards import Card
+from shared.cards.card import Card
 
 ClassValue = str | int | float | bool
 

@@ -54,7 +54,7 @@ class Feature(BaseModel):
     unknown: Literal["accept", "refuse"] = "accept"  # a value outside the categories
     default: Category | None = None  # what an absent feature is
     percent: Literal["points", "fraction"] | None = None  # text such as "15 %" is taken, as 15 or as 0.15
-    derived: str | None = Field(default=None, min_length=1, max_length=500)  # a formula (shared/formulas.py)
+    derived: str | None = Field(default=None, min_length=1, max_length=500)  # a formula (shared/cards/formulas.py)
     message: dict[FaultCode, str] | None = None  # what callers read instead of our words, by what is wrong
     description: str | None = None
     example: Any = None

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from shared import csv_values
-from shared.csv_values import read_number
-from shared.features import Feature
+from shared.cards import cell_values
+from shared.cards.cell_values import read_number
+from shared.cards.features import Feature
 
-TRUE = csv_values.TRUE | {"t", "y", "on"}  # those of files, and of pydantic
-FALSE = csv_values.FALSE | {"f", "n", "off"}
+TRUE = cell_values.TRUE | {"t", "y", "on"}  # those of files, and of pydantic
+FALSE = cell_values.FALSE | {"f", "n", "off"}
 
 
 def read_text(feature: Feature, text: str, *, is_read: bool) -> Any:  # noqa: ANN401 - any JSON scalar

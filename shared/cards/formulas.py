@@ -1,6 +1,6 @@
 """Derived features: what a model takes and no caller sends, computed from the row by a formula in the card.
 
-A formula is written in a rule's language (shared/rules.py) and gives a value. It knows more words: `a if b else c`,
+A formula is written in a rule's language (shared/cards/rules.py) and gives a value. It knows more words: `a if b else c`,
 `//`, `%`, `**`, `sqrt`, `exp`, `log`, `log1p`, `log10`, `floor`, `ceil`, `round(x)`, `round(x, 2)`. Comparisons are
 true or false, and 1 or 0 where numbers are computed with. Texts are compared (`post == "clerk"`, `post in ("a", "b")`)
 and chosen. `feature("monthly income")` means a feature whose name is no name in Python. From null comes null.
@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from shared.cards.features import Feature, check_value, pointer
+from shared.cards.rules import ABSOLUTE, LARGEST_RULE, RELATIVE, Reader, RuleError, assignment, variable
 from shared.errors import Fault, OwnWords
-from shared.features import Feature, check_value, pointer
-from shared.rules import ABSOLUTE, LARGEST_RULE, RELATIVE, Reader, RuleError, assignment, variable
 
 NUMERIC = ("int", "float", "bool")
 MORE_ARITHMETIC = (ast.FloorDiv, ast.Mod)

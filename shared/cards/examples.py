@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shared.cards import Card
-from shared.features import Feature, check_value, integer_bounds
-from shared.rows import RowValidator
-from shared.rules import parse_rule
+from shared.cards.card import Card
+from shared.cards.features import Feature, check_value, integer_bounds
+from shared.cards.rules import parse_rule
+from shared.cards.validator import RowValidator
 
 SEED = 1729  # any number, but always the same one: the examples stay as they are
 TRIES = 50  # variations tried for each row; rules between features refuse some
