@@ -10,9 +10,9 @@ from typing import Any
 
 from shared.cards.card import Card
 from shared.cards.features import PHRASES, Feature, check_value
+from shared.encoding.estimator_inputs import known_categories, may_be_null
+from shared.encoding.native_categories import native_categories
 from shared.errors import CardError
-from shared.frames import known_categories, may_be_null
-from shared.native_categories import native_categories
 from shared.package import Package
 from shared.paths import PipelineScorer
 from shared.proof import ask, refuses_all

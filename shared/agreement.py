@@ -4,8 +4,8 @@ from typing import get_args
 
 from shared.cards.card import Card, Task
 from shared.cards.classes import class_values
+from shared.encoding.trained_columns import as_written, dropped_columns, used_names
 from shared.errors import CardError
-from shared.trained_columns import as_written, dropped_columns, used_names
 
 
 def check_agreement(card: Card, estimator: object) -> None:

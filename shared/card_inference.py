@@ -18,13 +18,13 @@ from shared.cards.examples import MADE_UP, with_examples
 from shared.cards.features import MISSING_WORDS, Category, Feature, FeatureType
 from shared.cards.numbers import NULLS, POINT, NumberForm
 from shared.csv_columns import ExpectedColumns
+from shared.encoding.native_categories import native_categories
+from shared.encoding.trained_columns import as_written, dropped_columns, is_pipeline, serving_steps, trained_names
+from shared.encoding.whole_inputs import takes_dicts, takes_texts
 from shared.errors import CardError
 from shared.libraries import library_versions
-from shared.native_categories import native_categories
 from shared.reference import check_target, value_of
-from shared.trained_columns import as_written, dropped_columns, is_pipeline, serving_steps, trained_names
 from shared.validation_errors import first_faults
-from shared.whole_inputs import takes_dicts, takes_texts
 
 log = logging.getLogger(__name__)
 

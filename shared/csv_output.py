@@ -17,8 +17,8 @@ from shared.cards.card import Card
 from shared.cards.classes import classes_of
 from shared.cards.response import ResponseField, rename, shaped_fields
 from shared.csv_format import CsvFormat
+from shared.encoding.transformers import Matrix
 from shared.errors import Fault
-from shared.steps import Matrix
 
 OURS = ("row_no", "error")  # the first and the last column of output.csv
 ERRORS = ("row_no", "column", "code", "message", "value")

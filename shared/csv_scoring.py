@@ -8,10 +8,10 @@ import orjson
 from numpy.typing import NDArray
 
 from shared.cards.card import Card
-from shared.columns import Columns
 from shared.csv_format import CsvFormat
 from shared.csv_output import Answers, error_records, output_records
 from shared.csv_rows import ChunkReader, row_error
+from shared.encoding.columns import Columns
 from shared.errors import Fault
 from shared.outputs import Output
 from shared.scores import Scores

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from shared.cards.card import Card
 from shared.cards.features import Feature
-from shared.frames import may_be_null
-from shared.steps import Origin
+from shared.encoding.estimator_inputs import may_be_null
+from shared.encoding.transformers import Origin
 
 SPLITS_PER_FEATURE = 24  # thresholds of one feature that are tried, evenly spread over all of them
 SINGLES = 600  # rows in which one feature alone lies on an edge

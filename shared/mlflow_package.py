@@ -14,13 +14,13 @@ from shared.cards.card import Card, Feature
 from shared.cards.examples import MADE_UP, with_examples
 from shared.cards.numbers import NumberForm
 from shared.csv_format import Given
+from shared.encoding.trained_columns import as_written, dropped_columns
 from shared.errors import ArtefactError, CardError
 from shared.libraries import library_versions
 from shared.mlflow_folder import MLMODEL, MlflowFolder, Row, advice_of, example_of
 from shared.mlflow_signature import SHOWN, Signature, SignatureColumn, read_signature
 from shared.package import Package, sha256_of, unpickle_and_date, warn_of_versions
 from shared.reference import ReferenceRows, canonical_rows, check_target, read_rows, sample, value_of
-from shared.trained_columns import as_written, dropped_columns
 from shared.validation_errors import first_faults
 
 log = logging.getLogger(__name__)

@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.cards.card import Card
-from shared.columns import Columns
-from shared.encoding import Row, chosen, getter, input_names, split
-from shared.frames import array_maker
+from shared.encoding.columns import Columns
+from shared.encoding.compile import Row, chosen, getter, input_names, split
+from shared.encoding.estimator_inputs import array_maker
+from shared.encoding.trained_columns import trained_names
+from shared.encoding.transformers import Fitted, Unsupported, nameless
+from shared.encoding.whole_inputs import takes_dicts, takes_texts
 from shared.paths import PipelineScorer
 from shared.scores import Judge, Scores
-from shared.steps import Fitted, Unsupported, nameless
-from shared.trained_columns import trained_names
-from shared.whole_inputs import takes_dicts, takes_texts
 
 
 class OnnxScorer:

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from shared.cards.card import Card
-from shared.encoding import Row
+from shared.encoding.compile import Row
+from shared.encoding.estimator_inputs import frame_maker
+from shared.encoding.transformers import Fitted
 from shared.errors import CardError
-from shared.frames import frame_maker
 from shared.scores import Judge, Scores, judge_of, own_threshold
-from shared.steps import Fitted
 
 log = logging.getLogger(__name__)
 

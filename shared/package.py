@@ -371,7 +371,7 @@ def infer_package(
     check_agreement(card, estimator)
     canonical = canonical_rows(card, rows, source=str(reference), numbers=found.numbers, lines=found.lines)
     if content.booster is not None:
-        from shared.frames import frame_maker  # needs pandas
+        from shared.encoding.estimator_inputs import frame_maker  # needs pandas
 
         check_booster(content, frame_maker(card, estimator)(canonical))
     return Package(card, estimator, canonical, found, sample(found.lines))

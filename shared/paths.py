@@ -6,11 +6,11 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from shared.cards.card import Card
-from shared.columns import Columns
-from shared.encoding import Encoding, Row
-from shared.frames import frame_maker
+from shared.encoding.columns import Columns
+from shared.encoding.compile import Encoding, Row
+from shared.encoding.estimator_inputs import frame_maker
+from shared.encoding.transformers import Fitted, Matrix, Unsupported
 from shared.scores import Judge, Scores
-from shared.steps import Fitted, Matrix, Unsupported
 from shared.trees import zeros_as_missing
 
 Kind = Literal["onnx", "treelite", "numpy", "pipeline"]

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.cards.card import Card
-from shared.columns import Columns
+from shared.encoding.columns import Columns
+from shared.encoding.transformers import Matrix
 from shared.errors import ArtefactError, GuichetError
 from shared.scores import Scores
-from shared.steps import Matrix
 
 TOLERANCE = 1e-6  # of a probability or a value; relative for values beyond 1
 FEW = 64  # rows per call, so that a path for few rows is proved as well as one for many

@@ -19,15 +19,15 @@ from typing import Any, get_args
 
 from shared.cards.card import Card
 from shared.edges import edge_rows
-from shared.encoding import Encoding, compile_encoding, split
+from shared.encoding.compile import Encoding, compile_encoding, split
+from shared.encoding.estimator_inputs import array_maker
+from shared.encoding.transformers import Fitted, Unsupported, nameless
 from shared.errors import ArtefactError, GuichetError
-from shared.frames import array_maker
 from shared.onnx_path import OnnxScorer
 from shared.original import Original, decided
 from shared.paths import EncodedScorer, Kind, PipelineScorer, Scorer, linear, native
 from shared.proof import FEW, Truth, Verdict, ask, compare, find_truth, prove, refuses_all
 from shared.scores import Judge, Scores, judge_of
-from shared.steps import Fitted, Unsupported, nameless
 from shared.trees import Trees, thresholds
 
 __all__ = ["Choice", "Scorer", "Scores", "build", "choose"]

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.cards.card import Card, DecidedBy
-from shared.encoding import split
+from shared.encoding.compile import split
+from shared.encoding.transformers import Fitted, Matrix
 from shared.errors import CardError
-from shared.steps import Fitted, Matrix
 
 Answer = Literal["predict_proba", "decision_function", "predict"]  # methods of an estimator
 

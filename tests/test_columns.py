@@ -15,10 +15,10 @@ from threadpoolctl import threadpool_limits
 from shared.cards.card import Card
 from shared.cards.features import Feature
 from shared.cards.validator import RowValidator
-from shared.columns import Column, Columns
-from shared.encoding import compile_encoding
+from shared.encoding.columns import Column, Columns
+from shared.encoding.compile import compile_encoding
+from shared.encoding.estimator_inputs import frame_maker
 from shared.errors import ArtefactError
-from shared.frames import frame_maker
 from shared.paths import EncodedScorer, PipelineScorer, native
 from shared.scorer import build
 from shared.scores import judge_of

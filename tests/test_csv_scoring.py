@@ -20,7 +20,7 @@ from shared.csv_format import CsvFormat
 from shared.csv_output import output_header
 from shared.csv_rows import ChunkReader
 from shared.csv_scoring import fail_chunk, score_chunk
-from shared.encoding import compile_encoding
+from shared.encoding.compile import compile_encoding
 from shared.jobs import Output
 from shared.paths import EncodedScorer, PipelineScorer, native
 from shared.scores import Scores, judge_of

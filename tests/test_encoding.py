@@ -25,10 +25,10 @@ from sklearn.preprocessing import (
 
 from shared.cards.card import Card
 from shared.cards.features import Feature
-from shared.encoding import compile_encoding
+from shared.encoding.compile import compile_encoding
+from shared.encoding.estimator_inputs import array_maker, frame_maker
+from shared.encoding.transformers import Unsupported
 from shared.errors import CardError
-from shared.frames import array_maker, frame_maker
-from shared.steps import Unsupported
 
 FEATURES = [
     Feature(name="age", type="integer"),

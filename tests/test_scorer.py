@@ -33,8 +33,8 @@ import shared.scorer
 from shared import onnx_path
 from shared.cards.card import Card
 from shared.cards.features import Feature
+from shared.encoding.estimator_inputs import frame_maker
 from shared.errors import ArtefactError, CardError
-from shared.frames import frame_maker
 from shared.scorer import build, choose
 from tests.brief import prove_briefly
 

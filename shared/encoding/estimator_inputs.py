@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from shared.cards.card import Card
 from shared.cards.features import Category, Feature
-from shared.categories import UnknownCategory
-from shared.encoding import Row, chosen, fitted_names, input_names, split
-from shared.native_categories import NativeCategories, native_categories
-from shared.steps import Fitted, dense, nameless
-from shared.trained_columns import is_pipeline, serving_steps, trained_names
-from shared.whole_inputs import form_of, takes_dicts, takes_texts
+from shared.encoding.compile import Row, chosen, fitted_names, input_names, split
+from shared.encoding.encoders import UnknownCategory
+from shared.encoding.native_categories import NativeCategories, native_categories
+from shared.encoding.trained_columns import is_pipeline, serving_steps, trained_names
+from shared.encoding.transformers import Fitted, dense, nameless
+from shared.encoding.whole_inputs import form_of, takes_dicts, takes_texts
 
 
 def frame_maker(card: Card, estimator: Fitted) -> Callable[[Sequence[Row]], Any]:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from shared.encoding.transformers import Fitted
 from shared.errors import ArtefactError
-from shared.steps import Fitted
 
 Category = str | int | float | bool
 

@@ -11,7 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from shared.steps import Fitted, Matrix, Node, Raw, Sources, Unsupported, by_itself, dense, is_missing, nameless
+from shared.encoding.transformers import (
+    Fitted,
+    Matrix,
+    Node,
+    Raw,
+    Sources,
+    Unsupported,
+    by_itself,
+    dense,
+    is_missing,
+    nameless,
+)
 
 
 class UnknownCategory(ValueError):

@@ -1,7 +1,7 @@
 """Preprocessing steps without DataFrames: each fitted scikit-learn step becomes the same float64 arithmetic on arrays.
 
 Two things flow from step to step while a pipeline is compiled: `Raw`, features as the row has them, and `Node`,
-a float64 matrix that the rows become. Encoders of categories are in shared/categories.py.
+a float64 matrix that the rows become. Encoders of categories are in shared/encoding/encoders.py.
 """
 
 import copy

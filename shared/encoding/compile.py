@@ -7,26 +7,44 @@ from typing import Any
 
 import numpy as np
 
-from shared import categories, steps
 from shared.cards.card import Card
-from shared.columns import Columns
+from shared.encoding import encoders, transformers
+from shared.encoding.columns import Columns
+from shared.encoding.trained_columns import (
+    as_written,
+    dropped_columns,
+    first_step,
+    is_pipeline,
+    serving_steps,
+    trained_names,
+)
+from shared.encoding.transformers import (
+    Fitted,
+    Matrix,
+    Node,
+    Origin,
+    Plan,
+    Raw,
+    Sources,
+    Unsupported,
+    materialise,
+    nameless,
+)
 from shared.errors import CardError
-from shared.steps import Fitted, Matrix, Node, Origin, Plan, Raw, Sources, Unsupported, materialise, nameless
-from shared.trained_columns import as_written, dropped_columns, first_step, is_pipeline, serving_steps, trained_names
 
 Row = Mapping[str, Any]
 Getter = Callable[[Row], tuple[Any, ...]]
 Step = Callable[[Any, Raw | Node], Raw | Node]
 
 STEPS: dict[str, Step] = {
-    "SimpleImputer": steps.impute,
-    "StandardScaler": steps.standardise,
-    "RobustScaler": steps.scale_robustly,
-    "MinMaxScaler": steps.scale_to_range,
-    "MaxAbsScaler": steps.scale_to_maximum,
-    "OneHotEncoder": categories.one_hot,
-    "OrdinalEncoder": categories.one_number,
-    "TargetEncoder": categories.one_number,
+    "SimpleImputer": transformers.impute,
+    "StandardScaler": transformers.standardise,
+    "RobustScaler": transformers.scale_robustly,
+    "MinMaxScaler": transformers.scale_to_range,
+    "MaxAbsScaler": transformers.scale_to_maximum,
+    "OneHotEncoder": encoders.one_hot,
+    "OrdinalEncoder": encoders.one_number,
+    "TargetEncoder": encoders.one_number,
 }
 BY_ITSELF = (  # modules whose other transformers take and give plain arrays
     "sklearn.preprocessing.",
@@ -191,7 +209,7 @@ def follow(step: Fitted, state: Raw | Node) -> Raw | Node:
         if kind in STEPS:
             return STEPS[kind](step, state)
         if module.startswith(BY_ITSELF) and kind != "FunctionTransformer":
-            return steps.by_itself(step, state)
+            return transformers.by_itself(step, state)
     raise Unsupported(f"no array equivalent is known for the step {kind}")
 
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 
 from shared.cards.card import Card
+from shared.encoding.transformers import Fitted
 from shared.errors import ArtefactError
-from shared.steps import Fitted
 
 Form = Literal["table", "texts", "dicts"]
 
