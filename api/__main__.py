@@ -9,7 +9,7 @@ import uvicorn
 from api.connections import Limits, Server, affordable, bounded, raise_descriptors
 from api.main import create_app, serve
 from shared.config.settings import get_settings
-from shared.logs import configure_logging
+from shared.observability.logs import configure_logging
 from shared.start import check_port, check_start
 from shared.threads import prefer_one_thread
 

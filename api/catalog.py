@@ -18,8 +18,8 @@ from shared.cards.examples import without_people
 from shared.cards.validator import RowValidator
 from shared.config.settings import Settings
 from shared.errors import NotFound, Unavailable
+from shared.observability.timed_tasks import RECOVER, seconds_since
 from shared.tables import ApiKey, ModelAlias, ModelVersion, Worker
-from shared.timed_tasks import RECOVER, seconds_since
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from shared.config.settings import Settings
 from shared.database.engine import is_sqlite, session_scope
 from shared.errors import CardError, Conflict, GuichetError
 from shared.fetching import fetched
-from shared.logs import told, without_words
 from shared.models import Model, Versions
+from shared.observability.logs import told, without_words
 from shared.package import CARD_FILE, MODEL_FILE
 from shared.registry import add
 from shared.tables import ModelVersion

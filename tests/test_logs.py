@@ -16,9 +16,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from shared import logs
 from shared.errors import ArtefactError
-from shared.logs import JsonFormatter, Once, configure_logging, told, without_words
+from shared.observability import logs
+from shared.observability.logs import JsonFormatter, Once, configure_logging, told, without_words
 from worker import process
 
 
@@ -217,7 +217,7 @@ class Lines(logging.Handler):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [1000.0]
-    monkeypatch.setattr("shared.logs.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("shared.observability.logs.time", SimpleNamespace(monotonic=lambda: now[0]))
     return now
 
 

@@ -14,7 +14,7 @@ from scripts.processes import wait_until
 from scripts.servers import Postgres
 from shared.config.settings import Settings
 from shared.database.engine import make_engine
-from shared.timed_tasks import RECOVER, is_recovery_late, note_done, recovery_age
+from shared.observability.timed_tasks import RECOVER, is_recovery_late, note_done, recovery_age
 from tests.databases import empty, job_row, postgres_engine, queue, take
 from worker.maintenance import recover
 from worker.runtime import Runtime

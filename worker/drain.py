@@ -15,7 +15,7 @@ from shared.broker.app import DONE_CHANNEL, INTERACTIVE_KEY, INTERACTIVE_SECONDS
 from shared.broker.wakeups import PENDING_SECONDS, list_waiting, send_wakeup
 from shared.database.engine import dumps
 from shared.jobs import Claim
-from shared.logs import told
+from shared.observability.logs import told
 from shared.registry import LoadedModel
 from shared.scoring import score_rows, split_results
 from worker.bulk import ChunkLine

@@ -14,8 +14,8 @@ from shared.background import ended
 from shared.broker.app import Lane, make_redis
 from shared.config.settings import get_settings
 from shared.database.engine import make_engine
-from shared.logs import told
 from shared.models import Models
+from shared.observability.logs import told
 from worker.parent import Parent
 from worker.pulse import Pulse, arm_kernel
 from worker.runtime import Runtime

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from shared.config.settings import Settings
-from shared.timed_tasks import FORGET, RECOVER
+from shared.observability.timed_tasks import FORGET, RECOVER
 from worker.maintenance import forget, recover
 from worker.runtime import Runtime
 

@@ -16,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.background import Background
-from shared.timed_tasks import note_done, seconds_since
+from shared.observability.timed_tasks import note_done, seconds_since
 from worker.runtime import Runtime
 from worker.schedule import Timed
 

@@ -17,7 +17,7 @@ from api.schemas import Alive, Health, Readiness, ServiceVersion
 from api.services import Services
 from shared.background import ended
 from shared.broker.app import Lane
-from shared.timed_tasks import is_recovery_late
+from shared.observability.timed_tasks import is_recovery_late
 from shared.version import VERSION
 
 router = APIRouter(tags=["health"])

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from scripts.processes import runs
-from shared.timed_tasks import recovery_age
+from shared.observability.timed_tasks import recovery_age
 from tests.faults.conftest import Service
 from tests.faults.models import GOOD, KEEPS_GIL, SLOW
 
