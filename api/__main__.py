@@ -10,8 +10,8 @@ from api.connections import Limits, Server, affordable, bounded, raise_descripto
 from api.main import create_app, serve
 from shared.config.settings import get_settings
 from shared.observability.logs import configure_logging
+from shared.scoring.threads import prefer_one_thread
 from shared.start import check_port, check_start
-from shared.threads import prefer_one_thread
 
 
 def main() -> None:

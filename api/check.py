@@ -23,8 +23,8 @@ from shared.config.settings import Settings, get_settings
 from shared.database.engine import make_engine, reader
 from shared.database.messages import first_line
 from shared.database.pooler import what_pooler_lacks
+from shared.scoring.threads import prefer_one_thread
 from shared.start import ELSEWHERE, CannotStart, check_file, check_file_is_there
-from shared.threads import prefer_one_thread
 
 
 def examine(settings: Settings, *, loading: bool = True) -> Iterator[Finding]:

@@ -20,8 +20,8 @@ from shared.cards.card import Card
 from shared.errors import ArtefactError, Fault, GuichetError, ModelError
 from shared.models import Versions, load_here
 from shared.observability.logs import configure_logging, told
-from shared.outputs import Output
-from shared.scoring import score_rows
+from shared.scoring.batch import score_rows
+from shared.scoring.outputs import Output
 from shared.tables import ModelVersion
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 LOAD_SECONDS = 600.0  # how long a model may take to be loaded
 GRACE_SECONDS = 10.0  # after its deadline, a process that nobody ended, because its parent has died, ends itself
-PRELOADED = ["shared.registry", "shared.scoring", "sklearn.pipeline", "sklearn.ensemble", "sklearn.linear_model"]
+PRELOADED = ["shared.registry", "shared.scoring.batch", "sklearn.pipeline", "sklearn.ensemble", "sklearn.linear_model"]
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(PRELOADED)

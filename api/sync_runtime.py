@@ -27,9 +27,9 @@ from shared.database.engine import reader
 from shared.errors import Fault, GuichetError, ModelError, Unavailable
 from shared.job_queries import StoredJob, StoredOutput, find_jobs
 from shared.jobs import Submission
-from shared.outputs import Output
 from shared.recording import record
-from shared.scoring import split_results
+from shared.scoring.batch import split_results
+from shared.scoring.outputs import Output
 from shared.tables import JobKind, JobState
 
 log = logging.getLogger(__name__)

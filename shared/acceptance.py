@@ -14,9 +14,9 @@ from shared.encoding.estimator_inputs import known_categories, may_be_null
 from shared.encoding.native_categories import native_categories
 from shared.errors import CardError
 from shared.package import Package
-from shared.paths import PipelineScorer
-from shared.proof import ask, refuses_all
-from shared.scores import judge_of
+from shared.scoring.parity import ask, refuses_all
+from shared.scoring.scorers import PipelineScorer
+from shared.scoring.scores import judge_of
 
 TRIES = 3  # reference rows in which a value is tried: the model refuses it where it refuses all of them
 

@@ -11,7 +11,7 @@ from shared.csv_format import CsvFormat
 from shared.csv_rows import ChunkReader
 from shared.csv_scoring import ScoredChunk, fail_chunk, score_chunk
 from shared.packing import pack, unpack
-from shared.scoring import ScoredModel
+from shared.scoring.batch import ScoredModel
 from shared.tables import ChunkState
 
 _READERS = 32  # kept: one for each file that is being scored

@@ -13,9 +13,9 @@ from shared.csv_output import Answers, error_records, output_records
 from shared.csv_rows import ChunkReader, row_error
 from shared.encoding.columns import Columns
 from shared.errors import Fault
-from shared.outputs import Output
-from shared.scores import Scores
-from shared.scoring import ScoredModel, no_number, score_rows, usable
+from shared.scoring.batch import ScoredModel, no_number, score_rows, usable
+from shared.scoring.outputs import Output
+from shared.scoring.scores import Scores
 
 log = logging.getLogger(__name__)
 

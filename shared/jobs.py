@@ -36,7 +36,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from shared.database.engine import dumps
 from shared.database.prepared import Statement, array
 from shared.errors import Fault
-from shared.outputs import Output
+from shared.scoring.outputs import Output
 from shared.tables import Job, JobKind, JobState, UtcDateTime
 
 # ── accepted ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, insert
 
 from shared.errors import Fault
 from shared.jobs import Submission
-from shared.outputs import Output
+from shared.scoring.outputs import Output
 from shared.tables import Job, JobState, ModelInput, ModelOutput
 
 

@@ -50,9 +50,9 @@ from shared.package import (
     write_package,
 )
 from shared.reference import canonical_rows, read_rows
-from shared.scorer import Scorer, build, choose, decide
+from shared.scoring.selection import Scorer, build, choose, decide
+from shared.scoring.threads import one_thread
 from shared.tables import ModelAlias, ModelVersion
-from shared.threads import one_thread
 from shared.validation_errors import first_faults
 
 CHAMPION = "champion"

@@ -23,7 +23,7 @@ from shared.errors import RowFaults
 from shared.package import UNHASHED, Package, infer_package
 from shared.registry import list_versions, load
 from shared.registry_command import main
-from shared.scorer import choose
+from shared.scoring.selection import choose
 from shared.tables import ModelVersion, Table
 from tests.brief import prove_briefly
 

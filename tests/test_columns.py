@@ -19,10 +19,10 @@ from shared.encoding.columns import Column, Columns
 from shared.encoding.compile import compile_encoding
 from shared.encoding.estimator_inputs import frame_maker
 from shared.errors import ArtefactError
-from shared.paths import EncodedScorer, PipelineScorer, native
-from shared.scorer import build
-from shared.scores import judge_of
-from shared.trees import Trees
+from shared.scoring.scorers import EncodedScorer, PipelineScorer, native
+from shared.scoring.scores import judge_of
+from shared.scoring.selection import build
+from shared.scoring.trees import Trees
 
 FEATURES = [
     Feature(name="age", type="integer"),

@@ -22,9 +22,9 @@ from shared.csv_rows import ChunkReader
 from shared.csv_scoring import fail_chunk, score_chunk
 from shared.encoding.compile import compile_encoding
 from shared.jobs import Output
-from shared.paths import EncodedScorer, PipelineScorer, native
-from shared.scores import Scores, judge_of
-from shared.scoring import score_rows
+from shared.scoring.batch import score_rows
+from shared.scoring.scorers import EncodedScorer, PipelineScorer, native
+from shared.scoring.scores import Scores, judge_of
 
 LABELS = {"binary": {"0": "no", "1": "yes"}, "multiclass": {"0": "a", "1": "b", "2": "c"}, "regression": {}}
 FORM = CsvFormat(",", "utf-8", ".", ("id", "x", "note"), "id")

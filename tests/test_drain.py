@@ -22,7 +22,7 @@ from shared.cards.card import Card
 from shared.config.settings import Settings
 from shared.database.prepared import Statement
 from shared.errors import ArtefactError
-from shared.scorer import Scores
+from shared.scoring.selection import Scores
 from tests.databases import empty, job_row, postgres_engine, queue, settings_of
 from worker.drain import drain
 from worker.pulse import Pulse

@@ -6,7 +6,7 @@ import numpy as np
 
 from shared.cards.card import Card
 from shared.cards.features import Feature
-from shared.edges import edge_rows
+from shared.scoring.boundary_rows import edge_rows
 
 
 def edges(*features, reference=None, origins=(), splits=None, **more):

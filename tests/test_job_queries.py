@@ -20,8 +20,8 @@ from shared.job_queries import (
     list_ready,
     list_rows,
 )
-from shared.outputs import Output
 from shared.recording import record
+from shared.scoring.outputs import Output
 from tests.databases import FAULT, empty, end, good, postgres_engine, queue, sqlite_engine, submission, take
 
 

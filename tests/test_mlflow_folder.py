@@ -31,7 +31,9 @@ SAVED = Path(__file__).parent / "mlflow"
 @pytest.fixture(autouse=True)
 def _short_measurements(monkeypatch):
     prove_briefly(monkeypatch)
-    monkeypatch.setattr("shared.scorer.FAST", ())  # how else a model could be scored is not the question here
+    monkeypatch.setattr(
+        "shared.scoring.selection.FAST", ()
+    )  # how else a model could be scored is not the question here
 
 
 @pytest.fixture

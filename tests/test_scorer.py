@@ -29,13 +29,13 @@ from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 from xgboost import XGBClassifier, XGBRegressor
 
-import shared.scorer
-from shared import onnx_path
+import shared.scoring.selection
 from shared.cards.card import Card
 from shared.cards.features import Feature
 from shared.encoding.estimator_inputs import frame_maker
 from shared.errors import ArtefactError, CardError
-from shared.scorer import build, choose
+from shared.scoring import onnx_graph
+from shared.scoring.selection import build, choose
 from tests.brief import prove_briefly
 
 KINDS = ["number"] * 18 + ["integer"] * 12 + ["boolean"] * 3 + ["string"] * 10
@@ -399,9 +399,11 @@ def test_threshold_of_the_card_decides():
 def test_path_that_stops_being_exact_is_refused_when_the_worker_starts(monkeypatch):
     given = features(count=6)
     pipeline, made = trained(LogisticRegression(), given)
-    monkeypatch.setattr(shared.scorer, "linear", lambda final, judge: lambda x: judge.judge_probability(x[:, 0]))
     monkeypatch.setattr(
-        shared.scorer, "native", lambda final, judge, sparse: lambda x: judge.judge_probability(x[:, 1])
+        shared.scoring.selection, "linear", lambda final, judge: lambda x: judge.judge_probability(x[:, 0])
+    )
+    monkeypatch.setattr(
+        shared.scoring.selection, "native", lambda final, judge, sparse: lambda x: judge.judge_probability(x[:, 1])
     )
     with pytest.raises(ArtefactError, match=r"cannot be scored by numpy any more .* rows are off"):
         build(card(given), pipeline, "numpy", made[:30])
@@ -445,8 +447,8 @@ def test_no_rows_give_empty_scores():
 
 def test_importing_the_scorer_imports_no_heavy_library():
     heavy = "{'sklearn', 'scipy', 'pandas', 'onnx', 'onnxruntime', 'skl2onnx', 'treelite', 'xgboost', 'lightgbm'}"
-    code = f"import sys, shared.scorer; sys.exit(' '.join({heavy} & sys.modules.keys()) or 0)"
-    root = Path(shared.scorer.__file__).parents[1]
+    code = f"import sys, shared.scoring.selection; sys.exit(' '.join({heavy} & sys.modules.keys()) or 0)"
+    root = Path(shared.scoring.selection.__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
     assert (done.stderr.strip(), done.returncode) == ("", 0)
 
@@ -461,7 +463,7 @@ class NoPandas:
 
 sys.meta_path.insert(0, NoPandas())
 import joblib
-from shared.scorer import build
+from shared.scoring.selection import build
 card, pipeline, made = joblib.load(sys.argv[1])
 scorer = build(card, pipeline, "treelite", made)
 scorer.score(made)
@@ -473,7 +475,7 @@ def test_worker_that_scores_by_treelite_needs_neither_pandas_nor_onnx(tmp_path):
     given = features(count=6)
     pipeline, made = trained(HistGradientBoostingClassifier(max_iter=5), given)
     pd.to_pickle((card(given), pipeline, made[:20]), tmp_path / "model.joblib")
-    root = Path(shared.scorer.__file__).parents[1]
+    root = Path(shared.scoring.selection.__file__).parents[2]
     command = [sys.executable, "-c", WITHOUT_PANDAS, str(tmp_path / "model.joblib")]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert (done.stderr.strip(), done.returncode) == ("", 0)
@@ -482,5 +484,5 @@ def test_worker_that_scores_by_treelite_needs_neither_pandas_nor_onnx(tmp_path):
 def test_onnx_runtime_is_told_to_send_no_usage_data(monkeypatch):
     monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
     with pytest.raises(Exception, match="model"):
-        onnx_path._session(b"no graph")
+        onnx_graph._session(b"no graph")
     assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"

@@ -10,9 +10,9 @@ from hypothesis import given
 
 from shared.cards.card import Card
 from shared.errors import Fault
-from shared.outputs import Output
-from shared.scores import Scores
-from shared.scoring import score_rows
+from shared.scoring.batch import score_rows
+from shared.scoring.outputs import Output
+from shared.scoring.scores import Scores
 
 
 def card(task: str, labels: dict[str, str] | None = None) -> Card:

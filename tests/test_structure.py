@@ -117,7 +117,7 @@ def loaded_by(module: str, names: tuple[str, ...]) -> str:
 
 
 def test_api_of_the_queue_runtime_starts_without_the_libraries_of_models():
-    assert loaded_by("api.main", (*HEAVY, "worker", "shared.scorer.choose")) == ""
+    assert loaded_by("api.main", (*HEAVY, "worker", "shared.scoring.selection.choose")) == ""
 
 
 def test_worker_starts_without_the_http_side_and_loads_models_only_after_the_fork():

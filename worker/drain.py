@@ -17,7 +17,7 @@ from shared.database.engine import dumps
 from shared.jobs import Claim
 from shared.observability.logs import told
 from shared.registry import LoadedModel
-from shared.scoring import score_rows, split_results
+from shared.scoring.batch import score_rows, split_results
 from worker.bulk import ChunkLine
 from worker.runtime import Runtime
 

@@ -15,7 +15,7 @@ from examples.frames import records
 from shared.cards.card import Card
 from shared.package import UNHASHED, Package
 from shared.reference import canonical_rows
-from shared.threads import one_thread
+from shared.scoring.threads import one_thread
 
 THRESHOLD = 0.5
 

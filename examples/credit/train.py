@@ -15,7 +15,7 @@ from examples.frames import records
 from shared.cards.card import Card
 from shared.package import UNHASHED, Package
 from shared.reference import canonical_rows
-from shared.threads import one_thread
+from shared.scoring.threads import one_thread
 
 TEST_SEED = 20_240_702  # other applicants than those of the training
 TEST_ROWS = 100_000  # so many that the cost curve is flat where it should be, not where chance makes it so

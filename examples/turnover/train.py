@@ -16,7 +16,7 @@ from shared.cards.card import Card, Views
 from shared.cards.response import Refusal, Response, ResponseField
 from shared.package import UNHASHED, Package
 from shared.reference import canonical_rows
-from shared.threads import one_thread
+from shared.scoring.threads import one_thread
 
 THRESHOLD = 0.5
 

@@ -22,7 +22,7 @@ from tests.stack import Stack
 def _brief_proof() -> Iterator[None]:
     """Ask models for as few rows as a proof may have; the fastest way to score is measured as ever, and so the same."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shared.scorer.PROOF", 0)
+        patch.setattr("shared.scoring.selection.PROOF", 0)
         yield
 
 

@@ -21,7 +21,7 @@ from tests.stack import Stack
 pytestmark = pytest.mark.interop
 
 SAVED = Path(__file__).resolve().parent.parent / "mlflow"
-TOLERANCE = 1e-6  # what a scorer may differ from the pipeline itself (shared/proof.py)
+TOLERANCE = 1e-6  # what a scorer may differ from the pipeline itself (shared/scoring/parity.py)
 ROWS, SEED = 200, 24_601
 EXAMPLES = ("attrition", "credit", "energy")
 

@@ -17,7 +17,7 @@ from tests.stack import Stack
 pytestmark = pytest.mark.interop
 
 ROWS, SEED = 200, 24_602
-TOLERANCE = 1e-6  # what a scorer may differ from the pipeline itself (shared/proof.py)
+TOLERANCE = 1e-6  # what a scorer may differ from the pipeline itself (shared/scoring/parity.py)
 
 
 def batch(stack: Stack, model: str, rows: list[dict[str, Any]]) -> dict[str, list[Any]]:

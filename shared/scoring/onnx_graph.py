@@ -1,7 +1,7 @@
 """The whole pipeline as one ONNX graph with at most two inputs: every number in one tensor, every text in another.
 
 ONNX computes in float32. Linear models come out within 4e-7; trees take the other branch for values near a split,
-and are then wrong by a lot. That is why nothing here is used unless the proof in shared/scorer.py lets it pass.
+and are then wrong by a lot. That is why nothing here is used unless the proof in shared/scoring/selection.py lets it pass.
 """
 
 import copy
@@ -21,8 +21,8 @@ from shared.encoding.estimator_inputs import array_maker
 from shared.encoding.trained_columns import trained_names
 from shared.encoding.transformers import Fitted, Unsupported, nameless
 from shared.encoding.whole_inputs import takes_dicts, takes_texts
-from shared.paths import PipelineScorer
-from shared.scores import Judge, Scores
+from shared.scoring.scorers import PipelineScorer
+from shared.scoring.scores import Judge, Scores
 
 
 class OnnxScorer:

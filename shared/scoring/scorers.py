@@ -10,8 +10,8 @@ from shared.encoding.columns import Columns
 from shared.encoding.compile import Encoding, Row
 from shared.encoding.estimator_inputs import frame_maker
 from shared.encoding.transformers import Fitted, Matrix, Unsupported
-from shared.scores import Judge, Scores
-from shared.trees import zeros_as_missing
+from shared.scoring.scores import Judge, Scores
+from shared.scoring.trees import zeros_as_missing
 
 Kind = Literal["onnx", "treelite", "numpy", "pipeline"]
 

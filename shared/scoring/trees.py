@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.encoding.transformers import Fitted, Matrix, Unsupported
-from shared.scores import Judge, Scores
+from shared.scoring.scores import Judge, Scores
 
 SKLEARN = ("HistGradientBoosting", "GradientBoosting", "RandomForest", "ExtraTrees")  # then Classifier, Regressor
 SMALLEST_SWITCH = 128  # rows; the proof scores fewer at a time, so that it exercises both sides of the switch

@@ -15,7 +15,7 @@ from shared.encoding.compile import Row
 from shared.encoding.estimator_inputs import frame_maker
 from shared.encoding.transformers import Fitted
 from shared.errors import CardError
-from shared.scores import Judge, Scores, judge_of, own_threshold
+from shared.scoring.scores import Judge, Scores, judge_of, own_threshold
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """The proof that a way to score gives the estimator's own answers, row by row, decision by decision.
 
-The truth is the estimator as it was saved (shared/original.py). It is asked for all rows at once, for a few at a time
+The truth is the estimator as it was saved (shared/scoring/original.py). It is asked for all rows at once, for a few at a time
 in another order, and for single rows: a row whose answer depends on the company it comes in has no right one. Every
 way to score is then asked the same, also by columns as CSV files are scored.
 """
@@ -18,7 +18,7 @@ from shared.cards.card import Card
 from shared.encoding.columns import Columns
 from shared.encoding.transformers import Matrix
 from shared.errors import ArtefactError, GuichetError
-from shared.scores import Scores
+from shared.scoring.scores import Scores
 
 TOLERANCE = 1e-6  # of a probability or a value; relative for values beyond 1
 FEW = 64  # rows per call, so that a path for few rows is proved as well as one for many

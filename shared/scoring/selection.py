@@ -4,9 +4,9 @@
 sample and on edge rows made from it, measures those, and takes the fastest exact one. `build` makes a chosen path
 again when a worker starts, and proves it again. A path that fails its proof is never used, however fast it is.
 
-    onnx      the whole pipeline as one float32 graph (shared/onnx_path.py)
-    treelite  own encoding, then float64 trees (shared/trees.py)
-    numpy     own encoding, then a dot product, or the estimator on the array (shared/paths.py)
+    onnx      the whole pipeline as one float32 graph (shared/scoring/onnx_graph.py)
+    treelite  own encoding, then float64 trees (shared/scoring/trees.py)
+    numpy     own encoding, then a dot product, or the estimator on the array (shared/scoring/scorers.py)
     pipeline  a DataFrame through the pipeline: always possible, always right
 """
 
@@ -18,17 +18,17 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from shared.cards.card import Card
-from shared.edges import edge_rows
 from shared.encoding.compile import Encoding, compile_encoding, split
 from shared.encoding.estimator_inputs import array_maker
 from shared.encoding.transformers import Fitted, Unsupported, nameless
 from shared.errors import ArtefactError, GuichetError
-from shared.onnx_path import OnnxScorer
-from shared.original import Original, decided
-from shared.paths import EncodedScorer, Kind, PipelineScorer, Scorer, linear, native
-from shared.proof import FEW, Truth, Verdict, ask, compare, find_truth, prove, refuses_all
-from shared.scores import Judge, Scores, judge_of
-from shared.trees import Trees, thresholds
+from shared.scoring.boundary_rows import edge_rows
+from shared.scoring.onnx_graph import OnnxScorer
+from shared.scoring.original import Original, decided
+from shared.scoring.parity import FEW, Truth, Verdict, ask, compare, find_truth, prove, refuses_all
+from shared.scoring.scorers import EncodedScorer, Kind, PipelineScorer, Scorer, linear, native
+from shared.scoring.scores import Judge, Scores, judge_of
+from shared.scoring.trees import Trees, thresholds
 
 __all__ = ["Choice", "Scorer", "Scores", "build", "choose"]
 

@@ -15,8 +15,8 @@ from shared.cards.card import Card
 from shared.cards.features import pointer
 from shared.cards.validator import odd_features
 from shared.errors import Fault
-from shared.outputs import Output
-from shared.scorer import Scorer, Scores
+from shared.scoring.outputs import Output
+from shared.scoring.selection import Scorer, Scores
 
 log = logging.getLogger(__name__)
 
