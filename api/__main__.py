@@ -11,7 +11,7 @@ from api.main import create_app, serve
 from shared.config.settings import get_settings
 from shared.observability.logs import configure_logging
 from shared.scoring.threads import prefer_one_thread
-from shared.start import check_port, check_start
+from shared.startup.checks import check_port, check_start
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from shared.database.engine import make_engine, reader
 from shared.database.messages import first_line
 from shared.database.pooler import what_pooler_lacks
 from shared.scoring.threads import prefer_one_thread
-from shared.start import ELSEWHERE, CannotStart, check_file, check_file_is_there
+from shared.startup.checks import ELSEWHERE, CannotStart, check_file, check_file_is_there
 
 
 def examine(settings: Settings, *, loading: bool = True) -> Iterator[Finding]:

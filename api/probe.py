@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from shared.container import end_after, note
+from shared.startup.container import end_after, note
 
 
 def main(arguments: Sequence[str] = ()) -> int:

@@ -13,7 +13,7 @@ from shared.config.settings import get_settings
 from shared.database.engine import get_engine, take_time
 from shared.database.messages import first_line
 from shared.database.revision import stored_revision, wanted_revision
-from shared.start import CannotStart, check_database
+from shared.startup.checks import CannotStart, check_database
 from shared.tables import Table
 
 _LOCK = 7_236_001  # any number: whoever migrates this database holds it

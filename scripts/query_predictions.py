@@ -27,7 +27,7 @@ from shared.config.settings import get_settings
 from shared.csv_output import escape
 from shared.database.engine import make_engine
 from shared.database.messages import explain
-from shared.start import check_file_is_there
+from shared.startup.checks import check_file_is_there
 from shared.tables import Job, JobState, ModelInput, ModelOutput, ModelVersion
 
 _DAY = timedelta(days=1)

@@ -14,7 +14,7 @@ from scripts.servers import Postgres
 from shared.config.settings import Settings
 from shared.database.engine import make_engine
 from shared.database.prepared import Statement
-from shared.start import CannotStart, check_database
+from shared.startup.checks import CannotStart, check_database
 from tests.conftest import create_database
 from tests.databases import migrate
 from tests.pooler import Pooler

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import text
 
 from api import probe as api_probe
-from shared import container
 from shared.database.engine import get_engine
+from shared.startup import container
 from tests.conftest import create_database
 from tests.databases import migrate, settings_for, settings_of
 from worker import probe as worker_probe

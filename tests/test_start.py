@@ -15,11 +15,11 @@ from alembic.config import Config
 from sqlalchemy import inspect, text
 
 from scripts.servers import Postgres, Redis
-from shared import start
 from shared.config.settings import Settings, get_settings
 from shared.database.engine import make_engine
 from shared.database.revision import wanted_revision, what_is_missing
-from shared.start import CannotStart, check_broker, check_database, check_start
+from shared.startup import checks
+from shared.startup.checks import CannotStart, check_broker, check_database, check_start
 from tests.conftest import create_database
 from tests.databases import ROOT, alembic_config, migrate, settings_for, settings_of
 from tests.stack import environment, free_port
@@ -54,7 +54,7 @@ def test_database_that_stays_away_ends_the_start_after_start_seconds():
 def test_database_that_comes_in_time_is_waited_for(session_postgres, monkeypatch):
     url = create_database(session_postgres, "late")
     migrate(url)
-    real, tries = start._missing, []
+    real, tries = checks._missing, []
 
     def late(engine):
         tries.append(1)
@@ -63,7 +63,7 @@ def test_database_that_comes_in_time_is_waited_for(session_postgres, monkeypatch
             return real(dead)
         return real(engine)
 
-    monkeypatch.setattr(start, "_missing", late)
+    monkeypatch.setattr(checks, "_missing", late)
     with settings_of(**queue_settings(url, START_SECONDS="30")):
         check_database(get_settings())
     assert len(tries) == 3
@@ -265,7 +265,7 @@ def test_migration_that_fails_halfway_leaves_the_database_as_it_was(
         inspector = inspect(engine)
         tables = sorted(set(inspector.get_table_names()) - {"alembic_version"})
         with engine.connect() as connection:
-            stored = start.stored_revision(connection)
+            stored = checks.stored_revision(connection)
         return {"tables": {table: len(inspector.get_columns(table)) for table in tables}, "revision": stored}
 
     with settings_of(**settings_for(url)):

@@ -20,7 +20,7 @@ from shared.broker.app import Lane, make_app
 from shared.config.settings import get_settings
 from shared.observability.logs import configure_logging
 from shared.scoring.threads import prefer_one_thread
-from shared.start import CannotStart, check_start
+from shared.startup.checks import CannotStart, check_start
 from worker.parent import RECONNECT_SIGNAL, Reconnection
 
 log = logging.getLogger(__name__)

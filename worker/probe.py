@@ -12,8 +12,8 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.config.settings import get_settings
-from shared.container import end_after, note
 from shared.database.engine import session_scope
+from shared.startup.container import end_after, note
 from shared.tables import Worker
 
 

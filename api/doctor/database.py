@@ -6,7 +6,7 @@ from api.doctor.finding import Finding, milliseconds
 from shared.config.addresses import without_password
 from shared.config.settings import Settings
 from shared.database.revision import stored_revision, wanted_revision, what_is_missing
-from shared.rights import what_role_lacks
+from shared.startup.grants import what_role_lacks
 from shared.tables import ApiKey, Table
 
 _SLOW = 20.0  # milliseconds: each group of submissions waits for several answers

@@ -16,8 +16,8 @@ from sqlalchemy import Connection, func, make_url, select
 
 from api.doctor.finding import Finding, Status, gigabytes
 from shared.config.settings import Settings
-from shared.start import CannotStart
-from shared.start import check_port as check_port_is_free
+from shared.startup.checks import CannotStart
+from shared.startup.checks import check_port as check_port_is_free
 
 _LITTLE, _NONE = 2e9, 2e8  # bytes of free disk: a warning, a failure
 _APART, _FAR_APART = 2.0, 60.0  # seconds between two clocks: a warning, a failure

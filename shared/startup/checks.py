@@ -25,7 +25,7 @@ from shared.database.engine import make_engine, reader
 from shared.database.messages import first_line
 from shared.database.pooler import what_pooler_lacks
 from shared.database.revision import stored_revision, what_is_missing
-from shared.rights import what_role_lacks
+from shared.startup.grants import what_role_lacks
 
 log = logging.getLogger(__name__)
 
