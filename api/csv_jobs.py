@@ -28,7 +28,7 @@ from shared import chunks
 from shared.broker.app import Lane
 from shared.cards.card import Card
 from shared.chunks import NewCsv
-from shared.csv_format import Chunk, CsvFormat, Given, Limits
+from shared.csv.format import Chunk, CsvFormat, Given, Limits
 from shared.database.engine import reader, run_again
 from shared.errors import GuichetError
 from shared.job_queries import StoredJob, find_jobs
@@ -36,7 +36,7 @@ from shared.jobs import Submission
 from shared.tables import JobKind
 
 if TYPE_CHECKING:
-    from shared.csv_file import CsvFile
+    from shared.csv.upload import CsvFile
 
 _PLACES = Places(MAX_UPLOADS, of_one=MAX_OF_ONE)
 # So many threads for all uploads: the event loop, which answers everyone else, need not stand in line with more.
@@ -147,7 +147,7 @@ async def _receive(services: Services, request: Request, body: Body, options: Cs
 
 def _open(card: Card, given: Given, limits: Limits) -> "CsvFile":
     # Imported here: a process that never receives a file does without the libraries that split it.
-    from shared.csv_file import CsvFile
+    from shared.csv.upload import CsvFile
 
     return CsvFile(card, given, limits)
 

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from api.checks import MAX_EXPIRES_IN, Options, find_version, join_references, sum_up
 from api.parameters import find_strangers
 from api.services import Services
-from shared.csv_format import Given, check_given
+from shared.csv.format import Given, check_given
 from shared.errors import Fault, InvalidRequest
 
 

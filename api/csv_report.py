@@ -5,10 +5,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from api.catalog import Version
-from shared.csv_format import Chunk, CsvFormat
+from shared.csv.format import Chunk, CsvFormat
 
 if TYPE_CHECKING:
-    from shared.csv_rows import ChunkReader
+    from shared.csv.chunk_reader import ChunkReader
 
 MAX_ERRORS = 1000  # that are listed; all of them are counted
 
@@ -27,7 +27,7 @@ class CsvReport:
         """Check the rows of one more chunk."""
         if self._reader is None:
             # Imported here: a process that never checks a file does without the library that reads it.
-            from shared.csv_rows import ChunkReader
+            from shared.csv.chunk_reader import ChunkReader
 
             self._reader = ChunkReader(self._version.card, self._version.validator, form)
         read = self._reader.read(chunk.data, first_row=chunk.first_row, row_count=chunk.row_count)

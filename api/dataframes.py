@@ -15,9 +15,9 @@ import orjson
 
 from api.bodies import ONE_ROW, STRING, Most, most_of, parse_json
 from api.catalog import Version
-from shared import csv_format
 from shared.cards.validator import Tally
 from shared.config.settings import Settings
+from shared.csv import format as csv_format
 from shared.errors import MAX_FAULTS, Fault, MalformedBody, RowFaults, TooLarge
 
 FORMS = ("dataframe_split", "dataframe_records", "inputs", "instances")
@@ -80,8 +80,8 @@ def check_frame(version: Version, given: Given) -> DataFrame:
 
 def read_csv_frame(version: Version, body: bytes, settings: Settings, *, encoding: str | None) -> DataFrame:
     """Return the rows of a CSV body with a header; raise as files in CSV are refused, or RowFaults."""
-    from shared.csv_file import CsvFile  # Arrow: an API that is never sent CSV does without
-    from shared.csv_rows import ChunkReader
+    from shared.csv.chunk_reader import ChunkReader
+    from shared.csv.upload import CsvFile  # Arrow: an API that is never sent CSV does without
 
     limits = csv_format.Limits(settings.max_body_bytes, settings.max_batch_rows, settings.max_csv_record_bytes)
     strict = version.card.extra == "refuse"

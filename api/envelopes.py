@@ -10,7 +10,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.datastructures import Headers
 
 from shared.cards.features import pointer_of_stranger
-from shared.csv_gzip import MAGIC, Gunzip
+from shared.csv.gunzip import MAGIC, Gunzip
 from shared.errors import Fault, InvalidRequest, MalformedBody, TooLarge, UnsupportedMediaType
 
 FORM_BYTES = 1 << 16  # what a form may add to its file

@@ -26,7 +26,7 @@ from shared.tables import ModelVersion
 
 if TYPE_CHECKING:
     from shared.chunks import ChunkClaim
-    from shared.csv_scoring import ScoredChunk
+    from shared.csv.chunk_scoring import ScoredChunk
     from shared.tables import ChunkState
 
 log = logging.getLogger(__name__)

@@ -73,7 +73,7 @@ def find_finished(engine: Engine, job: StoredJob, *, partial: bool) -> list[Chun
 
 def open_csv(engine: Engine, job: StoredJob, version: Version, content: Content, *, partial: bool) -> Download:
     """Return a file of a CSV job, ready to be read; for a thread."""
-    from shared import csv_output  # numpy comes with it
+    from shared.csv import output as csv_output  # numpy comes with it
 
     assert job.csv is not None
     form, card = job.csv.format, version.card

@@ -19,10 +19,10 @@ from api.outputs import Changed
 from shared.cards.card import Card
 from shared.cards.classes import classes_of
 from shared.cards.response import ResponseField
-from shared.csv_format import CsvFormat
-from shared.csv_output import escape, joined_columns, kept_columns, output_columns, shaped_columns, spread_cells
+from shared.csv.format import CsvFormat
+from shared.csv.output import escape, joined_columns, kept_columns, output_columns, shaped_columns, spread_cells
+from shared.csv.records import parse_records
 from shared.csv_queries import read_chunk
-from shared.csv_records import parse_records
 from shared.job_queries import StoredJob
 
 GROUP_BYTES = 8 << 20  # a row group is written as soon as its columns take so much memory

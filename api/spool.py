@@ -7,9 +7,9 @@ from contextlib import contextmanager, suppress
 from typing import Self
 
 from shared.chunks import PackedChunk
-from shared.csv_format import Chunk
+from shared.csv.format import Chunk
+from shared.csv.packing import pack
 from shared.errors import Unavailable
-from shared.packing import pack
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from shared.cards.card import Card
 from shared.cards.validator import RowValidator
 from shared.chunks import pack, unpack
-from shared.csv_file import CsvFile
-from shared.csv_format import Chunk, CsvFormat, Given, Limits
-from shared.csv_rows import ChunkReader
-from shared.csv_scoring import score_chunk
+from shared.csv.chunk_reader import ChunkReader
+from shared.csv.chunk_scoring import score_chunk
+from shared.csv.format import Chunk, CsvFormat, Given, Limits
+from shared.csv.upload import CsvFile
 from shared.registry import LoadedModel, load
 from shared.tables import ModelVersion
 

@@ -24,7 +24,7 @@ from sqlalchemy import Connection, Engine, Select, and_, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.config.settings import get_settings
-from shared.csv_output import escape
+from shared.csv.output import escape
 from shared.database.engine import make_engine
 from shared.database.messages import explain
 from shared.startup.checks import check_file_is_there

@@ -17,7 +17,7 @@ from shared.cards.card import Card
 from shared.cards.examples import MADE_UP, with_examples
 from shared.cards.features import MISSING_WORDS, Category, Feature, FeatureType
 from shared.cards.numbers import NULLS, POINT, NumberForm
-from shared.csv_columns import ExpectedColumns
+from shared.csv.columns import ExpectedColumns
 from shared.encoding.native_categories import native_categories
 from shared.encoding.trained_columns import as_written, dropped_columns, is_pipeline, serving_steps, trained_names
 from shared.encoding.whole_inputs import takes_dicts, takes_texts

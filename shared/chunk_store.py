@@ -8,13 +8,13 @@ from sqlalchemy import Connection, Engine, select, update
 
 from shared import chunks
 from shared.chunks import ChunkClaim
+from shared.csv.packing import pack
 from shared.database.engine import dumps, is_sqlite
 from shared.jobs import clock
-from shared.packing import pack
 from shared.tables import ChunkState, JobChunk, JobState
 
 if TYPE_CHECKING:
-    from shared.csv_scoring import ScoredChunk
+    from shared.csv.chunk_scoring import ScoredChunk
 
 _INPUTS = "COPY model_inputs (id, job_id, row_index, features, faults) FROM STDIN"
 _OUTPUTS = (

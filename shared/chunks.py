@@ -25,7 +25,7 @@ from sqlalchemy import ColumnElement, Connection, delete, exists, insert, select
 from sqlalchemy.engine import RowMapping
 
 from shared import jobs
-from shared.csv_format import CsvFormat
+from shared.csv.format import CsvFormat
 from shared.jobs import Submission, clock
 from shared.tables import ChunkState, CsvFile, Job, JobChunk, JobEvent, JobKind, JobState, ModelInput
 

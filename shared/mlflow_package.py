@@ -13,7 +13,7 @@ from shared.card_inference import expected_columns, infer_card
 from shared.cards.card import Card, Feature
 from shared.cards.examples import MADE_UP, with_examples
 from shared.cards.numbers import NumberForm
-from shared.csv_format import Given
+from shared.csv.format import Given
 from shared.encoding.trained_columns import as_written, dropped_columns
 from shared.errors import ArtefactError, CardError
 from shared.libraries import library_versions

@@ -31,7 +31,7 @@ from pydantic import ValidationError
 from shared.agreement import check_agreement, check_task, class_names, feature_names
 from shared.artefact import LIBRARIES, NOT_SERVED, SERVED, Content, check_booster, check_start, content_of
 from shared.cards.card import Card
-from shared.csv_format import Given
+from shared.csv.format import Given
 from shared.errors import ArtefactError, CardError
 from shared.files import open_file
 from shared.libraries import parts
@@ -321,7 +321,7 @@ def read_package(
 def _reference_rows(
     card: Card, reference: Path | None, answers: Sequence[str], given: Given | None
 ) -> ReferenceRows | None:
-    from shared.csv_columns import ExpectedColumns
+    from shared.csv.columns import ExpectedColumns
 
     return None if reference is None else read_rows(reference, ExpectedColumns.of(card, answers), given)
 

@@ -23,13 +23,13 @@ from shared.cards.cell_values import read_cell
 from shared.cards.features import FeatureType, missing_words
 from shared.cards.numbers import POINT, NumberForm
 from shared.cards.validator import RowValidator
-from shared.csv_format import Chunk, Given, Limits
+from shared.csv.format import Chunk, Given, Limits
 from shared.errors import CardError, GuichetError
 from shared.files import open_file
 
 if TYPE_CHECKING:
-    from shared.csv_columns import ExpectedColumns
-    from shared.csv_file import CsvFile
+    from shared.csv.columns import ExpectedColumns
+    from shared.csv.upload import CsvFile
 
 log = logging.getLogger(__name__)
 
@@ -145,8 +145,8 @@ def _plain(path: Path, name: str, value: object) -> object:
 
 
 def _read_csv(path: Path, expected: "ExpectedColumns | None", given: Given) -> ReferenceRows:
-    from shared.csv_columns import ExpectedColumns
-    from shared.csv_file import CsvFile  # heavy; a package's own rows are JSON lines
+    from shared.csv.columns import ExpectedColumns
+    from shared.csv.upload import CsvFile  # heavy; a package's own rows are JSON lines
 
     file = CsvFile(None, given, LIMITS, expected=expected or ExpectedColumns(others=None))
     rows: list[dict[str, Any]] = []

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from shared.cards.numbers import DECIMALS, THOUSANDS
-from shared.csv_format import DELIMITERS, ENCODINGS, Given
-from shared.csv_output import fault_column
+from shared.csv.format import DELIMITERS, ENCODINGS, Given
+from shared.csv.output import fault_column
 from shared.database.engine import get_engine, session_scope
 from shared.errors import Fault, RowFaults
 from shared.reference_data import StoredSet, drop_set, list_sets

@@ -16,18 +16,18 @@ from sqlalchemy.orm import Session
 
 from shared.cards.card import Card
 from shared.cards.validator import RowValidator
-from shared.csv_file import CsvFile
-from shared.csv_format import Chunk, CsvFormat, Given, Limits, check_given
-from shared.csv_output import kept_columns
-from shared.csv_rows import ChunkReader
+from shared.csv.chunk_reader import ChunkReader
+from shared.csv.format import Chunk, CsvFormat, Given, Limits, check_given
+from shared.csv.output import kept_columns
+from shared.csv.packing import pack, unpack
+from shared.csv.targets import TargetReader
+from shared.csv.upload import CsvFile
 from shared.database.engine import dumps, reader
 from shared.errors import Fault, InvalidRequest, NotFound, RowFaults, Unavailable
 from shared.files import open_file
-from shared.packing import pack, unpack
 from shared.reference_data import StoredSet, find_set, replace_set
 from shared.registry import resolve
 from shared.tables import ModelVersion
-from shared.targets import TargetReader
 
 READ_BYTES = 1 << 20
 SHOWN = 20  # faults that are told one by one

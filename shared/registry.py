@@ -28,7 +28,7 @@ from shared.cards.examples import is_of_people
 from shared.cards.validator import odd_features
 from shared.config.settings import get_settings
 from shared.contract import lay_over
-from shared.csv_format import Given
+from shared.csv.format import Given
 from shared.errors import ArtefactError, CardError, Conflict, GuichetError, NotFound
 from shared.fetching import at_hand, folder_of
 from shared.known_scores import KnownScores, check_probabilities, check_scores, read_known_scores, without_refused
@@ -141,7 +141,7 @@ def add(
     parts = {"preprocessor": preprocessor, "code": code}
     with _package(artefact, mlflow, reference, card, changes, scores, given, parts, trust) as (package, file):
         if target is not None and reference is not None:
-            from shared.targets import check_answers  # heavy, and most models come with a card
+            from shared.csv.targets import check_answers  # heavy, and most models come with a card
 
             given_rows = package.given_rows or read_rows(reference)
             check_answers(package.card, target, (row.get(target) for row in given_rows.rows), given_rows.numbers)

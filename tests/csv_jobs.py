@@ -12,9 +12,9 @@ from uuid_utils import uuid7
 
 from shared import chunks
 from shared.chunks import NewCsv, PackedChunk
-from shared.csv_format import CsvFormat
+from shared.csv.format import CsvFormat
+from shared.csv.packing import pack
 from shared.jobs import Submission
-from shared.packing import pack
 from shared.tables import CsvFile, Job, JobChunk, ModelVersion
 
 SOME_DAY = datetime(2100, 1, 1, tzinfo=UTC)

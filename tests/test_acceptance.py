@@ -16,8 +16,8 @@ from shared.card_inference import infer_card
 from shared.cards.card import Card
 from shared.cards.validator import RowValidator
 from shared.config.settings import get_settings
-from shared.csv_format import CsvFormat
-from shared.csv_rows import ChunkReader
+from shared.csv.chunk_reader import ChunkReader
+from shared.csv.format import CsvFormat
 from shared.database.engine import get_engine, session_scope
 from shared.errors import RowFaults
 from shared.package import UNHASHED, Package, infer_package

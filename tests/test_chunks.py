@@ -14,13 +14,13 @@ from scripts.servers import Postgres
 from shared import chunks, jobs
 from shared.chunk_store import Stale, store
 from shared.chunks import ChunkClaim, NewCsv, PackedChunk
-from shared.csv_format import CsvFormat
+from shared.csv.chunk_scoring import ScoredChunk
+from shared.csv.format import CsvFormat
+from shared.csv.packing import pack, unpack
 from shared.csv_queries import find_files, list_chunks, list_events, read_chunk
-from shared.csv_scoring import ScoredChunk
 from shared.database.engine import make_engine
 from shared.errors import Fault
 from shared.job_queries import find_jobs, list_ready
-from shared.packing import pack, unpack
 from shared.tables import ChunkState, JobChunk
 from tests.databases import either_engine, empty, job_row, outputs_of, submission
 

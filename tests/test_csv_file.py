@@ -15,13 +15,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import examples.attrition
-import shared.csv_file
-import shared.csv_text
+import shared.csv.decoding
+import shared.csv.upload
 from examples.attrition.features import FEATURES
 from shared.cards.card import Card
 from shared.cards.features import Feature
-from shared.csv_file import CsvFile, cut
-from shared.csv_format import Chunk, Given, Limits
+from shared.csv.format import Chunk, Given, Limits
+from shared.csv.upload import CsvFile, cut
 from shared.errors import GuichetError, MalformedBody, RowFaults, TooLarge, UnsupportedMediaType
 
 
@@ -660,8 +660,8 @@ def test_pieces_in_which_a_file_arrives_make_no_difference(text, data):
         "max_rows": data.draw(st.sampled_from([3, 99])),
     }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shared.csv_file, "HEAD_BYTES", data.draw(st.sampled_from([16, 1 << 16])))
-        patch.setattr(shared.csv_text, "DECISION_BYTES", data.draw(st.sampled_from([1, 5, 1 << 16])))
+        patch.setattr(shared.csv.upload, "HEAD_BYTES", data.draw(st.sampled_from([16, 1 << 16])))
+        patch.setattr(shared.csv.decoding, "DECISION_BYTES", data.draw(st.sampled_from([1, 5, 1 << 16])))
         whole = attempt(encoded, **options)
         assert attempt(encoded, range(1, len(encoded)), **options) == whole
         assert attempt(encoded, data.draw(st.sets(st.integers(0, len(encoded)))), **options) == whole

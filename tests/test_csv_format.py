@@ -5,9 +5,9 @@ import pytest
 from examples.attrition.features import FEATURES
 from shared.cards.card import Card
 from shared.cards.numbers import NumberForm, find_number_form
-from shared.csv_columns import ExpectedColumns
-from shared.csv_format import Given, check_given, find_id_column, read_records
-from shared.csv_header import MAX_COLUMNS, accept_header, check_header, read_header
+from shared.csv.columns import ExpectedColumns
+from shared.csv.format import Given, check_given, find_id_column, read_records
+from shared.csv.header import MAX_COLUMNS, accept_header, check_header, read_header
 from shared.errors import InvalidRequest, RowFaults, TooLarge
 
 NAMES = tuple(feature.name for feature in FEATURES)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.cards.card import Card
-from shared.csv_format import CsvFormat
-from shared.csv_output import (
+from shared.csv.format import CsvFormat
+from shared.csv.output import (
     Answers,
     RowError,
     error_records,

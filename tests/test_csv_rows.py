@@ -14,10 +14,10 @@ from pandas._libs.parsers import STR_NA_VALUES  # what pandas.read_csv takes for
 from shared.cards.card import Card
 from shared.cards.features import Feature
 from shared.cards.validator import RowValidator
-from shared.csv_format import CsvFormat
-from shared.csv_output import RowError
-from shared.csv_records import parse_records, split_records
-from shared.csv_rows import ChunkReader, as_sent
+from shared.csv.chunk_reader import ChunkReader, as_sent
+from shared.csv.format import CsvFormat
+from shared.csv.output import RowError
+from shared.csv.records import parse_records, split_records
 from shared.errors import Fault
 
 NULLS = ["", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "#N/A", "#NA", "<NA>"]

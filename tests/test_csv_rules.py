@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from shared.cards.features import Feature
 from shared.cards.rules import compile_rules, parse_rule
-from shared.csv_rules import doubtful_rows
+from shared.csv.column_rules import doubtful_rows
 
 FEATURES = [
     Feature(name="i", type="integer", nullable=True),

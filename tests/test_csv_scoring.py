@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from examples.frames import records
 from shared.cards.card import Card
 from shared.cards.validator import RowValidator
-from shared.csv_format import CsvFormat
-from shared.csv_output import output_header
-from shared.csv_rows import ChunkReader
-from shared.csv_scoring import fail_chunk, score_chunk
+from shared.csv.chunk_reader import ChunkReader
+from shared.csv.chunk_scoring import fail_chunk, score_chunk
+from shared.csv.format import CsvFormat
+from shared.csv.output import output_header
 from shared.encoding.compile import compile_encoding
 from shared.jobs import Output
 from shared.scoring.batch import score_rows

@@ -18,11 +18,11 @@ from api.routes import events
 from scripts.servers import Postgres
 from shared import chunks, jobs
 from shared.chunks import NewCsv, PackedChunk
-from shared.csv_format import CsvFormat
+from shared.csv.format import CsvFormat
+from shared.csv.packing import pack
 from shared.database.engine import reader
 from shared.errors import Unavailable
 from shared.job_queries import StoredJob, find_jobs
-from shared.packing import pack
 from tests.csv_jobs import erase
 from tests.databases import either_engine, empty, submission
 from tests.databases import queue as queue_job

@@ -9,8 +9,8 @@ import pytest
 
 from api import conditions, dataframes
 from api.bodies import parse_json
-from shared.csv_format import Limits
-from shared.csv_splitter import RecordSplitter
+from shared.csv.format import Limits
+from shared.csv.splitter import RecordSplitter
 from shared.errors import GuichetError
 
 SMALL, LARGE = 8_000, 64_000

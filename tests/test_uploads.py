@@ -20,7 +20,8 @@ from api import spool, uploads
 from api.envelopes import FORM_BYTES, Envelope, Unwrapper, clean_filename, read_envelope
 from api.spool import Spool
 from api.uploads import BATCH_BYTES, Body, EarlyAnswer, Places
-from shared.csv_format import Chunk
+from shared.csv.format import Chunk
+from shared.csv.packing import unpack
 from shared.errors import (
     GuichetError,
     InvalidRequest,
@@ -31,7 +32,6 @@ from shared.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
-from shared.packing import unpack
 
 ROWS = b"a,b\n1,2\n3,4\n"
 PLAIN = Envelope(boundary=None, is_compressed=False, charset=None, filename=None)

@@ -28,7 +28,7 @@ from shared.tables import ChunkState
 from worker.runtime import Runtime
 
 if TYPE_CHECKING:
-    from shared.csv_scoring import ScoredChunk
+    from shared.csv.chunk_scoring import ScoredChunk
 
 log = logging.getLogger(__name__)
 

@@ -49,9 +49,9 @@ from shared.cards.card import Card
 from shared.cards.validator import RowValidator
 from shared.config.settings import Settings, get_settings
 from shared.contract import lay_over
-from shared.csv_file import CsvFile
-from shared.csv_format import DELIMITERS, ENCODINGS, Given, Limits
-from shared.csv_rows import ChunkReader
+from shared.csv.chunk_reader import ChunkReader
+from shared.csv.format import DELIMITERS, ENCODINGS, Given, Limits
+from shared.csv.upload import CsvFile
 from shared.errors import ArtefactError, CardError, GuichetError
 from shared.mlflow_folder import advice_of, example_of, read_mlflow_folder
 from shared.mlflow_signature import read_signature

@@ -9,15 +9,15 @@ from typing import IO
 
 from shared.cards.card import Card
 from shared.cards.numbers import NumberForm, find_number_form, told_numbers
-from shared.csv_blanks import cut_empty_rows, has_blanks, without_blanks
-from shared.csv_columns import ExpectedColumns
-from shared.csv_format import Chunk, CsvFormat, Given, Limits, check_given, find_id_column, read_records
-from shared.csv_gzip import Gunzip
-from shared.csv_header import Header, accept_header, check_duplicates, check_width, read_header
-from shared.csv_splitter import RecordSplitter
-from shared.csv_text import BadBytes, TextDecoder, wrong_bytes
+from shared.csv.blanks import cut_empty_rows, has_blanks, without_blanks
+from shared.csv.columns import ExpectedColumns
+from shared.csv.decoding import BadBytes, TextDecoder, wrong_bytes
+from shared.csv.format import Chunk, CsvFormat, Given, Limits, check_given, find_id_column, read_records
+from shared.csv.gunzip import Gunzip
+from shared.csv.header import Header, accept_header, check_duplicates, check_width, read_header
+from shared.csv.splitter import RecordSplitter
+from shared.csv.workbook import BadWorkbook, is_workbook, read_workbook
 from shared.errors import Fault, RowFaults, TooLarge, UnsupportedMediaType
-from shared.workbook import BadWorkbook, is_workbook, read_workbook
 
 HEAD_BYTES = 1 << 16  # looked at together, before anything else
 SAMPLED_ROWS = 1000  # in which numbers and texts are looked at

@@ -8,9 +8,9 @@ import orjson
 from numpy.typing import NDArray
 
 from shared.cards.card import Card
-from shared.csv_format import CsvFormat
-from shared.csv_output import Answers, error_records, output_records
-from shared.csv_rows import ChunkReader, row_error
+from shared.csv.chunk_reader import ChunkReader, row_error
+from shared.csv.format import CsvFormat
+from shared.csv.output import Answers, error_records, output_records
 from shared.encoding.columns import Columns
 from shared.errors import Fault
 from shared.scoring.batch import ScoredModel, no_number, score_rows, usable

@@ -13,7 +13,7 @@ from typing import Any
 from shared.cards.card import Card
 from shared.cards.features import pointer_of_stranger
 from shared.cards.validator import may_be_absent
-from shared.csv_format import DELIMITERS, Given, read_records
+from shared.csv.format import DELIMITERS, Given, read_records
 from shared.errors import Fault, RowFaults, TooLarge
 
 MAX_COLUMNS = 20_000

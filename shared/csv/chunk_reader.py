@@ -18,11 +18,11 @@ from shared.cards.cell_values import read_cell
 from shared.cards.features import Feature, missing_words, pointer
 from shared.cards.rules import parse_rule
 from shared.cards.validator import RowValidator, check_feature
-from shared.csv_cells import Cells, absent_cells, derived_cells, read_cells
-from shared.csv_format import CsvFormat
-from shared.csv_output import RowError, clean, fault_column, kept_columns, spread_cells
-from shared.csv_records import Records, parse_records, split_records
-from shared.csv_rules import doubtful_rows
+from shared.csv.cells import Cells, absent_cells, derived_cells, read_cells
+from shared.csv.column_rules import doubtful_rows
+from shared.csv.format import CsvFormat
+from shared.csv.output import RowError, clean, fault_column, kept_columns, spread_cells
+from shared.csv.records import Records, parse_records, split_records
 from shared.encoding.columns import Columns
 from shared.errors import Fault
 

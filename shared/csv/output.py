@@ -16,7 +16,7 @@ import orjson
 from shared.cards.card import Card
 from shared.cards.classes import classes_of
 from shared.cards.response import ResponseField, rename, shaped_fields
-from shared.csv_format import CsvFormat
+from shared.csv.format import CsvFormat
 from shared.encoding.transformers import Matrix
 from shared.errors import Fault
 
@@ -151,7 +151,7 @@ def join_records(card: Card, form: CsvFormat, data: bytes, output: bytes) -> byt
 
     A record with too many cells is cut to the header, one with too few is filled up: its error says so.
     """
-    from shared.csv_records import parse_records
+    from shared.csv.records import parse_records
 
     given = parse_records(data, form)
     columns = [clean(spread_cells(given, name, place)) for place, name in enumerate(form.columns)]

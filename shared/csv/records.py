@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.csv
 from numpy.typing import NDArray
 
-from shared.csv_format import CsvFormat
+from shared.csv.format import CsvFormat
 
 BOM = b"\xef\xbb\xbf"
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.csv_format import Chunk, Limits
+from shared.csv.format import Chunk, Limits
 from shared.errors import Fault, RowFaults, TooLarge
 
 LF, CR, QUOTE = b'\n\r"'
