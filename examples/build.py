@@ -14,12 +14,12 @@ from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from shared.cards.card import Card
 from shared.config.settings import get_settings
-from shared.contract import lay_over
 from shared.database.engine import session_scope
 from shared.database.messages import explain
 from shared.errors import Conflict, GuichetError, NotFound
-from shared.fetching import folder_of, put_in_store
-from shared.package import CARD_FILE, is_complete
+from shared.packages.contract import lay_over
+from shared.packages.fetching import folder_of, put_in_store
+from shared.packages.package import CARD_FILE, is_complete
 from shared.registry import CHAMPION, add, list_versions, register, resolve
 from shared.registry_command import describe
 from shared.tables import ModelVersion

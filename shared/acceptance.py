@@ -13,7 +13,7 @@ from shared.cards.features import PHRASES, Feature, check_value
 from shared.encoding.estimator_inputs import known_categories, may_be_null
 from shared.encoding.native_categories import native_categories
 from shared.errors import CardError
-from shared.package import Package
+from shared.packages.package import Package
 from shared.scoring.parity import ask, refuses_all
 from shared.scoring.scorers import PipelineScorer
 from shared.scoring.scores import judge_of

@@ -11,16 +11,16 @@ from pydantic import ValidationError
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared import stores
 from shared.background import Background
 from shared.cards.card import Card
 from shared.config.settings import Settings
 from shared.database.engine import is_sqlite, session_scope
 from shared.errors import CardError, Conflict, GuichetError
-from shared.fetching import fetched
 from shared.models import Model, Versions
 from shared.observability.logs import told, without_words
-from shared.package import CARD_FILE, MODEL_FILE
+from shared.packages import stores
+from shared.packages.fetching import fetched
+from shared.packages.package import CARD_FILE, MODEL_FILE
 from shared.registry import add
 from shared.tables import ModelVersion
 from shared.validation_errors import first_faults

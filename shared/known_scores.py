@@ -9,8 +9,8 @@ import numpy as np
 from shared.cards.card import Card
 from shared.cards.numbers import POINT, NumberForm
 from shared.errors import ArtefactError, CardError
-from shared.package import Package, how_to_match
-from shared.reference import ReferenceRows, check_target, sample, value_of
+from shared.packages.package import Package, how_to_match
+from shared.packages.sample import ReferenceRows, check_target, sample, value_of
 from shared.scoring.parity import TOLERANCE, Answers, ask
 from shared.scoring.scorers import PipelineScorer
 from shared.scoring.scores import judge_of

@@ -13,9 +13,9 @@ from sqlalchemy.orm import Session
 
 from shared.cards.card import Card
 from shared.errors import ArtefactError, ModelError, NotFound
-from shared.fetching import address_of, at_hand, folder_of
 from shared.observability.logs import told
-from shared.package import is_complete, references_of
+from shared.packages.fetching import address_of, at_hand, folder_of
+from shared.packages.package import is_complete, references_of
 from shared.registry import LoadedModel, load
 from shared.tables import ModelAlias, ModelVersion
 

@@ -21,19 +21,19 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from shared.acceptance import learn
-from shared.agreement import check_agreement, with_classes
-from shared.assembly import assembled
 from shared.cards.card import Card
 from shared.cards.examples import is_of_people
 from shared.cards.validator import odd_features
 from shared.config.settings import get_settings
-from shared.contract import lay_over
 from shared.csv.format import Given
 from shared.errors import ArtefactError, CardError, Conflict, GuichetError, NotFound
-from shared.fetching import at_hand, folder_of
 from shared.known_scores import KnownScores, check_probabilities, check_scores, read_known_scores, without_refused
-from shared.libraries import library_versions
-from shared.package import (
+from shared.packages.agreement import check_agreement, with_classes
+from shared.packages.assembly import assembled
+from shared.packages.contract import lay_over
+from shared.packages.fetching import at_hand, folder_of
+from shared.packages.libraries import library_versions
+from shared.packages.package import (
     CARD_FILE,
     MODEL_FILE,
     REFERENCE_FILE,
@@ -49,7 +49,7 @@ from shared.package import (
     warn_of_versions,
     write_package,
 )
-from shared.reference import canonical_rows, read_rows
+from shared.packages.sample import canonical_rows, read_rows
 from shared.scoring.selection import Scorer, build, choose, decide
 from shared.scoring.threads import one_thread
 from shared.tables import ModelAlias, ModelVersion
@@ -100,17 +100,17 @@ def add(
 ) -> ModelVersion:
     """Register a joblib file as a new immutable version; its card is read from `card`, or inferred from `reference`.
 
-    `artefact` may also be a folder that holds `model.joblib`, or one that MLflow saved (shared/mlflow_folder.py).
+    `artefact` may also be a folder that holds `model.joblib`, or one that MLflow saved (shared/packages/mlflow/folder.py).
     A `model.json` and a `reference.jsonl` beside the artefact are taken when none are named. The version counts on
     from the last one; adding the same model with the same card again returns the version that it has.
-    `contract` is a file with the words and rules of a client, which the card takes over (shared/contract.py); `scores`
+    `contract` is a file with the words and rules of a client, which the card takes over (shared/packages/contract.py); `scores`
     is the column of the reference rows with the scores that the model gave where it was trained, and must give here.
     `given` is what is known of how the file of reference rows is written; the rest is detected.
     `preprocessor` is the joblib file of a fitted transformer that comes before the model, `code` a file or folder of
-    modules that they need; both become part of the registered file (shared/assembly.py). `trust` names the types of a
+    modules that they need; both become part of the registered file (shared/packages/assembly.py). `trust` names the types of a
     skops file that may be read beside those that skops knows. `skip_bad` leaves reference rows that break the contract
     out of the model's sample; known scores are compared on them all the same.
-    `uri` is where the whole package was fetched from, and can be again (shared/fetching.py).
+    `uri` is where the whole package was fetched from, and can be again (shared/packages/fetching.py).
     Raises ArtefactError, CardError, or Conflict when the version is another model's.
     """
     mlflow = _mlflow_folder(artefact)
@@ -316,8 +316,8 @@ def _package(
                 package = infer_package(file, reference, changes, without=scores, given=given)
             yield package, file
         return
-    from shared.mlflow_folder import joblib_file, read_mlflow_folder  # heavy, and rarely needed
-    from shared.mlflow_package import mlflow_package
+    from shared.packages.mlflow.folder import joblib_file, read_mlflow_folder  # heavy, and rarely needed
+    from shared.packages.mlflow.package import mlflow_package
 
     folder = read_mlflow_folder(mlflow)
     with (

@@ -20,8 +20,8 @@ from shared.config.settings import get_settings
 from shared.database.engine import session_scope
 from shared.database.messages import explain
 from shared.errors import GuichetError
-from shared.fetching import Source, fetched, put_in_store
-from shared.older_pickles import SCIKIT_LEARN
+from shared.packages.fetching import Source, fetched, put_in_store
+from shared.packages.sklearn_versions import SCIKIT_LEARN
 from shared.reference_command import add_file_options, add_parsers, given_of
 from shared.registry import CHAMPION, add, aliases_of, list_versions, promote, verify
 from shared.tables import ModelVersion

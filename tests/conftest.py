@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 from scripts.servers import Postgres, Redis
 from shared.config.settings import Settings
 from shared.database.engine import make_engine
-from shared.package import Package, read_package
+from shared.packages.package import Package, read_package
 from tests.stack import MODELS, Stack, build_examples, queue_stack, sync_stack
 
 ROOT = Path(__file__).resolve().parent.parent

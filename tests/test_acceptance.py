@@ -12,7 +12,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from shared.acceptance import learn
-from shared.card_inference import infer_card
 from shared.cards.card import Card
 from shared.cards.validator import RowValidator
 from shared.config.settings import get_settings
@@ -20,7 +19,8 @@ from shared.csv.chunk_reader import ChunkReader
 from shared.csv.format import CsvFormat
 from shared.database.engine import get_engine, session_scope
 from shared.errors import RowFaults
-from shared.package import UNHASHED, Package, infer_package
+from shared.packages.card_inference import infer_card
+from shared.packages.package import UNHASHED, Package, infer_package
 from shared.registry import list_versions, load
 from shared.registry_command import main
 from shared.scoring.selection import choose

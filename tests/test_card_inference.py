@@ -11,11 +11,11 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import KBinsDiscretizer, OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from shared.card_inference import infer_card
 from shared.cards.card import Card, Feature
 from shared.errors import CardError
-from shared.package import UNHASHED
-from shared.reference import MAX_ROWS, canonical_rows, read_rows, sample, value_of
+from shared.packages.card_inference import infer_card
+from shared.packages.package import UNHASHED
+from shared.packages.sample import MAX_ROWS, canonical_rows, read_rows, sample, value_of
 
 ROWS = [
     {"age": "31", "pay": "1200.5", "city": "Lyon", "code": "01", "member": "True", "blank": None, "y": "1"},

@@ -15,7 +15,7 @@ from api.doctor import broker, database, machine
 from api.doctor.finding import Finding
 from shared.config.settings import Settings
 from shared.database.engine import make_engine
-from shared.package import CARD_FILE, MODEL_FILE
+from shared.packages.package import CARD_FILE, MODEL_FILE
 from tests.conftest import create_database
 from tests.databases import migrate, postgres_engine, settings_for, settings_of, sqlite_engine
 from tests.stack import free_port

@@ -8,9 +8,9 @@ import pytest
 from examples.attrition.features import FEATURES, RULES
 from shared.cards.card import Card
 from shared.cards.features import Feature
-from shared.contract import Contract, lay_over, read_contract
 from shared.errors import CardError
-from shared.package import UNHASHED, Package
+from shared.packages.contract import Contract, lay_over, read_contract
+from shared.packages.package import UNHASHED, Package
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 

@@ -7,7 +7,7 @@ import pytest
 from shared.cards.card import Card
 from shared.cards.examples import MADE_UP, masked, with_examples, without_people
 from shared.cards.validator import RowValidator
-from shared.package import UNHASHED
+from shared.packages.package import UNHASHED
 
 FEATURES = [
     {"name": "age", "type": "integer"},

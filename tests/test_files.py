@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from shared.cards.card import Card
-from shared.contract import read_contract
 from shared.errors import ArtefactError, CardError, InvalidRequest
 from shared.files import open_file, read_file
-from shared.package import read_thing, sha256_of, unpickle
-from shared.reference import read_rows
+from shared.packages.contract import read_contract
+from shared.packages.package import read_thing, sha256_of, unpickle
+from shared.packages.sample import read_rows
 from shared.reference_load import _open
 
 

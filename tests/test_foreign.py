@@ -16,9 +16,9 @@ import pytest
 import sklearn.compose._column_transformer as columns
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-from shared import package
 from shared.config.settings import get_settings
 from shared.database.engine import get_engine, session_scope
+from shared.packages import package
 from shared.registry import list_versions, load
 from shared.registry_command import main
 from shared.tables import Table

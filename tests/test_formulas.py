@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from shared.cards.card import Card
 from shared.cards.validator import RowValidator
 from shared.errors import RowFaults
-from shared.package import UNHASHED
+from shared.packages.package import UNHASHED
 
 INPUTS: list[dict[str, Any]] = [
     {"name": "weight", "type": "number", "exclusive_min": 0},

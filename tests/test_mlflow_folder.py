@@ -17,9 +17,9 @@ from shared.cards.card import Card
 from shared.cards.validator import RowValidator
 from shared.database.engine import make_engine, session_scope
 from shared.errors import ArtefactError, CardError
-from shared.mlflow_folder import joblib_file, read_mlflow_folder
-from shared.mlflow_package import mlflow_package
-from shared.reference import read_rows
+from shared.packages.mlflow.folder import joblib_file, read_mlflow_folder
+from shared.packages.mlflow.package import mlflow_package
+from shared.packages.sample import read_rows
 from shared.registry import add, load, resolve, verify
 from shared.registry_command import main
 from shared.tables import Table
@@ -315,7 +315,7 @@ def test_unknown_serialization_is_refused(folder):
 
 
 def test_skops_types_that_only_the_folder_itself_trusts_are_told(skops_folder, monkeypatch):
-    monkeypatch.setattr("shared.mlflow_folder.HARMLESS", ())
+    monkeypatch.setattr("shared.packages.mlflow.folder.HARMLESS", ())
     assert "skops_trusted_types" in (skops_folder / "MLmodel").read_text()
     detail = refusal(skops_folder, ArtefactError)
     assert "numpy.dtype" in detail
@@ -323,7 +323,7 @@ def test_skops_types_that_only_the_folder_itself_trusts_are_told(skops_folder, m
 
 
 def test_skops_types_that_whoever_adds_the_model_trusts_are_read(take_in, skops_folder, monkeypatch):
-    monkeypatch.setattr("shared.mlflow_folder.HARMLESS", ())
+    monkeypatch.setattr("shared.packages.mlflow.folder.HARMLESS", ())
     assert take_in(skops_folder, trust=["numpy.dtype"]).card["task"] == "binary"
 
 

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from shared.cards.card import Card
 from shared.cards.response import Response, fill, rename, shaped_fields
-from shared.package import UNHASHED
+from shared.packages.package import UNHASHED
 
 BINARY: dict[str, Any] = {
     "name": "leaving",

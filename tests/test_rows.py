@@ -12,7 +12,7 @@ from shared.cards.card import Card
 from shared.cards.features import Feature
 from shared.cards.validator import RowValidator, Tally
 from shared.errors import RowFaults
-from shared.package import UNHASHED
+from shared.packages.package import UNHASHED
 
 FEATURES = [
     {"name": "age", "type": "integer", "min": 16, "max": 70},

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from shared import package
 from shared.errors import ArtefactError
-from shared.verified_file import BLOCK_BYTES, VerifiedFile
+from shared.packages import package
+from shared.packages.verified_file import BLOCK_BYTES, VerifiedFile
 
 SIZE = 3 * BLOCK_BYTES
 

@@ -11,8 +11,8 @@ from api.doctor.machine import fetches_models
 from shared.arrivals import find_packages, no_packages
 from shared.config.settings import Settings
 from shared.errors import GuichetError
-from shared.fetching import address_of, folder_of
-from shared.package import MODEL_FILE, check_reference, is_complete, references_of, sha256_of
+from shared.packages.fetching import address_of, folder_of
+from shared.packages.package import MODEL_FILE, check_reference, is_complete, references_of, sha256_of
 from shared.registry import CHAMPION, aliases_of, list_versions, load
 from shared.tables import ModelVersion
 

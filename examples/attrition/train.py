@@ -13,8 +13,8 @@ from examples.attrition.data import TARGET, generate
 from examples.attrition.features import FEATURES, RULES
 from examples.frames import records
 from shared.cards.card import Card
-from shared.package import UNHASHED, Package
-from shared.reference import canonical_rows
+from shared.packages.package import UNHASHED, Package
+from shared.packages.sample import canonical_rows
 from shared.scoring.threads import one_thread
 
 THRESHOLD = 0.5

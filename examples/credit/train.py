@@ -13,8 +13,8 @@ from examples.credit.data import TARGET, generate
 from examples.credit.features import FEATURES
 from examples.frames import records
 from shared.cards.card import Card
-from shared.package import UNHASHED, Package
-from shared.reference import canonical_rows
+from shared.packages.package import UNHASHED, Package
+from shared.packages.sample import canonical_rows
 from shared.scoring.threads import one_thread
 
 TEST_SEED = 20_240_702  # other applicants than those of the training

@@ -14,8 +14,8 @@ from examples.turnover.data import TARGET, generate
 from examples.turnover.features import FEATURES
 from shared.cards.card import Card, Views
 from shared.cards.response import Refusal, Response, ResponseField
-from shared.package import UNHASHED, Package
-from shared.reference import canonical_rows
+from shared.packages.package import UNHASHED, Package
+from shared.packages.sample import canonical_rows
 from shared.scoring.threads import one_thread
 
 THRESHOLD = 0.5

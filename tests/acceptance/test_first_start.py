@@ -10,7 +10,7 @@ import pytest
 from examples.build import build
 from shared.config.settings import get_settings
 from shared.database.engine import get_engine
-from shared.package import Package
+from shared.packages.package import Package
 from tests.acceptance.conftest import CONTRACTS
 from tests.acceptance.test_attrition_wrapped import BREAKING, ROW
 from tests.brief import prove_briefly

@@ -43,20 +43,20 @@ from api.prefer import read_preference
 from api.prefix import Prefix
 from api.submissions import mark
 from api.tensor_body import TensorBody
-from shared import package as packages
-from shared.artefact import check_start
 from shared.cards.card import Card
 from shared.cards.validator import RowValidator
 from shared.config.settings import Settings, get_settings
-from shared.contract import lay_over
 from shared.csv.chunk_reader import ChunkReader
 from shared.csv.format import DELIMITERS, ENCODINGS, Given, Limits
 from shared.csv.upload import CsvFile
 from shared.errors import ArtefactError, CardError, GuichetError
-from shared.mlflow_folder import advice_of, example_of, read_mlflow_folder
-from shared.mlflow_signature import read_signature
-from shared.package import Package, read_artefact
-from shared.reference import canonical_rows, read_rows
+from shared.packages import package as packages
+from shared.packages.artefact import check_start
+from shared.packages.contract import lay_over
+from shared.packages.mlflow.folder import advice_of, example_of, read_mlflow_folder
+from shared.packages.mlflow.signature import read_signature
+from shared.packages.package import Package, read_artefact
+from shared.packages.sample import canonical_rows, read_rows
 from tests.fuzz.mutate import LEVELS, mutant, mutant_document, written
 
 ROOT = Path(__file__).resolve().parent.parent.parent

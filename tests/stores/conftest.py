@@ -8,8 +8,8 @@ import joblib
 import pytest
 from sqlalchemy import Engine
 
-from shared import stores
 from shared.database.engine import make_engine, session_scope
+from shared.packages import stores
 from shared.registry import add
 from shared.tables import Table
 from tests.brief import prove_briefly

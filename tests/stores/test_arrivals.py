@@ -64,7 +64,7 @@ def test_champion_is_loaded_when_its_package_arrives_in_the_store(engine, servic
 def test_row_does_not_wait_for_a_model_that_is_fetched(engine, service, place, packages, tmp_path, monkeypatch):
     model_version_id = register_elsewhere(engine, packages, tmp_path)
     models, _ = service(place.root)
-    monkeypatch.setattr("shared.stores.list_files", lambda *_, **__: pytest.fail("a store was asked"))
+    monkeypatch.setattr("shared.packages.stores.list_files", lambda *_, **__: pytest.fail("a store was asked"))
     with pytest.raises(ArtefactError, match="It is being fetched from"):
         models.get(model_version_id)
     assert models.missing() == {model_version_id}

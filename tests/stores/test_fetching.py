@@ -6,11 +6,11 @@ import shutil
 
 import pytest
 
-from shared import fetching
 from shared.database.engine import session_scope
 from shared.errors import ArtefactError, Conflict
-from shared.fetching import at_hand, fetched, folder_of, put_in_store
-from shared.package import is_complete
+from shared.packages import fetching
+from shared.packages.fetching import at_hand, fetched, folder_of, put_in_store
+from shared.packages.package import is_complete
 from shared.registry import add, load, verify
 from tests.stores.places import Folder, put_package
 

@@ -6,10 +6,10 @@ import time
 import httpx2
 import pytest
 
-from shared import stores
 from shared.config.addresses import address_fault
 from shared.errors import ArtefactError
-from shared.stores import fetch, is_writable, list_files, pinned, read_small, upload
+from shared.packages import stores
+from shared.packages.stores import fetch, is_writable, list_files, pinned, read_small, upload
 from tests.stack import free_port
 from tests.stores.places import KEYS, Bucket, Repository, enter
 

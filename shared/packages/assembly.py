@@ -16,9 +16,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from shared.artefact import Content, behind, content_of, preprocessor_of
 from shared.errors import ArtefactError
-from shared.package import MODEL_FILE, read_thing
+from shared.packages.artefact import Content, behind, content_of, preprocessor_of
+from shared.packages.package import MODEL_FILE, read_thing
 
 
 @contextmanager

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared import stores
 from shared.cards.card import Card
 from shared.config.addresses import is_address
 from shared.errors import ArtefactError, Conflict, GuichetError
-from shared.package import (
+from shared.packages import stores
+from shared.packages.package import (
     CARD_FILE,
     MODEL_FILE,
     REFERENCE_FILE,
@@ -24,7 +24,7 @@ from shared.package import (
     references_of,
     sha256_of,
 )
-from shared.reference import write_rows
+from shared.packages.sample import write_rows
 from shared.tables import ModelVersion
 
 STALE_SECONDS = 86_400  # what a killed process left of a download is removed after a day

@@ -8,19 +8,19 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from shared.agreement import feature_names
-from shared.card_inference import expected_columns, infer_card
 from shared.cards.card import Card, Feature
 from shared.cards.examples import MADE_UP, with_examples
 from shared.cards.numbers import NumberForm
 from shared.csv.format import Given
 from shared.encoding.trained_columns import as_written, dropped_columns
 from shared.errors import ArtefactError, CardError
-from shared.libraries import library_versions
-from shared.mlflow_folder import MLMODEL, MlflowFolder, Row, advice_of, example_of
-from shared.mlflow_signature import SHOWN, Signature, SignatureColumn, read_signature
-from shared.package import Package, sha256_of, unpickle_and_date, warn_of_versions
-from shared.reference import ReferenceRows, canonical_rows, check_target, read_rows, sample, value_of
+from shared.packages.agreement import feature_names
+from shared.packages.card_inference import expected_columns, infer_card
+from shared.packages.libraries import library_versions
+from shared.packages.mlflow.folder import MLMODEL, MlflowFolder, Row, advice_of, example_of
+from shared.packages.mlflow.signature import SHOWN, Signature, SignatureColumn, read_signature
+from shared.packages.package import Package, sha256_of, unpickle_and_date, warn_of_versions
+from shared.packages.sample import ReferenceRows, canonical_rows, check_target, read_rows, sample, value_of
 from shared.validation_errors import first_faults
 
 log = logging.getLogger(__name__)

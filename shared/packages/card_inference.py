@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from shared.agreement import check_task, class_names, feature_names, task_of
 from shared.cards.card import Card
 from shared.cards.examples import MADE_UP, with_examples
 from shared.cards.features import MISSING_WORDS, Category, Feature, FeatureType
@@ -22,8 +21,9 @@ from shared.encoding.native_categories import native_categories
 from shared.encoding.trained_columns import as_written, dropped_columns, is_pipeline, serving_steps, trained_names
 from shared.encoding.whole_inputs import takes_dicts, takes_texts
 from shared.errors import CardError
-from shared.libraries import library_versions
-from shared.reference import check_target, value_of
+from shared.packages.agreement import check_task, class_names, feature_names, task_of
+from shared.packages.libraries import library_versions
+from shared.packages.sample import check_target, value_of
 from shared.validation_errors import first_faults
 
 log = logging.getLogger(__name__)

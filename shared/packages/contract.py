@@ -20,8 +20,8 @@ from shared.cards.numbers import POINT, NumberForm
 from shared.cards.response import Refusal, Response
 from shared.cards.validator import RowValidator, may_be_absent
 from shared.errors import CardError, Fault, RowFaults
-from shared.package import Package
-from shared.reference import sample, value_of
+from shared.packages.package import Package
+from shared.packages.sample import sample, value_of
 from shared.validation_errors import first_faults
 
 SHOWN = 10  # demands of a contract that a message lists

@@ -1,7 +1,7 @@
 """A model package on disk: `model.joblib`, its card `model.json` and its sample `reference.jsonl`.
 
 A pickle runs code when it is read, so the artefact's SHA-256 is checked before the first byte is unpickled, and only
-the bytes that were checked are (shared/verified_file.py).
+the bytes that were checked are (shared/packages/verified_file.py).
 """
 
 import fcntl
@@ -28,15 +28,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from shared.agreement import check_agreement, check_task, class_names, feature_names
-from shared.artefact import LIBRARIES, NOT_SERVED, SERVED, Content, check_booster, check_start, content_of
 from shared.cards.card import Card
 from shared.csv.format import Given
 from shared.errors import ArtefactError, CardError
 from shared.files import open_file
-from shared.libraries import parts
-from shared.older_pickles import SCIKIT_LEARN, mend, read_older, reads_otherwise, saved_with
-from shared.reference import (
+from shared.packages.agreement import check_agreement, check_task, class_names, feature_names
+from shared.packages.artefact import LIBRARIES, NOT_SERVED, SERVED, Content, check_booster, check_start, content_of
+from shared.packages.libraries import parts
+from shared.packages.sample import (
     ReferenceRows,
     canonical_rows,
     check_target,
@@ -45,9 +44,10 @@ from shared.reference import (
     sample,
     write_rows,
 )
+from shared.packages.sklearn_versions import SCIKIT_LEARN, mend, read_older, reads_otherwise, saved_with
+from shared.packages.verified_file import BLOCK_BYTES, VerifiedFile
 from shared.tables import ModelVersion
 from shared.validation_errors import first_faults
-from shared.verified_file import BLOCK_BYTES, VerifiedFile
 
 MODEL_FILE = "model.joblib"
 CARD_FILE = "model.json"
@@ -348,7 +348,10 @@ def infer_package(
 
     The column `without` of the rows is none that a nameless model was trained on.
     """
-    from shared.card_inference import expected_columns, infer_card  # needs numpy; a package with a card does not
+    from shared.packages.card_inference import (  # needs numpy; a package with a card does not
+        expected_columns,
+        infer_card,
+    )
 
     if reference is None:
         raise CardError(

@@ -18,11 +18,11 @@ from typing import Any
 
 import yaml
 
-from shared.assembly import dump
 from shared.errors import ArtefactError, CardError
 from shared.files import open_file, read_file
-from shared.mlflow_signature import SHOWN
-from shared.package import MODEL_FILE
+from shared.packages.assembly import dump
+from shared.packages.mlflow.signature import SHOWN
+from shared.packages.package import MODEL_FILE
 
 MLMODEL = "MLmodel"
 FLAVOUR = "sklearn"
