@@ -21,13 +21,13 @@ from api.idempotency import find_earlier
 from api.intake import Accepted, unsure
 from api.model_process import ModelProcess, ModelProcesses, ProcessLost, TooLate
 from api.queue_runtime import queued_job
-from shared.arrivals import Arrivals
 from shared.config.settings import Settings
 from shared.database.engine import reader
 from shared.errors import Fault, GuichetError, ModelError, Unavailable
 from shared.job_queries import StoredJob, StoredOutput, find_jobs
 from shared.jobs import Submission
 from shared.recording import record
+from shared.registry.watcher import Arrivals
 from shared.scoring.batch import split_results
 from shared.scoring.outputs import Output
 from shared.tables import JobKind, JobState

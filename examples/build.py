@@ -20,7 +20,7 @@ from shared.errors import Conflict, GuichetError, NotFound
 from shared.packages.contract import lay_over
 from shared.packages.fetching import folder_of, put_in_store
 from shared.packages.package import CARD_FILE, is_complete
-from shared.registry import CHAMPION, add, list_versions, register, resolve
+from shared.registry.adding import CHAMPION, add, list_versions, register, resolve
 from shared.registry_command import describe
 from shared.tables import ModelVersion
 from shared.views import make_views

@@ -23,7 +23,7 @@ from scripts.options import ROOT
 from scripts.query_predictions import Filters, build, read, write_csv
 from shared.database.engine import make_engine
 from shared.errors import Fault
-from shared.registry import LoadedModel, load, register
+from shared.registry.adding import LoadedModel, load, register
 from shared.scoring.batch import score_rows
 from shared.scoring.outputs import Output
 from shared.tables import ModelVersion

@@ -26,7 +26,7 @@ from shared.database.engine import dumps, reader
 from shared.errors import Fault, InvalidRequest, NotFound, RowFaults, Unavailable
 from shared.files import open_file
 from shared.reference_data import StoredSet, find_set, replace_set
-from shared.registry import resolve
+from shared.registry.adding import resolve
 from shared.tables import ModelVersion
 
 READ_BYTES = 1 << 20

@@ -23,7 +23,7 @@ from shared.errors import GuichetError
 from shared.packages.fetching import Source, fetched, put_in_store
 from shared.packages.sklearn_versions import SCIKIT_LEARN
 from shared.reference_command import add_file_options, add_parsers, given_of
-from shared.registry import CHAMPION, add, aliases_of, list_versions, promote, verify
+from shared.registry.adding import CHAMPION, add, aliases_of, list_versions, promote, verify
 from shared.tables import ModelVersion
 
 SHOWN = 5  # categories of a feature that are printed

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from shared.cards.card import Card
 from shared.errors import CardError, Conflict, NotFound
-from shared.registry import resolve
+from shared.registry.adding import resolve
 from shared.tables import ReferenceSet
 from shared.view_sql import KINDS, NAME_BYTES, ViewKind, digest, literal, quote, select_of
 

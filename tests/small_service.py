@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from api.main import create_app
 from shared.config.settings import Settings
 from shared.database.engine import make_engine, session_scope
-from shared.registry import add
+from shared.registry.adding import add
 from tests.databases import migrate
 
 

@@ -17,7 +17,7 @@ import httpx2
 from examples.build import NAMES
 from scripts.servers import Postgres, Redis
 from shared.database.engine import make_engine, session_scope
-from shared.registry import list_versions
+from shared.registry.adding import list_versions
 from shared.tables import ModelAlias, ModelVersion
 from shared.views import make_views
 

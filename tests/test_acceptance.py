@@ -11,7 +11,6 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from shared.acceptance import learn
 from shared.cards.card import Card
 from shared.cards.validator import RowValidator
 from shared.config.settings import get_settings
@@ -21,7 +20,8 @@ from shared.database.engine import get_engine, session_scope
 from shared.errors import RowFaults
 from shared.packages.card_inference import infer_card
 from shared.packages.package import UNHASHED, Package, infer_package
-from shared.registry import list_versions, load
+from shared.registry.acceptance import learn
+from shared.registry.adding import list_versions, load
 from shared.registry_command import main
 from shared.scoring.selection import choose
 from shared.tables import ModelVersion, Table

@@ -24,7 +24,7 @@ from sklearn.preprocessing import FunctionTransformer, LabelEncoder, OneHotEncod
 
 from shared.config.settings import get_settings
 from shared.database.engine import get_engine, session_scope
-from shared.registry import list_versions, load
+from shared.registry.adding import list_versions, load
 from shared.registry_command import main
 from shared.scoring.parity import TOLERANCE
 from shared.tables import Table

@@ -9,7 +9,7 @@ from examples.build import make_named_views
 from scripts.query_predictions import main as query_predictions
 from shared.database.engine import session_scope
 from shared.database.messages import explain
-from shared.registry import resolve
+from shared.registry.adding import resolve
 from shared.registry_command import main as registry
 from tests.cards import people, use
 from tests.databases import postgres_engine, settings_for, settings_of

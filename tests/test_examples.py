@@ -26,7 +26,7 @@ from shared.config.settings import get_settings
 from shared.database.engine import get_engine, session_scope
 from shared.errors import ArtefactError
 from shared.packages.package import UNHASHED
-from shared.registry import list_versions, load, resolve
+from shared.registry.adding import list_versions, load, resolve
 from shared.tables import Table
 from tests.brief import prove_briefly
 

@@ -19,7 +19,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from shared.config.settings import get_settings
 from shared.database.engine import get_engine, session_scope
 from shared.packages import package
-from shared.registry import list_versions, load
+from shared.registry.adding import list_versions, load
 from shared.registry_command import main
 from shared.tables import Table
 from tests.brief import prove_briefly

@@ -14,7 +14,7 @@ from xgboost import XGBClassifier, XGBRegressor
 
 from shared.database.engine import make_engine, session_scope
 from shared.errors import ArtefactError
-from shared.registry import add, load
+from shared.registry.adding import add, load
 from shared.tables import Table
 from tests.brief import prove_briefly
 

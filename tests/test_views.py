@@ -18,7 +18,7 @@ from shared.errors import CardError, Conflict, NotFound
 from shared.jobs import Output
 from shared.recording import record
 from shared.reference_load import load
-from shared.registry import resolve
+from shared.registry.adding import resolve
 from shared.registry_command import main
 from shared.views import drop_views, list_views, make_views, views_aside
 from tests.cards import PEOPLE, people, use

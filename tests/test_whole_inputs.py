@@ -16,7 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from shared.database.engine import make_engine, session_scope
 from shared.errors import CardError
-from shared.registry import add, load
+from shared.registry.adding import add, load
 from shared.tables import Table
 from tests.brief import prove_briefly
 

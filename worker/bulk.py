@@ -23,7 +23,7 @@ from shared import chunks
 from shared.broker.app import INTERACTIVE_KEY
 from shared.chunks import ChunkClaim
 from shared.database.engine import run_again
-from shared.registry import LoadedModel
+from shared.registry.adding import LoadedModel
 from shared.tables import ChunkState
 from worker.runtime import Runtime
 

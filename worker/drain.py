@@ -16,7 +16,7 @@ from shared.broker.wakeups import PENDING_SECONDS, list_waiting, send_wakeup
 from shared.database.engine import dumps
 from shared.jobs import Claim
 from shared.observability.logs import told
-from shared.registry import LoadedModel
+from shared.registry.adding import LoadedModel
 from shared.scoring.batch import score_rows, split_results
 from worker.bulk import ChunkLine
 from worker.runtime import Runtime

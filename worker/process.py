@@ -9,13 +9,13 @@ from contextlib import contextmanager, nullcontext
 
 from celery import current_app
 
-from shared.arrivals import Arrivals
 from shared.background import ended
 from shared.broker.app import Lane, make_redis
 from shared.config.settings import get_settings
 from shared.database.engine import make_engine
-from shared.models import Models
 from shared.observability.logs import told
+from shared.registry.loaded_models import Models
+from shared.registry.watcher import Arrivals
 from worker.parent import Parent
 from worker.pulse import Pulse, arm_kernel
 from worker.runtime import Runtime

@@ -12,10 +12,10 @@ from redis import Redis
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from shared.arrivals import Arrivals
 from shared.config.settings import Settings
 from shared.database.engine import run_again
-from shared.models import Models
+from shared.registry.loaded_models import Models
+from shared.registry.watcher import Arrivals
 from worker.parent import Parent
 from worker.pulse import Pulse
 

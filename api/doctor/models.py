@@ -8,12 +8,12 @@ from sqlalchemy.orm import Session
 
 from api.doctor.finding import Finding
 from api.doctor.machine import fetches_models
-from shared.arrivals import find_packages, no_packages
 from shared.config.settings import Settings
 from shared.errors import GuichetError
 from shared.packages.fetching import address_of, folder_of
 from shared.packages.package import MODEL_FILE, check_reference, is_complete, references_of, sha256_of
-from shared.registry import CHAMPION, aliases_of, list_versions, load
+from shared.registry.adding import CHAMPION, aliases_of, list_versions, load
+from shared.registry.watcher import find_packages, no_packages
 from shared.tables import ModelVersion
 
 

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from shared.database.engine import make_engine, session_scope
-from shared.registry import add
+from shared.registry.adding import add
 from tests.brief import prove_briefly
 from tests.contracts.helpers import apart, wait_until
 from tests.stack import ROOT, Stack

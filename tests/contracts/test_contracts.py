@@ -20,7 +20,7 @@ from sklearn.preprocessing import OneHotEncoder
 from sqlalchemy import Engine, select
 
 from shared.database.engine import reader, session_scope
-from shared.registry import add
+from shared.registry.adding import add
 from shared.tables import Job, ModelInput
 from tests.contracts.helpers import check_problem, new_id, wait_for_job, wait_until
 from tests.csv_jobs import file_of, read_csv

@@ -22,7 +22,7 @@ from sqlalchemy import Engine
 
 from shared.database.engine import session_scope
 from shared.errors import ArtefactError, CardError, GuichetError
-from shared.registry import add
+from shared.registry.adding import add
 from tests.brief import prove_briefly
 from tests.contracts.helpers import wait_for_job, wait_until
 from tests.csv_jobs import read_csv, send

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine
 
 from shared.database.engine import session_scope
-from shared.registry import add
+from shared.registry.adding import add
 from tests.contracts.helpers import (
     check_accepted,
     check_problem,

@@ -12,7 +12,7 @@ from sklearn.linear_model import LinearRegression
 from sqlalchemy import Engine
 
 from shared.database.engine import session_scope
-from shared.registry import add
+from shared.registry.adding import add
 from tests.contracts.helpers import check_problem, faults_of, wait_for_job, wait_until
 
 ROW = {"x": 1.0}

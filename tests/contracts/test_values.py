@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from xgboost import XGBRegressor
 
 from shared.database.engine import session_scope
-from shared.registry import add
+from shared.registry.adding import add
 from tests.contracts.helpers import check_problem, wait_for_job, wait_until
 from tests.csv_jobs import read_csv, send
 

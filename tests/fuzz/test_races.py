@@ -26,7 +26,7 @@ from api.auth import hash_key
 from shared.broker.app import Lane
 from shared.database.engine import make_engine, reader, session_scope
 from shared.job_queries import TERMINAL
-from shared.registry import add, promote
+from shared.registry.adding import add, promote
 from shared.tables import ApiKey, CsvFile, Job, JobChunk, JobEvent, ModelInput, ModelOutput
 from tests.brief import prove_briefly
 from tests.contracts.helpers import apart, wait_until

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from shared.database.engine import make_engine, session_scope
 from shared.packages import stores
-from shared.registry import add
+from shared.registry.adding import add
 from shared.tables import Table
 from tests.brief import prove_briefly
 from tests.hub import Hub, running_hub

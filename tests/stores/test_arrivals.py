@@ -6,13 +6,13 @@ import time
 import pytest
 from sqlalchemy import select
 
-from shared import arrivals
-from shared.arrivals import Arrivals
 from shared.config.settings import Settings
 from shared.database.engine import reader, session_scope
 from shared.errors import ArtefactError
-from shared.models import Models
-from shared.registry import add, aliases_of, list_versions, promote
+from shared.registry import watcher
+from shared.registry.adding import add, aliases_of, list_versions, promote
+from shared.registry.loaded_models import Models
+from shared.registry.watcher import Arrivals
 from shared.tables import ModelVersion
 from tests.stores.places import Folder, put_package
 
@@ -85,7 +85,7 @@ def test_model_that_cannot_be_loaded_is_tried_less_and_less_often(engine, servic
     register_elsewhere(engine, packages, tmp_path)
     models, arriving = service()
     now = [1000.0]
-    monkeypatch.setattr(arrivals.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(watcher.time, "monotonic", lambda: now[0])
     tries = []
     bring = models.bring
     monkeypatch.setattr(models, "bring", lambda number: tries.append(now[0] - 1000) or bring(number))
@@ -173,8 +173,8 @@ def test_first_model_is_said_to_be_on_its_way(service, place, packages, monkeypa
     put_package(place, packages / "people/1", "people/1")
     models, arriving = service(place.root)
     told = []
-    fetched = arrivals.fetched
-    monkeypatch.setattr(arrivals, "fetched", lambda *given: told.append(dict(models.refused)) or fetched(*given))
+    fetched = watcher.fetched
+    monkeypatch.setattr(watcher, "fetched", lambda *given: told.append(dict(models.refused)) or fetched(*given))
     arriving.look()
     address = f"{place.root}/people/1"
     assert told == [{address: f"{address} is being fetched."}]
@@ -198,7 +198,7 @@ def test_package_that_was_refused_is_not_fetched_again_and_again(service, place,
     place.put("a/model.joblib", b"altered")
     _, arriving = service(place.root)
     arriving.look()
-    monkeypatch.setattr(arrivals, "fetched", lambda *_: pytest.fail("it was fetched again"))
+    monkeypatch.setattr(watcher, "fetched", lambda *_: pytest.fail("it was fetched again"))
     arriving.look()
 
 

@@ -11,7 +11,7 @@ from shared.errors import ArtefactError, Conflict
 from shared.packages import fetching
 from shared.packages.fetching import at_hand, fetched, folder_of, put_in_store
 from shared.packages.package import is_complete
-from shared.registry import add, load, verify
+from shared.registry.adding import add, load, verify
 from tests.stores.places import Folder, put_package
 
 FILES = {"model.joblib", "model.json", "reference.jsonl"}

@@ -16,12 +16,12 @@ from shared.cards.card import Card
 from shared.config.settings import Settings
 from shared.database.engine import is_sqlite, session_scope
 from shared.errors import CardError, Conflict, GuichetError
-from shared.models import Model, Versions
 from shared.observability.logs import told, without_words
 from shared.packages import stores
 from shared.packages.fetching import fetched
 from shared.packages.package import CARD_FILE, MODEL_FILE
-from shared.registry import add
+from shared.registry.adding import add
+from shared.registry.loaded_models import Model, Versions
 from shared.tables import ModelVersion
 from shared.validation_errors import first_faults
 

@@ -6,7 +6,6 @@ Whatever breaks in between leaves no half-registered model, only a folder that t
 
 import logging
 import re
-import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,14 +19,12 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from shared.acceptance import learn
 from shared.cards.card import Card
 from shared.cards.examples import is_of_people
 from shared.cards.validator import odd_features
 from shared.config.settings import get_settings
 from shared.csv.format import Given
 from shared.errors import ArtefactError, CardError, Conflict, GuichetError, NotFound
-from shared.known_scores import KnownScores, check_probabilities, check_scores, read_known_scores, without_refused
 from shared.packages.agreement import check_agreement, with_classes
 from shared.packages.assembly import assembled
 from shared.packages.contract import lay_over
@@ -50,6 +47,14 @@ from shared.packages.package import (
     write_package,
 )
 from shared.packages.sample import canonical_rows, read_rows
+from shared.registry.acceptance import learn
+from shared.registry.score_check import (
+    KnownScores,
+    check_probabilities,
+    check_scores,
+    read_known_scores,
+    without_refused,
+)
 from shared.scoring.selection import Scorer, build, choose, decide
 from shared.scoring.threads import one_thread
 from shared.tables import ModelAlias, ModelVersion
@@ -514,9 +519,3 @@ def _not_found(session: Session, name: str, version: int | None, alias: str) -> 
     if version is not None:
         return f"There is no version {version} of {name}; there are {', '.join(numbers)}."
     return f"No version of {name} is its {alias[:63]}: promote one of {', '.join(numbers)}."
-
-
-if __name__ == "__main__":
-    from shared.registry_command import main
-
-    sys.exit(main())

@@ -16,7 +16,7 @@ from shared.errors import ArtefactError, ModelError, NotFound
 from shared.observability.logs import told
 from shared.packages.fetching import address_of, at_hand, folder_of
 from shared.packages.package import is_complete, references_of
-from shared.registry import LoadedModel, load
+from shared.registry.adding import LoadedModel, load
 from shared.tables import ModelAlias, ModelVersion
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ Model = TypeVar("Model", bound=HasCard)
 class Versions(Generic[Model]):
     """Loads a version when it is first needed, and keeps it: versions are immutable.
 
-    What has to come from a store first is fetched by a thread (shared/arrivals.py), never while a row waits for it.
+    What has to come from a store first is fetched by a thread (shared/registry/watcher.py), never while a row waits for it.
     """
 
     def __init__(self, engine: Engine, directory: Path, store: str | None = None) -> None:

@@ -1,0 +1,8 @@
+"""`python -m shared.registry`: the models of the service, from a shell."""
+
+import sys
+
+from shared.registry_command import main
+
+if __name__ == "__main__":
+    sys.exit(main())
