@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.background import Background
 from shared.broker.app import drained_key
-from shared.job_queries import count_queued
+from shared.jobs.queries import count_queued
 
 log = logging.getLogger(__name__)
 

@@ -11,14 +11,14 @@ import time
 from sqlalchemy import Engine
 
 from api.model_process import ModelProcess, ModelProcesses, ProcessLost, TooLate
-from shared import chunks
 from shared.background import Background
 from shared.broker.app import Lane
-from shared.chunks import ChunkClaim
 from shared.config.settings import Settings
 from shared.database.engine import reader
 from shared.errors import ModelError
-from shared.job_queries import list_ready
+from shared.jobs import chunks
+from shared.jobs.chunks import ChunkClaim
+from shared.jobs.queries import list_ready
 
 log = logging.getLogger(__name__)
 
@@ -122,8 +122,8 @@ class ChunkThread:
 
     def _handle(self, process: ModelProcess, taken: ChunkClaim) -> None:
         # Imported here: a process that never sees a file does without the library that reads it.
-        from shared.chunk_store import store
-        from shared.chunk_work import cut_chunk
+        from shared.jobs.chunk_storage import store
+        from shared.jobs.chunk_work import cut_chunk
 
         try:
             if taken.is_suspect:

@@ -24,15 +24,15 @@ from api.services import Services
 from api.spool import Spool
 from api.submissions import accepted_response, mark, new_submission, preference_of, refuse_if_full
 from api.uploads import MAX_OF_ONE, MAX_UPLOADS, Body, Places
-from shared import chunks
 from shared.broker.app import Lane
 from shared.cards.card import Card
-from shared.chunks import NewCsv
 from shared.csv.format import Chunk, CsvFormat, Given, Limits
 from shared.database.engine import reader, run_again
 from shared.errors import GuichetError
-from shared.job_queries import StoredJob, find_jobs
-from shared.jobs import Submission
+from shared.jobs import chunks
+from shared.jobs.chunks import NewCsv
+from shared.jobs.queries import StoredJob, find_jobs
+from shared.jobs.transitions import Submission
 from shared.tables import JobKind
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from api.errors import respond
 from api.middleware import is_head
 from api.outputs import READING, WRITING, Changed, Content, Download, etag_of, file_name, find_finished, open_csv
 from shared.errors import Conflict, RangeNotSatisfiable
-from shared.job_queries import StoredJob
+from shared.jobs.queries import StoredJob
 
 log = logging.getLogger(__name__)
 

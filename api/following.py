@@ -20,9 +20,9 @@ from starlette.requests import HTTPConnection
 
 from api.representations import count_rows, progress_of
 from shared.background import Background
-from shared.csv_queries import StoredEvent, list_events
 from shared.errors import Unavailable
-from shared.job_queries import StoredJob, find_jobs
+from shared.jobs.csv_queries import StoredEvent, list_events
+from shared.jobs.queries import StoredJob, find_jobs
 from shared.tables import CsvFile, Job, JobKind, JobState
 
 log = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ from sqlalchemy import Engine
 
 from api.intake import Accepted
 from shared.errors import Conflict, GuichetError, IdempotencyMismatch
-from shared.job_queries import find_by_idempotency_key
-from shared.jobs import OWN_IDS, Submission
+from shared.jobs.queries import find_by_idempotency_key
+from shared.jobs.transitions import OWN_IDS, Submission
 
 
 class KeysInFlight:

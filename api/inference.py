@@ -16,7 +16,7 @@ from shared.cards.card import Card
 from shared.cards.classes import classes_of
 from shared.cards.validator import takes_null
 from shared.errors import Fault
-from shared.job_queries import StoredOutput
+from shared.jobs.queries import StoredOutput
 
 PLATFORM = "sklearn_joblib"
 _DATATYPES: dict[type, Datatype] = {bool: BOOL, int: INT64, float: FP64, str: BYTES}

@@ -16,8 +16,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.background import Background
 from shared.errors import GuichetError, Unavailable
-from shared.job_queries import StoredJob
-from shared.jobs import Submission
+from shared.jobs.queries import StoredJob
+from shared.jobs.transitions import Submission
 
 log = logging.getLogger(__name__)
 

@@ -25,8 +25,8 @@ from shared.scoring.outputs import Output
 from shared.tables import ModelVersion
 
 if TYPE_CHECKING:
-    from shared.chunks import ChunkClaim
     from shared.csv.chunk_scoring import ScoredChunk
+    from shared.jobs.chunks import ChunkClaim
     from shared.tables import ChunkState
 
 log = logging.getLogger(__name__)
@@ -211,7 +211,7 @@ def _serve(connection: Connection, version: ModelVersion, directory: Path, log_l
                     answer = "done", score_rows(model, what)
                 else:
                     if work is None:
-                        from shared.chunk_work import ChunkWork
+                        from shared.jobs.chunk_work import ChunkWork
 
                         work = ChunkWork()
                     answer = "done", work.score(model, what)

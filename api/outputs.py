@@ -11,10 +11,10 @@ from sqlalchemy import Engine
 
 from api.catalog import Version
 from api.prefix import link
-from shared.csv_queries import ChunkPlace, StoredCsv, list_chunks, read_chunk
 from shared.database.engine import dumps
 from shared.errors import Conflict
-from shared.job_queries import StoredJob
+from shared.jobs.csv_queries import ChunkPlace, StoredCsv, list_chunks, read_chunk
+from shared.jobs.queries import StoredJob
 from shared.tables import ChunkState, JobState
 from shared.version import VERSION
 

@@ -22,8 +22,8 @@ from shared.cards.response import ResponseField
 from shared.csv.format import CsvFormat
 from shared.csv.output import escape, joined_columns, kept_columns, output_columns, shaped_columns, spread_cells
 from shared.csv.records import parse_records
-from shared.csv_queries import read_chunk
-from shared.job_queries import StoredJob
+from shared.jobs.csv_queries import read_chunk
+from shared.jobs.queries import StoredJob
 
 GROUP_BYTES = 8 << 20  # a row group is written as soon as its columns take so much memory
 GROUP_ROWS = 100_000

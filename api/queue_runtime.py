@@ -14,12 +14,12 @@ from api.intake import Accepted, unsure
 from api.notifier import Notifier
 from api.shared_buckets import SharedBuckets
 from api.waiting import Waiting
-from shared import jobs
 from shared.broker.app import make_app, make_redis
 from shared.config.settings import Settings
 from shared.errors import GuichetError, Unavailable
-from shared.job_queries import StoredJob, find_jobs
-from shared.jobs import Submission
+from shared.jobs import transitions as jobs
+from shared.jobs.queries import StoredJob, find_jobs
+from shared.jobs.transitions import Submission
 from shared.tables import JobState
 
 log = logging.getLogger(__name__)

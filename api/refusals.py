@@ -18,7 +18,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 from shared.background import Background
 from shared.errors import Fault
-from shared.jobs import clock
+from shared.jobs.transitions import clock
 from shared.tables import ErrorLog
 
 log = logging.getLogger(__name__)

@@ -8,9 +8,9 @@ from api.prefix import link
 from shared.cards.card import Card
 from shared.cards.classes import classes_of
 from shared.cards.response import Refusal, Response, fill
-from shared.chunks import progress, row_counts
-from shared.csv_queries import StoredCsv
-from shared.job_queries import RowResult, StoredJob, StoredOutput
+from shared.jobs.chunks import progress, row_counts
+from shared.jobs.csv_queries import StoredCsv
+from shared.jobs.queries import RowResult, StoredJob, StoredOutput
 from shared.tables import JobKind, JobState
 
 FARTHEST = 10_001  # places in a queue are counted so far and no farther, because counting takes time

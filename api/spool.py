@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Self
 
-from shared.chunks import PackedChunk
 from shared.csv.format import Chunk
 from shared.csv.packing import pack
 from shared.errors import Unavailable
+from shared.jobs.chunks import PackedChunk
 
 log = logging.getLogger(__name__)
 

@@ -35,8 +35,8 @@ from shared.errors import (
     RowRefused,
     Unavailable,
 )
-from shared.job_queries import RowResult, StoredJob, StoredOutput, count_ahead, find_jobs, list_rows
-from shared.jobs import Submission
+from shared.jobs.queries import RowResult, StoredJob, StoredOutput, count_ahead, find_jobs, list_rows
+from shared.jobs.transitions import Submission
 from shared.tables import JobKind, JobState
 
 log = logging.getLogger(__name__)

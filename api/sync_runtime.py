@@ -24,9 +24,9 @@ from api.queue_runtime import queued_job
 from shared.config.settings import Settings
 from shared.database.engine import reader
 from shared.errors import Fault, GuichetError, ModelError, Unavailable
-from shared.job_queries import StoredJob, StoredOutput, find_jobs
-from shared.jobs import Submission
-from shared.recording import record
+from shared.jobs.queries import StoredJob, StoredOutput, find_jobs
+from shared.jobs.recording import record
+from shared.jobs.transitions import Submission
 from shared.registry.watcher import Arrivals
 from shared.scoring.batch import split_results
 from shared.scoring.outputs import Output

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from shared.cards.card import Card
 from shared.cards.validator import RowValidator
-from shared.chunks import pack, unpack
 from shared.csv.chunk_reader import ChunkReader
 from shared.csv.chunk_scoring import score_chunk
 from shared.csv.format import Chunk, CsvFormat, Given, Limits
 from shared.csv.upload import CsvFile
+from shared.jobs.chunks import pack, unpack
 from shared.registry.adding import LoadedModel, load
 from shared.tables import ModelVersion
 

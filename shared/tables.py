@@ -40,7 +40,7 @@ from shared.database.engine import dumps
 
 
 class JobState(StrEnum):
-    """Where a job stands; shared/jobs.py draws the arrows."""
+    """Where a job stands; shared/jobs/transitions.py draws the arrows."""
 
     QUEUED = "queued"  # committed, and no worker holds it
     RUNNING = "running"  # a worker holds a claim with a lease
@@ -59,7 +59,7 @@ class JobKind(StrEnum):
 
 
 class ChunkState(StrEnum):
-    """Where a chunk of a CSV file stands; shared/chunks.py draws the arrows."""
+    """Where a chunk of a CSV file stands; shared/jobs/chunks.py draws the arrows."""
 
     QUEUED = "queued"  # no worker holds it
     RUNNING = "running"  # a worker holds a claim with a lease

@@ -10,11 +10,11 @@ import httpx2
 from sqlalchemy import Engine, delete, select, update
 from uuid_utils import uuid7
 
-from shared import chunks
-from shared.chunks import NewCsv, PackedChunk
 from shared.csv.format import CsvFormat
 from shared.csv.packing import pack
-from shared.jobs import Submission
+from shared.jobs import chunks
+from shared.jobs.chunks import NewCsv, PackedChunk
+from shared.jobs.transitions import Submission
 from shared.tables import CsvFile, Job, JobChunk, ModelVersion
 
 SOME_DAY = datetime(2100, 1, 1, tzinfo=UTC)

@@ -17,7 +17,7 @@ from scripts.servers import Postgres
 from shared.config.settings import Settings, get_settings
 from shared.database.engine import get_engine, make_engine
 from shared.errors import Fault
-from shared.jobs import Claim, Output, Submission, claim, finish, submit
+from shared.jobs.transitions import Claim, Output, Submission, claim, finish, submit
 from tests.conftest import create_database
 from tests.stack import free_port
 

@@ -11,8 +11,8 @@ import api.backlog
 from api.backlog import Backlog
 from scripts.processes import wait_until
 from scripts.servers import Postgres
-from shared import jobs
 from shared.broker.app import drained_key
+from shared.jobs import transitions as jobs
 from tests.databases import empty, end, postgres_engine, queue, refusing_redis, submission, take
 
 

@@ -11,16 +11,17 @@ import pytest
 from sqlalchemy import Engine, select, text
 
 from scripts.servers import Postgres
-from shared import chunks, jobs
-from shared.chunk_store import Stale, store
-from shared.chunks import ChunkClaim, NewCsv, PackedChunk
 from shared.csv.chunk_scoring import ScoredChunk
 from shared.csv.format import CsvFormat
 from shared.csv.packing import pack, unpack
-from shared.csv_queries import find_files, list_chunks, list_events, read_chunk
 from shared.database.engine import make_engine
 from shared.errors import Fault
-from shared.job_queries import find_jobs, list_ready
+from shared.jobs import chunks
+from shared.jobs import transitions as jobs
+from shared.jobs.chunk_storage import Stale, store
+from shared.jobs.chunks import ChunkClaim, NewCsv, PackedChunk
+from shared.jobs.csv_queries import find_files, list_chunks, list_events, read_chunk
+from shared.jobs.queries import find_jobs, list_ready
 from shared.tables import ChunkState, JobChunk
 from tests.databases import either_engine, empty, job_row, outputs_of, submission
 

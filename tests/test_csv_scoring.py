@@ -21,7 +21,7 @@ from shared.csv.chunk_scoring import fail_chunk, score_chunk
 from shared.csv.format import CsvFormat
 from shared.csv.output import output_header
 from shared.encoding.compile import compile_encoding
-from shared.jobs import Output
+from shared.jobs.transitions import Output
 from shared.scoring.batch import score_rows
 from shared.scoring.scorers import EncodedScorer, PipelineScorer, native
 from shared.scoring.scores import Scores, judge_of

@@ -21,14 +21,14 @@ from api.parquet import Layout
 from scripts.servers import Postgres
 from shared.cards.card import Card
 from shared.cards.validator import RowValidator
-from shared.chunks import NewCsv, PackedChunk
-from shared.chunks import submit as submit_csv
 from shared.csv.format import CsvFormat
 from shared.csv.output import Answers, output_header, output_records
 from shared.csv.packing import pack
 from shared.database.engine import reader
 from shared.errors import Conflict, Fault
-from shared.job_queries import StoredJob, find_jobs
+from shared.jobs.chunks import NewCsv, PackedChunk
+from shared.jobs.chunks import submit as submit_csv
+from shared.jobs.queries import StoredJob, find_jobs
 from shared.tables import JobChunk
 from tests.csv_jobs import LONG_AGO, erase, write_output
 from tests.databases import either_engine, empty, submission

@@ -13,7 +13,7 @@ from api import refusals
 from api.refusals import Refusals
 from scripts.servers import Postgres
 from shared.errors import Fault
-from shared.jobs import clock
+from shared.jobs.transitions import clock
 from shared.tables import ErrorLog
 from tests.databases import either_engine
 

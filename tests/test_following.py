@@ -16,13 +16,14 @@ from sqlalchemy.exc import OperationalError
 from api.following import Change, Following, last_event, read_events, told_to_stop
 from api.routes import events
 from scripts.servers import Postgres
-from shared import chunks, jobs
-from shared.chunks import NewCsv, PackedChunk
 from shared.csv.format import CsvFormat
 from shared.csv.packing import pack
 from shared.database.engine import reader
 from shared.errors import Unavailable
-from shared.job_queries import StoredJob, find_jobs
+from shared.jobs import chunks
+from shared.jobs import transitions as jobs
+from shared.jobs.chunks import NewCsv, PackedChunk
+from shared.jobs.queries import StoredJob, find_jobs
 from tests.csv_jobs import erase
 from tests.databases import either_engine, empty, submission
 from tests.databases import queue as queue_job

@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 import api.intake
 from api.intake import Accepted, Intake
 from shared.errors import Conflict, GuichetError, Unavailable
-from shared.jobs import Submission
+from shared.jobs.transitions import Submission
 from tests.databases import submission
 
 

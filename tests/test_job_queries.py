@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 
 from scripts.servers import Postgres
-from shared import jobs
-from shared.job_queries import (
+from shared.jobs import transitions as jobs
+from shared.jobs.queries import (
     RowResult,
     StoredOutput,
     count_ahead,
@@ -20,7 +20,7 @@ from shared.job_queries import (
     list_ready,
     list_rows,
 )
-from shared.recording import record
+from shared.jobs.recording import record
 from shared.scoring.outputs import Output
 from tests.databases import FAULT, empty, end, good, postgres_engine, queue, sqlite_engine, submission, take
 

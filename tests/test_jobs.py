@@ -24,9 +24,9 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import IntegrityError
 
 from scripts.servers import Postgres
-from shared import jobs
-from shared.jobs import Claim, Output
-from shared.recording import record
+from shared.jobs import transitions as jobs
+from shared.jobs.recording import record
+from shared.jobs.transitions import Claim, Output
 from shared.tables import JobState
 from tests.databases import (
     FAULT,

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, text
 
 from api.idempotency import client_scope
 from scripts.servers import Postgres
-from shared.job_queries import find_by_idempotency_key
+from shared.jobs.queries import find_by_idempotency_key
 from tests.databases import postgres_engine, queue
 from worker.maintenance import forget
 from worker.runtime import Runtime

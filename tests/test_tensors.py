@@ -20,7 +20,7 @@ from api.tensor_codec import DATATYPES, from_bytes, from_json, to_bytes
 from shared.cards.card import Card
 from shared.cards.validator import RowValidator
 from shared.errors import Fault, MalformedBody, RowFaults, TooLarge
-from shared.job_queries import StoredOutput
+from shared.jobs.queries import StoredOutput
 
 NUMPY = {
     "BOOL": "?",

@@ -15,8 +15,8 @@ from shared.cards.card import Views
 from shared.cards.features import Feature
 from shared.database.engine import session_scope
 from shared.errors import CardError, Conflict, NotFound
-from shared.jobs import Output
-from shared.recording import record
+from shared.jobs.recording import record
+from shared.jobs.transitions import Output
 from shared.reference_load import load
 from shared.registry.adding import resolve
 from shared.registry_command import main

@@ -51,7 +51,7 @@ def add_job(database: Engine) -> str:
 
 
 def end_job(database: Engine, *, fault: bool = False) -> None:
-    from shared.jobs import finish
+    from shared.jobs.transitions import finish
 
     with database.connect() as connection:
         claims = take(connection)

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Self
 
 from redis import RedisError
 
-from shared import chunks
 from shared.broker.app import INTERACTIVE_KEY
-from shared.chunks import ChunkClaim
 from shared.database.engine import run_again
+from shared.jobs import chunks
+from shared.jobs.chunks import ChunkClaim
 from shared.registry.adding import LoadedModel
 from shared.tables import ChunkState
 from worker.runtime import Runtime
@@ -71,7 +71,7 @@ class ChunkLine:
         if taken is None:
             return False
         # Imported here: a worker that never sees a file does without the library that reads it.
-        from shared.chunk_work import cut_chunk
+        from shared.jobs.chunk_work import cut_chunk
 
         runtime = self._runtime
         if taken.is_suspect:
@@ -132,7 +132,7 @@ class ChunkLine:
 
     def _store(self, taken: ChunkClaim, scored: "ScoredChunk", state: ChunkState, lease: ExitStack) -> None:
         """Store a scored chunk."""
-        from shared.chunk_store import Stale, store
+        from shared.jobs.chunk_storage import Stale, store
 
         runtime = self._runtime
         with lease:

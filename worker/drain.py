@@ -10,11 +10,11 @@ from redis import RedisError
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from shared import jobs
 from shared.broker.app import DONE_CHANNEL, INTERACTIVE_KEY, INTERACTIVE_SECONDS, Lane, drained_key, wake_key
 from shared.broker.wakeups import PENDING_SECONDS, list_waiting, send_wakeup
 from shared.database.engine import dumps
-from shared.jobs import Claim
+from shared.jobs import transitions as jobs
+from shared.jobs.transitions import Claim
 from shared.observability.logs import told
 from shared.registry.adding import LoadedModel
 from shared.scoring.batch import score_rows, split_results

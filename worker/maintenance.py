@@ -7,10 +7,11 @@ from kombu.exceptions import OperationalError as BrokerError
 from redis import RedisError
 from sqlalchemy import delete, func, update
 
-from shared import chunks, job_queries, jobs
 from shared.broker.app import DONE_CHANNEL
 from shared.broker.wakeups import send_wakeup
 from shared.database.engine import dumps
+from shared.jobs import chunks, queries
+from shared.jobs import transitions as jobs
 from shared.tables import Job, Worker
 from worker.runtime import Runtime
 
@@ -33,7 +34,7 @@ def recover(runtime: Runtime, *, spare: bool = False) -> str:
             requeued, ended = _recover_chunks(runtime)
         while late := [*jobs.expire(connection), *_expire_files(runtime)]:
             expired += late
-        ready = job_queries.list_ready(connection)
+        ready = queries.list_ready(connection)
     ended += [*expired, *(job_id for job_id, state in recovered.items() if state != "queued")]
     if recovered or requeued:
         log.warning("took back %d jobs and %d chunks of workers that died or went silent", len(recovered), requeued)

@@ -19,11 +19,12 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, Engine, func
 from sqlalchemy.dialects.postgresql import insert
 
-from shared import chunks, jobs
 from shared.background import Background
-from shared.chunks import ChunkClaim
 from shared.config.settings import Settings
-from shared.jobs import Claim
+from shared.jobs import chunks
+from shared.jobs import transitions as jobs
+from shared.jobs.chunks import ChunkClaim
+from shared.jobs.transitions import Claim
 from shared.tables import Worker
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from worker.parent import Parent
 from worker.pulse import Pulse
 
 if TYPE_CHECKING:
-    from shared.chunk_work import ChunkWork
+    from shared.jobs.chunk_work import ChunkWork
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Runtime:
     def chunk_work(self) -> "ChunkWork":
         """What scores chunks of CSV files, made when the first one comes: it brings large libraries along."""
         if self._chunk_work is None:
-            from shared.chunk_work import ChunkWork
+            from shared.jobs.chunk_work import ChunkWork
 
             self._chunk_work = ChunkWork()
         return self._chunk_work

@@ -16,7 +16,7 @@ from api.routes.jobs import COMMON, JobId, find_own_job
 from api.services import Services
 from shared.database.engine import reader
 from shared.errors import NotAcceptable, NotFound
-from shared.job_queries import StoredJob
+from shared.jobs.queries import StoredJob
 
 router = APIRouter(tags=["files"], default_response_class=Response)
 

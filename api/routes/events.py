@@ -15,8 +15,8 @@ from api.deps import ReadCaller, ServicesDep
 from api.following import Following, following_of, last_event, read_events, told_to_stop
 from api.routes.jobs import COMMON, JobId, find_own_job
 from api.services import Services
-from shared.csv_queries import StoredEvent
-from shared.job_queries import StoredJob, find_jobs
+from shared.jobs.csv_queries import StoredEvent
+from shared.jobs.queries import StoredJob, find_jobs
 
 log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from api.schemas import Readiness
 from api.services import Services
 from api.submissions import score
 from shared.errors import Fault, RowFaults, UnsupportedMediaType
-from shared.job_queries import StoredJob, StoredOutput
+from shared.jobs.queries import StoredJob, StoredOutput
 
 router = APIRouter(tags=["mlflow"])
 

@@ -24,9 +24,10 @@ from api.schemas import BatchResult, CsvResult, JobBody, JobPage, Result
 from api.services import Services
 from api.submissions import CLIENT_ID, accepted_response, error_of, find_job, read_position, result_of
 from api.words import response_words
-from shared import chunks, jobs
 from shared.errors import Conflict, NotFound
-from shared.job_queries import TERMINAL, StoredJob, find_by_idempotency_key, find_jobs, list_jobs
+from shared.jobs import chunks
+from shared.jobs import transitions as jobs
+from shared.jobs.queries import TERMINAL, StoredJob, find_by_idempotency_key, find_jobs, list_jobs
 from shared.tables import JobKind, JobState
 
 router = APIRouter(tags=["jobs"])

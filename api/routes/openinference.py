@@ -37,7 +37,7 @@ from api.tensor_schemas import (
     ServerReady,
 )
 from shared.errors import RowFaults
-from shared.job_queries import StoredJob, StoredOutput
+from shared.jobs.queries import StoredJob, StoredOutput
 from shared.version import VERSION
 
 router = APIRouter(prefix="/v2", tags=["open inference"])

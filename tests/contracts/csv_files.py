@@ -11,8 +11,8 @@ import httpx2
 from sqlalchemy import Engine, func, select
 from sqlalchemy.engine import RowMapping
 
-from shared.csv_queries import list_chunks, read_chunk
 from shared.database.engine import reader
+from shared.jobs.csv_queries import list_chunks, read_chunk
 from shared.tables import CsvFile, Job, JobChunk, JobEvent, Table
 from tests.contracts.helpers import JOB_ID
 from tests.stack import Stack

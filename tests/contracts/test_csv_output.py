@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import Engine, insert, text
 
 from api.auth import make_key
-from shared.csv_queries import list_chunks
 from shared.database.engine import make_engine, reader
+from shared.jobs.csv_queries import list_chunks
 from shared.tables import ApiKey
 from tests.conftest import example_rows
 from tests.contracts.helpers import (

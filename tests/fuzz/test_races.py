@@ -25,7 +25,7 @@ from sqlalchemy import Engine, delete, func, insert, select, update
 from api.auth import hash_key
 from shared.broker.app import Lane
 from shared.database.engine import make_engine, reader, session_scope
-from shared.job_queries import TERMINAL
+from shared.jobs.queries import TERMINAL
 from shared.registry.adding import add, promote
 from shared.tables import ApiKey, CsvFile, Job, JobChunk, JobEvent, ModelInput, ModelOutput
 from tests.brief import prove_briefly

@@ -5,12 +5,12 @@ from threading import Lock
 
 from shared.cards.card import Card
 from shared.cards.validator import RowValidator
-from shared.chunks import PARTS, ChunkClaim, PackedChunk
 from shared.csv.chunk_reader import ChunkReader
 from shared.csv.chunk_scoring import ScoredChunk, fail_chunk, score_chunk
 from shared.csv.format import CsvFormat
 from shared.csv.packing import pack, unpack
 from shared.csv.upload import cut
+from shared.jobs.chunks import PARTS, ChunkClaim, PackedChunk
 from shared.scoring.batch import ScoredModel
 from shared.tables import ChunkState
 

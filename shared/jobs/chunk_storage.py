@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, select, update
 
-from shared import chunks
-from shared.chunks import ChunkClaim
 from shared.csv.packing import pack
 from shared.database.engine import dumps, is_sqlite
-from shared.jobs import clock
+from shared.jobs import chunks
+from shared.jobs.chunks import ChunkClaim
+from shared.jobs.transitions import clock
 from shared.tables import ChunkState, JobChunk, JobState
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, func, literal, select, text, tuple_
 from sqlalchemy.dialects import postgresql
 
-from shared.csv_queries import StoredCsv, find_files
 from shared.database.prepared import Statement, array
+from shared.jobs.csv_queries import StoredCsv, find_files
 from shared.tables import Job, JobKind, JobState, ModelInput, ModelOutput
 
 TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED, JobState.EXPIRED})

@@ -11,7 +11,7 @@ Whoever stores a chunk writes its inputs, its outputs, its lines of the output f
 with the last chunk, the job's end in one transaction. The token is compared last: a worker that lost its lease
 meanwhile undoes all of it. Rows are locked in the order chunk, csv_files, jobs; whoever comes from the job's side
 skips chunks that are locked. Every function works in the transaction that is open, on both dialects; to store
-a chunk is in shared/chunk_store.py.
+a chunk is in shared/jobs/chunk_storage.py.
 """
 
 import secrets
@@ -24,9 +24,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, delete, exists, insert, select, update
 from sqlalchemy.engine import RowMapping
 
-from shared import jobs
 from shared.csv.format import CsvFormat
-from shared.jobs import Submission, clock
+from shared.jobs import transitions as jobs
+from shared.jobs.transitions import Submission, clock
 from shared.tables import ChunkState, CsvFile, Job, JobChunk, JobEvent, JobKind, JobState, ModelInput
 
 DEATHS = 2  # after so many a chunk is cut: one may have been an innocent bystander's
