@@ -16,7 +16,7 @@ from shared.csv.format import DELIMITERS, ENCODINGS, Given
 from shared.csv.output import fault_column
 from shared.database.engine import get_engine, session_scope
 from shared.errors import Fault, RowFaults
-from shared.reference_data import StoredSet, drop_set, list_sets
+from shared.reference.data import StoredSet, drop_set, list_sets
 from shared.view_sql import KINDS
 from shared.views import View, drop_views, make_views
 
@@ -80,7 +80,7 @@ def given_of(options: argparse.Namespace) -> Given:
 
 
 def _load(options: argparse.Namespace) -> int:
-    from shared.reference_load import load  # heavy: the other commands do without
+    from shared.reference.load import load  # heavy: the other commands do without
 
     try:
         loaded = load(

@@ -12,7 +12,7 @@ from shared.files import open_file, read_file
 from shared.packages.contract import read_contract
 from shared.packages.package import read_thing, sha256_of, unpickle
 from shared.packages.sample import read_rows
-from shared.reference_load import _open
+from shared.reference.load import _open
 
 
 @pytest.fixture(params=["pipe", "socket", "device", "folder"])

@@ -17,7 +17,7 @@ from shared.database.engine import session_scope
 from shared.errors import CardError, Conflict, NotFound
 from shared.jobs.recording import record
 from shared.jobs.transitions import Output
-from shared.reference_load import load
+from shared.reference.load import load
 from shared.registry.adding import resolve
 from shared.registry_command import main
 from shared.views import drop_views, list_views, make_views, views_aside

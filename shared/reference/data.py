@@ -1,6 +1,6 @@
 """The reference data of a model: rows like those that it was trained on, with the answers that were true.
 
-A model has one set of rows at a time, from one file; shared/reference_load.py takes the file in.
+A model has one set of rows at a time, from one file; shared/reference/load.py takes the file in.
 """
 
 from collections.abc import Iterable, Sequence

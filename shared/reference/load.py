@@ -25,7 +25,7 @@ from shared.csv.upload import CsvFile
 from shared.database.engine import dumps, reader
 from shared.errors import Fault, InvalidRequest, NotFound, RowFaults, Unavailable
 from shared.files import open_file
-from shared.reference_data import StoredSet, find_set, replace_set
+from shared.reference.data import StoredSet, find_set, replace_set
 from shared.registry.adding import resolve
 from shared.tables import ModelVersion
 
