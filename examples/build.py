@@ -23,7 +23,7 @@ from shared.packages.package import CARD_FILE, is_complete
 from shared.registry.adding import CHAMPION, add, list_versions, register, resolve
 from shared.registry_command import describe
 from shared.tables import ModelVersion
-from shared.views import make_views
+from shared.views.views import make_views
 
 CONTRACT_FILE = "contract.json"  # of the client for which an example was made
 # What an example says itself: its data are made up, and the rows of credit to try leave features out.

@@ -17,8 +17,8 @@ from shared.csv.output import fault_column
 from shared.database.engine import get_engine, session_scope
 from shared.errors import Fault, RowFaults
 from shared.reference.data import StoredSet, drop_set, list_sets
-from shared.view_sql import KINDS
-from shared.views import View, drop_views, make_views
+from shared.views.select import KINDS
+from shared.views.views import View, drop_views, make_views
 
 _LOAD = (
     "The file replaces what was loaded before: as a whole, or not at all. Encoding, delimiter and decimal mark are "

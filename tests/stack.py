@@ -19,7 +19,7 @@ from scripts.servers import Postgres, Redis
 from shared.database.engine import make_engine, session_scope
 from shared.registry.adding import list_versions
 from shared.tables import ModelAlias, ModelVersion
-from shared.views import make_views
+from shared.views.views import make_views
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable

@@ -20,7 +20,7 @@ from shared.jobs.transitions import Output
 from shared.reference.load import load
 from shared.registry.adding import resolve
 from shared.registry_command import main
-from shared.views import drop_views, list_views, make_views, views_aside
+from shared.views.views import drop_views, list_views, make_views, views_aside
 from tests.cards import PEOPLE, people, use
 from tests.databases import FAULT, alembic_config, either_engine, good, settings_for, settings_of, submission
 

@@ -19,7 +19,7 @@ from shared.cards.card import Card
 from shared.errors import CardError, Conflict, NotFound
 from shared.registry.adding import resolve
 from shared.tables import ReferenceSet
-from shared.view_sql import KINDS, NAME_BYTES, ViewKind, digest, literal, quote, select_of
+from shared.views.select import KINDS, NAME_BYTES, ViewKind, digest, literal, quote, select_of
 
 log = logging.getLogger(__name__)
 
