@@ -13,6 +13,7 @@ from pathlib import Path
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from shared.cards.card import Card
+from shared.commands.registry import describe
 from shared.config.settings import get_settings
 from shared.database.engine import session_scope
 from shared.database.messages import explain
@@ -21,7 +22,6 @@ from shared.packages.contract import lay_over
 from shared.packages.fetching import folder_of, put_in_store
 from shared.packages.package import CARD_FILE, is_complete
 from shared.registry.adding import CHAMPION, add, list_versions, register, resolve
-from shared.registry_command import describe
 from shared.tables import ModelVersion
 from shared.views.views import make_views
 

@@ -13,6 +13,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 from shared.cards.card import Card
 from shared.cards.validator import RowValidator
+from shared.commands.registry import main
 from shared.config.settings import get_settings
 from shared.csv.chunk_reader import ChunkReader
 from shared.csv.format import CsvFormat
@@ -22,7 +23,6 @@ from shared.packages.card_inference import infer_card
 from shared.packages.package import UNHASHED, Package, infer_package
 from shared.registry.acceptance import learn
 from shared.registry.adding import list_versions, load
-from shared.registry_command import main
 from shared.scoring.selection import choose
 from shared.tables import ModelVersion, Table
 from tests.brief import prove_briefly

@@ -22,10 +22,10 @@ from sklearn.multioutput import MultiOutputClassifier, MultiOutputRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, LabelEncoder, OneHotEncoder, StandardScaler
 
+from shared.commands.registry import main
 from shared.config.settings import get_settings
 from shared.database.engine import get_engine, session_scope
 from shared.registry.adding import list_versions, load
-from shared.registry_command import main
 from shared.scoring.parity import TOLERANCE
 from shared.tables import Table
 from tests.brief import prove_briefly

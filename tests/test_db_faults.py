@@ -7,10 +7,10 @@ from sqlalchemy.exc import IntegrityError
 from api.keys import main as keys
 from examples.build import make_named_views
 from scripts.query_predictions import main as query_predictions
+from shared.commands.registry import main as registry
 from shared.database.engine import session_scope
 from shared.database.messages import explain
 from shared.registry.adding import resolve
-from shared.registry_command import main as registry
 from tests.cards import people, use
 from tests.databases import postgres_engine, settings_for, settings_of
 

@@ -16,11 +16,11 @@ import pytest
 import sklearn.compose._column_transformer as columns
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
+from shared.commands.registry import main
 from shared.config.settings import get_settings
 from shared.database.engine import get_engine, session_scope
 from shared.packages import package
 from shared.registry.adding import list_versions, load
-from shared.registry_command import main
 from shared.tables import Table
 from tests.brief import prove_briefly
 

@@ -15,13 +15,13 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from shared.cards.card import Card
 from shared.cards.validator import RowValidator
+from shared.commands.registry import main
 from shared.database.engine import make_engine, session_scope
 from shared.errors import ArtefactError, CardError
 from shared.packages.mlflow.folder import joblib_file, read_mlflow_folder
 from shared.packages.mlflow.package import mlflow_package
 from shared.packages.sample import read_rows
 from shared.registry.adding import add, load, resolve, verify
-from shared.registry_command import main
 from shared.tables import Table
 from tests.brief import prove_briefly
 

@@ -8,13 +8,13 @@ import pytest
 from sqlalchemy import func, select
 
 from shared.cards.numbers import NumberForm
+from shared.commands.registry import main
 from shared.csv.format import Given
 from shared.csv.targets import TargetReader
 from shared.errors import Conflict, InvalidRequest, NotFound, RowFaults, Unavailable, UnsupportedMediaType
 from shared.reference import load as reference_load
 from shared.reference.data import drop_set, find_set, list_sets, replace_set
 from shared.reference.load import load
-from shared.registry_command import main
 from shared.tables import ReferenceRow, ReferenceSet
 from tests.cards import PEOPLE, people, use
 from tests.databases import either_engine, settings_for, settings_of

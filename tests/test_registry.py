@@ -22,13 +22,13 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sqlalchemy.orm import Session
 
 from shared.cards.card import Card
+from shared.commands.registry import main
 from shared.config.settings import get_settings
 from shared.database.engine import get_engine, make_engine, session_scope
 from shared.errors import ArtefactError, CardError, Conflict, NotFound
 from shared.packages import package
 from shared.registry import adding as registry
 from shared.registry.adding import add, aliases_of, list_versions, load, promote, register, resolve, verify
-from shared.registry_command import main
 from shared.tables import ModelVersion, Table
 from tests.brief import prove_briefly
 

@@ -13,13 +13,13 @@ from sqlalchemy.orm import Session
 from examples.build import make_named_views
 from shared.cards.card import Views
 from shared.cards.features import Feature
+from shared.commands.registry import main
 from shared.database.engine import session_scope
 from shared.errors import CardError, Conflict, NotFound
 from shared.jobs.recording import record
 from shared.jobs.transitions import Output
 from shared.reference.load import load
 from shared.registry.adding import resolve
-from shared.registry_command import main
 from shared.views.views import drop_views, list_views, make_views, views_aside
 from tests.cards import PEOPLE, people, use
 from tests.databases import FAULT, alembic_config, either_engine, good, settings_for, settings_of, submission

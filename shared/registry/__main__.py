@@ -2,7 +2,7 @@
 
 import sys
 
-from shared.registry_command import main
+from shared.commands.registry import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,8 +6,8 @@ import httpx2
 import pytest
 from sqlalchemy import Engine
 
+from shared.commands.registry import main
 from shared.database.engine import reader
-from shared.registry_command import main
 from tests.contracts.helpers import new_id
 from tests.databases import settings_for, settings_of
 from tests.stack import Stack

@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.cards.card import Card
 from shared.cards.features import Feature
+from shared.commands.reference import add_file_options, add_parsers, given_of
 from shared.config.addresses import is_address
 from shared.config.settings import get_settings
 from shared.database.engine import session_scope
@@ -22,7 +23,6 @@ from shared.database.messages import explain
 from shared.errors import GuichetError
 from shared.packages.fetching import Source, fetched, put_in_store
 from shared.packages.sklearn_versions import SCIKIT_LEARN
-from shared.reference_command import add_file_options, add_parsers, given_of
 from shared.registry.adding import CHAMPION, add, aliases_of, list_versions, promote, verify
 from shared.tables import ModelVersion
 
