@@ -9,6 +9,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
 from api import errors, openapi
+from api.fast_path import Shortcut
 from api.known_names import KnownNames
 from api.middleware import RequestContext
 from api.parameters import refuse_strangers
@@ -28,7 +29,6 @@ from api.routes import (
 )
 from api.security_headers import SecurityHeaders
 from api.services import Services
-from api.shortcut import Shortcut
 from shared.config.settings import Settings, get_settings
 from shared.version import VERSION
 

@@ -12,7 +12,7 @@ import pytest
 
 from api.acceptance import Acceptance
 from api.backlog import Backlog
-from api.model_state import ModelState
+from api.health import ModelState
 from api.routes import health
 from api.waiting import Waiting
 from scripts.processes import wait_until

@@ -18,12 +18,12 @@ from api.bodies import in_turn, most_of, parse_json, read_body
 from api.catalog import Version
 from api.checks import find_version
 from api.deps import PredictCaller, ReadCaller, ServicesDep, predictor
+from api.fast_path import Handler
 from api.inference import Inference, inference_answer, model_metadata, read_inference
 from api.responses import ENDED_AS, json_response
 from api.routes.health import blocking
 from api.routes.predict import ACCEPTED, PREFER
 from api.services import Services, services_of
-from api.shortcut import Handler
 from api.submissions import score
 from api.tensor_body import BINARY, JSON_LENGTH, read_tensor_body
 from api.tensor_schemas import (
@@ -281,7 +281,7 @@ async def _answer(
     return Response(body, headers=headers, media_type="application/json" if head is None else BINARY)
 
 
-# ── the same without FastAPI's layers (api/shortcut.py) ──────────────────────────────────────────────────────────
+# ── the same without FastAPI's layers (api/fast_path.py) ──────────────────────────────────────────────────────────
 
 _INFER_PATH = re.compile(r"/v2/models/([a-z][a-z0-9_-]{0,62}(?:@[a-z0-9_-]{1,63})?)(?:/versions/([0-9]{1,9}))?/infer")
 

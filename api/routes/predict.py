@@ -10,12 +10,12 @@ from starlette.responses import Response
 from api.auth import Caller
 from api.checks import check_batch, check_single
 from api.deps import ChangeCaller, PredictCaller, ServicesDep, predictor, spend_row
+from api.fast_path import Handler
 from api.prefer import Preference
 from api.responses import ENDED_AS, PROBLEM, TICKET
 from api.routes.jobs import refuse_own_id
 from api.schemas import BatchBody, BatchResult, JobBody, Result, SubmitBody
 from api.services import Services, services_of
-from api.shortcut import Handler
 from api.submissions import CLIENT_ID, answer, preference_of, submit, take
 from shared.tables import JobKind
 
@@ -216,7 +216,7 @@ async def _predict_batch(request: Request, services: Services, caller: Caller, n
     )
 
 
-# ── the same routes without FastAPI's layers (api/shortcut.py) ───────────────────────────────────────────────────
+# ── the same routes without FastAPI's layers (api/fast_path.py) ───────────────────────────────────────────────────
 
 
 def _direct(endpoint: Callable[..., Awaitable[Response]], **path: str) -> Handler:
