@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import uvicorn
 
-from api.connections import Limits, Server, affordable, bounded, raise_descriptors
+from api.http.connections import Limits, Server, affordable, bounded, raise_descriptors
 from api.main import create_app, serve
 from shared.config.settings import get_settings
 from shared.observability.logs import configure_logging

@@ -9,8 +9,8 @@ from starlette.requests import Request
 
 from api.bodies import LARGE, in_turn, most_of, read_json
 from api.catalog import Version, silence
+from api.http.wording import note_refusal
 from api.services import Services
-from api.words import note_refusal
 from shared.cards.card import OPTIONS
 from shared.cards.validator import Tally
 from shared.errors import MAX_FAULTS, Fault, OwnWords, RowFaults, TooLarge

@@ -13,9 +13,9 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.prefix import route_path
-from api.responses import request_id_of
-from api.words import noted_refusal
+from api.http.prefix import route_path
+from api.http.responses import request_id_of
+from api.http.wording import noted_refusal
 from shared.errors import MAX_FAULTS, Fault, GuichetError, RowFaults
 
 Form = Callable[[GuichetError], dict[str, Any]]

@@ -16,8 +16,8 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from api.error_forms import error_response, status_of
+from api.http.responses import request_id_of
 from api.quota import payer
-from api.responses import request_id_of
 from api.services import services_of
 from shared.errors import Fault, GuichetError, InvalidRequest, NotFound, Unauthorized, Unavailable
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.errors import respond
-from api.prefix import route_path
+from api.http.prefix import route_path
 
 Handler = Callable[[Request], Awaitable[Response]]
 Finder = Callable[[str, str], Handler | None]

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.errors import respond
-from api.prefix import route_path
+from api.http.prefix import route_path
 from shared.errors import Forbidden, GuichetError, UnsupportedMediaType
 
 _MEND = "Call it as 127.0.0.1 or localhost, name others in ALLOWED_HOSTS, or set AUTH=keys."

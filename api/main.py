@@ -10,10 +10,11 @@ from starlette.types import ASGIApp
 
 from api import errors, openapi
 from api.fast_path import Shortcut
+from api.http.middleware import RequestContext
+from api.http.prefix import Prefix
+from api.http.security_headers import SecurityHeaders
 from api.known_names import KnownNames
-from api.middleware import RequestContext
 from api.parameters import refuse_strangers
-from api.prefix import Prefix
 from api.routes import (
     bulk,
     downloads,
@@ -27,7 +28,6 @@ from api.routes import (
     predict,
     welcome,
 )
-from api.security_headers import SecurityHeaders
 from api.services import Services
 from shared.config.settings import Settings, get_settings
 from shared.version import VERSION

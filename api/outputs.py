@@ -10,7 +10,7 @@ from anyio import CapacityLimiter
 from sqlalchemy import Engine
 
 from api.catalog import Version
-from api.prefix import link
+from api.http.prefix import link
 from shared.database.engine import dumps
 from shared.errors import Conflict
 from shared.jobs.csv_queries import ChunkPlace, StoredCsv, list_chunks, read_chunk

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from api.catalog import Catalog, Version
-from api.prefix import link
+from api.http.prefix import link
 from shared.cards.card import Card
 from shared.cards.classes import classes_of
 from shared.cards.response import Refusal, Response, fill

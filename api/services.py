@@ -8,7 +8,7 @@ from starlette.requests import HTTPConnection
 
 from api.acceptance import Acceptance
 from api.catalog import Catalog
-from api.held_bodies import HeldBodies
+from api.http.held_bodies import HeldBodies
 from api.idempotency import KeysInFlight
 from api.intake import Commit, Intake, Intakes
 from api.quota import Quota

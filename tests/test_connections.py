@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from api.connections import KEPT_DESCRIPTORS, Limits, Server, affordable, bounded, raise_descriptors
+from api.http.connections import KEPT_DESCRIPTORS, Limits, Server, affordable, bounded, raise_descriptors
 
 LIMITS = Limits(
     connections=20,

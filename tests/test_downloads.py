@@ -14,8 +14,8 @@ from starlette.requests import Request
 
 from api import downloads, outputs
 from api.catalog import Version
-from api.conditions import asked_range, matches, preferred_type, settle_range
 from api.downloads import Pieces, send_csv, send_parquet
+from api.http.conditional import asked_range, matches, preferred_type, settle_range
 from api.outputs import find_finished, open_csv
 from api.parquet import Layout
 from scripts.servers import Postgres

@@ -10,9 +10,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from api.http.security_headers import SecurityHeaders
 from api.known_names import host_of, is_local
 from api.main import create_app, serve
-from api.security_headers import SecurityHeaders
 from api.services import Services
 from shared.config.settings import Settings
 from tests.databases import migrate

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from api import conditions, dataframes
+from api import dataframes
 from api.bodies import parse_json
+from api.http import conditional
 from shared.csv.format import Limits
 from shared.csv.splitter import RecordSplitter
 from shared.errors import GuichetError
@@ -63,9 +64,9 @@ READERS: dict[str, Callable[[bytes], Any]] = {
     "JSON": parse_json,
     "JSON with NaN": dataframes._parse,
     "records of a CSV file": split,
-    "If-None-Match": headers(lambda text: conditions.matches(text, '"x"')),
-    "Range": headers(lambda text: conditions.asked_range("bytes=" + text, None, '"x"')),
-    "Accept": headers(lambda text: conditions.preferred_type(text, ["text/csv", "application/json"])),
+    "If-None-Match": headers(lambda text: conditional.matches(text, '"x"')),
+    "Range": headers(lambda text: conditional.asked_range("bytes=" + text, None, '"x"')),
+    "Accept": headers(lambda text: conditional.preferred_type(text, ["text/csv", "application/json"])),
 }
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from starlette.requests import Request
 
-from api.prefer import Preference, read_preference
+from api.http.prefer import Preference, read_preference
 
 DEFAULT, CAP = 10.0, 60.0
 

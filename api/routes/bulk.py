@@ -11,7 +11,7 @@ from api.csv_jobs import report_csv, submit_csv
 from api.csv_options import CsvQuery, check_query
 from api.deps import PredictCaller, ServicesDep
 from api.errors import respond
-from api.responses import PROBLEM, TICKET
+from api.http.responses import PROBLEM, TICKET
 from api.schemas import CsvReportBody, JobBody
 from api.services import Services
 from api.uploads import Body, EarlyAnswer

@@ -11,9 +11,9 @@ from starlette.responses import Response
 from api.catalog import Version
 from api.checks import find_version
 from api.deps import ReadCaller, ServicesDep
-from api.prefix import link
+from api.http.prefix import link
+from api.http.responses import json_response
 from api.representations import features_body, request_body
-from api.responses import json_response
 from api.routes.models import COMMON, MISSING, Name
 from api.schemas import ExampleList, ExampleRows, FeatureList
 from shared.cards.examples import example_rows

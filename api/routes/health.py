@@ -12,7 +12,7 @@ from starlette.responses import Response
 from api.acceptance import SILENT
 from api.deps import ServicesDep, is_known
 from api.health import model_state
-from api.responses import json_response
+from api.http.responses import json_response
 from api.schemas import Alive, Health, Readiness, ServiceVersion
 from api.services import Services
 from shared.background import ended

@@ -12,18 +12,18 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from api.auth import Caller
-from api.conditions import matches
 from api.deps import ChangeCaller, ListCaller, ReadCaller, ServicesDep
 from api.following import Following, following_of
+from api.http.conditional import matches
+from api.http.prefer import read_preference
+from api.http.prefix import link
+from api.http.responses import APPLIED, PROBLEM, TICKET, header, json_response
+from api.http.wording import response_words
 from api.idempotency import client_scope
-from api.prefer import read_preference
-from api.prefix import link
 from api.representations import csv_result_body, job_body
-from api.responses import APPLIED, PROBLEM, TICKET, header, json_response
 from api.schemas import BatchResult, CsvResult, JobBody, JobPage, Result
 from api.services import Services
 from api.submissions import CLIENT_ID, accepted_response, error_of, find_job, read_position, result_of
-from api.words import response_words
 from shared.errors import Conflict, NotFound
 from shared.jobs import chunks
 from shared.jobs import transitions as jobs

@@ -7,9 +7,9 @@ from starlette.responses import Response
 
 from api.checks import find_version
 from api.deps import ReadCaller, ServicesDep
-from api.prefix import link
+from api.http.prefix import link
+from api.http.responses import PROBLEM, json_response
 from api.representations import version_body
-from api.responses import PROBLEM, json_response
 from api.schemas import ModelBody, ModelList
 
 router = APIRouter(tags=["models"])

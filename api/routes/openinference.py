@@ -19,8 +19,8 @@ from api.catalog import Version
 from api.checks import find_version
 from api.deps import PredictCaller, ReadCaller, ServicesDep, predictor
 from api.fast_path import Handler
+from api.http.responses import ENDED_AS, json_response
 from api.inference import Inference, inference_answer, model_metadata, read_inference
-from api.responses import ENDED_AS, json_response
 from api.routes.health import blocking
 from api.routes.predict import ACCEPTED, PREFER
 from api.services import Services, services_of

@@ -11,8 +11,8 @@ from api.auth import Caller
 from api.checks import check_batch, check_single
 from api.deps import ChangeCaller, PredictCaller, ServicesDep, predictor, spend_row
 from api.fast_path import Handler
-from api.prefer import Preference
-from api.responses import ENDED_AS, PROBLEM, TICKET
+from api.http.prefer import Preference
+from api.http.responses import ENDED_AS, PROBLEM, TICKET
 from api.routes.jobs import refuse_own_id
 from api.schemas import BatchBody, BatchResult, JobBody, Result, SubmitBody
 from api.services import Services, services_of

@@ -5,13 +5,13 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.conditions import preferred_type
 from api.deps import ServicesDep, may_read
-from api.prefix import link
+from api.http.conditional import preferred_type
+from api.http.prefix import link
+from api.http.responses import json_response
+from api.http.wording import NATIVE
 from api.representations import words_body
-from api.responses import json_response
 from api.services import Services
-from api.words import NATIVE
 from shared.version import VERSION
 
 router = APIRouter()

@@ -34,13 +34,13 @@ from starlette.requests import Request
 from api.auth import Caller
 from api.bodies import parse_json
 from api.catalog import Version
-from api.conditions import asked_range, matches, preferred_type, settle_range
 from api.dataframes import read_json_frame
 from api.downloads import _file_name, _headers
 from api.envelopes import Unwrapper, read_envelope
+from api.http.conditional import asked_range, matches, preferred_type, settle_range
+from api.http.prefer import read_preference
+from api.http.prefix import Prefix
 from api.inference import read_inference
-from api.prefer import read_preference
-from api.prefix import Prefix
 from api.submissions import mark
 from api.tensor_body import TensorBody
 from shared.cards.card import Card

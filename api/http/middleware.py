@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
-from api.prefix import Prefix, route_path
-from api.security_headers import Pages, SecurityHeaders, is_page, may_be_kept
+from api.http.prefix import Prefix, route_path
+from api.http.security_headers import Pages, SecurityHeaders, is_page, may_be_kept
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _NO_STORE = (b"cache-control", b"no-store")

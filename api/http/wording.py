@@ -2,7 +2,7 @@
 
 from starlette.requests import Request
 
-from api.conditions import likings
+from api.http.conditional import likings
 from shared.cards.card import Card
 from shared.cards.response import Refusal, Response
 
