@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 
 from api.checks import sum_up
-from api.schemas import BatchBody, SubmitBody
+from api.schemas.native import BatchBody, SubmitBody
 from shared.cards.features import pointer_of_stranger
 from shared.errors import Fault, InvalidRequest
 

@@ -12,7 +12,7 @@ from api.csv_options import CsvQuery, check_query
 from api.deps import PredictCaller, ServicesDep
 from api.errors import respond
 from api.http.responses import PROBLEM, TICKET
-from api.schemas import CsvReportBody, JobBody
+from api.schemas.native import CsvReportBody, JobBody
 from api.services import Services
 from api.uploads import Body, EarlyAnswer
 from shared.errors import GuichetError, Unavailable

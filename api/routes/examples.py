@@ -15,7 +15,7 @@ from api.http.prefix import link
 from api.http.responses import json_response
 from api.representations import features_body, request_body
 from api.routes.models import COMMON, MISSING, Name
-from api.schemas import ExampleList, ExampleRows, FeatureList
+from api.schemas.native import ExampleList, ExampleRows, FeatureList
 from shared.cards.examples import example_rows
 
 router = APIRouter(tags=["models"])

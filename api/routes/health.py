@@ -13,7 +13,7 @@ from api.acceptance import SILENT
 from api.deps import ServicesDep, is_known
 from api.health import model_state
 from api.http.responses import json_response
-from api.schemas import Alive, Health, Readiness, ServiceVersion
+from api.schemas.native import Alive, Health, Readiness, ServiceVersion
 from api.services import Services
 from shared.background import ended
 from shared.broker.app import Lane

@@ -21,7 +21,7 @@ from api.http.responses import ENDED_AS, json_response
 from api.inference import elements_of, output_datatypes
 from api.routes.health import blocking
 from api.routes.predict import ACCEPTED, PREFER
-from api.schemas import Readiness
+from api.schemas.native import Readiness
 from api.services import Services
 from api.submissions import score
 from shared.errors import Fault, RowFaults, UnsupportedMediaType

@@ -10,7 +10,7 @@ from api.deps import ReadCaller, ServicesDep
 from api.http.prefix import link
 from api.http.responses import PROBLEM, json_response
 from api.representations import version_body
-from api.schemas import ModelBody, ModelList
+from api.schemas.native import ModelBody, ModelList
 
 router = APIRouter(tags=["models"])
 

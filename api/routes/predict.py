@@ -14,7 +14,7 @@ from api.fast_path import Handler
 from api.http.prefer import Preference
 from api.http.responses import ENDED_AS, PROBLEM, TICKET
 from api.routes.jobs import refuse_own_id
-from api.schemas import BatchBody, BatchResult, JobBody, Result, SubmitBody
+from api.schemas.native import BatchBody, BatchResult, JobBody, Result, SubmitBody
 from api.services import Services, services_of
 from api.submissions import CLIENT_ID, answer, preference_of, submit, take
 from shared.tables import JobKind
