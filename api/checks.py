@@ -8,8 +8,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from api.bodies import LARGE, in_turn, most_of, read_json
-from api.catalog import Version, silence
 from api.http.wording import note_refusal
+from api.models.catalog import Version, silence
 from api.services import Services
 from shared.cards.card import OPTIONS
 from shared.cards.validator import Tally

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from api.catalog import Version
+from api.models.catalog import Version
 from shared.csv.format import Chunk, CsvFormat
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from api.bodies import ONE_ROW, STRING, Most, most_of, parse_json
-from api.catalog import Version
+from api.models.catalog import Version
 from shared.cards.validator import Tally
 from shared.config.settings import Settings
 from shared.csv import format as csv_format

@@ -21,10 +21,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Send
 
-from api.catalog import Version
 from api.errors import respond
 from api.http.conditional import asked_range, matches, settle_range
 from api.http.middleware import is_head
+from api.models.catalog import Version
 from api.outputs import READING, WRITING, Changed, Content, Download, etag_of, file_name, find_finished, open_csv
 from shared.errors import Conflict, RangeNotSatisfiable
 from shared.jobs.queries import StoredJob

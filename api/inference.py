@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from api.catalog import Version
+from api.models.catalog import Version
 from api.representations import probabilities_of
 from api.tensor_body import TensorBody
 from api.tensor_codec import BOOL, BYTES, FP64, INT64, MAX_FAULTS, Datatype, to_bytes

@@ -9,8 +9,8 @@ from typing import Literal
 from anyio import CapacityLimiter
 from sqlalchemy import Engine
 
-from api.catalog import Version
 from api.http.prefix import link
+from api.models.catalog import Version
 from shared.database.engine import dumps
 from shared.errors import Conflict
 from shared.jobs.csv_queries import ChunkPlace, StoredCsv, list_chunks, read_chunk

@@ -14,7 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from sqlalchemy import Engine
 
-from api.catalog import Version
+from api.models.catalog import Version
 from api.outputs import Changed
 from shared.cards.card import Card
 from shared.cards.classes import classes_of

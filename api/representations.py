@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from api.catalog import Catalog, Version
 from api.http.prefix import link
+from api.models.catalog import Catalog, Version
 from shared.cards.card import Card
 from shared.cards.classes import classes_of
 from shared.cards.response import Refusal, Response, fill

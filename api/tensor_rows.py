@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
-from api.catalog import Version
+from api.models.catalog import Version
 from api.tensor_codec import BOOL, BYTES, FP64, INT64, Datatype
 from api.tensors import MORE_FAULTS, Tensor
 from shared.cards.card import Card

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from api.catalog import Catalog
+from api.models.catalog import Catalog
 from shared.config.settings import Settings
 from shared.errors import NotFound, Unavailable
 from tests.databases import sqlite_engine

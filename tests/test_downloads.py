@@ -13,9 +13,9 @@ from sqlalchemy import Engine, update
 from starlette.requests import Request
 
 from api import downloads, outputs
-from api.catalog import Version
 from api.downloads import Pieces, send_csv, send_parquet
 from api.http.conditional import asked_range, matches, preferred_type, settle_range
+from api.models.catalog import Version
 from api.outputs import find_finished, open_csv
 from api.parquet import Layout
 from scripts.servers import Postgres

@@ -9,8 +9,8 @@ from sqlalchemy import text
 from starlette.requests import Request
 
 from api.auth import Caller, Scope, hash_key, identify, make_key
-from api.catalog import Catalog
 from api.keys import create, list_keys, main, revoke
+from api.models.catalog import Catalog
 from shared.config.settings import Settings
 from shared.database.engine import get_engine
 from shared.errors import Forbidden, Unauthorized

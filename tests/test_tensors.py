@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.bodies import parse_json
-from api.catalog import Version
 from api.inference import Inference, inference_answer, model_metadata, output_datatypes, read_inference
+from api.models.catalog import Version
 from api.representations import score_body
 from api.tensor_body import TensorBody, count_keys
 from api.tensor_codec import DATATYPES, from_bytes, from_json, to_bytes

@@ -6,12 +6,12 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from api.auth import Caller
-from api.catalog import Version
 from api.deps import ReadCaller, ServicesDep
 from api.downloads import PARQUET, send_csv, send_parquet
 from api.http.conditional import preferred_type
 from api.http.prefix import link
 from api.http.responses import PROBLEM
+from api.models.catalog import Version
 from api.routes.jobs import COMMON, JobId, find_own_job
 from api.services import Services
 from shared.database.engine import reader

@@ -13,12 +13,12 @@ from starlette.responses import Response
 
 from api.auth import Caller
 from api.bodies import LARGE, in_turn, read_body
-from api.catalog import Version
 from api.checks import FEW_ROWS, find_version
 from api.dataframes import DataFrame, check_frame, read_csv_frame, read_form, read_json_frame
 from api.deps import PredictCaller, ServicesDep
 from api.http.responses import ENDED_AS, json_response
 from api.inference import elements_of, output_datatypes
+from api.models.catalog import Version
 from api.routes.health import blocking
 from api.routes.predict import ACCEPTED, PREFER
 from api.schemas.native import Readiness

@@ -15,12 +15,12 @@ from starlette.responses import Response
 
 from api.auth import Caller
 from api.bodies import in_turn, most_of, parse_json, read_body
-from api.catalog import Version
 from api.checks import find_version
 from api.deps import PredictCaller, ReadCaller, ServicesDep, predictor
 from api.fast_path import Handler
 from api.http.responses import ENDED_AS, json_response
 from api.inference import Inference, inference_answer, model_metadata, read_inference
+from api.models.catalog import Version
 from api.routes.health import blocking
 from api.routes.predict import ACCEPTED, PREFER
 from api.services import Services, services_of

@@ -33,7 +33,6 @@ from starlette.requests import Request
 
 from api.auth import Caller
 from api.bodies import parse_json
-from api.catalog import Version
 from api.dataframes import read_json_frame
 from api.downloads import _file_name, _headers
 from api.envelopes import Unwrapper, read_envelope
@@ -41,6 +40,7 @@ from api.http.conditional import asked_range, matches, preferred_type, settle_ra
 from api.http.prefer import read_preference
 from api.http.prefix import Prefix
 from api.inference import read_inference
+from api.models.catalog import Version
 from api.submissions import mark
 from api.tensor_body import TensorBody
 from shared.cards.card import Card
