@@ -35,7 +35,7 @@ def main() -> None:
         access_log=False,
         log_config=None,
         server_header=False,
-        proxy_headers=False,  # PROXY_HOPS says whose word on the caller's address is taken (api/quota.py)
+        proxy_headers=False,  # PROXY_HOPS says whose word on the caller's address is taken (api/auth/rate_limit.py)
         timeout_keep_alive=75,
         timeout_graceful_shutdown=5,
     )

@@ -17,7 +17,7 @@ import orjson
 from anyio import CapacityLimiter, to_thread
 from starlette.requests import ClientDisconnect, Request
 
-from api.quota import payer
+from api.auth.rate_limit import payer
 from api.services import services_of
 from shared.errors import MalformedBody, TooLarge, UnsupportedMediaType
 

@@ -13,13 +13,13 @@ from anyio import CapacityLimiter, to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.auth import Caller
+from api.auth.callers import Caller
+from api.auth.rate_limit import payer
 from api.csv_options import CsvOptions
 from api.csv_report import CsvReport
 from api.envelopes import Unwrapper, read_envelope
 from api.http.responses import json_response
 from api.idempotency import find_earlier
-from api.quota import payer
 from api.services import Services
 from api.spool import Spool
 from api.submissions import accepted_response, mark, new_submission, preference_of, refuse_if_full

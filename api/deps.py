@@ -6,8 +6,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.routing import APIRoute
 
-from api.auth import ANYONE, VISITOR, Caller, Scope, given_key, hash_key, identify
-from api.quota import payer
+from api.auth.callers import ANYONE, VISITOR, Caller, Scope, given_key, hash_key, identify
+from api.auth.rate_limit import payer
 from api.services import Services, services_of
 from shared.errors import GuichetError
 

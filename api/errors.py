@@ -15,9 +15,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
+from api.auth.rate_limit import payer
 from api.error_forms import error_response, status_of
 from api.http.responses import request_id_of
-from api.quota import payer
 from api.services import services_of
 from shared.errors import Fault, GuichetError, InvalidRequest, NotFound, Unauthorized, Unavailable
 

@@ -8,8 +8,8 @@ import sys
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.auth import Scope, hash_key, make_key
-from api.key_format import is_key
+from api.auth.callers import Scope, hash_key, make_key
+from api.auth.key_format import is_key
 from shared.database.engine import session_scope
 from shared.database.messages import explain
 from shared.tables import ApiKey

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from api.auth.shared_buckets import SharedBuckets
 from api.backlog import Backlog
 from api.idempotency import find_earlier
 from api.intake import Accepted, unsure
 from api.notifier import Notifier
-from api.shared_buckets import SharedBuckets
 from api.waiting import Waiting
 from shared.broker.app import make_app, make_redis
 from shared.config.settings import Settings

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from starlette.requests import HTTPConnection
 
 from api.acceptance import Acceptance
+from api.auth.rate_limit import Quota
 from api.http.held_bodies import HeldBodies
 from api.idempotency import KeysInFlight
 from api.intake import Commit, Intake, Intakes
 from api.models.catalog import Catalog
-from api.quota import Quota
 from api.refusals import Refusals
 from shared.broker.app import Lane
 from shared.config.settings import Settings

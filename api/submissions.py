@@ -13,7 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from uuid_utils import uuid7
 
-from api.auth import Caller
+from api.auth.callers import Caller
+from api.auth.rate_limit import payer
 from api.checks import Options
 from api.http.prefer import Preference, read_preference
 from api.http.prefix import link, route_path
@@ -21,7 +22,6 @@ from api.http.responses import json_response, request_id_of
 from api.http.wording import response_words
 from api.idempotency import client_scope
 from api.models.catalog import Version
-from api.quota import payer
 from api.representations import FARTHEST, batch_body, is_single, job_body, result_body
 from api.services import Services
 from shared.broker.app import Lane

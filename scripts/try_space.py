@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from api.auth import make_key
+from api.auth.callers import make_key
 from scripts.options import ROOT, Failure
 from scripts.smoke import Service, checks
 from scripts.space_folder import write_space

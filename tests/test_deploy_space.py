@@ -9,7 +9,7 @@ import pytest
 import yaml
 from huggingface_hub import HfApi, SpaceRuntime
 
-from api.auth import make_key
+from api.auth.callers import make_key
 from scripts import deploy_space
 from scripts.deploy_space import main
 from scripts.options import Failure

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 from starlette.requests import Request
 
-from api.auth import Caller, Scope, hash_key, identify, make_key
+from api.auth.callers import Caller, Scope, hash_key, identify, make_key
 from api.keys import create, list_keys, main, revoke
 from api.models.catalog import Catalog
 from shared.config.settings import Settings

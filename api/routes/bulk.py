@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
-from api.auth import Caller
+from api.auth.callers import Caller
 from api.csv_jobs import report_csv, submit_csv
 from api.csv_options import CsvQuery, check_query
 from api.deps import PredictCaller, ServicesDep

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from api.auth import Caller
+from api.auth.callers import Caller
 from api.deps import ReadCaller, ServicesDep
 from api.downloads import PARQUET, send_csv, send_parquet
 from api.http.conditional import preferred_type

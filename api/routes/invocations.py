@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from api.auth import Caller
+from api.auth.callers import Caller
 from api.bodies import LARGE, in_turn, read_body
 from api.checks import FEW_ROWS, find_version
 from api.dataframes import DataFrame, check_frame, read_csv_frame, read_form, read_json_frame

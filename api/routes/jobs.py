@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from api.auth import Caller
+from api.auth.callers import Caller
 from api.deps import ChangeCaller, ListCaller, ReadCaller, ServicesDep
 from api.following import Following, following_of
 from api.http.conditional import matches

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Path, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from api.auth import Caller
+from api.auth.callers import Caller
 from api.bodies import in_turn, most_of, parse_json, read_body
 from api.checks import find_version
 from api.deps import PredictCaller, ReadCaller, ServicesDep, predictor

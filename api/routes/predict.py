@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
-from api.auth import Caller
+from api.auth.callers import Caller
 from api.checks import check_batch, check_single
 from api.deps import ChangeCaller, PredictCaller, ServicesDep, predictor, spend_row
 from api.fast_path import Handler

@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 from sqlalchemy import Engine, insert, text
 
-from api.auth import make_key
+from api.auth.callers import make_key
 from shared.database.engine import make_engine, reader
 from shared.jobs.csv_queries import list_chunks
 from shared.tables import ApiKey

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 from sqlalchemy import Engine, insert, select
 
-from api.auth import make_key
+from api.auth.callers import make_key
 from shared.database.engine import make_engine, reader
 from shared.tables import ApiKey
 from tests.contracts.helpers import (

@@ -11,8 +11,8 @@ import httpx2
 import pytest
 from sqlalchemy import Engine, insert
 
-from api.auth import make_key
-from api.quota import FILE_ROWS_PER_ROW
+from api.auth.callers import make_key
+from api.auth.rate_limit import FILE_ROWS_PER_ROW
 from shared.database.engine import make_engine
 from shared.tables import ApiKey
 from tests.contracts.helpers import (

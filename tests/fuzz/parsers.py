@@ -31,7 +31,7 @@ import yaml
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from api.auth import Caller
+from api.auth.callers import Caller
 from api.bodies import parse_json
 from api.dataframes import read_json_frame
 from api.downloads import _file_name, _headers

@@ -22,7 +22,7 @@ from redis import Redis as Client
 from sklearn.linear_model import LogisticRegression
 from sqlalchemy import Engine, delete, func, insert, select, update
 
-from api.auth import hash_key
+from api.auth.callers import hash_key
 from shared.broker.app import Lane
 from shared.database.engine import make_engine, reader, session_scope
 from shared.jobs.queries import TERMINAL

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from shared.errors import TooManyRequests
 
 if TYPE_CHECKING:
-    from api.shared_buckets import SharedBuckets
+    from api.auth.shared_buckets import SharedBuckets
 
 MAX_CALLERS = 10_000  # remembered at once: more addresses than that must not fill the memory
 MAX_DEBT = 3_600.0  # seconds: what came in one request is served whole, and keeps its caller waiting for no longer

@@ -8,7 +8,7 @@ from enum import StrEnum
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from api.key_format import KEY_PREFIX
+from api.auth.key_format import KEY_PREFIX
 from api.models.catalog import Catalog
 from shared.errors import Forbidden, Unauthorized, Unavailable
 
