@@ -11,8 +11,8 @@ from api.auth.rate_limit import Quota
 from api.http.held_bodies import HeldBodies
 from api.idempotency import KeysInFlight
 from api.intake import Commit, Intake, Intakes
+from api.logs.error_log import Refusals
 from api.models.catalog import Catalog
-from api.refusals import Refusals
 from shared.broker.app import Lane
 from shared.config.settings import Settings
 from shared.database.engine import make_engine, reader

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, delete, insert, select, update
 
-from api import refusals
-from api.refusals import Refusals
+from api.logs import error_log
+from api.logs.error_log import Refusals
 from scripts.servers import Postgres
 from shared.errors import Fault
 from shared.jobs.transitions import clock
@@ -99,9 +99,9 @@ def test_flood_of_unknown_callers_is_counted(engine, writer):
     writer.add(entry(owner="k1", path="/mine"))
     writer.stop()
     rows = stored(engine)
-    assert len(rows) == refusals.PER_MINUTE_UNKNOWN + 3
+    assert len(rows) == error_log.PER_MINUTE_UNKNOWN + 3
     assert sum(row.times for row in rows) == 5_001
-    assert [row.times for row in rows if row.path == refusals.MANY_PATHS] == [2_450, 2_450]
+    assert [row.times for row in rows if row.path == error_log.MANY_PATHS] == [2_450, 2_450]
     assert [row.owner for row in rows if row.path == "/mine"] == ["k1"]
 
 
@@ -110,7 +110,7 @@ def test_kinds_that_a_caller_makes_up_are_bounded(engine, writer):
         writer.add(entry(method=f"M{place}"))
     writer.stop()
     rows = stored(engine)
-    assert len(rows) <= refusals.PER_MINUTE_UNKNOWN + refusals.MAX_KINDS + 1
+    assert len(rows) <= error_log.PER_MINUTE_UNKNOWN + error_log.MAX_KINDS + 1
     assert sum(row.times for row in rows) == 20_000
 
 
@@ -143,7 +143,7 @@ def test_stopping_never_blocks_even_where_the_thread_is_stuck_and_the_queue_full
     writer.start()
     writer.add(entry())
     assert stuck.wait(10)
-    for _ in range(refusals.MAX_WAITING + 10):
+    for _ in range(error_log.MAX_WAITING + 10):
         writer.add(entry())
     began = time.monotonic()
     writer.stop()
