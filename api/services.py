@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import HTTPConnection
 
-from api.acceptance import Acceptance
 from api.auth.rate_limit import Quota
 from api.http.held_bodies import HeldBodies
-from api.idempotency import KeysInFlight
-from api.intake import Commit, Intake, Intakes
 from api.logs.error_log import Refusals
 from api.models.catalog import Catalog
+from api.runtimes.acceptance import Acceptance
+from api.runtimes.group_commit import Commit, Intake, Intakes
+from api.runtimes.idempotency import KeysInFlight
 from shared.broker.app import Lane
 from shared.config.settings import Settings
 from shared.database.engine import make_engine, reader
 
 if TYPE_CHECKING:
-    from api.queue_runtime import QueueRuntime
-    from api.sync_runtime import SyncRuntime
+    from api.runtimes.queue import QueueRuntime
+    from api.runtimes.sync import SyncRuntime
 
 
 class Services:
@@ -47,13 +47,13 @@ class Services:
         self.sync: SyncRuntime | None = None
         # Imported here: each runtime needs libraries that the other can do without, and memory counts.
         if settings.runtime == "queue":
-            from api import queue_runtime
+            from api.runtimes import queue
 
-            self.queue = queue_runtime.QueueRuntime(self.engine, settings)
+            self.queue = queue.QueueRuntime(self.engine, settings)
             self.quota = Quota(settings.rate_per_minute, settings.rate_burst, shared=self.queue.buckets)
             self.intake: Intake | Intakes = self._intake(self.queue.commit)
         else:
-            from api import sync_runtime
+            from api.runtimes import sync as sync_runtime
 
             self.quota = Quota(settings.rate_per_minute, settings.rate_burst)
             sync = self.sync = sync_runtime.SyncRuntime(self.engine, settings)

@@ -20,9 +20,9 @@ from api.http.prefer import Preference, read_preference
 from api.http.prefix import link, route_path
 from api.http.responses import json_response, request_id_of
 from api.http.wording import response_words
-from api.idempotency import client_scope
 from api.models.catalog import Version
 from api.representations import FARTHEST, batch_body, is_single, job_body, result_body
+from api.runtimes.idempotency import client_scope
 from api.services import Services
 from shared.broker.app import Lane
 from shared.errors import (

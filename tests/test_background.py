@@ -10,11 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from api.acceptance import Acceptance
-from api.backlog import Backlog
 from api.health import ModelState
 from api.routes import health
-from api.waiting import Waiting
+from api.runtimes.acceptance import Acceptance
+from api.runtimes.backlog import Backlog
+from api.runtimes.completions import Waiting
 from scripts.processes import wait_until
 from shared import background
 from shared.background import Background, ended
@@ -75,8 +75,8 @@ def test_every_thread_of_the_service_is_watched() -> None:
     """Another kind of thread has to be bounded by something else: say here by what."""
     own = {
         "shared/background.py": "it is the one",
-        "api/sync_runtime.py": "runs one call, whose error is raised where its result is waited for",
-        "api/chunk_thread.py": "scores the files that there are, and is started again for the next ones",
+        "api/runtimes/sync.py": "runs one call, whose error is raised where its result is waited for",
+        "api/runtimes/csv_thread.py": "scores the files that there are, and is started again for the next ones",
         "worker/main.py": "ends a beat that nobody needs",
     }
     found = {
@@ -97,7 +97,7 @@ class Strange:
 
 @pytest.mark.parametrize("make", [lambda it: Backlog(it, it, max_queued=1), lambda it: Acceptance(it, every=0.01)])
 def test_thread_lives_whatever_its_servers_do(make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.backlog.SAMPLE_SECONDS", 0.01)
+    monkeypatch.setattr("api.runtimes.backlog.SAMPLE_SECONDS", 0.01)
     service = make(Strange())
     service.start()
     time.sleep(0.1)

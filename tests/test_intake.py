@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 from sqlalchemy.exc import OperationalError
 
-import api.intake
-from api.intake import Accepted, Intake
+import api.runtimes.group_commit
+from api.runtimes.group_commit import Accepted, Intake
 from shared.errors import Conflict, GuichetError, Unavailable
 from shared.jobs.transitions import Submission
 from tests.databases import submission
@@ -216,8 +216,8 @@ def test_stop_commits_what_waits():
 
 def test_everyone_is_answered_while_the_database_is_silent(monkeypatch):
     """Also the large batch whose turn comes after the group that hangs, and who comes later."""
-    monkeypatch.setattr(api.intake, "SILENT_SECONDS", 0.1)
-    monkeypatch.setattr(api.intake, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(api.runtimes.group_commit, "SILENT_SECONDS", 0.1)
+    monkeypatch.setattr(api.runtimes.group_commit, "CHECK_SECONDS", 0.05)
 
     async def main() -> None:
         commits = Commits(free=False)
@@ -235,7 +235,7 @@ def test_everyone_is_answered_while_the_database_is_silent(monkeypatch):
 
 
 def test_commit_that_hangs_is_a_trouble_and_a_model_that_works_is_none(monkeypatch):
-    monkeypatch.setattr(api.intake, "LATE_SECONDS", 0.1)
+    monkeypatch.setattr(api.runtimes.group_commit, "LATE_SECONDS", 0.1)
 
     async def main() -> None:
         for is_scoring in (False, True):
@@ -258,8 +258,8 @@ def test_commit_that_hangs_is_a_trouble_and_a_model_that_works_is_none(monkeypat
 
 def test_waiters_behind_a_model_that_takes_long_are_told_that_nothing_of_theirs_was_accepted(monkeypatch):
     """The one whose row it works on waits on: its job has a timeout of its own."""
-    monkeypatch.setattr(api.intake, "SILENT_SECONDS", 0.1)
-    monkeypatch.setattr(api.intake, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(api.runtimes.group_commit, "SILENT_SECONDS", 0.1)
+    monkeypatch.setattr(api.runtimes.group_commit, "CHECK_SECONDS", 0.05)
 
     async def main() -> None:
         commits = Commits(free=False)

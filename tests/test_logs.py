@@ -23,7 +23,7 @@ from worker import process
 
 
 def record(message: str, *args: object, exc_info=None) -> logging.LogRecord:
-    return logging.LogRecord("api.intake", logging.WARNING, "intake.py", 7, message, args, exc_info)
+    return logging.LogRecord("api.runtimes.group_commit", logging.WARNING, "intake.py", 7, message, args, exc_info)
 
 
 @pytest.fixture
@@ -43,7 +43,11 @@ def test_record_is_one_line_with_time_level_logger_and_message():
     entry = json.loads(line)
     assert "\n" not in line
     assert entry.keys() == {"time", "level", "logger", "message"}
-    assert (entry["level"], entry["logger"], entry["message"]) == ("WARNING", "api.intake", "3 jobs of attrition@1")
+    assert (entry["level"], entry["logger"], entry["message"]) == (
+        "WARNING",
+        "api.runtimes.group_commit",
+        "3 jobs of attrition@1",
+    )
     moment = datetime.fromisoformat(entry["time"])
     assert moment.utcoffset() is not None
     assert abs((datetime.now(UTC) - moment).total_seconds()) < 5

@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 from sqlalchemy import Connection, Engine, text
 
-from api.idempotency import client_scope
+from api.runtimes.idempotency import client_scope
 from scripts.servers import Postgres
 from shared.jobs.queries import find_by_idempotency_key
 from tests.databases import postgres_engine, queue

@@ -10,7 +10,7 @@ from fakeredis import FakeRedis, FakeServer
 from redis import Redis
 from sqlalchemy import Engine
 
-from api.waiting import Waiting
+from api.runtimes.completions import Waiting
 from scripts.servers import Postgres
 from shared.broker.app import DONE_CHANNEL
 from shared.database.engine import dumps

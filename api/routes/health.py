@@ -9,10 +9,10 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.acceptance import SILENT
 from api.deps import ServicesDep, is_known
 from api.health import model_state
 from api.http.responses import json_response
+from api.runtimes.acceptance import SILENT
 from api.schemas.native import Alive, Health, Readiness, ServiceVersion
 from api.services import Services
 from shared.background import ended

@@ -19,8 +19,8 @@ from api.http.prefer import read_preference
 from api.http.prefix import link
 from api.http.responses import APPLIED, PROBLEM, TICKET, header, json_response
 from api.http.wording import response_words
-from api.idempotency import client_scope
 from api.representations import csv_result_body, job_body
+from api.runtimes.idempotency import client_scope
 from api.schemas.native import BatchResult, CsvResult, JobBody, JobPage, Result
 from api.services import Services
 from api.submissions import CLIENT_ID, accepted_response, error_of, find_job, read_position, result_of

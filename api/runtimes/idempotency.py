@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Engine
 
-from api.intake import Accepted
+from api.runtimes.group_commit import Accepted
 from shared.errors import Conflict, GuichetError, IdempotencyMismatch
 from shared.jobs.queries import find_by_idempotency_key
 from shared.jobs.transitions import OWN_IDS, Submission

@@ -1,6 +1,6 @@
 """CSV files in the sync runtime: a background thread for each model that has some scores and stores chunk after chunk.
 
-Each has a process of its own (api/model_process.py), beside the one that answers single requests, for as long as there
+Each has a process of its own (api/runtimes/model_process.py), beside the one that answers single requests, for as long as there
 are chunks. What a restart interrupts is queued again when the service starts.
 """
 
@@ -10,7 +10,7 @@ import time
 
 from sqlalchemy import Engine
 
-from api.model_process import ModelProcess, ModelProcesses, ProcessLost, TooLate
+from api.runtimes.model_process import ModelProcess, ModelProcesses, ProcessLost, TooLate
 from shared.background import Background
 from shared.broker.app import Lane
 from shared.config.settings import Settings

@@ -9,11 +9,11 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from api.auth.shared_buckets import SharedBuckets
-from api.backlog import Backlog
-from api.idempotency import find_earlier
-from api.intake import Accepted, unsure
-from api.notifier import Notifier
-from api.waiting import Waiting
+from api.runtimes.backlog import Backlog
+from api.runtimes.completions import Waiting
+from api.runtimes.group_commit import Accepted, unsure
+from api.runtimes.idempotency import find_earlier
+from api.runtimes.wakeup_sender import Notifier
 from shared.broker.app import make_app, make_redis
 from shared.config.settings import Settings
 from shared.errors import GuichetError, Unavailable

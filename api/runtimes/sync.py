@@ -1,6 +1,6 @@
 """The sync runtime: a group is scored as soon as it comes, and committed with its outputs. No broker, no worker.
 
-Each model version has an intake, and a process that scores (api/model_process.py): whatever one model does, the
+Each model version has an intake, and a process that scores (api/runtimes/model_process.py): whatever one model does, the
 others go on.
 """
 
@@ -16,11 +16,11 @@ from typing import TypeVar
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
-from api.chunk_thread import ChunkThread
-from api.idempotency import find_earlier
-from api.intake import Accepted, unsure
-from api.model_process import ModelProcess, ModelProcesses, ProcessLost, TooLate
-from api.queue_runtime import queued_job
+from api.runtimes.csv_thread import ChunkThread
+from api.runtimes.group_commit import Accepted, unsure
+from api.runtimes.idempotency import find_earlier
+from api.runtimes.model_process import ModelProcess, ModelProcesses, ProcessLost, TooLate
+from api.runtimes.queue import queued_job
 from shared.config.settings import Settings
 from shared.database.engine import reader
 from shared.errors import Fault, GuichetError, ModelError, Unavailable
