@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Send
 
-from api.errors import respond
+from api.errors.handlers import respond
 from api.http.conditional import asked_range, matches, settle_range
 from api.http.middleware import is_head
 from api.models.catalog import Version

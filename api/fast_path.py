@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.errors import respond
+from api.errors.handlers import respond
 from api.http.prefix import route_path
 
 Handler = Callable[[Request], Awaitable[Response]]

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.errors import respond
+from api.errors.handlers import respond
 from api.http.prefix import route_path
 from shared.errors import Forbidden, GuichetError, UnsupportedMediaType
 

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
-from api import errors, openapi
+from api import openapi
+from api.errors import handlers
 from api.fast_path import Shortcut
 from api.http.middleware import RequestContext
 from api.http.prefix import Prefix
@@ -75,7 +76,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     for router in ROUTERS:
         app.include_router(router, dependencies=[Depends(refuse_strangers)] if router not in READING_LATER else [])
-    errors.install(app)
+    handlers.install(app)
     openapi.install(app, ROUTERS)
     return app
 

@@ -10,7 +10,7 @@ from api.auth.callers import Caller
 from api.csv_jobs import report_csv, submit_csv
 from api.csv_options import CsvQuery, check_query
 from api.deps import PredictCaller, ServicesDep
-from api.errors import respond
+from api.errors.handlers import respond
 from api.http.responses import PROBLEM, TICKET
 from api.schemas.native import CsvReportBody, JobBody
 from api.services import Services

@@ -1,6 +1,6 @@
 """From an exception to its answer, and to error_logs.
 
-Every fault of a request is told, up to 1,000 in the answer (api/error_forms.py) and 100 in error_logs. The sentence of
+Every fault of a request is told, up to 1,000 in the answer (api/errors/formats.py) and 100 in error_logs. The sentence of
 an answer, and the last entry of a log, say how many there are when there are more.
 """
 
@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from api.auth.rate_limit import payer
-from api.error_forms import error_response, status_of
+from api.errors.formats import error_response, status_of
 from api.http.responses import request_id_of
 from api.services import services_of
 from shared.errors import Fault, GuichetError, InvalidRequest, NotFound, Unauthorized, Unavailable
