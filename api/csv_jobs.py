@@ -19,10 +19,10 @@ from api.csv_options import CsvOptions
 from api.csv_report import CsvReport
 from api.envelopes import Unwrapper, read_envelope
 from api.http.responses import json_response
+from api.jobs.submissions import accepted_response, mark, new_submission, preference_of, refuse_if_full
 from api.runtimes.idempotency import find_earlier
 from api.services import Services
 from api.spool import Spool
-from api.submissions import accepted_response, mark, new_submission, preference_of, refuse_if_full
 from api.uploads import MAX_OF_ONE, MAX_UPLOADS, Body, Places
 from shared.broker.app import Lane
 from shared.cards.card import Card

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 
-from api.checks import MAX_EXPIRES_IN, Options, find_version, join_references, sum_up
+from api.jobs.requests import MAX_EXPIRES_IN, Options, find_version, join_references, sum_up
 from api.parameters import find_strangers
 from api.services import Services
 from shared.csv.format import Given, check_given

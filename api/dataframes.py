@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from api.bodies import ONE_ROW, STRING, Most, most_of, parse_json
+from api.jobs.json_body import ONE_ROW, STRING, Most, most_of, parse_json
 from api.models.catalog import Version
 from shared.cards.validator import Tally
 from shared.config.settings import Settings

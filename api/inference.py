@@ -6,8 +6,8 @@ from typing import Any
 
 import orjson
 
+from api.jobs.serializers import probabilities_of
 from api.models.catalog import Version
-from api.representations import probabilities_of
 from api.tensor_body import TensorBody
 from api.tensor_codec import BOOL, BYTES, FP64, INT64, MAX_FAULTS, Datatype, to_bytes
 from api.tensor_rows import OWN_DATATYPE, check_number, plain_row, refusal, rows_from

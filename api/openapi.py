@@ -13,12 +13,12 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.checks import WRAPPER
 from api.deps import Asks, asks, may_read
 from api.http.responses import PROBLEM, header
 from api.inference import example_request
+from api.jobs.requests import WRAPPER
+from api.jobs.serializers import batch_request_body, request_body, words_body
 from api.models.catalog import Catalog, Version
-from api.representations import batch_request_body, request_body, words_body
 from api.schemas.cards import add_refusals, add_rows, add_words
 from api.schemas.native import BatchBody, Problem, SubmitBody
 from api.tensor_schemas import InferenceBody

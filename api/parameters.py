@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.requests import Request
 
-from api.checks import sum_up
+from api.jobs.requests import sum_up
 from api.schemas.native import BatchBody, SubmitBody
 from shared.cards.features import pointer_of_stranger
 from shared.errors import Fault, InvalidRequest

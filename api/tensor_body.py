@@ -5,7 +5,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from api.bodies import Most, in_turn, parse_json, read_body
+from api.jobs.json_body import Most, in_turn, parse_json, read_body
 from shared.errors import MalformedBody, UnsupportedMediaType
 
 JSON_LENGTH = "Inference-Header-Content-Length"  # how many bytes of the body are JSON

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from starlette.requests import Request
 
-from api.bodies import MAX_DEPTH, parse_json, read_body, read_json
+from api.jobs.json_body import MAX_DEPTH, parse_json, read_body, read_json
 from shared.errors import MalformedBody, TooLarge, UnsupportedMediaType
 
 # What JSON can say without loss: 64-bit integers, finite floats, text without NUL and lone surrogates.

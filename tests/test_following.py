@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import OperationalError
 
-from api.following import Change, Following, last_event, read_events, told_to_stop
+from api.jobs.followers import Change, Following, last_event, read_events, told_to_stop
 from api.routes import events
 from scripts.servers import Postgres
 from shared.csv.format import CsvFormat

@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from api.bodies import LARGE
+from api.jobs.json_body import LARGE
 from api.main import serve
 from tests.small_service import small_service
 

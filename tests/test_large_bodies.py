@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from api.bodies import MAX_DEPTH, ONE_ROW, Most, most_of, parse_json
+from api.jobs.json_body import MAX_DEPTH, ONE_ROW, Most, most_of, parse_json
 from api.main import serve
 from shared.errors import MalformedBody, TooLarge
 from tests.small_service import small_service

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from api import dataframes
-from api.bodies import parse_json
 from api.http import conditional
+from api.jobs.json_body import parse_json
 from shared.csv.format import Limits
 from shared.csv.splitter import RecordSplitter
 from shared.errors import GuichetError
@@ -88,7 +88,7 @@ def takes_longer(read: Callable[[bytes], Any], small: bytes, large: bytes) -> bo
 
 @pytest.mark.parametrize("name", READERS)
 def test_reading_takes_time_in_proportion_to_the_bytes(name: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("api.bodies.LARGE", 0)  # or a large one would be read otherwise than a small one
+    monkeypatch.setattr("api.jobs.json_body.LARGE", 0)  # or a large one would be read otherwise than a small one
     read, slow = READERS[name], []
     for beginning in BEGINNINGS:
         for piece in REPEATED:

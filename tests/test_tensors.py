@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.bodies import parse_json
 from api.inference import Inference, inference_answer, model_metadata, output_datatypes, read_inference
+from api.jobs.json_body import parse_json
+from api.jobs.serializers import score_body
 from api.models.catalog import Version
-from api.representations import score_body
 from api.tensor_body import TensorBody, count_keys
 from api.tensor_codec import DATATYPES, from_bytes, from_json, to_bytes
 from shared.cards.card import Card

@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from api.deps import ReadCaller, ServicesDep
-from api.following import Following, following_of, last_event, read_events, told_to_stop
+from api.jobs.followers import Following, following_of, last_event, read_events, told_to_stop
 from api.routes.jobs import COMMON, JobId, find_own_job
 from api.services import Services
 from shared.jobs.csv_queries import StoredEvent

@@ -8,12 +8,12 @@ from fastapi import APIRouter, Query
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from api.checks import find_version
 from api.deps import ReadCaller, ServicesDep
 from api.http.prefix import link
 from api.http.responses import json_response
+from api.jobs.requests import find_version
+from api.jobs.serializers import features_body, request_body
 from api.models.catalog import Version
-from api.representations import features_body, request_body
 from api.routes.models import COMMON, MISSING, Name
 from api.schemas.native import ExampleList, ExampleRows, FeatureList
 from shared.cards.examples import example_rows

@@ -13,17 +13,17 @@ from starlette.responses import Response
 
 from api.auth.callers import Caller
 from api.deps import ChangeCaller, ListCaller, ReadCaller, ServicesDep
-from api.following import Following, following_of
 from api.http.conditional import matches
 from api.http.prefer import read_preference
 from api.http.prefix import link
 from api.http.responses import APPLIED, PROBLEM, TICKET, header, json_response
 from api.http.wording import response_words
-from api.representations import csv_result_body, job_body
+from api.jobs.followers import Following, following_of
+from api.jobs.serializers import csv_result_body, job_body
+from api.jobs.submissions import CLIENT_ID, accepted_response, error_of, find_job, read_position, result_of
 from api.runtimes.idempotency import client_scope
 from api.schemas.native import BatchResult, CsvResult, JobBody, JobPage, Result
 from api.services import Services
-from api.submissions import CLIENT_ID, accepted_response, error_of, find_job, read_position, result_of
 from shared.errors import Conflict, NotFound
 from shared.jobs import chunks
 from shared.jobs import transitions as jobs

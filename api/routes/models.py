@@ -5,11 +5,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path
 from starlette.responses import Response
 
-from api.checks import find_version
 from api.deps import ReadCaller, ServicesDep
 from api.http.prefix import link
 from api.http.responses import PROBLEM, json_response
-from api.representations import version_body
+from api.jobs.requests import find_version
+from api.jobs.serializers import version_body
 from api.schemas.native import ModelBody, ModelList
 
 router = APIRouter(tags=["models"])

@@ -14,17 +14,17 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from api.auth.callers import Caller
-from api.bodies import in_turn, most_of, parse_json, read_body
-from api.checks import find_version
 from api.deps import PredictCaller, ReadCaller, ServicesDep, predictor
 from api.fast_path import Handler
 from api.http.responses import ENDED_AS, json_response
 from api.inference import Inference, inference_answer, model_metadata, read_inference
+from api.jobs.json_body import in_turn, most_of, parse_json, read_body
+from api.jobs.requests import find_version
+from api.jobs.submissions import score
 from api.models.catalog import Version
 from api.routes.health import blocking
 from api.routes.predict import ACCEPTED, PREFER
 from api.services import Services, services_of
-from api.submissions import score
 from api.tensor_body import BINARY, JSON_LENGTH, read_tensor_body
 from api.tensor_schemas import (
     InferenceError,

@@ -8,15 +8,15 @@ from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from api.auth.callers import Caller
-from api.checks import check_batch, check_single
 from api.deps import ChangeCaller, PredictCaller, ServicesDep, predictor, spend_row
 from api.fast_path import Handler
 from api.http.prefer import Preference
 from api.http.responses import ENDED_AS, PROBLEM, TICKET
+from api.jobs.requests import check_batch, check_single
+from api.jobs.submissions import CLIENT_ID, answer, preference_of, submit, take
 from api.routes.jobs import refuse_own_id
 from api.schemas.native import BatchBody, BatchResult, JobBody, Result, SubmitBody
 from api.services import Services, services_of
-from api.submissions import CLIENT_ID, answer, preference_of, submit, take
 from shared.tables import JobKind
 
 router = APIRouter(tags=["predict"])

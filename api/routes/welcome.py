@@ -10,7 +10,7 @@ from api.http.conditional import preferred_type
 from api.http.prefix import link
 from api.http.responses import json_response
 from api.http.wording import NATIVE
-from api.representations import words_body
+from api.jobs.serializers import words_body
 from api.services import Services
 from shared.version import VERSION
 

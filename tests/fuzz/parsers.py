@@ -32,7 +32,6 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from api.auth.callers import Caller
-from api.bodies import parse_json
 from api.dataframes import read_json_frame
 from api.downloads import _file_name, _headers
 from api.envelopes import Unwrapper, read_envelope
@@ -40,8 +39,9 @@ from api.http.conditional import asked_range, matches, preferred_type, settle_ra
 from api.http.prefer import read_preference
 from api.http.prefix import Prefix
 from api.inference import read_inference
+from api.jobs.json_body import parse_json
+from api.jobs.submissions import mark
 from api.models.catalog import Version
-from api.submissions import mark
 from api.tensor_body import TensorBody
 from shared.cards.card import Card
 from shared.cards.validator import RowValidator

@@ -15,13 +15,13 @@ from uuid_utils import uuid7
 
 from api.auth.callers import Caller
 from api.auth.rate_limit import payer
-from api.checks import Options
 from api.http.prefer import Preference, read_preference
 from api.http.prefix import link, route_path
 from api.http.responses import json_response, request_id_of
 from api.http.wording import response_words
+from api.jobs.requests import Options
+from api.jobs.serializers import FARTHEST, batch_body, is_single, job_body, result_body
 from api.models.catalog import Version
-from api.representations import FARTHEST, batch_body, is_single, job_body, result_body
 from api.runtimes.idempotency import client_scope
 from api.services import Services
 from shared.broker.app import Lane

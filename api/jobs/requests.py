@@ -7,8 +7,8 @@ from typing import Any, Literal
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from api.bodies import LARGE, in_turn, most_of, read_json
 from api.http.wording import note_refusal
+from api.jobs.json_body import LARGE, in_turn, most_of, read_json
 from api.models.catalog import Version, silence
 from api.services import Services
 from shared.cards.card import OPTIONS

@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, select
 from starlette.requests import HTTPConnection
 
-from api.representations import count_rows, progress_of
+from api.jobs.serializers import count_rows, progress_of
 from shared.background import Background
 from shared.errors import Unavailable
 from shared.jobs.csv_queries import StoredEvent, list_events
