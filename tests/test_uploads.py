@@ -16,10 +16,10 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api import spool, uploads
-from api.envelopes import FORM_BYTES, Envelope, Unwrapper, clean_filename, read_envelope
-from api.spool import Spool
-from api.uploads import BATCH_BYTES, Body, EarlyAnswer, Places
+from api.files import spool, uploads
+from api.files.spool import Spool
+from api.files.unwrapping import FORM_BYTES, Envelope, Unwrapper, clean_filename, read_envelope
+from api.files.uploads import BATCH_BYTES, Body, EarlyAnswer, Places
 from shared.csv.format import Chunk
 from shared.csv.packing import unpack
 from shared.errors import (

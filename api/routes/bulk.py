@@ -7,14 +7,14 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
 from api.auth.callers import Caller
-from api.csv_jobs import report_csv, submit_csv
-from api.csv_options import CsvQuery, check_query
 from api.deps import PredictCaller, ServicesDep
 from api.errors.handlers import respond
+from api.files.options import CsvQuery, check_query
+from api.files.submit import report_csv, submit_csv
+from api.files.uploads import Body, EarlyAnswer
 from api.http.responses import PROBLEM, TICKET
 from api.schemas.native import CsvReportBody, JobBody
 from api.services import Services
-from api.uploads import Body, EarlyAnswer
 from shared.errors import GuichetError, Unavailable
 
 router = APIRouter(tags=["csv"])

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from api.auth.callers import Caller
 from api.deps import ReadCaller, ServicesDep
-from api.downloads import PARQUET, send_csv, send_parquet
+from api.files.downloads import PARQUET, send_csv, send_parquet
 from api.http.conditional import preferred_type
 from api.http.prefix import link
 from api.http.responses import PROBLEM

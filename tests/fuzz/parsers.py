@@ -33,8 +33,8 @@ from starlette.requests import Request
 
 from api.auth.callers import Caller
 from api.dataframes import read_json_frame
-from api.downloads import _file_name, _headers
-from api.envelopes import Unwrapper, read_envelope
+from api.files.downloads import _file_name, _headers
+from api.files.unwrapping import Unwrapper, read_envelope
 from api.http.conditional import asked_range, matches, preferred_type, settle_range
 from api.http.prefer import read_preference
 from api.http.prefix import Prefix

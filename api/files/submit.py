@@ -15,15 +15,15 @@ from starlette.responses import Response
 
 from api.auth.callers import Caller
 from api.auth.rate_limit import payer
-from api.csv_options import CsvOptions
-from api.csv_report import CsvReport
-from api.envelopes import Unwrapper, read_envelope
+from api.files.options import CsvOptions
+from api.files.report import CsvReport
+from api.files.spool import Spool
+from api.files.unwrapping import Unwrapper, read_envelope
+from api.files.uploads import MAX_OF_ONE, MAX_UPLOADS, Body, Places
 from api.http.responses import json_response
 from api.jobs.submissions import accepted_response, mark, new_submission, preference_of, refuse_if_full
 from api.runtimes.idempotency import find_earlier
 from api.services import Services
-from api.spool import Spool
-from api.uploads import MAX_OF_ONE, MAX_UPLOADS, Body, Places
 from shared.broker.app import Lane
 from shared.cards.card import Card
 from shared.csv.format import Chunk, CsvFormat, Given, Limits

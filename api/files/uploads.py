@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.envelopes import FORM_BYTES, too_large
+from api.files.unwrapping import FORM_BYTES, too_large
 from shared.errors import MalformedBody, SlowRequest, TooManyRequests, Unavailable
 
 BATCH_BYTES = 1 << 18  # handed over at once: threads are not changed for every packet

@@ -14,8 +14,8 @@ import pyarrow.csv
 import pyarrow.parquet
 from sqlalchemy import Engine
 
+from api.files.outputs import Changed
 from api.models.catalog import Version
-from api.outputs import Changed
 from shared.cards.card import Card
 from shared.cards.classes import classes_of
 from shared.cards.response import ResponseField
