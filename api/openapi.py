@@ -15,13 +15,13 @@ from starlette.responses import Response
 
 from api.deps import Asks, asks, may_read
 from api.http.responses import PROBLEM, header
-from api.inference import example_request
 from api.jobs.requests import WRAPPER
 from api.jobs.serializers import batch_request_body, request_body, words_body
 from api.models.catalog import Catalog, Version
+from api.protocols.open_inference.inference import example_request
+from api.protocols.open_inference.schemas import InferenceBody
 from api.schemas.cards import add_refusals, add_rows, add_words
 from api.schemas.native import BatchBody, Problem, SubmitBody
-from api.tensor_schemas import InferenceBody
 from shared.cards.card import Card
 from shared.version import VERSION
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.dataframes import FORMS, read_csv_frame, read_json_frame
 from api.models.catalog import Version
+from api.protocols.mlflow.dataframes import FORMS, read_csv_frame, read_json_frame
 from shared.cards.card import Card, Feature
 from shared.cards.validator import RowValidator
 from shared.config.settings import Settings

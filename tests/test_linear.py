@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from api import dataframes
 from api.http import conditional
 from api.jobs.json_body import parse_json
+from api.protocols.mlflow import dataframes
 from shared.csv.format import Limits
 from shared.csv.splitter import RecordSplitter
 from shared.errors import GuichetError

@@ -11,12 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.inference import Inference, inference_answer, model_metadata, output_datatypes, read_inference
 from api.jobs.json_body import parse_json
 from api.jobs.serializers import score_body
 from api.models.catalog import Version
-from api.tensor_body import TensorBody, count_keys
-from api.tensor_codec import DATATYPES, from_bytes, from_json, to_bytes
+from api.protocols.open_inference.body import TensorBody, count_keys
+from api.protocols.open_inference.codec import DATATYPES, from_bytes, from_json, to_bytes
+from api.protocols.open_inference.inference import (
+    Inference,
+    inference_answer,
+    model_metadata,
+    output_datatypes,
+    read_inference,
+)
 from shared.cards.card import Card
 from shared.cards.validator import RowValidator
 from shared.errors import Fault, MalformedBody, RowFaults, TooLarge

@@ -17,16 +17,13 @@ from api.auth.callers import Caller
 from api.deps import PredictCaller, ReadCaller, ServicesDep, predictor
 from api.fast_path import Handler
 from api.http.responses import ENDED_AS, json_response
-from api.inference import Inference, inference_answer, model_metadata, read_inference
 from api.jobs.json_body import in_turn, most_of, parse_json, read_body
 from api.jobs.requests import find_version
 from api.jobs.submissions import score
 from api.models.catalog import Version
-from api.routes.health import blocking
-from api.routes.predict import ACCEPTED, PREFER
-from api.services import Services, services_of
-from api.tensor_body import BINARY, JSON_LENGTH, read_tensor_body
-from api.tensor_schemas import (
+from api.protocols.open_inference.body import BINARY, JSON_LENGTH, read_tensor_body
+from api.protocols.open_inference.inference import Inference, inference_answer, model_metadata, read_inference
+from api.protocols.open_inference.schemas import (
     InferenceError,
     InferenceResult,
     ModelMetadata,
@@ -36,6 +33,9 @@ from api.tensor_schemas import (
     ServerMetadata,
     ServerReady,
 )
+from api.routes.health import blocking
+from api.routes.predict import ACCEPTED, PREFER
+from api.services import Services, services_of
 from shared.errors import RowFaults
 from shared.jobs.queries import StoredJob, StoredOutput
 from shared.version import VERSION

@@ -32,17 +32,17 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from api.auth.callers import Caller
-from api.dataframes import read_json_frame
 from api.files.downloads import _file_name, _headers
 from api.files.unwrapping import Unwrapper, read_envelope
 from api.http.conditional import asked_range, matches, preferred_type, settle_range
 from api.http.prefer import read_preference
 from api.http.prefix import Prefix
-from api.inference import read_inference
 from api.jobs.json_body import parse_json
 from api.jobs.submissions import mark
 from api.models.catalog import Version
-from api.tensor_body import TensorBody
+from api.protocols.mlflow.dataframes import read_json_frame
+from api.protocols.open_inference.body import TensorBody
+from api.protocols.open_inference.inference import read_inference
 from shared.cards.card import Card
 from shared.cards.validator import RowValidator
 from shared.config.settings import Settings, get_settings

@@ -4,7 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from api.tensor_codec import BYTES, CONTENT_TYPES, DATATYPES, MAX_FAULTS, Datatype, decode_texts, from_bytes, from_json
+from api.protocols.open_inference.codec import (
+    BYTES,
+    CONTENT_TYPES,
+    DATATYPES,
+    MAX_FAULTS,
+    Datatype,
+    decode_texts,
+    from_bytes,
+    from_json,
+)
 from shared.errors import Fault, TooLarge
 
 MAX_SIZE = 2**31  # of a dimension

@@ -8,10 +8,10 @@ import orjson
 
 from api.jobs.serializers import probabilities_of
 from api.models.catalog import Version
-from api.tensor_body import TensorBody
-from api.tensor_codec import BOOL, BYTES, FP64, INT64, MAX_FAULTS, Datatype, to_bytes
-from api.tensor_rows import OWN_DATATYPE, check_number, plain_row, refusal, rows_from
-from api.tensors import MORE_FAULTS, Tensor, read_parameters, read_tensors, show, spoken
+from api.protocols.open_inference.body import TensorBody
+from api.protocols.open_inference.codec import BOOL, BYTES, FP64, INT64, MAX_FAULTS, Datatype, to_bytes
+from api.protocols.open_inference.rows import OWN_DATATYPE, check_number, plain_row, refusal, rows_from
+from api.protocols.open_inference.tensors import MORE_FAULTS, Tensor, read_parameters, read_tensors, show, spoken
 from shared.cards.card import Card
 from shared.cards.classes import classes_of
 from shared.cards.validator import takes_null

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from api.models.catalog import Version
-from api.tensor_codec import BOOL, BYTES, FP64, INT64, Datatype
-from api.tensors import MORE_FAULTS, Tensor
+from api.protocols.open_inference.codec import BOOL, BYTES, FP64, INT64, Datatype
+from api.protocols.open_inference.tensors import MORE_FAULTS, Tensor
 from shared.cards.card import Card
 from shared.cards.features import Feature, pointer
 from shared.cards.validator import SUGGESTIONS, Tally, may_be_absent, may_be_written
