@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from api.check import main
-from api.doctor import broker, database, machine
-from api.doctor.finding import Finding
+from api.check import broker, database, machine
+from api.check.__main__ import main
+from api.check.finding import Finding
 from shared.config.settings import Settings
 from shared.database.engine import make_engine
 from shared.packages.package import CARD_FILE, MODEL_FILE
@@ -126,7 +126,7 @@ def test_models_without_their_files_and_no_champion_are_told(capsys, tmp_path):
 
 
 def test_installation_without_the_models_libraries_compares_their_files(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("api.doctor.models.find_spec", lambda name: None)
+    monkeypatch.setattr("api.check.models.find_spec", lambda name: None)
     with sqlite_engine(tmp_path) as engine:
         with engine.begin() as connection:
             connection.exec_driver_sql(

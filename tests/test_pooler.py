@@ -9,7 +9,7 @@ import psycopg2
 import pytest
 from sqlalchemy import text
 
-from api.check import examine
+from api.check.__main__ import examine
 from scripts.servers import Postgres
 from shared.config.settings import Settings
 from shared.database.engine import make_engine

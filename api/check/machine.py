@@ -14,7 +14,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import Connection, func, make_url, select
 
-from api.doctor.finding import Finding, Status, gigabytes
+from api.check.finding import Finding, Status, gigabytes
 from shared.config.settings import Settings
 from shared.startup.checks import CannotStart
 from shared.startup.checks import check_port as check_port_is_free

@@ -15,8 +15,8 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from api.doctor import broker, database, machine, models
-from api.doctor.finding import Finding
+from api.check import broker, database, machine, models
+from api.check.finding import Finding
 from shared.broker.app import make_redis
 from shared.config.addresses import without_password
 from shared.config.settings import Settings, get_settings

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, func, inspect, select, text
 
-from api.doctor.finding import Finding, milliseconds
+from api.check.finding import Finding, milliseconds
 from shared.config.addresses import without_password
 from shared.config.settings import Settings
 from shared.database.revision import stored_revision, wanted_revision, what_is_missing

@@ -6,7 +6,7 @@ from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError
 from sqlalchemy import Connection, select
 
-from api.doctor.finding import Finding, gigabytes, milliseconds
+from api.check.finding import Finding, gigabytes, milliseconds
 from api.models.catalog import WORKER_ALIVE
 from shared.broker.app import Lane
 from shared.config.addresses import without_password

@@ -6,8 +6,8 @@ from importlib.util import find_spec
 
 from sqlalchemy.orm import Session
 
-from api.doctor.finding import Finding
-from api.doctor.machine import fetches_models
+from api.check.finding import Finding
+from api.check.machine import fetches_models
 from shared.config.settings import Settings
 from shared.errors import GuichetError
 from shared.packages.fetching import address_of, folder_of
