@@ -17,15 +17,15 @@ from api.http.security_headers import SecurityHeaders
 from api.known_names import KnownNames
 from api.parameters import refuse_strangers
 from api.routes import (
-    bulk,
-    downloads,
+    csv_downloads,
+    csv_uploads,
     events,
     examples,
     health,
-    invocations,
     jobs,
+    mlflow,
     models,
-    openinference,
+    open_inference,
     predict,
     welcome,
 )
@@ -35,19 +35,19 @@ from shared.version import VERSION
 
 ROUTERS: tuple[APIRouter, ...] = (
     predict.router,
-    bulk.router,
+    csv_uploads.router,
     jobs.router,
-    downloads.router,
+    csv_downloads.router,
     events.router,
     models.router,
     examples.router,
-    openinference.router,
-    invocations.router,
+    open_inference.router,
+    mlflow.router,
     health.router,
     welcome.router,
 )
 # They look at their query themselves, and answer while the body still comes.
-READING_LATER = (bulk.router,)
+READING_LATER = (csv_uploads.router,)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -84,7 +84,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def serve(app: FastAPI) -> ASGIApp:
     """Return what the server runs: the request's context around everything, and the shortcut around FastAPI."""
     settings: Settings = app.state.settings
-    inner: ASGIApp = Shortcut(app, predict.find_shortcut, openinference.find_shortcut)
+    inner: ASGIApp = Shortcut(app, predict.find_shortcut, open_inference.find_shortcut)
     if settings.auth == "open":
         inner = KnownNames(inner, app, settings.host_names)
     prefix = Prefix(settings.root_path, proxy_hops=settings.proxy_hops)
