@@ -25,7 +25,7 @@ from shared.errors import ArtefactError
 from shared.scoring.selection import Scores
 from tests.databases import empty, job_row, postgres_engine, queue, settings_of
 from worker.drain import drain
-from worker.pulse import Pulse
+from worker.heartbeat import Pulse
 from worker.runtime import Runtime
 
 CARD = Card.model_validate(

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 import pytest
 from sqlalchemy import Engine, text
 
-import worker.pulse
+import worker.heartbeat
 from scripts.processes import wait_until
 from scripts.servers import Postgres
 from shared.config.settings import Settings
 from tests.databases import empty, job_row, postgres_engine, queue, take
-from worker.pulse import Pulse
+from worker.heartbeat import Pulse
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def kills(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         def kill(pid: int, number: int) -> None:
             sent.append(number)
 
-    monkeypatch.setattr(worker.pulse, "os", Os)
+    monkeypatch.setattr(worker.heartbeat, "os", Os)
     return sent
 
 

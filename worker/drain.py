@@ -18,7 +18,7 @@ from shared.jobs.transitions import Claim
 from shared.observability.logs import told
 from shared.registry.adding import LoadedModel
 from shared.scoring.batch import score_rows, split_results
-from worker.bulk import ChunkLine
+from worker.chunk_pipeline import ChunkLine
 from worker.runtime import Runtime
 
 log = logging.getLogger(__name__)

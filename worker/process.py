@@ -16,8 +16,8 @@ from shared.database.engine import make_engine
 from shared.observability.logs import told
 from shared.registry.loaded_models import Models
 from shared.registry.watcher import Arrivals
+from worker.heartbeat import Pulse, arm_kernel
 from worker.parent import Parent
-from worker.pulse import Pulse, arm_kernel
 from worker.runtime import Runtime
 from worker.schedule import schedule
 from worker.timer import Timer

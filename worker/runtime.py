@@ -16,8 +16,8 @@ from shared.config.settings import Settings
 from shared.database.engine import run_again
 from shared.registry.loaded_models import Models
 from shared.registry.watcher import Arrivals
+from worker.heartbeat import Pulse
 from worker.parent import Parent
-from worker.pulse import Pulse
 
 if TYPE_CHECKING:
     from shared.jobs.chunk_work import ChunkWork
