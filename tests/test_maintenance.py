@@ -11,7 +11,7 @@ from api.runtimes.idempotency import client_scope
 from scripts.servers import Postgres
 from shared.jobs.queries import find_by_idempotency_key
 from tests.databases import postgres_engine, queue
-from worker.maintenance import forget
+from worker.maintenance.recovery import forget
 from worker.runtime import Runtime
 
 

@@ -16,7 +16,7 @@ from shared.config.settings import Settings
 from shared.database.engine import make_engine
 from shared.observability.timed_tasks import RECOVER, is_recovery_late, note_done, recovery_age
 from tests.databases import empty, job_row, postgres_engine, queue, take
-from worker.maintenance import recover
+from worker.maintenance.recovery import recover
 from worker.runtime import Runtime
 from worker.schedule import Timed, schedule
 from worker.timer import Timer

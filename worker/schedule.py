@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from shared.config.settings import Settings
 from shared.observability.timed_tasks import FORGET, RECOVER
-from worker.maintenance import forget, recover
+from worker.maintenance.recovery import forget, recover
 from worker.runtime import Runtime
 
 

@@ -17,7 +17,7 @@ def score(lane: str, model_version_id: int) -> str:
 @app.task(name=TaskName.RECOVER)
 def recover() -> str:
     """Recover now, as every worker does by the clock: for the impatient, and for the beat of an older release."""
-    from worker.maintenance import recover
+    from worker.maintenance.recovery import recover
     from worker.process import working
 
     with working() as runtime:
@@ -27,7 +27,7 @@ def recover() -> str:
 @app.task(name=TaskName.FORGET)
 def forget_idempotency_keys() -> str:
     """Free the idempotency keys of old jobs now, as every worker does by the clock."""
-    from worker.maintenance import forget
+    from worker.maintenance.recovery import forget
     from worker.process import working
 
     with working() as runtime:
