@@ -14,10 +14,10 @@ FILE = ROOT / "docs" / "settings.md"
 _BEFORE = """# Settings
 
 Every setting is an environment variable, read once at the start of the API, of a worker and of each command.
-`make settings` writes this page from `shared/config/settings.py`. An empty variable counts as one that is not set. There is no
-settings file: a shell (`set -a; . ./.env`), Compose (`env_file`) or systemd (`EnvironmentFile`) makes variables of one.
-Secrets may stand in files: what no variable sets is read from the file of its name (`database_url`) in the folder
-`SECRETS_DIR`.
+`make settings` writes this page from `shared/config/settings.py`. An empty variable counts as one that is not set.
+There is no settings file: a shell (`set -a; . ./.env`), Compose (`env_file`) or systemd (`EnvironmentFile`) makes
+variables of one. Secrets may stand in files: what no variable sets is read from the file of its name (`database_url`)
+in the folder `SECRETS_DIR`.
 
 | variable | default | values | meaning |
 |---|---|---|---|

@@ -23,7 +23,8 @@ from worker import process
 
 
 def record(message: str, *args: object, exc_info=None) -> logging.LogRecord:
-    return logging.LogRecord("api.runtimes.group_commit", logging.WARNING, "intake.py", 7, message, args, exc_info)
+    name = "api.runtimes.group_commit"
+    return logging.LogRecord(name, logging.WARNING, "group_commit.py", 7, message, args, exc_info)
 
 
 @pytest.fixture

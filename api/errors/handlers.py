@@ -1,7 +1,7 @@
 """From an exception to its answer, and to error_logs.
 
-Every fault of a request is told, up to 1,000 in the answer (api/errors/formats.py) and 100 in error_logs. The sentence of
-an answer, and the last entry of a log, say how many there are when there are more.
+Every fault of a request is told, up to 1,000 in the answer (api/errors/formats.py) and 100 in error_logs. The sentence
+of an answer, and the last entry of a log, say how many there are when there are more.
 """
 
 import logging

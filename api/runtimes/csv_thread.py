@@ -1,7 +1,7 @@
 """CSV files in the sync runtime: a background thread for each model that has some scores and stores chunk after chunk.
 
-Each has a process of its own (api/runtimes/model_process.py), beside the one that answers single requests, for as long as there
-are chunks. What a restart interrupts is queued again when the service starts.
+Each has a process of its own (api/runtimes/model_process.py), beside the one that answers single requests, for as long
+as there are chunks. What a restart interrupts is queued again when the service starts.
 """
 
 import logging

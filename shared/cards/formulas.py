@@ -1,7 +1,7 @@
 """Derived features: what a model takes and no caller sends, computed from the row by a formula in the card.
 
-A formula is written in a rule's language (shared/cards/rules.py) and gives a value. It knows more words: `a if b else c`,
-`//`, `%`, `**`, `sqrt`, `exp`, `log`, `log1p`, `log10`, `floor`, `ceil`, `round(x)`, `round(x, 2)`. Comparisons are
+A formula is written in a rule's language (shared/cards/rules.py) and gives a value. It knows more words: `a if b else
+c`, `//`, `%`, `**`, `sqrt`, `exp`, `log`, `log1p`, `log10`, `floor`, `ceil`, `round(x)`, `round(x, 2)`. Comparisons are
 true or false, and 1 or 0 where numbers are computed with. Texts are compared (`post == "clerk"`, `post in ("a", "b")`)
 and chosen. `feature("monthly income")` means a feature whose name is no name in Python. From null comes null.
 """

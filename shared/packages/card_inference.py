@@ -56,9 +56,9 @@ def infer_card(
     """Return the card of a fitted estimator, learnt from it and from rows like those it was trained on.
 
     Types come from the encoders and the rows, categories from the encoders and labels from `classes_`; examples are
-    made up (shared/cards/examples.py); `target` is the column of the rows that is no feature. Raises CardError where the
-    rows lack a feature or the target, or where the model is of no known kind or not for the task. `numbers` is how the
-    rows write them as text.
+    made up (shared/cards/examples.py); `target` is the column of the rows that is no feature. Raises CardError where
+    the rows lack a feature or the target, or where the model is of no known kind or not for the task. `numbers` is how
+    the rows write them as text.
     """
     if target is not None:
         check_target(target, rows)

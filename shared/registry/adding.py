@@ -105,18 +105,18 @@ def add(
 ) -> ModelVersion:
     """Register a joblib file as a new immutable version; its card is read from `card`, or inferred from `reference`.
 
-    `artefact` may also be a folder that holds `model.joblib`, or one that MLflow saved (shared/packages/mlflow/folder.py).
-    A `model.json` and a `reference.jsonl` beside the artefact are taken when none are named. The version counts on
-    from the last one; adding the same model with the same card again returns the version that it has.
-    `contract` is a file with the words and rules of a client, which the card takes over (shared/packages/contract.py); `scores`
-    is the column of the reference rows with the scores that the model gave where it was trained, and must give here.
-    `given` is what is known of how the file of reference rows is written; the rest is detected.
-    `preprocessor` is the joblib file of a fitted transformer that comes before the model, `code` a file or folder of
-    modules that they need; both become part of the registered file (shared/packages/assembly.py). `trust` names the types of a
-    skops file that may be read beside those that skops knows. `skip_bad` leaves reference rows that break the contract
-    out of the model's sample; known scores are compared on them all the same.
-    `uri` is where the whole package was fetched from, and can be again (shared/packages/fetching.py).
-    Raises ArtefactError, CardError, or Conflict when the version is another model's.
+    `artefact` may also be a folder that holds `model.joblib`, or one that MLflow saved
+    (shared/packages/mlflow/folder.py). A `model.json` and a `reference.jsonl` beside the artefact are taken when none
+    are named. The version counts on from the last one; adding the same model with the same card again returns the
+    version that it has. `contract` is a file with the words and rules of a client, which the card takes over
+    (shared/packages/contract.py); `scores` is the column of the reference rows with the scores that the model gave
+    where it was trained, and must give here. `given` is what is known of how the file of reference rows is written; the
+    rest is detected. `preprocessor` is the joblib file of a fitted transformer that comes before the model, `code` a
+    file or folder of modules that they need; both become part of the registered file (shared/packages/assembly.py).
+    `trust` names the types of a skops file that may be read beside those that skops knows. `skip_bad` leaves reference
+    rows that break the contract out of the model's sample; known scores are compared on them all the same. `uri` is
+    where the whole package was fetched from, and can be again (shared/packages/fetching.py). Raises ArtefactError,
+    CardError, or Conflict when the version is another model's.
     """
     mlflow = _mlflow_folder(artefact)
     if mlflow is None and artefact.is_dir():

@@ -37,7 +37,8 @@ Model = TypeVar("Model", bound=HasCard)
 class Versions(Generic[Model]):
     """Loads a version when it is first needed, and keeps it: versions are immutable.
 
-    What has to come from a store first is fetched by a thread (shared/registry/watcher.py), never while a row waits for it.
+    What has to come from a store first is fetched by a thread (shared/registry/watcher.py), never while a row waits for
+    it.
     """
 
     def __init__(self, engine: Engine, directory: Path, store: str | None = None) -> None:

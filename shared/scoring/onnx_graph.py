@@ -1,7 +1,8 @@
 """The whole pipeline as one ONNX graph with at most two inputs: every number in one tensor, every text in another.
 
 ONNX computes in float32. Linear models come out within 4e-7; trees take the other branch for values near a split,
-and are then wrong by a lot. That is why nothing here is used unless the proof in shared/scoring/selection.py lets it pass.
+and are then wrong by a lot. That is why nothing here is used unless the proof in shared/scoring/selection.py lets it
+pass.
 """
 
 import copy

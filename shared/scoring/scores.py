@@ -160,8 +160,8 @@ class Judge:
 def judge_of(card: Card, estimator: Fitted) -> Judge:
     """Return how this estimator's answers are read; raise CardError when it cannot do the card's task.
 
-    A card that does not say what decides (`decided_by`) gets what the estimator has: shared/decisions.py finds out
-    whether that is its own `predict`.
+    A card that does not say what decides (`decided_by`) gets what the estimator has: shared/scoring/original.py finds
+    out whether that is its own `predict`.
     """
     who = f"{card.name}@{card.version}"
     if card.task == "regression":
