@@ -26,7 +26,7 @@ VERSION = $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' shared/version.py)
 IMAGES = guichet-api guichet-sync guichet-worker
 
 .DEFAULT_GOAL := help
-.PHONY: help package run test coverage coverage-summary faults interop fuzz openapi-lint stores e2e-compose check format format-check lint types \
+.PHONY: help architecture package run test coverage coverage-summary faults interop fuzz openapi-lint stores e2e-compose check format format-check lint types \
     lock bench bench-csv migration schema samples settings clean audit sbom workflows images push-images space \
     space-image deploy rollback smoke release-notes publish-release
 
@@ -95,6 +95,9 @@ schema: .venv/.installed ## Write docs/schema.sql and docs/schema.md from the ta
 
 samples: .venv/.installed ## Write docs/samples: inputs and outputs as CSV and SQL
 	@$(PY) -m scripts.samples
+
+architecture: .venv/.installed ## Write the table of rooms of docs/architecture.md from their charters
+	@$(PY) -m scripts.architecture
 
 settings: .venv/.installed ## Write docs/settings.md from shared/config/settings.py
 	@$(PY) -m scripts.settings

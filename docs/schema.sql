@@ -144,7 +144,7 @@ CREATE INDEX ix_jobs_leases ON jobs (lease_expires_at) WHERE state = 'running';
 CREATE INDEX ix_jobs_ready ON jobs (model_version_id, lane, priority, run_after, id) WHERE state = 'queued';
 CREATE UNIQUE INDEX uq_jobs_idempotency ON jobs (idempotency_scope, idempotency_key) WHERE idempotency_key IS NOT NULL;
 COMMENT ON TABLE jobs IS 'Accepted requests and where they stand';
-COMMENT ON COLUMN jobs.id IS 'UUIDv7: sorts by time of arrival';
+COMMENT ON COLUMN jobs.id IS 'UUIDv7, which sorts by time of arrival; UUIDv4 for callers without a key, whose only secret it is';
 COMMENT ON COLUMN jobs.kind IS 'What the job does: predict, batch, csv';
 COMMENT ON COLUMN jobs.lane IS 'Celery queue whose workers may claim it';
 COMMENT ON COLUMN jobs.state IS 'queued, running, or one of the four terminal states';
@@ -418,7 +418,7 @@ CREATE OR REPLACE FUNCTION public.jobs_refuse_transition()
 AS $function$
 BEGIN
     RAISE EXCEPTION 'job %: illegal transition from % to %', OLD.id, OLD.state, NEW.state
-        USING ERRCODE = 'check_violation', HINT = 'shared/jobs.py lists the legal ones';
+        USING ERRCODE = 'check_violation', HINT = 'docs/architecture.md shows the legal ones';
 END $function$;
 
 CREATE TRIGGER jobs_guard BEFORE UPDATE OF state, claim_token ON jobs FOR EACH ROW WHEN (NOT (old.state::text = 'queued'::text AND (new.state::text = ANY (ARRAY['queued'::character varying, 'running'::character varying, 'canceled'::character varying, 'expired'::character varying]::text[])) OR old.state::text = 'running'::text AND (new.state::text = ANY (ARRAY['queued'::character varying, 'succeeded'::character varying, 'failed'::character varying, 'canceled'::character varying]::text[])) OR old.state::text = 'running'::text AND new.state::text = 'running'::text AND old.claim_token = new.claim_token OR (old.state::text <> ALL (ARRAY['queued'::character varying, 'running'::character varying]::text[])) AND new.state::text = old.state::text OR (old.state::text <> ALL (ARRAY['queued'::character varying, 'running'::character varying]::text[])) AND new.state::text = 'queued'::text AND old.kind::text = 'csv'::text)) EXECUTE FUNCTION jobs_refuse_transition();
@@ -427,4 +427,4 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL,
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO alembic_version (version_num) VALUES ('0006');
+INSERT INTO alembic_version (version_num) VALUES ('0007');

@@ -215,7 +215,11 @@ class Job(Table):
         },
     )
 
-    id: Mapped[str] = mapped_column(UuidText, primary_key=True, comment="UUIDv7: sorts by time of arrival")
+    id: Mapped[str] = mapped_column(
+        UuidText,
+        primary_key=True,
+        comment="UUIDv7, which sorts by time of arrival; UUIDv4 for callers without a key, whose only secret it is",
+    )
     kind: Mapped[str] = mapped_column(String(16), comment="What the job does: predict, batch, csv")
     lane: Mapped[str] = mapped_column(String(16), comment="Celery queue whose workers may claim it")
     state: Mapped[str] = mapped_column(String(16), comment="queued, running, or one of the four terminal states")

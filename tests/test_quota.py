@@ -9,8 +9,9 @@ import pytest
 from redis import Redis
 from starlette.requests import Request
 
-from api.auth import rate_limit
-from api.auth.rate_limit import MAX_DEBT, READS_PER_ROW, Quota, address_of
+from api.auth import buckets
+from api.auth.buckets import MAX_DEBT
+from api.auth.rate_limit import READS_PER_ROW, Quota, address_of
 from api.auth.shared_buckets import SharedBuckets
 from scripts.redis_server import Redis as RedisServer
 from shared.errors import TooManyRequests
@@ -143,7 +144,7 @@ def test_guess_costs_as_much_as_many_reads():
 
 
 def test_more_addresses_than_are_remembered_push_out_the_longest_silent_one(monkeypatch):
-    monkeypatch.setattr(rate_limit, "MAX_CALLERS", 3)
+    monkeypatch.setattr(buckets, "MAX_CALLERS", 3)
     some = Quota(60, 1, clock=Clock())
     for caller in ("a", "b", "c", "d"):
         assert rows_spent(some, caller, 1) == 1

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ import pytest
 from fastapi.routing import APIRoute
 
 from api.main import ROUTERS, create_app, serve
+from scripts import architecture
+from scripts.architecture import LAYERS, charter, rooms
 from scripts.parts import WORKERS
 from shared import errors, tables
 from shared.broker import app as queue
@@ -136,6 +139,73 @@ def test_status_changes_in_one_file_only():
     ]
     found = [name for name in found if name != "api/main.py"]  # app.state.services is Starlette's
     assert found == []
+
+
+# ── rooms ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def product_modules() -> dict[str, Path]:
+    return {module_of(path): path for package in LAYERS for path in sources(package)}
+
+
+def known_module(name: str, modules: dict[str, Path]) -> str | None:
+    """Return the module that an imported name is, or lies in."""
+    while name and name not in modules:
+        name = name.rpartition(".")[0]
+    return name or None
+
+
+def imports_between_modules() -> set[tuple[str, str]]:
+    modules = product_modules()
+    found = {(module, known_module(name, modules)) for module, path in modules.items() for name in imported(path)}
+    return {(module, other) for module, other in found if other is not None and other != module}
+
+
+def test_every_file_and_folder_of_a_package_is_in_a_layer():
+    for package, layers in LAYERS.items():
+        there = {
+            path.stem
+            for path in (ROOT / package).iterdir()
+            if (path.suffix == ".py" and not path.name.startswith("__")) or (path / "__init__.py").exists()
+        }
+        listed = [name for layer in layers for name in layer]
+        assert sorted(listed) == sorted(there), package
+
+
+def test_room_imports_only_rooms_below_it():
+    level = {
+        f"{package}.{name}": number
+        for package, layers in LAYERS.items()
+        for number, layer in enumerate(layers)
+        for name in layer
+    }
+    wrong = []
+    for module, other in imports_between_modules():
+        room, below = (".".join(name.split(".")[:2]) for name in (module, other))
+        if module.endswith("__main__") or room == below or room.split(".")[0] != below.split(".")[0]:
+            continue
+        if below in level and level[below] >= level[room]:
+            wrong.append(f"{module} imports {other}")
+    assert wrong == []
+
+
+def test_no_files_import_each_other_in_a_circle():
+    imports: dict[str, set[str]] = {}
+    for module, other in imports_between_modules():
+        imports.setdefault(module, set()).add(other)
+    order = TopologicalSorter(imports)
+    order.prepare()  # raises CycleError, which names the circle
+
+
+def test_every_room_says_what_it_owns_and_what_it_may_import():
+    assert len(rooms()) > 20
+    for room in rooms():
+        assert charter(room).count(". ") >= 1, f"{room}: two sentences at least"
+    assert architecture.FILE.read_text() == architecture.render(), "run `make architecture`"
 
 
 # ── lanes and tasks ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,4 +1,4 @@
-"""The buckets of callers (api/auth/rate_limit.py) in Redis, for all API processes together."""
+"""The buckets of callers (api/auth/buckets.py) in Redis, for all API processes together."""
 
 import logging
 import time
@@ -6,7 +6,7 @@ import time
 from anyio import CapacityLimiter, to_thread
 from redis import Redis, RedisError
 
-from api.auth.rate_limit import MAX_DEBT, Bucket
+from api.auth.buckets import MAX_DEBT, Bucket
 
 log = logging.getLogger(__name__)
 

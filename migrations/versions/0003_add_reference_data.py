@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from shared.views import drop_views
+from migrations.marked_views import drop_marked_views
 
 JSON_TEXT = sa.Text().with_variant(postgresql.JSONB(), "postgresql")
 TIME = sa.DateTime(timezone=True)
@@ -75,6 +75,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Take the change back; the views of the models go first, since some are made of these tables."""
-    drop_views(op.get_bind())
+    drop_marked_views(op.get_bind())
     op.drop_table("reference_rows")
     op.drop_table("reference_sets")
