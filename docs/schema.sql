@@ -1,5 +1,5 @@
 -- The schema of Guichet on PostgreSQL, for reading and for tools that want SQL.
--- `make schema` writes this file from shared/tables.py and the migrations; a test holds it current, and equal to them.
+-- `make schema` writes this file from shared/tables/ and the migrations; a test holds it current, and equal to them.
 -- A database made with it goes on with `python -m alembic upgrade head`, as one that was migrated.
 
 CREATE SEQUENCE claim_tokens AS bigint CACHE 64;

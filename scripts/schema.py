@@ -1,6 +1,6 @@
 """`make schema`: write docs/schema.sql and docs/schema.md from the tables; a test holds them current.
 
-Tables, indexes and comments come from shared/tables.py. What stands in migrations only (sequences, functions, triggers,
+Tables, indexes and comments come from shared/tables/. What stands in migrations only (sequences, functions, triggers,
 storage) is read from a database that has run them all.
 """
 
@@ -25,12 +25,12 @@ PAGE_FILE = ROOT / "docs" / "schema.md"
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 _SQL_BEFORE = """-- The schema of Guichet on PostgreSQL, for reading and for tools that want SQL.
--- `make schema` writes this file from shared/tables.py and the migrations; a test holds it current, and equal to them.
+-- `make schema` writes this file from shared/tables/ and the migrations; a test holds it current, and equal to them.
 -- A database made with it goes on with `python -m alembic upgrade head`, as one that was migrated.
 """
 _PAGE_BEFORE = """# Schema
 
-`make schema` writes this page from `shared/tables.py`. As SQL: [schema.sql](schema.sql). Ready queries:
+`make schema` writes this page from `shared/tables/`. As SQL: [schema.sql](schema.sql). Ready queries:
 [queries.sql](queries.sql); rows to try them on: [samples](samples/README.md).
 
 The diagram shows keys only; the columns follow below. SQLite has the same tables, with text for `uuid`, `jsonb` and

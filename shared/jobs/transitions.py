@@ -35,9 +35,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from shared.database.engine import dumps
 from shared.database.prepared import Statement, array
+from shared.database.types import UtcDateTime
 from shared.errors import Fault
 from shared.scoring.outputs import Output
-from shared.tables import Job, JobKind, JobState, UtcDateTime
+from shared.tables import Job, JobKind, JobState
 
 # ── accepted ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

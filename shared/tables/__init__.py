@@ -1,0 +1,35 @@
+"""Every table of the service, a comment on each column; Alembic owns the schema, and a test compares the two.
+
+Imports the types of the database room, and holds no query. jobs 1-n model_inputs 1-n model_outputs; model_versions 1-n
+model_aliases; a CSV job has one csv_files and n job_chunks and job_events; reference_sets 1-n reference_rows.
+"""
+
+from shared.tables.base import Table
+from shared.tables.csv import ChunkState, CsvFile, JobChunk, JobEvent
+from shared.tables.jobs import Job, JobKind, JobState, ModelInput, ModelOutput
+from shared.tables.keys import ApiKey
+from shared.tables.logs import ErrorLog
+from shared.tables.models import ModelAlias, ModelVersion
+from shared.tables.reference import ReferenceRow, ReferenceSet
+from shared.tables.workers import TimedTask, Worker
+
+__all__ = [
+    "ApiKey",
+    "ChunkState",
+    "CsvFile",
+    "ErrorLog",
+    "Job",
+    "JobChunk",
+    "JobEvent",
+    "JobKind",
+    "JobState",
+    "ModelAlias",
+    "ModelInput",
+    "ModelOutput",
+    "ModelVersion",
+    "ReferenceRow",
+    "ReferenceSet",
+    "Table",
+    "TimedTask",
+    "Worker",
+]
