@@ -18,7 +18,7 @@ from scripts.servers import Postgres, Redis
 from shared.config.settings import Settings
 from shared.database.engine import make_engine
 from shared.packages.package import Package, read_package
-from tests.stack import MODELS, Stack, build_examples, queue_stack, sync_stack
+from tests.support.stack import MODELS, Stack, build_examples, queue_stack, sync_stack
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -33,7 +33,7 @@ LONGEST = (
     "test_csv_output",
     "test_csv",
     "test_lost_answers",
-    "test_scorer",
+    "test_selection",
     "test_csv_upload",
     "test_keys",
     "test_artefact",
@@ -46,7 +46,7 @@ LONGEST = (
     "test_decisions",
     "test_events",
     "test_arrivals",
-    "test_jobs",
+    "test_transitions",
     "test_connections",
     "test_deadlines",
 )

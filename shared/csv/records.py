@@ -1,7 +1,7 @@
 """The bytes of one chunk to its columns: by Arrow, or by Python's csv module where a record is odd.
 
-Both read the same records out of the same bytes, which tests/test_csv_rows.py tries on random ones; the module is
-the definition. An empty line is no record.
+Both read the same records out of the same bytes, which tests/shared/csv/test_chunk_reader.py tries on random ones; the
+module is the definition. An empty line is no record.
 """
 
 import csv

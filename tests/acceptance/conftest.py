@@ -11,9 +11,9 @@ import pytest
 
 from shared.database.engine import make_engine, session_scope
 from shared.registry.adding import add
-from tests.brief import prove_briefly
 from tests.contracts.helpers import apart, wait_until
-from tests.stack import ROOT, Stack
+from tests.support.brief import prove_briefly
+from tests.support.stack import ROOT, Stack
 
 CONTRACTS: dict[str, Any] = json.loads(Path(__file__).with_name("existing_clients.json").read_text(encoding="utf-8"))
 Door = Callable[[str], httpx2.Client]

@@ -8,7 +8,7 @@ import pytest
 from shared.database.engine import make_engine, reader
 from tests.acceptance.conftest import CONTRACTS
 from tests.contracts.helpers import new_id
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 CONTRACT = CONTRACTS["attrition_flat"]
 FEATURES = {feature["name"]: feature["type"] for feature in CONTRACT["features"]}

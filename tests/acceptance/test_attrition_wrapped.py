@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from tests.acceptance.conftest import CONTRACTS, Door
-from tests.stack import ROOT
+from tests.support.stack import ROOT
 
 CONTRACT = CONTRACTS["attrition_wrapped"]
 FEATURES = {feature["name"]: feature for feature in CONTRACT["features"]}

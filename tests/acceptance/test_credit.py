@@ -10,7 +10,7 @@ import pytest
 
 from tests.acceptance.conftest import CONTRACTS, Door
 from tests.contracts.helpers import new_id, wait_for_job
-from tests.stack import ROOT, Stack
+from tests.support.stack import ROOT, Stack
 
 CONTRACT = CONTRACTS["credit"]
 FIELDS = ["request_id", "proba_default", "threshold", "decision", "model_version", "latency_ms"]

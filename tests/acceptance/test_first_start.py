@@ -13,8 +13,8 @@ from shared.database.engine import get_engine
 from shared.packages.package import Package
 from tests.acceptance.conftest import CONTRACTS
 from tests.acceptance.test_attrition_wrapped import BREAKING, ROW
-from tests.brief import prove_briefly
-from tests.stack import ROOT, Stack, environment, free_port
+from tests.support.brief import prove_briefly
+from tests.support.stack import ROOT, Stack, environment, free_port
 
 CREDIT: list[dict[str, Any]] = json.loads((ROOT / "examples" / "credit" / "rows.json").read_text(encoding="utf-8"))
 NATIVE = {"Accept": "application/vnd.guichet+json"}

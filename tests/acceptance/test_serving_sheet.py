@@ -9,7 +9,7 @@ from tests.acceptance import test_attrition_wrapped, test_credit
 from tests.acceptance.conftest import CONTRACTS, Door
 from tests.acceptance.test_attrition_flat import ROW
 from tests.contracts.helpers import beside
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 SHEET = CONTRACTS["serving_sheet"]
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from guichet import Client
 
-from tests.stack import ROOT, Stack
+from tests.support.stack import ROOT, Stack
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -24,7 +24,7 @@ from tests.client.conftest import environment, wait_until
 from tests.client.proxy import bad_line
 from tests.conftest import ROOT, example_rows
 from tests.contracts.helpers import beside, paused
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 COUNT = 30
 

@@ -9,7 +9,7 @@ from guichet import AsyncClient, Client, Refused, TimedOut
 
 from tests.conftest import example_rows
 from tests.contracts.helpers import paused
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 
 def test_row_is_scored_as_the_service_scores_it(guichet, client, attrition_row):

@@ -15,7 +15,7 @@ from shared.database.engine import make_engine, session_scope
 from shared.registry.adding import add
 from tests.contracts.helpers import wait_until
 from tests.contracts.moody import Moody
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,7 +15,7 @@ from shared.database.engine import reader
 from shared.jobs.csv_queries import list_chunks, read_chunk
 from shared.tables import CsvFile, Job, JobChunk, JobEvent, Table
 from tests.contracts.helpers import JOB_ID
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 CSV = {"Content-Type": "text/csv"}
 

@@ -19,7 +19,7 @@ from sqlalchemy.engine import RowMapping
 
 from shared.database.engine import reader
 from shared.tables import ErrorLog, Job, ModelInput, ModelOutput, ModelVersion, Table
-from tests.stack import NEW, Stack, free_port
+from tests.support.stack import NEW, Stack, free_port
 
 SINGLE_ROUTES = ("/jobs", "/predict", "/models/attrition/predict")
 ROUTES = (*SINGLE_ROUTES, "/predict_batch")

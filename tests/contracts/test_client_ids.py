@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine
 
 from tests.contracts.helpers import check_accepted, check_problem, counts, faults_of, new_id, paused, wait_for_job
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 
 def test_job_is_known_by_the_id_that_its_caller_gave(

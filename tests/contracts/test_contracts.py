@@ -23,7 +23,7 @@ from shared.database.engine import reader, session_scope
 from shared.registry.adding import add
 from shared.tables import Job, ModelInput
 from tests.contracts.helpers import check_problem, new_id, wait_for_job, wait_until
-from tests.csv_jobs import file_of, read_csv
+from tests.support.csv_jobs import file_of, read_csv
 
 NATIVE = {"Accept": "application/vnd.guichet+json"}
 Speak = Callable[..., str]

@@ -26,8 +26,8 @@ from tests.contracts.helpers import (
     wait_for_job,
     wait_until,
 )
-from tests.csv_jobs import erase, file_of, let_go, put_file, read_csv, send, wake, write_output
-from tests.stack import Stack
+from tests.support.csv_jobs import erase, file_of, let_go, put_file, read_csv, send, wake, write_output
+from tests.support.stack import Stack
 
 PARQUET = "application/vnd.apache.parquet"
 ODD = ["plain", "=1+1", "-5", "@x", "'=quoted", 'a "b", c', "two\nlines", "", "é€", "\tt", "+33 1", "007"]

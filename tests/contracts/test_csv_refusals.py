@@ -28,8 +28,8 @@ from tests.contracts.csv_files import (
     started,
 )
 from tests.contracts.helpers import apart, check_problem, faults_of, logged, new_id, wait_for_job, wait_until
-from tests.csv_jobs import file_of, header, records
-from tests.stack import Stack
+from tests.support.csv_jobs import file_of, header, records
+from tests.support.stack import Stack
 
 ROWS = [{"employee_id": number, **row} for number, row in enumerate(example_rows("attrition"))]
 GOOD = file_of(ROWS)

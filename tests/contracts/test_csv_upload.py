@@ -28,8 +28,8 @@ from tests.contracts.csv_files import (
     stored_records,
 )
 from tests.contracts.helpers import TRACEPARENT, beside, check_problem, new_id, stored_job, wait_for_job, wait_until
-from tests.csv_jobs import file_of, records
-from tests.stack import Stack
+from tests.support.csv_jobs import file_of, records
+from tests.support.stack import Stack
 
 TOLD = "The file is not UTF-8: it is read as cp1252, as Excel in western Europe writes it."
 

@@ -23,9 +23,9 @@ from sqlalchemy import Engine
 from shared.database.engine import session_scope
 from shared.errors import ArtefactError, CardError, GuichetError
 from shared.registry.adding import add
-from tests.brief import prove_briefly
 from tests.contracts.helpers import wait_for_job, wait_until
-from tests.csv_jobs import read_csv, send
+from tests.support.brief import prove_briefly
+from tests.support.csv_jobs import read_csv, send
 
 NAMES = ["a", "b", "c"]
 DRAW = np.random.default_rng(11)

@@ -20,8 +20,8 @@ from tests.contracts.helpers import (
     wait_for_job,
     wait_until,
 )
-from tests.csv_jobs import erase, let_go, put_file, wake
-from tests.stack import Stack
+from tests.support.csv_jobs import erase, let_go, put_file, wake
+from tests.support.stack import Stack
 
 NOBODY = "0195f5e8-7a3c-7def-8123-456789abcdef"
 

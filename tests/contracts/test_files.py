@@ -24,7 +24,7 @@ from shared.errors import CardError
 from shared.registry.adding import add
 from tests.contracts.csv_files import check_taken, post_csv, post_form
 from tests.contracts.helpers import check_problem, stored_rows, wait_for_job, wait_until
-from tests.csv_jobs import read_csv
+from tests.support.csv_jobs import read_csv
 
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 

@@ -6,7 +6,7 @@ import httpx2
 import pytest
 
 from shared.version import VERSION
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 
 def test_health_of_a_service_that_is_well(stack: Stack, client: httpx2.Client) -> None:

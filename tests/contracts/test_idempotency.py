@@ -19,7 +19,7 @@ from tests.contracts.helpers import (
     paused,
     wait_for_job,
 )
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 
 @pytest.mark.parametrize("route", ROUTES)

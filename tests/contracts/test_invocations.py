@@ -22,7 +22,7 @@ from tests.contracts.helpers import (
     wait_until,
 )
 from tests.contracts.moody import RAISES
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 SAVED = Path(__file__).resolve().parent.parent / "mlflow"
 ANSWERS: list[dict[str, Any]] = json.loads((SAVED / "answers.json").read_text())

@@ -23,7 +23,7 @@ from tests.contracts.helpers import (
     stored_rows,
     wait_for_job,
 )
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 NOBODY = "0195f5e8-7a3c-7def-8123-456789abcdef"
 ODD_IDS = [

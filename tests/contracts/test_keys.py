@@ -26,7 +26,7 @@ from tests.contracts.helpers import (
     operations,
     stored_job,
 )
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 OPEN = ("/health", "/livez", "/readyz", "/ping", "/version", "/v2/health/live", "/v2/health/ready")
 
@@ -381,7 +381,9 @@ def test_unknown_scope_is_refused_on_the_command_line(guarded: Stack) -> None:
 
 
 def test_open_service_refuses_to_start_on_a_public_address(sync: Stack) -> None:
-    told = sync.run("api", check=False, HOST="::", AUTH="open")  # tests/test_config.py has the other addresses
+    told = sync.run(
+        "api", check=False, HOST="::", AUTH="open"
+    )  # tests/shared/config/test_settings.py has the other addresses
     assert told.returncode == 1
     assert "AUTH=open is for loopback addresses only" in told.stderr
     assert "::" in told.stderr

@@ -13,8 +13,8 @@ from sqlalchemy.engine import make_url
 
 from shared.database.engine import make_engine
 from tests.contracts.helpers import beside, check_accepted, check_problem, paused, wait_for_job
-from tests.cut_line import CutLine, cut_line
-from tests.stack import Stack
+from tests.support.cut_line import CutLine, cut_line
+from tests.support.stack import Stack
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from tests.contracts.helpers import apart, check_accepted, check_problem, check_result
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 JOB = "00000000-0000-7000-8000-000000000000"
 PAGES = ("/", "/docs", "/redoc", "/openapi.json", "/static-offline-docs/swagger-ui.css")

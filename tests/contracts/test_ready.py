@@ -10,7 +10,7 @@ from sqlalchemy.engine import make_url
 
 from shared.database.engine import make_engine
 from tests.contracts.helpers import beside, paused
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 
 def wait_for_ready(client: httpx2.Client, status: int, *, seconds: float = 10) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from tests.contracts.helpers import (
     post_raw,
     with_raw,
 )
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 MAX_BODY_BYTES = 10_000_000
 

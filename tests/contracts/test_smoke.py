@@ -7,7 +7,7 @@ import pytest
 from scripts.smoke import main
 from shared.version import VERSION
 from tests.contracts.helpers import apart
-from tests.stack import Stack, free_port
+from tests.support.stack import Stack, free_port
 
 
 @pytest.mark.long

@@ -26,7 +26,7 @@ from tests.contracts.helpers import (
     wait_for_job,
 )
 from tests.contracts.moody import RAISES, SLEEPS
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 WAITING_ROUTES = ("/predict", "/models/attrition/predict", "/predict_batch")
 

@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 
 from shared.database.engine import make_engine
 from tests.contracts.helpers import ROUTES, beside, body_for, check_accepted, check_problem, paused, wait_for_job
-from tests.stack import Stack, environment, free_port
+from tests.support.stack import Stack, environment, free_port
 
 
 @pytest.fixture(scope="module")

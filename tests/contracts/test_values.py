@@ -18,7 +18,7 @@ from xgboost import XGBRegressor
 from shared.database.engine import session_scope
 from shared.registry.adding import add
 from tests.contracts.helpers import check_problem, wait_for_job, wait_until
-from tests.csv_jobs import read_csv, send
+from tests.support.csv_jobs import read_csv, send
 
 CITIES = ["Nîmes", "Orléans", "Paris"]
 Files = dict[str, tuple[Path, Path]]

@@ -9,8 +9,8 @@ from sqlalchemy import Engine
 from shared.commands.registry import main
 from shared.database.engine import reader
 from tests.contracts.helpers import new_id
-from tests.databases import settings_for, settings_of
-from tests.stack import Stack
+from tests.support.databases import settings_for, settings_of
+from tests.support.stack import Stack
 
 LOOK = """
     SELECT i.age, i.poste, i.revenu_mensuel, p.prediction_label, p.prediction_proba, p.model_version

@@ -26,7 +26,7 @@ from tests.contracts.helpers import (
     stored_job,
     wait_for_job,
 )
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 BURST = 12
 SUBMITTING = re.compile(

@@ -21,7 +21,7 @@ from scripts.servers import Postgres, Redis
 from shared.database.engine import make_engine
 from tests.conftest import create_database, example_rows
 from tests.faults.models import Trap
-from tests.stack import Stack, environment, free_port, queue_stack
+from tests.support.stack import Stack, environment, free_port, queue_stack
 
 TERMINAL = ("succeeded", "failed", "canceled", "expired")
 

@@ -18,7 +18,7 @@ from sqlalchemy import text
 
 from shared.database.engine import make_engine
 from tests.faults.models import CRASHES, EXITS, GOOD, KEEPS_GIL, LOOPS, PANICS, RAISES, Heavy, Trap
-from tests.stack import Stack, environment, free_port
+from tests.support.stack import Stack, environment, free_port
 
 pytestmark = pytest.mark.long
 

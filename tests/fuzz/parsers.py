@@ -32,7 +32,8 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from api.auth.callers import Caller
-from api.files.downloads import _file_name, _headers
+from api.files.downloads import _headers
+from api.files.outputs import file_name
 from api.files.unwrapping import Unwrapper, read_envelope
 from api.http.conditional import asked_range, matches, preferred_type, settle_range
 from api.http.prefer import read_preference
@@ -465,7 +466,7 @@ def _check_name(name: str) -> None:
     assert "/" not in name
     assert "\\" not in name
     file, job = SimpleNamespace(filename=name), SimpleNamespace(id="0199c2d1")
-    told = _headers(_file_name(file, job, ".csv"), '"a"', 1)["Content-Disposition"]  # type: ignore[arg-type]
+    told = _headers(file_name(file, job, ".csv"), '"a"', 1)["Content-Disposition"]  # type: ignore[arg-type]
     assert "\r" not in told
     assert "\n" not in told
     told.encode("latin-1")

@@ -10,7 +10,7 @@ import pytest
 
 from examples.build import NAMES
 from tests.contracts.helpers import apart
-from tests.stack import PYTHON, ROOT, Stack
+from tests.support.stack import PYTHON, ROOT, Stack
 
 pytestmark = pytest.mark.fuzz
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.parsers import PARSERS
-from tests.stack import PYTHON, ROOT
+from tests.support.stack import PYTHON, ROOT
 
 pytestmark = pytest.mark.fuzz
 

@@ -28,11 +28,11 @@ from shared.database.engine import make_engine, reader, session_scope
 from shared.jobs.queries import TERMINAL
 from shared.registry.adding import add, promote
 from shared.tables import ApiKey, CsvFile, Job, JobChunk, JobEvent, ModelInput, ModelOutput
-from tests.brief import prove_briefly
 from tests.contracts.helpers import apart, wait_until
-from tests.csv_jobs import file_of
 from tests.fuzz.wire import CSV, JSON, Answer, Wire
-from tests.stack import Stack
+from tests.support.brief import prove_briefly
+from tests.support.csv_jobs import file_of
+from tests.support.stack import Stack
 
 pytestmark = pytest.mark.fuzz
 

@@ -27,10 +27,10 @@ from shared.database.engine import make_engine, reader
 from shared.jobs.queries import TERMINAL
 from shared.tables import ErrorLog, Job
 from tests.contracts.helpers import apart, wait_until
-from tests.csv_jobs import file_of
 from tests.fuzz.test_access import make_key
 from tests.fuzz.wire import CSV, JSON, Answer, Wire
-from tests.stack import Stack
+from tests.support.csv_jobs import file_of
+from tests.support.stack import Stack
 
 pytestmark = pytest.mark.fuzz
 

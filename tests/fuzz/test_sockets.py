@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.fuzz.mutate import mutant
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 pytestmark = pytest.mark.fuzz
 

@@ -14,7 +14,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from tests.conftest import ROOT
-from tests.stack import Stack, free_port
+from tests.support.stack import Stack, free_port
 
 BIN = ROOT / ".venv-interop" / "bin"  # `make interop` makes it
 CLIENTS = Path(__file__).parent / "clients"

@@ -16,7 +16,7 @@ from examples.frames import records
 from tests.interop.conftest import BIN, ClientRunner, Row
 from tests.mlflow.cases import requests
 from tests.mlflow.server import ask, scoring_server
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 pytestmark = pytest.mark.interop
 

@@ -12,7 +12,7 @@ from examples.frames import records
 from tests.conftest import example_rows
 from tests.contracts.test_openinference import close, tensors
 from tests.interop.conftest import ClientRunner, Row
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 pytestmark = pytest.mark.interop
 

@@ -9,7 +9,7 @@ import pytest
 from examples.build import NAMES
 from tests.contracts.helpers import apart
 from tests.fuzz.test_access import make_key
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 pytestmark = pytest.mark.lint
 

@@ -12,10 +12,10 @@ from shared.database.engine import make_engine, session_scope
 from shared.packages import stores
 from shared.registry.adding import add
 from shared.tables import Table
-from tests.brief import prove_briefly
-from tests.hub import Hub, running_hub
+from tests.shared.registry.test_registry import fitted, people
 from tests.stores.places import KEYS, Bucket, Folder, Repository, Store, enter, running_s3
-from tests.test_registry import fitted, people
+from tests.support.brief import prove_briefly
+from tests.support.hub import Hub, running_hub
 
 LONG = pytest.mark.long  # the library of each takes a second to load, the S3 server three to start
 KINDS = ["file", pytest.param("hf", marks=LONG), pytest.param("s3", marks=LONG)]

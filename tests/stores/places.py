@@ -13,8 +13,8 @@ from typing import Protocol
 import httpx2
 import pytest
 
-from tests.hub import Hub
-from tests.stack import free_port
+from tests.support.hub import Hub
+from tests.support.stack import free_port
 
 KEYS = {"AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": "secret"}
 

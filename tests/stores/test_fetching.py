@@ -158,7 +158,7 @@ def test_processes_fetch_one_package_one_after_the_other(row, tmp_path, packages
 
 
 def test_verify_fetches_what_it_checks(engine, tmp_path, packages, models, monkeypatch):
-    from tests.databases import settings_of
+    from tests.support.databases import settings_of
 
     store = Folder(tmp_path / "store")
     put_package(store, packages / "people/1", "people/1")

@@ -10,8 +10,8 @@ import pytest
 
 from tests.conftest import create_database
 from tests.contracts.helpers import check_problem
-from tests.stack import Stack, environment, free_port
 from tests.stores.places import Bucket, put_package
+from tests.support.stack import Stack, environment, free_port
 
 pytestmark = pytest.mark.long
 

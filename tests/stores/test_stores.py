@@ -10,8 +10,8 @@ from shared.config.addresses import address_fault
 from shared.errors import ArtefactError
 from shared.packages import stores
 from shared.packages.stores import fetch, is_writable, list_files, pinned, read_small, upload
-from tests.stack import free_port
 from tests.stores.places import KEYS, Bucket, Repository, enter
+from tests.support.stack import free_port
 
 
 def test_files_are_listed_by_relative_name_and_fetched_with_their_folders(store, tmp_path):

@@ -1,0 +1,201 @@
+"""Wake-ups: one pending at a time, none lost for good, and a dead Redis costs nobody anything."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from fakeredis import FakeRedis, FakeServer
+from kombu.exceptions import OperationalError
+from redis import ConnectionError as RedisConnectionError
+from redis import Redis
+
+import api.runtimes.wakeup_sender
+from api.runtimes.wakeup_sender import FAILURES, Notifier
+from scripts.processes import wait_until
+from shared.broker.app import TaskName, wake_key
+from shared.broker.wakeups import PENDING_SECONDS, send_wakeup
+from tests.support.databases import refusing_redis
+
+
+class Broker:
+    """A Celery app that notes what it is asked to send, or cannot."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, tuple[Any, ...], str]] = []
+        self.tried = 0
+        self.error: Exception | None = None
+
+    def send_task(self, name: str, *, args: tuple[Any, ...], queue: str) -> None:
+        self.tried += 1
+        if self.error is not None:
+            raise self.error
+        self.sent.append((name, args, queue))
+
+
+@pytest.fixture
+def server() -> FakeServer:
+    return FakeServer()
+
+
+@pytest.fixture
+def redis(server: FakeServer) -> Iterator[Redis]:
+    with FakeRedis(server=server) as client:
+        yield client
+
+
+@pytest.fixture
+def broker() -> Broker:
+    return Broker()
+
+
+@pytest.fixture
+def notifier(redis: Redis, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Iterator[Notifier]:
+    monkeypatch.setattr(api.runtimes.wakeup_sender, "OPEN_SECONDS", 0.3)
+    notifier = Notifier(redis, broker)  # type: ignore[arg-type]
+    notifier.start()
+    yield notifier
+    notifier.stop()
+
+
+def soon(what: Callable[[], bool]) -> bool:
+    return wait_until(what, timeout=30, every=0.01)
+
+
+MESSAGE = (TaskName.SCORE, ("interactive", 1), "interactive")
+
+
+# ── one wake-up ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_wakeup_says_only_which_lane_and_version_has_work(redis, broker):
+    assert send_wakeup(redis, broker, lane="interactive", model_version_id=1)
+    assert broker.sent == [MESSAGE]
+
+
+def test_second_wakeup_is_not_sent_while_one_is_pending(redis, broker):
+    assert [send_wakeup(redis, broker, lane="interactive", model_version_id=1) for _ in range(3)] == [
+        True,
+        False,
+        False,
+    ]
+    assert send_wakeup(redis, broker, lane="bulk", model_version_id=1)
+    assert send_wakeup(redis, broker, lane="interactive", model_version_id=2)
+    assert len(broker.sent) == 3
+
+
+def test_wakeup_is_sent_again_once_its_key_is_taken(redis, broker):
+    send_wakeup(redis, broker, lane="interactive", model_version_id=1)
+    redis.delete(wake_key("interactive", 1))
+    assert send_wakeup(redis, broker, lane="interactive", model_version_id=1)
+
+
+def test_pending_wakeup_that_was_lost_holds_the_next_one_back_for_seconds_only(redis, broker):
+    send_wakeup(redis, broker, lane="interactive", model_version_id=1)
+    assert 0 < redis.pttl(wake_key("interactive", 1)) <= PENDING_SECONDS * 1000
+
+
+def test_wakeup_that_could_not_be_sent_leaves_nothing_pending(redis, broker):
+    broker.error = OperationalError("refused")
+    with pytest.raises(OperationalError):
+        send_wakeup(redis, broker, lane="interactive", model_version_id=1)
+    assert not redis.exists(wake_key("interactive", 1))
+
+
+# ── the thread that sends them ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_noted_work_is_sent_at_once(notifier, broker):
+    notifier.notify("interactive", 1)
+    assert soon(lambda: broker.sent == [MESSAGE])
+
+
+def test_work_that_is_noted_often_wakes_once(notifier, broker):
+    for _ in range(500):
+        notifier.notify("interactive", 1)
+    notifier.notify("bulk", 1)
+    assert soon(lambda: len(broker.sent) == 2)
+    time.sleep(0.05)
+    assert sorted(queue for _, _, queue in broker.sent) == ["bulk", "interactive"]
+
+
+def test_redis_that_works_is_reported_well(notifier):
+    assert notifier.check() is True
+
+
+def test_breaker_opens_after_three_failures_and_asks_no_more_for_a_while(notifier, broker):
+    broker.error = OperationalError("refused")
+    notifier.notify("interactive", 1)
+    assert soon(lambda: broker.tried == FAILURES)
+    time.sleep(0.1)
+    notifier.notify("bulk", 1)
+    time.sleep(0.1)
+    assert broker.tried == FAILURES
+    assert notifier.check() is False
+
+
+def test_what_could_not_be_sent_is_sent_when_redis_is_back(notifier, broker):
+    broker.error = OperationalError("refused")
+    notifier.notify("interactive", 1)
+    notifier.notify("bulk", 2)
+    assert soon(lambda: broker.tried >= FAILURES)
+    broker.error = None
+    assert soon(lambda: len(broker.sent) == 2)
+    assert {args for _, args, _ in broker.sent} == {("interactive", 1), ("bulk", 2)}
+    assert soon(notifier.check)
+
+
+@pytest.mark.parametrize(
+    "error", [RedisConnectionError("gone"), OperationalError("gone"), ConnectionResetError("gone"), TimeoutError()]
+)
+def test_any_way_in_which_redis_fails_is_survived(notifier, broker, error):
+    broker.error = error
+    notifier.notify("interactive", 1)
+    assert soon(lambda: broker.tried >= FAILURES)
+    broker.error = None
+    assert soon(lambda: broker.sent == [MESSAGE])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_error_that_nobody_foresaw_does_not_end_the_thread(notifier, broker):
+    """A thread that ends would leave every later job to recovery, in silence."""
+    broker.error = RuntimeError("a mistake in a library")
+    notifier.notify("interactive", 1)
+    assert soon(lambda: broker.tried >= 1)
+    broker.error = None
+    assert soon(lambda: broker.sent == [MESSAGE])
+
+
+def test_stop_sends_what_is_noted(redis, broker):
+    notifier = Notifier(redis, broker)
+    for version in range(20):
+        notifier.notify("interactive", version)
+    notifier.start()
+    notifier.stop()
+    assert len(broker.sent) == 20
+
+
+def test_stop_does_not_wait_for_a_dead_redis(redis, broker):
+    broker.error = OperationalError("refused")
+    notifier = Notifier(redis, broker)
+    notifier.start()
+    notifier.notify("interactive", 1)
+    assert soon(lambda: broker.tried == FAILURES)  # the breaker is open for five seconds now
+    began = time.monotonic()
+    notifier.stop()
+    assert time.monotonic() - began < 1
+
+
+def test_refusing_redis_is_noticed_quickly_and_noting_work_costs_nothing(broker):
+    with refusing_redis() as refusing:
+        notifier = Notifier(refusing, broker)
+        notifier.start()
+        began = time.monotonic()
+        assert notifier.check() is False
+        assert time.monotonic() - began < 1
+        began = time.monotonic()
+        for version in range(1000):
+            notifier.notify("interactive", version)
+        assert time.monotonic() - began < 0.5
+        notifier.stop()
+    assert broker.sent == []

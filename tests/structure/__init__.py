@@ -1,0 +1,1 @@
+"""The tests of the code itself: imports, locks, workflows, releases."""

@@ -1,0 +1,1 @@
+"""The tests of what tests share: servers, stacks, stand-ins."""

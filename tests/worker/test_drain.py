@@ -1,0 +1,331 @@
+"""Draining a queue when something is wrong around it: the model, Redis, the database, another worker."""
+
+import io
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from redis import Redis as Client
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import OperationalError, ProgrammingError
+
+import shared.database.prepared
+import worker.drain
+from scripts.servers import Postgres, Redis
+from shared.broker.app import DONE_CHANNEL, make_app, make_redis, wake_key
+from shared.broker.wakeups import list_waiting, send_wakeup
+from shared.cards.card import Card
+from shared.config.settings import Settings
+from shared.database.prepared import Statement
+from shared.errors import ArtefactError
+from shared.scoring.selection import Scores
+from tests.support.databases import empty, job_row, postgres_engine, queue, settings_of
+from worker.drain import drain
+from worker.heartbeat import Pulse
+from worker.runtime import Runtime
+
+CARD = Card.model_validate(
+    {
+        "name": "m",
+        "version": 1,
+        "task": "binary",
+        "sha256": "0" * 64,
+        "labels": {"0": "Reste", "1": "Part"},
+        "features": [{"name": "x", "type": "number"}],
+    }
+)
+
+
+@dataclass
+class Scorer:
+    """A scorer that is told what to do before it answers."""
+
+    kind: str = "pipeline"
+    before: Any = None
+    calls: list[int] = field(default_factory=list)
+
+    def score(self, rows: list[dict[str, Any]]) -> Scores:
+        self.calls.append(len(rows))
+        if self.before is not None:
+            self.before()
+        return Scores(np.ones(len(rows)), np.full(len(rows), 0.75), None)
+
+
+@dataclass
+class Models:
+    """One model, or the error of loading it."""
+
+    scorer: Scorer
+    error: Exception | None = None
+
+    def get(self, model_version_id: int) -> Any:
+        if self.error is not None:
+            raise self.error
+        return SimpleNamespace(card=CARD, scorer=self.scorer)
+
+    def names(self) -> list[str]:
+        return ["m@1"]
+
+
+@pytest.fixture(scope="module")
+def database(session_postgres: Postgres) -> Iterator[Engine]:
+    with postgres_engine(session_postgres, "drain") as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    with Redis(tmp_path_factory.mktemp("drain")) as server:
+        yield server
+
+
+@pytest.fixture
+def scorer() -> Scorer:
+    return Scorer()
+
+
+@pytest.fixture
+def runtime(database: Engine, broker: Redis, scorer: Scorer) -> Iterator[Runtime]:
+    empty(database)
+    worker.drain._looked.clear()
+    url = database.url.render_as_string(hide_password=False)
+    with settings_of(RUNTIME="queue", DATABASE_URL=url, REDIS_URL=broker.url):
+        settings = Settings(max_claim_jobs=4)
+        pulse = Pulse(database, settings, name="here:1", lanes=["interactive"], loaded=list)
+        client = make_redis()
+        client.flushdb()
+        runtime = Runtime(settings, "here:1", database, database, database, client, make_app(), Models(scorer), pulse)  # type: ignore[arg-type]
+        yield runtime
+        runtime._disconnect()
+        client.close()
+
+
+def queued(engine: Engine, count: int, **changes: Any) -> list[str]:
+    with engine.connect() as connection:
+        return [queue(connection, **changes) for _ in range(count)]
+
+
+def states(engine: Engine, ids: list[str]) -> set[str]:
+    with engine.connect() as connection:
+        return {job_row(connection, job_id)["state"] for job_id in ids}
+
+
+def outputs(engine: Engine) -> int:
+    with engine.connect() as connection:
+        return int(connection.scalar(text("SELECT count(*) FROM model_outputs")) or 0)
+
+
+def test_everything_that_is_queued_is_scored_and_announced(runtime, database, broker, scorer):
+    ids = queued(database, 10)
+    listener = Client.from_url(broker.url).pubsub(ignore_subscribe_messages=True)
+    listener.subscribe(DONE_CHANNEL)
+    listener.get_message(timeout=1)
+    said = drain(runtime, "interactive", 1)
+    assert said.startswith("m@1: 10 jobs, ")
+    assert states(database, ids) == {"succeeded"}
+    announced = ""
+    while (message := listener.get_message(timeout=0.5)) is not None:
+        announced += message["data"].decode()
+    assert all(job_id in announced for job_id in ids)
+    listener.close()
+
+
+def test_full_claim_wakes_another_worker(runtime, database):
+    queued(database, 10)
+    drain(runtime, "interactive", 1)
+    assert runtime.redis.llen("interactive") == 1
+
+
+def test_wakeup_that_waits_already_is_not_sent_again(runtime, database):
+    """Whatever holds the key or lets it go: one message for each lane and version."""
+    for version in (1, 2, 1, 2, 1):
+        runtime.redis.delete(wake_key("interactive", version))
+        send_wakeup(runtime.redis, runtime.app, lane="interactive", model_version_id=version)
+        send_wakeup(runtime.redis, runtime.app, lane="interactive", model_version_id=version, again=True)
+    assert runtime.redis.llen("interactive") == 2
+    assert list_waiting(runtime.redis, "interactive") == {1, 2}
+    runtime.redis.lpush("interactive", b"not one of ours")
+    assert list_waiting(runtime.redis, "interactive") == {1, 2}
+
+
+def test_time_is_shared_with_the_versions_that_wait_in_the_lane(runtime, database, scorer, monkeypatch):
+    monkeypatch.setattr(worker.drain, "RENEW_SECONDS", 0.05)
+    runtime.settings = Settings(max_claim_jobs=1, drain_seconds=2)
+    queued(database, 40)
+    scorer.before = lambda: time.sleep(0.1)
+    send_wakeup(runtime.redis, runtime.app, lane="interactive", model_version_id=2)
+    began = time.monotonic()
+    drain(runtime, "interactive", 1)
+    assert 0.9 < time.monotonic() - began < 1.6  # half of its time
+    assert list_waiting(runtime.redis, "interactive") == {1, 2}  # behind the other one
+    assert runtime.redis.llen("interactive") == 2
+
+
+def test_slow_model_is_claimed_in_pieces_that_leave_time_for_others(runtime, database, scorer):
+    runtime.settings = Settings(max_claim_jobs=512, drain_seconds=2)
+    scorer.before = lambda: time.sleep(0.05 * len(scorer.calls[-1:]) * scorer.calls[-1])
+    queued(database, 60)
+    drain(runtime, "interactive", 1)
+    assert scorer.calls[0] == worker.drain.FIRST_ROWS
+    assert all(1 <= count <= 6 for count in scorer.calls[1:-1])  # a quarter of a second of 20 rows a second
+
+
+def test_key_is_free_when_nothing_is_left(runtime, database):
+    queued(database, 2)
+    runtime.redis.set(wake_key("interactive", 1), b"1")
+    drain(runtime, "interactive", 1)
+    assert runtime.redis.get(wake_key("interactive", 1)) is None
+
+
+def test_job_that_comes_while_another_is_scored_is_seen_by_the_same_task(runtime, database, scorer):
+    queued(database, 1)
+    late: list[str] = []
+
+    def submit_late() -> None:
+        scorer.before = None
+        late.extend(queued(database, 1))
+
+    scorer.before = submit_late
+    drain(runtime, "interactive", 1)
+    assert states(database, late) == {"succeeded"}
+
+
+def test_model_that_cannot_be_loaded_leaves_its_jobs_queued(runtime, database):
+    ids = queued(database, 3)
+    runtime.models.error = ArtefactError("the file was altered")  # type: ignore[attr-defined]
+    assert "the file was altered" in drain(runtime, "interactive", 1)
+    with database.connect() as connection:
+        assert {(job_row(connection, job_id)["state"], job_row(connection, job_id)["attempt"]) for job_id in ids} == {
+            ("queued", 0)
+        }
+
+
+def test_worker_without_memory_gives_its_jobs_back_with_a_delay(runtime, database, scorer):
+    ids = queued(database, 2)
+
+    def exhaust() -> None:
+        raise MemoryError
+
+    scorer.before = exhaust
+    drain(runtime, "interactive", 1)
+    assert states(database, ids) <= {"queued", "failed"}
+    assert outputs(database) == 0
+
+
+def test_results_are_stored_although_redis_is_gone(runtime, database, broker):
+    ids = queued(database, 6)
+    broker.kill()
+    try:
+        drain(runtime, "interactive", 1)
+    finally:
+        broker.start()
+    assert states(database, ids) == {"succeeded"}
+    assert outputs(database) == 6
+
+
+def test_connection_that_the_server_closes_is_replaced(runtime, database, scorer):
+    ids = queued(database, 1)
+
+    def cut() -> None:
+        scorer.before = None
+        with database.connect() as connection:
+            connection.exec_driver_sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+
+    scorer.before = cut
+    drain(runtime, "interactive", 1)
+    assert states(database, ids) == {"succeeded"}
+    assert outputs(database) == 1
+
+
+def test_claim_whose_answer_was_lost_is_given_back_and_burns_no_attempt(runtime, database, monkeypatch):
+    ids = queued(database, 3)
+    claim = worker.drain.jobs.claim
+
+    def claim_and_lose_it(connection: Connection, **options: Any) -> list[Any]:
+        monkeypatch.setattr(worker.drain.jobs, "claim", claim)
+        assert len(claim(connection, **options)) == 3
+        connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+        raise AssertionError("the connection is gone")
+
+    monkeypatch.setattr(worker.drain.jobs, "claim", claim_and_lose_it)
+    drain(runtime, "interactive", 1)
+    with database.connect() as connection:
+        rows = [job_row(connection, job_id) for job_id in ids]
+    assert [(row["state"], row["attempt"], row["crash_count"]) for row in rows] == [("succeeded", 1, 0)] * 3
+
+
+def test_results_wait_for_what_passes_and_for_nothing_else(runtime, database):
+    """A lock, told by SQLAlchemy or, in COPY, by the driver itself; and a mistake."""
+    tried = []
+
+    def locked(connection: Connection) -> None:
+        tried.append(connection)
+        if len(tried) == 1:
+            connection.exec_driver_sql("SET statement_timeout = '50ms'")
+        if len(tried) < 3:
+            connection.exec_driver_sql("SELECT pg_sleep(1)")
+        if len(tried) < 4:
+            driver: Any = connection.connection.driver_connection
+            with driver.cursor() as cursor:
+                cursor.copy_expert("COPY (SELECT pg_sleep(1)) TO STDOUT", io.BytesIO())
+        connection.exec_driver_sql("SET statement_timeout = 0")
+
+    runtime.patiently(lambda: runtime.database(locked))
+    assert len(tried) == 4
+    with pytest.raises(ProgrammingError):
+        runtime.patiently(lambda: runtime.database(lambda c: c.exec_driver_sql("SELECT * FROM nowhere")))
+
+
+def test_worker_goes_on_after_the_server_closed_two_connections_in_a_row(runtime, database):
+    def cut(connection: Connection) -> None:
+        connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    with pytest.raises(OperationalError):
+        runtime.database(cut)
+    assert runtime.database(lambda connection: connection.exec_driver_sql("SELECT 1").scalar()) == 1
+
+
+def test_statement_that_could_not_be_prepared_again_is_prepared_the_next_time(database, monkeypatch):
+    statement = Statement("count_jobs_of", ("int",), "SELECT count(*) FROM jobs WHERE model_version_id = $1")
+    with database.connect() as connection, database.connect() as other:
+        statement.run(connection, 1)
+        monkeypatch.setattr(shared.database.prepared, "PLAN_SECONDS", 0.0)
+        connection.exec_driver_sql("SET lock_timeout = '50ms'")
+        other.exec_driver_sql("BEGIN; LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(OperationalError):
+            statement.run(connection, 1)
+        other.exec_driver_sql("ROLLBACK")
+        connection.exec_driver_sql("SET lock_timeout = 0")
+        assert statement.run(connection, 1).scalar() is not None
+
+
+def test_claim_that_was_taken_back_meanwhile_stores_nothing(runtime, database, scorer):
+    ids = queued(database, 1)
+
+    def lose() -> None:
+        scorer.before = None
+        with database.connect() as connection:
+            connection.exec_driver_sql(
+                "UPDATE jobs SET state = 'queued', claim_token = NULL, run_after = now() + interval '1 hour'"
+            )
+
+    scorer.before = lose
+    drain(runtime, "interactive", 1)
+    assert states(database, ids) == {"queued"}
+    assert outputs(database) == 0
+
+
+def test_jobs_that_took_a_worker_down_are_claimed_alone_when_no_others_are_left(runtime, database, scorer):
+    ids = queued(database, 3)
+    with database.connect() as connection:
+        connection.exec_driver_sql("UPDATE jobs SET crash_count = 1 WHERE id IN (%s, %s)", tuple(ids[:2]))
+    drain(runtime, "interactive", 1)
+    assert scorer.calls == [1, 1, 1]
+    assert states(database, ids) == {"succeeded"}
