@@ -102,22 +102,22 @@ architecture: .venv/.installed ## Write the table of rooms of docs/architecture.
 settings: .venv/.installed ## Write docs/settings.md from shared/config/settings.py
 	@$(PY) -m scripts.settings
 
-lock: .venv/.installed-dev ## Compile requirements*.in to pinned, hashed files (UPGRADE=--upgrade for newer ones)
-	$(LOCK) $(UPGRADE) requirements-dev.in -o requirements-dev.txt
+lock: .venv/.installed-dev ## Compile requirements.in and requirements/*.in to pinned, hashed files (UPGRADE=--upgrade for newer ones)
+	$(LOCK) $(UPGRADE) requirements/dev.in -o requirements/dev.txt
 	for name in requirements requirements/api requirements/sync requirements/worker requirements/uv; do \
-	    cp requirements-dev.txt $$name.txt && $(LOCK) $$name.in -o $$name.txt || exit 1; \
+	    cp requirements/dev.txt $$name.txt && $(LOCK) $$name.in -o $$name.txt || exit 1; \
 	done  # uv keeps the pins that it finds in its output: every file has the same ones
-	sed -nE 's/^((numpy|scipy|pandas|joblib|scikit-learn|lightgbm)==[^\\]*).*/\1/p' requirements-dev.txt > .venv/models.txt
-	$(LOCK) $(UPGRADE) -c .venv/models.txt requirements-interop.in -o requirements-interop.txt
-	$(LOCK) $(UPGRADE) requirements-ci.in -o requirements-ci.txt
+	sed -nE 's/^((numpy|scipy|pandas|joblib|scikit-learn|lightgbm)==[^\\]*).*/\1/p' requirements/dev.txt > .venv/models.txt
+	$(LOCK) $(UPGRADE) -c .venv/models.txt requirements/interop.in -o requirements/interop.txt
+	$(LOCK) $(UPGRADE) requirements/ci.in -o requirements/ci.txt
 
 audit: .venv-ci/.installed ## Look for known vulnerabilities in what is pinned
 	@# --strict: a package that could not be looked up is no package without vulnerabilities
-	$(CI)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements.txt -r requirements-ci.txt
+	$(CI)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements.txt -r requirements/ci.txt
 
 sbom: .venv-ci/.installed ## List the parts of the service and of each image (CycloneDX), in sbom/
 	@mkdir -p sbom
-	@for file in requirements.txt $(wildcard requirements/*.txt); do \
+	@for file in requirements.txt $(filter-out %/dev.txt %/ci.txt %/interop.txt,$(wildcard requirements/*.txt)); do \
 	    $(CI)/cyclonedx-py requirements "$$file" --pyproject pyproject.toml --of JSON --sv 1.6 \
 	        -o "sbom/$$(basename "$$file" .txt).cdx.json" 2>/dev/null || { echo "make: no SBOM of $$file" >&2; exit 1; }; \
 	    echo "sbom/$$(basename "$$file" .txt).cdx.json"; \
@@ -191,25 +191,25 @@ $(PY):
 	@$(INSTALL_CLIENT)
 	@touch $@
 
-.venv/.installed-dev: requirements-dev.txt $(CLIENT) | $(PY)
-	@echo "installing requirements-dev.txt into .venv"
-	@$(INSTALL) $(PY) requirements-dev.txt
+.venv/.installed-dev: requirements/dev.txt $(CLIENT) | $(PY)
+	@echo "installing requirements/dev.txt into .venv"
+	@$(INSTALL) $(PY) requirements/dev.txt
 	@$(INSTALL_CLIENT)
 	@touch $@
 
 # Other servers want other versions of what the service uses: they have an environment of their own.
-.venv-interop/.installed: requirements-interop.txt | $(PY)
+.venv-interop/.installed: requirements/interop.txt | $(PY)
 	@$(PY) -c '$(call NEWER,(3, 13))' || { \
 	    echo "make: MLServer needs Python 3.11 or 3.12: make clean, then make interop PYTHON=/path/to/python3.12" >&2; exit 1; }
-	@echo "installing requirements-interop.txt into .venv-interop"
+	@echo "installing requirements/interop.txt into .venv-interop"
 	@$(PY) -m venv --clear .venv-interop
-	@$(INSTALL) .venv-interop/bin/python requirements-interop.txt
+	@$(INSTALL) .venv-interop/bin/python requirements/interop.txt
 	@touch $@
 
-.venv-ci/.installed: requirements-ci.txt | $(PY)
-	@echo "installing requirements-ci.txt into .venv-ci"
+.venv-ci/.installed: requirements/ci.txt | $(PY)
+	@echo "installing requirements/ci.txt into .venv-ci"
 	@$(PY) -m venv --clear .venv-ci
-	@$(INSTALL) $(CI)/python requirements-ci.txt
+	@$(INSTALL) $(CI)/python requirements/ci.txt
 	@touch $@
 
 tests/lint/node_modules/.installed: tests/lint/package-lock.json

@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = sorted([*ROOT.glob("requirements*.txt"), *(ROOT / "requirements").glob("*.txt")])
-OF_THIS_ENVIRONMENT = [path for path in LOCKS if path.stem not in {"requirements-ci", "requirements-interop"}]
+OF_THIS_ENVIRONMENT = [path for path in LOCKS if path.stem not in {"ci", "interop"}]
 SYSTEM_PATH = "/usr/bin:/bin"
 
 
@@ -139,7 +139,7 @@ def test_lock_lists_whatever_its_packages_need(lock: Path):
 
 @pytest.mark.parametrize("lock", OF_THIS_ENVIRONMENT, ids=lambda path: str(path.relative_to(ROOT)))
 def test_locks_of_one_service_pin_the_same_versions(lock: Path):
-    everything = pins(ROOT / "requirements-dev.txt")
+    everything = pins(ROOT / "requirements" / "dev.txt")
     assert {name: everything.get(name) for name in pins(lock)} == pins(lock)
 
 
