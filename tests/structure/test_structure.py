@@ -208,6 +208,24 @@ def test_every_room_says_what_it_owns_and_what_it_may_import():
     assert architecture.FILE.read_text() == architecture.render(), "run `make architecture`"
 
 
+PATH_IN_TEXT = re.compile(r"`((?:[a-z]+/)+[\w.-]+\.(?:py|md|sql|yml|toml|json|txt|sh))`")
+LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)")
+
+
+def test_every_path_and_link_in_the_docs_leads_to_a_file():
+    pages = [*ROOT.glob("*.md"), *(path for folder in ("docs", "client") for path in (ROOT / folder).rglob("*.md"))]
+    top = {path.name for path in ROOT.iterdir()}
+    missing, seen = [], 0
+    for page in pages:
+        text = page.read_text()
+        named = [ROOT / path for path in PATH_IN_TEXT.findall(text) if path.partition("/")[0] in top]
+        linked = [page.parent / path for path in LINK.findall(text)]
+        seen += len(named) + len(linked)
+        missing += [f"{page.relative_to(ROOT)}: {path}" for path in (*named, *linked) if not path.exists()]
+    assert seen > 100
+    assert missing == []
+
+
 # ── lanes and tasks ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
