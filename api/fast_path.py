@@ -19,7 +19,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 Finder = Callable[[str, str], Handler | None]
 
 
-class Shortcut:
+class FastPath:
     """Calls the handler that a finder knows for a method and path; everything else goes to the application."""
 
     def __init__(self, app: FastAPI, *finders: Finder) -> None:

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 
 from api import openapi
 from api.errors import handlers
-from api.fast_path import Shortcut
+from api.fast_path import FastPath
 from api.http.middleware import RequestContext
 from api.http.prefix import Prefix
 from api.http.security_headers import SecurityHeaders
@@ -84,7 +84,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def serve(app: FastAPI) -> ASGIApp:
     """Return what the server runs: the request's context around everything, and the shortcut around FastAPI."""
     settings: Settings = app.state.settings
-    inner: ASGIApp = Shortcut(app, predict.find_shortcut, open_inference.find_shortcut)
+    inner: ASGIApp = FastPath(app, predict.match_fast_path, open_inference.match_fast_path)
     if settings.auth == "open":
         inner = KnownNames(inner, app, settings.host_names)
     prefix = Prefix(settings.root_path, proxy_hops=settings.proxy_hops)

@@ -8,7 +8,7 @@ from starlette.requests import HTTPConnection
 
 from api.auth.rate_limit import Quota
 from api.http.held_bodies import HeldBodies
-from api.logs.error_log import Refusals
+from api.logs.error_log import ErrorLogWriter
 from api.models.catalog import Catalog
 from api.runtimes.acceptance import Acceptance
 from api.runtimes.group_commit import Commit, Intake, Intakes
@@ -34,7 +34,7 @@ class Services:
         self.bulk_engine = make_engine(settings.database, pool_size=4) if settings.runtime == "queue" else self.engine
         self.catalog = Catalog(self.reader, settings)
         self.acceptance = Acceptance(self.engine, every=settings.refresh_seconds)
-        self.refusals = Refusals(
+        self.refusals = ErrorLogWriter(
             self.engine,
             days=settings.error_log_days,
             rows=settings.error_log_rows,

@@ -18,8 +18,8 @@ from shared.config.settings import get_settings
 from shared.database.engine import session_scope
 from shared.database.messages import explain
 from shared.errors import Conflict, GuichetError, NotFound
-from shared.packages.contract import lay_over
-from shared.packages.fetching import folder_of, put_in_store
+from shared.packages.contract import apply_contract
+from shared.packages.fetching import local_folder, upload_package
 from shared.packages.package import CARD_FILE, is_complete
 from shared.registry.adding import CHAMPION, add, list_versions, register, resolve
 from shared.tables import ModelVersion
@@ -42,7 +42,7 @@ def build(name: str, *, models_dir: Path, native: bool = False) -> tuple[ModelVe
         except NotFound:
             champion = None
         known = {row.version for row in list_versions(session, name)}
-    if champion is not None and is_complete(folder_of(champion, models_dir), champion.sha256):
+    if champion is not None and is_complete(local_folder(champion, models_dir), champion.sha256):
         return champion, "there already"
     folders = [path.parent for path in (models_dir / name).glob(f"[0-9]*/{CARD_FILE}")]
     unknown = sorted((int(folder.name), folder) for folder in folders if int(folder.name) not in known)
@@ -55,11 +55,11 @@ def build(name: str, *, models_dir: Path, native: bool = False) -> tuple[ModelVe
     package = importlib.import_module(f"examples.{name}.train").train()
     contract = Path(__file__).parent / name / CONTRACT_FILE
     if contract.is_file() and not native and (champion is None or champion.card.get("client")):
-        package = lay_over(package, contract, but=OWN[name])
+        package = apply_contract(package, contract, but=OWN[name])
     trained = time.perf_counter() - start
     with session_scope() as session:
         champion = register(session, package, alias=CHAMPION, models_dir=models_dir)
-        put_in_store(champion, models_dir, get_settings().models_uri)
+        upload_package(champion, models_dir, get_settings().models_uri)
     return champion, f"trained in {trained:.1f} s"
 
 

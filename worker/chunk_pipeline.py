@@ -36,7 +36,7 @@ STORING = 2  # chunks that are being stored while the next one is scored
 ASK_SECONDS = 0.25  # how often it is asked whether somebody waits for single predictions
 
 
-class ChunkLine:
+class ChunkPipeline:
     """The chunks of one model version on their way through this process, from the claim to the stored rows."""
 
     def __init__(
@@ -74,7 +74,7 @@ class ChunkLine:
         from shared.jobs.chunk_work import cut_chunk
 
         runtime = self._runtime
-        if taken.is_suspect:
+        if taken.should_split:
             log.warning("rows %d to %d of job %s take workers down: they are tried in smaller chunks", *_place(taken))
             parts = cut_chunk(taken)
             with runtime.bulk_engine.begin() as connection:
@@ -137,7 +137,7 @@ class ChunkLine:
         runtime = self._runtime
         with lease:
             try:
-                ended = runtime.patiently(lambda: store(runtime.bulk_engine, taken, scored, state=state))
+                ended = runtime.retry_while_away(lambda: store(runtime.bulk_engine, taken, scored, state=state))
             except Stale:
                 log.warning("rows %d to %d of job %s were no longer ours; nothing was stored", *_place(taken))
                 return

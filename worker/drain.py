@@ -18,7 +18,7 @@ from shared.jobs.transitions import Claim
 from shared.observability.logs import told
 from shared.registry.adding import LoadedModel
 from shared.scoring.batch import score_rows, split_results
-from worker.chunk_pipeline import ChunkLine
+from worker.chunk_pipeline import ChunkPipeline
 from worker.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def drain(runtime: Runtime, lane: str, model_version_id: int) -> str:
         log.exception("jobs of model version %s wait: it cannot be loaded", model_version_id)
         return f"model version {model_version_id} cannot be loaded: {told(error)}"
     started = time.monotonic()
-    line = ChunkLine(
+    line = ChunkPipeline(
         runtime,
         model,
         model_version_id,
@@ -63,7 +63,7 @@ def drain(runtime: Runtime, lane: str, model_version_id: int) -> str:
     return done
 
 
-def _drain(runtime: Runtime, model: LoadedModel, lane: str, model_version_id: int, line: ChunkLine | None) -> int:
+def _drain(runtime: Runtime, model: LoadedModel, lane: str, model_version_id: int, line: ChunkPipeline | None) -> int:
     """Drain until nothing is left or time is up, chunks of files in between; return how many jobs were done."""
     started = time.monotonic()
     key = wake_key(lane, model_version_id)
@@ -162,7 +162,7 @@ def _handle(runtime: Runtime, model: LoadedModel, claims: list[Claim], *, lane: 
         runtime.pulse.unlimit(held)  # to be stored takes as long as it takes
         runtime.paces[model_version_id] = len(rows) / max(time.monotonic() - began, 1e-6)
         by_claim = split_results(results, (len(claim.rows) for claim in claims))
-        done = runtime.patiently(
+        done = runtime.retry_while_away(
             lambda: runtime.database(
                 lambda connection: jobs.finish(connection, claims, by_claim, model_version_id=model_version_id)
             )

@@ -33,7 +33,7 @@ ALARM_SECONDS = 1.0  # after a deadline: the pulse looks five times a second, un
 GIVE_UP_SECONDS = 40.0  # for the pulse to give back what is stuck; a database that is silent is left after 35
 
 
-class Pulse:
+class Heartbeat:
     """A thread that beats every `heartbeat_seconds`, and looks for stuck claims every fifth of a second."""
 
     def __init__(
@@ -60,7 +60,7 @@ class Pulse:
         self._is_missed = False
         self._next_beat = 0.0
         self._lock = threading.Lock()
-        self._held: list[Held] = []
+        self._held: list[HeldLease] = []
         self._stopping = threading.Event()
         self._thread = Background(self._run, name="pulse")
 
@@ -79,21 +79,21 @@ class Pulse:
         self._thread.stop(2)
 
     @contextmanager
-    def holding(self, claims: Sequence[Claim]) -> "Iterator[Held]":
+    def holding(self, claims: Sequence[Claim]) -> "Iterator[HeldLease]":
         """Keep the leases of these claims alive while the block runs, and end the process after the least timeout."""
         held = _HeldJobs(claims)
         with self._keeping(held, min(claim.timeout_seconds for claim in claims)):
             yield held
 
     @contextmanager
-    def holding_chunk(self, taken: ChunkClaim, *, timeout_seconds: float) -> "Iterator[Held]":
+    def holding_chunk(self, taken: ChunkClaim, *, timeout_seconds: float) -> "Iterator[HeldLease]":
         """Keep the lease of a chunk of a CSV file alive while the block runs, and end the process after the timeout."""
         held = _HeldChunk(taken)
         with self._keeping(held, timeout_seconds):
             yield held
 
     @contextmanager
-    def _keeping(self, held: "Held", seconds: float) -> Iterator[None]:
+    def _keeping(self, held: "HeldLease", seconds: float) -> Iterator[None]:
         held.deadline = time.monotonic() + seconds
         with self._lock:
             self._held.append(held)
@@ -105,7 +105,7 @@ class Pulse:
                 self._held.remove(held)
                 self._set_alarm()
 
-    def unlimit(self, held: "Held") -> None:
+    def unlimit(self, held: "HeldLease") -> None:
         """Let what is held take as long as it takes from now on: it is scored, and has to be stored."""
         with self._lock:
             held.deadline = math.inf
@@ -149,7 +149,7 @@ class Pulse:
                     # As soon as the database is back, before anyone takes the leases for those of the dead.
                     self._next_beat = time.monotonic() + min(1.0, self._settings.heartbeat_seconds)
 
-    def _beat(self, connection: Connection, held: "Sequence[Held]") -> None:
+    def _beat(self, connection: Connection, held: "Sequence[HeldLease]") -> None:
         for one in held:
             one.renew(connection, self._settings.lease_seconds)
         if not self._visible:
@@ -161,7 +161,7 @@ class Pulse:
             .on_conflict_do_update(index_elements=[Worker.id], set_={"seen_at": func.now(), **told})
         )
 
-    def _end(self, held: "Held") -> None:
+    def _end(self, held: "HeldLease") -> None:
         with self._lock:
             self._grace = GIVE_UP_SECONDS  # this thread runs, and needs its time to give back what is stuck
             self._set_alarm()
@@ -187,7 +187,7 @@ def arm_kernel(seconds: float) -> None:
     signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
-class Held:
+class HeldLease:
     """Something that this process holds a lease on."""
 
     name: str
@@ -206,7 +206,7 @@ class Held:
         raise NotImplementedError
 
 
-class _HeldJobs(Held):
+class _HeldJobs(HeldLease):
     """Jobs that are scored in one call."""
 
     def __init__(self, claims: Sequence[Claim]) -> None:
@@ -231,7 +231,7 @@ class _HeldJobs(Held):
         jobs.fail(connection, self._claims[0], code="timeout", message=message)
 
 
-class _HeldChunk(Held):
+class _HeldChunk(HeldLease):
     """A chunk of a CSV file."""
 
     def __init__(self, taken: ChunkClaim) -> None:

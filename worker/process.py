@@ -14,9 +14,9 @@ from shared.broker.app import Lane, make_redis
 from shared.config.settings import get_settings
 from shared.database.engine import make_engine
 from shared.observability.logs import told
-from shared.registry.loaded_models import Models
-from shared.registry.watcher import Arrivals
-from worker.heartbeat import Pulse, arm_kernel
+from shared.registry.loaded_models import ModelCache
+from shared.registry.watcher import ModelWatcher
+from worker.heartbeat import Heartbeat, arm_kernel
 from worker.parent import Parent
 from worker.runtime import Runtime
 from worker.schedule import schedule
@@ -39,9 +39,9 @@ def start_child(*, lanes: Sequence[str]) -> Runtime:
     name = f"{socket.gethostname()}:{os.getpid()}"
     engine = make_engine(settings.database, pool_size=2, autocommit=True)
     claim_engine = make_engine(settings.database, pool_size=1, autocommit=True, durable=False)
-    models = Models(engine, settings.models, settings.models_uri)
+    models = ModelCache(engine, settings.models, settings.models_uri)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # Celery's pool gave it a handler, which would be Python
-    pulse = Pulse(
+    pulse = Heartbeat(
         engine,
         settings,
         name=name,
@@ -59,7 +59,7 @@ def start_child(*, lanes: Sequence[str]) -> Runtime:
     _runtime.timer.start()
     models.preload()
     # Who looks after the others also looks into the store; the rest fetch and load what is registered.
-    _runtime.arrivals = Arrivals(models, settings, engine=bulk_engine if Lane.MAINTENANCE in lanes else None)
+    _runtime.arrivals = ModelWatcher(models, settings, engine=bulk_engine if Lane.MAINTENANCE in lanes else None)
     _runtime.arrivals.start()
     pulse.show()
     if lanes:  # a child of a pool

@@ -14,9 +14,9 @@ from sqlalchemy.exc import DBAPIError
 
 from shared.config.settings import Settings
 from shared.database.engine import run_again
-from shared.registry.loaded_models import Models
-from shared.registry.watcher import Arrivals
-from worker.heartbeat import Pulse
+from shared.registry.loaded_models import ModelCache
+from shared.registry.watcher import ModelWatcher
+from worker.heartbeat import Heartbeat
 from worker.parent import Parent
 
 if TYPE_CHECKING:
@@ -48,9 +48,9 @@ class Runtime:
     bulk_engine: Engine  # for the transactions that store chunks of CSV files; connects when it is used
     redis: Redis
     app: Celery  # sends wake-ups to other workers
-    models: Models
-    pulse: Pulse
-    arrivals: Arrivals | None = None
+    models: ModelCache
+    pulse: Heartbeat
+    arrivals: ModelWatcher | None = None
     timer: Stoppable | None = None
     parent: Parent | None = None
     paces: dict[int, float] = field(default_factory=dict)  # rows per second of the last claim, by model version id
@@ -75,7 +75,7 @@ class Runtime:
         """
         return run_again(lambda: self.try_once(statement, durable=durable))
 
-    def patiently(self, store: Callable[[], Result]) -> Result:
+    def retry_while_away(self, store: Callable[[], Result]) -> Result:
         """Store results; while the database is away, locked or read-only, try again: the leases hold meanwhile.
 
         Raises DBAPIError for what no waiting mends, and for what does not pass within a quarter of an hour.

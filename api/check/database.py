@@ -5,8 +5,8 @@ from sqlalchemy import Connection, func, inspect, select, text
 from api.check.finding import Finding, milliseconds
 from shared.config.addresses import without_password
 from shared.config.settings import Settings
-from shared.database.revision import stored_revision, wanted_revision, what_is_missing
-from shared.startup.grants import what_role_lacks
+from shared.database.revision import revision_problem, stored_revision, wanted_revision
+from shared.startup.grants import missing_grants
 from shared.tables import ApiKey, Table
 
 _SLOW = 20.0  # milliseconds: each group of submissions waits for several answers
@@ -36,7 +36,7 @@ def check_server(connection: Connection, settings: Settings) -> Finding:
 def check_tables(connection: Connection) -> Finding:
     """Look whether the tables are those of this release."""
     stored, wanted = stored_revision(connection), wanted_revision()
-    if (missing := what_is_missing(stored)) is not None:
+    if (missing := revision_problem(stored)) is not None:
         return Finding("migrations", "failed", missing)
     there = set(inspect(connection).get_table_names())
     lost = sorted({table.name for table in Table.metadata.sorted_tables} - there)
@@ -57,7 +57,7 @@ def check_rights(connection: Connection) -> Finding:
     """Look whether our role may use the tables."""
     if connection.dialect.name == "sqlite":
         return Finding("rights", "ok", "a SQLite file has no roles")
-    if (lacking := what_role_lacks(connection)) is not None:
+    if (lacking := missing_grants(connection)) is not None:
         return Finding("rights", "failed", lacking)
     role = connection.execute(text("SELECT current_user")).scalar()
     return Finding("rights", "ok", f"{role} may read every table and write those of jobs")

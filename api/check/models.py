@@ -10,7 +10,7 @@ from api.check.finding import Finding
 from api.check.machine import fetches_models
 from shared.config.settings import Settings
 from shared.errors import GuichetError
-from shared.packages.fetching import address_of, folder_of
+from shared.packages.fetching import address_of, local_folder
 from shared.packages.package import MODEL_FILE, check_reference, is_complete, references_of, sha256_of
 from shared.registry.adding import CHAMPION, aliases_of, list_versions, load
 from shared.registry.watcher import find_packages, no_packages
@@ -65,17 +65,17 @@ def _check(version: ModelVersion, settings: Settings, *, loading: bool) -> Findi
     began = time.perf_counter()
     address = address_of(version, settings.models_uri)
     if address is not None and not is_complete(
-        folder_of(version, settings.models), version.sha256, references_of(version)
+        local_folder(version, settings.models), version.sha256, references_of(version)
     ):
         return Finding("model", "warning", f"{label}: is not here yet, and is fetched from {address} when it is needed")
     try:
         if not loading:
-            found = sha256_of(folder_of(version, settings.models) / MODEL_FILE)
+            found = sha256_of(local_folder(version, settings.models) / MODEL_FILE)
             if found != version.sha256:
                 return Finding(
                     "model", "failed", f"{label}: SHA-256 {found[:12]}…, not {version.sha256[:12]}…: restore the file"
                 )
-            check_reference(folder_of(version, settings.models), references_of(version))
+            check_reference(local_folder(version, settings.models), references_of(version))
             return Finding("model", "ok", f"{label}: the file is the one that was registered")
         scorer = load(version, settings.models).scorer.kind
     except GuichetError as error:

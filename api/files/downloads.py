@@ -23,7 +23,7 @@ from starlette.types import Send
 
 from api.errors.handlers import respond
 from api.files.outputs import READING, WRITING, Changed, Content, Download, etag_of, file_name, find_finished, open_csv
-from api.http.conditional import asked_range, matches, settle_range
+from api.http.conditional import matches, parse_range, resolve_range
 from api.http.middleware import is_head
 from api.models.catalog import Version
 from shared.errors import Conflict, RangeNotSatisfiable
@@ -55,13 +55,13 @@ async def send_csv(
         return _not_modified(headers)
     asked = None
     if not is_head(request):  # to which a range means nothing (RFC 9110, 14.2)
-        asked = asked_range(request.headers.get("range"), request.headers.get("if-range"), download.etag)
+        asked = parse_range(request.headers.get("range"), request.headers.get("if-range"), download.etag)
     if content == "joined":
         download.sizes = _sizes_of(download.etag)
         await _measure(download, SECONDS_FOR_LENGTH if asked is None else SECONDS_FOR_RANGE)
     status, start, stop = 200, 0, download.size
     if asked is not None and stop is not None:
-        settled = settle_range(asked, stop)
+        settled = resolve_range(asked, stop)
         if settled is None:
             return await _no_such_range(request, stop)
         status, (start, stop) = 206, settled

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from api.jobs.requests import MAX_EXPIRES_IN, Options, find_version, join_references, sum_up
 from api.parameters import find_strangers
 from api.services import Services
-from shared.csv.format import Given, check_given
+from shared.csv.format import Given, normalise_options
 from shared.errors import Fault, InvalidRequest
 
 
@@ -65,7 +65,7 @@ async def check_query(services: Services, request: Request, query: CsvQuery, mod
         faults.append(Fault("/query/timeout", "range", f"must be a number of seconds between 1 and {cap:.0f}"))
     if faults:
         raise InvalidRequest(sum_up(faults), faults=faults)
-    given = check_given(
+    given = normalise_options(
         Given(query.delimiter, query.encoding, query.decimal, query.id_column, query.strict, query.thousands),
     )
     version = await find_version(services, reference, query.version)

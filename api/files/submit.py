@@ -18,8 +18,8 @@ from api.auth.rate_limit import payer
 from api.files.options import CsvOptions
 from api.files.report import CsvReport
 from api.files.spool import Spool
-from api.files.unwrapping import Unwrapper, read_envelope
-from api.files.uploads import MAX_OF_ONE, MAX_UPLOADS, Body, Places
+from api.files.unwrapping import UploadDecoder, read_envelope
+from api.files.uploads import MAX_OF_ONE, MAX_UPLOADS, Body, UploadSlots
 from api.http.responses import json_response
 from api.jobs.submissions import accepted_response, mark, new_submission, preference_of, refuse_if_full
 from api.runtimes.idempotency import find_earlier
@@ -30,7 +30,7 @@ from shared.csv.format import Chunk, CsvFormat, Given, Limits
 from shared.database.engine import reader, run_again
 from shared.errors import GuichetError
 from shared.jobs import chunks
-from shared.jobs.chunks import NewCsv
+from shared.jobs.chunks import CsvUpload
 from shared.jobs.queries import StoredJob, find_jobs
 from shared.jobs.transitions import Submission
 from shared.tables import JobKind
@@ -38,7 +38,7 @@ from shared.tables import JobKind
 if TYPE_CHECKING:
     from shared.csv.upload import CsvFile
 
-_PLACES = Places(MAX_UPLOADS, of_one=MAX_OF_ONE)
+_PLACES = UploadSlots(MAX_UPLOADS, of_one=MAX_OF_ONE)
 # So many threads for all uploads: the event loop, which answers everyone else, need not stand in line with more.
 _RECEIVING = CapacityLimiter(2)
 _STORING = CapacityLimiter(2)  # each has a connection, and some chunks in memory
@@ -119,7 +119,7 @@ async def _receive(services: Services, request: Request, body: Body, options: Cs
     """Give every chunk of the file to `keep` as soon as it is there; raise for a file that is refused."""
     settings = services.settings
     envelope = read_envelope(request.headers)
-    unwrapper = Unwrapper(envelope, max_bytes=settings.max_csv_bytes)
+    unwrapper = UploadDecoder(envelope, max_bytes=settings.max_csv_bytes)
     given = replace(options.given, encoding=options.given.encoding or envelope.charset)
     limits = Limits(settings.max_csv_bytes, settings.max_csv_rows, settings.max_csv_record_bytes)
     digest = hashlib.sha256()
@@ -156,7 +156,7 @@ def _store(
     services: Services, submission: Submission, received: Received, options: CsvOptions, spool: Spool
 ) -> StoredJob:
     """Commit the job with its chunks; return it, or the job which the same request made before."""
-    file = NewCsv(
+    file = CsvUpload(
         format=received.format,
         row_count=received.row_count,
         byte_count=received.byte_count,
@@ -175,6 +175,6 @@ def _store(
         return find_jobs(connection, [job_id])[job_id]
 
 
-def _commit(services: Services, submission: Submission, file: NewCsv, spool: Spool) -> bool:
+def _commit(services: Services, submission: Submission, file: CsvUpload, spool: Spool) -> bool:
     with services.bulk_engine.begin() as connection:
         return chunks.submit(connection, submission, file, spool.chunks()) is not None

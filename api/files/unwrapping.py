@@ -35,7 +35,7 @@ logging.getLogger("python_multipart").setLevel(logging.ERROR)  # its warnings re
 
 
 @dataclass(frozen=True, slots=True)
-class Envelope:
+class UploadHeaders:
     """What the headers of a request say about its body."""
 
     boundary: bytes | None  # of a form; None: the body is the file itself
@@ -44,7 +44,7 @@ class Envelope:
     filename: str | None
 
 
-def read_envelope(headers: Headers) -> Envelope:
+def read_envelope(headers: Headers) -> UploadHeaders:
     """Return how a body is wrapped; raise UnsupportedMediaType with a line that shows how to send a file."""
     kind, options = parse_options_header(headers.get("content-type"))
     if kind != FORM and kind not in FILES:
@@ -60,7 +60,7 @@ def read_envelope(headers: Headers) -> Envelope:
         raise UnsupportedMediaType("The body is compressed in a way that is not read here: use gzip, or send it plain.")
     _, placed = parse_options_header(headers.get("content-disposition"))
     charset = options.get(b"charset")
-    return Envelope(
+    return UploadHeaders(
         boundary=boundary if kind == FORM else None,
         is_compressed=coding.endswith("gzip"),
         charset=charset.decode("latin-1") if charset and kind != FORM else None,
@@ -81,10 +81,10 @@ def clean_filename(given: bytes | None) -> str | None:
     return None if name in ("", ".", "..") else name
 
 
-class Unwrapper:
+class UploadDecoder:
     """Takes the bytes of a body as they come and gives those of the file in it; it holds next to nothing."""
 
-    def __init__(self, envelope: Envelope, *, max_bytes: int) -> None:
+    def __init__(self, envelope: UploadHeaders, *, max_bytes: int) -> None:
         self._gunzip = Gunzip() if envelope.is_compressed else None
         self._form = None if envelope.boundary is None else FormReader(envelope.boundary)
         self._filename = envelope.filename

@@ -20,7 +20,7 @@ MAX_UPLOADS = 8  # at the same time in this process: what they hold in memory an
 MAX_OF_ONE = 4  # of one caller, so that nobody keeps everyone else out
 
 
-class Places:
+class UploadSlots:
     """The uploads that this process takes at the same time."""
 
     def __init__(self, count: int, *, of_one: int) -> None:
@@ -99,7 +99,7 @@ class Body:
         return b"".join(pieces)
 
 
-class EarlyAnswer(Response):
+class EarlyResponse(Response):
     """An answer to a request whose body was not read to its end; it closes the connection.
 
     Closing it with unread bytes would reset it, and the sender might never see why. So the answer goes out whole, and

@@ -15,7 +15,7 @@ def matches(header: str | None, etag: str) -> bool:
     return given == ["*"] or etag in given
 
 
-def asked_range(range_header: str | None, if_range: str | None, etag: str) -> tuple[int | None, int | None] | None:
+def parse_range(range_header: str | None, if_range: str | None, etag: str) -> tuple[int | None, int | None] | None:
     """Return the first and last byte that are asked for (None: open), None for all of them.
 
     (None, n) means the last n bytes. What asks for several ranges, is no byte range, or means another state of the
@@ -32,7 +32,7 @@ def asked_range(range_header: str | None, if_range: str | None, etag: str) -> tu
     return first, last
 
 
-def settle_range(asked: tuple[int | None, int | None], size: int) -> tuple[int, int] | None:
+def resolve_range(asked: tuple[int | None, int | None], size: int) -> tuple[int, int] | None:
     """Return where a range starts and stops (exclusive) in a file of this size; None if no byte of it is there."""
     first, last = asked
     if first is None:
@@ -46,12 +46,12 @@ def preferred_type(accept: str | None, offers: Sequence[str]) -> str | None:
     """Return the media type that a caller likes best, the first of those liked equally; None if they take none."""
     if accept is None or not accept.strip():
         return offers[0]
-    liked = likings(accept)
+    liked = parse_accept(accept)
     found = [_liking(liked, offer) for offer in offers]
     return offers[found.index(max(found))] if max(found) > 0 else None
 
 
-def likings(accept: str) -> dict[str, float]:
+def parse_accept(accept: str) -> dict[str, float]:
     """Return the media types and ranges that an Accept header names, in lower case, each with its quality."""
     liked: dict[str, float] = {}
     for part in accept.split(","):

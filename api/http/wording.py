@@ -2,14 +2,14 @@
 
 from starlette.requests import Request
 
-from api.http.conditional import likings
+from api.http.conditional import parse_accept
 from shared.cards.card import Card
 from shared.cards.response import Refusal, Response
 
 NATIVE = "application/vnd.guichet+json"  # in Accept: the caller knows the service's own words, whatever the card says
 
 
-def response_words(request: Request, card: Card) -> Response | None:
+def response_names(request: Request, card: Card) -> Response | None:
     """Return the names that the fields of an answer have for this caller; None: the service's own."""
     return None if card.response is None or _is_native(request) else card.response
 
@@ -27,4 +27,4 @@ def noted_refusal(request: Request) -> Refusal | None:
 
 def _is_native(request: Request) -> bool:
     """Tell whether Accept names the service's own words; with `q=0` it says that they are not wanted."""
-    return likings(request.headers.get("accept", "")).get(NATIVE, 0.0) > 0
+    return parse_accept(request.headers.get("accept", "")).get(NATIVE, 0.0) > 0

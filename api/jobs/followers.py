@@ -81,7 +81,7 @@ def _made_events(job: StoredJob) -> list[StoredEvent]:
 class Follower:
     """One who waits for changes of a job."""
 
-    def __init__(self, following: "Following") -> None:
+    def __init__(self, following: "JobFollowers") -> None:
         self._following = following
         self._change: Change | None = None
         self._woken = asyncio.Event()
@@ -95,7 +95,7 @@ class Follower:
         """Return the newest change, None if there is none within so many seconds or following is closed."""
         if not self._following.is_closed:
             try:
-                # Not wait_for: before Python 3.12 it can swallow a cancelation that comes with the change.
+                # Not wait_for: before Python 3.12 it can swallow a cancellation that comes with the change.
                 async with asyncio.timeout(seconds):
                     await self._woken.wait()
             except TimeoutError:
@@ -105,7 +105,7 @@ class Follower:
         return change
 
 
-class Following:
+class JobFollowers:
     """The followers of this process, and the thread that looks for them."""
 
     def __init__(
@@ -224,9 +224,9 @@ class Following:
                 follower.tell(change)
 
 
-def following_of(connection: HTTPConnection) -> Following:
+def following_of(connection: HTTPConnection) -> JobFollowers:
     """Return the followers of the process that handles this request."""
-    following: Following = connection.app.state.following
+    following: JobFollowers = connection.app.state.following
     return following
 
 

@@ -18,7 +18,7 @@ from api.auth.rate_limit import payer
 from api.http.prefer import Preference, read_preference
 from api.http.prefix import link, route_path
 from api.http.responses import json_response, request_id_of
-from api.http.wording import response_words
+from api.http.wording import response_names
 from api.jobs.requests import Options
 from api.jobs.serializers import FARTHEST, batch_body, is_single, job_body, result_body
 from api.models.catalog import Version
@@ -281,7 +281,7 @@ def accepted_response(
         eta = backlog.eta(job.lane, version.id, position=position)
         retry_after = backlog.retry_after(job.lane, version.id, position=position)
     return json_response(
-        job_body(job, version, response_words(request, version.card), position=position, eta_seconds=eta),
+        job_body(job, version, response_names(request, version.card), position=position, eta_seconds=eta),
         status=202,
         headers={"Location": link(f"/jobs/{job.id}"), "Retry-After": str(retry_after), **headers},
     )
@@ -290,7 +290,7 @@ def accepted_response(
 async def result_of(services: Services, request: Request, job: StoredJob) -> dict[str, Any]:
     """Return the result of a succeeded job: one score, or one for each row of a batch."""
     version = services.catalog.picture.by_id[job.model_version_id]
-    words = response_words(request, version.card)
+    words = response_names(request, version.card)
     if is_single(job):
         assert job.output is not None
         return result_body(job, version, job.output, words)

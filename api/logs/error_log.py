@@ -41,7 +41,7 @@ _PRUNED_AT_ONCE = 10_000
 Kind = tuple[str, int, str, str | None]  # method, status, code, owner
 
 
-class Refusals:
+class ErrorLogWriter:
     """A queue of entries and the thread that stores them.
 
     `days` and `rows` are how long and how many entries are kept. `is_open` is whether callers need no key.

@@ -55,7 +55,7 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class SeenWorker:
+class LiveWorker:
     """A worker process heard of lately."""
 
     id: str
@@ -66,14 +66,14 @@ class SeenWorker:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class Snapshot:
     """Everything at one moment."""
 
     by_id: dict[int, Version] = field(default_factory=dict)
     by_name: dict[str, dict[int, Version]] = field(default_factory=dict)
     aliases: dict[str, dict[str, int]] = field(default_factory=dict)  # name -> alias -> model version id
     keys: dict[str, Key] = field(default_factory=dict)  # SHA-256 -> key
-    workers: list[SeenWorker] = field(default_factory=list)
+    workers: list[LiveWorker] = field(default_factory=list)
     recovery_age: float | None = None  # seconds since workers took back what dead ones held, None if never
     read_at: float = 0.0  # by the monotonic clock
     widest: int = 0  # features that a caller sends in a row, of the version that takes the most
@@ -91,7 +91,7 @@ class Catalog:
         self._have_read = threading.Condition()
         self._read_at = 0.0
         self._thread = Background(self._run, name="catalog")
-        self.picture = Picture()
+        self.picture = Snapshot()
         self._answered = False  # whether the last reading succeeded
 
     def start(self) -> None:
@@ -211,7 +211,7 @@ class Catalog:
         picture = self.picture
         return None if picture.recovery_age is None else picture.recovery_age + time.monotonic() - picture.read_at
 
-    def live_workers(self) -> list[SeenWorker]:
+    def live_workers(self) -> list[LiveWorker]:
         """Return the worker processes heard of in the last 20 seconds."""
         horizon = datetime.now(UTC) - WORKER_ALIVE
         return [worker for worker in self.picture.workers if worker.seen_at > horizon]
@@ -230,7 +230,7 @@ def silence() -> Unavailable:
     return Unavailable("The database does not answer: try again in a moment.", retry_after=2)
 
 
-def _read(connection: Connection, old: Picture) -> Picture:
+def _read(connection: Connection, old: Snapshot) -> Snapshot:
     by_id: dict[int, Version] = {}
     by_name: dict[str, dict[int, Version]] = {}
     known = list(connection.scalars(select(ModelVersion.id)))
@@ -268,7 +268,7 @@ def _read(connection: Connection, old: Picture) -> Picture:
         )
     }
     workers = [
-        SeenWorker(row[0], row[1].split(",") if row[1] else [], row[2], row[3], row[4])
+        LiveWorker(row[0], row[1].split(",") if row[1] else [], row[2], row[3], row[4])
         for row in connection.execute(
             select(Worker.id, Worker.lanes, Worker.models, Worker.refused, Worker.seen_at)
             .where(Worker.seen_at > datetime.now(UTC) - timedelta(hours=1))
@@ -277,4 +277,4 @@ def _read(connection: Connection, old: Picture) -> Picture:
     ]
     recovery_age = seconds_since(connection, RECOVER) if connection.dialect.name == "postgresql" else None
     widest = max((len(version.card.asked) for version in by_id.values()), default=0)
-    return Picture(by_id, by_name, aliases, keys, workers, recovery_age, time.monotonic(), widest)
+    return Snapshot(by_id, by_name, aliases, keys, workers, recovery_age, time.monotonic(), widest)

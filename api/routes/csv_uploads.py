@@ -11,7 +11,7 @@ from api.deps import PredictCaller, ServicesDep
 from api.errors.handlers import respond
 from api.files.options import CsvQuery, check_query
 from api.files.submit import report_csv, submit_csv
-from api.files.uploads import Body, EarlyAnswer
+from api.files.uploads import Body, EarlyResponse
 from api.http.responses import PROBLEM, TICKET
 from api.schemas.native import CsvReportBody, JobBody
 from api.services import Services
@@ -120,4 +120,4 @@ async def _receive(request: Request, services: Services, caller: Caller, query: 
     except asyncio.CancelledError:  # by the server, which shuts down
         refusal = Unavailable("The service is being restarted: send the file again.", retry_after=5)
     response = await respond(request, refusal)
-    return response if body.is_complete else EarlyAnswer(response)
+    return response if body.is_complete else EarlyResponse(response)

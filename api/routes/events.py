@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from api.deps import ReadCaller, ServicesDep
-from api.jobs.followers import Following, following_of, last_event, read_events, told_to_stop
+from api.jobs.followers import JobFollowers, following_of, last_event, read_events, told_to_stop
 from api.routes.jobs import COMMON, JobId, find_own_job
 from api.services import Services
 from shared.jobs.csv_queries import StoredEvent
@@ -26,7 +26,7 @@ HEARTBEAT_SECONDS = 15.0
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
-    following = Following(services.reader)
+    following = JobFollowers(services.reader)
     app.state.following = following
     following.start()
     try:
@@ -107,7 +107,7 @@ async def get_events(
     )
 
 
-async def _stream(services: Services, following: Following, job_id: str, after: int) -> AsyncIterator[bytes]:
+async def _stream(services: Services, following: JobFollowers, job_id: str, after: int) -> AsyncIterator[bytes]:
     yield b"retry: 1000\n\n"
     try:
         with following.follow(job_id) as follower:

@@ -17,8 +17,8 @@ from api.http.conditional import matches
 from api.http.prefer import read_preference
 from api.http.prefix import link
 from api.http.responses import APPLIED, PROBLEM, TICKET, header, json_response
-from api.http.wording import response_words
-from api.jobs.followers import Following, following_of
+from api.http.wording import response_names
+from api.jobs.followers import JobFollowers, following_of
 from api.jobs.serializers import csv_result_body, job_body
 from api.jobs.submissions import CLIENT_ID, accepted_response, error_of, find_job, read_position, result_of
 from api.runtimes.idempotency import client_scope
@@ -313,7 +313,7 @@ def _find_visible(connection: Connection, job_id: str | None, caller: Caller) ->
     return job if job is not None and caller.may_see(job.owner) else None
 
 
-async def _wait(services: Services, following: Following, job: StoredJob, seconds: float) -> StoredJob:
+async def _wait(services: Services, following: JobFollowers, job: StoredJob, seconds: float) -> StoredJob:
     if services.queue is not None:
         ended = await services.queue.waiting.wait(job.id, seconds)
     else:
@@ -323,4 +323,4 @@ async def _wait(services: Services, following: Following, job: StoredJob, second
 
 def _body(services: Services, request: Request, job: StoredJob, **place: Any) -> dict[str, Any]:  # noqa: ANN401
     version = services.catalog.picture.by_id[job.model_version_id]
-    return job_body(job, version, response_words(request, version.card), **place)
+    return job_body(job, version, response_names(request, version.card), **place)

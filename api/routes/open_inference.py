@@ -286,7 +286,7 @@ async def _answer(
 _INFER_PATH = re.compile(r"/v2/models/([a-z][a-z0-9_-]{0,62}(?:@[a-z0-9_-]{1,63})?)(?:/versions/([0-9]{1,9}))?/infer")
 
 
-def find_shortcut(method: str, path: str) -> Handler | None:
+def match_fast_path(method: str, path: str) -> Handler | None:
     """Return the handler of an inference request."""
     found = _INFER_PATH.fullmatch(path) if method == "POST" else None
     if found is None:

@@ -234,7 +234,7 @@ _DIRECT: dict[str, Handler] = {
 _NAMED = re.compile(r"/models/([a-z][a-z0-9_-]{0,62}(?:@[a-z0-9_-]{1,63})?)/predict(_batch)?")
 
 
-def find_shortcut(method: str, path: str) -> Handler | None:
+def match_fast_path(method: str, path: str) -> Handler | None:
     """Return the handler of a submitting route."""
     if method != "POST":
         return None

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 PING_SECONDS = 3.0  # how often Redis is asked for a sign of life, and how long it may take to give one
 
 
-class Waiting:
+class Completions:
     """Wakes those who wait for jobs that a worker ends."""
 
     def __init__(self, engine: Engine, redis: Redis, *, poll_seconds: float) -> None:

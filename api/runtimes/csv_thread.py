@@ -126,7 +126,7 @@ class ChunkThread:
         from shared.jobs.chunk_work import cut_chunk
 
         try:
-            if taken.is_suspect:
+            if taken.should_split:
                 parts = cut_chunk(taken)
                 with self._engine.begin() as connection:
                     chunks.split(connection, taken, parts)

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from api.auth.shared_buckets import SharedBuckets
 from api.runtimes.backlog import Backlog
-from api.runtimes.completions import Waiting
+from api.runtimes.completions import Completions
 from api.runtimes.group_commit import Accepted, unsure
 from api.runtimes.idempotency import find_earlier
 from api.runtimes.wakeup_sender import Notifier
@@ -40,7 +40,7 @@ class QueueRuntime:
         self._redis = make_redis()
         self.buckets = SharedBuckets(self._redis)
         self.notifier = Notifier(self._redis, make_app(publisher=True))
-        self.waiting = Waiting(engine, self._redis, poll_seconds=settings.poll_seconds)
+        self.waiting = Completions(engine, self._redis, poll_seconds=settings.poll_seconds)
         self.backlog = Backlog(engine, self._redis, max_queued=settings.max_queued)
 
     def start(self) -> None:

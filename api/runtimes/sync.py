@@ -27,7 +27,7 @@ from shared.errors import Fault, GuichetError, ModelError, Unavailable
 from shared.jobs.queries import StoredJob, StoredOutput, find_jobs
 from shared.jobs.recording import record
 from shared.jobs.transitions import Submission
-from shared.registry.watcher import Arrivals
+from shared.registry.watcher import ModelWatcher
 from shared.scoring.batch import split_results
 from shared.scoring.outputs import Output
 from shared.tables import JobKind, JobState
@@ -58,7 +58,7 @@ class SyncRuntime:
         self._engine = engine
         self._reader = reader(engine)
         self.models = ModelProcesses(self._reader, settings.models, settings.models_uri)
-        self.arrivals = Arrivals(self.models, settings, engine=engine)
+        self.arrivals = ModelWatcher(self.models, settings, engine=engine)
         self.chunks = ChunkThread(engine, self.models, settings)
         self._loading: dict[int, Future[ModelProcess]] = {}
         self._lock = threading.Lock()

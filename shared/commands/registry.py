@@ -21,7 +21,7 @@ from shared.config.settings import get_settings
 from shared.database.engine import session_scope
 from shared.database.messages import explain
 from shared.errors import GuichetError
-from shared.packages.fetching import Source, fetched, put_in_store
+from shared.packages.fetching import Source, fetched, upload_package
 from shared.packages.sklearn_versions import SCIKIT_LEARN
 from shared.registry.adding import CHAMPION, add, aliases_of, list_versions, promote, verify
 from shared.tables import ModelVersion
@@ -122,7 +122,7 @@ def _add(options: argparse.Namespace) -> int:
     settings = get_settings()
     with _at_hand(options) as source, session_scope() as session:
         row = add(session, source.path, uri=None if settings.models_uri else source.address, **chosen)
-        put_in_store(row, settings.models, settings.models_uri)
+        upload_package(row, settings.models, settings.models_uri)
         # Whatever cannot be said of it is found before the COMMIT, after which it serves.
         aliases = aliases_of(session).get(row.id, [])
         takes = _what_it_takes(row, is_default=CHAMPION in aliases)

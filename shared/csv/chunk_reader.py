@@ -19,7 +19,7 @@ from shared.cards.features import Feature, missing_words, pointer
 from shared.cards.rules import parse_rule
 from shared.cards.validator import RowValidator, check_feature
 from shared.csv.cells import Cells, absent_cells, derived_cells, read_cells
-from shared.csv.column_rules import doubtful_rows
+from shared.csv.column_rules import possibly_broken_rows
 from shared.csv.format import CsvFormat
 from shared.csv.output import RowError, clean, fault_column, kept_columns, spread_cells
 from shared.csv.records import Records, parse_records, split_records
@@ -145,7 +145,7 @@ class ChunkReader:
             if (bad := cell.bad) is not None:
                 doubtful |= bad
         named = {name for rule in self._rules for name in rule.names}
-        broken = doubtful_rows(self._rules, {name: cells[name].distinct[cells[name].codes] for name in named})
+        broken = possibly_broken_rows(self._rules, {name: cells[name].distinct[cells[name].codes] for name in named})
         if broken is not None:
             doubtful |= broken
         for name in self._extra:

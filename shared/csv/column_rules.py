@@ -33,7 +33,9 @@ OPERATORS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
 }
 
 
-def doubtful_rows(rules: Iterable[ParsedRule], columns: Mapping[str, NDArray[np.float64]]) -> NDArray[np.bool_] | None:
+def possibly_broken_rows(
+    rules: Iterable[ParsedRule], columns: Mapping[str, NDArray[np.float64]]
+) -> NDArray[np.bool_] | None:
     """Return for each row whether some rule is not plainly kept; None when all are. A null is NaN."""
     found: NDArray[np.bool_] | None = None
     for rule in rules:

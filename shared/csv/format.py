@@ -72,7 +72,7 @@ class Chunk:
     data: bytes  # UTF-8 text of the records without the header, newlines as they came
 
 
-def check_given(given: Given) -> Given:
+def normalise_options(given: Given) -> Given:
     """Return what the caller said in our own words (`;`, `cp1252`); raise InvalidRequest for what cannot be meant."""
     words = {name: name for name in ENCODINGS} | {word: name for name, words in ENCODINGS.items() for word in words}
     known = {"delimiter": DELIMITERS, "decimal": DECIMALS, "thousands": THOUSANDS, "encoding": words}

@@ -12,7 +12,7 @@ from shared.cards.numbers import NumberForm, find_number_form, told_numbers
 from shared.csv.blanks import cut_empty_rows, has_blanks, without_blanks
 from shared.csv.columns import ExpectedColumns
 from shared.csv.decoding import BadBytes, TextDecoder, wrong_bytes
-from shared.csv.format import Chunk, CsvFormat, Given, Limits, check_given, find_id_column, read_records
+from shared.csv.format import Chunk, CsvFormat, Given, Limits, find_id_column, normalise_options, read_records
 from shared.csv.gunzip import Gunzip
 from shared.csv.header import Header, accept_header, check_duplicates, check_width, read_header
 from shared.csv.splitter import RecordSplitter
@@ -46,7 +46,7 @@ class CsvFile:
         self.first_line = 1  # line of the file where the first row begins
         self._card = card
         self._expected = expected or (ExpectedColumns() if card is None else ExpectedColumns.of(card, answers))
-        self._given = check_given(given)
+        self._given = normalise_options(given)
         self._limits = limits
         self._gunzip = Gunzip()
         self._head = bytearray()  # until there is a decoder: bytes; from then on until there is a header: text

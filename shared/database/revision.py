@@ -23,7 +23,7 @@ def stored_revision(connection: Connection) -> str | None:
     return None if number is None else str(number)
 
 
-def what_is_missing(stored: str | None) -> str | None:
+def revision_problem(stored: str | None) -> str | None:
     """Return what is wrong with a database at this revision; a newer one is not: releases overlap in an upgrade."""
     wanted = wanted_revision()
     if stored is None:

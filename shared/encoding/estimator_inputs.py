@@ -21,7 +21,7 @@ from shared.encoding.transformers import Fitted, dense, nameless
 from shared.encoding.whole_inputs import form_of, takes_dicts, takes_texts
 
 
-def frame_maker(card: Card, estimator: Fitted) -> Callable[[Sequence[Row]], Any]:
+def make_frame_input(card: Card, estimator: Fitted) -> Callable[[Sequence[Row]], Any]:
     """Return a function from rows to the estimator's input, as it was trained on it.
 
     That is a DataFrame, an array, a Series of texts or a list of dicts. Raises CardError or ArtefactError where it is
@@ -55,13 +55,13 @@ def frame_maker(card: Card, estimator: Fitted) -> Callable[[Sequence[Row]], Any]
     return frame if form == "table" else lambda rows: frame(rows)[names[0]]
 
 
-def array_maker(card: Card, estimator: Fitted) -> Callable[[Sequence[Row]], Any]:
+def make_array_input(card: Card, estimator: Fitted) -> Callable[[Sequence[Row]], Any]:
     """Return a function from rows to the final estimator's input, by each fitted step's own `transform` on arrays."""
     names = input_names(card, estimator)
     features = {feature.name: feature for feature in card.features}
     steps, _ = split(estimator)
     if takes_texts(estimator) or takes_dicts(estimator):
-        whole = frame_maker(card, estimator)
+        whole = make_frame_input(card, estimator)
         return lambda rows: reduce(lambda given, step: step.transform(given), steps, whole(rows))
     keep_none = _columns_with(estimator, lambda category: category is None)
 

@@ -31,7 +31,7 @@ class ChunkWork:
         """
         reader = self._reader(model.card, taken)
         data = unpack(taken.payload)
-        if taken.is_hopeless:
+        if taken.is_out_of_attempts:
             message = "every worker that tried this row died or went silent; it may crash the model"
             failed = fail_chunk(
                 reader,

@@ -38,7 +38,7 @@ _BATCH = 4  # chunks in one INSERT: to quote a megabyte holds the interpreter fo
 
 
 @dataclass(frozen=True, slots=True)
-class NewCsv:
+class CsvUpload:
     """A file that was received whole."""
 
     format: CsvFormat
@@ -58,7 +58,7 @@ class PackedChunk:
     payload: bytes
 
 
-def submit(connection: Connection, job: Submission, file: NewCsv, chunks: Iterable[PackedChunk]) -> datetime | None:
+def submit(connection: Connection, job: Submission, file: CsvUpload, chunks: Iterable[PackedChunk]) -> datetime | None:
     """Store a CSV job with its file as queued chunks; return when it was accepted.
 
     None: the job, or its idempotency key, was there before; nothing was stored.
@@ -137,12 +137,12 @@ class ChunkClaim:
     payload: bytes  # packed
 
     @property
-    def is_suspect(self) -> bool:
+    def should_split(self) -> bool:
         """Whether it should be cut before anyone tries it again."""
         return self.crash_count >= DEATHS and self.row_count > 1
 
     @property
-    def is_hopeless(self) -> bool:
+    def is_out_of_attempts(self) -> bool:
         """Whether its only row has taken down as many workers as it may."""
         return self.row_count == 1 and self.crash_count >= self.max_attempts
 
@@ -207,7 +207,7 @@ def claim(connection: Connection, *, model_version_id: int, worker: str, lease_s
             _set(connection, JobChunk.id == row["id"], state=ChunkState.CANCELED.value)
             if jobs.expire_csv(connection, row["job_id"]):
                 close(connection, [row["job_id"]])
-            else:  # it may have waited for this chunk alone, which was given back or cut after the cancelation
+            else:  # it may have waited for this chunk alone, which was given back or cut after the cancellation
                 settle(connection, row["job_id"])
             continue
         if started:
@@ -321,7 +321,7 @@ def count_stored(connection: Connection, taken: ChunkClaim, *, failed_count: int
 def settle(connection: Connection, job_id: str) -> JobState | None:
     """End a CSV job that has nothing left to do; return its final state, None when it goes on.
 
-    It has succeeded when every chunk is stored and some row was scored. When its cancelation was asked for, or more
+    It has succeeded when every chunk is stored and some row was scored. When its cancellation was asked for, or more
     rows failed than it allows, chunks that wait are given up, and it ends as soon as no worker holds one.
     """
     file = _lock_file(connection, job_id)

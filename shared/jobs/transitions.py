@@ -276,7 +276,7 @@ def finish(
     """Store the outputs and the terminal states of claims in one fenced statement; return the ids that were ours.
 
     `results` holds, by claim and row, the output or why there is none. A job without any output has failed. A claim
-    whose token is stale changes nothing and stores nothing; one whose cancelation was asked for becomes canceled.
+    whose token is stale changes nothing and stores nothing; one whose cancellation was asked for becomes canceled.
     """
     states: list[str] = []
     failed: list[int] = []
@@ -385,7 +385,7 @@ WHERE jobs.id = t.id AND jobs.claim_token = t.token
 def release(connection: Connection, claims: Sequence[Claim], *, suspect: bool = False) -> int:
     """Give claims back at once, without burning an attempt; return how many were ours.
 
-    Those whose cancelation was asked for become canceled instead.
+    Those whose cancellation was asked for become canceled instead.
 
     `suspect` jobs were together in a claim that got stuck: from now on each is claimed alone, until the guilty one
     is found.
@@ -472,7 +472,7 @@ RETURNING state
 
 
 def cancel(connection: Connection, job_id: str) -> str | None:
-    """Cancel a queued job, or ask for the cancelation of a running one; return its state, None if terminal."""
+    """Cancel a queued job, or ask for the cancellation of a running one; return its state, None if terminal."""
     marker = "?" if connection.dialect.name == "sqlite" else "%s::uuid"
     row = connection.exec_driver_sql(_CANCEL.format(id=marker), (job_id,)).first()
     return None if row is None else str(row[0])

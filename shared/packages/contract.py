@@ -31,7 +31,7 @@ KEPT = ("name", "required", "nullable", "unknown", "description")  # of a featur
 log = logging.getLogger(__name__)
 
 
-class FeatureTerms(BaseModel):
+class FeatureOverrides(BaseModel):
     """What a contract says about one feature; what it leaves out stays as the card has it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,7 +65,7 @@ class Contract(BaseModel):
     labels: dict[str, str] | None = None
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     probability: Literal["sigmoid"] | None = None
-    features: list[FeatureTerms] | None = None
+    features: list[FeatureOverrides] | None = None
     inputs: list[Feature] | None = None
     rules: list[Rule] | None = None
     missing: Literal["refuse", "null"] | None = None
@@ -93,7 +93,7 @@ def read_contract(path: Path) -> Contract:
         raise CardError(f"{path} is not a contract: {first_faults(error)}. Of a card, it takes {takes}.") from None
 
 
-def lay_over(
+def apply_contract(
     package: Package,
     path: Path,
     *,

@@ -41,7 +41,7 @@ class Source:
     address: str | None  # where the same package can be fetched again; None when it is not a whole one
 
 
-def folder_of(row: ModelVersion, models_dir: Path) -> Path:
+def local_folder(row: ModelVersion, models_dir: Path) -> Path:
     """Return the folder of a version's package in MODELS_DIR, whether it is there or not."""
     return models_dir / (f"{row.name}/{row.version}" if is_address(row.uri) else row.uri)
 
@@ -53,12 +53,12 @@ def address_of(row: ModelVersion, store: str | None) -> str | None:
     return None if store is None else stores.join(store, row.uri)
 
 
-def at_hand(row: ModelVersion, models_dir: Path, store: str | None) -> Path:
+def ensure_local(row: ModelVersion, models_dir: Path, store: str | None) -> Path:
     """Return the folder of a version's package; fetch it where it is missing or damaged, and a store has it.
 
     Its SHA-256 is that of the database, or nothing is put in place. Raises ArtefactError with what to do.
     """
-    folder = folder_of(row, models_dir)
+    folder = local_folder(row, models_dir)
     address = address_of(row, store)
     if address is None or is_complete(folder, row.sha256, references_of(row)):
         return folder  # whether it is whole, or what it lacks, is said by who reads it
@@ -72,14 +72,14 @@ def at_hand(row: ModelVersion, models_dir: Path, store: str | None) -> Path:
     return folder
 
 
-def put_in_store(row: ModelVersion, models_dir: Path, store: str | None) -> None:
+def upload_package(row: ModelVersion, models_dir: Path, store: str | None) -> None:
     """Copy a version's package into the store, so that every host can fetch it; call it before the COMMIT.
 
     Raises Conflict where the store has another artefact under this name and version.
     """
     if store is None or is_address(row.uri):
         return
-    address, folder = stores.join(store, row.uri), folder_of(row, models_dir)
+    address, folder = stores.join(store, row.uri), local_folder(row, models_dir)
     if not stores.is_writable(store):
         log.warning(
             "%s@%s stays in %s: %s is only read; upload the package there with the tools of the hub",

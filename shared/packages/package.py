@@ -44,7 +44,7 @@ from shared.packages.sample import (
     sample,
     write_rows,
 )
-from shared.packages.sklearn_versions import SCIKIT_LEARN, mend, read_older, reads_otherwise, saved_with
+from shared.packages.sklearn_versions import SCIKIT_LEARN, load_with_shims, mend, reads_otherwise, recorded_version
 from shared.packages.verified_file import BLOCK_BYTES, VerifiedFile
 from shared.tables import ModelVersion
 from shared.validation_errors import first_faults
@@ -124,7 +124,7 @@ def read_artefact(
         warn_of_versions(path, told)
     if told and (what := reads_otherwise(content.estimator)):
         raise ArtefactError(
-            f"{path} holds {what}: it would give other scores than those that it was trained to. {how_to_match(told)}"
+            f"{path} holds {what}: it would give other scores than those that it was trained to. {version_advice(told)}"
         )
     return content, told
 
@@ -162,8 +162,8 @@ def _read_pickle(
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=UserWarning, module="xgboost|lightgbm")
             # warn_of_versions says it once, in our words, for every library.
-            with saved_with() as told, main_stood_in(stand_in):
-                return read_older(joblib.load, file), told
+            with recorded_version() as told, main_stood_in(stand_in):
+                return load_with_shims(joblib.load, file), told
     except ArtefactError:  # the file was overwritten meanwhile
         raise
     except ModuleNotFoundError as error:
@@ -173,20 +173,20 @@ def _read_pickle(
     except (pickle.UnpicklingError, ValueError, KeyError, IndexError) as error:
         reason = f"({type(error).__name__}: {str(error).partition(chr(10))[0]})"
         if told:
-            raise ArtefactError(f"{path} cannot be loaded {reason}: {how_to_match(told)}") from error
+            raise ArtefactError(f"{path} cannot be loaded {reason}: {version_advice(told)}") from error
         raise ArtefactError(
             f"{path} is not a complete joblib file ({type(error).__name__}): save it again with joblib.dump."
         ) from error
     except AttributeError as error:
         raise ArtefactError(_lacking(path, error, {**libraries, **told})) from error
     except Exception as error:  # unpickling runs the libraries' own code, which may raise anything
-        advice = how_to_match({**libraries, **told}) or (
+        advice = version_advice({**libraries, **told}) or (
             "train and save it again with the library versions that are installed here."
         )
         raise ArtefactError(f"{path} cannot be loaded ({type(error).__name__}: {error}): {advice}") from error
 
 
-def how_to_match(libraries: Mapping[str, str]) -> str:
+def version_advice(libraries: Mapping[str, str]) -> str:
     """Return what to do about a model of another scikit-learn than the installed one, as a sentence; else nothing."""
     saved, installed = libraries.get(SCIKIT_LEARN), importlib.metadata.version(SCIKIT_LEARN)
     if saved in (None, installed):
@@ -228,7 +228,9 @@ def _lacking(path: Path, error: AttributeError, libraries: Mapping[str, str]) ->
     found = _NO_ATTRIBUTE.search(str(error))
     if found is None:
         reason = f"({type(error).__name__}: {error})"
-        advice = how_to_match(libraries) or "train and save it again with the library versions that are installed here."
+        advice = (
+            version_advice(libraries) or "train and save it again with the library versions that are installed here."
+        )
         return f"{path} cannot be loaded {reason}: {advice}"
     name, module = found.groups()
     if module == "__main__":
@@ -238,7 +240,9 @@ def _lacking(path: Path, error: AttributeError, libraries: Mapping[str, str]) ->
             f"defines {name!r} with --code features.py: the model then carries it along."
         )
     if module.partition(".")[0] in (*sys.stdlib_module_names, "sklearn", "numpy", "pandas", *LIBRARIES, *libraries):
-        advice = how_to_match(libraries) or "train and save it again with the library versions that are installed here."
+        advice = (
+            version_advice(libraries) or "train and save it again with the library versions that are installed here."
+        )
         return f"{path} needs {name!r} of {module}, which the one here lacks: {advice}"
     return (
         f"{path} needs {name!r} of the module {module!r}, and the one that is found here has no such name: name the "
@@ -374,9 +378,9 @@ def infer_package(
     check_agreement(card, estimator)
     canonical = canonical_rows(card, rows, source=str(reference), numbers=found.numbers, lines=found.lines)
     if content.booster is not None:
-        from shared.encoding.estimator_inputs import frame_maker  # needs pandas
+        from shared.encoding.estimator_inputs import make_frame_input  # needs pandas
 
-        check_booster(content, frame_maker(card, estimator)(canonical))
+        check_booster(content, make_frame_input(card, estimator)(canonical))
     return Package(card, estimator, canonical, found, sample(found.lines))
 
 

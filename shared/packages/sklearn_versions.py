@@ -23,7 +23,7 @@ class RemainderColumns(UserList[Any]):
 
 
 @contextmanager
-def saved_with() -> Iterator[dict[str, str]]:
+def recorded_version() -> Iterator[dict[str, str]]:
     """Yield a dict that takes the version of the scikit-learn that saved what is unpickled meanwhile.
 
     It stays empty where that is the installed one, or where the pickle does not say.
@@ -51,7 +51,7 @@ def saved_with() -> Iterator[dict[str, str]]:
         yield found
 
 
-def read_older(load: Callable[[BinaryIO], Any], file: BinaryIO) -> Any:  # noqa: ANN401 - estimators share no base class
+def load_with_shims(load: Callable[[BinaryIO], Any], file: BinaryIO) -> Any:  # noqa: ANN401 - estimators share no base class
     """Return what `load` reads from the file, with what it missed put back where that is known."""
     try:
         return load(file)

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from shared.cards.card import Card
 from shared.cards.validator import RowValidator
 from shared.csv.chunk_reader import ChunkReader
-from shared.csv.format import Chunk, CsvFormat, Given, Limits, check_given
+from shared.csv.format import Chunk, CsvFormat, Given, Limits, normalise_options
 from shared.csv.output import kept_columns
 from shared.csv.packing import pack, unpack
 from shared.csv.targets import TargetReader
@@ -80,7 +80,7 @@ def load(
     the card's own where the file has it. Loading the same file again changes nothing. Raises RowFaults for bad rows,
     unless `skip_bad` leaves them out, and for a header that does not fit; InvalidRequest or NotFound.
     """
-    given = check_given(given or Given())
+    given = normalise_options(given or Given())
     with Session(reader(engine)) as session:
         chosen = resolve(session, model, version)
         before = find_set(session.connection(), model)

@@ -16,7 +16,7 @@ from shared.errors import CardError
 from shared.packages.package import Package
 from shared.scoring.parity import ask, refuses_all
 from shared.scoring.scorers import PipelineScorer
-from shared.scoring.scores import judge_of
+from shared.scoring.scores import response_reader
 
 TRIES = 3  # reference rows in which a value is tried: the model refuses it where it refuses all of them
 
@@ -39,7 +39,7 @@ def learn(package: Package) -> Acceptance:
     that is done: there is nothing to learn from. Raises CardError where the card and such a list contradict each other.
     """
     card = _with_native_categories(package.card, package.estimator)
-    score = PipelineScorer(card, package.estimator, judge_of(card, package.estimator)).score
+    score = PipelineScorer(card, package.estimator, response_reader(card, package.estimator)).score
     if refuses_all(score, package.reference, task=card.task):
         bad = [True] * len(package.reference)
     else:

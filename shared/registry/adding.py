@@ -27,8 +27,8 @@ from shared.csv.format import Given
 from shared.errors import ArtefactError, CardError, Conflict, GuichetError, NotFound
 from shared.packages.agreement import check_agreement, with_classes
 from shared.packages.assembly import assembled
-from shared.packages.contract import lay_over
-from shared.packages.fetching import at_hand, folder_of
+from shared.packages.contract import apply_contract
+from shared.packages.fetching import ensure_local, local_folder
 from shared.packages.libraries import library_versions
 from shared.packages.package import (
     CARD_FILE,
@@ -36,22 +36,22 @@ from shared.packages.package import (
     REFERENCE_FILE,
     Package,
     check_reference,
-    how_to_match,
     infer_package,
     is_complete,
     load_estimator,
     read_package,
     references_of,
     sha256_of,
+    version_advice,
     warn_of_versions,
     write_package,
 )
 from shared.packages.sample import canonical_rows, read_rows
 from shared.registry.acceptance import learn
 from shared.registry.score_check import (
-    KnownScores,
+    ExpectedScores,
     check_probabilities,
-    check_scores,
+    compare_scores,
     read_known_scores,
     without_refused,
 )
@@ -153,7 +153,7 @@ def add(
         proof = package.reference
         if contract is not None:
             read = package.given_rows.rows if reference is not None and package.given_rows is not None else ()
-            package = lay_over(package, contract, but=changes.keys(), rows=read, skip_bad=skip_bad)
+            package = apply_contract(package, contract, but=changes.keys(), rows=read, skip_bad=skip_bad)
             if len(package.reference) == len(proof):
                 proof = package.reference  # with the contract's types
         known = None if scores is None else read_known_scores(package.given_rows if reference else None, scores)
@@ -238,7 +238,7 @@ def verify(session: Session, name: str, version: int, *, models_dir: Path | None
     row = resolve(session, name, version)
     store = get_settings().models_uri if models_dir is None else None
     models_dir = models_dir or get_settings().models
-    folder = at_hand(row, models_dir, store)
+    folder = ensure_local(row, models_dir, store)
     try:
         card = Card.model_validate(row.card)
     except ValidationError as error:
@@ -269,7 +269,7 @@ def load(model_version: ModelVersion, models_dir: Path) -> LoadedModel:
     library version, say), the pipeline itself serves and a warning is logged.
     Raises ArtefactError or CardError with what to do.
     """
-    folder = folder_of(model_version, models_dir)
+    folder = local_folder(model_version, models_dir)
     card = Card.model_validate(model_version.card | {"sha256": model_version.sha256})
     check_reference(folder, references_of(model_version))
     estimator = load_estimator(folder, card)
@@ -354,7 +354,7 @@ def _publish(
     models_dir: Path | None,
     alias: str | None,
     keep_version: bool,
-    known: KnownScores | None = None,
+    known: ExpectedScores | None = None,
     proof: Sequence[dict[str, Any]] = (),
     uri: str | None = None,
     left_out: Sequence[str] = (),
@@ -388,7 +388,7 @@ def _publish(
         _check_same(card, row)
         if "scores" in report:
             row.scorer = row.scorer | {"scores": report["scores"]}
-        if not is_complete(folder_of(row, models_dir), row.sha256, references_of(row)):
+        if not is_complete(local_folder(row, models_dir), row.sha256, references_of(row)):
             folder = write_package(models_dir, Card.model_validate(row.card), artefact, package.reference)
             row.scorer = row.scorer | {"reference_sha256": [sha256_of(folder / REFERENCE_FILE), *source]}
     else:
@@ -417,13 +417,13 @@ def _left_out(package: Package) -> list[str]:
 
 
 def _chosen_scorer(
-    card: Card, package: Package, known: KnownScores | None, proof: Sequence[dict[str, Any]]
+    card: Card, package: Package, known: ExpectedScores | None, proof: Sequence[dict[str, Any]]
 ) -> tuple[Card, dict[str, Any]]:
     """Return the card with what decides, and the report on the chosen scorer, with how far off known scores are.
 
     `proof` holds the rows of the known scores, also those that break a client's rules: the model scores them all.
     """
-    advice = how_to_match(card.libraries)
+    advice = version_advice(card.libraries)
     try:
         with _as_in_a_worker():
             choice = choose(card, package.estimator, package.reference)
@@ -432,7 +432,7 @@ def _chosen_scorer(
             check_probabilities(card, package)
             if known is not None:
                 scored = Package(card, package.estimator, list(proof), package.given_rows)
-                report["scores"] = check_scores(card, scored, known)
+                report["scores"] = compare_scores(card, scored, known)
             return card, report
     except ArtefactError as error:
         # Who adds a model may read what it says; logs may not, since it may hold values of a row.

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from shared.cards.card import Card
 from shared.errors import ArtefactError, ModelError, NotFound
 from shared.observability.logs import told
-from shared.packages.fetching import address_of, at_hand, folder_of
+from shared.packages.fetching import address_of, ensure_local, local_folder
 from shared.packages.package import is_complete, references_of
 from shared.registry.adding import LoadedModel, load
 from shared.tables import ModelAlias, ModelVersion
@@ -81,7 +81,7 @@ class Versions(Generic[Model]):
         label = f"{version.name}@{version.version}"
         try:
             if fetch:
-                at_hand(version, self._directory, self._store)
+                ensure_local(version, self._directory, self._store)
             else:
                 self._check_here(version, label)
             with self._locks[model_version_id]:
@@ -102,7 +102,7 @@ class Versions(Generic[Model]):
     def _check_here(self, version: ModelVersion, label: str) -> None:
         address = address_of(version, self._store)
         if address is not None and not is_complete(
-            folder_of(version, self._directory), version.sha256, references_of(version)
+            local_folder(version, self._directory), version.sha256, references_of(version)
         ):
             raise ArtefactError(self.refused.get(label) or f"It is being fetched from {address}.")
 
@@ -122,7 +122,7 @@ class Versions(Generic[Model]):
             version = session.get(ModelVersion, model_version_id)
         if version is None:
             return ()
-        folder = folder_of(version, self._directory)
+        folder = local_folder(version, self._directory)
         found = [path.stat() for path in sorted(folder.glob("*")) if path.is_file()]
         return tuple((stat.st_size, stat.st_mtime_ns) for stat in found)
 
@@ -144,7 +144,7 @@ class Versions(Generic[Model]):
         return sorted(f"{model.card.name}@{model.card.version}" for model in list(self._loaded.values()))
 
 
-class Models(Versions[LoadedModel]):
+class ModelCache(Versions[LoadedModel]):
     """The models that this process itself holds."""
 
     def _open(self, version: ModelVersion) -> LoadedModel:

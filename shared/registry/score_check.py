@@ -9,15 +9,15 @@ import numpy as np
 from shared.cards.card import Card
 from shared.cards.numbers import POINT, NumberForm
 from shared.errors import ArtefactError, CardError
-from shared.packages.package import Package, how_to_match
+from shared.packages.package import Package, version_advice
 from shared.packages.sample import ReferenceRows, check_target, sample, value_of
 from shared.scoring.parity import TOLERANCE, Answers, ask
 from shared.scoring.scorers import PipelineScorer
-from shared.scoring.scores import judge_of
+from shared.scoring.scores import response_reader
 
 
 @dataclass(frozen=True, slots=True)
-class KnownScores:
+class ExpectedScores:
     """The scores that came with a model's reference rows, in their order."""
 
     column: str
@@ -26,15 +26,15 @@ class KnownScores:
     numbers: NumberForm = POINT  # how they are written, where they are text
 
 
-def read_known_scores(found: ReferenceRows | None, column: str) -> KnownScores:
+def read_known_scores(found: ReferenceRows | None, column: str) -> ExpectedScores:
     """Return a column of the rows that `canonical_rows` takes from these; CardError where there is none."""
     if found is None:
         raise CardError("Scores to compare with are a column of the reference rows: name their file with --reference.")
     check_target(column, found.rows, use="to hold the scores")
-    return KnownScores(column, [row.get(column) for row in sample(found.rows)], sample(found.lines), found.numbers)
+    return ExpectedScores(column, [row.get(column) for row in sample(found.rows)], sample(found.lines), found.numbers)
 
 
-def without_refused(known: KnownScores, places: Sequence[int]) -> KnownScores:
+def without_refused(known: ExpectedScores, places: Sequence[int]) -> ExpectedScores:
     """Return the scores without those of the rows at these places, which the model refuses here.
 
     Raises ArtefactError where one of these rows has a score: then the model took it where it was trained.
@@ -50,7 +50,7 @@ def without_refused(known: KnownScores, places: Sequence[int]) -> KnownScores:
     return replace(known, values=[known.values[place] for place in kept], lines=[known.lines[place] for place in kept])
 
 
-def check_scores(card: Card, package: Package, known: KnownScores) -> dict[str, Any]:
+def compare_scores(card: Card, package: Package, known: ExpectedScores) -> dict[str, Any]:
     """Return how many scores were compared and their largest difference; ArtefactError where it is above 1e-6.
 
     The score of a regressor is its number, that of a binary model the probability of its second class, that of any
@@ -68,7 +68,7 @@ def check_scores(card: Card, package: Package, known: KnownScores) -> dict[str, 
         raise ArtefactError(
             f"The model does not give here the scores of the column {known.column[:70]!r}: {wrong} of "
             f"{len(differences)} rows differ, by up to {largest:.2g}. "
-            + (how_to_match(card.libraries) or "Check that they are this model's, on these rows.")
+            + (version_advice(card.libraries) or "Check that they are this model's, on these rows.")
         )
     return {"column": known.column, "rows": len(differences), "max_abs_diff": largest}
 
@@ -88,13 +88,13 @@ def check_probabilities(card: Card, package: Package) -> None:
 
 def _answers(card: Card, package: Package) -> tuple[Answers, bool]:
     """Return what the pipeline says of the reference rows, and whether that is probabilities."""
-    judge = judge_of(card, package.estimator)
+    judge = response_reader(card, package.estimator)
     pipeline = PipelineScorer(card, package.estimator, judge)
     answers = ask(pipeline.score, package.reference, task=card.task)
     return answers, judge.gives_probabilities
 
 
-def _numbers(known: KnownScores) -> Any:  # noqa: ANN401 - an array of floats
+def _numbers(known: ExpectedScores) -> Any:  # noqa: ANN401 - an array of floats
     values = [value_of(value, "number", known.numbers) for value in known.values]
     for line, value in zip(known.lines, values, strict=True):
         if isinstance(value, bool) or not isinstance(value, int | float):

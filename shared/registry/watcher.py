@@ -53,7 +53,7 @@ class _Seen:
     again_at: float = math.inf  # when one that was refused is tried again, though it did not change
 
 
-class Arrivals:
+class ModelWatcher:
     """A thread that looks every `refresh_seconds` for models that should be loaded, and now and then into the store.
 
     Only one who may register (`engine` can write) looks into the store.

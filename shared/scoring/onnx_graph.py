@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from shared.cards.card import Card
 from shared.encoding.columns import Columns
 from shared.encoding.compile import Row, chosen, getter, input_names, split
-from shared.encoding.estimator_inputs import array_maker
+from shared.encoding.estimator_inputs import make_array_input
 from shared.encoding.trained_columns import trained_names
 from shared.encoding.transformers import Fitted, Unsupported, nameless
 from shared.encoding.whole_inputs import takes_dicts, takes_texts
 from shared.scoring.scorers import PipelineScorer
-from shared.scoring.scores import Judge, Scores
+from shared.scoring.scores import ResponseReader, Scores
 
 
 class OnnxScorer:
@@ -31,7 +31,7 @@ class OnnxScorer:
 
     kind = "onnx"
 
-    def __init__(self, card: Card, estimator: Fitted, judge: Judge) -> None:
+    def __init__(self, card: Card, estimator: Fitted, judge: ResponseReader) -> None:
         if judge.task != "regression" and judge.answer != "predict_proba":
             raise Unsupported("the ONNX path gives probabilities, and this classifier has none")
         if takes_texts(estimator) or takes_dicts(estimator):
@@ -45,7 +45,7 @@ class OnnxScorer:
         graph = _convert(_by_position(estimator, names, numbers + texts), len(numbers), len(texts), judge)
         self.judge = judge
         self.card, self.estimator = card, estimator
-        self.arrays, self.final = array_maker(card, estimator), nameless(split(estimator)[1])  # for close calls
+        self.arrays, self.final = make_array_input(card, estimator), nameless(split(estimator)[1])  # for close calls
         self.number_names, self.text_names = numbers, texts
         self.numbers = getter(numbers) if numbers else None
         self.texts = getter(texts) if texts else None
@@ -120,7 +120,7 @@ def _by_position(estimator: Fitted, names: list[str], order: list[str]) -> Fitte
     return clone
 
 
-def _convert(estimator: Fitted, numbers: int, texts: int, judge: Judge) -> bytes:
+def _convert(estimator: Fitted, numbers: int, texts: int, judge: ResponseReader) -> bytes:
     try:
         import skl2onnx
         from skl2onnx.common.data_types import FloatTensorType, StringTensorType

@@ -12,10 +12,10 @@ import numpy as np
 
 from shared.cards.card import Card
 from shared.encoding.compile import Row
-from shared.encoding.estimator_inputs import frame_maker
+from shared.encoding.estimator_inputs import make_frame_input
 from shared.encoding.transformers import Fitted
 from shared.errors import CardError
-from shared.scoring.scores import Judge, Scores, judge_of, own_threshold
+from shared.scoring.scores import ResponseReader, Scores, own_threshold, response_reader
 
 log = logging.getLogger(__name__)
 
@@ -30,13 +30,13 @@ class Original:
         self,
         card: Card,
         estimator: Fitted,
-        judge: Judge,
+        judge: ResponseReader,
         features: Callable[[Sequence[Row]], Any] | None = None,
     ) -> None:
         self.who = f"{card.name}@{card.version}"
         self.estimator = estimator
         self.judge = judge
-        self.features = features or frame_maker(card, estimator)
+        self.features = features or make_frame_input(card, estimator)
         self.count = 0  # of rows that were scored so far
         self.differing = 0  # of those that predict decides otherwise than their probability or decision, ties apart
 
@@ -82,7 +82,7 @@ class Original:
         return "its columns" if count is None else f"{count} columns"
 
 
-def decided(card: Card, estimator: Fitted, ask: Callable[[Judge], Original]) -> Card:
+def decided(card: Card, estimator: Fitted, ask: Callable[[ResponseReader], Original]) -> Card:
     """Return the card with what decides: what it says itself, or else what the estimator's own `predict` follows.
 
     `ask` puts many rows to an original with this judge and returns it. A threshold of the estimator's own
@@ -91,7 +91,7 @@ def decided(card: Card, estimator: Fitted, ask: Callable[[Judge], Original]) -> 
     """
     if card.task == "regression" or card.decided_by is not None:
         return card
-    judge = judge_of(card, estimator)
+    judge = response_reader(card, estimator)
     threshold: float | None = None
     if card.task == "binary" and judge.gives_probabilities:
         threshold = own_threshold(estimator) if judge.answer == "predict_proba" else 0.5

@@ -54,7 +54,7 @@ class Truth:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Parity:
     """How far a path is from the truth; `reason` is empty when it is exact."""
 
     max_abs_diff: float
@@ -134,7 +134,7 @@ def find_truth(score: Score, rows: list[Row], *, card: Card, seconds: float | No
     return Truth(together, companies[0][0] if companies else np.empty(0, dtype=np.intp), swaying)
 
 
-def prove(score: Score, by_columns: Callable[[Columns], Scores], rows: list[Row], truth: Truth, card: Card) -> Verdict:
+def prove(score: Score, by_columns: Callable[[Columns], Scores], rows: list[Row], truth: Truth, card: Card) -> Parity:
     """Return the worst verdict on a way to score: all rows, by columns, a few in another order, and single ones."""
     order = _shuffled(len(rows))
     taken = [rows[i] for i in truth.lone]
@@ -146,7 +146,7 @@ def prove(score: Score, by_columns: Callable[[Columns], Scores], rows: list[Row]
     ]
     if taken:
         asked.append((truth.lone, lambda: ask(score, taken, task=card.task, chunk=1)))
-    worst = Verdict(0.0, 0, len(rows), "")
+    worst = Parity(0.0, 0, len(rows), "")
     for places, answers in asked:
         verdict = compare(truth.answers.at(places), answers(), swaying=truth.swaying[places], total=len(rows))
         worst = max(worst, verdict, key=lambda some: (len(some.reason) > 0, some.max_abs_diff))
@@ -157,7 +157,7 @@ def prove(score: Score, by_columns: Callable[[Columns], Scores], rows: list[Row]
 
 def compare(
     truth: Answers, other: Answers, *, swaying: NDArray[np.bool_] | None = None, total: int | None = None
-) -> Verdict:
+) -> Parity:
     """Return the verdict over a path's answers: within TOLERANCE, the same decisions, the same refusals.
 
     `swaying` rows may be decided either way; `total` is how many rows the verdict is on, where it is more than these.
@@ -165,7 +165,7 @@ def compare(
     count = len(truth.prediction)
     total = total or count
     if truth.values.shape != other.values.shape:
-        return Verdict(float("inf"), count, total, "its answers have another shape than the pipeline's")
+        return Parity(float("inf"), count, total, "its answers have another shape than the pipeline's")
     both = ~(truth.refused | other.refused)
     distance = _distance(truth.values[both], other.values[both])
     far = float(distance.max(initial=0.0))
@@ -184,7 +184,7 @@ def compare(
         faults.append(f"{refusals} rows are refused by only one of it and the pipeline")
     if truth.refused.all():
         faults.append("the pipeline itself refuses every row")
-    return Verdict(far, differ, total, "; ".join(faults))
+    return Parity(far, differ, total, "; ".join(faults))
 
 
 def _ask_some(

@@ -8,9 +8,9 @@ import numpy as np
 from shared.cards.card import Card
 from shared.encoding.columns import Columns
 from shared.encoding.compile import Encoding, Row
-from shared.encoding.estimator_inputs import frame_maker
+from shared.encoding.estimator_inputs import make_frame_input
 from shared.encoding.transformers import Fitted, Matrix, Unsupported
-from shared.scoring.scores import Judge, Scores
+from shared.scoring.scores import ResponseReader, Scores
 from shared.scoring.trees import zeros_as_missing
 
 Kind = Literal["onnx", "treelite", "numpy", "pipeline"]
@@ -35,10 +35,10 @@ class PipelineScorer:
 
     kind = "pipeline"
 
-    def __init__(self, card: Card, estimator: Fitted, judge: Judge) -> None:
+    def __init__(self, card: Card, estimator: Fitted, judge: ResponseReader) -> None:
         self.estimator = estimator
         self.judge = judge
-        self.frame = frame_maker(card, estimator)
+        self.frame = make_frame_input(card, estimator)
 
     def score(self, rows: Sequence[Row]) -> Scores:
         """Return the scores of these rows; whatever the pipeline raises passes through."""
@@ -53,7 +53,7 @@ class EncodedScorer:
     """An own encoding into float64, then a model that takes arrays; `final` settles its close calls."""
 
     def __init__(
-        self, kind: Kind, encoding: Encoding, model: Callable[[Matrix], Scores], judge: Judge, final: Fitted
+        self, kind: Kind, encoding: Encoding, model: Callable[[Matrix], Scores], judge: ResponseReader, final: Fitted
     ) -> None:
         self.kind: str = kind
         self.encode = encoding.encode
@@ -75,14 +75,14 @@ class EncodedScorer:
         return scores if scores.close is None else self.judge.settle(scores, self.final, features)
 
 
-def native(estimator: Fitted, judge: Judge, *, sparse: bool) -> Callable[[Matrix], Scores]:
+def native(estimator: Fitted, judge: ResponseReader, *, sparse: bool) -> Callable[[Matrix], Scores]:
     """Return the estimator's own method on the encoded array, on one thread."""
     if sparse and type(estimator).__module__.startswith("xgboost."):
         return lambda features: judge.ask(estimator, zeros_as_missing(features))
     return lambda features: judge.ask(estimator, features)
 
 
-def linear(estimator: Fitted, judge: Judge) -> Callable[[Matrix], Scores]:
+def linear(estimator: Fitted, judge: ResponseReader) -> Callable[[Matrix], Scores]:
     """Return a linear model as one product and scikit-learn's own link; raise Unsupported for other models."""
     if judge.asks_twice:
         raise Unsupported("predict decides beside the probabilities, which a product does not give")

@@ -29,7 +29,7 @@ class Scores:
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class ResponseReader:
     """Turns raw answers of one model version into scores.
 
     Where the classes are the estimator's own, close calls are too: ties are broken by its `predict`, and the rounding
@@ -157,7 +157,7 @@ class Judge:
         return Scores((decision > 0.0).astype(np.float64), None, None, close)
 
 
-def judge_of(card: Card, estimator: Fitted) -> Judge:
+def response_reader(card: Card, estimator: Fitted) -> ResponseReader:
     """Return how this estimator's answers are read; raise CardError when it cannot do the card's task.
 
     A card that does not say what decides (`decided_by`) gets what the estimator has: shared/scoring/original.py finds
@@ -168,7 +168,7 @@ def judge_of(card: Card, estimator: Fitted) -> Judge:
         # A regressor of CatBoost says with an empty list that it has no classes.
         if not hasattr(estimator, "predict") or len(getattr(estimator, "classes_", ())):
             raise CardError(f"{who}: model.json says regression, but the estimator is not a regressor; set its task.")
-        return Judge(card.task, "predict", 0.0, None)
+        return ResponseReader(card.task, "predict", 0.0, None)
     classes = getattr(estimator, "classes_", None)
     if classes is None:
         raise CardError(f"{who}: model.json says {card.task}, but the estimator has no classes; set its task.")
@@ -188,7 +188,7 @@ def judge_of(card: Card, estimator: Fitted) -> Judge:
         threshold = card.threshold
         own = 0.5 if answer != "predict_proba" else own_threshold(estimator)
         is_own = threshold == (0.5 if own is None else own)
-    return Judge(card.task, answer, threshold, classes, decided_by, is_own, is_sigmoid)
+    return ResponseReader(card.task, answer, threshold, classes, decided_by, is_own, is_sigmoid)
 
 
 def answer_of(estimator: Fitted) -> Answer:

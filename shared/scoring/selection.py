@@ -19,15 +19,15 @@ from typing import Any, get_args
 
 from shared.cards.card import Card
 from shared.encoding.compile import Encoding, compile_encoding, split
-from shared.encoding.estimator_inputs import array_maker
+from shared.encoding.estimator_inputs import make_array_input
 from shared.encoding.transformers import Fitted, Unsupported, nameless
 from shared.errors import ArtefactError, GuichetError
 from shared.scoring.boundary_rows import edge_rows
 from shared.scoring.onnx_graph import OnnxScorer
 from shared.scoring.original import Original, decided
-from shared.scoring.parity import FEW, Truth, Verdict, ask, compare, find_truth, prove, refuses_all
+from shared.scoring.parity import FEW, Parity, Truth, ask, compare, find_truth, prove, refuses_all
 from shared.scoring.scorers import EncodedScorer, Kind, PipelineScorer, Scorer, linear, native
-from shared.scoring.scores import Judge, Scores, judge_of
+from shared.scoring.scores import ResponseReader, Scores, response_reader
 from shared.scoring.trees import Trees, thresholds
 
 __all__ = ["Choice", "Scorer", "Scores", "build", "choose"]
@@ -57,7 +57,7 @@ class _Model:
 
     card: Card
     estimator: Fitted
-    judge: Judge
+    judge: ResponseReader
     reference: list[Row]
     encoding: Encoding | None  # None when a step has no equivalent on arrays
     final: Fitted  # takes what the encoding gives
@@ -144,8 +144,8 @@ def decide(card: Card, estimator: Fitted, reference: list[Row]) -> Card:
     return decided(card, estimator, lambda judge: _asked(_by_parts(_prepare(card, estimator, rows, judge)), rows))
 
 
-def _prepare(card: Card, estimator: Fitted, reference: list[Row], judge: Judge | None = None) -> _Model:
-    judge = judge or judge_of(card, estimator)
+def _prepare(card: Card, estimator: Fitted, reference: list[Row], judge: ResponseReader | None = None) -> _Model:
+    judge = judge or response_reader(card, estimator)
     reference = reference or [card.example()]
     try:
         encoding, final = compile_encoding(card, estimator)
@@ -189,17 +189,17 @@ def _truth(model: _Model, original: Original, rows: list[Row], *, seconds: float
 
 def _by_parts(model: _Model) -> Original:
     """Return the estimator behind each fitted step's own `transform` on arrays, which needs no pandas."""
-    arrays = array_maker(model.card, model.estimator)
+    arrays = make_array_input(model.card, model.estimator)
     original = Original(model.card, nameless(split(model.estimator)[1]), model.judge, arrays)
     if ask(original.score, model.reference[:1], task=model.card.task).refused.any():
         return Original(model.card, model.estimator, model.judge)  # a step insists on a DataFrame
     return original
 
 
-def _candidate(model: _Model, kind: Kind, rows: list[Row], truth: Truth) -> tuple[Scorer | None, Verdict | None, str]:
+def _candidate(model: _Model, kind: Kind, rows: list[Row], truth: Truth) -> tuple[Scorer | None, Parity | None, str]:
     """Return the first exact scorer of a kind, or the last that was tried; its verdict; and why it was refused."""
     scorer: Scorer | None = None
-    verdict: Verdict | None = None
+    verdict: Parity | None = None
     reason = "nothing of this kind applies"
     for make in _makers(model, kind):
         try:
@@ -244,7 +244,7 @@ def _makers(model: _Model, kind: Kind) -> Iterator[Callable[[], Scorer]]:
         yield lambda: EncodedScorer("numpy", encoding, native(final, judge, sparse=encoding.sparse), judge, final)
 
 
-def _entry(kind: Kind, verdict: Verdict | None, reason: str) -> dict[str, Any]:
+def _entry(kind: Kind, verdict: Parity | None, reason: str) -> dict[str, Any]:
     finite = verdict is not None and math.isfinite(verdict.max_abs_diff)
     return {
         "kind": kind,

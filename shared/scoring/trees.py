@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.encoding.transformers import Fitted, Matrix, Unsupported
-from shared.scoring.scores import Judge, Scores
+from shared.scoring.scores import ResponseReader, Scores
 
 SKLEARN = ("HistGradientBoosting", "GradientBoosting", "RandomForest", "ExtraTrees")  # then Classifier, Regressor
 SMALLEST_SWITCH = 128  # rows; the proof scores fewer at a time, so that it exercises both sides of the switch
@@ -22,7 +22,7 @@ class Trees:
     row by row within one tree, overtakes it. Both are exact, so the switch is a matter of time only.
     """
 
-    def __init__(self, estimator: Fitted, judge: Judge, *, sparse: bool) -> None:
+    def __init__(self, estimator: Fitted, judge: ResponseReader, *, sparse: bool) -> None:
         if judge.asks_twice:
             raise Unsupported("predict decides beside the probabilities, which trees do not give")
         if judge.answer == "decision_function" or (judge.answer == "predict" and judge.task != "regression"):

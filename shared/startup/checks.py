@@ -24,8 +24,8 @@ from shared.config.settings import Settings
 from shared.database.engine import make_engine, reader
 from shared.database.messages import first_line
 from shared.database.pooler import what_pooler_lacks
-from shared.database.revision import stored_revision, what_is_missing
-from shared.startup.grants import what_role_lacks
+from shared.database.revision import revision_problem, stored_revision
+from shared.startup.grants import missing_grants
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ def check_file_is_there(url: str) -> None:
 
 def _missing(engine: Engine) -> str | None:
     with reader(engine).connect() as connection:
-        return what_is_missing(stored_revision(connection)) or what_role_lacks(connection)
+        return revision_problem(stored_revision(connection)) or missing_grants(connection)
 
 
 def _patiently(ask: Callable[[], str | None], settings: Settings) -> str | None:

@@ -15,7 +15,7 @@ _DENIED = text(
 )
 
 
-def what_role_lacks(connection: Connection) -> str | None:
+def missing_grants(connection: Connection) -> str | None:
     """Return which rights the role lacks, and what to do; None where it has them all."""
     if connection.dialect.name == "sqlite":
         return None

@@ -206,7 +206,7 @@ def pending_script() -> Script:
 PENDING = ["POST cancel", "POST retry", "GET job", "GET job", "GET job", "POST retry"]
 
 
-def test_retry_waits_for_a_cancelation_that_is_pending(pauses):
+def test_retry_waits_for_a_cancellation_that_is_pending(pauses):
     script = pending_script()
     script.steps.insert(0, answer(200, job("running", "csv")))
     with script.client() as client:
@@ -217,7 +217,7 @@ def test_retry_waits_for_a_cancelation_that_is_pending(pauses):
     assert sent(script)[1:] == PENDING
 
 
-def test_asynchronous_client_waits_for_a_pending_cancelation_alike(pauses):
+def test_asynchronous_client_waits_for_a_pending_cancellation_alike(pauses):
     async def talk(script: Script) -> str:
         async with script.async_client() as client:
             found = await client.job(JOB_ID)
@@ -230,7 +230,7 @@ def test_asynchronous_client_waits_for_a_pending_cancelation_alike(pauses):
     assert sent(script)[1:] == PENDING
 
 
-def test_retry_is_sent_again_when_the_cancelation_ends_between_two_questions(pauses):
+def test_retry_is_sent_again_when_the_cancellation_ends_between_two_questions(pauses):
     refused = problem(409, "conflict", "It runs.")
     script = Script(answer(200, being_canceled()), refused, answer(200, retryable()), answer(202, job("queued", "csv")))
     with script.client() as client:

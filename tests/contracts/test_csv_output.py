@@ -1,4 +1,4 @@
-"""What a CSV job gives back: its body and result, output.csv, errors.csv, Parquet; cancelation and retry."""
+"""What a CSV job gives back: its body and result, output.csv, errors.csv, Parquet; cancellation and retry."""
 
 import io
 import time

@@ -34,8 +34,8 @@ from starlette.requests import Request
 from api.auth.callers import Caller
 from api.files.downloads import _headers
 from api.files.outputs import file_name
-from api.files.unwrapping import Unwrapper, read_envelope
-from api.http.conditional import asked_range, matches, preferred_type, settle_range
+from api.files.unwrapping import UploadDecoder, read_envelope
+from api.http.conditional import matches, parse_range, preferred_type, resolve_range
 from api.http.prefer import read_preference
 from api.http.prefix import Prefix
 from api.jobs.json_body import parse_json
@@ -53,7 +53,7 @@ from shared.csv.upload import CsvFile
 from shared.errors import ArtefactError, CardError, GuichetError
 from shared.packages import package as packages
 from shared.packages.artefact import check_start
-from shared.packages.contract import lay_over
+from shared.packages.contract import apply_contract
 from shared.packages.mlflow.folder import advice_of, example_of, read_mlflow_folder
 from shared.packages.mlflow.signature import read_signature
 from shared.packages.package import Package, read_artefact
@@ -287,7 +287,7 @@ def try_contract(chance: random.Random) -> tuple[object, Callable[[], object]]:
     """Contracts, read and laid over a card."""
     data = _mutant_json(chance, chance.choice(_CONTRACTS))
     package = Package(CARD, None, [dict(row) for row in ROWS], None, None)
-    return data, lambda: _in_file("contract.json", data, lambda path: lay_over(package, path))
+    return data, lambda: _in_file("contract.json", data, lambda path: apply_contract(package, path))
 
 
 YAML_PIECES = (
@@ -441,8 +441,8 @@ def _read_headers(headers: list[tuple[bytes, bytes]]) -> object:
     assert 0 <= preference.wait <= 20
     (preference.applied or "").encode("latin-1")
     given = request.headers
-    asked = asked_range(given.get("range"), given.get("if-range"), '"abc"')
-    if asked is not None and (settled := settle_range(asked, 1_000)) is not None:
+    asked = parse_range(given.get("range"), given.get("if-range"), '"abc"')
+    if asked is not None and (settled := resolve_range(asked, 1_000)) is not None:
         assert 0 <= settled[0] < settled[1] <= 1_000
     assert preferred_type(given.get("accept"), ("text/csv", "application/json")) in (
         None,
@@ -492,7 +492,7 @@ def try_form(chance: random.Random) -> tuple[object, Callable[[], object]]:
 
 def _read_form(data: bytes, piece: int) -> object:
     envelope = read_envelope(Headers({"content-type": "multipart/form-data; boundary=abc"}))
-    unwrapper = Unwrapper(envelope, max_bytes=1_000_000)
+    unwrapper = UploadDecoder(envelope, max_bytes=1_000_000)
     found = b"".join(
         part for start in range(0, len(data), piece) for part in unwrapper.unwrap(data[start : start + piece])
     )

@@ -14,7 +14,7 @@ from api.health import ModelState
 from api.routes import health
 from api.runtimes.acceptance import Acceptance
 from api.runtimes.backlog import Backlog
-from api.runtimes.completions import Waiting
+from api.runtimes.completions import Completions
 from scripts.processes import wait_until
 from shared import background
 from shared.background import Background, ended
@@ -121,7 +121,7 @@ def test_thread_that_wakes_who_waits_lives_through_a_message_of_another_kind() -
                 get_message=lambda timeout: next(messages, None) or asked.set(),
             )
 
-    waiting = Waiting(Strange(), Redis(), poll_seconds=0.05)  # type: ignore[arg-type]
+    waiting = Completions(Strange(), Redis(), poll_seconds=0.05)  # type: ignore[arg-type]
     waiting._loop = SimpleNamespace()  # type: ignore[assignment]
     waiting._thread.start()
     assert asked.wait(5)

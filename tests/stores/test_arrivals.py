@@ -11,8 +11,8 @@ from shared.database.engine import reader, session_scope
 from shared.errors import ArtefactError
 from shared.registry import watcher
 from shared.registry.adding import add, aliases_of, list_versions, promote
-from shared.registry.loaded_models import Models
-from shared.registry.watcher import Arrivals
+from shared.registry.loaded_models import ModelCache
+from shared.registry.watcher import ModelWatcher
 from shared.tables import ModelVersion
 from tests.stores.places import Folder, put_package
 
@@ -29,8 +29,8 @@ def service(engine, tmp_path):
     def make(store=None, **changes):
         options = {"runtime": "sync", "data_dir": tmp_path / "data", "models_uri": store, "models_check_seconds": 1e-6}
         settings = Settings(**options | changes)
-        models = Models(reader(engine), settings.models, store)
-        return models, Arrivals(models, settings, engine=engine)
+        models = ModelCache(reader(engine), settings.models, store)
+        return models, ModelWatcher(models, settings, engine=engine)
 
     return make
 

@@ -9,7 +9,7 @@ import pytest
 from shared.database.engine import session_scope
 from shared.errors import ArtefactError, Conflict
 from shared.packages import fetching
-from shared.packages.fetching import at_hand, fetched, folder_of, put_in_store
+from shared.packages.fetching import ensure_local, fetched, local_folder, upload_package
 from shared.packages.package import is_complete
 from shared.registry.adding import add, load, verify
 from tests.stores.places import Folder, put_package
@@ -35,36 +35,36 @@ def row(engine, packages, tmp_path):
 
 def test_missing_package_is_fetched_whole_and_loads(row, store, packages, models):
     put_package(store, packages / "people/1", "people/1")
-    folder = at_hand(row, models, store.root)
+    folder = ensure_local(row, models, store.root)
     assert folder == models / "people/1"
     assert {path.name for path in folder.iterdir()} == FILES
     assert load(row, models).card.name == "people"
     store.put("people/1/model.joblib", b"never asked for again")
-    assert at_hand(row, models, store.root) == folder
+    assert ensure_local(row, models, store.root) == folder
     assert [path.name for path in (models / "people").iterdir() if path.suffix != ".lock"] == ["1"]
 
 
 def test_package_at_an_address_of_its_own_needs_no_store(row, store, packages, models):
     put_package(store, packages / "people/1", "somewhere")
     row.uri = f"{store.root}/somewhere"
-    assert is_complete(at_hand(row, models, None), row.sha256)
-    assert folder_of(row, models) == models / "people/1"
+    assert is_complete(ensure_local(row, models, None), row.sha256)
+    assert local_folder(row, models) == models / "people/1"
 
 
 def test_altered_file_in_the_store_is_not_put_in_place(row, store, packages, models):
     put_package(store, packages / "people/1", "people/1")
     store.put("people/1/model.joblib", (packages / "people/2/model.joblib").read_bytes())
     with pytest.raises(ArtefactError, match=r"was not loaded: its SHA-256 is .{12}…, and .{12}… was registered"):
-        at_hand(row, models, store.root)
+        ensure_local(row, models, store.root)
     assert [path.name for path in (models / "people").iterdir() if path.suffix != ".lock"] == []
 
 
 def test_damaged_copy_here_is_replaced_by_the_stores(row, tmp_path, packages, models):
     store = Folder(tmp_path / "store")
     put_package(store, packages / "people/1", "people/1")
-    folder = at_hand(row, models, store.root)
+    folder = ensure_local(row, models, store.root)
     (folder / "model.joblib").write_bytes(b"damaged")
-    assert is_complete(at_hand(row, models, store.root), row.sha256)
+    assert is_complete(ensure_local(row, models, store.root), row.sha256)
     assert [path.name for path in folder.parent.iterdir() if path.suffix != ".lock"] == ["1"]
 
 
@@ -74,13 +74,13 @@ def test_store_without_the_model_is_told_in_one_sentence(row, tmp_path, packages
     with pytest.raises(
         ArtefactError, match=r"There is no model.joblib at file:.*: put the package of people@1 there\."
     ):
-        at_hand(row, models, store.root)
+        ensure_local(row, models, store.root)
 
 
 def test_store_without_reference_rows_gets_the_cards_examples(row, tmp_path, packages, models):
     store = Folder(tmp_path / "store")
     put_package(store, packages / "people/1", "people/1", only=("model.json", "model.joblib"))
-    at_hand(row, models, store.root)
+    ensure_local(row, models, store.root)
     assert len(load(row, models).reference) == 1
 
 
@@ -92,7 +92,7 @@ def test_rest_of_a_download_that_was_killed_is_removed_after_a_day(row, tmp_path
         rest.mkdir(parents=True)
         (rest / "model.joblib").write_bytes(b"half")
     os.utime(old, (0, 0))
-    at_hand(row, models, store.root)
+    ensure_local(row, models, store.root)
     assert not old.exists()
     assert new.exists()  # it may be a download that goes on
 
@@ -100,23 +100,23 @@ def test_rest_of_a_download_that_was_killed_is_removed_after_a_day(row, tmp_path
 def test_folder_that_cannot_be_written_is_told_in_one_sentence(row, tmp_path):
     (tmp_path / "models").write_text("in the way")
     with pytest.raises(ArtefactError, match=r"cannot be written .*: set MODELS_DIR to a folder that this process may"):
-        at_hand(row, tmp_path / "models", (tmp_path / "store").as_uri())
+        ensure_local(row, tmp_path / "models", (tmp_path / "store").as_uri())
     with pytest.raises(ArtefactError, match="set MODELS_DIR"), fetched(tmp_path.as_uri(), tmp_path / "models"):
         pass
 
 
 def test_package_is_put_in_the_store_once_and_never_over_another(row, tmp_path, packages):
     store = Folder(tmp_path / "store")
-    put_in_store(row, tmp_path / "elsewhere", store.root)
+    upload_package(row, tmp_path / "elsewhere", store.root)
     assert {path.name for path in (store.path / "people/1").iterdir()} == FILES
-    put_in_store(row, tmp_path / "elsewhere", store.root)
+    upload_package(row, tmp_path / "elsewhere", store.root)
     shutil.copy(packages / "people/2/model.json", store.path / "people/1/model.json")
     with pytest.raises(Conflict, match="holds another artefact than people@1: versions are immutable"):
-        put_in_store(row, tmp_path / "elsewhere", store.root)
+        upload_package(row, tmp_path / "elsewhere", store.root)
 
 
 def test_package_stays_here_where_the_store_is_only_read(row, tmp_path, caplog):
-    put_in_store(row, tmp_path / "elsewhere", "hf://me/people")
+    upload_package(row, tmp_path / "elsewhere", "hf://me/people")
     assert "is only read; upload the package there with the tools of the hub" in caplog.text
 
 
@@ -126,7 +126,7 @@ def test_model_is_added_from_an_address_and_found_there_again(engine, store, pac
         row = add_from(engine, source.path, models, uri=source.address)
     assert row.uri.startswith(f"{store.root.partition('@')[0]}")
     assert list(models.glob(".incoming-*")) == []
-    assert is_complete(at_hand(row, tmp_path / "another host", None), row.sha256)
+    assert is_complete(ensure_local(row, tmp_path / "another host", None), row.sha256)
 
 
 def test_joblib_file_at_an_address_brings_its_card_along(engine, tmp_path, packages, models):
@@ -150,10 +150,10 @@ def test_processes_fetch_one_package_one_after_the_other(row, tmp_path, packages
     def counted(*arguments):
         calls.append(arguments)
         fetch(*arguments)
-        at_hand(row, models, store.root)  # whoever waited for the lock finds it there
+        ensure_local(row, models, store.root)  # whoever waited for the lock finds it there
 
     monkeypatch.setattr(fetching, "_fetch", counted)
-    at_hand(row, models, store.root)
+    ensure_local(row, models, store.root)
     assert len(calls) == 1
 
 

@@ -13,7 +13,7 @@ from uuid_utils import uuid7
 from shared.csv.format import CsvFormat
 from shared.csv.packing import pack
 from shared.jobs import chunks
-from shared.jobs.chunks import NewCsv, PackedChunk
+from shared.jobs.chunks import CsvUpload, PackedChunk
 from shared.jobs.transitions import Submission
 from shared.tables import CsvFile, Job, JobChunk, ModelVersion
 
@@ -98,7 +98,7 @@ def put_file(
             "max_attempts": 3,
         }
         job = Submission(**options | changes)
-        file = NewCsv(form_of(parts[0][0], id_column), first_row, 1000, "rows.csv", max_error_rate)
+        file = CsvUpload(form_of(parts[0][0], id_column), first_row, 1000, "rows.csv", max_error_rate)
         assert chunks.submit(connection, job, file, packed) is not None
         if held:
             connection.execute(update(JobChunk).where(JobChunk.job_id == job.id).values(run_after=SOME_DAY))

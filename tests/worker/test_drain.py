@@ -25,7 +25,7 @@ from shared.errors import ArtefactError
 from shared.scoring.selection import Scores
 from tests.support.databases import empty, job_row, postgres_engine, queue, settings_of
 from worker.drain import drain
-from worker.heartbeat import Pulse
+from worker.heartbeat import Heartbeat
 from worker.runtime import Runtime
 
 CARD = Card.model_validate(
@@ -56,7 +56,7 @@ class Scorer:
 
 
 @dataclass
-class Models:
+class ModelCache:
     """One model, or the error of loading it."""
 
     scorer: Scorer
@@ -95,10 +95,12 @@ def runtime(database: Engine, broker: Redis, scorer: Scorer) -> Iterator[Runtime
     url = database.url.render_as_string(hide_password=False)
     with settings_of(RUNTIME="queue", DATABASE_URL=url, REDIS_URL=broker.url):
         settings = Settings(max_claim_jobs=4)
-        pulse = Pulse(database, settings, name="here:1", lanes=["interactive"], loaded=list)
+        pulse = Heartbeat(database, settings, name="here:1", lanes=["interactive"], loaded=list)
         client = make_redis()
         client.flushdb()
-        runtime = Runtime(settings, "here:1", database, database, database, client, make_app(), Models(scorer), pulse)  # type: ignore[arg-type]
+        runtime = Runtime(
+            settings, "here:1", database, database, database, client, make_app(), ModelCache(scorer), pulse
+        )  # type: ignore[arg-type]
         yield runtime
         runtime._disconnect()
         client.close()
@@ -277,10 +279,10 @@ def test_results_wait_for_what_passes_and_for_nothing_else(runtime, database):
                 cursor.copy_expert("COPY (SELECT pg_sleep(1)) TO STDOUT", io.BytesIO())
         connection.exec_driver_sql("SET statement_timeout = 0")
 
-    runtime.patiently(lambda: runtime.database(locked))
+    runtime.retry_while_away(lambda: runtime.database(locked))
     assert len(tried) == 4
     with pytest.raises(ProgrammingError):
-        runtime.patiently(lambda: runtime.database(lambda c: c.exec_driver_sql("SELECT * FROM nowhere")))
+        runtime.retry_while_away(lambda: runtime.database(lambda c: c.exec_driver_sql("SELECT * FROM nowhere")))
 
 
 def test_worker_goes_on_after_the_server_closed_two_connections_in_a_row(runtime, database):

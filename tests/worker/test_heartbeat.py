@@ -12,7 +12,7 @@ from scripts.processes import wait_until
 from scripts.servers import Postgres
 from shared.config.settings import Settings
 from tests.support.databases import empty, job_row, postgres_engine, queue, take
-from worker.heartbeat import Pulse
+from worker.heartbeat import Heartbeat
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +54,12 @@ def loaded() -> Loaded:
 
 
 @pytest.fixture
-def pulse(database: Engine, kills: list[int], loaded: Callable[[], list[str]]) -> Iterator[Pulse]:
+def pulse(database: Engine, kills: list[int], loaded: Callable[[], list[str]]) -> Iterator[Heartbeat]:
     empty(database)
     with database.connect() as connection:
         connection.exec_driver_sql("DELETE FROM workers")
     settings = Settings(runtime="sync", lease_seconds=15, heartbeat_seconds=0.1)
-    pulse = Pulse(database, settings, name="here:1", lanes=["bulk", "maintenance"], loaded=loaded)
+    pulse = Heartbeat(database, settings, name="here:1", lanes=["bulk", "maintenance"], loaded=loaded)
     yield pulse
     pulse.stop()
 
@@ -142,7 +142,7 @@ def test_alarm_is_set_for_the_first_deadline_and_taken_back_when_all_is_scored(d
     """The kernel's own: it goes off when native code keeps the pulse from running."""
     set_to: list[float] = []
     settings = Settings(runtime="sync")
-    pulse = Pulse(database, settings, name="here:1", lanes=[], loaded=list, alarm=set_to.append)
+    pulse = Heartbeat(database, settings, name="here:1", lanes=[], loaded=list, alarm=set_to.append)
     with database.connect() as connection:
         empty(database)
         queue(connection, timeout_seconds=30.0)

@@ -182,7 +182,7 @@ class JobInfo:
 
     @property
     def is_being_canceled(self) -> bool:
-        """Whether it still runs, but to its cancelation: a cancelation is pending."""
+        """Whether it still runs, but to its cancellation: a cancellation is pending."""
         return not self.is_ended and self.cancel_requested_at is not None
 
     @property

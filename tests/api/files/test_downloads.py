@@ -16,7 +16,7 @@ from api.files import downloads, outputs
 from api.files.downloads import Pieces, send_csv, send_parquet
 from api.files.outputs import find_finished, open_csv
 from api.files.parquet import Layout
-from api.http.conditional import asked_range, matches, preferred_type, settle_range
+from api.http.conditional import matches, parse_range, preferred_type, resolve_range
 from api.models.catalog import Version
 from scripts.servers import Postgres
 from shared.cards.card import Card
@@ -26,7 +26,7 @@ from shared.csv.output import Answers, output_header, output_records
 from shared.csv.packing import pack
 from shared.database.engine import reader
 from shared.errors import Conflict, Fault
-from shared.jobs.chunks import NewCsv, PackedChunk
+from shared.jobs.chunks import CsvUpload, PackedChunk
 from shared.jobs.chunks import submit as submit_csv
 from shared.jobs.queries import StoredJob, find_jobs
 from shared.tables import JobChunk
@@ -58,8 +58,8 @@ HEADER = b"row_no,id,prediction,error\n"
     ],
 )
 def test_range_is_settled_by_the_size_of_the_file(header, asked, part):
-    assert asked_range(header, None, '"e"') == asked
-    assert settle_range(asked, 10) == part
+    assert parse_range(header, None, '"e"') == asked
+    assert resolve_range(asked, 10) == part
 
 
 @pytest.mark.parametrize(
@@ -67,13 +67,13 @@ def test_range_is_settled_by_the_size_of_the_file(header, asked, part):
     [None, "", "bytes=", "bytes=-", "bytes=4-2", "bytes=0-1,3-4", "items=0-1", "bytes=1x-", "bytes=" + "9" * 40],
 )
 def test_what_is_no_single_range_asks_for_the_whole_file(header):
-    assert asked_range(header, None, '"e"') is None
+    assert parse_range(header, None, '"e"') is None
 
 
 def test_range_counts_only_for_the_file_that_if_range_means():
-    assert asked_range("bytes=0-1", '"e"', '"e"') == (0, 1)
+    assert parse_range("bytes=0-1", '"e"', '"e"') == (0, 1)
     for other in ('"f"', 'W/"e"', "Tue, 15 Nov 1994 12:45:26 GMT", ""):
-        assert asked_range("bytes=0-1", other, '"e"') is None
+        assert parse_range("bytes=0-1", other, '"e"') is None
 
 
 def test_etag_is_compared_weakly():
@@ -124,7 +124,7 @@ def upload(engine: Engine, *, filename: str | None = "rows.csv", done: bool = Tr
     packed = [PackedChunk(row, 1, pack(b"a%d,1.5\n" % row)) for row in range(4)]
     job = submission(rows=0, kind="csv", lane="bulk")
     with engine.begin() as connection:
-        assert submit_csv(connection, job, NewCsv(FORM, 4, 1000, filename), packed) is not None
+        assert submit_csv(connection, job, CsvUpload(FORM, 4, 1000, filename), packed) is not None
     if done:
         write_output(engine, job.id, LINES)
     return job.id
@@ -196,7 +196,7 @@ def test_file_is_read_one_chunk_at_a_time_and_only_where_it_is_asked_for(engine,
         }.items():
             read.clear()
             answer = await send_csv(request(range=header), reader(engine), job, VERSION, "output", partial=False)
-            start, stop = settle_range(asked_range(header, None, "") or (0, 0), len(whole)) or (0, 0)
+            start, stop = resolve_range(parse_range(header, None, "") or (0, 0), len(whole)) or (0, 0)
             assert await Caller().take(answer) == whole[start:stop]
             assert read == rows
         read.clear()

@@ -18,8 +18,8 @@ from starlette.responses import Response
 
 from api.files import spool, uploads
 from api.files.spool import Spool
-from api.files.unwrapping import FORM_BYTES, Envelope, Unwrapper, clean_filename, read_envelope
-from api.files.uploads import BATCH_BYTES, Body, EarlyAnswer, Places
+from api.files.unwrapping import FORM_BYTES, UploadDecoder, UploadHeaders, clean_filename, read_envelope
+from api.files.uploads import BATCH_BYTES, Body, EarlyResponse, UploadSlots
 from shared.csv.format import Chunk
 from shared.csv.packing import unpack
 from shared.errors import (
@@ -34,10 +34,10 @@ from shared.errors import (
 )
 
 ROWS = b"a,b\n1,2\n3,4\n"
-PLAIN = Envelope(boundary=None, is_compressed=False, charset=None, filename=None)
-GZIP = Envelope(boundary=None, is_compressed=True, charset=None, filename=None)
-FORM = Envelope(boundary=b"xyz", is_compressed=False, charset=None, filename=None)
-GZIPPED_FORM = Envelope(boundary=b"xyz", is_compressed=True, charset=None, filename=None)
+PLAIN = UploadHeaders(boundary=None, is_compressed=False, charset=None, filename=None)
+GZIP = UploadHeaders(boundary=None, is_compressed=True, charset=None, filename=None)
+FORM = UploadHeaders(boundary=b"xyz", is_compressed=False, charset=None, filename=None)
+GZIPPED_FORM = UploadHeaders(boundary=b"xyz", is_compressed=True, charset=None, filename=None)
 
 
 def part(content: bytes = ROWS, disposition: str = 'form-data; name="file"; filename="rows.csv"', *more: str) -> bytes:
@@ -49,8 +49,8 @@ def form(*parts: bytes) -> bytes:
     return b"".join(parts or [part()]) + b"--xyz--\r\n"
 
 
-def unwrap(envelope: Envelope, pieces: Iterable[bytes], *, max_bytes: int = 1_000_000) -> tuple[bytes, str | None]:
-    unwrapper = Unwrapper(envelope, max_bytes=max_bytes)
+def unwrap(envelope: UploadHeaders, pieces: Iterable[bytes], *, max_bytes: int = 1_000_000) -> tuple[bytes, str | None]:
+    unwrapper = UploadDecoder(envelope, max_bytes=max_bytes)
     found = b"".join(out for piece in pieces for out in unwrapper.unwrap(piece))
     return found + b"".join(unwrapper.finish()), unwrapper.filename
 
@@ -181,7 +181,7 @@ def test_file_of_any_bytes_comes_out_of_its_form(content, places):
     assert unwrap(FORM, cut(form(part(content)), places)) == (content, "rows.csv")
 
 
-def refused(envelope: Envelope, *pieces: bytes, max_bytes: int = 1_000_000) -> GuichetError:
+def refused(envelope: UploadHeaders, *pieces: bytes, max_bytes: int = 1_000_000) -> GuichetError:
     with pytest.raises(GuichetError) as refusal:
         unwrap(envelope, pieces, max_bytes=max_bytes)
     return refusal.value
@@ -230,7 +230,7 @@ def test_damaged_form_is_refused(body):
 
 
 def test_boundary_that_is_too_long_is_refused():
-    assert isinstance(refused(Envelope(b"x" * 300, False, None, None), b""), MalformedBody)
+    assert isinstance(refused(UploadHeaders(b"x" * 300, False, None, None), b""), MalformedBody)
 
 
 def test_file_in_base64_is_refused():
@@ -371,7 +371,7 @@ def test_time_that_the_service_takes_is_not_the_senders(monkeypatch):
 
 
 def test_place_of_an_upload_is_free_again_however_it_ended():
-    places = Places(2, of_one=2)
+    places = UploadSlots(2, of_one=2)
     with places.one("a"):
         with pytest.raises(ZeroDivisionError), places.one("a"):
             raise ZeroDivisionError
@@ -383,7 +383,7 @@ def test_place_of_an_upload_is_free_again_however_it_ended():
 
 
 def test_one_caller_leaves_places_to_others():
-    places = Places(3, of_one=2)
+    places = UploadSlots(3, of_one=2)
     with places.one("a"), places.one("a"):
         with pytest.raises(TooManyRequests) as refusal, places.one("a"):
             pass
@@ -414,7 +414,7 @@ def answer(request: Request, *, linger: float = 5.0) -> list[str]:
             assert message["more_body"] is bool(message["body"])
 
     async def run() -> None:
-        await asyncio.wait_for(EarlyAnswer(Response("no", 422))(request.scope, receive, send), 10)
+        await asyncio.wait_for(EarlyResponse(Response("no", 422))(request.scope, receive, send), 10)
 
     asyncio.run(run())
     return story

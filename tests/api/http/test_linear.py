@@ -65,7 +65,7 @@ READERS: dict[str, Callable[[bytes], Any]] = {
     "JSON with NaN": dataframes._parse,
     "records of a CSV file": split,
     "If-None-Match": headers(lambda text: conditional.matches(text, '"x"')),
-    "Range": headers(lambda text: conditional.asked_range("bytes=" + text, None, '"x"')),
+    "Range": headers(lambda text: conditional.parse_range("bytes=" + text, None, '"x"')),
     "Accept": headers(lambda text: conditional.preferred_type(text, ["text/csv", "application/json"])),
 }
 

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import OperationalError
 
-from api.jobs.followers import Change, Following, last_event, read_events, told_to_stop
+from api.jobs.followers import Change, JobFollowers, last_event, read_events, told_to_stop
 from api.routes import events
 from scripts.servers import Postgres
 from shared.csv.format import CsvFormat
@@ -22,7 +22,7 @@ from shared.database.engine import reader
 from shared.errors import Unavailable
 from shared.jobs import chunks
 from shared.jobs import transitions as jobs
-from shared.jobs.chunks import NewCsv, PackedChunk
+from shared.jobs.chunks import CsvUpload, PackedChunk
 from shared.jobs.queries import StoredJob, find_jobs
 from tests.support.csv_jobs import erase
 from tests.support.databases import either_engine, empty, submission
@@ -49,7 +49,7 @@ def upload(engine: Engine) -> str:
     """Submit a file; its log begins with `accepted`."""
     job = submission(rows=0, kind="csv", lane="bulk")
     with engine.begin() as connection:
-        assert chunks.submit(connection, job, NewCsv(FORMAT, 1, 10), [PackedChunk(0, 1, pack(b"1\n"))]) is not None
+        assert chunks.submit(connection, job, CsvUpload(FORMAT, 1, 10), [PackedChunk(0, 1, pack(b"1\n"))]) is not None
     return job.id
 
 
@@ -75,8 +75,8 @@ def stored(engine: Engine, job_id: str) -> StoredJob:
 
 
 @asynccontextmanager
-async def started(engine: Engine, **options: Any) -> AsyncIterator[Following]:
-    following = Following(reader(engine), **{"poll_seconds": 0.02} | options)
+async def started(engine: Engine, **options: Any) -> AsyncIterator[JobFollowers]:
+    following = JobFollowers(reader(engine), **{"poll_seconds": 0.02} | options)
     following.start()
     try:
         yield following
@@ -92,7 +92,7 @@ async def started(engine: Engine, **options: Any) -> AsyncIterator[Following]:
 class Reader:
     """One stream of events, read by a task."""
 
-    def __init__(self, engine: Engine, following: Following, job_id: str, after: int = 0) -> None:
+    def __init__(self, engine: Engine, following: JobFollowers, job_id: str, after: int = 0) -> None:
         services: Any = SimpleNamespace(reader=reader(engine))
         self.pieces: list[bytes] = []
         self._stream = events._stream(services, following, job_id, after)

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, delete, insert, select, update
 
 from api.logs import error_log
-from api.logs.error_log import Refusals
+from api.logs.error_log import ErrorLogWriter
 from scripts.servers import Postgres
 from shared.errors import Fault
 from shared.jobs.transitions import clock
@@ -48,8 +48,8 @@ def engine(database: Engine) -> Engine:
 
 
 @pytest.fixture
-def writer(engine: Engine) -> Iterator[Refusals]:
-    one = Refusals(engine, days=30, rows=1_000, is_open=False)
+def writer(engine: Engine) -> Iterator[ErrorLogWriter]:
+    one = ErrorLogWriter(engine, days=30, rows=1_000, is_open=False)
     one.start()
     yield one
     one.stop()
@@ -119,7 +119,7 @@ def test_old_entries_and_those_beyond_the_limit_are_deleted(engine):
         connection.execute(insert(ErrorLog), [entry(path=f"/{i}") for i in range(1_500)])
         is_old = ErrorLog.path.in_([f"/{i}" for i in range(1_400, 1_410)])
         connection.execute(update(ErrorLog).where(is_old).values(created_at=clock(connection, -31 * 86_400)))
-    writer = Refusals(engine, days=30, rows=1_000, is_open=True)
+    writer = ErrorLogWriter(engine, days=30, rows=1_000, is_open=True)
     writer.start()
     writer.add(entry(path="/newest"))
     deadline = time.monotonic() + 20
@@ -132,7 +132,7 @@ def test_old_entries_and_those_beyond_the_limit_are_deleted(engine):
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)  # it waits for five seconds
 def test_stopping_never_blocks_even_where_the_thread_is_stuck_and_the_queue_full(engine, monkeypatch):
-    writer = Refusals(engine, days=30, rows=1_000, is_open=True)
+    writer = ErrorLogWriter(engine, days=30, rows=1_000, is_open=True)
     stuck, release = threading.Event(), threading.Event()
 
     def hang(_entries: list[dict[str, Any]]) -> None:

@@ -10,7 +10,7 @@ from fakeredis import FakeRedis, FakeServer
 from redis import Redis
 from sqlalchemy import Engine
 
-from api.runtimes.completions import Waiting
+from api.runtimes.completions import Completions
 from scripts.servers import Postgres
 from shared.broker.app import DONE_CHANNEL
 from shared.database.engine import dumps
@@ -30,9 +30,9 @@ def redis() -> Iterator[Redis]:
 
 
 @asynccontextmanager
-async def started(database: Engine, redis: Redis, *, poll: float = 30.0) -> AsyncIterator[Waiting]:
+async def started(database: Engine, redis: Redis, *, poll: float = 30.0) -> AsyncIterator[Completions]:
     empty(database)
-    waiting = Waiting(database, redis, poll_seconds=poll)
+    waiting = Completions(database, redis, poll_seconds=poll)
     waiting.start()
     await asyncio.sleep(0.1)  # until it listens
     try:

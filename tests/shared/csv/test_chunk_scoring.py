@@ -24,7 +24,7 @@ from shared.encoding.compile import compile_encoding
 from shared.jobs.transitions import Output
 from shared.scoring.batch import score_rows
 from shared.scoring.scorers import EncodedScorer, PipelineScorer, native
-from shared.scoring.scores import Scores, judge_of
+from shared.scoring.scores import Scores, response_reader
 
 LABELS = {"binary": {"0": "no", "1": "yes"}, "multiclass": {"0": "a", "1": "b", "2": "c"}, "regression": {}}
 FORM = CsvFormat(",", "utf-8", ".", ("id", "x", "note"), "id")
@@ -275,7 +275,7 @@ def test_outputs_and_faults_are_those_of_scoring_row_by_row(task, cells):
 def test_file_of_an_example_model_is_scored_as_its_rows_are(name, decimal, example_package):
     package = example_package(name)
     card = package.card
-    judge = judge_of(card, package.estimator)
+    judge = response_reader(card, package.estimator)
     encoding, final = compile_encoding(card, package.estimator)
     scorer = EncodedScorer("numpy", encoding, native(final, judge, sparse=encoding.sparse), judge, final)
     names = [feature.name for feature in card.features]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from shared.cards.features import Feature
 from shared.cards.rules import compile_rules, parse_rule
-from shared.csv.column_rules import doubtful_rows
+from shared.csv.column_rules import possibly_broken_rows
 
 FEATURES = [
     Feature(name="i", type="integer", nullable=True),
@@ -56,7 +56,7 @@ def columns_of(rows):
 
 def judged(texts, rows):
     rules = [parse_rule(text, None, FEATURES) for text in texts]
-    doubtful = doubtful_rows(rules, columns_of(rows))
+    doubtful = possibly_broken_rows(rules, columns_of(rows))
     holds = [compile_rules([rule], NAMES) for rule in rules]
     truth = [all(hold(row) for hold in holds) for row in rows]
     return [False] * len(rows) if doubtful is None else doubtful.tolist(), truth
@@ -117,5 +117,5 @@ def test_rule_with_a_null_operand_is_skipped_and_other_rules_are_not():
 
 def test_rules_that_all_hold_leave_nothing_to_look_at():
     rules = [parse_rule(text, None, FEATURES) for text in ("i < j", "x < y", "1 < 2 and b")]
-    assert doubtful_rows(rules, columns_of([ROW] * 3)) is None
-    assert doubtful_rows([], {}) is None
+    assert possibly_broken_rows(rules, columns_of([ROW] * 3)) is None
+    assert possibly_broken_rows([], {}) is None

@@ -6,7 +6,7 @@ from examples.attrition.features import FEATURES
 from shared.cards.card import Card
 from shared.cards.numbers import NumberForm, find_number_form
 from shared.csv.columns import ExpectedColumns
-from shared.csv.format import Given, check_given, find_id_column, read_records
+from shared.csv.format import Given, find_id_column, normalise_options, read_records
 from shared.csv.header import MAX_COLUMNS, accept_header, check_header, read_header
 from shared.errors import InvalidRequest, RowFaults, TooLarge
 
@@ -45,13 +45,13 @@ def messages(columns, given=DETECT, of=CARD):
     ],
 )
 def test_options_are_taken_by_their_usual_names(said, meant):
-    assert check_given(said) == meant
-    assert check_given(meant) == meant
+    assert normalise_options(said) == meant
+    assert normalise_options(meant) == meant
 
 
 def test_options_that_nothing_can_be_made_of_are_refused_together():
     with pytest.raises(InvalidRequest) as caught:
-        check_given(Given(delimiter=":", encoding="ebcdic", decimal=";"))
+        normalise_options(Given(delimiter=":", encoding="ebcdic", decimal=";"))
     assert [(fault.pointer, fault.code) for fault in caught.value.faults] == [
         ("/query/delimiter", "delimiter"),
         ("/query/decimal", "decimal"),
@@ -275,4 +275,4 @@ def test_misplaced_separators_are_no_number(text):
 
 def test_mark_of_thousands_is_another_than_the_decimal_one():
     with pytest.raises(InvalidRequest, match="thousands must be another mark than the decimal one"):
-        check_given(Given(decimal="comma", thousands="comma"))
+        normalise_options(Given(decimal="comma", thousands="comma"))

@@ -17,10 +17,10 @@ from shared.cards.features import Feature
 from shared.cards.validator import RowValidator
 from shared.encoding.columns import Column, Columns
 from shared.encoding.compile import compile_encoding
-from shared.encoding.estimator_inputs import frame_maker
+from shared.encoding.estimator_inputs import make_frame_input
 from shared.errors import ArtefactError
 from shared.scoring.scorers import EncodedScorer, PipelineScorer, native
-from shared.scoring.scores import judge_of
+from shared.scoring.scores import response_reader
 from shared.scoring.selection import build
 from shared.scoring.trees import Trees
 
@@ -148,7 +148,7 @@ PREPROCESSING = {
 @pytest.mark.parametrize("preprocessing", PREPROCESSING.values(), ids=PREPROCESSING)
 def test_encoding_of_columns_is_the_encoding_of_rows_to_the_last_bit(preprocessing):
     card, rows = card_of(), rows_of(200)
-    frame = frame_maker(card, StandardScaler())(rows)
+    frame = make_frame_input(card, StandardScaler())(rows)
     pipeline = make_pipeline(preprocessing, DummyClassifier())
     pipeline.fit(frame, [row["age"] > 40 for row in rows])
     encoding, _ = compile_encoding(card, pipeline)
@@ -191,7 +191,7 @@ def fitted(task, final, *, nulls=True):
     age = np.array([row["age"] for row in rows])
     target = {"binary": age > 40, "multiclass": np.digitize(age, [35, 50]), "regression": age * 1.7}[task]
     with threadpool_limits(1):
-        pipeline = make_pipeline(encode, final).fit(frame_maker(card, StandardScaler())(rows), target)
+        pipeline = make_pipeline(encode, final).fit(make_frame_input(card, StandardScaler())(rows), target)
     return card, pipeline, rows
 
 
@@ -226,7 +226,7 @@ def test_columns_are_scored_by_onnx_as_their_rows_are():
 def test_columns_of_an_example_model_are_scored_as_their_rows_are(name, example_package):
     package = example_package(name)
     card, rows = package.card, package.reference[:300]
-    judge = judge_of(card, package.estimator)
+    judge = response_reader(card, package.estimator)
     encoding, final = compile_encoding(card, package.estimator)
     scorers = [
         PipelineScorer(card, package.estimator, judge),

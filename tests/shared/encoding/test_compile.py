@@ -26,7 +26,7 @@ from sklearn.preprocessing import (
 from shared.cards.card import Card
 from shared.cards.features import Feature
 from shared.encoding.compile import compile_encoding
-from shared.encoding.estimator_inputs import array_maker, frame_maker
+from shared.encoding.estimator_inputs import make_array_input, make_frame_input
 from shared.encoding.transformers import Unsupported
 from shared.errors import CardError
 
@@ -69,21 +69,21 @@ def fitted(preprocessing, *, given=None):
     given = rows() if given is None else given
     pipeline = Pipeline([("before", preprocessing), ("model", DummyClassifier())])
     fake = FunctionTransformer()
-    frame = frame_maker(card(), fake)(given)
+    frame = make_frame_input(card(), fake)(given)
     pipeline.fit(frame, target(given))
     return pipeline
 
 
 def assert_same(pipeline, given):
     encoding, _ = compile_encoding(card(), pipeline)
-    expected = pipeline[:-1].transform(frame_maker(card(), pipeline)(given))
+    expected = pipeline[:-1].transform(make_frame_input(card(), pipeline)(given))
     expected = expected.toarray() if hasattr(expected, "toarray") else np.asarray(expected, dtype=float)
     np.testing.assert_array_equal(encoding.encode(given), expected, strict=True)
     for row in given[:5]:  # alone: numpy's logarithm of one number may differ by a bit from the same one's among many
-        alone = pipeline[:-1].transform(frame_maker(card(), pipeline)([row]))
+        alone = pipeline[:-1].transform(make_frame_input(card(), pipeline)([row]))
         alone = alone.toarray() if hasattr(alone, "toarray") else np.asarray(alone, dtype=float)
         np.testing.assert_array_equal(encoding.encode([row]), alone, strict=True)
-    by_parts = array_maker(card(), pipeline)(given)
+    by_parts = make_array_input(card(), pipeline)(given)
     by_parts = by_parts.toarray() if hasattr(by_parts, "toarray") else by_parts
     np.testing.assert_array_equal(np.asarray(by_parts, dtype=float), expected)
     return encoding
@@ -169,7 +169,7 @@ def test_encoder_behind_another_step_is_asked_on_every_call():
     given = rows(40)
     pipeline = make_pipeline(first, OneHotEncoder(handle_unknown="ignore"), OrdinalEncoder(), DummyClassifier())
     pipeline[1].set_params(sparse_output=False)
-    pipeline.fit(frame_maker(card(), FunctionTransformer())(given), target(given))
+    pipeline.fit(make_frame_input(card(), FunctionTransformer())(given), target(given))
     assert_same(pipeline, rows(25, seed=4))
 
 
@@ -231,7 +231,7 @@ def test_steps_behind_the_column_transformer_are_followed_through_a_search():
     )
     given = rows()
     search = GridSearchCV(inner, {"model__C": [0.1, 1.0]}, cv=2)
-    search.fit(frame_maker(card(), FunctionTransformer())(given), target(given))
+    search.fit(make_frame_input(card(), FunctionTransformer())(given), target(given))
     assert_same(search.best_estimator_, rows(20, seed=5))
     encoding, final = compile_encoding(card(), search)
     assert encoding.node.width == 6
@@ -240,11 +240,11 @@ def test_steps_behind_the_column_transformer_are_followed_through_a_search():
 
 def test_native_categories_of_histogram_boosting_are_encoded():
     given = rows()
-    frame = frame_maker(card(), FunctionTransformer())(given).astype({"team": "category", "city": "category"})
+    frame = make_frame_input(card(), FunctionTransformer())(given).astype({"team": "category", "city": "category"})
     model = HistGradientBoostingClassifier(max_iter=5, min_samples_leaf=4).fit(frame, target(given))
     encoding, final = compile_encoding(card(), model)
     given[0]["city"] = "never seen"
-    expected = model.predict_proba(frame_maker(card(), model)(given))
+    expected = model.predict_proba(make_frame_input(card(), model)(given))
     np.testing.assert_array_equal(final.predict_proba(encoding.encode(given)), expected)
 
 
@@ -268,7 +268,7 @@ def test_encoded_columns_know_which_feature_they_scale():
 )
 def test_step_without_an_array_equivalent_is_named(step, reason):
     columns = ["age"] if isinstance(step, FunctionTransformer) else TEXTS
-    transformer = ColumnTransformer([("x", step, columns)]).fit(frame_maker(card(), FunctionTransformer())(rows()))
+    transformer = ColumnTransformer([("x", step, columns)]).fit(make_frame_input(card(), FunctionTransformer())(rows()))
     with pytest.raises(Unsupported, match=reason):
         compile_encoding(card(), Pipeline([("x", transformer), ("model", LogisticRegression())]))
 

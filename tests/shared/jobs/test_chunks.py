@@ -1,4 +1,4 @@
-"""The life of a chunk and of its job: claims, leases, deaths, cancelation, too many errors, taking up the rest."""
+"""The life of a chunk and of its job: claims, leases, deaths, cancellation, too many errors, taking up the rest."""
 
 import json
 import random
@@ -19,7 +19,7 @@ from shared.errors import Fault
 from shared.jobs import chunks
 from shared.jobs import transitions as jobs
 from shared.jobs.chunk_storage import Stale, store
-from shared.jobs.chunks import ChunkClaim, NewCsv, PackedChunk
+from shared.jobs.chunks import ChunkClaim, CsvUpload, PackedChunk
 from shared.jobs.csv_queries import find_files, list_chunks, list_events, read_chunk
 from shared.jobs.queries import find_jobs, list_ready
 from shared.tables import ChunkState, JobChunk
@@ -50,7 +50,7 @@ def upload(engine: Engine, *sizes: int, max_error_rate: float | None = None, **c
         for start, size in zip(starts, sizes, strict=True)
     ]
     job = submission(rows=0, kind="csv", lane="bulk", **changes)
-    file = NewCsv(FORMAT, sum(sizes), 1000, "rows.csv", max_error_rate)
+    file = CsvUpload(FORMAT, sum(sizes), 1000, "rows.csv", max_error_rate)
     with engine.begin() as connection:
         assert chunks.submit(connection, job, file, packed) is not None
     return job.id
@@ -207,7 +207,9 @@ def test_same_idempotency_key_stores_nothing_more(engine):
     upload(engine, 2, idempotency_scope="a", idempotency_key="k", body_hash="h")
     again = submission(rows=0, kind="csv", lane="bulk", idempotency_scope="a", idempotency_key="k")
     with engine.begin() as connection:
-        assert chunks.submit(connection, again, NewCsv(FORMAT, 2, 10), [PackedChunk(0, 2, pack(b"1;1\n2;2\n"))]) is None
+        assert (
+            chunks.submit(connection, again, CsvUpload(FORMAT, 2, 10), [PackedChunk(0, 2, pack(b"1;1\n2;2\n"))]) is None
+        )
     assert states(engine, again.id) == []
 
 
@@ -269,11 +271,11 @@ def test_chunk_that_took_down_two_workers_is_cut_and_its_parts_are_counted(engin
     job_id = upload(engine, 4)
     for _ in range(chunks.DEATHS):
         taken = must_take(engine)
-        assert not taken.is_suspect
+        assert not taken.should_split
         let_lease_run_out(engine)
         recover(engine)
     taken = must_take(engine)
-    assert taken.is_suspect
+    assert taken.should_split
     parts = [PackedChunk(taken.first_row + place, 1, pack(b"1;1\n")) for place in range(4)]
     with engine.begin() as connection:
         assert chunks.split(connection, taken, parts)
@@ -288,10 +290,10 @@ def test_single_row_is_hopeless_after_as_many_deaths_as_its_job_may_have(engine)
     upload(engine, 1)
     for _ in range(3):
         taken = must_take(engine)
-        assert not taken.is_hopeless
+        assert not taken.is_out_of_attempts
         let_lease_run_out(engine)
         recover(engine)
-    assert must_take(engine).is_hopeless
+    assert must_take(engine).is_out_of_attempts
 
 
 def test_chunk_that_was_given_up_waits_a_moment(engine):
@@ -461,7 +463,7 @@ def test_nothing_is_taken_up_of_a_job_that_is_done_or_goes_on(engine):
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # SQLite has one writer at a time
 @pytest.mark.parametrize("seed", range(2))
 def test_no_race_loses_a_job_or_a_row(database, seed):
-    """Claims, stores, deaths, cancelations and retries at once: no deadlock, every job ends, the counts add up."""
+    """Claims, stores, deaths, cancellations and retries at once: no deadlock, every job ends, the counts add up."""
     empty(database)
     ids = [upload(database, *[2] * 6) for _ in range(4)]
     stop = threading.Event()

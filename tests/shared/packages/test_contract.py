@@ -9,7 +9,7 @@ from examples.attrition.features import FEATURES, RULES
 from shared.cards.card import Card
 from shared.cards.features import Feature
 from shared.errors import CardError
-from shared.packages.contract import Contract, lay_over, read_contract
+from shared.packages.contract import Contract, apply_contract, read_contract
 from shared.packages.package import UNHASHED, Package
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -51,7 +51,7 @@ def test_contract_gives_a_card_words_rules_and_limits_by_feature(contract):
             {"name": "post", "max_length": 20, "unknown": "refuse"},
         ],
     )
-    card = lay_over(package_of(), path).card
+    card = apply_contract(package_of(), path).card
     assert (card.input, card.missing, card.extra, card.threshold) == ("flat", "null", "refuse", 0.4)
     assert card.labels == {"0": "stays", "1": "leaves"}
     assert list(card.response.fields) == ["Answer", "Chance"]
@@ -65,12 +65,12 @@ def test_contract_gives_a_card_words_rules_and_limits_by_feature(contract):
 
 def test_rows_follow_the_types_of_the_contract(contract):
     path = contract(features=[{"name": "overtime", "type": "boolean"}, {"name": "age", "type": "number"}])
-    assert lay_over(package_of(), path).reference == [{"age": 30.0, "overtime": True, "post": "clerk"}]
+    assert apply_contract(package_of(), path).reference == [{"age": 30.0, "overtime": True, "post": "clerk"}]
 
 
 def test_contract_changes_the_type_of_a_feature_with_its_categories_and_its_rows(contract):
     path = contract(features=[{"name": "age", "type": "string"}, {"name": "overtime", "type": "string"}])
-    package = lay_over(package_of(), path, rows=[{"age": "030", "overtime": "1", "post": "clerk"}])
+    package = apply_contract(package_of(), path, rows=[{"age": "030", "overtime": "1", "post": "clerk"}])
     assert package.reference == [{"age": "030", "overtime": "1", "post": "clerk"}]  # as it is written in the file
     assert [feature.type for feature in package.card.features] == ["string", "string", "string"]
     assert package.card.features[0].example == "30"
@@ -78,7 +78,7 @@ def test_contract_changes_the_type_of_a_feature_with_its_categories_and_its_rows
 
 def test_what_was_chosen_in_the_command_stands_against_the_contract(contract):
     path = contract(threshold=0.4, labels={"0": "stays", "1": "leaves"})
-    card = lay_over(package_of(threshold=0.7), path, but={"threshold", "name"}).card
+    card = apply_contract(package_of(threshold=0.7), path, but={"threshold", "name"}).card
     assert (card.threshold, card.labels["1"]) == (0.7, "leaves")
 
 
@@ -119,7 +119,7 @@ def test_what_was_chosen_in_the_command_stands_against_the_contract(contract):
 )
 def test_contract_that_does_not_fit_the_model_is_refused_and_says_where(contract, content, told):
     with pytest.raises(CardError) as refused:
-        lay_over(package_of(), contract(**content))
+        apply_contract(package_of(), contract(**content))
     assert told in refused.value.detail
 
 
@@ -127,7 +127,7 @@ def test_contract_whose_examples_break_a_rule_is_refused(contract):
     terms = [{"name": "overtime", "example": 31}, {"name": "post", "example": "lead"}]
     path = contract(rules=["age > overtime"], features=terms)
     with pytest.raises(CardError, match=r"the example of its features breaks a rule \(/age age > overtime must hold\)"):
-        lay_over(package_of(), path)
+        apply_contract(package_of(), path)
 
 
 def test_file_that_is_no_contract_is_refused(tmp_path):

@@ -32,7 +32,7 @@ from xgboost import XGBClassifier, XGBRegressor
 import shared.scoring.selection
 from shared.cards.card import Card
 from shared.cards.features import Feature
-from shared.encoding.estimator_inputs import frame_maker
+from shared.encoding.estimator_inputs import make_frame_input
 from shared.errors import ArtefactError, CardError
 from shared.scoring import onnx_graph
 from shared.scoring.selection import build, choose
@@ -113,7 +113,7 @@ def columns(given, *, imputer=False, scaler=True, encoder=None):
 def trained(estimator, given, *, task="binary", classes=None, **options):
     made = rows(given)
     pipeline = make_pipeline(columns(given, **options), estimator)
-    frame = frame_maker(card(given, task), FunctionTransformer())(made)
+    frame = make_frame_input(card(given, task), FunctionTransformer())(made)
     y = target(made, given, task)
     pipeline.fit(frame, y if classes is None else np.array(classes)[y])
     return pipeline, made
@@ -126,7 +126,7 @@ def entry(choice, kind):
 def assert_agrees(scorer, pipeline, its_card, made):
     """The scores of fresh rows, together and one by one, are those of the pipeline."""
     fresh = made[:3] + rows(its_card.features, 150, seed=77)
-    frame = frame_maker(its_card, pipeline)(fresh)
+    frame = make_frame_input(its_card, pipeline)(fresh)
     together = scorer.score(fresh)
     alone = [scorer.score([row]) for row in fresh[:10]]
     np.testing.assert_allclose([one.prediction[0] for one in alone], together.prediction[:10], rtol=1e-6)
@@ -264,7 +264,7 @@ def test_xgboost_behind_a_sparse_matrix_takes_zeros_for_missing_as_the_pipeline_
     made = rows(given)
     before = columns(given, encoder=OneHotEncoder(handle_unknown="ignore")).set_params(sparse_threshold=1.0)
     pipeline = make_pipeline(before, XGBClassifier(n_estimators=8, max_depth=3, n_jobs=1))
-    pipeline.fit(frame_maker(card(given), FunctionTransformer())(made), target(made, given, "binary"))
+    pipeline.fit(make_frame_input(card(given), FunctionTransformer())(made), target(made, given, "binary"))
     assert pipeline[0].sparse_output_
     choice = choose(card(given), pipeline, made[:40])
     assert entry(choice, "treelite")["exact"], entry(choice, "treelite")
@@ -335,7 +335,7 @@ def test_unknown_category_is_scored_as_the_pipeline_scores_it():
     pipeline, made = trained(HistGradientBoostingClassifier(max_iter=10, early_stopping=False), given)
     scorer = build(card(given), pipeline, "treelite", made[:40])
     odd = [row | {"f4": "never seen"} for row in made[:10]]
-    expected = pipeline.predict_proba(frame_maker(card(given), pipeline)(odd))[:, 1]
+    expected = pipeline.predict_proba(make_frame_input(card(given), pipeline)(odd))[:, 1]
     np.testing.assert_allclose(scorer.score(odd).probability, expected, atol=1e-12)
 
 

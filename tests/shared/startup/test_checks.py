@@ -17,7 +17,7 @@ from sqlalchemy import inspect, text
 from scripts.servers import Postgres, Redis
 from shared.config.settings import Settings, get_settings
 from shared.database.engine import make_engine
-from shared.database.revision import wanted_revision, what_is_missing
+from shared.database.revision import revision_problem, wanted_revision
 from shared.startup import checks
 from shared.startup.checks import CannotStart, check_broker, check_database, check_start
 from tests.conftest import create_database
@@ -86,9 +86,9 @@ def test_database_without_tables_asks_for_the_migrations(dialect, session_postgr
 
 
 def test_older_tables_ask_for_the_migrations_and_newer_ones_serve():
-    assert "at migration 0001, and this release needs" in (what_is_missing("0001") or "")
-    assert what_is_missing(wanted_revision()) is None
-    assert what_is_missing("9999") is None  # the next release migrates while this one still serves
+    assert "at migration 0001, and this release needs" in (revision_problem("0001") or "")
+    assert revision_problem(wanted_revision()) is None
+    assert revision_problem("9999") is None  # the next release migrates while this one still serves
 
 
 def test_older_tables_end_the_start(tmp_path):
