@@ -103,7 +103,7 @@ settings: .venv/.installed ## Write docs/settings.md from shared/config/settings
 	@$(PY) -m scripts.settings
 
 lock: .venv/.installed-dev ## Compile requirements.in and requirements/*.in to pinned, hashed files (UPGRADE=--upgrade for newer ones)
-	$(LOCK) $(UPGRADE) requirements/dev.in -o requirements/dev.txt
+	$(LOCK) $(UPGRADE) requirements.in requirements/dev.in -o requirements/dev.txt
 	for name in requirements requirements/api requirements/sync requirements/worker requirements/uv; do \
 	    cp requirements/dev.txt $$name.txt && $(LOCK) $$name.in -o $$name.txt || exit 1; \
 	done  # uv keeps the pins that it finds in its output: every file has the same ones
