@@ -93,6 +93,12 @@ class Heartbeat:
             yield held
 
     @contextmanager
+    def loading(self, label: str, seconds: float, ending: Callable[[], None]) -> Iterator[None]:
+        """End the process, after a call of `ending`, unless the block has loaded a model in so many seconds."""
+        with self._keeping(_Load(label, ending), seconds):
+            yield
+
+    @contextmanager
     def _keeping(self, held: "HeldLease", seconds: float) -> Iterator[None]:
         held.deadline = time.monotonic() + seconds
         with self._lock:
@@ -204,6 +210,25 @@ class HeldLease:
     def give_up(self, connection: Connection) -> None:
         """Give it back because it is stuck."""
         raise NotImplementedError
+
+
+class _Load(HeldLease):
+    """A model that is being loaded: no job is held by it."""
+
+    def __init__(self, label: str, ending: Callable[[], None]) -> None:
+        self.name = f"{label} is being loaded, and"
+        self._ending = ending
+
+    def tokens(self) -> list[int]:
+        """Return none."""
+        return []
+
+    def renew(self, connection: Connection, lease_seconds: float) -> None:
+        """Have nothing to renew."""
+
+    def give_up(self, connection: Connection) -> None:
+        """Leave a note for the next process of the worker (shared/registry/load_marks.py)."""
+        self._ending()
 
 
 class _HeldJobs(HeldLease):

@@ -31,7 +31,7 @@ app = make_app()
 app.conf.update(
     include=["worker.tasks"],
     worker_pool="prefork",  # threads and gevent drop time limits
-    worker_proc_alive_timeout=60,
+    worker_proc_alive_timeout=1_800,  # a child is up when it has loaded its models, each with a limit of its own
 )
 app.steps["consumer"].add(Reconnection)
 

@@ -54,6 +54,7 @@ def start_child(*, lanes: Sequence[str]) -> Runtime:
     app = current_app._get_current_object()  # the proxy would look it up at every use
     bulk_engine = make_engine(settings.database, pool_size=4)
     _runtime = Runtime(settings, name, engine, claim_engine, bulk_engine, make_redis(), app, models, pulse)
+    models.guard = pulse.loading
     pulse.start()  # first: whatever loading does, leases and timeouts have to work
     _runtime.timer = Timer(_runtime, schedule(settings))
     _runtime.timer.start()

@@ -168,7 +168,7 @@ class ModelProcess:
 class ModelProcesses(Versions[ModelProcess]):
     """The model versions that this service scores with, each in a process of its own."""
 
-    def _open(self, version: ModelVersion) -> ModelProcess:
+    def _open(self, version: ModelVersion, *, patient: bool) -> ModelProcess:
         process = ModelProcess(version, self._directory)
         process.load()
         return process

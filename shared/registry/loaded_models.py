@@ -3,7 +3,10 @@
 import gc
 import logging
 import threading
+import time
 from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -17,9 +20,14 @@ from shared.observability.logs import told
 from shared.packages.fetching import address_of, ensure_local, local_folder
 from shared.packages.package import is_complete, references_of
 from shared.registry.adding import LoadedModel, load
+from shared.registry.load_marks import marked
 from shared.tables import ModelAlias, ModelVersion
 
 log = logging.getLogger(__name__)
+
+QUICK_LOAD_SECONDS = 60.0  # for a model on which others wait: at the start of a worker, or when its first job has come
+LOAD_SECONDS = 600.0  # beside other models
+WAIT_SECONDS = 2.0  # for a load that another thread has just begun; the jobs of one that takes longer wait in the queue
 
 
 class HasCard(Protocol):
@@ -51,8 +59,8 @@ class Versions(Generic[Model]):
         self.loading: set[str] = set()  # name@version of what is being loaded
         self.wanted: set[int] = set()  # versions that were asked for and could not be loaded
 
-    def _open(self, version: ModelVersion) -> Model:
-        """Load a version that lies in MODELS_DIR."""
+    def _open(self, version: ModelVersion, *, patient: bool) -> Model:
+        """Load a version that lies in MODELS_DIR; nobody waits for one that is loaded `patient`."""
         raise NotImplementedError
 
     def find(self, model_version_id: int) -> Model | None:
@@ -84,11 +92,11 @@ class Versions(Generic[Model]):
                 ensure_local(version, self._directory, self._store)
             else:
                 self._check_here(version, label)
-            with self._locks[model_version_id]:
+            with self._alone(model_version_id):
                 if model_version_id not in self._loaded:
                     self.loading.add(label)
                     try:
-                        self._loaded[model_version_id] = self._open(version)
+                        self._loaded[model_version_id] = self._open(version, patient=fetch)
                     finally:
                         self.loading.discard(label)
         except Exception as error:
@@ -98,6 +106,12 @@ class Versions(Generic[Model]):
         self.refused.pop(label, None)
         self.wanted.discard(model_version_id)
         return self._loaded[model_version_id]
+
+    @contextmanager
+    def _alone(self, model_version_id: int) -> Iterator[None]:
+        """Let one thread at a time load a version; raise ArtefactError where others shall not wait for it."""
+        with self._locks[model_version_id]:
+            yield
 
     def _check_here(self, version: ModelVersion, label: str) -> None:
         address = address_of(version, self._store)
@@ -144,15 +158,49 @@ class Versions(Generic[Model]):
         return sorted(f"{model.card.name}@{model.card.version}" for model in list(self._loaded.values()))
 
 
-class ModelCache(Versions[LoadedModel]):
-    """The models that this process itself holds."""
+Guard = Callable[[str, float, Callable[[], None]], AbstractContextManager[object]]  # label, seconds, what ends it
 
-    def _open(self, version: ModelVersion) -> LoadedModel:
-        return load_here(version, self._directory)
+
+class ModelCache(Versions[LoadedModel]):
+    """The models that this process itself holds.
+
+    `guard` gives a block that loads a model so many seconds, and ends the process after them: from Python a load that
+    hangs cannot be interrupted. The next process of the worker leaves the model alone, and serves the others.
+    """
+
+    guard: Guard = staticmethod(lambda label, seconds, ending: nullcontext())
+
+    def __init__(self, engine: Engine, directory: Path, store: str | None = None) -> None:
+        super().__init__(engine, directory, store)
+        self._began: dict[int, float] = {}  # model version id -> when the load began that goes on now
+
+    @contextmanager
+    def _alone(self, model_version_id: int) -> Iterator[None]:
+        lock = self._locks[model_version_id]
+        began = self._began.get(model_version_id)
+        is_new = began is None or time.monotonic() - began < WAIT_SECONDS
+        if not lock.acquire(timeout=WAIT_SECONDS if is_new else 0.0):
+            raise ArtefactError("It is still being loaded, and its jobs wait.")
+        self._began[model_version_id] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self._began[model_version_id]
+            lock.release()
+
+    def _open(self, version: ModelVersion, *, patient: bool) -> LoadedModel:
+        label = f"{version.name}@{version.version}"
+        seconds = LOAD_SECONDS if patient else QUICK_LOAD_SECONDS
+        with (
+            marked(version.id, patient=patient) as note_slow,
+            # What is too slow for the patient is no better than what crashes.
+            self.guard(label, seconds, note_slow if not patient else lambda: None),
+        ):
+            return load_here(version, self._directory)
 
 
 def load_here(version: ModelVersion, directory: Path) -> LoadedModel:
-    """Load a version into this process; raises as `shared.registry.load` does."""
+    """Load a version into this process; raises as `load` does."""
     model = load(version, directory)
     # What a model holds lives as long as the process: the collector need not walk it again and again.
     gc.collect()

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import signal
 import sys
 import time
 
@@ -65,3 +66,12 @@ class Heavy(Trap):
         super().__setstate__(state)
         while os.path.exists(self.file):
             time.sleep(0.05)
+
+
+class Crashing(Heavy):
+    """Takes its process down when it is loaded, as one that needs more memory than there is: while there is a file."""
+
+    def __setstate__(self, state):
+        BaseEstimator.__setstate__(self, state)
+        if os.path.exists(self.file):
+            os.kill(os.getpid(), signal.SIGKILL)
