@@ -1130,6 +1130,7 @@ def test_no_order_of_events_breaks_the_life_of_jobs(database: Engine) -> None:
             max_examples=25,
             stateful_step_count=30,
             deadline=None,
-            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+            # A step that needs a claim is thrown away where there is none yet: by chance those may be many at first.
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
         ),
     )
