@@ -1,6 +1,5 @@
 """Models with categories of their own: a row's score is the same alone, in any batch and in any order."""
 
-import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,11 +11,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 from xgboost import XGBClassifier, XGBRegressor
 
-from shared.database.engine import make_engine, session_scope
+from shared.database.engine import make_engine
 from shared.errors import ArtefactError
-from shared.registry.adding import add, load
 from shared.tables import Table
 from tests.support.brief import prove_briefly
+from tests.support.registered import added
 
 PLAIN = ["Brest", "Lille", "Lyon", "Nice"]
 ACCENTS = ["Célibataire", "Divorcé(e)", "Marié(e)", "Veuf", "Éloigné"]
@@ -52,21 +51,6 @@ def typed(frame, categories=None):
 
 def regressor(**options):
     return XGBRegressor(n_jobs=1, n_estimators=30, max_depth=3, enable_categorical=True, max_cat_to_onehot=1, **options)
-
-
-def added(engine, folder, model, rows, **options):
-    joblib.dump(model, folder / "model.joblib")
-    rows.to_csv(folder / "rows.csv", index=False)
-    with session_scope(engine) as session:
-        version = add(
-            session,
-            folder / "model.joblib",
-            reference=folder / "rows.csv",
-            name="m",
-            models_dir=folder / "models",
-            **options,
-        )
-        return load(version, folder / "models")
 
 
 def scores(model, rows):

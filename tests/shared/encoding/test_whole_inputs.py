@@ -1,6 +1,5 @@
 """Pipelines that were trained on no table get what they were trained on: a sequence of texts, or dicts."""
 
-import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,11 +13,11 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from shared.database.engine import make_engine, session_scope
+from shared.database.engine import make_engine
 from shared.errors import CardError
-from shared.registry.adding import add, load
 from shared.tables import Table
 from tests.support.brief import prove_briefly
+from tests.support.registered import added
 
 TEXTS = ["great, love it", "awful, broken", "fine", "love love", "NA", "75001", "broken again"] * 3
 LIKED = [1, 0, 0, 1, 1, 0, 0] * 3
@@ -31,21 +30,6 @@ def engine(tmp_path, monkeypatch):
     Table.metadata.create_all(engine)
     yield engine
     engine.dispose()
-
-
-def added(engine, folder, model, rows, **options):
-    joblib.dump(model, folder / "model.joblib")
-    rows.to_csv(folder / "rows.csv", index=False)
-    with session_scope(engine) as session:
-        version = add(
-            session,
-            folder / "model.joblib",
-            reference=folder / "rows.csv",
-            name="m",
-            models_dir=folder / "models",
-            **options,
-        )
-        return load(version, folder / "models")
 
 
 class Lower(TransformerMixin, BaseEstimator):

@@ -21,8 +21,7 @@ from shared.config.settings import get_settings
 from shared.database.engine import get_engine, session_scope
 from shared.packages import package
 from shared.registry.adding import list_versions, load
-from shared.tables import Table
-from tests.support.brief import prove_briefly
+from tests.support.registered import use_empty_registry
 
 FOREIGN = Path(__file__).parents[2] / "foreign"
 ROWS = FOREIGN / "rows.csv"
@@ -33,14 +32,7 @@ HERE = version("scikit-learn")
 @pytest.fixture
 def command(tmp_path, monkeypatch, capsys):
     """The registry's `add` on an empty database: (exit code, what it printed, what it complained of)."""
-    monkeypatch.setenv("DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("RUNTIME", "sync")
-    for name in ("DATABASE_URL", "MODELS_DIR", "REDIS_URL"):
-        monkeypatch.delenv(name, raising=False)
-    prove_briefly(monkeypatch)
-    get_settings.cache_clear()
-    get_engine.cache_clear()
-    Table.metadata.create_all(get_engine())
+    use_empty_registry(monkeypatch, tmp_path)
 
     def run(artefact, *options, reference=ROWS):
         code = main(["add", str(artefact), "--reference", str(reference), "--name", "leavers", *options])

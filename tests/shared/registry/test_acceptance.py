@@ -24,21 +24,14 @@ from shared.packages.package import UNHASHED, Package, infer_package
 from shared.registry.acceptance import learn
 from shared.registry.adding import list_versions, load
 from shared.scoring.selection import choose
-from shared.tables import ModelVersion, Table
-from tests.support.brief import prove_briefly
+from shared.tables import ModelVersion
+from tests.support.registered import use_empty_registry
 
 
 @pytest.fixture
 def command(tmp_path, monkeypatch, capsys):
     """The registry's command on an empty database: (exit code, what it printed, what it complained of)."""
-    monkeypatch.setenv("DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("RUNTIME", "sync")
-    for name in ("DATABASE_URL", "MODELS_DIR", "REDIS_URL"):
-        monkeypatch.delenv(name, raising=False)
-    prove_briefly(monkeypatch)
-    get_settings.cache_clear()
-    get_engine.cache_clear()
-    Table.metadata.create_all(get_engine())
+    use_empty_registry(monkeypatch, tmp_path)
 
     def run(*arguments):
         code = main([str(argument) for argument in arguments])
