@@ -13,7 +13,7 @@ from api.models.catalog import Catalog
 from api.runtimes.acceptance import Acceptance
 from api.runtimes.group_commit import Commit, Intake, Intakes
 from api.runtimes.idempotency import KeysInFlight
-from shared.broker.app import Lane
+from shared.broker.names import Lane
 from shared.config.settings import Settings
 from shared.database.engine import make_engine, reader
 

@@ -10,7 +10,8 @@ from redis import RedisError
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from shared.broker.app import DONE_CHANNEL, INTERACTIVE_KEY, INTERACTIVE_SECONDS, Lane, drained_key, wake_key
+from shared.broker.app import DONE_CHANNEL, INTERACTIVE_KEY, INTERACTIVE_SECONDS, drained_key, wake_key
+from shared.broker.names import Lane
 from shared.broker.wakeups import PENDING_SECONDS, list_waiting, send_wakeup
 from shared.database.engine import dumps
 from shared.jobs import transitions as jobs

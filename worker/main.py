@@ -16,7 +16,8 @@ from celery.signals import (
     worker_process_shutdown,
 )
 
-from shared.broker.app import Lane, make_app
+from shared.broker.app import make_app
+from shared.broker.names import Lane
 from shared.config.settings import get_settings
 from shared.observability.logs import configure_logging
 from shared.scoring.threads import prefer_one_thread

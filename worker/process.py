@@ -10,7 +10,8 @@ from contextlib import contextmanager, nullcontext
 from celery import current_app
 
 from shared.background import ended
-from shared.broker.app import Lane, make_redis
+from shared.broker.app import make_redis
+from shared.broker.names import Lane
 from shared.config.settings import get_settings
 from shared.database.engine import make_engine
 from shared.observability.logs import told

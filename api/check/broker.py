@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select
 
 from api.check.finding import Finding, gigabytes, milliseconds
 from api.models.catalog import WORKER_ALIVE
-from shared.broker.app import Lane
+from shared.broker.names import Lane
 from shared.config.addresses import without_password
 from shared.config.settings import Settings
 from shared.tables import Worker

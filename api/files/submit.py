@@ -24,7 +24,7 @@ from api.http.responses import json_response
 from api.jobs.submissions import accepted_response, mark, new_submission, preference_of, refuse_if_full
 from api.runtimes.idempotency import find_earlier
 from api.services import Services
-from shared.broker.app import Lane
+from shared.broker.names import Lane
 from shared.cards.card import Card
 from shared.csv.format import Chunk, CsvFormat, Given, Limits
 from shared.database.engine import reader, run_again

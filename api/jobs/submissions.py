@@ -24,7 +24,7 @@ from api.jobs.serializers import FARTHEST, batch_body, is_single, job_body, resu
 from api.models.catalog import Version
 from api.runtimes.idempotency import client_scope
 from api.services import Services
-from shared.broker.app import Lane
+from shared.broker.names import Lane
 from shared.errors import (
     Conflict,
     Fault,

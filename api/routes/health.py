@@ -16,7 +16,7 @@ from api.runtimes.acceptance import SILENT
 from api.schemas.native import Alive, Health, Readiness, ServiceVersion
 from api.services import Services
 from shared.background import ended
-from shared.broker.app import Lane
+from shared.broker.names import Lane
 from shared.observability.timed_tasks import is_recovery_late
 from shared.version import VERSION
 

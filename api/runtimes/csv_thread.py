@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from api.runtimes.model_process import ModelProcess, ModelProcesses, ProcessLost, TooLate
 from shared.background import Background
-from shared.broker.app import Lane
+from shared.broker.names import Lane
 from shared.config.settings import Settings
 from shared.database.engine import reader
 from shared.errors import ModelError

@@ -1,21 +1,12 @@
-"""The one Celery app, and the names of lanes and tasks."""
-
-from enum import StrEnum
+"""The one Celery app, and the names of its tasks, keys and channels."""
 
 from celery import Celery
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from shared.broker.names import Lane
 from shared.config.settings import get_settings
-
-
-class Lane(StrEnum):
-    """A Celery queue, consumed by workers of its own."""
-
-    INTERACTIVE = "interactive"  # single rows and small batches: somebody waits
-    BULK = "bulk"  # large batches: nobody waits
-    MAINTENANCE = "maintenance"  # recovery and housekeeping
 
 
 class TaskName:

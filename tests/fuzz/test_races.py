@@ -23,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from sqlalchemy import Engine, delete, func, insert, select, update
 
 from api.auth.callers import hash_key
-from shared.broker.app import Lane
+from shared.broker.names import Lane
 from shared.database.engine import make_engine, reader, session_scope
 from shared.jobs.queries import TERMINAL
 from shared.registry.adding import add, promote

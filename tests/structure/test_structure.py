@@ -25,8 +25,8 @@ from scripts import architecture
 from scripts.architecture import LAYERS, charter, rooms
 from scripts.parts import WORKERS
 from shared import errors, tables
-from shared.broker import app as queue
-from shared.broker.app import Lane, TaskName
+from shared.broker.app import TaskName
+from shared.broker.names import Lane
 from shared.config.settings import Settings
 from shared.errors import GuichetError
 from tests.support.databases import migrate
@@ -292,7 +292,7 @@ def members_with_comments(kind: type[Enum]) -> dict[str, bool]:
     return {member.name: any(re.match(rf"\s+{member.name} = .*  # \w+", line) for line in lines) for member in kind}
 
 
-@pytest.mark.parametrize("kind", [tables.JobState, tables.JobKind, queue.Lane])
+@pytest.mark.parametrize("kind", [tables.JobState, tables.JobKind, Lane])
 def test_every_member_of_an_enum_has_a_comment(kind):
     assert [name for name, said in members_with_comments(kind).items() if not said] == []
 
