@@ -21,8 +21,8 @@ from shared.cards.formulas import Formula
 from shared.cards.numbers import NULLS, NumberForm
 from shared.cards.text_values import read_text
 from shared.cards.validator import default_of, may_be_absent, may_be_written, takes_null
+from shared.encoding.blocks import Matrix
 from shared.encoding.columns import Column, Columns
-from shared.encoding.transformers import Matrix
 
 _NULLS = pa.array(NULLS)
 _BOOLEANS = {1.0: "true", 0.0: "false"}

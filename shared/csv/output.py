@@ -17,7 +17,7 @@ from shared.cards.card import Card
 from shared.cards.classes import classes_of
 from shared.cards.response import ResponseField, rename, shaped_fields
 from shared.csv.format import CsvFormat
-from shared.encoding.transformers import Matrix
+from shared.encoding.blocks import Matrix
 from shared.errors import Fault
 
 OURS = ("row_no", "error")  # the first and the last column of output.csv

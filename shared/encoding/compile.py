@@ -9,6 +9,17 @@ import numpy as np
 
 from shared.cards.card import Card
 from shared.encoding import encoders, transformers
+from shared.encoding.blocks import (
+    EncodedBlock,
+    FeatureBlock,
+    FeatureOrigin,
+    Fitted,
+    InputPlan,
+    Matrix,
+    RowValues,
+    Unsupported,
+    concatenate,
+)
 from shared.encoding.columns import Columns
 from shared.encoding.trained_columns import (
     as_written,
@@ -18,23 +29,12 @@ from shared.encoding.trained_columns import (
     serving_steps,
     trained_names,
 )
-from shared.encoding.transformers import (
-    Fitted,
-    Matrix,
-    Node,
-    Origin,
-    Plan,
-    Raw,
-    Sources,
-    Unsupported,
-    materialise,
-    nameless,
-)
+from shared.encoding.transformers import apply_own_transform, as_matrix, nameless
 from shared.errors import CardError
 
 Row = Mapping[str, Any]
 Getter = Callable[[Row], tuple[Any, ...]]
-Step = Callable[[Any, Raw | Node], Raw | Node]
+Step = Callable[[Any, FeatureBlock | EncodedBlock], FeatureBlock | EncodedBlock]
 
 STEPS: dict[str, Step] = {
     "SimpleImputer": transformers.impute,
@@ -43,10 +43,10 @@ STEPS: dict[str, Step] = {
     "MinMaxScaler": transformers.scale_to_range,
     "MaxAbsScaler": transformers.scale_to_maximum,
     "OneHotEncoder": encoders.one_hot,
-    "OrdinalEncoder": encoders.one_number,
-    "TargetEncoder": encoders.one_number,
+    "OrdinalEncoder": encoders.ordinal_or_target,
+    "TargetEncoder": encoders.ordinal_or_target,
 }
-BY_ITSELF = (  # modules whose other transformers take and give plain arrays
+ARRAY_MODULES = (  # modules whose other transformers take and give plain arrays
     "sklearn.preprocessing.",
     "sklearn.impute.",
     "sklearn.decomposition.",
@@ -60,17 +60,27 @@ BY_ITSELF = (  # modules whose other transformers take and give plain arrays
 class Encoding:
     """The compiled preprocessing of one model version."""
 
-    node: Node
-    numbers: Getter  # a row's number features, in the order of `Sources.numbers`
+    block: EncodedBlock  # what the whole preprocessing becomes; it describes itself
+    numbers: Getter  # a row's number features, in the order of `RowValues.numbers`
     columns: Getter | None  # a row's looked-up features; None when there are none
     number_names: tuple[str, ...]
     column_names: tuple[str, ...]
     sparse: bool  # the pipeline gives a sparse matrix here, in which XGBoost takes a zero for missing
 
     @property
-    def origins(self) -> list[Origin | None]:
+    def origins(self) -> list[FeatureOrigin | None]:
         """Return for each encoded column the feature that it is a scaled copy of, or None."""
-        return self.node.origins
+        return self.block.origins
+
+    @property
+    def features(self) -> list[tuple[str, ...]]:
+        """Return for each encoded column, in order, the original features that it is computed from.
+
+        Nearly always that is one; a principal component has several, and a constant column none. Columns of one
+        feature (of its categories, say) may be summed to attribute a score to it; where a column has several
+        features, no sum over columns does that.
+        """
+        return self.block.features
 
     def encode(self, rows: Sequence[Row]) -> Matrix:
         """Return the (n, width) matrix that the estimator sees; None becomes NaN or its replacement.
@@ -86,18 +96,18 @@ class Encoding:
         columns: Sequence[Sequence[Any]] = ()
         if self.columns is not None:
             columns = list(zip(*map(self.columns, rows), strict=True)) or [()] * len(self.column_names)
-        return self._fill(count, Sources(numbers, columns))
+        return self._fill(count, RowValues(numbers, columns))
 
     def encode_columns(self, columns: Columns) -> Matrix:
         """Return what `encode` returns for the same rows, bit for bit."""
         numbers = np.empty((columns.count, len(self.number_names)))
         for place, name in enumerate(self.number_names):
             numbers[:, place] = columns.floats(name)
-        return self._fill(columns.count, Sources(numbers, [columns.objects(name) for name in self.column_names]))
+        return self._fill(columns.count, RowValues(numbers, [columns.objects(name) for name in self.column_names]))
 
-    def _fill(self, count: int, sources: Sources) -> Matrix:
-        out = np.empty((count, self.node.width))
-        self.node.fill(sources, out)
+    def _fill(self, count: int, sources: RowValues) -> Matrix:
+        out = np.empty((count, self.block.width))
+        self.block.fill(sources, out)
         return out
 
 
@@ -107,29 +117,39 @@ def compile_encoding(card: Card, estimator: Fitted) -> tuple[Encoding, Fitted]:
     Raises Unsupported when a step has no equivalent on arrays.
     """
     preprocessing, final = split(estimator)
-    plan = Plan({feature.name: feature.type for feature in card.features})
-    state: Raw | Node = Raw(plan, _all_names(card, estimator))
+    plan = InputPlan({feature.name: feature.type for feature in card.features})
+    block: FeatureBlock | EncodedBlock = FeatureBlock(plan, _all_names(card, estimator))
     sparse = False
     for step in preprocessing:
-        state = follow(step, state)
+        block = compile_step(step, block)
         sparse = bool(getattr(step, "sparse_output_", False))
     preprocessor = getattr(final, "_preprocessor", None)
     if preprocessor is not None and type(final).__name__.startswith("HistGradientBoosting"):
         # Histogram boosting with native categories encodes them itself; the copy takes them encoded.
         numeric = {"numerical": "passthrough"}
         entries = [(name, numeric.get(name, part), where) for name, part, where in preprocessor.transformers_]
-        state = _side_by_side(entries, state)
+        block = _column_transformer(entries, block)
         final = nameless(final)
         final._preprocessor = None
-    node = materialise(state)
     return Encoding(
-        node,
+        as_matrix(block),
         getter(plan.numbers),
         getter(plan.columns) if plan.columns else None,
         tuple(plan.numbers),
         tuple(plan.columns),
         sparse,
     ), nameless(final)
+
+
+def feature_origins(card: Card, estimator: Fitted) -> list[tuple[str, ...]]:
+    """Return for each column that the bare estimator of a fitted pipeline sees the card's features behind it.
+
+    The columns are those of `compile_encoding(card, estimator)[0].encode(rows)`, (n, width), in that order, so the
+    list has `width` entries; `Encoding.features` is the same list of an encoding that is compiled already, and says
+    how to sum by it. Raises Unsupported when a step has no equivalent on arrays, CardError when the estimator was
+    trained with a feature that the card does not describe.
+    """
+    return compile_encoding(card, estimator)[0].features
 
 
 def split(estimator: Fitted) -> tuple[list[Any], Any]:
@@ -190,58 +210,45 @@ def getter(names: list[str]) -> Getter:
     return operator.itemgetter(*names)
 
 
-def follow(step: Fitted, state: Raw | Node) -> Raw | Node:
+def compile_step(step: Fitted, block: FeatureBlock | EncodedBlock) -> FeatureBlock | EncodedBlock:
     """Compile one fitted step behind what came before; raise Unsupported when that cannot be done."""
     kind, module = type(step).__name__, type(step).__module__ + "."
     if step is None or step == "passthrough" or (kind == "FunctionTransformer" and step.func is None):
-        return state
+        return block
     if is_pipeline(step):
         for part in serving_steps(step):
-            state = follow(part, state)
-        return state
+            block = compile_step(part, block)
+        return block
     if module.startswith("sklearn."):
         if getattr(step, "transformer_weights", None):
             raise Unsupported(f"the {kind} weighs its parts")
         if kind == "ColumnTransformer":
-            return _side_by_side(step.transformers_, state)
+            return _column_transformer(step.transformers_, block)
         if kind == "FeatureUnion":
-            return _stack([materialise(follow(part, state)) for _, part in step.transformer_list if part != "drop"])
+            return concatenate(
+                [as_matrix(compile_step(part, block)) for _, part in step.transformer_list if part != "drop"]
+            )
         if kind in STEPS:
-            return STEPS[kind](step, state)
-        if module.startswith(BY_ITSELF) and kind != "FunctionTransformer":
-            return transformers.by_itself(step, state)
+            return STEPS[kind](step, block)
+        if module.startswith(ARRAY_MODULES) and kind != "FunctionTransformer":
+            return apply_own_transform(step, block)
     raise Unsupported(f"no array equivalent is known for the step {kind}")
 
 
-def _side_by_side(entries: Iterable[tuple[str, Any, Any]], state: Raw | Node) -> Node:
-    if isinstance(state, Node):
+def _column_transformer(entries: Iterable[tuple[str, Any, Any]], block: FeatureBlock | EncodedBlock) -> EncodedBlock:
+    if isinstance(block, EncodedBlock):
         raise Unsupported("a ColumnTransformer comes after another step")
     parts = []
     for _, part, where in entries:
         if isinstance(part, str) and part == "drop":
             continue
-        names = chosen(where, state.names)
+        names = selected_columns(where, block.names)
         if names:
-            parts.append(materialise(follow(part, Raw(state.plan, names, state.fills))))
-    return _stack(parts)
+            parts.append(as_matrix(compile_step(part, FeatureBlock(block.plan, names, block.fills, block.steps))))
+    return concatenate(parts)
 
 
-def _stack(parts: list[Node]) -> Node:
-    if not parts:
-        raise Unsupported("no column reaches the estimator")
-    if len(parts) == 1:
-        return parts[0]
-    ends = np.cumsum([part.width for part in parts]).tolist()
-    spans = [(part.fill, slice(end - part.width, end)) for part, end in zip(parts, ends, strict=True)]
-
-    def fill(sources: Sources, out: Matrix) -> None:
-        for write, span in spans:
-            write(sources, out[:, span])
-
-    return Node(ends[-1], fill, [origin for part in parts for origin in part.origins])
-
-
-def chosen(where: object, names: list[str]) -> list[str]:
+def selected_columns(where: object, names: list[str]) -> list[str]:
     """Return the features that a ColumnTransformer entry selects by name, position, mask or slice."""
     if isinstance(where, str):
         raise Unsupported("a transformer takes one column as a vector")

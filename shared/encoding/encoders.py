@@ -11,25 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from shared.encoding.transformers import (
-    Fitted,
-    Matrix,
-    Node,
-    Raw,
-    Sources,
-    Unsupported,
-    by_itself,
-    dense,
-    is_missing,
-    nameless,
-)
+from shared.encoding.blocks import EncodedBlock, FeatureBlock, Fitted, Matrix, RowValues, Unsupported
+from shared.encoding.pipelines import one_hot_widths
+from shared.encoding.transformers import apply_own_transform, dense, is_missing, nameless
 
 
 class UnknownCategory(ValueError):
     """A value outside the categories of an encoder that was told to refuse them."""
 
 
-class Table(dict[Any, float]):
+class CategoryTable(dict[Any, float]):
     """Category -> encoded value; `unknown` for any other, or UnknownCategory where the encoder refuses."""
 
     __slots__ = ("name", "unknown")
@@ -48,12 +39,12 @@ class Table(dict[Any, float]):
         return self.unknown
 
 
-def one_hot(step: Fitted, state: Raw | Node) -> Node:
+def one_hot(step: Fitted, block: FeatureBlock | EncodedBlock) -> EncodedBlock:
     """OneHotEncoder: one column per category, by a table of which column a value sets."""
-    if isinstance(state, Node):
-        return by_itself(step, state)
-    widths = _one_hot_widths(step)
-    answers = _ask(step, state.names)
+    if isinstance(block, EncodedBlock):
+        return apply_own_transform(step, block)
+    widths = one_hot_widths(step)
+    answers = _probe(step, block.names)
     starts = np.concatenate([[0], np.cumsum(widths)])
     width = int(starts[-1])
     if answers and answers[0].width != width:
@@ -65,44 +56,46 @@ def one_hot(step: Fitted, state: Raw | Node) -> Node:
             hits = np.flatnonzero(line[low:high])
             return low + int(hits[0]) if len(hits) else width
 
-        tables.append(answer.table(place, state.fills))
+        tables.append(answer.table(place, block.fills))
     getters = [table.__getitem__ for table in tables]
-    index = [state.plan.column(name) for name in state.names]
+    index = [block.plan.column(name) for name in block.names]
 
-    def fill(sources: Sources, out: Matrix) -> None:
-        columns = sources.columns
+    def fill(rows: RowValues, out: Matrix) -> None:
+        columns = rows.columns
         places = np.array([list(map(get, columns[i])) for get, i in zip(getters, index, strict=True)], dtype=np.intp)
         wide = np.zeros((len(out), width + 1))
         wide[np.arange(len(out)), places] = 1.0
         out[:] = wide[:, :width]
 
-    return Node(width, fill, [None] * width)
+    features = [(name,) for name, count in zip(block.names, widths, strict=True) for _ in range(count)]
+    counts = ", ".join(f"{name} {count}" for name, count in zip(block.names, widths, strict=True))
+    return block.then(step, fill, features, becomes=f"one column a category, by a table: {counts}")
 
 
-def one_number(step: Fitted, state: Raw | Node) -> Node:
+def ordinal_or_target(step: Fitted, block: FeatureBlock | EncodedBlock) -> EncodedBlock:
     """OrdinalEncoder or TargetEncoder: one number per feature, by a table."""
-    if isinstance(state, Node):
-        return by_itself(step, state)
-    answers = _ask(step, state.names)
-    if answers and answers[0].width != len(state.names):
+    if isinstance(block, EncodedBlock):
+        return apply_own_transform(step, block)
+    answers = _probe(step, block.names)
+    if answers and answers[0].width != len(block.names):
         raise Unsupported(f"{type(step).__name__} gives several columns per feature")
     tables = [
-        answer.table(lambda line, j=j: float(line[j]), state.fills)  # type: ignore[misc]
+        answer.table(lambda line, j=j: float(line[j]), block.fills)  # type: ignore[misc]
         for j, answer in enumerate(answers)
     ]
     getters = [table.__getitem__ for table in tables]
-    index = [state.plan.column(name) for name in state.names]
+    index = [block.plan.column(name) for name in block.names]
 
-    def fill(sources: Sources, out: Matrix) -> None:
-        columns = sources.columns
+    def fill(rows: RowValues, out: Matrix) -> None:
+        columns = rows.columns
         for j, (get, i) in enumerate(zip(getters, index, strict=True)):
             out[:, j] = list(map(get, columns[i]))
 
-    return Node(len(index), fill, [None] * len(index))
+    return block.then(step, fill, [(name,) for name in block.names], becomes="one number a category, by a table")
 
 
 @dataclass(slots=True)
-class _Answer:
+class _ProbeResult:
     """What a fitted encoder makes of one feature's categories; a line is an encoded row, None a refusal."""
 
     name: str
@@ -111,11 +104,11 @@ class _Answer:
     missing: Matrix | None
     width: int
 
-    def table(self, read: Callable[[Matrix], float], fills: dict[str, Any]) -> Table:
+    def table(self, read: Callable[[Matrix], float], fills: dict[str, Any]) -> CategoryTable:
         """Keep of every line only what `read` finds, and send None to where the imputer before sends it."""
         entries = {key: read(line) for key, line in self.lines.items()}
         unknown = None if self.unknown is None else read(self.unknown)
-        table = Table(entries, unknown=unknown, name=self.name)
+        table = CategoryTable(entries, unknown=unknown, name=self.name)
         fill = fills.get(self.name)
         if fill is not None:
             if fill in entries or unknown is not None:
@@ -125,7 +118,7 @@ class _Answer:
         return table
 
 
-def _ask(step: Fitted, names: list[str]) -> list[_Answer]:
+def _probe(step: Fitted, names: list[str]) -> list[_ProbeResult]:
     encoder = nameless(step)
     categories = [list(np.asarray(values).tolist()) for values in step.categories_]
     text = any(np.asarray(values).dtype.kind not in "biuf" for values in step.categories_)
@@ -153,7 +146,7 @@ def _ask(step: Fitted, names: list[str]) -> list[_Answer]:
             missing = send([[*first[:j], absent, *first[j + 1 :]]])
             lines = dict(zip(known[j], encoded, strict=True))
             answers.append(
-                _Answer(
+                _ProbeResult(
                     name,
                     lines,
                     None if unknown is None else unknown[0],
@@ -168,13 +161,3 @@ def _outside(known: list[Any], *, text: bool) -> str | float:
     if text:
         return "\x00outside"
     return float(max(known)) + 1.0
-
-
-def _one_hot_widths(step: Fitted) -> list[int]:
-    widths = []
-    infrequent = getattr(step, "infrequent_categories_", None) or [None] * len(step.categories_)
-    dropped = step.drop_idx_ if step.drop_idx_ is not None else [None] * len(step.categories_)
-    for values, rare, drop in zip(step.categories_, infrequent, dropped, strict=True):
-        merged = 0 if rare is None else len(rare) - 1
-        widths.append(len(values) - merged - (drop is not None))
-    return widths

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from shared.cards.card import Card
 from shared.cards.features import Category, Feature
-from shared.encoding.compile import Row, chosen, fitted_names, input_names, split
+from shared.encoding.blocks import Fitted
+from shared.encoding.compile import Row, fitted_names, input_names, selected_columns, split
 from shared.encoding.encoders import UnknownCategory
 from shared.encoding.native_categories import NativeCategories, native_categories
 from shared.encoding.trained_columns import is_pipeline, serving_steps, trained_names
-from shared.encoding.transformers import Fitted, dense, nameless
+from shared.encoding.transformers import dense, nameless
 from shared.encoding.whole_inputs import form_of, takes_dicts, takes_texts
 
 
@@ -109,7 +110,7 @@ def _through(step: Fitted, block: Any, features: list[Feature] | None) -> tuple[
         for _, part, where in step.transformers_:
             if isinstance(part, str) and part == "drop":
                 continue
-            index = [places[name] for name in chosen(where, known)]
+            index = [places[name] for name in selected_columns(where, known)]
             if not index:
                 continue
             some: list[Feature] | None = [features[j] for j in index]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from shared.encoding.transformers import Fitted
+from shared.encoding.blocks import Fitted
 from shared.errors import ArtefactError
 
 Category = str | int | float | bool

@@ -1,67 +1,19 @@
 """Preprocessing steps without DataFrames: each fitted scikit-learn step becomes the same float64 arithmetic on arrays.
 
-Two things flow from step to step while a pipeline is compiled: `Raw`, features as the row has them, and `Node`,
-a float64 matrix that the rows become. Encoders of categories are in shared/encoding/encoders.py.
+Encoders of categories are in shared/encoding/encoders.py.
 """
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Matrix = NDArray[np.float64]
-Fitted = Any  # a fitted estimator or transformer: scikit-learn has no types for them
-Origin = tuple[str, float, float]  # feature, scale, shift: encoded * scale + shift is the feature's value
+from shared.encoding.blocks import EncodedBlock, FeatureBlock, Fitted, Matrix, RowValues, Unsupported
+from shared.encoding.pipelines import output_features
 
-
-class Unsupported(Exception):
-    """No fast path represents this model; the message says which part and why."""
-
-
-@dataclass(slots=True)
-class Sources:
-    """The rows of one call: number features as an (n, p) matrix, looked-up features as one sequence each."""
-
-    numbers: Matrix
-    columns: Sequence[Sequence[Any]]
-
-
-@dataclass(slots=True)
-class Plan:
-    """Which features are read as numbers and which are looked up, in the order of their first use."""
-
-    types: dict[str, str]  # feature -> integer, number, boolean or string
-    numbers: list[str] = field(default_factory=list)
-    columns: list[str] = field(default_factory=list)
-
-    def number(self, name: str) -> int:
-        """Return the column of this feature in `Sources.numbers`."""
-        return _position(self.numbers, name)
-
-    def column(self, name: str) -> int:
-        """Return the place of this feature in `Sources.columns`."""
-        return _position(self.columns, name)
-
-
-@dataclass(slots=True)
-class Raw:
-    """Features that no step has turned into numbers yet, with what a missing value of each is replaced by."""
-
-    plan: Plan
-    names: list[str]
-    fills: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Node:
-    """A part of the encoded matrix: its width, how it is written into an (n, width) view, where columns come from."""
-
-    width: int
-    fill: Callable[[Sources, Matrix], None]
-    origins: list[Origin | None]
+SHOWN_VALUES = 5  # replacements of missing values that a plan lists
 
 
 def nameless(estimator: Fitted) -> Fitted:
@@ -72,68 +24,81 @@ def nameless(estimator: Fitted) -> Fitted:
     return clone
 
 
-def materialise(state: Raw | Node) -> Node:
+def as_matrix(block: FeatureBlock | EncodedBlock) -> EncodedBlock:
     """Turn features into a float64 matrix; raise Unsupported when one of them is text."""
-    if isinstance(state, Node):
-        return state
-    for name in state.names:
-        if state.plan.types[name] == "string":
+    if isinstance(block, EncodedBlock):
+        return block
+    for name in block.names:
+        if block.plan.types[name] == "string":
             raise Unsupported(f"{name} is text, and no encoder that we know reads it")
-    index = [state.plan.number(name) for name in state.names]
+    index = [block.plan.number(name) for name in block.names]
     pick = _selection(index)
-    fills = np.array([state.fills.get(name, np.nan) for name in state.names], dtype=np.float64)
+    fills = np.array([block.fills.get(name, np.nan) for name in block.names], dtype=np.float64)
+    is_filled = not np.isnan(fills).all()
 
-    def fill(sources: Sources, out: Matrix) -> None:
-        out[:] = sources.numbers[:, pick]
+    def fill(values: RowValues, out: Matrix) -> None:
+        out[:] = values.numbers[:, pick]
+        if is_filled:
+            np.copyto(out, fills, where=np.isnan(out))
 
-    node = Node(len(index), fill, [(name, 1.0, 0.0) for name in state.names])
-    return node if np.isnan(fills).all() else _filled(node, fills)
+    origins = [(name, 1.0, 0.0) for name in block.names]
+    return EncodedBlock(fill, list(origins), [(name,) for name in block.names], block.steps)
 
 
-def impute(step: Fitted, state: Raw | Node) -> Raw | Node:
+def impute(step: Fitted, block: FeatureBlock | EncodedBlock) -> FeatureBlock | EncodedBlock:
     """SimpleImputer: remember the replacement of each feature, or write it where a matrix has NaN."""
     if not (isinstance(step.missing_values, float) and np.isnan(step.missing_values)):
         raise Unsupported("SimpleImputer replaces something else than NaN")
     if any(is_missing(value) for value in step.statistics_):
         raise Unsupported("SimpleImputer drops or keeps a feature that was always missing")
     if step.add_indicator:
-        return by_itself(step, state)
-    if isinstance(state, Node):
-        return _filled(state, np.asarray(step.statistics_, dtype=np.float64))
+        return apply_own_transform(step, block)
     values = np.asarray(step.statistics_).tolist()
-    return Raw(state.plan, state.names, dict(zip(state.names, values, strict=True)) | state.fills)
+    becomes = f"a missing value becomes {_listed(values)} ({step.strategy})"
+    if isinstance(block, FeatureBlock):
+        return block.replacing(step, dict(zip(block.names, values, strict=True)), becomes=becomes)
+    fills = np.asarray(step.statistics_, dtype=np.float64)
+    inner = block.fill
+
+    def fill(rows: RowValues, out: Matrix) -> None:
+        inner(rows, out)
+        np.copyto(out, fills, where=np.isnan(out))
+
+    return block.then(step, fill, origins=block.origins, becomes=becomes)
 
 
-def standardise(step: Fitted, state: Raw | Node) -> Node:
+def standardise(step: Fitted, block: FeatureBlock | EncodedBlock) -> EncodedBlock:
     """StandardScaler: x - mean, then / scale, as scikit-learn does it."""
-    return _affine(state, minus=step.mean_ if step.with_mean else None, over=step.scale_)
+    return _affine(step, block, minus=step.mean_ if step.with_mean else None, over=step.scale_, words="mean")
 
 
-def scale_robustly(step: Fitted, state: Raw | Node) -> Node:
+def scale_robustly(step: Fitted, block: FeatureBlock | EncodedBlock) -> EncodedBlock:
     """RobustScaler: x - center, then / scale."""
     return _affine(
-        state,
+        step,
+        block,
         minus=step.center_ if step.with_centering else None,
         over=step.scale_ if step.with_scaling else None,
+        words="median",
     )
 
 
-def scale_to_maximum(step: Fitted, state: Raw | Node) -> Node:
+def scale_to_maximum(step: Fitted, block: FeatureBlock | EncodedBlock) -> EncodedBlock:
     """MaxAbsScaler: x / scale."""
     if getattr(step, "clip", False):
-        return by_itself(step, state)
-    return _affine(state, minus=None, over=step.scale_)
+        return apply_own_transform(step, block)
+    return _affine(step, block, minus=None, over=step.scale_, words="")
 
 
-def scale_to_range(step: Fitted, state: Raw | Node) -> Node:
+def scale_to_range(step: Fitted, block: FeatureBlock | EncodedBlock) -> EncodedBlock:
     """MinMaxScaler: x * scale, then + min, then clipped if it was asked for."""
-    node = materialise(state)
+    before = as_matrix(block)
     scale, low = step.scale_, step.min_
     clip = step.feature_range if step.clip else None
-    inner = node.fill
+    inner = before.fill
 
-    def fill(sources: Sources, out: Matrix) -> None:
-        inner(sources, out)
+    def fill(rows: RowValues, out: Matrix) -> None:
+        inner(rows, out)
         out *= scale
         out += low
         if clip is not None:
@@ -141,24 +106,26 @@ def scale_to_range(step: Fitted, state: Raw | Node) -> Node:
 
     origins = [
         origin and (origin[0], origin[1] / a, origin[2] - origin[1] * b / a)
-        for origin, a, b in zip(node.origins, scale.tolist(), low.tolist(), strict=True)
+        for origin, a, b in zip(before.origins, scale.tolist(), low.tolist(), strict=True)
     ]
-    return Node(node.width, fill, origins)
+    clipped = "" if clip is None else f", clipped to {clip[0]:g} to {clip[1]:g}"
+    return before.then(step, fill, origins=origins, becomes=f"x times scale plus minimum{clipped}")
 
 
-def by_itself(step: Fitted, state: Raw | Node) -> Node:
+def apply_own_transform(step: Fitted, block: FeatureBlock | EncodedBlock) -> EncodedBlock:
     """Any step that takes a float64 array: let it transform ours, which saves the DataFrame only."""
-    node = materialise(state)
+    before = as_matrix(block)
     clone = nameless(step)
-    width = int(dense(clone.transform(np.zeros((1, node.width)))).shape[1])
-    inner, inner_width = node.fill, node.width
+    width = int(dense(clone.transform(np.zeros((1, before.width)))).shape[1])
+    inner, inner_width = before.fill, before.width
 
-    def fill(sources: Sources, out: Matrix) -> None:
-        before = np.empty((len(out), inner_width))
-        inner(sources, before)
-        out[:] = dense(clone.transform(before))
+    def fill(rows: RowValues, out: Matrix) -> None:
+        array = np.empty((len(out), inner_width))
+        inner(rows, array)
+        out[:] = dense(clone.transform(array))
 
-    return Node(width, fill, [None] * width)
+    features = output_features(step, before.features, width)
+    return before.then(step, fill, features=features, becomes="its own transform", is_compiled=False)
 
 
 def dense(values: Fitted) -> Matrix:
@@ -167,34 +134,27 @@ def dense(values: Fitted) -> Matrix:
     return np.asarray(array, dtype=np.float64)
 
 
-def _affine(state: Raw | Node, *, minus: Matrix | None, over: Matrix | None) -> Node:
-    node = materialise(state)
-    inner = node.fill
+def _affine(
+    step: Fitted, block: FeatureBlock | EncodedBlock, *, minus: Matrix | None, over: Matrix | None, words: str
+) -> EncodedBlock:
+    before = as_matrix(block)
+    inner = before.fill
 
-    def fill(sources: Sources, out: Matrix) -> None:
-        inner(sources, out)
+    def fill(rows: RowValues, out: Matrix) -> None:
+        inner(rows, out)
         if minus is not None:
             np.subtract(out, minus, out=out)
         if over is not None:
             np.divide(out, over, out=out)
 
-    shifts = np.zeros(node.width) if minus is None else minus
-    scales = np.ones(node.width) if over is None else over
+    shifts = np.zeros(before.width) if minus is None else minus
+    scales = np.ones(before.width) if over is None else over
     origins = [
         origin and (origin[0], origin[1] * scale, origin[1] * shift + origin[2])
-        for origin, scale, shift in zip(node.origins, scales.tolist(), shifts.tolist(), strict=True)
+        for origin, scale, shift in zip(before.origins, scales.tolist(), shifts.tolist(), strict=True)
     ]
-    return Node(node.width, fill, origins)
-
-
-def _filled(node: Node, fills: Matrix) -> Node:
-    inner = node.fill
-
-    def fill(sources: Sources, out: Matrix) -> None:
-        inner(sources, out)
-        np.copyto(out, fills, where=np.isnan(out))
-
-    return Node(node.width, fill, node.origins)
+    said = "x" if minus is None else f"x minus {words}"
+    return before.then(step, fill, origins=origins, becomes=said if over is None else f"{said}, divided by scale")
 
 
 def _selection(index: list[int]) -> slice | NDArray[np.intp]:
@@ -203,10 +163,10 @@ def _selection(index: list[int]) -> slice | NDArray[np.intp]:
     return np.array(index, dtype=np.intp)
 
 
-def _position(names: list[str], name: str) -> int:
-    if name not in names:
-        names.append(name)
-    return names.index(name)
+def _listed(values: Sequence[Any]) -> str:
+    """Return the first of some numbers or texts, and how many more there are."""
+    shown = ", ".join(f"{value:.6g}" if isinstance(value, float) else str(value) for value in values[:SHOWN_VALUES])
+    return shown if len(values) <= SHOWN_VALUES else f"{shown}, and {len(values) - SHOWN_VALUES} more"
 
 
 def is_missing(value: object) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from shared.cards.card import Card
-from shared.encoding.transformers import Fitted
+from shared.encoding.blocks import Fitted
 from shared.errors import ArtefactError
 
 Form = Literal["table", "texts", "dicts"]

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from shared.cards.card import Card
 from shared.cards.features import Feature
+from shared.encoding.blocks import FeatureOrigin
 from shared.encoding.estimator_inputs import may_be_null
-from shared.encoding.transformers import Origin
 
 SPLITS_PER_FEATURE = 24  # thresholds of one feature that are tried, evenly spread over all of them
 SINGLES = 600  # rows in which one feature alone lies on an edge
@@ -24,7 +24,7 @@ Row = dict[str, Any]
 
 
 def edge_rows(
-    card: Card, reference: list[Row], origins: list[Origin | None], splits: dict[int, NDArray[np.float64]]
+    card: Card, reference: list[Row], origins: list[FeatureOrigin | None], splits: dict[int, NDArray[np.float64]]
 ) -> list[Row]:
     """Return rows around the edges, made from rows of the reference sample by changing features.
 

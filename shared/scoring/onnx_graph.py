@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.cards.card import Card
+from shared.encoding.blocks import Fitted, Unsupported
 from shared.encoding.columns import Columns
-from shared.encoding.compile import Row, chosen, getter, input_names, split
+from shared.encoding.compile import Row, getter, input_names, selected_columns, split
 from shared.encoding.estimator_inputs import make_array_input
 from shared.encoding.trained_columns import trained_names
-from shared.encoding.transformers import Fitted, Unsupported, nameless
+from shared.encoding.transformers import nameless
 from shared.encoding.whole_inputs import takes_dicts, takes_texts
 from shared.scoring.scorers import PipelineScorer
 from shared.scoring.scores import ResponseReader, Scores
@@ -113,7 +114,7 @@ def _by_position(estimator: Fitted, names: list[str], order: list[str]) -> Fitte
     clone = nameless(estimator)
     known = trained_names(estimator) or names  # positions count also the columns that are dropped
     clone.transformers_ = [
-        (label, part, [order.index(name) for name in chosen(where, known)])
+        (label, part, [order.index(name) for name in selected_columns(where, known)])
         for label, part, where in estimator.transformers_
         if not (isinstance(part, str) and part == "drop")
     ]

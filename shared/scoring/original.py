@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from shared.cards.card import Card
+from shared.encoding.blocks import Fitted
 from shared.encoding.compile import Row
 from shared.encoding.estimator_inputs import make_frame_input
-from shared.encoding.transformers import Fitted
 from shared.errors import CardError
 from shared.scoring.scores import ResponseReader, Scores, own_threshold, response_reader
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.cards.card import Card
+from shared.encoding.blocks import Matrix
 from shared.encoding.columns import Columns
-from shared.encoding.transformers import Matrix
 from shared.errors import ArtefactError, GuichetError
 from shared.scoring.scores import Scores
 

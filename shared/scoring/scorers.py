@@ -6,10 +6,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from shared.cards.card import Card
+from shared.encoding.blocks import Fitted, Matrix, Unsupported
 from shared.encoding.columns import Columns
 from shared.encoding.compile import Encoding, Row
 from shared.encoding.estimator_inputs import make_frame_input
-from shared.encoding.transformers import Fitted, Matrix, Unsupported
 from shared.scoring.scores import ResponseReader, Scores
 from shared.scoring.trees import zeros_as_missing
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.cards.card import Card, DecidedBy
+from shared.encoding.blocks import Fitted, Matrix
 from shared.encoding.compile import split
-from shared.encoding.transformers import Fitted, Matrix
 from shared.errors import CardError
 
 Answer = Literal["predict_proba", "decision_function", "predict"]  # methods of an estimator

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.encoding.transformers import Fitted, Matrix, Unsupported
+from shared.encoding.blocks import Fitted, Matrix, Unsupported
 from shared.scoring.scores import ResponseReader, Scores
 
 SKLEARN = ("HistGradientBoosting", "GradientBoosting", "RandomForest", "ExtraTrees")  # then Classifier, Regressor

@@ -159,7 +159,7 @@ def test_encoding_of_columns_is_the_encoding_of_rows_to_the_last_bit(preprocessi
     tried = known + (unseen if accepts(encoding, unseen) else [])
     found = encoding.encode_columns(columns_of(card, tried))
     assert found.tobytes() == encoding.encode(tried).tobytes()
-    assert found.shape == (len(tried), encoding.node.width)
+    assert found.shape == (len(tried), encoding.block.width)
 
 
 def accepts(encoding, rows):

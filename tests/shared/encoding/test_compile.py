@@ -7,27 +7,31 @@ from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.feature_selection import SelectKBest
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
+    KBinsDiscretizer,
     MaxAbsScaler,
     MinMaxScaler,
     OneHotEncoder,
     OrdinalEncoder,
     PolynomialFeatures,
+    QuantileTransformer,
     RobustScaler,
+    SplineTransformer,
     StandardScaler,
     TargetEncoder,
 )
 
 from shared.cards.card import Card
 from shared.cards.features import Feature
-from shared.encoding.compile import compile_encoding
+from shared.encoding.blocks import Unsupported
+from shared.encoding.compile import compile_encoding, feature_origins
 from shared.encoding.estimator_inputs import make_array_input, make_frame_input
-from shared.encoding.transformers import Unsupported
 from shared.errors import CardError
 
 FEATURES = [
@@ -86,7 +90,19 @@ def assert_same(pipeline, given):
     by_parts = make_array_input(card(), pipeline)(given)
     by_parts = by_parts.toarray() if hasattr(by_parts, "toarray") else by_parts
     np.testing.assert_array_equal(np.asarray(by_parts, dtype=float), expected)
+    assert_attributed(encoding, given)
     return encoding
+
+
+def assert_attributed(encoding, given):
+    """A column changes only with the features that it is said to be computed from."""
+    encoded = encoding.encode(given)
+    assert len(encoding.features) == encoded.shape[1]
+    for name in FEATURES:
+        moved = [row | {name.name: other[name.name]} for row, other in zip(given, [*given[1:], given[0]], strict=True)]
+        changed = (encoding.encode(moved) != encoded) & ~(np.isnan(encoding.encode(moved)) & np.isnan(encoded))
+        unsaid = [names for names, is_hit in zip(encoding.features, changed.any(axis=0), strict=True) if is_hit]
+        assert all(name.name in names for names in unsaid), f"{name.name} changes a column of {unsaid}"
 
 
 CHAINS = {
@@ -108,6 +124,44 @@ CHAINS = {
 def test_numbers_are_scaled_as_scikit_learn_does_it(chain):
     pipeline = fitted(ColumnTransformer([("n", chain, NUMBERS), ("b", "passthrough", ["remote"])]))
     assert_same(pipeline, rows(80, seed=9))
+
+
+COLUMNS_OF = {  # transformer -> the features of each column that it makes of age, income and rate
+    "polynomial": (
+        make_pipeline(SimpleImputer(), PolynomialFeatures(2, interaction_only=True)),
+        [(), ("age",), ("income",), ("rate",), ("age", "income"), ("age", "rate"), ("income", "rate")],
+    ),
+    "component": (make_pipeline(SimpleImputer(), PCA(1)), [("age", "income", "rate")]),
+    "indicator": (SimpleImputer(add_indicator=True), [("age",), ("income",), ("rate",), ("income",)]),
+    "selected": (make_pipeline(SimpleImputer(), SelectKBest(k=1)), [("age",)]),
+    "bins": (
+        make_pipeline(SimpleImputer(), KBinsDiscretizer(2, quantile_method="averaged_inverted_cdf")),
+        [("age",), ("age",), ("income",), ("income",), ("rate",), ("rate",)],
+    ),
+    "quantiles": (
+        make_pipeline(SimpleImputer(), QuantileTransformer(n_quantiles=9)),
+        [("age",), ("income",), ("rate",)],
+    ),
+    "spline": (
+        make_pipeline(SimpleImputer(), SplineTransformer(2, degree=1)),
+        [("age",), ("age",), ("income",), ("income",), ("rate",), ("rate",)],
+    ),
+    "scaled, then encoded": (
+        make_pipeline(SimpleImputer(), KBinsDiscretizer(2, encode="ordinal", quantile_method="averaged_inverted_cdf")),
+        [("age",), ("income",), ("rate",)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COLUMNS_OF)
+def test_each_encoded_column_names_the_features_it_is_computed_from(name):
+    transformer, expected = COLUMNS_OF[name]
+    pipeline = fitted(
+        ColumnTransformer([("t", ENCODERS["one-hot, first dropped"], TEXTS), ("n", transformer, NUMBERS)])
+    )
+    encoding = assert_same(pipeline, rows(80, seed=9))
+    assert encoding.features == [("team",)] * 4 + [("city",)] * 2 + expected
+    assert feature_origins(card(), pipeline) == encoding.features
 
 
 ENCODERS = {
@@ -234,7 +288,7 @@ def test_steps_behind_the_column_transformer_are_followed_through_a_search():
     search.fit(make_frame_input(card(), FunctionTransformer())(given), target(given))
     assert_same(search.best_estimator_, rows(20, seed=5))
     encoding, final = compile_encoding(card(), search)
-    assert encoding.node.width == 6
+    assert encoding.block.width == 6
     assert isinstance(final, LogisticRegression)
 
 
