@@ -16,8 +16,9 @@ from pathlib import Path
 from compose import drills, report
 from compose.files import check_csv
 from compose.ledger import settle
-from compose.stack import ROOT, Broken, Stack, wait_until
+from compose.stack import Broken, Stack, wait_until
 from compose.traffic import Client, Traffic
+from scripts.checkout import ROOT
 from scripts.probes import ask
 
 _PORTS = (18000, 18001)

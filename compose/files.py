@@ -7,8 +7,9 @@ import itertools
 import json
 import uuid
 
-from compose.stack import ROOT, Broken
+from compose.stack import Broken
 from compose.traffic import Client
+from scripts.checkout import ROOT
 
 
 def make_csv(rows: int) -> bytes:

@@ -6,11 +6,9 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from scripts import processes
-
-ROOT = Path(__file__).resolve().parent.parent
+from scripts.checkout import ROOT
 
 
 class Broken(Exception):

@@ -5,7 +5,8 @@ import re
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from scripts.checkout import ROOT
+
 FILE = ROOT / "docs" / "architecture.md"
 _BEGIN, _END = "<!-- rooms: written by `make architecture` -->\n", "<!-- end of rooms -->\n"
 

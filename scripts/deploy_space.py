@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from api.auth.key_format import is_key
-from scripts.options import ROOT, Failure
+from scripts.checkout import ROOT, Failure
 from scripts.space_folder import host_of, write_space
 from shared.version import VERSION
 

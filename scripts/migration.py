@@ -6,9 +6,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from scripts.checkout import ROOT
 from scripts.migrated import migrated_postgres
 from scripts.migrations import alembic
-from scripts.options import ROOT
 from scripts.servers import ServerError
 
 _VERSIONS = ROOT / "migrations" / "versions"

@@ -10,17 +10,13 @@ from typing import Literal
 
 import psutil
 
+from scripts.checkout import ROOT, Failure
 from scripts.processes import wait_until
 from scripts.server import port_is_free
 
-ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"  # the API lets in everyone who reaches it, and only this machine may
 _PORTS = {"queue": 8000, "sync": 7860}
 _LOCK_SECONDS = 20.0  # the children of a copy that was killed need a moment to end
-
-
-class Failure(Exception):
-    """The service cannot run; the message says why, and what to do."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import psycopg2
 
-from scripts.options import HOST, ROOT, Options
+from scripts.checkout import ROOT
+from scripts.options import HOST, Options
 from scripts.probes import ask
 from scripts.servers import Postgres, Redis
 from scripts.supervisor import Program

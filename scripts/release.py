@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 
-from scripts.options import ROOT, Failure
+from scripts.checkout import ROOT, Failure
 from shared.version import VERSION
 
 _TAG = re.compile(r"v(\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?)")

@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from scripts.checkout import ROOT, Failure
 from scripts.console import Console
 from scripts.guard import Guard
-from scripts.options import ROOT, Failure, Options, check_ports, locked, read_options
+from scripts.options import Options, check_ports, locked, read_options
 from scripts.parts import STAGES, Parts
 from scripts.probes import ask_json
 from scripts.server import ServerError

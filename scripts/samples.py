@@ -18,8 +18,8 @@ from sqlalchemy.orm import Session
 
 from examples.credit.train import train as train_credit
 from examples.energy.train import train as train_energy
+from scripts.checkout import ROOT
 from scripts.migrations import alembic
-from scripts.options import ROOT
 from scripts.query_predictions import Filters, build, read, write_csv
 from shared.database.engine import make_engine
 from shared.errors import Fault

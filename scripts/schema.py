@@ -13,8 +13,8 @@ from sqlalchemy import Table as SqlTable
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement, SetColumnComment, SetTableComment
 
+from scripts.checkout import ROOT
 from scripts.migrated import migrated_postgres
-from scripts.options import ROOT
 from scripts.servers import ServerError
 from shared.database.engine import make_engine
 from shared.database.revision import wanted_revision

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from scripts.options import ROOT
+from scripts.checkout import ROOT
 from shared.config.settings import Settings
 
 FILE = ROOT / "docs" / "settings.md"

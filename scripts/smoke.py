@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scripts.options import ROOT, Failure
+from scripts.checkout import ROOT, Failure
 
 _ROWS = ROOT / "examples" / "attrition" / "rows.json"
 _REFUSED = (401, 403)

@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.options import ROOT, Failure
+from scripts.checkout import ROOT, Failure
 
 LAST_STAGE = "space"
 _ENDINGS = (".joblib", ".pyc", ".pem", ".key")  # never in an image that everyone can read

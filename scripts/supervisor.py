@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from scripts.checkout import Failure
 from scripts.console import Console, Follower
 from scripts.guard import Guard
-from scripts.options import Failure
 from scripts.processes import Child
 from scripts.server import Server, ServerError
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from api.auth.callers import make_key
-from scripts.options import ROOT, Failure
+from scripts.checkout import ROOT, Failure
 from scripts.smoke import Service, checks
 from scripts.space_folder import write_space
 

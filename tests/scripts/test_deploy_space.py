@@ -11,8 +11,8 @@ from huggingface_hub import HfApi, SpaceRuntime
 
 from api.auth.callers import make_key
 from scripts import deploy_space
+from scripts.checkout import Failure
 from scripts.deploy_space import main
-from scripts.options import Failure
 from scripts.space_folder import copied, host_of, make_dockerfile, tracked, write_space
 from shared.config.settings import Settings
 from tests.support.hub import TOKEN, Hub, running_hub

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from scripts import query_predictions, samples
-from scripts.options import ROOT
+from scripts.checkout import ROOT
 from shared.cards.card import Card
 from shared.database.engine import make_engine
 from shared.tables import ModelVersion

@@ -16,10 +16,11 @@ import psutil
 import pytest
 
 from scripts import supervisor as supervising
+from scripts.checkout import Failure
 from scripts.console import Console, Follower
 from scripts.guard import Guard, watched_at_end
 from scripts.migration import next_number
-from scripts.options import Failure, Options, check_ports, locked, read_options
+from scripts.options import Options, check_ports, locked, read_options
 from scripts.probes import ask, ask_json
 from scripts.processes import Child, runs, wait_until
 from scripts.run import send_example

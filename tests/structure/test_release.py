@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts.options import Failure
+from scripts.checkout import Failure
 from scripts.release import main, notes
 
 CHANGELOG = """# Changelog

@@ -1,0 +1,9 @@
+"""The checkout that the commands of this folder work on, and the error that ends one with a sentence."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Failure(Exception):
+    """The command cannot go on; the message says why, and what to do."""
