@@ -40,7 +40,7 @@ from benchmarks.probe import connect
 from benchmarks.queue import load, run_module, say, warm, write_bodies
 from benchmarks.report import table
 from benchmarks.stacks import Stack
-from scripts.servers import Postgres
+from scripts.servers.postgres import Postgres
 
 NAIVE_ROWS = 2_000
 STAGES_ROWS = 200_000  # at most: the steps take the same for every row

@@ -34,7 +34,8 @@ import psutil
 from benchmarks import machine, report, stacks
 from benchmarks.command import run_command
 from benchmarks.stacks import ROOT, Stack
-from scripts.servers import Postgres, Redis
+from scripts.servers.postgres import Postgres
+from scripts.servers.redis import Redis
 
 NAIVE_SHARE = 6  # the naive design is loaded for seconds / this
 ROWS = 500  # different bodies; every connection takes the next one

@@ -16,8 +16,9 @@ from pathlib import Path
 import psutil
 
 from benchmarks.probe import connect
-from scripts.processes import Child, runs, wait_until
-from scripts.servers import Postgres, Redis
+from scripts.servers.postgres import Postgres
+from scripts.servers.processes import Child, runs, wait_until
+from scripts.servers.redis import Redis
 
 ROOT = Path(__file__).resolve().parent.parent
 CELERY = [sys.executable, "-m", "celery"]

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from scripts import processes
 from scripts.checkout import ROOT
+from scripts.servers import processes
 
 
 class Broken(Exception):

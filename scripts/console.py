@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from scripts.processes import rotate
+from scripts.servers.processes import rotate
 
 _COLOURS = ("36", "32", "35", "33", "34", "31")
 _AT_ONCE = 64 * 1024  # bytes of one log that are shown between two looks at everything else

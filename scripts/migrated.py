@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from scripts.migrations import alembic
-from scripts.servers import Postgres
+from scripts.servers.postgres import Postgres
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 from scripts.checkout import ROOT
 from scripts.migrated import migrated_postgres
 from scripts.migrations import alembic
-from scripts.servers import ServerError
+from scripts.servers.server import ServerError
 
 _VERSIONS = ROOT / "migrations" / "versions"
 

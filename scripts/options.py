@@ -11,8 +11,8 @@ from typing import Literal
 import psutil
 
 from scripts.checkout import ROOT, Failure
-from scripts.processes import wait_until
-from scripts.server import port_is_free
+from scripts.servers.processes import wait_until
+from scripts.servers.server import port_is_free
 
 HOST = "127.0.0.1"  # the API lets in everyone who reaches it, and only this machine may
 _PORTS = {"queue": 8000, "sync": 7860}

@@ -16,7 +16,8 @@ import psycopg2
 from scripts.checkout import ROOT
 from scripts.options import HOST, Options
 from scripts.probes import ask
-from scripts.servers import Postgres, Redis
+from scripts.servers.postgres import Postgres
+from scripts.servers.redis import Redis
 from scripts.supervisor import Program
 
 WORKERS = {"interactive": "interactive", "bulk": "bulk,maintenance"}  # part -> lanes that it consumes

@@ -19,8 +19,9 @@ from scripts.guard import Guard
 from scripts.options import Options, check_ports, locked, read_options
 from scripts.parts import STAGES, Parts
 from scripts.probes import ask_json
-from scripts.server import ServerError
-from scripts.servers import Postgres, Redis
+from scripts.servers.postgres import Postgres
+from scripts.servers.redis import Redis
+from scripts.servers.server import ServerError
 from scripts.supervisor import Stopped, Supervisor
 
 _EXAMPLE_ROWS = ROOT / "examples" / "attrition" / "rows.json"

@@ -15,7 +15,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement, SetColumnCom
 
 from scripts.checkout import ROOT
 from scripts.migrated import migrated_postgres
-from scripts.servers import ServerError
+from scripts.servers.server import ServerError
 from shared.database.engine import make_engine
 from shared.database.revision import wanted_revision
 from shared.tables import Table

@@ -11,8 +11,8 @@ from types import FrameType
 from scripts.checkout import Failure
 from scripts.console import Console, Follower
 from scripts.guard import Guard
-from scripts.processes import Child
-from scripts.server import Server, ServerError
+from scripts.servers.processes import Child
+from scripts.servers.server import Server, ServerError
 
 _TICK = 0.05  # seconds between two looks at the children
 _DEATHS = 5  # so many ...

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from sqlalchemy import Engine
 
-from scripts.servers import Postgres, Redis
+from scripts.servers.postgres import Postgres
+from scripts.servers.redis import Redis
 from shared.config.settings import Settings
 from shared.database.engine import make_engine
 from shared.packages.package import Package, read_package

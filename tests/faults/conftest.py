@@ -17,7 +17,8 @@ import pytest
 from redis import Redis as Client
 from sqlalchemy import Engine, text
 
-from scripts.servers import Postgres, Redis
+from scripts.servers.postgres import Postgres
+from scripts.servers.redis import Redis
 from shared.database.engine import make_engine
 from tests.conftest import create_database, example_rows
 from tests.faults.models import Trap

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.servers import Postgres, Redis
+from scripts.servers.postgres import Postgres
+from scripts.servers.redis import Redis
 from shared.database.engine import make_engine
 from tests.conftest import create_database
 from tests.faults.conftest import Service, add_trap

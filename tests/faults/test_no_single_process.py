@@ -7,7 +7,7 @@ import time
 import psutil
 import pytest
 
-from scripts.processes import runs
+from scripts.servers.processes import runs
 from shared.observability.timed_tasks import recovery_age
 from tests.faults.conftest import Service
 from tests.faults.models import GOOD, KEEPS_GIL, SLOW

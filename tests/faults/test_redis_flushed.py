@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from scripts.servers import Redis
+from scripts.servers.redis import Redis
 from tests.faults.conftest import Crowd, Service, rows_to_score
 
 COUNT = 400

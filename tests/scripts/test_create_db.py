@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy.engine import URL, make_url
 
 from scripts import create_db
-from scripts.servers import Postgres
+from scripts.servers.postgres import Postgres
 from shared.database.revision import wanted_revision
 
 pytestmark = pytest.mark.long  # real processes, again and again: `make faults` runs them

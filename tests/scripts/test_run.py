@@ -22,8 +22,8 @@ from scripts.guard import Guard, watched_at_end
 from scripts.migration import next_number
 from scripts.options import Options, check_ports, locked, read_options
 from scripts.probes import ask, ask_json
-from scripts.processes import Child, runs, wait_until
 from scripts.run import send_example
+from scripts.servers.processes import Child, runs, wait_until
 from scripts.supervisor import Program, Stopped, Supervisor
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -18,10 +18,13 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from scripts import postgres_server, programs, redis_server
-from scripts.processes import Child, runs, wait_until
-from scripts.server import port_is_free
-from scripts.servers import Postgres, Redis, Server, ServerError
+from scripts.servers import postgres as postgres_server
+from scripts.servers import programs
+from scripts.servers import redis as redis_server
+from scripts.servers.postgres import Postgres
+from scripts.servers.processes import Child, runs, wait_until
+from scripts.servers.redis import Redis
+from scripts.servers.server import Server, ServerError, port_is_free
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -294,7 +297,8 @@ def test_postgres_programs_are_copied_once_to_where_everyone_may_read(tmp_path: 
 STARTER = """
 import sys, time
 from pathlib import Path
-from scripts.servers import Postgres, Redis
+from scripts.servers.postgres import Postgres
+from scripts.servers.redis import Redis
 with Postgres(Path(sys.argv[1])) as postgres, Redis(Path(sys.argv[1])) as redis:
     print(postgres.pid, redis.pid, flush=True)
     time.sleep(60)
@@ -346,7 +350,7 @@ def test_long_log_is_moved_aside_and_only_this_runs_lines_are_shown(tmp_path: Pa
     assert talker.wait(5)
     assert talker.last_lines() == ["new"]
     assert log.read_text() == "old\nnew\n"
-    monkeypatch.setattr("scripts.processes.LOG_LIMIT", 3)
+    monkeypatch.setattr("scripts.servers.processes.LOG_LIMIT", 3)
     talker.start()
     assert talker.wait(5)
     assert log.read_text() == "new\n"

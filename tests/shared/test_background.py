@@ -15,7 +15,7 @@ from api.routes import health
 from api.runtimes.acceptance import Acceptance
 from api.runtimes.backlog import Backlog
 from api.runtimes.completions import Completions
-from scripts.processes import wait_until
+from scripts.servers.processes import wait_until
 from shared import background
 from shared.background import Background, ended
 

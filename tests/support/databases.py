@@ -13,7 +13,7 @@ from redis import Redis
 from sqlalchemy import Connection, Engine, text
 from uuid_utils import uuid7
 
-from scripts.servers import Postgres
+from scripts.servers.postgres import Postgres
 from shared.config.settings import Settings, get_settings
 from shared.database.engine import get_engine, make_engine
 from shared.errors import Fault

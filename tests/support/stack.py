@@ -15,7 +15,8 @@ from pathlib import Path
 import httpx2
 
 from examples.build import NAMES
-from scripts.servers import Postgres, Redis
+from scripts.servers.postgres import Postgres
+from scripts.servers.redis import Redis
 from shared.database.engine import make_engine, session_scope
 from shared.registry.adding import list_versions
 from shared.tables import ModelAlias, ModelVersion

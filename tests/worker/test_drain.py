@@ -15,7 +15,8 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 import shared.database.prepared
 import worker.drain
-from scripts.servers import Postgres, Redis
+from scripts.servers.postgres import Postgres
+from scripts.servers.redis import Redis
 from shared.broker.app import DONE_CHANNEL, make_app, make_redis, wake_key
 from shared.broker.wakeups import list_waiting, send_wakeup
 from shared.cards.card import Card

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import Engine, text
 
 import worker.heartbeat
-from scripts.processes import wait_until
-from scripts.servers import Postgres
+from scripts.servers.postgres import Postgres
+from scripts.servers.processes import wait_until
 from shared.config.settings import Settings
 from tests.support.databases import empty, job_row, postgres_engine, queue, take
 from worker.heartbeat import Heartbeat

@@ -10,8 +10,8 @@ from redis import ConnectionError as RedisConnectionError
 from sqlalchemy import Engine, text
 
 import worker.timer
-from scripts.processes import wait_until
-from scripts.servers import Postgres
+from scripts.servers.postgres import Postgres
+from scripts.servers.processes import wait_until
 from shared.config.settings import Settings
 from shared.database.engine import make_engine
 from shared.observability.timed_tasks import RECOVER, is_recovery_late, note_done, recovery_age

@@ -13,7 +13,7 @@ from api.auth import buckets
 from api.auth.buckets import MAX_DEBT
 from api.auth.rate_limit import READS_PER_ROW, Quota, address_of
 from api.auth.shared_buckets import SharedBuckets
-from scripts.redis_server import Redis as RedisServer
+from scripts.servers.redis import Redis as RedisServer
 from shared.errors import TooManyRequests
 from tests.support.databases import refusing_redis
 

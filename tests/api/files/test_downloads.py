@@ -18,7 +18,7 @@ from api.files.outputs import find_finished, open_csv
 from api.files.parquet import Layout
 from api.http.conditional import matches, parse_range, preferred_type, resolve_range
 from api.models.catalog import Version
-from scripts.servers import Postgres
+from scripts.servers.postgres import Postgres
 from shared.cards.card import Card
 from shared.cards.validator import RowValidator
 from shared.csv.format import CsvFormat

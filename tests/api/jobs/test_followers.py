@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from api.jobs.followers import Change, JobFollowers, last_event, read_events, told_to_stop
 from api.routes import events
-from scripts.servers import Postgres
+from scripts.servers.postgres import Postgres
 from shared.csv.format import CsvFormat
 from shared.csv.packing import pack
 from shared.database.engine import reader

@@ -9,8 +9,8 @@ from sqlalchemy import Engine
 
 import api.runtimes.backlog
 from api.runtimes.backlog import Backlog
-from scripts.processes import wait_until
-from scripts.servers import Postgres
+from scripts.servers.postgres import Postgres
+from scripts.servers.processes import wait_until
 from shared.broker.app import drained_key
 from shared.jobs import transitions as jobs
 from tests.support.databases import empty, end, postgres_engine, queue, refusing_redis, submission, take

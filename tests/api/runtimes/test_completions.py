@@ -11,7 +11,7 @@ from redis import Redis
 from sqlalchemy import Engine
 
 from api.runtimes.completions import Completions
-from scripts.servers import Postgres
+from scripts.servers.postgres import Postgres
 from shared.broker.app import DONE_CHANNEL
 from shared.database.engine import dumps
 from tests.support.databases import FAULT, empty, end, postgres_engine, queue, refusing_redis, take

@@ -12,7 +12,7 @@ from redis import Redis
 
 import api.runtimes.wakeup_sender
 from api.runtimes.wakeup_sender import FAILURES, Notifier
-from scripts.processes import wait_until
+from scripts.servers.processes import wait_until
 from shared.broker.app import TaskName, wake_key
 from shared.broker.wakeups import PENDING_SECONDS, send_wakeup
 from tests.support.databases import refusing_redis

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 
-from scripts.servers import Postgres
+from scripts.servers.postgres import Postgres
 from shared.database import deadlines
 from shared.database.engine import make_engine, run_again, take_time
 from tests.conftest import create_database

@@ -9,7 +9,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Engine, inspect
 
-from scripts.servers import Postgres
+from scripts.servers.postgres import Postgres
 from shared.database.engine import make_engine
 from shared.database.revision import stored_revision
 from shared.tables import Job, JobKind, JobState, Table

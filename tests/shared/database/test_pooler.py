@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from api.check.__main__ import examine
-from scripts.servers import Postgres
+from scripts.servers.postgres import Postgres
 from shared.config.settings import Settings
 from shared.database.engine import make_engine
 from shared.database.prepared import Statement

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, select, text
 
-from scripts.servers import Postgres
+from scripts.servers.postgres import Postgres
 from shared.csv.chunk_scoring import ScoredChunk
 from shared.csv.format import CsvFormat
 from shared.csv.packing import pack, unpack

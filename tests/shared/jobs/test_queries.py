@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Connection, Engine, text
 
-from scripts.servers import Postgres
+from scripts.servers.postgres import Postgres
 from shared.jobs import transitions as jobs
 from shared.jobs.queries import (
     RowResult,

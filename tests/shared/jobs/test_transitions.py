@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import IntegrityError
 
-from scripts.servers import Postgres
+from scripts.servers.postgres import Postgres
 from shared.jobs import transitions as jobs
 from shared.jobs.recording import record
 from shared.jobs.transitions import Claim, Output

@@ -14,7 +14,8 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import inspect, text
 
-from scripts.servers import Postgres, Redis
+from scripts.servers.postgres import Postgres
+from scripts.servers.redis import Redis
 from shared.config.settings import Settings, get_settings
 from shared.database.engine import make_engine
 from shared.database.revision import revision_problem, wanted_revision

@@ -5,9 +5,9 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
-from scripts.processes import Child
-from scripts.programs import redis_program
-from scripts.server import Server, ServerError, port_is_free, private_folder
+from scripts.servers.processes import Child
+from scripts.servers.programs import redis_program
+from scripts.servers.server import Server, ServerError, port_is_free, private_folder
 
 # Below the range from which kernels take the ports of outgoing connections: in that range a client that retries while
 # Redis is down may be given Redis's own port, and connect to itself.

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from scripts.server import ServerError
+from scripts.servers.server import ServerError
 
 POSTGRES_FOLDERS = {"18": "pginstall18", "16": "pginstall"}  # major version -> folder in the wheel; newest first
 

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from typing import Self
 
-from scripts.processes import Child, wait_until
+from scripts.servers.processes import Child, wait_until
 
 
 class ServerError(Exception):

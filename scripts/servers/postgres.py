@@ -14,9 +14,9 @@ from urllib.parse import quote
 import psutil
 import psycopg2
 
-from scripts.processes import Child, wait_until
-from scripts.programs import POSTGRES_FOLDERS, postgres_programs
-from scripts.server import Server, ServerError, private_folder
+from scripts.servers.processes import Child, wait_until
+from scripts.servers.programs import POSTGRES_FOLDERS, postgres_programs
+from scripts.servers.server import Server, ServerError, private_folder
 
 DATABASE = "guichet"
 _SETTINGS = {
