@@ -34,7 +34,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 run: .venv/.installed ## Start everything on this machine (RUNTIME=sync, PORT=, FLOWER_PORT=, DATA_DIR=)
-	@exec $(PY) -m scripts.run
+	@exec $(PY) -m scripts.local.run
 
 test: .venv/.installed-dev ## Run the tests, four files at a time (ARGS="-n 0 -k name" for some of them)
 	$(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "$(QUICK)" $(ARGS)

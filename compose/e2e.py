@@ -19,7 +19,7 @@ from compose.ledger import settle
 from compose.stack import Broken, Stack, wait_until
 from compose.traffic import Client, Traffic
 from scripts.checkout import ROOT
-from scripts.probes import ask
+from scripts.local.probes import ask
 
 _PORTS = (18000, 18001)
 _FLOWER_PORT = 15555

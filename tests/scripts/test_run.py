@@ -15,16 +15,16 @@ import httpx2
 import psutil
 import pytest
 
-from scripts import supervisor as supervising
 from scripts.checkout import Failure
-from scripts.console import Console, Follower
-from scripts.guard import Guard, watched_at_end
+from scripts.local import supervisor as supervising
+from scripts.local.console import Console, Follower
+from scripts.local.guard import Guard, watched_at_end
+from scripts.local.options import Options, check_ports, locked, read_options
+from scripts.local.probes import ask, ask_json
+from scripts.local.run import send_example
+from scripts.local.supervisor import Program, Stopped, Supervisor
 from scripts.migration import next_number
-from scripts.options import Options, check_ports, locked, read_options
-from scripts.probes import ask, ask_json
-from scripts.run import send_example
 from scripts.servers.processes import Child, runs, wait_until
-from scripts.supervisor import Program, Stopped, Supervisor
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -99,7 +99,7 @@ def test_port_in_use_ends_the_start_before_anything_runs(tmp_path: Path):
         taken.listen()
         port = taken.getsockname()[1]
         env = os.environ | {"PORT": str(port), "DATA_DIR": str(tmp_path / "data")}
-        command = [sys.executable, "-m", "scripts.run"]
+        command = [sys.executable, "-m", "scripts.local.run"]
         run = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert run.returncode == 1
     assert f"PORT {port} of 127.0.0.1 is in use by another program: choose another" in run.stderr
@@ -127,8 +127,8 @@ def test_second_copy_on_the_same_folder_is_refused(tmp_path: Path):
 
 
 def test_folder_stays_locked_while_a_child_of_a_killed_copy_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("scripts.options._LOCK_SECONDS", 0.2)
-    monkeypatch.setattr("scripts.options.psutil.pid_exists", lambda pid: False)
+    monkeypatch.setattr("scripts.local.options._LOCK_SECONDS", 0.2)
+    monkeypatch.setattr("scripts.local.options.psutil.pid_exists", lambda pid: False)
     options = Options("queue", 8000, 5555, tmp_path)
     with locked(options) as lock:
         child = subprocess.Popen(["/bin/sleep", "60"], pass_fds=(lock,))
@@ -290,7 +290,7 @@ class Copy:
         self.output = folder.with_name(f"{folder.name}-{port}.txt")
         with self.output.open("w") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "scripts.run"],
+                [sys.executable, "-m", "scripts.local.run"],
                 cwd=ROOT,
                 env=self.env,
                 stdin=subprocess.DEVNULL,
@@ -393,20 +393,20 @@ def test_sync_runtime_is_one_process_on_sqlite(copies: Callable[..., Copy], tmp_
 
 def test_example_row_that_fails_stops_the_start_with_the_answer(monkeypatch: pytest.MonkeyPatch):
     answers = iter([(202, {"id": "7"}), (200, {"status": "running"}), (200, {"status": "failed", "error": "why"})])
-    monkeypatch.setattr("scripts.run.ask_json", lambda *_, **__: next(answers))
+    monkeypatch.setattr("scripts.local.run.ask_json", lambda *_, **__: next(answers))
     with pytest.raises(Failure, match=r"example row failed: .*why"):
         send_example("http://unused", lambda: None)
-    monkeypatch.setattr("scripts.run.ask_json", lambda *_, **__: (422, {"detail": "no"}))
+    monkeypatch.setattr("scripts.local.run.ask_json", lambda *_, **__: (422, {"detail": "no"}))
     with pytest.raises(Failure, match="not accepted: status 422"):
         send_example("http://unused", lambda: None)
     answers = iter([(202, {"id": "7"}), (200, {"status": "queued"})])
-    monkeypatch.setattr("scripts.run.ask_json", lambda *_, **__: next(answers))
+    monkeypatch.setattr("scripts.local.run.ask_json", lambda *_, **__: next(answers))
     with pytest.raises(Failure, match="no result after 0 s"):
         send_example("http://unused", lambda: None, timeout=0)
 
 
 def test_reader_that_goes_away_stops_the_service(tmp_path: Path):
-    script = "from scripts.console import Console\nc = Console()\nwhile not c.closed: c.say('x' * 1000)\n"
+    script = "from scripts.local.console import Console\nc = Console()\nwhile not c.closed: c.say('x' * 1000)\n"
     with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE) as talker:
         assert talker.stdout is not None
         talker.stdout.close()

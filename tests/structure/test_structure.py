@@ -23,7 +23,7 @@ from fastapi.routing import APIRoute
 from api.main import ROUTERS, create_app, serve
 from scripts import architecture
 from scripts.architecture import LAYERS, charter, rooms
-from scripts.parts import WORKERS
+from scripts.local.parts import WORKERS
 from shared import errors, tables
 from shared.broker.app import TaskName
 from shared.broker.names import Lane

@@ -14,15 +14,15 @@ from collections.abc import Callable
 from typing import Any
 
 from scripts.checkout import ROOT, Failure
-from scripts.console import Console
-from scripts.guard import Guard
-from scripts.options import Options, check_ports, locked, read_options
-from scripts.parts import STAGES, Parts
-from scripts.probes import ask_json
+from scripts.local.console import Console
+from scripts.local.guard import Guard
+from scripts.local.options import Options, check_ports, locked, read_options
+from scripts.local.parts import STAGES, Parts
+from scripts.local.probes import ask_json
+from scripts.local.supervisor import Stopped, Supervisor
 from scripts.servers.postgres import Postgres
 from scripts.servers.redis import Redis
 from scripts.servers.server import ServerError
-from scripts.supervisor import Stopped, Supervisor
 
 _EXAMPLE_ROWS = ROOT / "examples" / "attrition" / "rows.json"
 _RUNNING = ("queued", "running")

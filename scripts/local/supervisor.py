@@ -9,8 +9,8 @@ from pathlib import Path
 from types import FrameType
 
 from scripts.checkout import Failure
-from scripts.console import Console, Follower
-from scripts.guard import Guard
+from scripts.local.console import Console, Follower
+from scripts.local.guard import Guard
 from scripts.servers.processes import Child
 from scripts.servers.server import Server, ServerError
 

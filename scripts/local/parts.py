@@ -14,11 +14,11 @@ from pathlib import Path
 import psycopg2
 
 from scripts.checkout import ROOT
-from scripts.options import HOST, Options
-from scripts.probes import ask
+from scripts.local.options import HOST, Options
+from scripts.local.probes import ask
+from scripts.local.supervisor import Program
 from scripts.servers.postgres import Postgres
 from scripts.servers.redis import Redis
-from scripts.supervisor import Program
 
 WORKERS = {"interactive": "interactive", "bulk": "bulk,maintenance"}  # part -> lanes that it consumes
 STAGES = (("api",), tuple(WORKERS), ("flower",), ("redis",), ("postgres",))  # the order in which they stop

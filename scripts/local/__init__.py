@@ -1,0 +1,5 @@
+"""`make run`: the servers, the migrations, the example models, the API, the workers and Flower on this machine.
+
+Imports scripts/servers. Starts the parts as processes and imports none of them.
+
+"""
