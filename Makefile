@@ -88,19 +88,19 @@ bench-csv: .venv/.installed-dev ## Measure CSV files
 	$(PY) benchmarks/bulk.py $(ARGS)
 
 migration: .venv/.installed ## Write the next migration from the tables: make migration m="add outcomes"
-	@exec $(PY) -m scripts.migration "$$m"
+	@exec $(PY) -m scripts.generate.migration "$$m"
 
 schema: .venv/.installed ## Write docs/schema.sql and docs/schema.md from the tables
-	@$(PY) -m scripts.schema
+	@$(PY) -m scripts.generate.schema
 
 samples: .venv/.installed ## Write docs/samples: inputs and outputs as CSV and SQL
-	@$(PY) -m scripts.samples
+	@$(PY) -m scripts.generate.samples
 
 architecture: .venv/.installed ## Write the table of rooms of docs/architecture.md from their charters
-	@$(PY) -m scripts.architecture
+	@$(PY) -m scripts.generate.architecture
 
 settings: .venv/.installed ## Write docs/settings.md from shared/config/settings.py
-	@$(PY) -m scripts.settings
+	@$(PY) -m scripts.generate.settings
 
 lock: .venv/.installed-dev ## Compile requirements.in and requirements/*.in to pinned, hashed files (UPGRADE=--upgrade for newer ones)
 	$(LOCK) $(UPGRADE) requirements.in requirements/dev.in -o requirements/dev.txt

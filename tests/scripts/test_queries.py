@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from scripts import query_predictions, samples
+from scripts import query_predictions
 from scripts.checkout import ROOT
+from scripts.generate import samples
 from shared.cards.card import Card
 from shared.database.engine import make_engine
 from shared.tables import ModelVersion

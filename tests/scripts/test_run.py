@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from scripts.checkout import Failure
+from scripts.generate.migration import next_number
 from scripts.local import supervisor as supervising
 from scripts.local.console import Console, Follower
 from scripts.local.guard import Guard, watched_at_end
@@ -23,7 +24,6 @@ from scripts.local.options import Options, check_ports, locked, read_options
 from scripts.local.probes import ask, ask_json
 from scripts.local.run import send_example
 from scripts.local.supervisor import Program, Stopped, Supervisor
-from scripts.migration import next_number
 from scripts.servers.processes import Child, runs, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -21,8 +21,8 @@ import pytest
 from fastapi.routing import APIRoute
 
 from api.main import ROUTERS, create_app, serve
-from scripts import architecture
-from scripts.architecture import LAYERS, charter, rooms
+from scripts.generate import architecture
+from scripts.generate.architecture import LAYERS, charter, rooms
 from scripts.local.parts import WORKERS
 from shared import errors, tables
 from shared.broker.app import TaskName

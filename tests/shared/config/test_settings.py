@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from scripts import settings as settings_page
+from scripts.generate import settings as settings_page
 from shared.config.addresses import has_placeholder, without_password
 from shared.config.settings import Settings, get_settings
 from shared.config.typos import find_misspelt

@@ -7,7 +7,7 @@ import pytest
 from alembic import command
 from sqlalchemy import Connection, Engine, text
 
-from scripts import schema
+from scripts.generate import schema
 from shared.database.engine import make_engine
 from shared.tables import Table
 from tests.conftest import create_database

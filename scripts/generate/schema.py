@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement, SetColumnComment, SetTableComment
 
 from scripts.checkout import ROOT
-from scripts.migrated import migrated_postgres
+from scripts.generate.migrated import migrated_postgres
 from scripts.servers.server import ServerError
 from shared.database.engine import make_engine
 from shared.database.revision import wanted_revision

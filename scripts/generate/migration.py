@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from scripts.checkout import ROOT
-from scripts.migrated import migrated_postgres
+from scripts.generate.migrated import migrated_postgres
 from scripts.migrations import alembic
 from scripts.servers.server import ServerError
 
