@@ -156,10 +156,10 @@ rollback: .venv-ci/.installed ## Push an earlier commit of the Space again (SPAC
 	@$(CI)/python -m scripts.deploy_space --wait 1200 --rollback "$$REVISION"
 
 smoke: .venv-ci/.installed ## Try out a deployed service: make smoke URL=https://owner-name.hf.space
-	@$(CI)/python -m scripts.smoke "$$URL" --wait 300 --version "$(VERSION)"
+	@$(CI)/python -m scripts.release.smoke "$$URL" --wait 300 --version "$(VERSION)"
 
 release-notes: .venv-ci/.installed # checks that TAG may be released, and writes what the changelog says of it
-	$(CI)/python -m scripts.release "$$TAG" > release-notes.md
+	$(CI)/python -m scripts.release.notes "$$TAG" > release-notes.md
 
 publish-release: # release-notes.md and sbom/ of TAG, with GitHub's own command
 	@# v1.2.3-rc.1 is not what somebody gets who asks for the latest

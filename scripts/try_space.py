@@ -21,7 +21,7 @@ from pathlib import Path
 
 from api.auth.callers import make_key
 from scripts.checkout import ROOT, Failure
-from scripts.smoke import Service, checks
+from scripts.release.smoke import Service, checks
 from scripts.space_folder import write_space
 
 IMAGE = "guichet-space"

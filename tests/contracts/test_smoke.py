@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.smoke import main
+from scripts.release.smoke import main
 from shared.version import VERSION
 from tests.contracts.helpers import apart
 from tests.support.stack import Stack, free_port

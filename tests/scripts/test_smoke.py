@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from scripts.smoke import main
+from scripts.release.smoke import main
 from shared.version import VERSION
 
 HEALTH = {"status": "ok", "model_loaded": True, "model": "attrition", "model_version": 1}

@@ -3,7 +3,7 @@
 import pytest
 
 from scripts.checkout import Failure
-from scripts.release import main, notes
+from scripts.release.notes import main, notes
 
 CHANGELOG = """# Changelog
 

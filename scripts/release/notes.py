@@ -1,4 +1,4 @@
-"""`python -m scripts.release TAG`: check that a tag may be released, and print its notes, the section of CHANGELOG.md.
+"""`python -m scripts.release.notes TAG`: check that a tag may be released, and print its notes, the section of CHANGELOG.md.
 
 A tag is `v` and the version. It must be the one in shared/version.py, and its section must bear a date.
 """
@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the notes of a tag; return 0, or 1 with what is wrong."""
     given = sys.argv[1:] if arguments is None else arguments
     if len(given) != 1:
-        print("say which tag: python -m scripts.release v1.2.3", file=sys.stderr)
+        print("say which tag: python -m scripts.release.notes v1.2.3", file=sys.stderr)
         return 2
     try:
         print(notes(given[0], (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), version=VERSION))

@@ -1,4 +1,4 @@
-"""`python -m scripts.smoke URL`: whether a deployed service does what its callers count on; exit code 0 or 1.
+"""`python -m scripts.release.smoke URL`: whether a deployed service does what its callers count on; exit code 0 or 1.
 
 It predicts one row of the attrition example, and changes nothing. API_KEY in the environment is sent where a service
 lets nobody in without; `--version` is the one that must run.
@@ -53,7 +53,7 @@ class Service:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run every check; say each result in a line."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.smoke", description="Try out a deployed service.")
+    parser = argparse.ArgumentParser(prog="python -m scripts.release.smoke", description="Try out a deployed service.")
     parser.add_argument("url", help="its address, e.g. https://owner-name.hf.space")
     parser.add_argument("--version", default="", help="the version that must run")
     parser.add_argument("--wait", type=float, default=60, metavar="SECONDS", help="how long it may take to be ready")
