@@ -144,16 +144,16 @@ push-images: # REGISTRY=ghcr.io/owner REGISTRY_USER= REGISTRY_TOKEN= TAG=v1.2.3
 	done
 
 space: .venv/.installed ## Write the Hugging Face Space into a folder: make space DIR=/tmp/space
-	@$(PY) -m scripts.deploy_space --dry-run "$$DIR"
+	@$(PY) -m scripts.space.deploy --dry-run "$$DIR"
 
 space-image: .venv/.installed ## Build the image of the Space, and try it out in containers
-	@DOCKER="$(DOCKER)" $(PY) -m scripts.try_space $(ARGS)
+	@DOCKER="$(DOCKER)" $(PY) -m scripts.space.try_out $(ARGS)
 
 deploy: .venv-ci/.installed ## Push the Space and wait until it runs (SPACE_ID=, HF_TOKEN and ADMIN_KEY in the environment)
-	@$(CI)/python -m scripts.deploy_space --wait 1200
+	@$(CI)/python -m scripts.space.deploy --wait 1200
 
 rollback: .venv-ci/.installed ## Push an earlier commit of the Space again (SPACE_ID=, HF_TOKEN; REVISION=)
-	@$(CI)/python -m scripts.deploy_space --wait 1200 --rollback "$$REVISION"
+	@$(CI)/python -m scripts.space.deploy --wait 1200 --rollback "$$REVISION"
 
 smoke: .venv-ci/.installed ## Try out a deployed service: make smoke URL=https://owner-name.hf.space
 	@$(CI)/python -m scripts.release.smoke "$$URL" --wait 300 --version "$(VERSION)"

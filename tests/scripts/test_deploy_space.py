@@ -10,10 +10,10 @@ import yaml
 from huggingface_hub import HfApi, SpaceRuntime
 
 from api.auth.callers import make_key
-from scripts import deploy_space
 from scripts.checkout import Failure
-from scripts.deploy_space import main
-from scripts.space_folder import copied, host_of, make_dockerfile, tracked, write_space
+from scripts.space import deploy
+from scripts.space.deploy import main
+from scripts.space.folder import copied, host_of, make_dockerfile, tracked, write_space
 from shared.config.settings import Settings
 from tests.support.hub import TOKEN, Hub, running_hub
 
@@ -48,7 +48,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
-        monkeypatch.setattr(deploy_space, "_POLL_SECONDS", 0.01)
+        monkeypatch.setattr(deploy, "_POLL_SECONDS", 0.01)
         yield hub
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from api.auth.callers import make_key
 from scripts.checkout import ROOT, Failure
 from scripts.release.smoke import Service, checks
-from scripts.space_folder import write_space
+from scripts.space.folder import write_space
 
 IMAGE = "guichet-space"
 _DOCKER = os.environ.get("DOCKER") or "docker"
@@ -81,7 +81,9 @@ def docker(*arguments: str, quiet: bool = False, check: bool = True) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build and try; return 0, or 1 with what is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.try_space", description="Build the Space and try it out.")
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.space.try_out", description="Build the Space and try it out."
+    )
     parser.add_argument("--report", type=Path, help="write the findings there, as a table")
     parser.add_argument("--keep-image", action="store_true", help="take the image that there is")
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""`python -m scripts.deploy_space`: make the Hugging Face Space, and push it.
+"""`python -m scripts.space.deploy`: make the Hugging Face Space, and push it.
 
     --dry-run DIR            write the folder, push nothing
     --space OWNER/NAME       push it as one commit (SPACE_ID in the environment does the same)
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from api.auth.key_format import is_key
 from scripts.checkout import ROOT, Failure
-from scripts.space_folder import host_of, write_space
+from scripts.space.folder import host_of, write_space
 from shared.version import VERSION
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Pushed:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m scripts.deploy_space", description="Deploy the Hugging Face Space."
+        prog="python -m scripts.space.deploy", description="Deploy the Hugging Face Space."
     )
     parser.add_argument("--dry-run", type=Path, metavar="DIR", help="write the folder, push nothing")
     parser.add_argument("--space", default=os.environ.get("SPACE_ID", ""), metavar="OWNER/NAME", help="or SPACE_ID")
