@@ -76,7 +76,7 @@ types: .venv/.installed-dev ## Check the types
 	$(PY) -m mypy
 
 e2e-compose: .venv/.installed ## Start docker-compose.yml, use it, break it under load; writes docs/compose.md (ARGS="--only redis")
-	$(PY) -m compose.e2e $(ARGS)
+	$(PY) -m scripts.drills.e2e $(ARGS)
 
 package: .venv/.installed-dev ## Build the client's wheel and sdist, guichet-client, in dist/
 	$(PY) -m uv build --quiet --offline --no-build-isolation --python $(PY) --out-dir dist client

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from compose.stack import Broken, Stack
+from scripts.drills.stack import Broken, Stack
 
 _JOBS = """
 SELECT j.id, j.state, j.row_count, count(DISTINCT i.id), count(o.id), count(DISTINCT o.input_id), j.attempt

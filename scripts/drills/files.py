@@ -7,9 +7,9 @@ import itertools
 import json
 import uuid
 
-from compose.stack import Broken
-from compose.traffic import Client
 from scripts.checkout import ROOT
+from scripts.drills.stack import Broken
+from scripts.drills.traffic import Client
 
 
 def make_csv(rows: int) -> bytes:

@@ -13,12 +13,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from compose import drills, report
-from compose.files import check_csv
-from compose.ledger import settle
-from compose.stack import Broken, Stack, wait_until
-from compose.traffic import Client, Traffic
 from scripts.checkout import ROOT
+from scripts.drills import drills, report
+from scripts.drills.files import check_csv
+from scripts.drills.ledger import settle
+from scripts.drills.stack import Broken, Stack, wait_until
+from scripts.drills.traffic import Client, Traffic
 from scripts.local.probes import ask
 
 _PORTS = (18000, 18001)
@@ -29,7 +29,7 @@ _ROLES = "SELECT DISTINCT usename FROM pg_stat_activity WHERE backend_type = 'cl
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the whole of it; return 0, or 1 when something is not as it should be."""
-    parser = argparse.ArgumentParser(prog="python -m compose.e2e", description="Try out the stack for real.")
+    parser = argparse.ArgumentParser(prog="python -m scripts.drills.e2e", description="Try out the stack for real.")
     parser.add_argument("--report", type=Path, default=ROOT / "docs" / "compose.md", help="where the report goes")
     parser.add_argument("--only", metavar="WORD", help="only the drills whose name has this word; no report")
     parser.add_argument("--fresh", action="store_true", help="build the images without the engine's cache")

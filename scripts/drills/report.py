@@ -3,8 +3,8 @@
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 
-from compose.drills import Outcome
-from compose.ledger import Ledger
+from scripts.drills.drills import Outcome
+from scripts.drills.ledger import Ledger
 
 _TIMES = {1: "once", 2: "twice"}
 

@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from compose.files import make_csv, submit_csv
-from compose.stack import Broken, Stack, wait_until
-from compose.traffic import Client, Traffic
+from scripts.drills.files import make_csv, submit_csv
+from scripts.drills.stack import Broken, Stack, wait_until
+from scripts.drills.traffic import Client, Traffic
 
 DRAINED_SECONDS = 120.0  # everything that was accepted before a drill ended has to be done by then
 FILE_ROWS = 20_000  # of the file that is being scored meanwhile

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from compose.stack import Broken
 from scripts.checkout import ROOT
+from scripts.drills.stack import Broken
 
 # the service's own words, whatever those of a model's client are; files as they are
 NATIVE = "application/vnd.guichet+json, */*;q=0.5"
