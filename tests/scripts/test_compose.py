@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from compose import database, secrets
-from compose.reload import look
+from deploy.compose import database, secrets
+from deploy.compose.reload import look
 from shared.config.settings import Settings, get_settings
 from shared.version import VERSION
 

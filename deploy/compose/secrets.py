@@ -1,4 +1,4 @@
-"""`python -m compose.secrets`: put the stack's secrets into the volume from which its containers read them.
+"""`python -m deploy.compose.secrets`: put the stack's secrets into the volume from which its containers read them.
 
 It runs before everything else. A secret that stands in .env is taken, one that does not is made once and kept:
 a clone starts with `docker compose up` alone, and never with a password that is known. Files, not environment
@@ -59,7 +59,7 @@ def choose(env: Mapping[str, str], servers: Path, *, accept: bool) -> dict[str, 
         raise Refused(
             "POSTGRES_PASSWORD in .env is not the one that the database was made with: take it back, or, once "
             "PostgreSQL has the new one (ALTER ROLE postgres PASSWORD '...'), run "
-            "`docker compose run --rm secrets compose.secrets --accept`."
+            "`docker compose run --rm secrets deploy.compose.secrets --accept`."
         )
     return {file: given.get(file) or kept.get(file) or secrets.token_urlsafe(24) for file in _FILES}
 
@@ -109,7 +109,9 @@ def main(
     of_redis: Path = REDIS,
 ) -> int:
     """Run the command; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m compose.secrets", description="Make and keep the stack's secrets.")
+    parser = argparse.ArgumentParser(
+        prog="python -m deploy.compose.secrets", description="Make and keep the stack's secrets."
+    )
     parser.add_argument("--accept", action="store_true", help="PostgreSQL has the new password of .env already")
     parser.add_argument("--show", action="store_true", help="print Flower's login instead")
     options = parser.parse_args(arguments)
@@ -135,7 +137,7 @@ def main(
         print(
             f"guichet: changed: {', '.join(changed)}. Run `docker compose up -d --force-recreate`, or it is not read."
         )
-    print("guichet: `docker compose run --rm secrets compose.secrets --show` prints Flower's login.")
+    print("guichet: `docker compose run --rm secrets deploy.compose.secrets --show` prints Flower's login.")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`python -m compose.reload MODULE [ARGUMENT...]`: run a module, and again whenever a source file changes."""
+"""`python -m deploy.compose.reload MODULE [ARGUMENT...]`: run a module, and again whenever a source file changes."""
 
 import signal
 import subprocess

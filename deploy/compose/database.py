@@ -1,4 +1,4 @@
-"""`python -m compose.database`: make the stack's database, its roles and its tables, or bring them up to date.
+"""`python -m deploy.compose.database`: make the stack's database, its roles and its tables, or bring them up to date.
 
 It is PostgreSQL's administrator, which nothing else of the stack is: migrations belong to the role of the owner, and
 the API and the workers are a role that may only read and write rows.
@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from compose.secrets import ROLES, SERVERS
+from deploy.compose.secrets import ROLES, SERVERS
 from scripts.create_db import Refused, create
 
 

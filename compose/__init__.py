@@ -1,1 +1,0 @@
-"""The stack of docker-compose.yml: its secrets, and the driver that tries it out."""
