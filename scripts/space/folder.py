@@ -31,10 +31,10 @@ def write_space(folder: Path, *, space: str, root: Path = ROOT) -> list[str]:
     """Write the Space into an empty folder; return the files, sorted. Raises Failure where that cannot be."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise Failure(f"{folder} is there already: name a new or empty folder")
-    dockerfile = make_dockerfile(_read(root / "Dockerfile.api"), _read(root / "space" / "Dockerfile.stage"))
+    dockerfile = make_dockerfile(_read(root / "Dockerfile.api"), _read(root / "deploy" / "space" / "Dockerfile.stage"))
     files = {path: (root / path).read_bytes() for path in tracked(root, copied(dockerfile))}
     files["Dockerfile"] = dockerfile.encode()
-    files["README.md"] = page(_read(root / "space" / "README.md"), space).encode()
+    files["README.md"] = page(_read(root / "deploy" / "space" / "README.md"), space).encode()
     for path, content in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(content)
@@ -46,7 +46,7 @@ def make_dockerfile(api: str, last: str) -> str:
     head, stages = split_stages(api + last)
     by_name = {stage.name: stage for stage in stages}
     if LAST_STAGE not in by_name:
-        raise Failure(f"space/Dockerfile.stage has no stage named {LAST_STAGE}")
+        raise Failure(f"deploy/space/Dockerfile.stage has no stage named {LAST_STAGE}")
     needed: set[str] = set()
     wanted = [LAST_STAGE]
     while wanted:
@@ -57,7 +57,7 @@ def make_dockerfile(api: str, last: str) -> str:
     if needed == {LAST_STAGE}:
         raise Failure(f"Dockerfile.api has no stage {by_name[LAST_STAGE].base}, on which the Space stands")
     kept = [line for stage in stages if stage.name in needed for line in stage.lines]
-    said = "# Made from Dockerfile.api and space/Dockerfile.stage: change it there."
+    said = "# Made from Dockerfile.api and deploy/space/Dockerfile.stage: change it there."
     options = [line for line in head if not line.startswith("#")]
     return "\n".join([said, *options, *kept]).rstrip() + "\n"
 

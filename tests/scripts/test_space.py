@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from space import start
-from space.start import Refused, choose_folder, environment, plant
+from deploy.space import start
+from deploy.space.start import Refused, choose_folder, environment, plant
 from tests.support.databases import migrate
 
 pytestmark = pytest.mark.long  # real processes, again and again: `make faults` runs them

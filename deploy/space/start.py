@@ -1,4 +1,4 @@
-"""`python -m space.start`: bring tables and models into the place that is kept, admit the operator's key, serve.
+"""`python -m deploy.space.start`: bring tables and models into the place that is kept, admit the operator's key, serve.
 
 It becomes the API itself in the end (exec), so that the container's SIGTERM reaches it.
 """

@@ -1,1 +1,0 @@
-"""What a Hugging Face Space needs on top of Dockerfile.api: its last stage, its page, and its start."""
