@@ -1,1 +1,4 @@
-"""What the Makefile runs: the servers of a developer's machine and the supervisor of `make run`."""
+"""What the Makefile runs, one room for each of its subjects, and the two commands of operators.
+
+`create_db` and `query_predictions` stay at this address: they are in people's fingers, and in the worker's image.
+"""

