@@ -16,7 +16,7 @@ from shared.broker.wakeups import PENDING_SECONDS, list_waiting, send_wakeup
 from shared.database.engine import dumps
 from shared.jobs import transitions as jobs
 from shared.jobs.transitions import Claim
-from shared.observability.logs import told
+from shared.observability.redaction import told
 from shared.registry.adding import LoadedModel
 from shared.scoring.batch import score_rows, split_results
 from worker.chunk_pipeline import ChunkPipeline

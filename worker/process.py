@@ -14,7 +14,7 @@ from shared.broker.app import make_redis
 from shared.broker.names import Lane
 from shared.config.settings import get_settings
 from shared.database.engine import make_engine
-from shared.observability.logs import told
+from shared.observability.redaction import told
 from shared.registry.loaded_models import ModelCache
 from shared.registry.watcher import ModelWatcher
 from worker.heartbeat import Heartbeat, arm_kernel

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from shared.cards.card import Card
 from shared.errors import ArtefactError, Fault, GuichetError, ModelError
-from shared.observability.logs import configure_logging, told
+from shared.observability.logs import configure_logging
+from shared.observability.redaction import told
 from shared.registry.loaded_models import Versions, load_here
 from shared.scoring.batch import score_rows
 from shared.scoring.outputs import Output

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from shared.cards.card import Card
 from shared.errors import ArtefactError, ModelError, NotFound
-from shared.observability.logs import told
+from shared.observability.redaction import told
 from shared.packages.fetching import address_of, ensure_local, local_folder
 from shared.packages.package import is_complete, references_of
 from shared.registry.adding import LoadedModel, load

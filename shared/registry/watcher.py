@@ -16,7 +16,7 @@ from shared.cards.card import Card
 from shared.config.settings import Settings
 from shared.database.engine import is_sqlite, session_scope
 from shared.errors import CardError, Conflict, GuichetError
-from shared.observability.logs import told, without_words
+from shared.observability.redaction import told, without_words
 from shared.packages import stores
 from shared.packages.fetching import fetched
 from shared.packages.package import CARD_FILE, MODEL_FILE

@@ -18,7 +18,9 @@ from sqlalchemy.exc import DBAPIError
 
 from shared.errors import ArtefactError
 from shared.observability import logs
-from shared.observability.logs import JsonFormatter, Once, configure_logging, told, without_words
+from shared.observability.logs import JsonFormatter, configure_logging
+from shared.observability.redaction import told, without_words
+from shared.observability.repeats import Once
 from worker import process
 
 
@@ -222,7 +224,7 @@ class Lines(logging.Handler):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [1000.0]
-    monkeypatch.setattr("shared.observability.logs.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("shared.observability.repeats.time", SimpleNamespace(monotonic=lambda: now[0]))
     return now
 
 

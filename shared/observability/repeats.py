@@ -1,0 +1,100 @@
+"""A filter that says once what is wrong: again when it has been well for a minute, or is still wrong after ten.
+
+The line then says how often it happened meanwhile. While a server is away, a connection is tried hundreds of times a
+minute.
+"""
+
+import logging
+import re
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from shared.observability.redaction import is_away, message_of, told
+
+QUIET_SECONDS = 60.0  # what was not said for so long is news
+AGAIN_SECONDS = 600.0  # what goes on for so long is said again
+_KEPT = 1_000  # different sentences that are remembered
+_SPEC = re.compile(r"%(?:\(\w+\))?[-+ #0-9.*]*([a-zA-Z%])")
+_VARYING = re.compile(r"\d+\.\d+|\(\d+/\d+\)|0x[0-9a-f]+|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}")
+
+
+@dataclass(slots=True)
+class _Said:
+    """A sentence that was logged."""
+
+    logged_at: float
+    heard_at: float
+    count: int = 0  # how often it was held back since
+
+
+class Once(logging.Filter):
+    """Lets a warning or an error through once, and again when it is news; tells how often it was held back.
+
+    Numbers do not make another sentence (`%d rows`), names do (`%s`); nor does a traceback, but where it ends does.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+        self._said: OrderedDict[tuple[object, ...], _Said] = OrderedDict()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether to log a record; shorten it where its traceback says nothing."""
+        if record.levelno < logging.WARNING:
+            return True
+        key = _sentence_of(record)
+        now = time.monotonic()
+        with self._lock:
+            said = self._said.get(key)
+            if said is not None:
+                is_news = now - said.heard_at > QUIET_SECONDS or now - said.logged_at > AGAIN_SECONDS
+                said.heard_at = now
+                if not is_news:
+                    said.count += 1
+                    return False
+            count = 0 if said is None else said.count
+            self._said[key] = _Said(now, now)
+            self._said.move_to_end(key)
+            while len(self._said) > _KEPT:
+                self._said.popitem(last=False)
+        _shorten(record, count)
+        return True
+
+
+def _sentence_of(record: logging.LogRecord) -> tuple[object, ...]:
+    text = str(record.msg)
+    kinds = [kind for kind in _SPEC.findall(text) if kind != "%"]
+    arguments = record.args if isinstance(record.args, tuple) else ()
+    if arguments and len(kinds) == len(arguments):
+        told_of = (told(value) if isinstance(value, BaseException) else str(value) for value in arguments)
+        names = tuple(name for kind, name in zip(kinds, told_of, strict=True) if kind not in "dfgi")
+    else:
+        names = (message_of(record),)
+    return (record.name, record.levelno, text, *(_VARYING.sub("#", name) for name in names), *_error_of(record))
+
+
+def _error_of(record: logging.LogRecord) -> tuple[object, ...]:
+    error = record.exc_info[1] if record.exc_info else None
+    if error is None:
+        return ()
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return (type(error).__name__, None if trace is None else (trace.tb_frame.f_code.co_filename, trace.tb_lineno))
+
+
+def _shorten(record: logging.LogRecord, count: int) -> None:
+    """Say in the message what there is to say: how often it was held back, and which server is away."""
+    error = record.exc_info[1] if record.exc_info else None
+    is_servers = error is not None and is_away(error)
+    if not count and not is_servers:
+        return
+    message = message_of(record)
+    if error is not None and is_servers:
+        message = f"{message} ({told(error)})"
+        record.exc_info = record.exc_text = None
+    if count:
+        message = f"{message} (and {count} times more before)"
+    record.msg, record.args = message, ()
