@@ -128,7 +128,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401 - as uvicorn has it
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        HttpToolsProtocol._start_asgi_task(self, cycle, app)
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser; what exceeds a limit ends the connection with an answer that says so."""
@@ -151,14 +151,14 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin to count."""
-        super().on_message_begin()
+        HttpToolsProtocol.on_message_begin(self)
         self._overhead = self._in_a_row = self._body_bytes = self._trailer_count = 0
         self._in_head = True
         self._rest_since = None
 
     def on_url(self, url: bytes) -> None:
         """Take a part of the URL."""
-        super().on_url(url)
+        HttpToolsProtocol.on_url(self, url)
         if len(self.url) > self.limits.url_bytes:
             self._refuse(
                 HTTPStatus.REQUEST_URI_TOO_LONG,
@@ -188,18 +188,18 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._head_since = None
         self._body_since = self.loop.time()
-        super().on_headers_complete()
+        HttpToolsProtocol.on_headers_complete(self)
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
         self._body_bytes += len(body)
         self._overhead -= len(body)
         self._in_a_row = 0
-        super().on_body(body)
+        HttpToolsProtocol.on_body(self, body)
 
     def on_message_complete(self) -> None:
         """Wait for the next request."""
-        super().on_message_complete()
+        HttpToolsProtocol.on_message_complete(self)
         self._in_head = True
         if self.cycle.response_complete:  # the rest of its body has stopped the clock that its answer had started
             self.timeout_keep_alive_task = self.loop.call_later(

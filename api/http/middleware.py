@@ -5,7 +5,6 @@ Plain ASGI: it costs a few microseconds.
 
 import re
 
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
@@ -32,11 +31,15 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        given = headers.get("x-request-id")
+        request_id = traceparent = None
+        for name, value in scope["headers"]:  # one walk: most requests have neither
+            if name == b"x-request-id" and request_id is None:
+                request_id = value.decode("latin-1")
+            elif name == b"traceparent" and traceparent is None:
+                traceparent = value.decode("latin-1")
         # An id that could not be stored, logged or sent back safely is replaced, not refused.
-        request_id = given if given is not None and _REQUEST_ID.fullmatch(given) else str(uuid7())
-        traceparent = headers.get("traceparent")
+        if request_id is None or not _REQUEST_ID.fullmatch(request_id):
+            request_id = str(uuid7())
         if traceparent is not None and not _TRACEPARENT.fullmatch(traceparent):
             traceparent = None
         scope["request_id"] = request_id
@@ -51,8 +54,12 @@ class RequestContext:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = message["headers"] = [*message["headers"], *extra]
-                if not may_be_kept(path) and not any(name == b"cache-control" for name, _ in headers):
-                    headers.append(_NO_STORE)
+                if not may_be_kept(path):
+                    for name, _ in headers:
+                        if name == b"cache-control":
+                            break
+                    else:
+                        headers.append(_NO_STORE)
             await send(message)
 
         app = self._pages if is_page(path) else self._app
