@@ -1,9 +1,12 @@
-"""Draining a queue: claim, score, store, announce, until nothing is left or time is up."""
+"""Draining a queue: claim, compute, store, announce, until nothing is left or time is up."""
 
 import logging
 import math
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
 
 from kombu.exceptions import OperationalError as BrokerError
 from redis import RedisError
@@ -13,12 +16,15 @@ from sqlalchemy.exc import DBAPIError
 from shared.broker.app import DONE_CHANNEL, INTERACTIVE_KEY, INTERACTIVE_SECONDS, drained_key, wake_key
 from shared.broker.names import Lane
 from shared.broker.wakeups import PENDING_SECONDS, list_waiting, send_wakeup
-from shared.database.engine import dumps
+from shared.database.engine import dumps, run_again
+from shared.handlers.handler import Handler
+from shared.handlers.table import GROUPS, HANDLERS
 from shared.jobs import transitions as jobs
-from shared.jobs.transitions import Claim
+from shared.jobs.kinds import Claiming
+from shared.jobs.transitions import Claim, ClaimGroup
 from shared.observability.redaction import told
 from shared.registry.adding import LoadedModel
-from shared.scoring.batch import score_rows, split_results
+from shared.scoring.batch import split_results
 from worker.chunk_pipeline import ChunkPipeline
 from worker.runtime import Runtime
 
@@ -26,14 +32,20 @@ log = logging.getLogger(__name__)
 
 RENEW_SECONDS = 1.0  # how often the lane is looked at while draining: who waits, and is another worker needed
 CLAIMS = 8  # so many fit into DRAIN_SECONDS: a slow model is claimed in small pieces, and others get their turn
-FIRST_ROWS = 32  # of the first claim, when nobody knows how long a row takes
 SUSPECTS_SECONDS = 1.0  # how often jobs that took a worker down are looked for; each is claimed alone
 
-_looked: dict[tuple[str, int], float] = {}  # when this process did so last, by queue
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What is queued for a model version in a lane, and the model that it needs."""
+
+    lane: str
+    model_version_id: int
+    model: LoadedModel
 
 
 def drain(runtime: Runtime, lane: str, model_version_id: int) -> str:
-    """Claim, score and store what is queued for a model version in a lane; return what was done, in words.
+    """Claim, compute and store what is queued for a model version in a lane; return what was done, in words.
 
     While one task drains, its wake-up stays pending, so that no second worker splits small claims with it. As soon
     as a claim is full, there is more than one worker's work: another is woken, if one is free. When other versions
@@ -46,95 +58,169 @@ def drain(runtime: Runtime, lane: str, model_version_id: int) -> str:
         log.exception("jobs of model version %s wait: it cannot be loaded", model_version_id)
         return f"model version {model_version_id} cannot be loaded: {told(error)}"
     started = time.monotonic()
-    line = ChunkPipeline(
-        runtime,
-        model,
-        model_version_id,
-        ended=lambda job_id: announce(runtime, [job_id], lane=lane, model_version_id=model_version_id),
-    )
-    with line:
-        count = _drain(runtime, model, lane, model_version_id, line if lane == Lane.BULK else None)
-    seconds = time.monotonic() - started
-    parts = [f"{line.row_count} rows of files in {line.chunk_count} chunks"] if line.chunk_count else []
-    if count or not parts:
+    queue = Queue(lane, model_version_id, model)
+    with ExitStack() as stack:
+        pipeline = None
+        if lane == Lane.BULK:
+            pipeline = stack.enter_context(
+                ChunkPipeline(
+                    runtime,
+                    model,
+                    model_version_id,
+                    ended=lambda job_id: announce(runtime, [job_id], lane=lane, model_version_id=model_version_id),
+                )
+            )
+        count = _drain(runtime, queue, pipeline)
+    parts = []
+    if pipeline is not None and pipeline.chunk_count:
+        parts = [f"{pipeline.row_count} rows of files in {pipeline.chunk_count} chunks"]
+    is_idle = not count and not parts
+    if count or is_idle:
         parts.insert(0, f"{count} jobs")
-    done = f"{model.card.name}@{model.card.version}: {', '.join(parts)}, {seconds * 1000:.0f} ms"
-    if count or line.chunk_count:
+    milliseconds = (time.monotonic() - started) * 1000
+    done = f"{model.card.name}@{model.card.version}: {', '.join(parts)}, {milliseconds:.0f} ms"
+    if not is_idle:
         log.info(done)
     return done
 
 
-def _drain(runtime: Runtime, model: LoadedModel, lane: str, model_version_id: int, line: ChunkPipeline | None) -> int:
+def _drain(runtime: Runtime, queue: Queue, pipeline: ChunkPipeline | None) -> int:
     """Drain until nothing is left or time is up, chunks of files in between; return how many jobs were done."""
-    started = time.monotonic()
-    key = wake_key(lane, model_version_id)
+    wakeup = Wakeup(runtime, queue)
     count = 0
-    looked_at, is_fresh = started, True  # whoever woke us has just set the key
-    suspects = False  # whether jobs that took a worker down are left
-    chunk = False  # whether there was a chunk the last time
-    share = runtime.settings.drain_seconds
-    while (now := time.monotonic()) - started < share:
-        claims = _claim(runtime, lane, model_version_id)
-        last_look = not claims and not chunk
-        if last_look:
+    has_suspects = had_chunk = False
+    while not wakeup.is_time_up():
+        claims = _claim(runtime, queue)
+        is_last_look = not claims and not had_chunk
+        if is_last_look:
             # From here on a new submission sends a new wake-up; what came before is seen by this last look.
-            _forget(runtime, key)
-            looked_at = -math.inf
-            claims = _claim(runtime, lane, model_version_id)
-        elif now - looked_at > RENEW_SECONDS or (is_fresh and (chunk or _is_full(runtime, model_version_id, claims))):
-            looked_at, is_fresh = now, False
-            waiting = _look(runtime, key, lane)
-            others = len(waiting - {model_version_id})
-            share = runtime.settings.drain_seconds / (1 + others)
-            if not waiting and (chunk or _is_full(runtime, model_version_id, claims)):
-                _wake_another(runtime, lane, model_version_id)
-        if claims:
-            _handle(runtime, model, claims, lane=lane, model_version_id=model_version_id)
-            count += len(claims)
-        if suspects or now - _looked.get((lane, model_version_id), -math.inf) > SUSPECTS_SECONDS:
-            _looked[lane, model_version_id] = now
-            crashed = _claim(runtime, lane, model_version_id, crashed=True)
-            suspects = bool(crashed)
-            if crashed:
-                _handle(runtime, model, crashed, lane=lane, model_version_id=model_version_id)
-                count += 1
-        chunk = line is not None and line.step()
-        if last_look and not claims and not suspects and not chunk:
-            break
-    else:
-        _wake_another(runtime, lane, model_version_id)
+            wakeup.drop()
+            claims = _claim(runtime, queue)
+        else:
+            wakeup.renew(has_more=had_chunk or _is_full(runtime, queue, claims))
+        count += _handle(runtime, queue, claims)
+        if has_suspects or _suspects_due(runtime, queue):
+            suspects = _claim(runtime, queue, crashed=True)
+            has_suspects = bool(suspects)
+            count += _handle(runtime, queue, suspects)
+        had_chunk = pipeline is not None and pipeline.step()
+        if is_last_look and not (claims or has_suspects or had_chunk):
+            return count
+    wakeup.wake_another()
     return count
 
 
-def _most_rows(runtime: Runtime, model_version_id: int) -> int:
-    """Return how many rows of a version may be claimed at once: what it scores in a fraction of DRAIN_SECONDS."""
+def _suspects_due(runtime: Runtime, queue: Queue) -> bool:
+    """Return whether it is time to look for jobs that took a worker down; the next time is a second later."""
+    now = time.monotonic()
+    place = (queue.lane, queue.model_version_id)
+    if now - runtime.suspects_checked_at.get(place, -math.inf) <= SUSPECTS_SECONDS:
+        return False
+    runtime.suspects_checked_at[place] = now
+    return True
+
+
+# ── the wake-up ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Wakeup:
+    """The wake-up of a queue, pending while one task drains it, and how long that task may go on."""
+
+    def __init__(self, runtime: Runtime, queue: Queue) -> None:
+        self._runtime = runtime
+        self._queue = queue
+        self._key = wake_key(queue.lane, queue.model_version_id)
+        self._started_at = self._renewed_at = time.monotonic()  # whoever woke us has just set the key
+        self._is_fresh = True
+        self._seconds = runtime.settings.drain_seconds
+
+    def is_time_up(self) -> bool:
+        """Return whether other versions, or the next task, should have their turn."""
+        return time.monotonic() - self._started_at >= self._seconds
+
+    def renew(self, *, has_more: bool) -> None:
+        """Keep the wake-up pending, once a second, and share the time with the versions that wait in the lane.
+
+        When none waits and there is more than one worker's work (`has_more`), wake another worker; the first time
+        that there is, without waiting for the second.
+        """
+        now = time.monotonic()
+        if now - self._renewed_at <= RENEW_SECONDS and not (self._is_fresh and has_more):
+            return
+        self._renewed_at, self._is_fresh = now, False
+        waiting = self._hold()
+        others = len(waiting - {self._queue.model_version_id})
+        self._seconds = self._runtime.settings.drain_seconds / (1 + others)
+        if has_more and not waiting:
+            self.wake_another()
+
+    def _hold(self) -> set[int]:
+        """Renew the key, and return which versions wait in the lane."""
+        try:
+            self._runtime.redis.set(self._key, b"1", ex=PENDING_SECONDS)
+            return list_waiting(self._runtime.redis, self._queue.lane)
+        except RedisError as error:
+            log.warning("the wake-up key was not renewed (%s); another worker may join", error)
+            return set()
+
+    def drop(self) -> None:
+        """Let the next submission send a wake-up of its own."""
+        self._renewed_at = -math.inf
+        try:
+            self._runtime.redis.delete(self._key)
+        except RedisError as error:
+            log.warning("the wake-up key was not deleted (%s); it expires by itself", error)
+
+    def wake_another(self) -> None:
+        """Send a wake-up for the same queue, behind those that wait."""
+        lane, version = self._queue.lane, self._queue.model_version_id
+        try:
+            send_wakeup(self._runtime.redis, self._runtime.app, lane=lane, model_version_id=version, again=True)
+        except (RedisError, BrokerError, OSError) as error:
+            log.warning("no other worker was woken (%s); recovery does it", error)
+
+
+# ── claims ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _most_rows(runtime: Runtime, queue: Queue, handler: Handler[Any]) -> int:
+    """Return how many rows may be claimed at once: what the handler computes in a fraction of DRAIN_SECONDS."""
     settings = runtime.settings
-    pace = runtime.paces.get(model_version_id)
-    most = FIRST_ROWS if pace is None else int(pace * settings.drain_seconds / CLAIMS)
+    pace = runtime.paces.get((queue.model_version_id, handler.name))
+    most = handler.first_rows if pace is None else int(pace * settings.drain_seconds / CLAIMS)
     return min(max(most, 1), settings.max_claim_rows)
 
 
-def _is_full(runtime: Runtime, model_version_id: int, claims: list[Claim]) -> bool:
-    """Tell whether there was more to claim than was claimed."""
-    most_rows = _most_rows(runtime, model_version_id)
+def _is_full(runtime: Runtime, queue: Queue, claims: list[Claim]) -> bool:
+    """Return whether there was more to claim than was claimed."""
+    if not claims:
+        return False
+    most_rows = _most_rows(runtime, queue, HANDLERS[claims[0].kind])
     if len(claims) >= min(runtime.settings.max_claim_jobs, most_rows):
         return True
     return len(claims) > 1 and sum(len(claim.rows) for claim in claims) > 0.9 * most_rows
 
 
-def _claim(runtime: Runtime, lane: str, model_version_id: int, *, crashed: bool = False) -> list[Claim]:
+def _claim(runtime: Runtime, queue: Queue, *, crashed: bool = False) -> list[Claim]:
+    """Claim jobs of one handler's kinds, as many as it computes in a part of the time, or one of a kind claimed alone.
+
+    With `crashed`, one job that took a worker down.
+    """
     settings = runtime.settings
-    most_rows = _most_rows(runtime, model_version_id)
+    groups = [
+        ClaimGroup(kinds, 0 if claiming == Claiming.ALONE else _most_rows(runtime, queue, handler))
+        for handler, claiming, kinds in GROUPS
+    ]
 
     def take(connection: Connection) -> list[Claim]:
         return jobs.claim(
             connection,
-            model_version_id=model_version_id,
-            lane=lane,
+            model_version_id=queue.model_version_id,
+            lane=queue.lane,
             worker=runtime.name,
             lease_seconds=settings.lease_seconds,
-            max_jobs=min(settings.max_claim_jobs, most_rows),
-            max_rows=most_rows,
+            max_jobs=min(settings.max_claim_jobs, max(1, *(group.max_rows for group in groups))),
+            groups=groups,
             crashed=crashed,
         )
 
@@ -149,34 +235,50 @@ def _claim(runtime: Runtime, lane: str, model_version_id: int, *, crashed: bool 
     return runtime.database(take, durable=False)
 
 
-def _handle(runtime: Runtime, model: LoadedModel, claims: list[Claim], *, lane: str, model_version_id: int) -> None:
+def _handle(runtime: Runtime, queue: Queue, claims: list[Claim]) -> int:
+    """Compute, store and announce claims, which are of one handler's kinds; return how many there were."""
+    if not claims:
+        return 0
+    handler = HANDLERS[claims[0].kind]
     rows = [row for claim in claims for row in claim.rows]
     with runtime.pulse.holding(claims) as held:  # until it is stored: the leases hold as long as this process lives
         began = time.monotonic()
         try:
-            results = score_rows(model, rows)
+            results = handler.compute(queue.model, rows)
         except MemoryError:
             runtime.pulse.unlimit(held)
             message = "the worker ran out of memory; send fewer rows at once"
-            runtime.database(lambda connection: jobs.retry(connection, claims, code="out_of_memory", message=message))
-            return
+            runtime.database(lambda connection: jobs.requeue(connection, claims, code="out_of_memory", message=message))
+            return len(claims)
         runtime.pulse.unlimit(held)  # to be stored takes as long as it takes
-        runtime.paces[model_version_id] = len(rows) / max(time.monotonic() - began, 1e-6)
+        runtime.paces[queue.model_version_id, handler.name] = len(rows) / max(time.monotonic() - began, 1e-6)
         by_claim = split_results(results, (len(claim.rows) for claim in claims))
-        done = runtime.retry_while_away(
-            lambda: runtime.database(
-                lambda connection: jobs.finish(connection, claims, by_claim, model_version_id=model_version_id)
-            )
-        )
+        done = runtime.retry_while_away(lambda: _finish(runtime, queue, handler, claims, by_claim))
     if len(done) < len(claims):
         log.warning(
             "%d of %d claims were no longer ours; nothing of them was stored", len(claims) - len(done), len(claims)
         )
-    announce(runtime, done, lane=lane, model_version_id=model_version_id)
+    announce(runtime, done, lane=queue.lane, model_version_id=queue.model_version_id)
+    return len(claims)
+
+
+def _finish(
+    runtime: Runtime, queue: Queue, handler: Handler[Any], claims: list[Claim], results: Sequence[Sequence[object]]
+) -> list[str]:
+    """Store results and end their jobs, at once; return the ids of those that were still ours."""
+
+    def finish(connection: Connection) -> list[str]:
+        return jobs.finish(connection, claims, results, model_version_id=queue.model_version_id, store=handler.store)
+
+    def finish_in_transaction() -> list[str]:
+        with runtime.bulk_engine.begin() as connection:
+            return finish(connection)
+
+    return runtime.database(finish) if handler.store is None else run_again(finish_in_transaction)
 
 
 def announce(runtime: Runtime, job_ids: Sequence[str], *, lane: str, model_version_id: int) -> None:
-    """Tell the API processes which jobs are done, who look for themselves when Redis cannot; and files to step back."""
+    """Publish ids of finished jobs, and mark the interactive lane as busy, so that files step back."""
     if not job_ids:
         return
     try:
@@ -190,27 +292,3 @@ def announce(runtime: Runtime, job_ids: Sequence[str], *, lane: str, model_versi
         log.warning(
             "%d finished jobs were not announced (%s); waiting callers find them by polling", len(job_ids), error
         )
-
-
-def _forget(runtime: Runtime, key: str) -> None:
-    try:
-        runtime.redis.delete(key)
-    except RedisError as error:
-        log.warning("the wake-up key was not deleted (%s); it expires by itself", error)
-
-
-def _look(runtime: Runtime, key: str, lane: str) -> set[int]:
-    """Renew the wake-up key, and return which versions wait in the lane."""
-    try:
-        runtime.redis.set(key, b"1", ex=PENDING_SECONDS)
-        return list_waiting(runtime.redis, lane)
-    except RedisError as error:
-        log.warning("the wake-up key was not renewed (%s); another worker may join", error)
-        return set()
-
-
-def _wake_another(runtime: Runtime, lane: str, model_version_id: int) -> None:
-    try:
-        send_wakeup(runtime.redis, runtime.app, lane=lane, model_version_id=model_version_id, again=True)
-    except (RedisError, BrokerError, OSError) as error:
-        log.warning("no other worker was woken (%s); recovery does it", error)

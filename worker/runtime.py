@@ -53,7 +53,10 @@ class Runtime:
     arrivals: ModelWatcher | None = None
     timer: Stoppable | None = None
     parent: Parent | None = None
-    paces: dict[int, float] = field(default_factory=dict)  # rows per second of the last claim, by model version id
+    paces: dict[tuple[int, str], float] = field(
+        default_factory=dict
+    )  # rows/s of the last claim, by version and handler
+    suspects_checked_at: dict[tuple[str, int], float] = field(default_factory=dict)  # monotonic, by lane and version
     _connections: dict[bool, Connection] = field(default_factory=dict)  # by whether they are durable
     _chunk_work: "ChunkWork | None" = field(default=None)
 

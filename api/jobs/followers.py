@@ -22,8 +22,9 @@ from api.jobs.serializers import count_rows, progress_of
 from shared.background import Background
 from shared.errors import Unavailable
 from shared.jobs.csv_queries import StoredEvent, list_events
+from shared.jobs.kinds import kind_of
 from shared.jobs.queries import StoredJob, find_jobs
-from shared.tables import CsvFile, Job, JobKind, JobState
+from shared.tables import CsvFile, Job, JobState
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def last_event(job: StoredJob) -> int:
 
 def read_events(connection: Connection, job: StoredJob, *, after: int) -> list[StoredEvent]:
     """Return the events of a job of any kind after a sequence number, in order."""
-    if job.kind == JobKind.CSV:
+    if kind_of(job.kind).logs_events:
         return list_events(connection, job.id, after=after)
     return [event for event in _made_events(job) if event.seq > after]
 
@@ -209,7 +210,7 @@ class JobFollowers:
             changes = {}
             for job_id in changed:
                 job, seen = jobs.get(job_id), before[job_id]
-                known = job is not None and (seen is not None or job.kind != JobKind.CSV)
+                known = job is not None and (seen is not None or not kind_of(job.kind).logs_events)
                 after = 0 if seen is None else seen[1] or 0
                 events = read_events(connection, job, after=after) if job is not None and known else []
                 changes[job_id] = Change(job, events)

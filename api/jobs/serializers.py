@@ -1,16 +1,21 @@
 """Jobs, results, models as the caller sees them: plain dicts, made to be written by orjson."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+from sqlalchemy import Connection
 
 from api.http.prefix import link
 from api.models.catalog import Catalog, Version
 from shared.cards.card import Card
 from shared.cards.classes import classes_of
 from shared.cards.response import Refusal, Response, fill
+from shared.errors import Conflict
 from shared.jobs.chunks import progress, row_counts
 from shared.jobs.csv_queries import StoredCsv
-from shared.jobs.queries import RowResult, StoredJob, StoredOutput
+from shared.jobs.queries import RowResult, StoredJob, StoredOutput, list_rows
 from shared.tables import JobKind, JobState
 
 FARTHEST = 10_001  # places in a queue are counted so far and no farther, because counting takes time
@@ -132,7 +137,7 @@ def _csv_body(file: StoredCsv, card: Card) -> dict[str, Any]:
     }
 
 
-def csv_result_body(job: StoredJob, version: Version) -> dict[str, Any]:
+def csv_result_body(job: StoredJob, version: Version, _rows: object, _words: object) -> dict[str, Any]:
     """Return the result of a CSV job: how many rows were scored, and where its files are."""
     counts = count_rows(job)
     return {
@@ -295,6 +300,37 @@ def features_body(version: Version) -> dict[str, Any]:
     }
 
 
-def is_single(job: StoredJob) -> bool:
-    """Tell whether a job is one row."""
-    return job.kind == JobKind.PREDICT
+# ── the result of each kind of job ───────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class ResultForm:
+    """How the result of a succeeded job is shown: `body` of the job, its version, what `read` found, and the words.
+
+    Without `read`, the job itself has everything.
+    """
+
+    body: Callable[[StoredJob, Version, Any, Response | None], dict[str, Any]]
+    read: Callable[[Connection, StoredJob], Any] | None = None
+
+
+def _single_result(job: StoredJob, version: Version, _rows: object, words: Response | None) -> dict[str, Any]:
+    assert job.output is not None  # it has succeeded
+    return result_body(job, version, job.output, words)
+
+
+RESULTS: dict[str, ResultForm] = {
+    JobKind.PREDICT: ResultForm(_single_result),
+    JobKind.BATCH: ResultForm(batch_body, read=list_rows),
+    JobKind.CSV: ResultForm(csv_result_body),
+}
+
+
+def result_form(job: StoredJob) -> ResultForm:
+    """Return how a job's result is shown; raise Conflict for a kind that only a newer release knows."""
+    form = RESULTS.get(job.kind)
+    if form is None:
+        raise Conflict(
+            f"This release does not know jobs of the kind {job.kind}: ask the release that took it.", job_id=job.id
+        )
+    return form

@@ -20,7 +20,7 @@ from api.http.prefix import link, route_path
 from api.http.responses import json_response, request_id_of
 from api.http.wording import response_names
 from api.jobs.requests import Options
-from api.jobs.serializers import FARTHEST, batch_body, is_single, job_body, result_body
+from api.jobs.serializers import FARTHEST, job_body, result_form
 from api.models.catalog import Version
 from api.runtimes.idempotency import client_scope
 from api.services import Services
@@ -35,6 +35,7 @@ from shared.errors import (
     RowRefused,
     Unavailable,
 )
+from shared.jobs.kinds import kind_of, lane_of
 from shared.jobs.queries import RowResult, StoredJob, StoredOutput, count_ahead, find_jobs, list_rows
 from shared.jobs.transitions import Submission
 from shared.tables import JobKind, JobState
@@ -125,7 +126,7 @@ async def take(
     `faults` are those of each row, in order. With a `client_id`, or an Idempotency-Key, the same body again is the
     same job.
     """
-    lane = Lane.INTERACTIVE if len(rows) <= services.settings.interactive_rows else Lane.BULK
+    lane = lane_of(kind, row_count=len(rows), interactive_rows=services.settings.interactive_rows)
     queue = services.queue
     refuse_if_full(services, lane, options.version)
     await owe_rows(services, request, caller, len(rows) - 1)
@@ -288,18 +289,23 @@ def accepted_response(
 
 
 async def result_of(services: Services, request: Request, job: StoredJob) -> dict[str, Any]:
-    """Return the result of a succeeded job: one score, or one for each row of a batch."""
+    """Return the result of a succeeded job, as its kind shows it."""
     version = services.catalog.picture.by_id[job.model_version_id]
-    words = response_names(request, version.card)
-    if is_single(job):
-        assert job.output is not None
-        return result_body(job, version, job.output, words)
-    return batch_body(job, version, await rows_of(services, job), words)
+    form = result_form(job)
+    read = form.read
+
+    def find() -> Any:  # noqa: ANN401 - what the kind's body is made of
+        assert read is not None
+        with services.reader.connect() as connection:
+            return read(connection, job)
+
+    found = None if read is None else await run_in_threadpool(find)
+    return form.body(job, version, found, response_names(request, version.card))
 
 
 async def rows_of(services: Services, job: StoredJob) -> list[RowResult]:
     """Return every row of a succeeded job in order, with its output or its faults."""
-    if is_single(job):
+    if kind_of(job.kind).is_single:
         return [RowResult(0, job.output, None)]
 
     def read() -> list[RowResult]:

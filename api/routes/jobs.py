@@ -19,7 +19,7 @@ from api.http.prefix import link
 from api.http.responses import APPLIED, PROBLEM, TICKET, header, json_response
 from api.http.wording import response_names
 from api.jobs.followers import JobFollowers, following_of
-from api.jobs.serializers import csv_result_body, job_body
+from api.jobs.serializers import job_body
 from api.jobs.submissions import CLIENT_ID, accepted_response, error_of, find_job, read_position, result_of
 from api.runtimes.idempotency import client_scope
 from api.schemas.native import BatchResult, CsvResult, JobBody, JobPage, Result
@@ -27,8 +27,9 @@ from api.services import Services
 from shared.errors import Conflict, NotFound
 from shared.jobs import chunks
 from shared.jobs import transitions as jobs
+from shared.jobs.kinds import kind_of
 from shared.jobs.queries import TERMINAL, StoredJob, find_by_idempotency_key, find_jobs, list_jobs
-from shared.tables import JobKind, JobState
+from shared.tables import JobState
 
 router = APIRouter(tags=["jobs"])
 
@@ -131,7 +132,7 @@ async def get_job(request: Request, services: ServicesDep, caller: ReadCaller, j
         job = await _wait(services, following_of(request), job, preference.wait)
     position = eta = None
     headers = {}
-    if job.kind == JobKind.CSV and job.state == JobState.QUEUED and services.queue is not None:
+    if kind_of(job.kind).is_chunked and job.state == JobState.QUEUED and services.queue is not None:
         # No ETA: the queue's rate counts jobs, and says nothing of how long a file takes.
         position = await read_position(services, job)
         headers["Retry-After"] = "1"
@@ -172,8 +173,6 @@ async def get_result(request: Request, services: ServicesDep, caller: ReadCaller
         return accepted_response(services, request, job, {})
     if job.state != JobState.SUCCEEDED:
         raise Conflict(error_of(job).detail, job_id=job.id)
-    if job.kind == JobKind.CSV:
-        return json_response(csv_result_body(job, services.catalog.picture.by_id[job.model_version_id]))
     return json_response(await result_of(services, request, job))
 
 
@@ -199,7 +198,7 @@ async def cancel_job(request: Request, services: ServicesDep, caller: ChangeCall
     found = await find_own_job(services, caller, job_id)
 
     def cancel() -> str | None:
-        if found.kind == JobKind.CSV:
+        if kind_of(found.kind).is_chunked:
             with services.bulk_engine.begin() as connection:
                 return chunks.cancel(connection, found.id)
         with services.engine.begin() as connection:
@@ -236,7 +235,7 @@ async def retry_job(
     What is stored stays. Rows that do not fit the card are not tried again: send them, corrected, as a new file.
     """
     job = await find_own_job(services, caller, job_id)
-    if job.kind != JobKind.CSV:
+    if not kind_of(job.kind).can_resume:
         raise Conflict("Only CSV jobs can be taken up again: send this request again as a new job.", job_id=job.id)
     if not job.is_terminal:
         raise Conflict(f"The job is still {job.state}: cancel it first, or wait for its end.", job_id=job.id)

@@ -24,13 +24,14 @@ from api.runtimes.queue import queued_job
 from shared.config.settings import Settings
 from shared.database.engine import reader
 from shared.errors import Fault, GuichetError, ModelError, Unavailable
+from shared.jobs.kinds import kind_of
 from shared.jobs.queries import StoredJob, StoredOutput, find_jobs
 from shared.jobs.recording import record
 from shared.jobs.transitions import Submission
 from shared.registry.watcher import ModelWatcher
 from shared.scoring.batch import split_results
 from shared.scoring.outputs import Output
-from shared.tables import JobKind, JobState
+from shared.tables import JobState
 
 log = logging.getLogger(__name__)
 
@@ -257,7 +258,7 @@ def _recorded(scored: Scored, started_at: datetime, finished_at: datetime) -> St
     job.failed_count += len(faults)
     if failed:
         job.error = {"code": faults[0].code, "message": faults[0].message}
-    elif submission.kind == JobKind.PREDICT:
+    elif kind_of(submission.kind).is_single:
         output = outcomes[0]
         assert isinstance(output, Output)
         job.output = StoredOutput(

@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.tables import JobKind
+
 
 class SubmitBody(BaseModel):
     """One row to score."""
@@ -148,7 +150,7 @@ class JobBody(BaseModel):
     """A job."""
 
     id: str
-    kind: Literal["predict", "batch", "csv"]
+    kind: str = Field(json_schema_extra={"enum": [kind.value for kind in JobKind]})
     status: Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
     model: str
     model_version: int

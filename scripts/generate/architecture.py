@@ -22,7 +22,7 @@ LAYERS: dict[str, tuple[frozenset[str], ...]] = {
         frozenset({"packages"}),
         frozenset({"registry"}),
         frozenset({"jobs", "reference", "views"}),
-        frozenset({"commands"}),
+        frozenset({"commands", "handlers"}),
     ),
     "api": (
         frozenset({"http", "logs", "models", "schemas"}),

@@ -26,8 +26,9 @@ from sqlalchemy.engine import RowMapping
 
 from shared.csv.format import CsvFormat
 from shared.jobs import transitions as jobs
+from shared.jobs.kinds import CHUNKED
 from shared.jobs.transitions import Submission, clock
-from shared.tables import ChunkState, CsvFile, Job, JobChunk, JobEvent, JobKind, JobState, ModelInput
+from shared.tables import ChunkState, CsvFile, Job, JobChunk, JobEvent, JobState, ModelInput
 
 DEATHS = 2  # after so many a chunk is cut: one may have been an innocent bystander's
 PARTS = 16  # into so many
@@ -375,7 +376,7 @@ def expire(connection: Connection) -> list[str]:
     """End CSV jobs that are still queued and may no longer start (500 at most); return their ids."""
     late = (
         select(Job.id)
-        .where(Job.state == JobState.QUEUED, Job.kind == JobKind.CSV, Job.expires_at <= clock(connection))
+        .where(Job.state == JobState.QUEUED, Job.kind.in_(CHUNKED), Job.expires_at <= clock(connection))
         .order_by(Job.id)
         .limit(500)
     )

@@ -10,7 +10,8 @@ from sqlalchemy.dialects import postgresql
 
 from shared.database.prepared import Statement, array
 from shared.jobs.csv_queries import StoredCsv, find_files
-from shared.tables import Job, JobKind, JobState, ModelInput, ModelOutput
+from shared.jobs.kinds import SINGLE, kind_of
+from shared.tables import Job, JobState, ModelInput, ModelOutput
 
 TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED, JobState.EXPIRED})
 
@@ -95,7 +96,7 @@ _OUTPUT = (
 )
 _WITH_OUTPUT = (
     select(*_JOB, *_OUTPUT)
-    .outerjoin(ModelInput, and_(ModelInput.job_id == Job.id, ModelInput.row_index == 0, Job.kind == JobKind.PREDICT))
+    .outerjoin(ModelInput, and_(ModelInput.job_id == Job.id, ModelInput.row_index == 0, Job.kind.in_(SINGLE)))
     .outerjoin(
         ModelOutput,
         and_(ModelOutput.input_id == ModelInput.id, ModelOutput.model_version_id == Job.model_version_id),
@@ -136,7 +137,7 @@ def find_jobs(connection: Connection, job_ids: Sequence[str]) -> dict[str, Store
 
 
 def _attach_files(connection: Connection, found: Iterable[StoredJob]) -> None:
-    csv_jobs = {job.id: job for job in found if job.kind == JobKind.CSV}
+    csv_jobs = {job.id: job for job in found if kind_of(job.kind).is_chunked}
     if csv_jobs:
         for job_id, file in find_files(connection, list(csv_jobs)).items():
             csv_jobs[job_id].csv = file

@@ -9,7 +9,7 @@
          │      ▼              ▼                           │ └──── recover ─▶ failed (died too often) | canceled
          │   canceled       expired                        │
          └─────────────────────────────────────────────────┘
-               recover (lease ran out), retry (transient error), release (given back untouched)
+               recover (lease ran out), requeue (transient error), release (given back untouched)
 
 A CSV job runs as long as its chunks do (shared/jobs/chunks.py): start_csv and end_csv are its claim and finish, and
 when its caller asks for the rest of its rows, reopen_csv takes it from a terminal state back to queued.
@@ -37,8 +37,10 @@ from shared.database.engine import dumps
 from shared.database.prepared import Statement, array
 from shared.database.types import UtcDateTime
 from shared.errors import Fault
+from shared.jobs.kinds import CLAIMED_BY_JOB, RESUMABLE
+from shared.jobs.results import Store, outcome_of
 from shared.scoring.outputs import Output
-from shared.tables import Job, JobKind, JobState
+from shared.tables import Job, JobState
 
 # ── accepted ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -149,6 +151,7 @@ class Claim:
     """A job that this worker holds: its token fences whoever held it before."""
 
     job_id: str
+    kind: str
     token: int
     attempt: int
     max_attempts: int
@@ -158,30 +161,42 @@ class Claim:
     rows: list[dict[str, Any]] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class ClaimGroup:
+    """Kinds whose jobs a worker may hold in one claim, because one handler computes them."""
+
+    kinds: tuple[str, ...]
+    max_rows: int  # of one claim, but for a single large job; 0: one job at a time
+
+
+# The first job in the queue's order decides which group is claimed; the others of its group come along, as far as they
+# are among the first `max_jobs`. A kind of a newer release is in no group, and is left to the workers that know it.
 # {crashed}: jobs that took a worker down before are claimed alone, so that they harm no one else.
 _CLAIM = """
 WITH ready AS MATERIALIZED (
-    SELECT id, row_count, priority, run_after FROM jobs
-    WHERE state = 'queued' AND model_version_id = $1 AND lane = $2 AND run_after <= now() AND kind <> 'csv'
+    SELECT id, kind, row_count, priority, run_after FROM jobs
+    WHERE state = 'queued' AND model_version_id = $1 AND lane = $2 AND run_after <= now() AND kind = ANY ($6)
       AND crash_count {crashed} 0 AND (expires_at IS NULL OR expires_at > now())
     ORDER BY priority, run_after, id LIMIT $3 FOR UPDATE SKIP LOCKED
 ), bounded AS (
     SELECT id FROM (
-        SELECT id, sum(row_count) OVER w AS upto, row_number() OVER w AS place
-        FROM ready WINDOW w AS (ORDER BY priority, run_after, id)
-    ) AS counted WHERE upto <= $4 OR place = 1
+        SELECT id, number, max_rows, first_value(number) OVER w AS first_number, row_number() OVER w AS place,
+               sum(row_count) OVER (PARTITION BY number ORDER BY priority, run_after, id) AS upto
+        FROM ready JOIN unnest($6, $7, $8) AS groups (kind, number, max_rows) USING (kind)
+        WINDOW w AS (ORDER BY priority, run_after, id)
+    ) AS counted WHERE place = 1 OR (number = first_number AND upto <= max_rows)
 ), claimed AS (
     UPDATE jobs SET state = 'running', attempt = attempt + 1, claim_token = nextval('claim_tokens'),
-        leased_by = $5, lease_expires_at = now() + $6 * interval '1 second',
+        leased_by = $4, lease_expires_at = now() + $5 * interval '1 second',
         claimed_at = now(), started_at = coalesce(started_at, now())
     FROM bounded WHERE jobs.id = bounded.id  -- locked above; to ask for the state again would invite a worse plan
-    RETURNING jobs.id, claim_token, attempt, max_attempts, crash_count, timeout_seconds
+    RETURNING jobs.id, kind, claim_token, attempt, max_attempts, crash_count, timeout_seconds
 )
 SELECT claimed.*, input.id, input.features
 FROM claimed JOIN model_inputs AS input ON input.job_id = claimed.id
 WHERE input.faults IS NULL
 """
-_CLAIM_TYPES = ("int", "text", "int", "int", "text", "float8")
+_CLAIM_TYPES = ("int", "text", "int", "text", "float8", "text[]", "int[]", "int[]")
 _CLAIM_SOUND = Statement("claim_sound_jobs", _CLAIM_TYPES, _CLAIM.format(crashed="="))
 _CLAIM_CRASHED = Statement("claim_crashed_jobs", _CLAIM_TYPES, _CLAIM.format(crashed=">"))
 
@@ -194,24 +209,31 @@ def claim(
     worker: str,
     lease_seconds: float,
     max_jobs: int,
-    max_rows: int,
+    groups: Sequence[ClaimGroup],
     crashed: bool = False,
 ) -> list[Claim]:
-    """Take queued jobs of one version and lane, at most `max_jobs` and (but for a single large job) `max_rows`.
+    """Take queued jobs of one version and lane, at most `max_jobs`, all of one of these groups; others are left.
 
     With `crashed`, take one job that took its worker down before, alone; without, only sound ones.
     """
     statement = _CLAIM_CRASHED if crashed else _CLAIM_SOUND
+    kinds = [(kind, number, group.max_rows) for number, group in enumerate(groups) for kind in group.kinds]
     rows = statement.run(
-        connection, model_version_id, lane, 1 if crashed else max_jobs, max_rows, worker, lease_seconds
+        connection,
+        model_version_id,
+        lane,
+        1 if crashed else max_jobs,
+        worker,
+        lease_seconds,
+        *(array(column) for column in zip(*kinds, strict=True)),
     )
     claims: dict[str, Claim] = {}
-    for job_id, token, attempt, max_attempts, crash_count, timeout, input_id, features in rows:
-        taken = claims.get(job_id)
-        if taken is None:
-            taken = claims[job_id] = Claim(str(job_id), token, attempt, max_attempts, crash_count, timeout)
-        taken.input_ids.append(input_id)
-        taken.rows.append(features)
+    for job_id, kind, token, attempt, max_attempts, crash_count, timeout, input_id, features in rows:
+        held = claims.get(job_id)
+        if held is None:
+            held = claims[job_id] = Claim(str(job_id), kind, token, attempt, max_attempts, crash_count, timeout)
+        held.input_ids.append(input_id)
+        held.rows.append(features)
     return list(claims.values())
 
 
@@ -225,7 +247,7 @@ WHERE jobs.id = t.id AND jobs.claim_token = t.token
 def heartbeat(connection: Connection, claims: Sequence[Claim], *, lease_seconds: float) -> int:
     """Renew the leases of claims that are still ours; return how many were."""
     held = connection.exec_driver_sql(
-        _HEARTBEAT, (lease_seconds, [claim.job_id for claim in claims], [claim.token for claim in claims])
+        _HEARTBEAT, (lease_seconds, [held.job_id for held in claims], [held.token for held in claims])
     )
     return held.rowcount
 
@@ -249,7 +271,7 @@ WITH done AS (
         AS t (job_id, input_id, task, prediction, label, probability, probabilities, threshold)
     WHERE (t.job_id IN (SELECT id FROM done WHERE state = 'succeeded')) IS TRUE
 ){faulty}
-SELECT id FROM done
+SELECT id, state FROM done
 """
 _FAULTY = """, faulty AS (
     UPDATE model_inputs SET faults = t.faults::jsonb
@@ -269,46 +291,37 @@ _FINISH_SOME_FAULTY = Statement(
 def finish(
     connection: Connection,
     claims: Sequence[Claim],
-    results: Sequence[Sequence[Output | Fault]],
+    results: Sequence[Sequence[object]],
     *,
     model_version_id: int,
+    store: Store[Any] | None = None,
 ) -> list[str]:
-    """Store the outputs and the terminal states of claims in one fenced statement; return the ids that were ours.
+    """Store the results and the terminal states of claims, fenced; return the ids that were ours.
 
-    `results` holds, by claim and row, the output or why there is none. A job without any output has failed. A claim
-    whose token is stale changes nothing and stores nothing; one whose cancellation was asked for becomes canceled.
+    `results` holds, by claim and row, the result or the Fault that says why there is none. A job without any result
+    has failed. A claim whose token is stale changes nothing and stores nothing; one whose cancellation was asked for
+    becomes canceled. Scores (`Output`) are stored in the same statement; other results by `store`, which then needs a
+    transaction around both.
     """
-    states: list[str] = []
-    failed: list[int] = []
-    errors: list[str | None] = []
+    ends = [outcome_of(rows) for rows in results]
     out_jobs: list[str] = []
     out_inputs: list[int] = []
     outputs: list[Output] = []
     faulty: list[tuple[str, int, str]] = []
-    for taken, rows in zip(claims, results, strict=True):
-        faults = 0
-        for input_id, result in zip(taken.input_ids, rows, strict=True):
-            if isinstance(result, Fault):
-                faults += 1
-                faulty.append((taken.job_id, input_id, dumps([result])))
-            else:
-                out_jobs.append(taken.job_id)
+    for held, rows in zip(claims, results, strict=True):
+        for input_id, result in zip(held.input_ids, rows, strict=True):
+            if isinstance(result, Output):
+                out_jobs.append(held.job_id)
                 out_inputs.append(input_id)
                 outputs.append(result)
-        failed.append(faults)
-        if faults == len(rows):
-            first = next(result for result in rows if isinstance(result, Fault))
-            states.append(JobState.FAILED.value)
-            errors.append(dumps({"code": first.code, "message": first.message}))
-        else:
-            states.append(JobState.SUCCEEDED.value)
-            errors.append(None)
+            elif isinstance(result, Fault):
+                faulty.append((held.job_id, input_id, dumps([result])))
     parameters: list[object] = [
-        array(taken.job_id for taken in claims),
-        array(taken.token for taken in claims),
-        array(states),
-        array(failed),
-        array(errors),
+        array(held.job_id for held in claims),
+        array(held.token for held in claims),
+        array(end.state.value for end in ends),
+        array(end.failed_count for end in ends),
+        array(None if end.error is None else dumps(end.error) for end in ends),
         model_version_id,
         array(out_jobs),
         array(out_inputs),
@@ -322,7 +335,18 @@ def finish(
     if faulty:
         parameters += [array(column) for column in zip(*faulty, strict=True)]
     statement = _FINISH_SOME_FAULTY if faulty else _FINISH_ALL_GOOD
-    return [str(row[0]) for row in statement.run(connection, *parameters)]
+    ended = {str(row[0]): row[1] for row in statement.run(connection, *parameters)}
+    if store is not None:
+        kept = [
+            (input_id, result)
+            for held, rows in zip(claims, results, strict=True)
+            if ended.get(held.job_id) == JobState.SUCCEEDED
+            for input_id, result in zip(held.input_ids, rows, strict=True)
+            if not isinstance(result, Fault)
+        ]
+        if kept:
+            store(connection, model_version_id, kept)
+    return list(ended)
 
 
 _FAIL = """
@@ -334,10 +358,10 @@ RETURNING id
 """
 
 
-def fail(connection: Connection, taken: Claim, *, code: str, message: str) -> bool:
+def fail(connection: Connection, held: Claim, *, code: str, message: str) -> bool:
     """End a claim as failed, e.g. because its own timeout ran out; return whether it was still ours."""
     error = dumps({"code": code, "message": message})
-    return connection.exec_driver_sql(_FAIL, (error, taken.job_id, taken.token)).first() is not None
+    return connection.exec_driver_sql(_FAIL, (error, held.job_id, held.token)).first() is not None
 
 
 # ── back to the queue ────────────────────────────────────────────────────────────────────────────────────────────
@@ -346,7 +370,7 @@ def fail(connection: Connection, taken: Claim, *, code: str, message: str) -> bo
 # exponent is bounded too, or the interval would overflow.
 _BACKOFF = "now() + random() * least(interval '60 seconds', interval '1 second' * power(2, least(jobs.attempt, 6)))"
 
-_RETRY = f"""
+_REQUEUE = f"""
 UPDATE jobs SET
     state = CASE WHEN cancel_requested_at IS NOT NULL THEN 'canceled'
                  WHEN attempt >= max_attempts THEN 'failed' ELSE 'queued' END,
@@ -361,14 +385,14 @@ RETURNING jobs.id, jobs.state
 """  # noqa: S608 - built from a constant
 
 
-def retry(connection: Connection, claims: Sequence[Claim], *, code: str, message: str) -> dict[str, str]:
+def requeue(connection: Connection, claims: Sequence[Claim], *, code: str, message: str) -> dict[str, str]:
     """Give claims back after a transient error, with backoff; return id to state of those that were ours.
 
     The last attempt's error is final: the job has failed with `code` and `message`.
     """
     error = dumps({"code": code, "message": message})
     rows = connection.exec_driver_sql(
-        _RETRY, (error, [taken.job_id for taken in claims], [taken.token for taken in claims])
+        _REQUEUE, (error, [held.job_id for held in claims], [held.token for held in claims])
     )
     return {str(row[0]): row[1] for row in rows}
 
@@ -391,7 +415,7 @@ def release(connection: Connection, claims: Sequence[Claim], *, suspect: bool = 
     is found.
     """
     rows = connection.exec_driver_sql(
-        _RELEASE, (int(suspect), [taken.job_id for taken in claims], [taken.token for taken in claims])
+        _RELEASE, (int(suspect), [held.job_id for held in claims], [held.token for held in claims])
     )
     return rows.rowcount
 
@@ -447,7 +471,7 @@ def recover(connection: Connection) -> dict[str, str]:
 
 _EXPIRE = """
 WITH late AS MATERIALIZED (
-    SELECT id FROM jobs WHERE state = 'queued' AND expires_at <= now() AND kind <> 'csv'
+    SELECT id FROM jobs WHERE state = 'queued' AND expires_at <= now() AND kind = ANY (%s)
     ORDER BY expires_at LIMIT 500 FOR UPDATE SKIP LOCKED
 )
 UPDATE jobs SET state = 'expired', finished_at = now(), failed_count = row_count,
@@ -458,8 +482,8 @@ RETURNING jobs.id
 
 
 def expire(connection: Connection) -> list[str]:
-    """End queued jobs whose time to wait is over (500 at most, no files); return their ids."""
-    return [str(row[0]) for row in connection.exec_driver_sql(_EXPIRE)]
+    """End queued jobs whose time to wait is over (500 at most, no files, no unknown kinds); return their ids."""
+    return [str(row[0]) for row in connection.exec_driver_sql(_EXPIRE, (list(CLAIMED_BY_JOB),))]
 
 
 _CANCEL = """
@@ -566,7 +590,7 @@ def reopen_csv(connection: Connection, job_id: str) -> bool:
     return bool(
         connection.execute(
             update(Job)
-            .where(Job.id == job_id, Job.kind == JobKind.CSV, Job.finished_at.is_not(None))
+            .where(Job.id == job_id, Job.kind.in_(RESUMABLE), Job.finished_at.is_not(None))
             .values(
                 state=JobState.QUEUED.value,
                 failed_count=0,

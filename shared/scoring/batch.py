@@ -6,7 +6,7 @@ A batch that raises is halved until the guilty rows stand alone; every other row
 import logging
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ from shared.scoring.outputs import Output
 from shared.scoring.selection import Scorer, Scores
 
 log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
 
 # What Python code raises on a value that it was not made for; anything else is the model's own fault.
 REFUSALS = (ValueError, TypeError, LookupError, AttributeError)
@@ -80,8 +82,8 @@ def _refusal(card: Card, row: dict[str, Any], error: BaseException) -> Fault:
     return Fault(where, "refused_by_model", f"is refused by the model ({kind}): {hint}")
 
 
-def split_results(results: Sequence[Output | Fault], counts: Iterable[int]) -> list[list[Output | Fault]]:
-    """Return the results of rows that were scored together as one list for each job, which had so many rows."""
+def split_results(results: Sequence[Item], counts: Iterable[int]) -> list[list[Item]]:
+    """Return the results of rows that were computed together as one list for each job, which had so many rows."""
     remaining = iter(results)
     return [list(islice(remaining, count)) for count in counts]
 

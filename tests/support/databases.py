@@ -17,7 +17,7 @@ from scripts.servers.postgres import Postgres
 from shared.config.settings import Settings, get_settings
 from shared.database.engine import get_engine, make_engine
 from shared.errors import Fault
-from shared.jobs.transitions import Claim, Output, Submission, claim, finish, submit
+from shared.jobs.transitions import Claim, ClaimGroup, Output, Submission, claim, finish, submit
 from tests.conftest import create_database
 from tests.support.stack import free_port
 
@@ -151,8 +151,9 @@ def take(connection: Connection, **changes: Any) -> list[Claim]:
         "lease_seconds": 15.0,
         "max_jobs": 100,
         "max_rows": 1000,
-    }
-    return claim(connection, **options | changes)
+    } | changes
+    groups = [ClaimGroup(("predict", "batch"), options.pop("max_rows"))]
+    return claim(connection, **{"groups": groups} | options)
 
 
 def good(probability: float = 0.75) -> Output:

@@ -23,6 +23,7 @@ from shared.cards.card import Card
 from shared.config.settings import Settings
 from shared.database.prepared import Statement
 from shared.errors import ArtefactError
+from shared.handlers.scores import SCORES
 from shared.scoring.selection import Scores
 from tests.support.databases import empty, job_row, postgres_engine, queue, settings_of
 from worker.drain import drain
@@ -92,7 +93,6 @@ def scorer() -> Scorer:
 @pytest.fixture
 def runtime(database: Engine, broker: Redis, scorer: Scorer) -> Iterator[Runtime]:
     empty(database)
-    worker.drain._looked.clear()
     url = database.url.render_as_string(hide_password=False)
     with settings_of(RUNTIME="queue", DATABASE_URL=url, REDIS_URL=broker.url):
         settings = Settings(max_claim_jobs=4)
@@ -173,7 +173,7 @@ def test_slow_model_is_claimed_in_pieces_that_leave_time_for_others(runtime, dat
     scorer.before = lambda: time.sleep(0.05 * len(scorer.calls[-1:]) * scorer.calls[-1])
     queued(database, 60)
     drain(runtime, "interactive", 1)
-    assert scorer.calls[0] == worker.drain.FIRST_ROWS
+    assert scorer.calls[0] == SCORES.first_rows
     assert all(1 <= count <= 6 for count in scorer.calls[1:-1])  # a quarter of a second of 20 rows a second
 
 

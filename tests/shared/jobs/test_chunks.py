@@ -21,7 +21,9 @@ from shared.jobs import transitions as jobs
 from shared.jobs.chunk_storage import Stale, store
 from shared.jobs.chunks import ChunkClaim, CsvUpload, PackedChunk
 from shared.jobs.csv_queries import find_files, list_chunks, list_events, read_chunk
+from shared.jobs.kinds import CLAIMED_BY_JOB
 from shared.jobs.queries import find_jobs, list_ready
+from shared.jobs.transitions import ClaimGroup
 from shared.tables import ChunkState, JobChunk
 from tests.support.databases import either_engine, empty, job_row, outputs_of, submission
 
@@ -225,7 +227,7 @@ def test_file_is_never_claimed_as_a_batch(engine):
                 worker="w",
                 lease_seconds=15,
                 max_jobs=10,
-                max_rows=10,
+                groups=[ClaimGroup(CLAIMED_BY_JOB, 10)],
             )
         own.dispose()
         assert found == []

@@ -26,7 +26,7 @@ from sqlalchemy.exc import IntegrityError
 from scripts.servers.postgres import Postgres
 from shared.jobs import transitions as jobs
 from shared.jobs.recording import record
-from shared.jobs.transitions import Claim, Output
+from shared.jobs.transitions import Claim, ClaimGroup, Output
 from shared.tables import JobState
 from tests.support.databases import (
     FAULT,
@@ -225,6 +225,35 @@ def test_canceled_job_is_not_claimed(connection):
     assert take(connection) == []
 
 
+# Groups as a worker of a later release may have them: rows that are scored together, slow ones, and one at a time.
+SCORED, SLOW, ALONE = (
+    ClaimGroup(("predict", "batch"), 100),
+    ClaimGroup(("slow",), 2),
+    ClaimGroup(("alone",), 0),
+)
+
+
+def test_kind_that_the_worker_does_not_know_is_left_to_a_newer_one(connection):
+    newer, known = queue(connection, kind="newer"), queue(connection)
+    assert ids(take(connection)) == [known]
+    assert take(connection) == []
+    assert job_row(connection, newer)["state"] == "queued"
+    set_job(connection, newer, "crash_count = 1, expires_at = now() + interval '1 hour'")
+    assert take(connection, crashed=True) == []
+    set_job(connection, newer, "expires_at = now() - interval '1 second'")
+    assert jobs.expire(connection) == []
+    assert ids(take(connection, groups=[ClaimGroup(("newer",), 5)])) == []  # too late now, for a newer worker too
+
+
+def test_claim_holds_kinds_of_one_group_and_says_which(connection):
+    order = ["batch", "slow", "predict", "alone", "slow", "batch", "slow", "alone"]
+    queued = [(queue(connection, kind=kind), kind) for kind in order]
+    claims = [take(connection, groups=[ALONE, SLOW, SCORED]) for _ in range(6)]
+    found = [[(taken.job_id, taken.kind) for taken in group] for group in claims]
+    places = [[0, 2, 5], [1, 4], [3], [6], [7], []]  # the first in the queue decides; two slow rows are enough
+    assert found == [[queued[place] for place in group] for group in places]
+
+
 def test_two_workers_never_claim_the_same_job(connection, database):
     expected = [queue(connection) for _ in range(200)]
     taken: list[list[str]] = [[], []]
@@ -362,7 +391,7 @@ def test_stale_token_changes_nothing_and_stores_nothing(connection, other):
     assert jobs.finish(connection, stale, [[good(0.9)]], model_version_id=1) == []  # while another worker has it
     assert jobs.finish(connection, stale, [[FAULT]], model_version_id=1) == []
     assert not jobs.fail(connection, stale[0], code="timeout", message="too long")
-    assert jobs.retry(connection, stale, code="x", message="y") == {}
+    assert jobs.requeue(connection, stale, code="x", message="y") == {}
     assert jobs.release(connection, stale) == 0
     assert job_row(connection, job_id) == before
     assert outputs_of(connection, job_id) == []
@@ -380,6 +409,36 @@ def test_stale_claim_does_not_spoil_the_claims_beside_it(connection):
     assert jobs.finish(connection, claims, [[good()], [good()]], model_version_id=1) == [kept]
     assert outputs_of(connection, lost) == []
     assert len(outputs_of(connection, kept)) == 1
+
+
+def test_results_that_are_no_scores_are_stored_with_the_end_of_their_jobs(connection):
+    """Only those of jobs that are still ours and were not canceled; and a `store` that fails ends none of them."""
+    kept, canceled, stale, failed = (queue(connection, rows=2) for _ in range(4))
+    claims = take(connection)
+    jobs.cancel(connection, canceled)
+    set_job(connection, stale, "state = 'queued', claim_token = NULL")
+    results = [[FAULT, "why"], ["why", "why"], ["why", "why"], [FAULT, FAULT]]
+    stored: list[Any] = []
+
+    def store(_: Connection, version: int, found: Any) -> None:
+        stored.extend((version, *pair) for pair in found)
+
+    def refuse(*_: Any) -> None:
+        raise ValueError("it cannot be stored")
+
+    with connection.engine.connect().execution_options(isolation_level="READ COMMITTED") as transaction:
+        with pytest.raises(ValueError, match="cannot be stored"), transaction.begin():
+            jobs.finish(transaction, claims, results, model_version_id=1, store=refuse)
+        assert job_row(connection, kept)["state"] == "running"
+        with transaction.begin():
+            ended = jobs.finish(transaction, claims, results, model_version_id=1, store=store)
+    assert set(ended) == {kept, canceled, failed}
+    assert stored == [(1, claims[0].input_ids[1], "why")]
+    assert [job_row(connection, job_id)["state"] for job_id in (kept, canceled, failed)] == [
+        "succeeded",
+        "canceled",
+        "failed",
+    ]
 
 
 def test_claim_finished_twice_keeps_its_first_outputs(connection):
@@ -447,7 +506,7 @@ def test_cancel_requested_job_ends_canceled_however_its_run_ends(connection, way
     if way == "fail":
         assert jobs.fail(connection, claims[0], code="timeout", message="too long")
     elif way == "retry":
-        assert jobs.retry(connection, claims, code="x", message="y") == {job_id: "canceled"}
+        assert jobs.requeue(connection, claims, code="x", message="y") == {job_id: "canceled"}
     else:
         let_lease_run_out(connection, job_id)
         assert jobs.recover(connection) == {job_id: "canceled"}
@@ -512,7 +571,7 @@ def test_cancel_speaks_both_dialects(dialect, connection, sqlite):
 def test_transient_error_gives_the_job_back_with_backoff(connection):
     job_id = queue(connection)
     claims = take(connection)
-    assert jobs.retry(connection, claims, code="out_of_memory", message="too many rows") == {job_id: "queued"}
+    assert jobs.requeue(connection, claims, code="out_of_memory", message="too many rows") == {job_id: "queued"}
     row = job_row(connection, job_id)
     assert (row["state"], row["attempt"], row["crash_count"], row["error"]) == ("queued", 1, 0, None)
     assert (row["claim_token"], row["leased_by"], row["lease_expires_at"], row["finished_at"]) == (None,) * 4
@@ -526,7 +585,7 @@ def test_backoff_is_random_and_grows_up_to_a_minute(connection):
         jobs.submit(connection, group)
         claims = take(connection)
         connection.execute(text("UPDATE jobs SET attempt = :attempt"), {"attempt": attempt})
-        jobs.retry(connection, claims, code="x", message="y")
+        jobs.requeue(connection, claims, code="x", message="y")
         query = text("SELECT extract(epoch FROM run_after - now())::float8 FROM jobs")
         waits.extend(connection.scalars(query).all())
         assert -1 < min(waits) < max(waits) <= bound
@@ -537,7 +596,7 @@ def test_backoff_is_random_and_grows_up_to_a_minute(connection):
 def test_last_attempts_error_is_final(connection):
     job_id = queue(connection, rows=2, max_attempts=1)
     claims = take(connection)
-    assert jobs.retry(connection, claims, code="out_of_memory", message="too many rows") == {job_id: "failed"}
+    assert jobs.requeue(connection, claims, code="out_of_memory", message="too many rows") == {job_id: "failed"}
     row = job_row(connection, job_id)
     assert (row["state"], row["error"]) == ("failed", {"code": "out_of_memory", "message": "too many rows"})
     assert row["finished_at"] is not None
@@ -1028,7 +1087,7 @@ class LifeOfJobs(RuleBasedStateMachine):
         ours = self.is_ours(taken)
         again = "failed" if taken.attempt >= taken.max_attempts else "queued"
         expected = {taken.job_id: self._ended(taken.job_id, again)} if ours else {}
-        assert jobs.retry(self.connection, [taken], code="x", message="y") == expected
+        assert jobs.requeue(self.connection, [taken], code="x", message="y") == expected
         if ours:
             self.leaves(taken.job_id, expected[taken.job_id])
 

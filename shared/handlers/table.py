@@ -1,0 +1,23 @@
+"""Which handler computes which kind of job; chunks of files have a pipeline of their own (worker/chunk_pipeline.py)."""
+
+from typing import Any
+
+from shared.handlers.handler import Handler
+from shared.handlers.scores import SCORES
+from shared.jobs.kinds import Claiming, kind_of
+from shared.tables import JobKind
+
+HANDLERS: dict[str, Handler[Any]] = {
+    JobKind.PREDICT: SCORES,
+    JobKind.BATCH: SCORES,
+}
+
+
+def _groups() -> tuple[tuple[Handler[Any], Claiming, tuple[str, ...]], ...]:
+    ways: dict[tuple[str, Claiming], list[str]] = {}
+    for kind, handler in HANDLERS.items():
+        ways.setdefault((handler.name, kind_of(kind).claiming), []).append(kind)
+    return tuple((HANDLERS[kinds[0]], claiming, tuple(kinds)) for (_, claiming), kinds in ways.items())
+
+
+GROUPS = _groups()  # the kinds that may be held in one claim, with their handler and how they are claimed
