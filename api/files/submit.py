@@ -32,7 +32,7 @@ from shared.errors import GuichetError
 from shared.jobs import chunks
 from shared.jobs.chunks import CsvUpload
 from shared.jobs.queries import StoredJob, find_jobs
-from shared.jobs.transitions import Submission
+from shared.jobs.submission import Submission
 from shared.tables import JobKind
 
 if TYPE_CHECKING:

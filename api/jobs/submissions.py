@@ -37,7 +37,7 @@ from shared.errors import (
 )
 from shared.jobs.kinds import kind_of, lane_of
 from shared.jobs.queries import RowResult, StoredJob, StoredOutput, count_ahead, find_jobs, list_rows
-from shared.jobs.transitions import Submission
+from shared.jobs.submission import Submission
 from shared.tables import JobKind, JobState
 
 log = logging.getLogger(__name__)

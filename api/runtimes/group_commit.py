@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from shared.background import Background
 from shared.errors import GuichetError, Unavailable
 from shared.jobs.queries import StoredJob
-from shared.jobs.transitions import Submission
+from shared.jobs.submission import Submission
 
 log = logging.getLogger(__name__)
 

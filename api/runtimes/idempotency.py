@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from api.runtimes.group_commit import Accepted
 from shared.errors import Conflict, GuichetError, IdempotencyMismatch
 from shared.jobs.queries import find_by_idempotency_key
-from shared.jobs.transitions import OWN_IDS, Submission
+from shared.jobs.submission import CLIENT_ID_SCOPE, Submission
 
 
 class KeysInFlight:
@@ -53,8 +53,8 @@ def find_earlier(reader: Engine, submission: Submission) -> Accepted | GuichetEr
 
 def client_scope(owner: str | None) -> str:
     """Return the scope of the ids that a caller gives its jobs itself."""
-    return f"{owner or '-'}:{OWN_IDS}"
+    return f"{owner or '-'}:{CLIENT_ID_SCOPE}"
 
 
 def _name_of_key(submission: Submission) -> str:
-    return "id" if (submission.idempotency_scope or "").endswith(OWN_IDS) else "Idempotency-Key"
+    return "id" if (submission.idempotency_scope or "").endswith(CLIENT_ID_SCOPE) else "Idempotency-Key"

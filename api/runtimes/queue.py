@@ -19,7 +19,7 @@ from shared.config.settings import Settings
 from shared.errors import GuichetError, Unavailable
 from shared.jobs import transitions as jobs
 from shared.jobs.queries import StoredJob, find_jobs
-from shared.jobs.transitions import Submission
+from shared.jobs.submission import Submission
 from shared.tables import JobState
 
 log = logging.getLogger(__name__)

@@ -27,7 +27,7 @@ from shared.errors import Fault, GuichetError, ModelError, Unavailable
 from shared.jobs.kinds import kind_of
 from shared.jobs.queries import StoredJob, StoredOutput, find_jobs
 from shared.jobs.recording import record
-from shared.jobs.transitions import Submission
+from shared.jobs.submission import Submission
 from shared.registry.watcher import ModelWatcher
 from shared.scoring.batch import split_results
 from shared.scoring.outputs import Output

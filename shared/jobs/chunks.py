@@ -27,7 +27,8 @@ from sqlalchemy.engine import RowMapping
 from shared.csv.format import CsvFormat
 from shared.jobs import transitions as jobs
 from shared.jobs.kinds import CHUNKED
-from shared.jobs.transitions import Submission, clock
+from shared.jobs.submission import Submission
+from shared.jobs.transitions import clock
 from shared.tables import ChunkState, CsvFile, Job, JobChunk, JobEvent, JobState, ModelInput
 
 DEATHS = 2  # after so many a chunk is cut: one may have been an innocent bystander's

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, insert
 
 from shared.errors import Fault
-from shared.jobs.transitions import Submission
+from shared.jobs.submission import Submission
 from shared.scoring.outputs import Output
 from shared.tables import Job, JobState, ModelInput, ModelOutput
 

@@ -14,7 +14,7 @@ from shared.csv.format import CsvFormat
 from shared.csv.packing import pack
 from shared.jobs import chunks
 from shared.jobs.chunks import CsvUpload, PackedChunk
-from shared.jobs.transitions import Submission
+from shared.jobs.submission import Submission
 from shared.tables import CsvFile, Job, JobChunk, ModelVersion
 
 SOME_DAY = datetime(2100, 1, 1, tzinfo=UTC)

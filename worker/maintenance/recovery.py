@@ -12,6 +12,7 @@ from shared.broker.wakeups import send_wakeup
 from shared.database.engine import dumps
 from shared.jobs import chunks, queries
 from shared.jobs import transitions as jobs
+from shared.jobs.submission import CLIENT_ID_SCOPE
 from shared.tables import Job, Worker
 from worker.runtime import Runtime
 
@@ -78,7 +79,7 @@ def forget(runtime: Runtime) -> str:
             update(Job)
             .where(
                 Job.idempotency_key.is_not(None),
-                Job.idempotency_scope.not_like(f"%{jobs.OWN_IDS}"),
+                Job.idempotency_scope.not_like(f"%{CLIENT_ID_SCOPE}"),
                 Job.created_at < func.now() - age,
             )
             .values(idempotency_key=None, idempotency_scope=None)

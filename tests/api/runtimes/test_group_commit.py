@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 import api.runtimes.group_commit
 from api.runtimes.group_commit import Accepted, Intake
 from shared.errors import Conflict, GuichetError, Unavailable
-from shared.jobs.transitions import Submission
+from shared.jobs.submission import Submission
 from tests.support.databases import submission
 
 

@@ -1,0 +1,41 @@
+"""A job on its way into the tables."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from shared.errors import Fault
+
+# Ends the scope of the ids that callers give their jobs themselves; scopes of Idempotency-Keys end in other paths.
+CLIENT_ID_SCOPE = "/jobs/{id}"
+
+
+@dataclass(slots=True)
+class Submission:
+    """One accepted request on its way into the tables."""
+
+    id: str
+    kind: str
+    lane: str
+    model_version_id: int
+    request_id: str
+    rows: list[Any]  # canonical rows; a row that does not fit the card as it was sent
+    faults: list[list[Fault] | None]  # by row: why it will not be scored
+    timeout_seconds: float
+    max_attempts: int
+    owner: str | None = None
+    traceparent: str | None = None
+    expires_in: float | None = None
+    priority: int = 0
+    idempotency_scope: str | None = None
+    idempotency_key: str | None = None
+    body_hash: str | None = None
+
+    @property
+    def failed_count(self) -> int:
+        """How many of its rows will not be scored."""
+        return sum(fault is not None for fault in self.faults)
+
+    def expires_at(self, created_at: datetime) -> datetime | None:
+        """When it may no longer start, None for never."""
+        return None if self.expires_in is None else created_at + timedelta(seconds=self.expires_in)
