@@ -17,7 +17,7 @@ from shared.startup.checks import check_port, check_start
 def main() -> None:
     """Serve until SIGTERM or SIGINT."""
     settings = get_settings()
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, form=settings.log_format)
     prefer_one_thread()  # before the sync runtime loads a model
     check_port(settings)
     check_start(settings, needs_broker=False)  # without Redis, jobs are stored all the same

@@ -11,6 +11,7 @@ from celery.signals import (
     beat_embedded_init,
     celeryd_after_setup,
     celeryd_init,
+    import_modules,
     setup_logging,
     worker_process_init,
     worker_process_shutdown,
@@ -39,9 +40,11 @@ app.steps["consumer"].add(Reconnection)
 _lanes: list[str] = []
 
 
-@setup_logging.connect
+@setup_logging.connect  # of a worker: Celery sets up none of its own
+@import_modules.connect  # of Flower, whose own is replaced
 def _set_up_logging(**_: Any) -> None:  # noqa: ANN401 - Celery's signature
-    configure_logging(get_settings().log_level)
+    settings = get_settings()
+    configure_logging(settings.log_level, form=settings.log_format)
 
 
 @celeryd_init.connect
@@ -60,6 +63,7 @@ def _remember_lanes(instance: Any, **_: Any) -> None:  # noqa: ANN401 - Celery's
     # Read before the pool forks, so that every child knows which lanes it serves.
     _lanes[:] = sorted(instance.app.amqp.queues.consume_from)
     check_lanes(_lanes)
+    log.info("this worker serves the lanes %s, in %d processes", ", ".join(_lanes), instance.concurrency)
     signal.signal(RECONNECT_SIGNAL, Reconnection.ask)
 
 

@@ -14,6 +14,7 @@ from shared.broker.app import make_redis
 from shared.broker.names import Lane
 from shared.config.settings import get_settings
 from shared.database.engine import make_engine
+from shared.observability.logs import identify
 from shared.observability.redaction import told
 from shared.registry.loaded_models import ModelCache
 from shared.registry.watcher import ModelWatcher
@@ -38,6 +39,7 @@ def start_child(*, lanes: Sequence[str]) -> Runtime:
     global _runtime
     settings = get_settings()
     name = f"{socket.gethostname()}:{os.getpid()}"
+    identify(worker=name)
     engine = make_engine(settings.database, pool_size=2, autocommit=True)
     claim_engine = make_engine(settings.database, pool_size=1, autocommit=True, durable=False)
     models = ModelCache(engine, settings.models, settings.models_uri)

@@ -11,6 +11,7 @@ from uuid_utils import uuid7
 
 from api.http.prefix import Prefix, route_path
 from api.http.security_headers import Pages, SecurityHeaders, is_page, may_be_kept
+from shared.observability.logs import begin
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _NO_STORE = (b"cache-control", b"no-store")
@@ -43,6 +44,7 @@ class RequestContext:
         if traceparent is not None and not _TRACEPARENT.fullmatch(traceparent):
             traceparent = None
         scope["request_id"] = request_id
+        begin(request_id=request_id)
         scope["traceparent"] = traceparent
         if prefix := self._prefix.of(scope):
             scope = self._prefix.put_on(scope, prefix)

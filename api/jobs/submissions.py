@@ -38,6 +38,7 @@ from shared.errors import (
 from shared.jobs.kinds import kind_of, lane_of
 from shared.jobs.queries import RowResult, StoredJob, StoredOutput, count_ahead, find_jobs, list_rows
 from shared.jobs.submission import Submission
+from shared.observability.logs import bind
 from shared.tables import JobKind, JobState
 
 log = logging.getLogger(__name__)
@@ -177,9 +178,11 @@ def new_submission(
     services: Services, request: Request, caller: Caller, options: Options, *, kind: JobKind, lane: Lane
 ) -> Submission:
     """Return a job for this request, without rows yet."""
+    # A visitor's job is read by whoever knows its id, and ids that follow each other share most of their bits.
+    job_id = str(uuid4() if caller.is_visitor else uuid7())
+    bind(job_id=job_id, model=options.version.label)
     return Submission(
-        # A visitor's job is read by whoever knows its id, and ids that follow each other share most of their bits.
-        id=str(uuid4() if caller.is_visitor else uuid7()),
+        id=job_id,
         kind=kind.value,
         lane=lane.value,
         model_version_id=options.version.id,

@@ -29,6 +29,7 @@ from shared.jobs import chunks
 from shared.jobs import transitions as jobs
 from shared.jobs.kinds import kind_of
 from shared.jobs.queries import TERMINAL, StoredJob, find_by_idempotency_key, find_jobs, list_jobs
+from shared.observability.logs import bind
 from shared.tables import JobState
 
 router = APIRouter(tags=["jobs"])
@@ -281,6 +282,7 @@ async def find_own_job(services: Services, caller: Caller, job_id: str) -> Store
     job = await run_in_threadpool(read)
     if job is None:
         raise NotFound("There is no job with this id: ids come with the answer to a submission.")
+    bind(job_id=job.id)
     if job.model_version_id not in services.catalog.picture.by_id:
         # It may be of a version that another process registered a moment ago.
         await run_in_threadpool(services.catalog.refresh_after_miss)

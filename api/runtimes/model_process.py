@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.cards.card import Card
 from shared.errors import ArtefactError, Fault, GuichetError, ModelError
-from shared.observability.logs import configure_logging
+from shared.observability.logs import Format, configure_logging, current_format, identify
 from shared.observability.redaction import told
 from shared.registry.loaded_models import Versions, load_here
 from shared.scoring.batch import score_rows
@@ -135,7 +135,7 @@ class ModelProcess:
         with _starting:
             process = _context.Process(
                 target=_serve,
-                args=(far, self._version, self._directory, logging.getLogger().level),
+                args=(far, self._version, self._directory, logging.getLogger().level, current_format()),
                 name=f"model {self.label}",
                 daemon=True,
             )
@@ -183,10 +183,11 @@ class ModelProcesses(Versions[ModelProcess]):
 # ── in the process ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _serve(connection: Connection, version: ModelVersion, directory: Path, log_level: int) -> None:
+def _serve(connection: Connection, version: ModelVersion, directory: Path, log_level: int, log_format: Format) -> None:
     """Load the model, say so, then answer calls until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
-    configure_logging(logging.getLevelName(log_level))
+    configure_logging(logging.getLevelName(log_level), form=log_format)
+    identify(model=f"{version.name}@{version.version}")
     try:
         model = load_here(version, directory)
     except ModelError as error:

@@ -1,4 +1,4 @@
 """`make run`: the servers, the migrations, the example models, the API, the workers and Flower on this machine.
 
-Imports scripts/servers. Starts the parts as processes and imports none of them.
+Imports scripts/servers, and how a log line is shown. Starts the parts as processes and imports none of them.
 """

@@ -1,11 +1,13 @@
 """What `make run` shows: its own lines, and what its children write to their logs."""
 
 import errno
+import json
 import os
 import sys
 from pathlib import Path
 
 from scripts.servers.processes import rotate
+from shared.observability.logs import make_text_renderer
 
 _COLOURS = ("36", "32", "35", "33", "34", "31")
 _AT_ONCE = 64 * 1024  # bytes of one log that are shown between two looks at everything else
@@ -17,6 +19,7 @@ class Console:
     def __init__(self) -> None:
         self.closed = False
         self._coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        self._render = make_text_renderer(colors=self._coloured)
         for stream in (sys.stdout, sys.stderr):
             # names of models and folders may hold what a terminal set to ASCII cannot show
             stream.reconfigure(errors="replace", line_buffering=True)  # type: ignore[union-attr]
@@ -38,6 +41,19 @@ class Console:
         """Return what stands before the lines of a child: its name, in a colour of its own on a terminal."""
         text = f"{name:<11} |"
         return f"\033[{_COLOURS[place % len(_COLOURS)]}m{text}\033[0m" if self._coloured else text
+
+    def readable(self, line: str) -> list[str]:
+        """Return a line of a log for a person: what the service wrote as JSON as text, anything else as it is.
+
+        An exception makes it several lines.
+        """
+        try:
+            entry = json.loads(line)
+            if not isinstance(entry, dict) or not {"time", "level", "logger", "message"} <= entry.keys():
+                return [line]
+            return str(self._render(None, "", entry)).splitlines()
+        except (ValueError, TypeError):  # no JSON, or JSON of somebody else
+            return [line]
 
 
 class Follower:
@@ -61,4 +77,5 @@ class Follower:
             end = added.rfind(b"\n") + 1 or (len(added) if len(added) == _AT_ONCE else 0)
             self._seen[log] = start + end
             for line in added[:end].decode("utf-8", "replace").splitlines():
-                self._console.say(f"{label} {line}")
+                for shown in self._console.readable(line):
+                    self._console.say(f"{label} {shown}")

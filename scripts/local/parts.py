@@ -23,7 +23,7 @@ from scripts.servers.redis import Redis
 WORKERS = {"interactive": "interactive", "bulk": "bulk,maintenance"}  # part -> lanes that it consumes
 STAGES = (("api",), tuple(WORKERS), ("flower",), ("redis",), ("postgres",))  # the order in which they stop
 _WORKER_PATIENCE = 15.0  # seconds to finish what a worker is at
-_CELERY = ("celery", "-A", "worker.main:app")
+_CELERY = ("celery", "-q", "-A", "worker.main:app")  # without its banner: what a worker does, its log says
 
 
 @dataclass

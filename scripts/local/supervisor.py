@@ -114,7 +114,7 @@ class Supervisor:
                 self.console.say(f"  {part.name:<11} ready after {time.monotonic() - started:.1f} s")
             if time.monotonic() - started > timeout:
                 names = ", ".join(part.name for part in waiting)
-                lines = [line for part in waiting if part.child for line in part.child.last_lines(10)]
+                lines = [line for part in waiting for line in self._last_lines(part, 10)]
                 raise Failure("\n  ".join([f"not ready after {timeout:.0f} s: {names}", *lines]))
             self.pause()
 
@@ -130,7 +130,12 @@ class Supervisor:
         self.parts.remove(program)
         if child.exit_code != 0:
             ending = _ending(child.exit_code)
-            raise Failure("\n  ".join([f"{program.name} {ending} ({program.log}):", *child.last_lines()]))
+            raise Failure("\n  ".join([f"{program.name} {ending} ({program.log}):", *self._last_lines(program)]))
+
+    def _last_lines(self, part: Server, count: int = 20) -> list[str]:
+        """Return the last lines of a part's log, for a person."""
+        lines = [] if part.child is None else part.child.last_lines(count)
+        return [shown for line in lines for shown in self.console.readable(line)]
 
     def pause(self, seconds: float = _TICK) -> None:
         """Let a moment pass. Raises Stopped if somebody asked us to stop meanwhile."""
@@ -158,7 +163,7 @@ class Supervisor:
         now = time.monotonic()
         deaths = self._deaths.setdefault(part.name, deque(maxlen=_DEATHS))
         deaths.append(now)
-        lines = part.child.last_lines() if part.child else []
+        lines = self._last_lines(part)
         self.console.say("\n  ".join([f"guichet: {part.name} {ending}; its last lines ({part.log}):", *lines]))
         self._kill(part)
         if len(deaths) == _DEATHS and now - deaths[0] < _DEATHS_WITHIN:

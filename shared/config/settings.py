@@ -159,6 +159,9 @@ class Settings(BaseSettings):
     error_log_days: float = Field(30, gt=0, le=36_500, description="How many days refusals stay in `error_logs`.")
     error_log_rows: int = Field(1_000_000, ge=1_000, description="How many entries `error_logs` keeps, at most.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level logged.")
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="How lines are logged; `auto` is text on a terminal, and one JSON object a line elsewhere."
+    )
 
     @field_validator("*", mode="before")
     @classmethod

@@ -258,6 +258,29 @@ def test_follower_shows_whole_lines_with_the_name_of_their_part(listener: Listen
     assert listener.lines == ["api         | one", "api         | two", "api         | new"]
 
 
+def test_json_lines_of_the_service_are_shown_as_text_and_those_of_others_as_they_are(
+    listener: Listener, tmp_path: Path
+):
+    log = tmp_path / "api.log"
+    follower = Follower(listener, {"api": log})
+    entry = {"time": "2026-11-29T05:11:04.299+00:00", "level": "ERROR", "logger": "api.main", "message": "it failed"}
+    failed = entry | {"job_id": "j1", "exception": "ValueError\n  /srv/a.py:7 in f"}
+    others = [
+        "plain",
+        "{",
+        "7",
+        '{"time":"now"}',
+        json.dumps(entry | {"time": "noon"}),
+        json.dumps(entry | {"time": 7}),
+    ]
+    log.write_text("\n".join([json.dumps(failed), *others]) + "\n")
+    follower.show()
+    first, *rest = listener.lines
+    assert re.fullmatch(r"api         \| \d\d:\d\d:04 \[ERROR *\] it failed \(api.main\) job_id=j1", first)
+    assert rest[:2] == ["api         | ValueError", "api         |   /srv/a.py:7 in f"]
+    assert rest[2:] == [f"api         | {line}" for line in others]
+
+
 def test_guard_ends_what_it_was_told_of_when_its_owner_falls_silent(tmp_path: Path):
     guard = Guard()
     script = "trap '' TERM; sleep 60 & echo $!; wait; sleep 60"

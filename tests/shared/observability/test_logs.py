@@ -1,7 +1,8 @@
-"""Logs: one JSON object a line, whatever is logged."""
+"""Logs: one line, JSON or text, whatever is logged, with the fields that are bound."""
 
 import json
 import logging
+import re
 import sys
 import threading
 import warnings
@@ -18,10 +19,12 @@ from sqlalchemy.exc import DBAPIError
 
 from shared.errors import ArtefactError
 from shared.observability import logs
-from shared.observability.logs import JsonFormatter, configure_logging
+from shared.observability.logs import begin, bind, bound, configure_logging, identify, make_formatter
 from shared.observability.redaction import told, without_words
 from shared.observability.repeats import Once
 from worker import process
+
+FIXED = {"time", "level", "logger", "message"}
 
 
 def record(message: str, *args: object, exc_info=None) -> logging.LogRecord:
@@ -42,10 +45,10 @@ def _root() -> Iterator[None]:
 
 
 def test_record_is_one_line_with_time_level_logger_and_message():
-    line = JsonFormatter().format(record("%d jobs of %s", 3, "attrition@1"))
+    line = make_formatter("json").format(record("%d jobs of %s", 3, "attrition@1"))
     entry = json.loads(line)
     assert "\n" not in line
-    assert entry.keys() == {"time", "level", "logger", "message"}
+    assert entry.keys() == FIXED
     assert (entry["level"], entry["logger"], entry["message"]) == (
         "WARNING",
         "api.runtimes.group_commit",
@@ -60,7 +63,7 @@ def test_exception_is_part_of_its_line():
     try:
         raise ValueError("é\n\x00")
     except ValueError:
-        line = JsonFormatter().format(record("it failed", exc_info=sys.exc_info()))
+        line = make_formatter("json").format(record("it failed", exc_info=sys.exc_info()))
     assert "\n" not in line
     kind, place = json.loads(line)["exception"].splitlines()
     assert kind == "ValueError"
@@ -144,7 +147,7 @@ def test_celery_which_repeats_errors_to_flower_gets_the_type_alone(monkeypatch, 
         raise_from_numpy()
     assert str(caught.value) == "ValueError"
     assert caught.value.__suppress_context__
-    assert "in raise_from_numpy" in json.loads(JsonFormatter().format(caplog.records[-1]))["exception"]
+    assert "in raise_from_numpy" in json.loads(make_formatter("json").format(caplog.records[-1]))["exception"]
 
 
 def test_endless_recursion_is_told_in_few_lines():
@@ -154,7 +157,7 @@ def test_endless_recursion_is_told_in_few_lines():
     try:
         again()
     except RecursionError:
-        line = JsonFormatter().format(record("it failed", exc_info=sys.exc_info()))
+        line = make_formatter("json").format(record("it failed", exc_info=sys.exc_info()))
     assert len(json.loads(line)["exception"].splitlines()) < 50
 
 
@@ -188,7 +191,7 @@ def test_warning_of_a_library_may_quote_a_value_and_is_told_by_its_place(capsys)
 @pytest.mark.parametrize("text", ["two\nlines", 'a "quote"', "\x00\x1b[31m", "日本", "a lone surrogate: \ud800", ""])
 def test_no_text_breaks_the_line_or_is_lost(text):
     """File names and library messages may hold anything; a log that fails hides why something else did."""
-    line = JsonFormatter().format(record("%s", text))
+    line = make_formatter("json").format(record("%s", text))
     assert "\n" not in line
     assert isinstance(json.loads(line)["message"], str)
 
@@ -211,6 +214,82 @@ def test_logging_that_is_set_up_twice_says_things_once(capsys):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+@pytest.fixture
+def _no_fields(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(logs, "_of_process", {})
+    begin()
+    yield
+    begin()
+
+
+@pytest.mark.usefixtures("_no_fields")
+def test_line_has_the_fields_that_are_bound_where_it_is_written(logger):
+    logger.setLevel(logging.INFO)
+    begin(request_id="r1")
+    with bound(lane="bulk", job_id="j0"):
+        bind(model="credit@2")
+        logger.info("inside")
+    bind(job_id="j1")
+    logger.info("after", extra={"duration_ms": 12})
+    begin(request_id="r2")
+    logger.info("next request")
+    assert [{key: entry[key] for key in sorted(entry.keys() - FIXED)} for entry in entries(logger)] == [
+        {"job_id": "j0", "lane": "bulk", "model": "credit@2", "request_id": "r1"},
+        {"duration_ms": 12, "job_id": "j1", "model": "credit@2", "request_id": "r1"},
+        {"request_id": "r2"},
+    ]
+
+
+@pytest.mark.usefixtures("_no_fields")
+def test_fields_of_a_process_are_on_the_lines_of_its_threads_and_those_of_a_request_are_not(logger):
+    identify(worker="host:7")
+    bind(request_id="r1")
+    thread = threading.Thread(target=lambda: logger.warning("in a thread"))
+    thread.start()
+    thread.join()
+    [entry] = entries(logger)
+    assert entry["worker"] == "host:7"
+    assert "request_id" not in entry
+
+
+def test_extra_fields_of_libraries_are_not_written(logger):
+    """Celery's hold the arguments of a task, and whatever a library adds one day may hold a value."""
+    logger.error("it failed", extra={"data": {"args": SECRET}, "color_message": SECRET, "features": SECRET})
+    [entry] = entries(logger)
+    assert entry.keys() == FIXED
+
+
+@pytest.mark.usefixtures("_no_fields")
+def test_text_is_for_a_person_one_line_and_the_places_of_an_exception_below():
+    bind(model="credit@2")
+    try:
+        raise_from_numpy()
+    except ValueError:
+        line = make_formatter("text").format(record("it failed: %s", "two\nlines \x1b[31m", exc_info=sys.exc_info()))
+    first, kind, *places = line.splitlines()
+    assert re.fullmatch(
+        r"\d\d:\d\d:\d\d \[WARNING *\] it failed: two\\nlines \\x1b\[31m \(api\.runtimes\.group_commit\) model=credit@2",  # noqa: E501
+        first,
+    )
+    assert kind == "ValueError"
+    assert all(place.startswith("  /") for place in places)
+    assert "Dupont" not in line
+
+
+def test_colours_are_for_terminals():
+    assert "\x1b[" in make_formatter("text", colors=True).format(record("it failed"))
+    assert "\x1b" not in make_formatter("text").format(record("it failed"))
+
+
+@pytest.mark.usefixtures("_root")
+@pytest.mark.parametrize(("form", "is_json"), [("auto", True), ("json", True), ("text", False)])
+def test_standard_error_that_is_no_terminal_gets_json_unless_text_is_asked_for(form, is_json, capsys):
+    configure_logging("INFO", form=form)
+    logging.getLogger("x").info("started")
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("{") == is_json
+
+
 class Lines(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
@@ -218,7 +297,7 @@ class Lines(logging.Handler):
         self.found: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.found.append(JsonFormatter().format(record))
+        self.found.append(make_formatter("json").format(record))
 
 
 @pytest.fixture
