@@ -1,7 +1,7 @@
 """Reading jobs: one, several, a page of them, their results. Nothing here writes."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -67,26 +67,7 @@ class RowResult:
     faults: list[dict[str, Any]] | None
 
 
-_JOB = (
-    Job.id,
-    Job.kind,
-    Job.lane,
-    Job.state,
-    Job.model_version_id,
-    Job.owner,
-    Job.request_id,
-    Job.priority,
-    Job.row_count,
-    Job.failed_count,
-    Job.attempt,
-    Job.run_after,
-    Job.created_at,
-    Job.started_at,
-    Job.finished_at,
-    Job.expires_at,
-    Job.cancel_requested_at,
-    Job.error,
-)
+_JOB = tuple(getattr(Job, column.name) for column in fields(StoredJob) if column.name not in ("output", "csv"))
 _OUTPUT = (
     ModelOutput.prediction,
     ModelOutput.label,

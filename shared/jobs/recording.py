@@ -7,95 +7,78 @@ from typing import Any
 from sqlalchemy import Connection, insert
 
 from shared.errors import Fault
+from shared.jobs.results import Store, outcome_of
 from shared.jobs.submission import Submission
 from shared.scoring.outputs import Output
-from shared.tables import Job, JobState, ModelInput, ModelOutput
+from shared.tables import Job, ModelInput, ModelOutput
 
 
 def record(
     connection: Connection,
     group: Sequence[Submission],
-    results: Sequence[Sequence[Output | Fault]],
+    results: Sequence[Sequence[object]],
     *,
     attempts: Sequence[int],
     started_at: datetime,
+    store: Store[Any] | None = None,
 ) -> datetime:
-    """Store jobs that were scored as soon as they came: jobs, inputs and outputs, in the transaction that is open.
+    """Store jobs that were computed as soon as they came: jobs, inputs and results, in the transaction that is open.
 
-    `results` holds, by submission, one entry for each row without faults, and `attempts` how often it was tried.
+    `results` holds, by submission, one entry for each row without faults: its result, or the Fault that says why there
+    is none; and `attempts` how often it was tried. Scores (`Output`) are stored here, other results by `store`.
     Returns when they finished. Both dialects; the clock is this process's.
     """
     now = datetime.now(UTC)
     jobs: list[dict[str, Any]] = []
     inputs: list[dict[str, Any]] = []
-    scored: list[tuple[int, int, Output]] = []
-    for job, outcomes, attempt in zip(group, results, attempts, strict=True):
-        faults = [outcome for outcome in outcomes if isinstance(outcome, Fault)]
-        failed = len(faults) == len(outcomes)
-        pending = iter(outcomes)
+    computed: list[tuple[int, Submission, object]] = []  # place among the inputs, job, result
+    for job, found, attempt in zip(group, results, attempts, strict=True):
+        pending = iter(found)
         for index, row in enumerate(job.rows):
-            fault = job.faults[index]
-            if fault is None:
-                outcome = next(pending)
-                if isinstance(outcome, Fault):
-                    fault = [outcome]
+            faults = job.faults[index]
+            if faults is None:
+                result = next(pending)
+                if isinstance(result, Fault):
+                    faults = [result]
                 else:
-                    scored.append((len(inputs), job.model_version_id, outcome))
-            inputs.append(
-                {
-                    "job_id": job.id,
-                    "row_index": index,
-                    "features": row,
-                    "faults": fault,
-                    "created_at": now,
-                }
-            )
+                    computed.append((len(inputs), job, result))
+            inputs.append({"job_id": job.id, "row_index": index, "features": row, "faults": faults, "created_at": now})
+        end = outcome_of(found)
         jobs.append(
-            {
-                "id": job.id,
-                "kind": job.kind,
-                "lane": job.lane,
-                "state": JobState.FAILED.value if failed else JobState.SUCCEEDED.value,
-                "model_version_id": job.model_version_id,
-                "owner": job.owner,
-                "request_id": job.request_id,
-                "traceparent": job.traceparent,
-                "priority": job.priority,
-                "row_count": len(job.rows),
-                "failed_count": job.failed_count + len(faults),
+            job.columns()
+            | {
+                "state": end.state.value,
+                "failed_count": job.failed_count + end.failed_count,
+                "error": end.error,
                 "attempt": attempt,
-                "max_attempts": job.max_attempts,
-                "timeout_seconds": job.timeout_seconds,
                 "expires_at": job.expires_at(started_at),
-                "run_after": started_at,
-                "created_at": started_at,
-                "claimed_at": started_at,
-                "started_at": started_at,
+                **dict.fromkeys(("run_after", "created_at", "claimed_at", "started_at"), started_at),
                 "finished_at": now,
-                "error": {"code": faults[0].code, "message": faults[0].message} if failed else None,
-                "idempotency_scope": job.idempotency_scope,
-                "idempotency_key": job.idempotency_key,
-                "body_hash": job.body_hash,
             }
         )
     connection.execute(insert(Job), jobs)
     ids = connection.scalars(insert(ModelInput).returning(ModelInput.id, sort_by_parameter_order=True), inputs).all()
-    if scored:
-        connection.execute(
-            insert(ModelOutput),
-            [
-                {
-                    "input_id": ids[place],
-                    "model_version_id": version,
-                    "task": output.task,
-                    "prediction": output.prediction,
-                    "label": output.label,
-                    "probability": output.probability,
-                    "probabilities": output.probabilities,
-                    "threshold": output.threshold,
-                    "created_at": now,
-                }
-                for place, version, output in scored
-            ],
-        )
+    scores = [
+        {
+            "input_id": ids[place],
+            "model_version_id": job.model_version_id,
+            "task": result.task,
+            "prediction": result.prediction,
+            "label": result.label,
+            "probability": result.probability,
+            "probabilities": result.probabilities,
+            "threshold": result.threshold,
+            "created_at": now,
+        }
+        for place, job, result in computed
+        if isinstance(result, Output)
+    ]
+    if scores:
+        connection.execute(insert(ModelOutput), scores)
+    if store is not None:
+        by_version: dict[int, list[tuple[int, object]]] = {}
+        for place, job, result in computed:
+            by_version.setdefault(job.model_version_id, []).append((ids[place], result))
+        for model_version_id, kept in by_version.items():
+            store(connection, model_version_id, kept)
     return now

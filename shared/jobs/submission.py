@@ -9,6 +9,26 @@ from shared.errors import Fault
 # Ends the scope of the ids that callers give their jobs themselves; scopes of Idempotency-Keys end in other paths.
 CLIENT_ID_SCOPE = "/jobs/{id}"
 
+# What a submission says of its job: columns of `jobs`, each an attribute of Submission, with their types in PostgreSQL.
+# Every other column is written by the transitions.
+COLUMNS = {
+    "id": "uuid",
+    "kind": "text",
+    "lane": "text",
+    "model_version_id": "int",
+    "owner": "text",
+    "request_id": "text",
+    "traceparent": "text",
+    "priority": "smallint",
+    "row_count": "int",
+    "failed_count": "int",
+    "max_attempts": "smallint",
+    "timeout_seconds": "float8",
+    "idempotency_scope": "text",
+    "idempotency_key": "text",
+    "body_hash": "text",
+}
+
 
 @dataclass(slots=True)
 class Submission:
@@ -32,6 +52,11 @@ class Submission:
     body_hash: str | None = None
 
     @property
+    def row_count(self) -> int:
+        """How many rows it has; a file's are counted elsewhere."""
+        return len(self.rows)
+
+    @property
     def failed_count(self) -> int:
         """How many of its rows will not be scored."""
         return sum(fault is not None for fault in self.faults)
@@ -39,3 +64,7 @@ class Submission:
     def expires_at(self, created_at: datetime) -> datetime | None:
         """When it may no longer start, None for never."""
         return None if self.expires_in is None else created_at + timedelta(seconds=self.expires_in)
+
+    def columns(self) -> dict[str, Any]:
+        """Return the values of COLUMNS."""
+        return {name: getattr(self, name) for name in COLUMNS}

@@ -28,6 +28,7 @@ these connections plan no hash joins (shared/database/engine.py).
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, literal, select, update
@@ -39,40 +40,33 @@ from shared.database.types import UtcDateTime
 from shared.errors import Fault
 from shared.jobs.kinds import CLAIMED_BY_JOB, RESUMABLE
 from shared.jobs.results import Store, outcome_of
-from shared.jobs.submission import Submission
+from shared.jobs.submission import COLUMNS, Submission
 from shared.scoring.outputs import Output
 from shared.tables import Job, JobState
 
 # ── accepted ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
+_NAMES = ", ".join(COLUMNS)
+_COUNT = len(COLUMNS)
 _SUBMIT = Statement(
     "submit_jobs",
-    (
-        *("uuid[]", "text[]", "text[]", "int[]", "text[]", "text[]", "text[]", "smallint[]", "int[]", "int[]"),
-        *("smallint[]", "float8[]", "float8[]", "text[]", "text[]", "text[]"),
-        *("uuid[]", "int[]", "jsonb", "jsonb"),
-    ),
-    """
+    (*(f"{kind}[]" for kind in COLUMNS.values()), "float8[]", "uuid[]", "int[]", "jsonb", "jsonb"),
+    f"""
 WITH accepted AS (
-    INSERT INTO jobs (id, kind, lane, state, model_version_id, owner, request_id, traceparent, priority, row_count,
-                      failed_count, max_attempts, timeout_seconds, expires_at, idempotency_scope, idempotency_key,
-                      body_hash)
-    SELECT id, kind, lane, 'queued', version, owner, request_id, traceparent, priority, row_count, failed_count,
-           max_attempts, timeout, now() + expires_in * interval '1 second', scope, key, body_hash
-    FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
-        AS t (id, kind, lane, version, owner, request_id, traceparent, priority, row_count, failed_count, max_attempts,
-              timeout, expires_in, scope, key, body_hash)
+    INSERT INTO jobs ({_NAMES}, state, expires_at)
+    SELECT {_NAMES}, 'queued', now() + expires_in * interval '1 second'
+    FROM unnest({", ".join(f"${number}" for number in range(1, _COUNT + 2))}) AS t ({_NAMES}, expires_in)
     ON CONFLICT DO NOTHING
     RETURNING id, created_at
 ), stored AS (
     INSERT INTO model_inputs (job_id, row_index, features, faults)
-    SELECT t.job_id, t.row_index, t.features, nullif($20 -> (t.place - 1)::int, 'null')
-    FROM ROWS FROM (unnest($17), unnest($18), jsonb_array_elements($19)) WITH ORDINALITY
+    SELECT t.job_id, t.row_index, t.features, nullif(${_COUNT + 5} -> (t.place - 1)::int, 'null')
+    FROM ROWS FROM (unnest(${_COUNT + 2}), unnest(${_COUNT + 3}), jsonb_array_elements(${_COUNT + 4})) WITH ORDINALITY
         AS t (job_id, row_index, features, place)
     WHERE (t.job_id IN (SELECT id FROM accepted)) IS TRUE
 )
 SELECT id, created_at FROM accepted
-""",
+""",  # noqa: S608 - built from constants
 )
 
 
@@ -84,22 +78,8 @@ def submit(connection: Connection, group: Sequence[Submission]) -> dict[str, dat
     faults = [fault for job in group for fault in job.faults]
     rows = _SUBMIT.run(
         connection,
-        array(job.id for job in group),
-        array(job.kind for job in group),
-        array(job.lane for job in group),
-        array(job.model_version_id for job in group),
-        array(job.owner for job in group),
-        array(job.request_id for job in group),
-        array(job.traceparent for job in group),
-        array(job.priority for job in group),
-        array(len(job.rows) for job in group),
-        array(job.failed_count for job in group),
-        array(job.max_attempts for job in group),
-        array(job.timeout_seconds for job in group),
+        *(array(map(attrgetter(name), group)) for name in COLUMNS),
         array(job.expires_in for job in group),
-        array(job.idempotency_scope for job in group),
-        array(job.idempotency_key for job in group),
-        array(job.body_hash for job in group),
         array(job.id for job in group for _ in job.rows),
         array(index for job in group for index in range(len(job.rows))),
         dumps([row for job in group for row in job.rows]),
@@ -476,24 +456,14 @@ def submit_csv(connection: Connection, job: Submission, *, row_count: int) -> da
     now = clock(connection)
     return connection.scalar(
         stored.values(
-            id=job.id,
-            kind=job.kind,
-            lane=job.lane,
-            state=JobState.QUEUED.value,
-            model_version_id=job.model_version_id,
-            owner=job.owner,
-            request_id=job.request_id,
-            traceparent=job.traceparent,
-            priority=job.priority,
-            row_count=row_count,
-            max_attempts=job.max_attempts,
-            timeout_seconds=job.timeout_seconds,
-            created_at=now,
-            run_after=now,
-            expires_at=None if job.expires_in is None else clock(connection, job.expires_in),
-            idempotency_scope=job.idempotency_scope,
-            idempotency_key=job.idempotency_key,
-            body_hash=job.body_hash,
+            job.columns()
+            | {
+                "row_count": row_count,
+                "state": JobState.QUEUED.value,
+                "created_at": now,
+                "run_after": now,
+                "expires_at": None if job.expires_in is None else clock(connection, job.expires_in),
+            }
         )
         .on_conflict_do_nothing()
         .returning(Job.created_at)

@@ -26,8 +26,9 @@ from sqlalchemy.exc import IntegrityError
 from scripts.servers.postgres import Postgres
 from shared.jobs import transitions as jobs
 from shared.jobs.recording import record
+from shared.jobs.submission import COLUMNS
 from shared.jobs.transitions import Claim, ClaimGroup, Output
-from shared.tables import JobState
+from shared.tables import Job, JobState
 from tests.support.databases import (
     FAULT,
     empty,
@@ -103,6 +104,12 @@ def test_group_is_stored_in_one_statement_and_every_id_is_answered(connection):
     group = [submission(rows=count) for count in (1, 3, 2)]
     assert set(jobs.submit(connection, group)) == {job.id for job in group}
     assert connection.scalar(text("SELECT count(*) FROM model_inputs")) == 6
+
+
+def test_every_column_of_a_job_is_submitted_or_written_by_a_transition():
+    written = {"state", "attempt", "crash_count", "claim_token", "leased_by", "lease_expires_at", "claimed_at", "error"}
+    written |= {"run_after", "expires_at", "cancel_requested_at", "created_at", "started_at", "finished_at"}
+    assert sorted([*COLUMNS, *written]) == sorted(Job.__table__.columns.keys())
 
 
 def test_job_submitted_twice_is_stored_once(connection):
