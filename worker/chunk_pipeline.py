@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from contextvars import copy_context
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -23,6 +25,7 @@ from shared.broker.app import INTERACTIVE_KEY
 from shared.database.engine import run_again
 from shared.jobs import chunks
 from shared.jobs.chunks import ChunkClaim
+from shared.observability.logs import bound
 from shared.registry.adding import LoadedModel
 from shared.tables import ChunkState
 from worker.runtime import Runtime
@@ -70,6 +73,11 @@ class ChunkPipeline:
         taken = run_again(self._claim)
         if taken is None:
             return False
+        with bound(job_id=taken.job_id):
+            self._handle(taken)
+        return True
+
+    def _handle(self, taken: ChunkClaim) -> None:
         # Imported here: a worker that never sees a file does without the library that reads it.
         from shared.jobs.chunk_work import cut_chunk
 
@@ -79,7 +87,7 @@ class ChunkPipeline:
             parts = cut_chunk(taken)
             with runtime.bulk_engine.begin() as connection:
                 chunks.split(connection, taken, parts)
-            return True
+            return
         with ExitStack() as stack:  # the lease is renewed from here until the chunk is stored
             held = stack.enter_context(runtime.pulse.holding_chunk(taken, timeout_seconds=taken.timeout_seconds))
             try:
@@ -88,7 +96,7 @@ class ChunkPipeline:
                 log.exception("rows %d to %d of job %s could not be scored", *_place(taken), exc_info=error)
                 with runtime.bulk_engine.begin() as connection:
                     chunks.give_up(connection, taken)
-                return True
+                return
             runtime.pulse.unlimit(held)  # to be stored takes as long as it takes
             try:
                 self._wait_for_stores(STORING - 1)
@@ -98,12 +106,12 @@ class ChunkPipeline:
                 raise
             if self._threads is None:
                 self._threads = ThreadPoolExecutor(STORING, thread_name_prefix="storing")
-            self._storing.append(self._threads.submit(self._store, taken, scored, state, stack.pop_all()))
+            store = partial(self._store, taken, scored, state, stack.pop_all())
+            self._storing.append(self._threads.submit(copy_context().run, store))
         if self._is_interactive_busy():
             self._wait_for_stores(0)
         self.chunk_count += 1
         self.row_count += taken.row_count
-        return True
 
     def _wait_for_stores(self, count: int) -> None:
         """Wait until no more than so many chunks are being stored."""

@@ -22,6 +22,7 @@ from shared.handlers.table import GROUPS, HANDLERS
 from shared.jobs import transitions as jobs
 from shared.jobs.kinds import Claiming
 from shared.jobs.transitions import Claim, ClaimGroup
+from shared.observability.logs import bound
 from shared.observability.redaction import told
 from shared.registry.adding import LoadedModel
 from shared.scoring.batch import split_results
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 RENEW_SECONDS = 1.0  # how often the lane is looked at while draining: who waits, and is another worker needed
 CLAIMS = 8  # so many fit into DRAIN_SECONDS: a slow model is claimed in small pieces, and others get their turn
+NAMED_JOBS = 20  # a log line about several jobs names so many
 SUSPECTS_SECONDS = 1.0  # how often jobs that took a worker down are looked for; each is claimed alone
 
 
@@ -51,21 +53,28 @@ def drain(runtime: Runtime, lane: str, model_version_id: int) -> str:
     as a claim is full, there is more than one worker's work: another is woken, if one is free. When other versions
     wait in the lane, the time is shared with them.
     """
-    try:
-        model = runtime.models.get(model_version_id)
-    except Exception as error:
-        # Nothing was claimed: the jobs stay queued, and recovery asks again.
-        log.exception("jobs of model version %s wait: it cannot be loaded", model_version_id)
-        return f"model version {model_version_id} cannot be loaded: {told(error)}"
+    with bound(lane=lane):
+        try:
+            model = runtime.models.get(model_version_id)
+        except Exception as error:
+            # Nothing was claimed: the jobs stay queued, and recovery asks again.
+            log.exception("jobs of model version %s wait: it cannot be loaded", model_version_id)
+            return f"model version {model_version_id} cannot be loaded: {told(error)}"
+        with bound(model=f"{model.card.name}@{model.card.version}"):
+            return _drain_and_report(runtime, Queue(lane, model_version_id, model))
+
+
+def _drain_and_report(runtime: Runtime, queue: Queue) -> str:
+    """Drain a queue; return what was done, in words, and log it where it was something."""
+    lane, model_version_id, card = queue.lane, queue.model_version_id, queue.model.card
     started = time.monotonic()
-    queue = Queue(lane, model_version_id, model)
     with ExitStack() as stack:
         pipeline = None
         if lane == Lane.BULK:
             pipeline = stack.enter_context(
                 ChunkPipeline(
                     runtime,
-                    model,
+                    queue.model,
                     model_version_id,
                     ended=lambda job_id: announce(runtime, [job_id], lane=lane, model_version_id=model_version_id),
                 )
@@ -77,10 +86,10 @@ def drain(runtime: Runtime, lane: str, model_version_id: int) -> str:
     is_idle = not count and not parts
     if count or is_idle:
         parts.insert(0, f"{count} jobs")
-    milliseconds = (time.monotonic() - started) * 1000
-    done = f"{model.card.name}@{model.card.version}: {', '.join(parts)}, {milliseconds:.0f} ms"
+    milliseconds = round((time.monotonic() - started) * 1000)
+    done = f"{card.name}@{card.version}: {', '.join(parts)}, {milliseconds} ms"
     if not is_idle:
-        log.info(done)
+        log.info(done, extra={"duration_ms": milliseconds})
     return done
 
 
@@ -237,8 +246,20 @@ def _claim(runtime: Runtime, queue: Queue, *, crashed: bool = False) -> list[Cla
 
 def _handle(runtime: Runtime, queue: Queue, claims: list[Claim]) -> int:
     """Compute, store and announce claims, which are of one handler's kinds; return how many there were."""
-    if not claims:
-        return 0
+    if claims:
+        with bound(**_fields(claims)):
+            _compute_and_store(runtime, queue, claims)
+    return len(claims)
+
+
+def _fields(claims: list[Claim]) -> dict[str, str]:
+    """Return what log lines about these claims have: their job, or the first of their jobs."""
+    if len(claims) == 1:
+        return {"job_id": claims[0].job_id}
+    return {"job_ids": ",".join(claim.job_id for claim in claims[:NAMED_JOBS])}
+
+
+def _compute_and_store(runtime: Runtime, queue: Queue, claims: list[Claim]) -> None:
     handler = HANDLERS[claims[0].kind]
     rows = [row for claim in claims for row in claim.rows]
     with runtime.pulse.holding(claims) as held:  # until it is stored: the leases hold as long as this process lives
@@ -249,7 +270,7 @@ def _handle(runtime: Runtime, queue: Queue, claims: list[Claim]) -> int:
             runtime.pulse.unlimit(held)
             message = "the worker ran out of memory; send fewer rows at once"
             runtime.database(lambda connection: jobs.requeue(connection, claims, code="out_of_memory", message=message))
-            return len(claims)
+            return
         runtime.pulse.unlimit(held)  # to be stored takes as long as it takes
         runtime.paces[queue.model_version_id, handler.name] = len(rows) / max(time.monotonic() - began, 1e-6)
         by_claim = split_results(results, (len(claim.rows) for claim in claims))
@@ -259,7 +280,6 @@ def _handle(runtime: Runtime, queue: Queue, claims: list[Claim]) -> int:
             "%d of %d claims were no longer ours; nothing of them was stored", len(claims) - len(done), len(claims)
         )
     announce(runtime, done, lane=queue.lane, model_version_id=queue.model_version_id)
-    return len(claims)
 
 
 def _finish(

@@ -19,6 +19,7 @@ from shared.errors import ModelError
 from shared.jobs import chunks
 from shared.jobs.chunks import ChunkClaim
 from shared.jobs.queries import list_ready
+from shared.observability.logs import bind
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +92,7 @@ class ChunkThread:
         count = 0
         try:
             process = self._processes[model_version_id] = self._models.get(model_version_id).twin()
+            bind(model=process.label)  # until this thread ends
             process.load()
             while not self._stopping and self._step(model_version_id, process):
                 count += 1
@@ -117,6 +119,7 @@ class ChunkThread:
                 lease_seconds=self._settings.lease_seconds,
             )
         if taken is not None:
+            bind(job_id=taken.job_id)
             self._handle(process, taken)
         return taken is not None
 

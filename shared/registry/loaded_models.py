@@ -201,9 +201,11 @@ class ModelCache(Versions[LoadedModel]):
 
 def load_here(version: ModelVersion, directory: Path) -> LoadedModel:
     """Load a version into this process; raises as `load` does."""
+    began = time.monotonic()
     model = load(version, directory)
     # What a model holds lives as long as the process: the collector need not walk it again and again.
     gc.collect()
     gc.freeze()
-    log.info("loaded %s@%s, scored by %s", version.name, version.version, model.scorer.kind)
+    duration = {"duration_ms": round((time.monotonic() - began) * 1000)}
+    log.info("loaded %s@%s, scored by %s", version.name, version.version, model.scorer.kind, extra=duration)
     return model

@@ -1,6 +1,7 @@
 """Draining a queue when something is wrong around it: the model, Redis, the database, another worker."""
 
 import io
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from shared.errors import ArtefactError
 from shared.handlers.scores import SCORES
 from shared.scoring.selection import Scores
 from tests.support.databases import empty, job_row, postgres_engine, queue, settings_of
+from tests.support.log_lines import written
 from worker.drain import drain
 from worker.heartbeat import Heartbeat
 from worker.runtime import Runtime
@@ -135,6 +137,25 @@ def test_everything_that_is_queued_is_scored_and_announced(runtime, database, br
         announced += message["data"].decode()
     assert all(job_id in announced for job_id in ids)
     listener.close()
+
+
+def test_lines_name_the_lane_the_model_and_the_job_or_jobs_that_they_are_about(runtime, database, scorer):
+    log = logging.getLogger("worker.drain.test")
+
+    def fields(entry: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in entry.items() if key in ("lane", "model", "job_id", "job_ids", "message")}
+
+    scorer.before = lambda: log.warning("scoring")
+    for count in (1, 2):
+        ids = queued(database, count)
+        with written("worker.drain") as entries:
+            drain(runtime, "interactive", 1)
+        about, done = entries
+        everywhere = {"lane": "interactive", "model": "m@1"}
+        assert fields(about) == everywhere | {"message": "scoring"} | (
+            {"job_id": ids[0]} if count == 1 else {"job_ids": ",".join(ids)}
+        )
+        assert fields(done) == everywhere | {"message": f"m@1: {count} jobs, {done['duration_ms']} ms"}
 
 
 def test_full_claim_wakes_another_worker(runtime, database):

@@ -1,7 +1,6 @@
 """The lines that are logged while a request is handled say which request, job and model it is."""
 
 import asyncio
-import json
 import logging
 from types import SimpleNamespace
 from typing import Any
@@ -15,26 +14,12 @@ from api.http.security_headers import SecurityHeaders
 from api.jobs.requests import Options
 from api.jobs.submissions import new_submission
 from shared.broker.names import Lane
-from shared.observability.logs import begin, make_formatter
 from shared.tables import JobKind
-
-
-class Written(logging.Handler):
-    """Keeps each line as it is written, which is where its fields are found."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setFormatter(make_formatter("json"))
-        self.entries: list[dict[str, Any]] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.entries.append(json.loads(self.format(record)))
+from tests.support.log_lines import written
 
 
 def test_line_names_its_request_and_from_the_submission_on_its_job_and_model() -> None:
     log = logging.getLogger("tests.log_fields")
-    log.propagate = False
-    log.addHandler(written := Written())
     services: Any = SimpleNamespace(settings=SimpleNamespace(max_attempts=3))
     caller: Any = SimpleNamespace(id="key", is_visitor=False)
     version: Any = SimpleNamespace(id=7, label="credit@2")
@@ -55,12 +40,9 @@ def test_line_names_its_request_and_from_the_submission_on_its_job_and_model() -
             scope = {"type": "http", "method": "POST", "path": "/predict", "root_path": "", "query_string": b""}
             await context(scope | {"headers": [(b"x-request-id", name)]}, None, None)  # type: ignore[arg-type]
 
-    try:
+    with written("tests.log_fields") as entries:
         asyncio.run(ask_twice_on_one_connection())
-    finally:
-        log.removeHandler(written)
-        begin()
-    fields = [{key: entry.get(key) for key in ("request_id", "job_id", "model")} for entry in written.entries]
+    fields = [{key: entry.get(key) for key in ("request_id", "job_id", "model")} for entry in entries]
     assert fields == [
         {"request_id": "first", "job_id": None, "model": None},
         {"request_id": "first", "job_id": ids[0], "model": "credit@2"},

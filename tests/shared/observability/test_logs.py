@@ -44,6 +44,14 @@ def _root() -> Iterator[None]:
     logging.captureWarnings(False)
 
 
+@pytest.fixture(autouse=True)
+def _no_fields(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(logs, "_of_process", {})
+    begin()
+    yield
+    begin()
+
+
 def test_record_is_one_line_with_time_level_logger_and_message():
     line = make_formatter("json").format(record("%d jobs of %s", 3, "attrition@1"))
     entry = json.loads(line)
@@ -214,15 +222,6 @@ def test_logging_that_is_set_up_twice_says_things_once(capsys):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-@pytest.fixture
-def _no_fields(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(logs, "_of_process", {})
-    begin()
-    yield
-    begin()
-
-
-@pytest.mark.usefixtures("_no_fields")
 def test_line_has_the_fields_that_are_bound_where_it_is_written(logger):
     logger.setLevel(logging.INFO)
     begin(request_id="r1")
@@ -240,7 +239,6 @@ def test_line_has_the_fields_that_are_bound_where_it_is_written(logger):
     ]
 
 
-@pytest.mark.usefixtures("_no_fields")
 def test_fields_of_a_process_are_on_the_lines_of_its_threads_and_those_of_a_request_are_not(logger):
     identify(worker="host:7")
     bind(request_id="r1")
@@ -259,7 +257,6 @@ def test_extra_fields_of_libraries_are_not_written(logger):
     assert entry.keys() == FIXED
 
 
-@pytest.mark.usefixtures("_no_fields")
 def test_text_is_for_a_person_one_line_and_the_places_of_an_exception_below():
     bind(model="credit@2")
     try:

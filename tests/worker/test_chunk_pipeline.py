@@ -1,0 +1,34 @@
+"""Scoring files in a worker: what its log lines say, also from the threads that store."""
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+import pytest
+
+from shared.jobs import chunk_storage
+from tests.support.log_lines import written
+from worker.chunk_pipeline import ChunkPipeline
+
+
+def test_line_of_the_thread_that_stores_names_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    def taken_back(*_: object, **__: object) -> NoReturn:
+        raise chunk_storage.Stale
+
+    monkeypatch.setattr(chunk_storage, "store", taken_back)
+    chunk = SimpleNamespace(job_id="j1", first_row=0, row_count=9, should_split=False, timeout_seconds=30)
+    runtime: Any = SimpleNamespace(
+        pulse=SimpleNamespace(holding_chunk=lambda *_, **__: nullcontext(), unlimit=lambda _: None),
+        chunk_work=SimpleNamespace(score=lambda *_: (None, None)),
+        retry_while_away=lambda store: store(),
+        redis=SimpleNamespace(exists=lambda _: 0),
+        bulk_engine=None,
+    )
+    model: Any = None
+    pipeline = ChunkPipeline(runtime, model, 7, ended=lambda _: None)
+    monkeypatch.setattr(pipeline, "_claim", lambda: chunk)
+    with written("worker.chunk_pipeline") as entries, pipeline:
+        assert pipeline.step()
+    [entry] = entries
+    assert entry["message"] == "rows 1 to 9 of job j1 were no longer ours; nothing was stored"
+    assert entry["job_id"] == "j1"
