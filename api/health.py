@@ -1,9 +1,14 @@
-"""Whether the model that is meant when none is named can be used now, and why others cannot."""
+"""How the service is: whether a request can be taken, whether the default model can be used, and why not."""
 
 from dataclasses import dataclass
+from typing import Any
 
+from api.runtimes.acceptance import SILENT
 from api.services import Services
+from shared.background import ended
 from shared.config.addresses import is_address
+
+NEEDED = ("catalog", "acceptance")  # threads without which nobody knows whether a request can be taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,21 +28,11 @@ def model_state(services: Services, *, in_full: bool) -> ModelState:
     jobs all the same.
     """
     served = services.catalog.find(None, None)
-    refused: dict[str, str]
-    others: list[str] = []
-    if services.queue is not None:
-        workers = services.catalog.live_workers()
-        loaded = {label for worker in workers for label in worker.models}
-        refused = {label: why for worker in workers for label, why in worker.refused.items()}
-        is_due, waits = bool(workers), ", so its jobs wait"
-    else:
-        assert services.sync is not None
-        loaded = set(services.sync.models.names())
-        refused = services.sync.models.refused.copy()
-        is_due, waits = True, ""
-        others = services.sync.troubles()
+    models = services.runtime.model_states()
+    loaded = models.loaded
+    waits = ", so its jobs wait" if models.jobs_wait else ""
     told = {}
-    for label, why in sorted(refused.items()):
+    for label, why in sorted(models.refused.items()):
         if "@" in label and not is_address(label):
             told[label] = f"{label} cannot be loaded{waits}{f': {why}' if in_full else '.'}"
         else:  # a store, or a thread
@@ -45,12 +40,61 @@ def model_state(services: Services, *, in_full: bool) -> ModelState:
     refusal = None
     if served is not None and served.label not in loaded:
         refusal = told.pop(served.label, None)
-    others = [*dict.fromkeys(told.values()), *others]
+    others = [*dict.fromkeys(told.values()), *models.troubles]
     if served is None or served.label in loaded:
         return ModelState(served is not None, [], others)
     if refusal is not None:
         return ModelState(False, [refusal], others)
-    later = [f"The default model {served.label} is not loaded yet."] if is_due else []
-    if services.sync is not None and not any(label.startswith(f"{served.card.name}@") for label in loaded):
+    later = [f"The default model {served.label} is not loaded yet."] if models.has_worker else []
+    if not models.jobs_wait and not any(label.startswith(f"{served.card.name}@") for label in loaded):
         return ModelState(False, later, others)
     return ModelState(False, [], [*others, *later])
+
+
+def blocking(services: Services, *, in_full: bool = False) -> list[str]:
+    """Return why no request can be taken now, one sentence each."""
+    state = model_state(services, in_full=in_full)
+    reasons = []
+    if not services.catalog.is_connected:
+        reasons.append(SILENT)
+    reasons += [
+        told for told in (services.acceptance.fault(), services.runtime.trouble()) if told and told not in reasons
+    ]
+    reasons += [told for name, told in ended().items() if name in NEEDED]
+    if not services.catalog.picture.by_name:
+        reasons.append("No model is registered: add one with `python -m shared.registry add`.")
+        reasons += state.reasons
+    return reasons + state.blocking
+
+
+def describe(services: Services, *, in_full: bool) -> dict[str, Any]:
+    """Return the body of /health; `in_full` with what only those may read who know the service's machines."""
+    state = model_state(services, in_full=in_full)
+    reasons = blocking(services, in_full=in_full)
+    down = bool(reasons)
+    served = services.catalog.find(None, None)
+    if served is None and services.catalog.picture.by_name:
+        reasons.append(f"DEFAULT_MODEL names {services.settings.default_model}, which is not registered.")
+    condition = services.runtime.examine(is_down=down)
+    reasons += condition.reasons
+    reasons += [reason for reason in (*ended().values(), *state.reasons) if reason not in reasons]
+    return {
+        "status": "down" if down else "starting" if condition.is_starting else "degraded" if reasons else "ok",
+        "model_loaded": state.is_loaded,
+        "model": None if served is None else served.card.name,
+        "model_version": None if served is None else served.card.version,
+        "runtime": services.settings.runtime,
+        "database": "ok" if services.catalog.is_connected else "down",
+        "broker": condition.broker,
+        "recovery": condition.recovery,
+        "workers": [
+            {
+                "id": worker.id if in_full else str(number),
+                "lanes": worker.lanes,
+                "models": worker.models,
+                "seen_at": worker.seen_at,
+            }
+            for number, worker in enumerate(condition.workers, 1)
+        ],
+        "reasons": reasons,
+    }

@@ -29,6 +29,7 @@ from api.routes import (
     predict,
     welcome,
 )
+from api.runtimes.followers import on_shutdown
 from api.services import Services
 from shared.config.settings import Settings, get_settings
 from shared.version import VERSION
@@ -60,8 +61,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.state.services = services
         services.start()
         try:
-            yield
+            with on_shutdown(services.close):
+                yield
         finally:
+            services.close()
             await asyncio.sleep(0.2)  # requests that the server has just canceled answer where to poll
             await asyncio.to_thread(services.stop)
 

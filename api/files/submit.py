@@ -21,7 +21,7 @@ from api.files.spool import Spool
 from api.files.unwrapping import UploadDecoder, read_envelope
 from api.files.uploads import MAX_OF_ONE, MAX_UPLOADS, Body, UploadSlots
 from api.http.responses import json_response
-from api.jobs.submissions import accepted_response, mark, new_submission, preference_of, refuse_if_full
+from api.jobs.submissions import accepted_response, mark, new_submission, preference_of
 from api.runtimes.idempotency import find_earlier
 from api.services import Services
 from shared.broker.names import Lane
@@ -61,7 +61,7 @@ class Received:
 async def submit_csv(services: Services, request: Request, body: Body, caller: Caller, options: CsvOptions) -> Response:
     """Receive a file and commit it as one job of queued chunks; answer 202 with the job."""
     version = options.common.version
-    refuse_if_full(services, Lane.BULK, version)
+    services.runtime.check_room(Lane.BULK, version)
     await _spend_file(services, request, caller)
     submission = new_submission(services, request, caller, options.common, kind=JobKind.CSV, lane=Lane.BULK)
     mark(submission, request, caller)
@@ -70,7 +70,7 @@ async def submit_csv(services: Services, request: Request, body: Body, caller: C
         await _owe_file_rows(services, request, caller, received.row_count - 1)
         submission.body_hash = received.sha256 if submission.idempotency_key is not None else None
         job = await to_thread.run_sync(_store, services, submission, received, options, spool, limiter=_STORING)
-    services.notify_bulk(version.id)
+    services.runtime.notify_files(version.id)
     asked = preference_of(services, request).applied or ""
     applied = {"Preference-Applied": "respond-async"} if "respond-async" in asked else {}
     return accepted_response(services, request, job, applied)

@@ -2,23 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
 from api.http.prefix import link
 from api.models.catalog import Catalog, Version
+from api.runtimes.runtime import FARTHEST
 from shared.cards.card import Card
 from shared.cards.classes import classes_of
 from shared.cards.response import Refusal, Response, fill
 from shared.errors import Conflict
-from shared.jobs.chunks import progress, row_counts
 from shared.jobs.csv_queries import StoredCsv
+from shared.jobs.events import count_rows, progress_of
 from shared.jobs.queries import RowResult, StoredJob, StoredOutput, list_rows
 from shared.tables import JobKind, JobState
-
-FARTHEST = 10_001  # places in a queue are counted so far and no farther, because counting takes time
 
 
 def job_body(
@@ -67,41 +66,6 @@ def _queue_place(position: int | None, eta_seconds: float | None) -> dict[str, A
         "eta_seconds": eta_seconds,
         "is_lower_bound": position is not None and position >= FARTHEST,
     }
-
-
-def count_rows(job: StoredJob) -> dict[str, int]:
-    """Return the rows of a job by what became of them.
-
-    Rows of a file that were never scored, because the job ended before, stay `pending`: a retry takes them up.
-    """
-    total = job.row_count
-    if job.csv is not None:
-        return row_counts(total, rows_done=job.csv.rows_done, rows_failed=job.csv.rows_failed)
-    succeeded = total - job.failed_count if job.state == JobState.SUCCEEDED else 0
-    failed = job.failed_count if job.state != JobState.FAILED else total
-    pending = 0 if job.is_terminal else total - failed
-    return {"total": total, "succeeded": succeeded, "failed": failed, "pending": pending}
-
-
-def progress_of(job: StoredJob) -> dict[str, Any]:
-    """Return how far a job is; one that is no file counts as one chunk."""
-    file = job.csv
-    if file is None:
-        done = job.row_count if job.is_terminal else 0
-        before, chunks_done, chunk_count, since = 0, int(job.is_terminal), 1, None
-    else:
-        done, before, chunks_done, chunk_count = file.rows_done, file.rows_before, file.chunks_done, file.chunk_count
-        since = None if job.state == JobState.QUEUED else file.running_since  # a retry has not begun to run
-    return progress(
-        state=job.state,
-        row_count=job.row_count,
-        rows_done=done,
-        rows_before=before,
-        chunks_done=chunks_done,
-        chunk_count=chunk_count,
-        since=since,
-        until=job.finished_at or datetime.now(UTC),
-    )
 
 
 def job_links(job: StoredJob) -> dict[str, str]:

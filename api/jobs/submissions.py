@@ -1,6 +1,5 @@
 """From a checked request to a committed job and its answer: build, hand to the intake, wait as long as asked."""
 
-import asyncio
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable
@@ -20,9 +19,10 @@ from api.http.prefix import link, route_path
 from api.http.responses import json_response, request_id_of
 from api.http.wording import response_names
 from api.jobs.requests import Options
-from api.jobs.serializers import FARTHEST, job_body, result_form
+from api.jobs.serializers import job_body, result_form
 from api.models.catalog import Version
 from api.runtimes.idempotency import client_scope
+from api.runtimes.runtime import Place
 from api.services import Services
 from shared.broker.names import Lane
 from shared.errors import (
@@ -33,17 +33,14 @@ from shared.errors import (
     MalformedBody,
     ModelFailed,
     RowRefused,
-    Unavailable,
 )
 from shared.jobs.kinds import kind_of, lane_of
-from shared.jobs.queries import RowResult, StoredJob, StoredOutput, count_ahead, find_jobs, list_rows
+from shared.jobs.queries import RowResult, StoredJob, StoredOutput, find_jobs, list_rows
 from shared.jobs.submission import Submission
 from shared.observability.logs import bind
 from shared.tables import JobKind, JobState
 
 log = logging.getLogger(__name__)
-
-POSITION_SECONDS = 2.0  # how long a place may take to be read
 
 MAX_KEY_LENGTH = 255
 MIN_VISITOR_KEY_LENGTH = 16
@@ -128,8 +125,7 @@ async def take(
     same job.
     """
     lane = lane_of(kind, row_count=len(rows), interactive_rows=services.settings.interactive_rows)
-    queue = services.queue
-    refuse_if_full(services, lane, options.version)
+    services.runtime.check_room(lane, options.version)
     await owe_rows(services, request, caller, len(rows) - 1)
     submission = new_submission(services, request, caller, options, kind=kind, lane=lane)
     submission.rows, submission.faults = rows, faults
@@ -139,21 +135,13 @@ async def take(
         submission.idempotency_scope, submission.idempotency_key = client_scope(caller.id), client_id
     if submission.idempotency_key is not None:
         submission.body_hash = hashlib.sha256(raw).hexdigest()
-    future = queue.waiting.expect(submission.id) if queue is not None and preference.wait > 0 else None
-    try:
-        with services.keys_in_flight.holding(submission):
-            accepted = await services.intake.submit(submission)
-        job = accepted.job
-        if job is None and accepted.earlier_id is not None:
-            job = await find_job(services, accepted.earlier_id)
-            if queue is not None and preference.wait > 0 and not job.is_terminal:
-                job = await queue.waiting.wait(job.id, preference.wait) or job
-        elif queue is not None and future is not None:
-            job = await queue.waiting.ended(future, preference.wait) or job
-    finally:
-        if queue is not None and future is not None:
-            queue.waiting.forget(submission.id, future)
-    assert job is not None
+    accepted = await services.runtime.submit(submission, wait=preference.wait)
+    if accepted.job is not None:
+        return accepted.job
+    assert accepted.earlier_id is not None
+    job = await find_job(services, accepted.earlier_id)
+    if preference.wait > 0 and not job.is_terminal:
+        return await services.runtime.wait_for_end(job.id, preference.wait) or job
     return job
 
 
@@ -162,16 +150,6 @@ async def owe_rows(services: Services, request: Request, caller: Caller, count: 
     settings = services.settings
     if settings.rate_per_minute:
         await services.quota.owe_rows(payer(request, caller.id, proxy_hops=settings.proxy_hops), count)
-
-
-def refuse_if_full(services: Services, lane: Lane, version: Version) -> None:
-    """Raise Unavailable when the queue that a job would go to is full."""
-    if services.queue is not None and services.queue.backlog.is_full(lane, version.id):
-        limit = services.settings.max_queued
-        raise Unavailable(
-            f"The queue of {version.label} is full ({limit} jobs): try again later.",
-            retry_after=services.queue.backlog.retry_after(lane, version.id, position=limit // 10),
-        )
 
 
 def new_submission(
@@ -236,8 +214,8 @@ async def answer(
         if not waited:
             return accepted_response(services, request, job, applied)
         # The job is stored, whatever happens from here on: a place that cannot be read is left out.
-        position = await read_position(services, job)
-        return accepted_response(services, request, job, applied, position=position, is_known=position is not None)
+        place = await services.runtime.count_place(job)
+        return accepted_response(services, request, job, applied, place=place)
     if job.state != JobState.SUCCEEDED:
         raise error_of(job)
     try:
@@ -249,41 +227,12 @@ async def answer(
     return response
 
 
-async def read_position(services: Services, job: StoredJob) -> int | None:
-    """Return a queued job's place in its queue, from 1, `FARTHEST` at most; None where it cannot be read in time."""
-
-    def read() -> int:
-        with services.reader.connect() as connection:
-            return count_ahead(connection, job, limit=FARTHEST - 1) + 1
-
-    try:
-        return await asyncio.wait_for(run_in_threadpool(read), POSITION_SECONDS)
-    except (SQLAlchemyError, TimeoutError) as error:
-        log.warning("the place of a job in its queue could not be read: %s", type(error).__name__)
-        return None
-
-
 def accepted_response(
-    services: Services,
-    request: Request,
-    job: StoredJob,
-    headers: dict[str, str],
-    *,
-    position: int | None = None,
-    is_known: bool = True,
+    services: Services, request: Request, job: StoredJob, headers: dict[str, str], *, place: Place | None = None
 ) -> Response:
-    """Return 202 with the job, where to find it, and when to ask.
-
-    Without a counted position it is estimated, unless it is known that nothing is known of it.
-    """
+    """Return 202 with the job, where to find it, and when to ask; its place is estimated unless it was counted."""
     version = services.catalog.picture.by_id[job.model_version_id]
-    eta = None
-    retry_after = 1
-    if services.queue is not None and job.state == JobState.QUEUED and is_known:
-        backlog = services.queue.backlog
-        position = position or backlog.queued(job.lane, version.id) + 1
-        eta = backlog.eta(job.lane, version.id, position=position)
-        retry_after = backlog.retry_after(job.lane, version.id, position=position)
+    position, eta, retry_after = place or services.runtime.estimate_place(job)
     return json_response(
         job_body(job, version, response_names(request, version.card), position=position, eta_seconds=eta),
         status=202,

@@ -2,20 +2,20 @@
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi import APIRouter, Query, Request
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from api.deps import ReadCaller, ServicesDep
-from api.jobs.followers import JobFollowers, following_of, last_event, read_events, told_to_stop
 from api.routes.jobs import COMMON, JobId, find_own_job
+from api.runtimes.followers import JobFollowers
 from api.services import Services
 from shared.jobs.csv_queries import StoredEvent
+from shared.jobs.events import last_event, read_events
 from shared.jobs.queries import StoredJob, find_jobs
 
 log = logging.getLogger(__name__)
@@ -23,21 +23,7 @@ log = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 15.0
 
 
-@asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    services: Services = app.state.services
-    following = JobFollowers(services.reader)
-    app.state.following = following
-    following.start()
-    try:
-        with told_to_stop(following.close):
-            yield
-    finally:
-        following.close()
-        await run_in_threadpool(following.stop)
-
-
-router = APIRouter(tags=["jobs"], default_response_class=Response, lifespan=_lifespan)
+router = APIRouter(tags=["jobs"], default_response_class=Response)
 
 
 # Of each event of the stream.
@@ -98,7 +84,7 @@ async def get_events(
     after = int(given) if given.isascii() and given.isdigit() and len(given) < 10 else last_event_id or 0
     if job.is_terminal and after >= last_event(job):
         return Response(status_code=204)  # an EventSource takes this as: do not come back
-    following = following_of(request)
+    following = services.followers
     following.check_room()
     return StreamingResponse(
         _stream(services, following, job.id, min(after, last_event(job))),

@@ -18,9 +18,8 @@ from api.http.prefer import read_preference
 from api.http.prefix import link
 from api.http.responses import APPLIED, PROBLEM, TICKET, header, json_response
 from api.http.wording import response_names
-from api.jobs.followers import JobFollowers, following_of
 from api.jobs.serializers import job_body
-from api.jobs.submissions import CLIENT_ID, accepted_response, error_of, find_job, read_position, result_of
+from api.jobs.submissions import CLIENT_ID, accepted_response, error_of, find_job, result_of
 from api.runtimes.idempotency import client_scope
 from api.schemas.native import BatchResult, CsvResult, JobBody, JobPage, Result
 from api.services import Services
@@ -130,26 +129,15 @@ async def get_job(request: Request, services: ServicesDep, caller: ReadCaller, j
     job = await find_own_job(services, caller, job_id)
     preference = read_preference(request, default=0, cap=services.settings.wait_cap_seconds)
     if preference.wait > 0 and not job.is_terminal:
-        job = await _wait(services, following_of(request), job, preference.wait)
-    position = eta = None
-    headers = {}
-    if kind_of(job.kind).is_chunked and job.state == JobState.QUEUED and services.queue is not None:
-        # No ETA: the queue's rate counts jobs, and says nothing of how long a file takes.
-        position = await read_position(services, job)
-        headers["Retry-After"] = "1"
-    elif job.state == JobState.QUEUED and services.queue is not None:
-        position = await read_position(services, job)
-        headers["Retry-After"] = "1"
-        if position is not None:
-            eta = services.queue.backlog.eta(job.lane, job.model_version_id, position=position)
-            headers["Retry-After"] = str(
-                services.queue.backlog.retry_after(job.lane, job.model_version_id, position=position)
-            )
-    elif not job.is_terminal:
-        headers["Retry-After"] = "1"
+        ended = await services.runtime.wait_for_end(job.id, preference.wait)
+        job = ended or await find_job(services, job.id)
+    place = await services.runtime.count_place(job)
+    headers = {} if job.is_terminal else {"Retry-After": str(place.retry_after)}
     if preference.applied is not None:
         headers["Preference-Applied"] = preference.applied
-    response = json_response(_body(services, request, job, position=position, eta_seconds=eta), headers=headers)
+    response = json_response(
+        _body(services, request, job, position=place.position, eta_seconds=place.eta_seconds), headers=headers
+    )
     etag = f'"{hashlib.sha256(bytes(response.body)).hexdigest()[:32]}"'
     if matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers={"ETag": etag, **headers})
@@ -249,7 +237,7 @@ async def retry_job(
     job = await find_own_job(services, caller, job_id)
     if not reopened:
         raise Conflict(_why_not_again(job), job_id=job.id)
-    services.notify_bulk(job.model_version_id)
+    services.runtime.notify_files(job.model_version_id)
     return accepted_response(services, request, job, {})
 
 
@@ -312,14 +300,6 @@ def _canonical(job_id: str) -> str | None:
 def _find_visible(connection: Connection, job_id: str | None, caller: Caller) -> StoredJob | None:
     job = None if job_id is None else find_jobs(connection, [job_id]).get(job_id)
     return job if job is not None and caller.may_see(job.owner) else None
-
-
-async def _wait(services: Services, following: JobFollowers, job: StoredJob, seconds: float) -> StoredJob:
-    if services.queue is not None:
-        ended = await services.queue.waiting.wait(job.id, seconds)
-    else:
-        ended = await following.wait_for_end(job.id, seconds)
-    return ended if ended is not None else await find_job(services, job.id)
 
 
 def _body(services: Services, request: Request, job: StoredJob, **place: Any) -> dict[str, Any]:  # noqa: ANN401

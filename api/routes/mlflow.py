@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from api.auth.callers import Caller
 from api.deps import PredictCaller, ServicesDep
+from api.health import blocking
 from api.http.responses import ENDED_AS, json_response
 from api.jobs.json_body import LARGE, in_turn, read_body
 from api.jobs.requests import FEW_ROWS, find_version
@@ -20,7 +21,6 @@ from api.jobs.submissions import score
 from api.models.catalog import Version
 from api.protocols.mlflow.dataframes import DataFrame, check_frame, read_csv_frame, read_form, read_json_frame
 from api.protocols.open_inference.inference import elements_of, output_datatypes
-from api.routes.health import blocking
 from api.routes.predict import ACCEPTED, PREFER
 from api.schemas.native import Readiness
 from api.services import Services

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from api.auth.callers import Caller
 from api.deps import PredictCaller, ReadCaller, ServicesDep, predictor
 from api.fast_path import Handler
+from api.health import blocking
 from api.http.responses import ENDED_AS, json_response
 from api.jobs.json_body import in_turn, most_of, parse_json, read_body
 from api.jobs.requests import find_version
@@ -33,7 +34,6 @@ from api.protocols.open_inference.schemas import (
     ServerMetadata,
     ServerReady,
 )
-from api.routes.health import blocking
 from api.routes.predict import ACCEPTED, PREFER
 from api.services import Services, services_of
 from shared.errors import RowFaults
@@ -147,7 +147,7 @@ async def post_index(request: Request, services: ServicesDep, caller: ReadCaller
         raise RowFaults('The body must be an object such as {"ready": true}, or left out.')
     if not isinstance(asked.get("ready", False), bool | None):
         raise RowFaults("`ready` must be true or false: true leaves out what cannot be loaded.")
-    refused = _refused(services)
+    refused = services.runtime.model_states().refused
     if caller.is_visitor:  # the reasons name paths
         refused = dict.fromkeys(refused, "It cannot be loaded.")
     entries = [
@@ -219,10 +219,9 @@ async def _metadata(services: Services, name: str, number: str | None) -> Respon
 
 async def _model_ready(services: Services, name: str, number: str | None) -> Response:
     version = await _find(services, name, number)
-    has_worker = services.queue is None or bool(services.catalog.live_workers())
-    is_loading = services.sync is not None and version.label in services.sync.models.loading
-    is_refused = version.label in _refused(services)
-    is_ready = has_worker and services.catalog.is_connected and not is_loading and not is_refused
+    models = services.runtime.model_states()
+    is_usable = models.has_worker and version.label not in models.loading and version.label not in models.refused
+    is_ready = is_usable and services.catalog.is_connected
     return _ready({"name": version.card.name}, is_ready=is_ready)
 
 
@@ -237,13 +236,6 @@ async def _find(services: Services, name: str, number: str | None) -> Version:
         return await find_version(services, name, None)
     is_number = number.isascii() and number.isdigit() and len(number) < 10
     return await find_version(services, name, int(number) if is_number else 0)
-
-
-def _refused(services: Services) -> dict[str, str]:
-    """Return why versions cannot be loaded, by `name@version`."""
-    if services.sync is not None:
-        return services.sync.models.refused
-    return {label: why for worker in services.catalog.live_workers() for label, why in worker.refused.items()}
 
 
 # ── inference ────────────────────────────────────────────────────────────────────────────────────────────────────

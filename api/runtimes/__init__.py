@@ -1,4 +1,5 @@
-"""The two ways to get a job done: committed and queued for workers, or scored in this service at once.
+"""The two ways to get a job done, behind one protocol: queued for workers, or scored in this service at once.
 
-Imports shared and the shared rate limits. Knows neither requests nor answers.
+Who waits for a job or follows it hears of its end here. Imports shared, the catalog and the shared rate limits. Knows
+neither requests nor answers.
 """

@@ -14,6 +14,7 @@ from redis import Redis, RedisError
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.runtimes.runtime import Place
 from shared.background import Background
 from shared.broker.app import drained_key
 from shared.jobs.queries import count_queued
@@ -76,17 +77,18 @@ class Backlog:
         horizon = time.monotonic() - STALLED_SECONDS
         return sorted({lane for (lane, _), drain in list(self._drains.items()) if drain.moved_at < horizon})
 
-    def eta(self, lane: str, model_version_id: int, *, position: int) -> float | None:
-        """Return the seconds until a job at `position` (from 1) is done, None while no rate is known."""
-        drain = self._drains.get((lane, model_version_id))
-        if drain is None or drain.rate is None or drain.rate <= 0:
-            return None
-        return round(position / drain.rate, 1)
+    def place(self, lane: str, model_version_id: int, *, position: int | None = None) -> Place:
+        """Return where a job at `position` (from 1; None: behind all others) stands, and when it is worth polling.
 
-    def retry_after(self, lane: str, model_version_id: int, *, position: int) -> int:
-        """Return the whole seconds after which to ask again, between 1 and 60."""
-        eta = self.eta(lane, model_version_id, position=position)
-        return 1 if eta is None else min(max(math.ceil(eta), 1), 60)
+        No ETA is known before a rate is. It is polled after 1 to 60 seconds.
+        """
+        drain = self._drains.get((lane, model_version_id))
+        if position is None:
+            position = 1 if drain is None else drain.queued + 1
+        if drain is None or drain.rate is None or drain.rate <= 0:
+            return Place(position)
+        eta = round(position / drain.rate, 1)
+        return Place(position, eta, min(max(math.ceil(eta), 1), 60))
 
     def _run(self) -> None:
         while not self._stopping.wait(SAMPLE_SECONDS):

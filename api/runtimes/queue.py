@@ -1,5 +1,6 @@
 """The queue runtime: a group is committed as queued jobs, then workers are woken and heard of."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Sequence
@@ -7,25 +8,34 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
 
 from api.auth.shared_buckets import SharedBuckets
+from api.models.catalog import Catalog, Version
 from api.runtimes.backlog import Backlog
 from api.runtimes.completions import Completions
-from api.runtimes.group_commit import Accepted, unsure
-from api.runtimes.idempotency import find_earlier
+from api.runtimes.group_commit import Accepted, Intake, queued_job, unsure
+from api.runtimes.idempotency import KeysInFlight, find_earlier
+from api.runtimes.runtime import FARTHEST, Condition, ModelStates, Place
 from api.runtimes.wakeup_sender import Notifier
 from shared.broker.app import make_app, make_redis
+from shared.broker.names import Lane
 from shared.config.settings import Settings
+from shared.database.engine import reader
 from shared.errors import GuichetError, Unavailable
 from shared.jobs import transitions as jobs
-from shared.jobs.queries import StoredJob, find_jobs
+from shared.jobs.kinds import kind_of
+from shared.jobs.queries import StoredJob, count_ahead, find_jobs
 from shared.jobs.submission import Submission
+from shared.observability.timed_tasks import is_recovery_late
 from shared.tables import JobState
 
 log = logging.getLogger(__name__)
 
 ASK_AGAIN_SECONDS = 4.0  # how long it is tried to find out what became of a COMMIT whose answer was lost
 ASK_AGAIN_PAUSE = 0.2
+POSITION_SECONDS = 2.0  # how long a place may take to be read
+STARTING_SECONDS = 30.0  # so long may the workers take to be heard of for the first time
 
 
 class OutcomeUnknown(Exception):
@@ -35,26 +45,154 @@ class OutcomeUnknown(Exception):
 class QueueRuntime:
     """Commits for workers elsewhere; wakes them, waits for them, knows how long they take."""
 
-    def __init__(self, engine: Engine, settings: Settings) -> None:
+    def __init__(self, engine: Engine, settings: Settings, catalog: Catalog, keys: KeysInFlight) -> None:
         self._engine = engine
+        self._reader = reader(engine)
+        self._settings = settings
+        self._catalog = catalog
+        self._keys = keys
+        self._started_at = time.monotonic()
         self._redis = make_redis()
-        self.buckets = SharedBuckets(self._redis)
-        self.notifier = Notifier(self._redis, make_app(publisher=True))
-        self.waiting = Completions(engine, self._redis, poll_seconds=settings.poll_seconds)
-        self.backlog = Backlog(engine, self._redis, max_queued=settings.max_queued)
+        self._buckets = SharedBuckets(self._redis)
+        self._notifier = Notifier(self._redis, make_app(publisher=True))
+        self._completions = Completions(engine, self._redis, poll_seconds=settings.poll_seconds)
+        self._backlog = Backlog(engine, self._redis, max_queued=settings.max_queued)
+        self._intake = Intake(self.commit, max_group=settings.max_group, max_waiting=settings.max_waiting)
+
+    @property
+    def buckets(self) -> SharedBuckets:
+        """Quotas that all API processes share, in Redis."""
+        return self._buckets
 
     def start(self) -> None:
         """Start the threads; call it on the event loop."""
-        self.notifier.start()
-        self.waiting.start()
-        self.backlog.start()
+        self._notifier.start()
+        self._completions.start()
+        self._backlog.start()
+        self._intake.start()
 
     def stop(self) -> None:
-        """Send the wake-ups that are noted, stop the threads, close the connections."""
-        self.notifier.stop()
-        self.waiting.stop()
-        self.backlog.stop()
+        """Commit what waits, send the wake-ups that are noted, stop the threads, close the connections."""
+        self._intake.stop()
+        self._notifier.stop()
+        self._completions.stop()
+        self._backlog.stop()
         self._redis.close()
+
+    # ── submitting and waiting ───────────────────────────────────────────────────────────────────────────────────
+
+    async def submit(self, submission: Submission, *, wait: float) -> Accepted:
+        """Commit a submission, and return its job as it stands when a worker ends it, or after `wait` seconds."""
+        if wait <= 0:
+            return await self._store(submission)
+        ended = self._completions.expect(submission.id)  # before the commit: its worker may be quicker than we are
+        try:
+            accepted = await self._store(submission)
+            if accepted.job is not None:
+                accepted.job = await self._completions.ended(ended, wait) or accepted.job
+            return accepted
+        finally:
+            self._completions.forget(submission.id, ended)
+
+    async def _store(self, submission: Submission) -> Accepted:
+        if submission.idempotency_key is None:
+            return await self._intake.submit(submission)
+        with self._keys.holding(submission):
+            return await self._intake.submit(submission)
+
+    async def wait_for_end(self, job_id: str, seconds: float) -> StoredJob | None:
+        """Return a stored job as soon as it has ended, None if it does not within so many seconds."""
+        return await self._completions.wait(job_id, seconds)
+
+    def trouble(self) -> str | None:
+        """Return why no submission can be committed now, None as long as it can."""
+        return self._intake.trouble()
+
+    # ── places in the queues ─────────────────────────────────────────────────────────────────────────────────────
+
+    def check_room(self, lane: str, version: Version) -> None:
+        """Raise Unavailable when the queue of a model version in a lane is full."""
+        if self._backlog.is_full(lane, version.id):
+            limit = self._settings.max_queued
+            raise Unavailable(
+                f"The queue of {version.label} is full ({limit} jobs): try again later.",
+                retry_after=self._backlog.place(lane, version.id, position=limit // 10).retry_after,
+            )
+
+    def estimate_place(self, job: StoredJob) -> Place:
+        """Return about where a job stands in its queue, by how many jobs waited at the last sample."""
+        if job.state != JobState.QUEUED:
+            return Place()
+        return self._backlog.place(job.lane, job.model_version_id)
+
+    async def count_place(self, job: StoredJob) -> Place:
+        """Return where a job stands in its queue, counted in the table; unknown if that takes too long.
+
+        A file has no ETA: the queue's rate counts jobs, and says nothing of how long a file takes.
+        """
+
+        def count() -> int:
+            with self._reader.connect() as connection:
+                return count_ahead(connection, job, limit=FARTHEST - 1) + 1
+
+        if job.state != JobState.QUEUED:
+            return Place()
+        try:
+            position = await asyncio.wait_for(run_in_threadpool(count), POSITION_SECONDS)
+        except (SQLAlchemyError, TimeoutError) as error:
+            log.warning("the place of a job in its queue could not be read: %s", type(error).__name__)
+            return Place()
+        if kind_of(job.kind).is_chunked:
+            return Place(position)
+        return self._backlog.place(job.lane, job.model_version_id, position=position)
+
+    # ── workers ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def notify_files(self, model_version_id: int) -> None:
+        """Wake a worker of the bulk lane; safe from any thread, returns at once."""
+        self._notifier.notify(Lane.BULK, model_version_id)
+
+    def model_states(self) -> ModelStates:
+        """Return how the models are, as the workers last said."""
+        workers = self._catalog.live_workers()
+        return ModelStates(
+            loaded={label for worker in workers for label in worker.models},
+            loading=set(),
+            refused={label: why for worker in workers for label, why in worker.refused.items()},
+            troubles=[],
+            has_worker=bool(workers),
+            jobs_wait=True,
+        )
+
+    def examine(self, *, is_down: bool) -> Condition:
+        """Return how Redis, workers and queues are; it asks Redis, which may take half a second."""
+        workers = self._catalog.live_workers()
+        backlog = self._backlog
+        uptime = time.monotonic() - self._started_at
+        reasons = []
+        broker = "ok" if self._notifier.check() else "down"
+        if broker == "down":
+            reasons.append(f"Redis does not answer: jobs are stored{_and_wait(backlog.waiting())}.")
+        is_starting = not is_down and not workers and uptime < STARTING_SECONDS
+        if is_starting:
+            reasons.append(f"The service is starting: no worker has been heard of yet{_and_wait(backlog.waiting())}.")
+        elif not workers:
+            reasons.append(f"No worker has been heard of for 20 seconds{_and_wait(backlog.waiting())}.")
+        else:
+            missing = [lane.value for lane in Lane if not any(lane.value in worker.lanes for worker in workers)]
+            reasons += [f"No worker consumes the lane {lane}{_and_wait(backlog.waiting(lane))}." for lane in missing]
+        age = self._catalog.recovery_age()
+        is_new = uptime < STARTING_SECONDS and age is None
+        recovery = "late" if is_recovery_late(self._settings, age) and not is_new else "ok"
+        if recovery == "late":
+            since = "ever" if age is None else f"for {age:.0f} s"
+            reasons.append(f"Recovery is late: no worker has looked {since} for jobs that dead workers left.")
+        reasons += [
+            f"Jobs wait in the lane {lane}, and none was finished for 30 seconds." for lane in backlog.stalled_lanes()
+        ]
+        return Condition(reasons, broker, recovery, workers, is_starting)
+
+    # ── the tables ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def commit(self, group: Sequence[Submission]) -> Sequence[Accepted | GuichetError]:
         """Store a group as queued jobs in one statement, then note its wake-ups.
@@ -75,7 +213,7 @@ class QueueRuntime:
 
     def _wake(self, group: Sequence[Submission]) -> None:
         for lane, version in {(job.lane, job.model_version_id) for job in group}:
-            self.notifier.notify(lane, version)
+            self._notifier.notify(lane, version)
 
     def _submit(self, group: Sequence[Submission]) -> dict[str, datetime]:
         """Store a group; return id to time of those that are new.
@@ -116,25 +254,6 @@ class QueueRuntime:
         return earlier or Unavailable("The request was not accepted: try again.", retry_after=1)
 
 
-def queued_job(submission: Submission, created_at: datetime, state: JobState = JobState.QUEUED) -> StoredJob:
-    """Return a job as it stands right after its submission was committed."""
-    return StoredJob(
-        id=submission.id,
-        kind=submission.kind,
-        lane=submission.lane,
-        state=state.value,
-        model_version_id=submission.model_version_id,
-        owner=submission.owner,
-        request_id=submission.request_id,
-        priority=submission.priority,
-        row_count=len(submission.rows),
-        failed_count=submission.failed_count,
-        attempt=0,
-        run_after=created_at,
-        created_at=created_at,
-        started_at=None,
-        finished_at=None,
-        expires_at=submission.expires_at(created_at),
-        cancel_requested_at=None,
-        error=None,
-    )
+def _and_wait(count: int) -> str:
+    """Return how a sentence goes on that says why jobs wait, if any do."""
+    return "" if count == 0 else f", and {count} {'job waits' if count == 1 else 'jobs wait'}"

@@ -16,11 +16,13 @@ from typing import TypeVar
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
+from api.models.catalog import Version
 from api.runtimes.csv_thread import ChunkThread
-from api.runtimes.group_commit import Accepted, unsure
-from api.runtimes.idempotency import find_earlier
+from api.runtimes.followers import JobFollowers
+from api.runtimes.group_commit import Accepted, Intake, Intakes, queued_job, unsure
+from api.runtimes.idempotency import KeysInFlight, find_earlier
 from api.runtimes.model_process import ModelProcess, ModelProcesses, ProcessLost, TooLate
-from api.runtimes.queue import queued_job
+from api.runtimes.runtime import Condition, ModelStates, Place
 from shared.config.settings import Settings
 from shared.database.engine import reader
 from shared.errors import Fault, GuichetError, ModelError, Unavailable
@@ -55,27 +57,95 @@ class Scored:
 class SyncRuntime:
     """Holds a process for each model; they score with the same code as a worker."""
 
-    def __init__(self, engine: Engine, settings: Settings) -> None:
+    def __init__(self, engine: Engine, settings: Settings, keys: KeysInFlight, followers: JobFollowers) -> None:
         self._engine = engine
+        self._settings = settings
+        self._keys = keys
+        self._followers = followers
         self._reader = reader(engine)
         self.models = ModelProcesses(self._reader, settings.models, settings.models_uri)
-        self.arrivals = ModelWatcher(self.models, settings, engine=engine)
-        self.chunks = ChunkThread(engine, self.models, settings)
+        self._arrivals = ModelWatcher(self.models, settings, engine=engine)
+        self._chunks = ChunkThread(engine, self.models, settings)
+        self._intakes = Intakes(self._make_intake)
         self._loading: dict[int, Future[ModelProcess]] = {}
         self._lock = threading.Lock()
         self._writing = threading.Lock()  # SQLite has one writer, and lets the others sleep for too long
 
+    def _make_intake(self, model_version_id: int) -> Intake:
+        return Intake(
+            self.commit,
+            max_group=self._settings.max_group,
+            max_waiting=self._settings.max_waiting,
+            is_scoring=lambda: self.is_busy(model_version_id),
+        )
+
+    @property
+    def buckets(self) -> None:
+        """There is one process: it counts by itself."""
+        return None
+
     def start(self) -> None:
         """Load the champions, so that the first row need not wait; go on with files that were being scored."""
         self._preload()
-        self.arrivals.start()
-        self.chunks.start()
+        self._arrivals.start()
+        self._chunks.start()
+        self._intakes.start()
 
     def stop(self) -> None:
-        """Let the chunk that is being scored end."""
-        self.arrivals.stop()
-        self.chunks.stop()
+        """Commit what waits, and let the chunk that is being scored end."""
+        self._intakes.stop()
+        self._arrivals.stop()
+        self._chunks.stop()
         self.models.close()
+
+    # ── submitting and waiting ───────────────────────────────────────────────────────────────────────────────────
+
+    async def submit(self, submission: Submission, *, wait: float) -> Accepted:
+        """Score a submission and commit it with its outputs; return its job, which has ended, whatever `wait` is."""
+        if submission.idempotency_key is None:
+            return await self._intakes.submit(submission)
+        with self._keys.holding(submission):
+            return await self._intakes.submit(submission)
+
+    async def wait_for_end(self, job_id: str, seconds: float) -> StoredJob | None:
+        """Return a stored job, which is a file's, as soon as it has ended, None if it does not in so many seconds."""
+        return await self._followers.wait_for_end(job_id, seconds)
+
+    def trouble(self) -> str | None:
+        """Return why no submission can be committed now, None as long as it can."""
+        return self._intakes.trouble()
+
+    def check_room(self, lane: str, version: Version) -> None:
+        """Rows do not queue, and files may: there is room."""
+
+    def estimate_place(self, job: StoredJob) -> Place:
+        """Nothing is known of a queue."""
+        return Place()
+
+    async def count_place(self, job: StoredJob) -> Place:
+        """Nothing is known of a queue."""
+        return Place()
+
+    def notify_files(self, model_version_id: int) -> None:
+        """Wake the thread that scores files; safe from any thread, returns at once."""
+        self._chunks.wake()
+
+    # ── the models' condition ────────────────────────────────────────────────────────────────────────────────────
+
+    def model_states(self) -> ModelStates:
+        """Return how the models of this process are."""
+        return ModelStates(
+            loaded=set(self.models.names()),
+            loading=self.models.loading.copy(),
+            refused=self.models.refused.copy(),
+            troubles=self.troubles(),
+            has_worker=True,
+            jobs_wait=False,
+        )
+
+    def examine(self, *, is_down: bool) -> Condition:
+        """Nothing can be wrong but the models: there is no broker, and no worker."""
+        return Condition()
 
     def troubles(self) -> list[str]:
         """Return what is not as it should be with models that are loaded, one sentence each."""

@@ -13,6 +13,7 @@ import pytest
 from api.http.security_headers import SecurityHeaders
 from api.known_names import host_of, is_local
 from api.main import create_app, serve
+from api.runtimes.sync import SyncRuntime
 from api.services import Services
 from shared.config.settings import Settings
 from tests.support.databases import migrate
@@ -104,8 +105,11 @@ def test_form_of_a_web_page_is_never_read_as_json(settings: Settings) -> None:
 @pytest.mark.parametrize("auth", ["open", "keys", "predict-open"])
 def test_who_needs_a_key_and_has_none_reads_no_paths_and_no_addresses(settings: Settings, auth: str) -> None:
     def refuse(services: Services) -> None:
-        assert services.sync is not None
-        services.sync.models.refused |= {"m@1": "/srv/models/m is missing.", "s3://shelf/x": "s3://shelf/x is silent."}
+        assert isinstance(services.runtime, SyncRuntime)
+        services.runtime.models.refused |= {
+            "m@1": "/srv/models/m is missing.",
+            "s3://shelf/x": "s3://shelf/x is silent.",
+        }
 
     told = settings.model_copy(update={"auth": auth, "rate_per_minute": 60.0})
     paths = [("GET", path, {}) for path in ("/health", "/readyz", "/version")]

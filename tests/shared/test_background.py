@@ -10,11 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from api import health
 from api.health import ModelState
-from api.routes import health
 from api.runtimes.acceptance import Acceptance
 from api.runtimes.backlog import Backlog
 from api.runtimes.completions import Completions
+from api.runtimes.runtime import Condition
 from scripts.servers.processes import wait_until
 from shared import background
 from shared.background import Background, ended
@@ -141,9 +142,8 @@ def test_health_names_a_thread_that_has_ended(name: str, is_blocking: bool, monk
             default_model=lambda: None,
         ),
         acceptance=SimpleNamespace(fault=lambda: None),
-        intake=SimpleNamespace(trouble=lambda: None),
+        runtime=SimpleNamespace(trouble=lambda: None, examine=lambda **_: Condition()),
         settings=SimpleNamespace(runtime="sync", default_model=None),
-        queue=None,
     )
     told = health.describe(services, in_full=True)  # type: ignore[arg-type]
     assert f"The thread {name} has ended." in told["reasons"]

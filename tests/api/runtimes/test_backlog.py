@@ -67,8 +67,8 @@ def drain(database: Engine, redis: Redis, count: int) -> None:
 def test_nothing_is_known_before_the_first_sample(backlog):
     assert backlog.queued("interactive", 1) == 0
     assert not backlog.is_full("interactive", 1)
-    assert backlog.eta("interactive", 1, position=1) is None
-    assert backlog.retry_after("interactive", 1, position=1) == 1
+    assert backlog.place("interactive", 1, position=1).eta_seconds is None
+    assert backlog.place("interactive", 1, position=1).retry_after == 1
 
 
 def test_queues_are_counted_apart(backlog, database):
@@ -106,10 +106,10 @@ def test_rate_is_what_workers_drained_while_there_was_a_backlog(backlog, databas
     drain(database, redis, 4)
     clock.now += 2
     backlog._sample()
-    assert backlog.eta("interactive", 1, position=6) == 3.0  # two a second
-    assert backlog.retry_after("interactive", 1, position=6) == 3
-    assert backlog.retry_after("interactive", 1, position=1) == 1
-    assert backlog.retry_after("interactive", 1, position=100_000) == 60
+    assert backlog.place("interactive", 1, position=6).eta_seconds == 3.0  # two a second
+    assert backlog.place("interactive", 1, position=6).retry_after == 3
+    assert backlog.place("interactive", 1, position=1).retry_after == 1
+    assert backlog.place("interactive", 1, position=100_000).retry_after == 60
 
 
 def test_rate_follows_slowly(backlog, database, redis, clock):
@@ -119,7 +119,7 @@ def test_rate_follows_slowly(backlog, database, redis, clock):
         drain(database, redis, drained)
         clock.now += 1
         backlog._sample()
-    assert backlog.eta("interactive", 1, position=2) == 1.0  # 1 + 0.2 * (6 - 1) = 2 a second
+    assert backlog.place("interactive", 1, position=2).eta_seconds == 1.0  # 1 + 0.2 * (6 - 1) = 2 a second
 
 
 def test_idle_time_tells_nothing_of_the_rate(backlog, database, redis, clock):
@@ -128,7 +128,7 @@ def test_idle_time_tells_nothing_of_the_rate(backlog, database, redis, clock):
     drain(database, redis, 4)
     clock.now += 1
     backlog._sample()
-    assert backlog.eta("interactive", 1, position=1) is None
+    assert backlog.place("interactive", 1, position=1).eta_seconds is None
 
 
 def test_counter_that_was_lost_with_redis_is_no_negative_rate(backlog, database, redis, clock):
@@ -138,11 +138,11 @@ def test_counter_that_was_lost_with_redis_is_no_negative_rate(backlog, database,
     redis.flushall()
     clock.now += 1
     backlog._sample()
-    assert backlog.eta("interactive", 1, position=1) is None
+    assert backlog.place("interactive", 1, position=1).eta_seconds is None
     drain(database, redis, 2)
     clock.now += 1
     backlog._sample()
-    assert backlog.eta("interactive", 1, position=4) == 2.0
+    assert backlog.place("interactive", 1, position=4).eta_seconds == 2.0
 
 
 def test_workers_that_stand_still_give_no_promise(backlog, database, redis, clock):
@@ -150,7 +150,7 @@ def test_workers_that_stand_still_give_no_promise(backlog, database, redis, cloc
     for _ in range(3):
         clock.now += 1
         backlog._sample()
-    assert backlog.eta("interactive", 1, position=1) is None
+    assert backlog.place("interactive", 1, position=1).eta_seconds is None
 
 
 def test_queue_is_seen_full_also_while_redis_is_down(database, clock):

@@ -11,20 +11,18 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from types import FrameType
 from typing import Any
 
-from sqlalchemy import Connection, Engine, select
-from starlette.requests import HTTPConnection
+from sqlalchemy import Engine, select
 
-from api.jobs.serializers import count_rows, progress_of
 from shared.background import Background
 from shared.errors import Unavailable
-from shared.jobs.csv_queries import StoredEvent, list_events
+from shared.jobs.csv_queries import StoredEvent
+from shared.jobs.events import read_events
 from shared.jobs.kinds import kind_of
 from shared.jobs.queries import StoredJob, find_jobs
-from shared.tables import CsvFile, Job, JobState
+from shared.tables import CsvFile, Job
 
 log = logging.getLogger(__name__)
 
@@ -34,49 +32,12 @@ MAX_FOLLOWERS = 1000
 Seen = tuple[str, int | None]  # state, number of events
 
 
-# ── events ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @dataclass(frozen=True, slots=True)
 class Change:
     """How a job stands now, and what happened to it lately, which may be less than a follower has missed."""
 
     job: StoredJob | None  # None: it was erased
     events: list[StoredEvent]
-
-
-def last_event(job: StoredJob) -> int:
-    """Return the sequence number of the last event of a job."""
-    return job.csv.event_count if job.csv is not None else _made_events(job)[-1].seq
-
-
-def read_events(connection: Connection, job: StoredJob, *, after: int) -> list[StoredEvent]:
-    """Return the events of a job of any kind after a sequence number, in order."""
-    if kind_of(job.kind).logs_events:
-        return list_events(connection, job.id, after=after)
-    return [event for event in _made_events(job) if event.seq > after]
-
-
-def _made_events(job: StoredJob) -> list[StoredEvent]:
-    """Return the events of a job without a log: accepted, started and finished, as its row tells them."""
-    total = job.row_count
-    failed = 0 if job.is_terminal else job.failed_count  # rows that did not fit from the start
-    before = {"total": total, "succeeded": 0, "failed": failed, "pending": total - failed}
-    idle = {"rows_done": 0, "rows_per_second": None, "eta_seconds": None, "chunks_done": 0, "chunks_total": 1}
-
-    def event(seq: int, kind: str, status: str, at: datetime, **more: Any) -> StoredEvent:  # noqa: ANN401 - JSON
-        return StoredEvent(seq, kind, {"status": status, "counts": before, "progress": idle} | more, at)
-
-    events = [event(1, "accepted", JobState.QUEUED.value, job.created_at)]
-    if job.started_at is not None:
-        events.append(event(2, "started", JobState.RUNNING.value, job.started_at))
-    if job.finished_at is not None:
-        end = {"counts": count_rows(job), "progress": progress_of(job)}
-        events.append(event(3, "finished", job.state, job.finished_at, **end))
-    return events
-
-
-# ── followers ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Follower:
@@ -225,14 +186,8 @@ class JobFollowers:
                 follower.tell(change)
 
 
-def following_of(connection: HTTPConnection) -> JobFollowers:
-    """Return the followers of the process that handles this request."""
-    following: JobFollowers = connection.app.state.following
-    return following
-
-
 @contextmanager
-def told_to_stop(call: Callable[[], object]) -> Iterator[None]:
+def on_shutdown(call: Callable[[], object]) -> Iterator[None]:
     """Have `call` run on this event loop as soon as the process gets SIGTERM or SIGINT.
 
     The server waits for open answers before it ends the lifespan: without this, a stream would hold it up until it

@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import OperationalError
 
-from api.jobs.followers import Change, JobFollowers, last_event, read_events, told_to_stop
 from api.routes import events
+from api.runtimes.followers import Change, JobFollowers, on_shutdown
 from scripts.servers.postgres import Postgres
 from shared.csv.format import CsvFormat
 from shared.csv.packing import pack
@@ -23,6 +23,7 @@ from shared.errors import Unavailable
 from shared.jobs import chunks
 from shared.jobs import transitions as jobs
 from shared.jobs.chunks import CsvUpload, PackedChunk
+from shared.jobs.events import last_event, read_events
 from shared.jobs.queries import StoredJob, find_jobs
 from tests.support.csv_jobs import erase
 from tests.support.databases import either_engine, empty, submission
@@ -417,7 +418,7 @@ def test_process_takes_so_many_followers_and_no_more(engine):
     asyncio.run(main())
 
 
-def test_every_stream_ends_when_the_process_is_told_to_stop(engine):
+def test_every_stream_ends_when_the_process_is_on_shutdown(engine):
     before: list[int] = []
 
     async def main() -> None:
@@ -426,7 +427,7 @@ def test_every_stream_ends_when_the_process_is_told_to_stop(engine):
             own = signal.signal(signal.SIGTERM, lambda number, _: before.append(number))
             try:
                 theirs = signal.getsignal(signal.SIGTERM)
-                with told_to_stop(following.close):
+                with on_shutdown(following.close):
                     readers = [Reader(engine, following, job_id) for _ in range(3)]
                     for one in readers:
                         await one.wait_for(1)

@@ -1,0 +1,104 @@
+"""What a runtime does for the rest of the service; the queue runtime and the sync runtime both do it."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from api.auth.shared_buckets import SharedBuckets
+from api.models.catalog import LiveWorker, Version
+from api.runtimes.group_commit import Accepted
+from shared.jobs.queries import StoredJob
+from shared.jobs.submission import Submission
+
+FARTHEST = 10_001  # places in a queue are counted so far and no farther, because counting takes time
+
+
+class Place(NamedTuple):
+    """Where a queued job stands, as far as it is known."""
+
+    position: int | None = None  # from 1, `FARTHEST` at most
+    eta_seconds: float | None = None  # until the job is done
+    retry_after: int = 1  # whole seconds after which it is worth polling
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStates:
+    """Which model versions, by `name@version`, the processes that score have loaded, and which they cannot load."""
+
+    loaded: set[str]
+    loading: set[str]
+    refused: dict[str, str]  # why; also by the address of a store, or the name of a thread, that has a fault
+    troubles: list[str]  # what else is wrong with models that are loaded, one sentence each
+    has_worker: bool  # whether there is a process that scores
+    jobs_wait: bool  # whether rows for a model that is not loaded are stored, and wait for it
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How the parts of a runtime are; what it does without is None, or none."""
+
+    reasons: list[str] = field(default_factory=list)  # what is wrong, one sentence each
+    broker: str | None = None  # ok, down
+    recovery: str | None = None  # ok, late
+    workers: list[LiveWorker] = field(default_factory=list)
+    is_starting: bool = False  # the service has just started, and no worker has been heard of yet
+
+
+class Runtime(Protocol):
+    """Gets jobs done: stores them for workers, or scores them in this service at once."""
+
+    @property
+    def buckets(self) -> SharedBuckets | None:
+        """Quotas that all API processes share, None where there is only this one."""
+        ...
+
+    def start(self) -> None:
+        """Start the threads; call it on the event loop."""
+        ...
+
+    def stop(self) -> None:
+        """Commit and send what waits, stop the threads, close the connections."""
+        ...
+
+    async def submit(self, submission: Submission, *, wait: float) -> Accepted:
+        """Commit a submission, and return its job as it stands when it ends, or after `wait` seconds.
+
+        A request that was sent before is not waited for: it is `Accepted.earlier_id`. Raises Conflict while the first
+        request with the same key is being committed, IdempotencyMismatch for another body under a key, Unavailable
+        when nothing can be committed.
+        """
+        ...
+
+    async def wait_for_end(self, job_id: str, seconds: float) -> StoredJob | None:
+        """Return a stored job as soon as it has ended, None if it does not within so many seconds."""
+        ...
+
+    def check_room(self, lane: str, version: Version) -> None:
+        """Raise Unavailable when the queue of a model version in a lane is full."""
+        ...
+
+    def estimate_place(self, job: StoredJob) -> Place:
+        """Return about where a job stands in its queue, from memory."""
+        ...
+
+    async def count_place(self, job: StoredJob) -> Place:
+        """Return where a job stands in its queue, counted in the table; unknown if that takes too long."""
+        ...
+
+    def notify_files(self, model_version_id: int) -> None:
+        """Wake whoever scores the chunks of CSV files; safe from any thread, returns at once."""
+        ...
+
+    def trouble(self) -> str | None:
+        """Return why no submission can be committed now, None as long as it can."""
+        ...
+
+    def model_states(self) -> ModelStates:
+        """Return how the models are, as the processes that score last said."""
+        ...
+
+    def examine(self, *, is_down: bool) -> Condition:
+        """Return how broker, workers and queues are, for /health; it may take half a second.
+
+        `is_down`: no request can be taken, so that the service is not merely starting.
+        """
+        ...
