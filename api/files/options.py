@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 
-from api.jobs.requests import MAX_EXPIRES_IN, Options, find_version, join_references, sum_up
+from api.jobs.requests import MAX_EXPIRES_IN, SubmitOptions, find_version, join_references, sum_up
 from api.parameters import find_strangers
 from api.services import Services
 from shared.csv.format import Given, normalise_options
@@ -46,7 +46,7 @@ class CsvQuery(BaseModel):
 class CsvOptions:
     """A checked query."""
 
-    common: Options
+    common: SubmitOptions
     given: Given
     max_error_rate: float | None
     validate_only: bool
@@ -70,7 +70,7 @@ async def check_query(services: Services, request: Request, query: CsvQuery, mod
     )
     version = await find_version(services, reference, query.version)
     return CsvOptions(
-        Options(version, query.timeout or services.settings.job_timeout_seconds, query.expires_in),
+        SubmitOptions(version, query.timeout or services.settings.job_timeout_seconds, query.expires_in),
         given,
         query.max_error_rate,
         query.validate_only,

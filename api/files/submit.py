@@ -21,7 +21,7 @@ from api.files.spool import Spool
 from api.files.unwrapping import UploadDecoder, read_envelope
 from api.files.uploads import MAX_OF_ONE, MAX_UPLOADS, Body, UploadSlots
 from api.http.responses import json_response
-from api.jobs.submissions import accepted_response, mark, new_submission, preference_of
+from api.jobs.submissions import accepted_response, new_submission, preference_of, set_idempotency_key
 from api.runtimes.idempotency import find_earlier
 from api.services import Services
 from shared.broker.names import Lane
@@ -64,7 +64,7 @@ async def submit_csv(services: Services, request: Request, body: Body, caller: C
     services.runtime.check_room(Lane.BULK, version)
     await _spend_file(services, request, caller)
     submission = new_submission(services, request, caller, options.common, kind=JobKind.CSV, lane=Lane.BULK)
-    mark(submission, request, caller)
+    set_idempotency_key(submission, request, caller)
     with _PLACES.one(_holder(services, request, caller)), services.keys_in_flight.holding(submission), Spool() as spool:
         received = await _receive(services, request, body, options, lambda chunk, _: spool.add(chunk))
         await _owe_file_rows(services, request, caller, received.row_count - 1)

@@ -1,4 +1,4 @@
-"""Checking a request: its body, the model that it means, its options, and its rows against the model's card."""
+"""Reading a request: its body, the model that it means, its options, and its rows, checked against the model's card."""
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from api.services import Services
 from shared.cards.card import OPTIONS
 from shared.cards.validator import Tally
 from shared.errors import MAX_FAULTS, Fault, OwnWords, RowFaults, TooLarge
+from shared.tables import JobKind
 
 MAX_EXPIRES_IN = 366 * 86_400  # seconds
 FEW_ROWS = 20  # more take milliseconds: a thread checks them, so that other requests need not wait
@@ -24,7 +25,7 @@ ROWS = "rows"  # the same for batches
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class SubmitOptions:
     """What a request says besides its rows."""
 
     version: Version
@@ -32,24 +33,43 @@ class Options:
     expires_in: float | None
 
 
-async def check_single(
-    services: Services, request: Request, model: str | None
-) -> tuple[Options, dict[str, Any], bytes]:
-    """Read `{features, model?, version?, expires_in?, timeout?}`; return the options, the canonical row, the bytes.
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What a request submits as one job: its rows, checked, and what it says besides."""
+
+    options: SubmitOptions
+    kind: JobKind
+    rows: list[Any]  # canonical; one with faults as it was sent
+    faults: list[list[Fault] | None]  # of each row, in order
+    raw: bytes  # the body: the same one again, under the same key, is the same job
+    client_id: str | None = None  # the caller's own id for the job
+
+
+def submitted_rows(services: Services, version: Version, rows: list[Any], raw: bytes) -> Submitted:
+    """Return good rows as one job with the service's own options, for protocols that have no others."""
+    options = SubmitOptions(version, services.settings.job_timeout_seconds, None)
+    kind = JobKind.PREDICT if len(rows) == 1 else JobKind.BATCH
+    return Submitted(options, kind, rows, [None] * len(rows), raw)
+
+
+async def read_single(
+    services: Services, request: Request, model: str | None, *, client_id: str | None = None
+) -> Submitted:
+    """Read `{features, model?, version?, expires_in?, timeout?}`; `model` is the name in the path.
 
     The card may call the wrapper otherwise, or want none: the body is then the row, and what is none of its features
     may be an option.
     """
     body, raw = await read_json(request, max_bytes=services.settings.max_body_bytes)
-    default = _expected(services, request, model)
+    default = _default_version(services, request, model)
     _check_object(body, _shape_of(default))
-    version = await _find_meant(services, body, model, own=_flat_features(default, body))
+    version = await _requested_version(services, body, model, own=_flat_features(default, body))
     note_refusal(request, version.card)
     options, canonical = await in_turn(len(raw), lambda: _read_row(services, body, version))
-    return options, canonical, raw
+    return Submitted(options, JobKind.PREDICT, [canonical], [None], raw, client_id)
 
 
-def _read_row(services: Services, body: dict[str, Any], version: Version) -> tuple[Options, dict[str, Any]]:
+def _read_row(services: Services, body: dict[str, Any], version: Version) -> tuple[SubmitOptions, dict[str, Any]]:
     """Return the options and the canonical row that a body holds; raise RowFaults with all that is wrong."""
     card = version.card
     row: Any
@@ -82,10 +102,8 @@ def _read_row(services: Services, body: dict[str, Any], version: Version) -> tup
     return options, canonical
 
 
-async def check_batch(
-    services: Services, request: Request, model: str | None
-) -> tuple[Options, list[Any], list[list[Fault] | None], bytes]:
-    """Read `{rows, on_error?, ...}`; return the options, the rows, the faults by row, the bytes.
+async def read_batch(services: Services, request: Request, model: str | None) -> Submitted:
+    """Read `{rows, on_error?, ...}`; `model` is the name in the path.
 
     The card may call the field of the rows otherwise, or want none: the body is then the list of the rows.
     With `on_error: continue` (the card may have another default) a bad row keeps its faults and spoils nothing; with
@@ -96,7 +114,7 @@ async def check_batch(
     # Which model is meant stands in the body: none takes more features than the widest.
     most = most_of(settings.max_batch_rows, containers=10, features=services.catalog.picture.widest)
     body, raw = await read_json(request, max_bytes=settings.max_body_bytes, most=most)
-    default = _expected(services, request, model)
+    default = _default_version(services, request, model)
     place = ""
     if isinstance(body, list) and default is not None and default.card.batch_input == "flat":
         body = {ROWS: body}
@@ -104,7 +122,7 @@ async def check_batch(
         word = ROWS if default is None else default.card.batch_wrapper
         _check_object(body, (f"`{word}`", word))
         place = f"/{ROWS}"
-    version = await _find_meant(services, body, model)
+    version = await _requested_version(services, body, model)
     card = version.card
     note_refusal(request, card)
     if card.batch_wrapper != ROWS and (card.batch_wrapper in body or ROWS not in body):
@@ -137,10 +155,10 @@ async def check_batch(
     if faults or (bad and (on_error == "abort" or all(row_faults))):
         raise _refusal(faults + bad, more + tally.count - len(bad))
     kept = [row if row is not None else rows[index] for index, row in enumerate(canonical)]
-    return options, kept, [found or None for found in row_faults], raw
+    return Submitted(options, JobKind.BATCH, kept, [found or None for found in row_faults], raw)
 
 
-def _expected(services: Services, request: Request, model: str | None) -> Version | None:
+def _default_version(services: Services, request: Request, model: str | None) -> Version | None:
     """Return the version that the path or the default means, whose words a refusal has until the body names another."""
     version = services.catalog.find(model, None)
     if version is not None:
@@ -187,7 +205,7 @@ def _check_fields(
     return faults, len(unknown[MAX_FAULTS:])
 
 
-async def _find_meant(
+async def _requested_version(
     services: Services, body: dict[str, Any], model: str | None, own: AbstractSet[str] = frozenset()
 ) -> Version:
     """Return the version that the path and the body mean; a key in `own` is a feature of the row, and no option."""
@@ -233,11 +251,11 @@ def join_references(path: str | None, given: str | None) -> str | None:
     return path if "@" in path else given
 
 
-def _read_options(services: Services, body: dict[str, Any], version: Version, faults: list[Fault]) -> Options:
+def _read_options(services: Services, body: dict[str, Any], version: Version, faults: list[Fault]) -> SubmitOptions:
     settings = services.settings
     timeout = _seconds(body, "timeout", settings.job_timeout_cap_seconds, faults)
     expires_in = _seconds(body, "expires_in", MAX_EXPIRES_IN, faults)
-    return Options(version, timeout or settings.job_timeout_seconds, expires_in)
+    return SubmitOptions(version, timeout or settings.job_timeout_seconds, expires_in)
 
 
 async def find_version(services: Services, name: str | None, number: int | None) -> Version:

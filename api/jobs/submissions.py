@@ -18,16 +18,14 @@ from api.http.prefer import Preference, read_preference
 from api.http.prefix import link, route_path
 from api.http.responses import json_response, request_id_of
 from api.http.wording import response_names
-from api.jobs.requests import Options
+from api.jobs.requests import SubmitOptions, Submitted
 from api.jobs.serializers import job_body, result_form
-from api.models.catalog import Version
 from api.runtimes.idempotency import client_scope
 from api.runtimes.runtime import Place
 from api.services import Services
 from shared.broker.names import Lane
 from shared.errors import (
     Conflict,
-    Fault,
     GuichetError,
     JobTimeout,
     MalformedBody,
@@ -54,44 +52,24 @@ RenderScores = Callable[[StoredJob, list[StoredOutput]], Awaitable[Response]]  #
 
 
 async def submit(
-    services: Services,
-    request: Request,
-    caller: Caller,
-    options: Options,
-    rows: list[Any],
-    faults: list[list[Fault] | None],
-    raw: bytes,
-    *,
-    kind: JobKind,
-    preference: Preference,
+    services: Services, request: Request, caller: Caller, submitted: Submitted, preference: Preference
 ) -> Response:
     """Commit one job and answer: 200 with its result if it ends within the wait, else 202 with the job."""
-    job = await take(services, request, caller, options, rows, faults, raw, kind=kind, preference=preference)
-    return await answer(services, request, job, preference)
+    job = await submit_and_wait(services, request, caller, submitted, preference)
+    return await job_response(services, request, job, preference)
 
 
-async def score(
-    services: Services,
-    request: Request,
-    caller: Caller,
-    version: Version,
-    rows: list[Any],
-    raw: bytes,
-    *,
-    render: RenderScores,
+async def submit_for_scores(
+    services: Services, request: Request, caller: Caller, submitted: Submitted, *, render: RenderScores
 ) -> Response:
     """Commit good rows as one job for a client of another protocol, and answer with all their scores.
 
     Such a client knows no job to come back for: it waits as long as anyone may. And it has no place for a row without
     a score: raises RowRefused where the model refused one, ModelFailed where it failed on one.
     """
-    settings = services.settings
-    preference = read_preference(request, default=settings.wait_cap_seconds, cap=settings.wait_cap_seconds)
-    options = Options(version, settings.job_timeout_seconds, None)
-    kind = JobKind.PREDICT if len(rows) == 1 else JobKind.BATCH
-    job = await take(
-        services, request, caller, options, rows, [None] * len(rows), raw, kind=kind, preference=preference
-    )
+    cap = services.settings.wait_cap_seconds
+    preference = read_preference(request, default=cap, cap=cap)
+    job = await submit_and_wait(services, request, caller, submitted, preference)
 
     async def render_scores(job: StoredJob) -> Response:
         found = await rows_of(services, job)
@@ -103,38 +81,29 @@ async def score(
             raise ModelFailed(f"The model failed on row {told} of this request: leave it out.", job_id=job.id)
         return await render(job, [row.output for row in found if row.output is not None])
 
-    return await answer(services, request, job, preference, render=render_scores)
+    return await job_response(services, request, job, preference, render=render_scores)
 
 
-async def take(
-    services: Services,
-    request: Request,
-    caller: Caller,
-    options: Options,
-    rows: list[Any],
-    faults: list[list[Fault] | None],
-    raw: bytes,
-    *,
-    kind: JobKind,
-    preference: Preference,
-    client_id: str | None = None,
+async def submit_and_wait(
+    services: Services, request: Request, caller: Caller, submitted: Submitted, preference: Preference
 ) -> StoredJob:
-    """Commit one job, wait for it as long as asked, and return it as it stands then.
+    """Commit one job, wait up to the caller's preference, and return its current state.
 
-    `faults` are those of each row, in order. With a `client_id`, or an Idempotency-Key, the same body again is the
-    same job.
+    With an id of the caller's own, or an Idempotency-Key, the same body again is the same job.
     """
-    lane = lane_of(kind, row_count=len(rows), interactive_rows=services.settings.interactive_rows)
+    options, rows = submitted.options, submitted.rows
+    interactive_rows = services.settings.interactive_rows
+    lane = lane_of(submitted.kind, row_count=len(rows), interactive_rows=interactive_rows)
     services.runtime.check_room(lane, options.version)
     await owe_rows(services, request, caller, len(rows) - 1)
-    submission = new_submission(services, request, caller, options, kind=kind, lane=lane)
-    submission.rows, submission.faults = rows, faults
-    if client_id is None:
-        mark(submission, request, caller)
+    submission = new_submission(services, request, caller, options, kind=submitted.kind, lane=lane)
+    submission.rows, submission.faults = rows, submitted.faults
+    if submitted.client_id is None:
+        set_idempotency_key(submission, request, caller)
     else:
-        submission.idempotency_scope, submission.idempotency_key = client_scope(caller.id), client_id
+        submission.idempotency_scope, submission.idempotency_key = client_scope(caller.id), submitted.client_id
     if submission.idempotency_key is not None:
-        submission.body_hash = hashlib.sha256(raw).hexdigest()
+        submission.body_hash = hashlib.sha256(submitted.raw).hexdigest()
     accepted = await services.runtime.submit(submission, wait=preference.wait)
     if accepted.job is not None:
         return accepted.job
@@ -153,7 +122,7 @@ async def owe_rows(services: Services, request: Request, caller: Caller, count: 
 
 
 def new_submission(
-    services: Services, request: Request, caller: Caller, options: Options, *, kind: JobKind, lane: Lane
+    services: Services, request: Request, caller: Caller, options: SubmitOptions, *, kind: JobKind, lane: Lane
 ) -> Submission:
     """Return a job for this request, without rows yet."""
     # A visitor's job is read by whoever knows its id, and ids that follow each other share most of their bits.
@@ -175,7 +144,7 @@ def new_submission(
     )
 
 
-def mark(submission: Submission, request: Request, caller: Caller) -> None:
+def set_idempotency_key(submission: Submission, request: Request, caller: Caller) -> None:
     """Set the idempotency key that the caller gave, if any; whoever knows the body adds its hash."""
     key = request.headers.get("idempotency-key")
     if key is None:
@@ -204,7 +173,7 @@ async def find_job(services: Services, job_id: str) -> StoredJob:
 # ── answering ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def answer(
+async def job_response(
     services: Services, request: Request, job: StoredJob, preference: Preference, *, render: Render | None = None
 ) -> Response:
     """Return 200 with the result of an ended job (as `render` writes it), raise its error, or return 202 with it."""

@@ -16,8 +16,8 @@ from api.deps import PredictCaller, ServicesDep
 from api.health import blocking
 from api.http.responses import ENDED_AS, json_response
 from api.jobs.json_body import LARGE, in_turn, read_body
-from api.jobs.requests import FEW_ROWS, find_version
-from api.jobs.submissions import score
+from api.jobs.requests import FEW_ROWS, find_version, submitted_rows
+from api.jobs.submissions import submit_for_scores
 from api.models.catalog import Version
 from api.protocols.mlflow.dataframes import DataFrame, check_frame, read_csv_frame, read_form, read_json_frame
 from api.protocols.open_inference.inference import elements_of, output_datatypes
@@ -143,7 +143,8 @@ async def _invoke(request: Request, services: Services, caller: Caller, name: st
         scored_by = services.catalog.picture.by_id[job.model_version_id]
         return json_response({"predictions": _predictions(scored_by, outputs, output)})
 
-    return await score(services, request, caller, version, frame.rows, body, render=render)
+    submitted = submitted_rows(services, version, frame.rows, body)
+    return await submit_for_scores(services, request, caller, submitted, render=render)
 
 
 def _media_type(request: Request) -> tuple[bool, str | None]:

@@ -19,8 +19,8 @@ from api.fast_path import Handler
 from api.health import blocking
 from api.http.responses import ENDED_AS, json_response
 from api.jobs.json_body import in_turn, most_of, parse_json, read_body
-from api.jobs.requests import find_version
-from api.jobs.submissions import score
+from api.jobs.requests import find_version, submitted_rows
+from api.jobs.submissions import submit_for_scores
 from api.models.catalog import Version
 from api.protocols.open_inference.body import BINARY, JSON_LENGTH, read_tensor_body
 from api.protocols.open_inference.inference import Inference, inference_answer, model_metadata, read_inference
@@ -253,7 +253,8 @@ async def _infer(request: Request, services: Services, caller: Caller, name: str
     async def render(job: StoredJob, outputs: list[StoredOutput]) -> Response:
         return await _answer(services, request, job, inference, outputs)
 
-    return await score(services, request, caller, version, inference.rows, body.raw, render=render)
+    submitted = submitted_rows(services, version, inference.rows, body.raw)
+    return await submit_for_scores(services, request, caller, submitted, render=render)
 
 
 async def _answer(

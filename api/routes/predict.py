@@ -12,12 +12,11 @@ from api.deps import ChangeCaller, PredictCaller, ServicesDep, predictor, spend_
 from api.fast_path import Handler
 from api.http.prefer import Preference
 from api.http.responses import ENDED_AS, PROBLEM, TICKET
-from api.jobs.requests import check_batch, check_single
-from api.jobs.submissions import CLIENT_ID, answer, preference_of, submit, take
+from api.jobs.requests import read_batch, read_single
+from api.jobs.submissions import CLIENT_ID, preference_of, submit
 from api.routes.jobs import refuse_own_id
 from api.schemas.native import BatchBody, BatchResult, JobBody, Result, SubmitBody
 from api.services import Services, services_of
-from shared.tables import JobKind
 
 router = APIRouter(tags=["predict"])
 
@@ -84,11 +83,8 @@ def _body(schema: type[SubmitBody] | type[BatchBody], *parameters: dict[str, Any
 )
 async def post_job(request: Request, services: ServicesDep, caller: PredictCaller) -> Response:
     """Submit one row and take a ticket: the answer is 202 at once, the result waits at `/jobs/{id}`."""
-    options, row, raw = await check_single(services, request, None)
-    preference = _ticket_only(services, request)
-    return await submit(
-        services, request, caller, options, [row], [None], raw, kind=JobKind.PREDICT, preference=preference
-    )
+    submitted = await read_single(services, request, None)
+    return await submit(services, request, caller, submitted, _ticket_only(services, request))
 
 
 def _ticket_only(services: Services, request: Request) -> Preference:
@@ -115,21 +111,8 @@ async def put_job(
     """
     await spend_row(request, caller)
     await refuse_own_id(services, caller, client_id)
-    options, row, raw = await check_single(services, request, None)
-    preference = _ticket_only(services, request)
-    job = await take(
-        services,
-        request,
-        caller,
-        options,
-        [row],
-        [None],
-        raw,
-        kind=JobKind.PREDICT,
-        preference=preference,
-        client_id=client_id,
-    )
-    return await answer(services, request, job, preference)
+    submitted = await read_single(services, request, None, client_id=client_id)
+    return await submit(services, request, caller, submitted, _ticket_only(services, request))
 
 
 @router.post(
@@ -160,18 +143,8 @@ async def predict_with(
 
 
 async def _predict(request: Request, services: Services, caller: Caller, name: str | None) -> Response:
-    options, row, raw = await check_single(services, request, name)
-    return await submit(
-        services,
-        request,
-        caller,
-        options,
-        [row],
-        [None],
-        raw,
-        kind=JobKind.PREDICT,
-        preference=preference_of(services, request),
-    )
+    submitted = await read_single(services, request, name)
+    return await submit(services, request, caller, submitted, preference_of(services, request))
 
 
 @router.post(
@@ -202,18 +175,8 @@ async def predict_batch_with(
 
 
 async def _predict_batch(request: Request, services: Services, caller: Caller, name: str | None) -> Response:
-    options, rows, faults, raw = await check_batch(services, request, name)
-    return await submit(
-        services,
-        request,
-        caller,
-        options,
-        rows,
-        faults,
-        raw,
-        kind=JobKind.BATCH,
-        preference=preference_of(services, request),
-    )
+    submitted = await read_batch(services, request, name)
+    return await submit(services, request, caller, submitted, preference_of(services, request))
 
 
 # ── the same routes without FastAPI's layers (api/fast_path.py) ───────────────────────────────────────────────────
