@@ -55,18 +55,18 @@ class KnownNames:
                 has_type = True
             elif (name == b"content-length" and value != b"0") or name == b"transfer-encoding":
                 has_body = True
-        if has_body and not has_type and _is_json(route_path(scope)):
+        if has_body and not has_type and self._reads_json(route_path(scope)):
             return UnsupportedMediaType("The body has no Content-Type: send it with Content-Type: application/json.")
         return None
+
+    def _reads_json(self, path: str) -> bool:
+        """Tell whether a body without a type would be read as JSON: not a file, and not tensors, which may be bytes."""
+        about = self._owner.state.paths.at(path)
+        return about.sends != "file" and not (about.protocol is not None and about.protocol.has_bytes)
 
 
 def _forbidden(told: str) -> Forbidden:
     return Forbidden(f"AUTH=open {told}. {_MEND}")
-
-
-def _is_json(path: str) -> bool:
-    """Tell whether a body without a type would be read as JSON: not a file, and not tensors, which may be bytes."""
-    return not path.endswith("/predict_csv") and not path.startswith("/v2/")
 
 
 def is_local(place: bytes) -> bool:

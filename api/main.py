@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 from api import openapi
 from api.errors import handlers
 from api.fast_path import FastPath
+from api.http.about import Paths
 from api.http.middleware import RequestContext
 from api.http.prefix import Prefix
 from api.http.security_headers import SecurityHeaders
@@ -47,8 +48,6 @@ ROUTERS: tuple[APIRouter, ...] = (
     health.router,
     welcome.router,
 )
-# They look at their query themselves, and answer while the body still comes.
-READING_LATER = (csv_uploads.router,)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -78,7 +77,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     for router in ROUTERS:
-        app.include_router(router, dependencies=[Depends(refuse_strangers)] if router not in READING_LATER else [])
+        app.include_router(router, dependencies=[Depends(refuse_strangers)])
+    app.state.paths = Paths(ROUTERS)
     handlers.install(app)
     openapi.install(app, ROUTERS)
     return app
@@ -87,7 +87,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def serve(app: FastAPI) -> ASGIApp:
     """Return what the server runs: the request's context around everything, and the shortcut around FastAPI."""
     settings: Settings = app.state.settings
-    inner: ASGIApp = FastPath(app, predict.match_fast_path, open_inference.match_fast_path)
+    inner: ASGIApp = FastPath(app, ROUTERS)
     if settings.auth == "open":
         inner = KnownNames(inner, app, settings.host_names)
     prefix = Prefix(settings.root_path, proxy_hops=settings.proxy_hops)

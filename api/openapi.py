@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.deps import Asks, asks, may_read
+from api.http.about import Protocol, about_of, api_routes
 from api.http.responses import PROBLEM, header
 from api.jobs.requests import WRAPPER
 from api.jobs.serializers import batch_request_body, request_body, words_body
@@ -58,15 +59,6 @@ TAGS = {
     "health": "Whether the service lives, is ready, and how it is: open to everyone.",
 }
 MAX_WRITTEN = 8
-_INFER = ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer")
-_INVOCATIONS = ("/invocations", "/models/{name}/invocations")
-_SUBMITTING = (
-    *(("/jobs", "post"), ("/jobs/{id}", "put"), ("/predict", "post"), ("/predict_batch", "post")),
-    *(("/models/{name}/predict", "post"), ("/models/{name}/predict_batch", "post")),
-    *((path, "post") for path in (*_INFER, *_INVOCATIONS)),
-)
-_ROWS_OF_CARDS = (*((path, method) for path, method in _SUBMITTING if not path.endswith(("/infer", "invocations"))),)
-_SENDING_FILES = ("/predict_csv", "/models/{name}/predict_csv")
 
 
 # What the layers around the routes answer, beside what each route says of itself.
@@ -92,7 +84,6 @@ _HEADERS = {
     "503": {"Retry-After": header("Seconds after which it is worth trying again", "integer")},
 }
 _KEY: list[dict[str, list[str]]] = [{"bearer": []}, {"api_key": []}]
-_JSON_ERRORS = (("/v2", "InferenceError"), ("/invocations", "InvocationError"))
 
 
 class Document:
@@ -115,7 +106,8 @@ class Document:
         if not self._base:
             self._base = _describe(self._app, self._routers)
         if with_models and state != self._state:
-            self._with_models = _with_models(self._base, served, cards, catalog.default_model())
+            default = catalog.default_model()
+            self._with_models = _with_models(self._base, self._routers, served, cards, default)
             self._state = state
             self._written.clear()
         if len(self._written) >= MAX_WRITTEN:  # a prefix is a caller's word where a proxy is heard
@@ -156,11 +148,10 @@ def _describe(app: FastAPI, routers: Iterable[APIRouter]) -> dict[str, Any]:
         schemas[body.__name__] = schema
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)
-    for router in routers:
-        for route in router.routes:
-            if isinstance(route, APIRoute) and route.include_in_schema:
-                for method in route.methods or ():
-                    _complete(route, base["paths"][route.path_format][method.lower()], auth)
+    for route in api_routes(routers):
+        if route.include_in_schema:
+            for method in route.methods or ():
+                _complete(app, route, base["paths"][route.path_format][method.lower()])
     if auth != "open":
         base["components"]["securitySchemes"] = {
             "bearer": {"type": "http", "scheme": "bearer", "description": "API key"},
@@ -169,28 +160,29 @@ def _describe(app: FastAPI, routers: Iterable[APIRouter]) -> dict[str, Any]:
     return base
 
 
-def _complete(route: APIRoute, operation: dict[str, Any], auth: str) -> None:
+def _complete(app: FastAPI, route: APIRoute, operation: dict[str, Any]) -> None:
     """Add to an operation what FastAPI does not know: its summary, who may call it, how the layers around it refuse."""
     # The docstring up to its first colon or full stop.
     operation["summary"] = re.split(r"[:.](?:\s|$)", operation["description"])[0]
+    auth = app.state.services.settings.auth
     asked = asks(route)
     if auth == "open" or asked == Asks.NOTHING:
         operation["security"] = []
     else:
         operation["security"] = [{}, *_KEY] if auth == "predict-open" and asked == Asks.KEY_OR_VISITOR else _KEY
-    _add_refusals_of_all(route.path_format, operation, is_open=asked == Asks.NOTHING)
+    protocol = app.state.paths.at(route.path_format).protocol
+    _add_refusals_of_all(operation, protocol, is_open=asked == Asks.NOTHING)
 
 
-def _add_refusals_of_all(path: str, operation: dict[str, Any], *, is_open: bool) -> None:
-    """Describe how the layers around a route refuse, in the form that errors have at its path."""
+def _add_refusals_of_all(operation: dict[str, Any], protocol: Protocol | None, *, is_open: bool) -> None:
+    """Describe how the layers around a route refuse, in the form that its protocol gives errors."""
     responses = operation["responses"]
-    form = next((name for part, name in _JSON_ERRORS if path.startswith(part) or path.endswith(part)), None)
-    content = PROBLEM if form is None else _json(form)
+    content = PROBLEM if protocol is None else _json(protocol.error_schema)
     if "HTTPValidationError" in str(responses.get("422")):  # FastAPI describes its own error, which is never sent
         del responses["422"]
     told = {**_BY_ALL, **({} if is_open else _BY_KEY), **(_BY_BODY if "requestBody" in operation else {})}
     for status, description in told.items():
-        number = 400 if status == 422 and form is not None else status  # neither protocol has 422
+        number = 400 if status == 422 and protocol is not None else status  # neither protocol has 422
         responses.setdefault(str(number), {"description": description, **content})
     for name, headers in _HEADERS.items():
         if name in responses:
@@ -208,26 +200,21 @@ def _served(catalog: Catalog) -> list[Version]:
     return sorted(served, key=lambda version: version.card.name != default)
 
 
-def _with_models(base: dict[str, Any], served: list[Version], cards: list[Card], default: str | None) -> dict[str, Any]:
+def _with_models(
+    base: dict[str, Any], routers: Iterable[APIRouter], served: list[Version], cards: list[Card], default: str | None
+) -> dict[str, Any]:
     """Return the document with the row and an example of each model, and the words of every version's card."""
     paths = dict(base["paths"])
     schemas = add_words(add_rows(base["components"]["schemas"], [version.card for version in served]), cards)
-    for path, method in _ROWS_OF_CARDS:
-        operation = paths[path][method]
-        paths[path] = {**paths[path], method: {**operation, "responses": add_refusals(operation["responses"], cards)}}
-    for path, method in _SUBMITTING:
-        examples = {
-            version.card.name: {"summary": version.label, "value": value}
-            for version in served
-            if (value := _value(path, version, default=default)) is not None
-        }
-        paths[path] = _with_body(paths[path], method, {"application/json": examples})
-    for path in _SENDING_FILES:
-        files = {
-            kind: {version.card.name: _file(path, version, delimiter, default=default) for version in served}
-            for kind, delimiter in (("text/csv", ","), ("text/tab-separated-values", "\t"))
-        }
-        paths[path] = _with_body(paths[path], "post", files)
+    for route in api_routes(routers):
+        sends = about_of(route).sends
+        path = route.path_format
+        for method in (name.lower() for name in route.methods or () if sends is not None):
+            if sends in ("row", "rows"):
+                operation = paths[path][method]
+                responses = add_refusals(operation["responses"], cards)
+                paths[path] = {**paths[path], method: {**operation, "responses": responses}}
+            paths[path] = _with_body(paths[path], method, _examples(route, served, default))
     info = {
         **base["info"],
         "description": DESCRIPTION + AT_THE_DOOR + "".join(_words(version, default) for version in served),
@@ -256,31 +243,53 @@ def _with_body(item: dict[str, Any], method: str, examples: dict[str, dict[str, 
     return {**item, method: {**item[method], "requestBody": {**body, "content": content}}}
 
 
-def _file(path: str, version: Version, delimiter: str, *, default: str | None) -> dict[str, str]:
+def _examples(route: APIRoute, served: list[Version], default: str | None) -> dict[str, dict[str, Any]]:
+    """Return examples of what a route is sent, by media type and model."""
+    if about_of(route).sends == "file":
+        return {
+            kind: {version.card.name: _file(route, version, delimiter, default=default) for version in served}
+            for kind, delimiter in (("text/csv", ","), ("text/tab-separated-values", "\t"))
+        }
+    values = ((version, _value(route, version, default=default)) for version in served)
+    return {
+        "application/json": {
+            version.card.name: {"summary": version.label, "value": value}
+            for version, value in values
+            if value is not None
+        }
+    }
+
+
+def _names_model(route: APIRoute) -> bool:
+    """Tell whether a route's path names the model."""
+    return "name" in route.param_convertors
+
+
+def _file(route: APIRoute, version: Version, delimiter: str, *, default: str | None) -> dict[str, str]:
     """Return a file with one row, and which model it is for."""
     text = io.StringIO()
     row = version.card.example()
     writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
     writer.writerow(row)
     writer.writerow([str(cell).lower() if isinstance(cell, bool) else cell for cell in row.values()])
-    is_meant = path != "/predict_csv" or version.card.name == default
+    is_meant = _names_model(route) or version.card.name == default
     summary = version.label if is_meant else f"{version.label} (set the parameter model to {version.card.name})"
     return {"summary": summary, "value": text.getvalue()}
 
 
-def _value(path: str, version: Version, *, default: str | None) -> Any:  # noqa: ANN401 - an object, a list or None
-    """Return a body with one row, None where the path has no way to name this model."""
+def _value(route: APIRoute, version: Version, *, default: str | None) -> Any:  # noqa: ANN401 - an object, a list or None
+    """Return a body with one row, None where the route has no way to name this model."""
     card = version.card
-    if path in _INFER:
-        return example_request(card)
+    sends = about_of(route).sends
+    is_meant = _names_model(route) or card.name == default
     row = card.example()
-    if path in _INVOCATIONS:
-        return None if path == "/invocations" and card.name != default else {"dataframe_records": [row]}
-    if path.endswith("/predict_batch"):
-        if path.startswith("/models/") or card.name == default:
-            return batch_request_body(card, [row, row])
-        return {"model": card.name, "rows": [row, row]}
-    if path.startswith("/models/") or (card.input == "flat" and card.name == default):
+    if sends == "tensors":
+        return example_request(card)
+    if sends == "dataframe":
+        return {"dataframe_records": [row]} if is_meant else None
+    if sends == "rows":
+        return batch_request_body(card, [row, row]) if is_meant else {"model": card.name, "rows": [row, row]}
+    if _names_model(route) or (card.input == "flat" and card.name == default):
         return request_body(card, row)
     if card.input == "flat" and WRAPPER in row:  # a feature, so that no row can be put inside it
         return None if "model" in row else {"model": card.name} | row

@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.requests import Request
 
+from api.http.about import about_of
 from api.jobs.requests import sum_up
 from api.schemas.native import BatchBody, SubmitBody
 from shared.cards.features import pointer_of_stranger
@@ -61,7 +62,7 @@ async def refuse_strangers(request: Request) -> None:
         return
     route: APIRoute = request.scope["route"]
     # A page for browsers is not refused: whoever leads there may add what it likes to its address.
-    if route.include_in_schema and (faults := find_strangers(request)):
+    if route.include_in_schema and not about_of(route).reads_query and (faults := find_strangers(request)):
         raise InvalidRequest(sum_up(faults), faults=faults)
 
 

@@ -4,7 +4,6 @@ Whatever the form, the caller's values are never in it. Where faults are listed,
 sentence says how many there are in all. FastAPI's form has no sentence, so that its last entry says it.
 """
 
-import re
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -13,6 +12,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.http.about import Protocol
 from api.http.prefix import route_path
 from api.http.responses import request_id_of
 from api.http.wording import noted_refusal
@@ -39,7 +39,7 @@ def status_of(request: Request, error: GuichetError) -> int:
     """Return the status of an error's answer: the protocol may have its own, or the card for rows that do not fit."""
     if error.status != HTTPStatus.UNPROCESSABLE_ENTITY:
         return error.status
-    if _protocol_form(route_path(request.scope)) is not None:
+    if _protocol_of(request) is not None:
         return HTTPStatus.BAD_REQUEST  # neither knows 422
     refusal = noted_refusal(request) if isinstance(error, RowFaults) else None
     return error.status if refusal is None else refusal.status
@@ -47,10 +47,11 @@ def status_of(request: Request, error: GuichetError) -> int:
 
 def _form_of(request: Request, error: GuichetError) -> Form | None:
     """Return how this error is written, None for a problem document."""
-    form = _protocol_form(route_path(request.scope))
-    if form is None and isinstance(error, RowFaults) and (refusal := noted_refusal(request)) is not None:
-        return _CARD_FORMS.get(refusal.body)
-    return form
+    protocol = _protocol_of(request)
+    if protocol is not None:
+        return protocol.error_body
+    refusal = noted_refusal(request) if isinstance(error, RowFaults) else None
+    return None if refusal is None else _CARD_FORMS.get(refusal.body)
 
 
 def _problem(request: Request, error: GuichetError, status: int) -> dict[str, Any]:
@@ -78,19 +79,9 @@ def _with_count(error: GuichetError) -> str:
 # ── other forms ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _protocol_form(path: str) -> Form | None:
-    for pattern, form in _PROTOCOLS:
-        if pattern.fullmatch(path):
-            return form
-    return None
-
-
-def _open_inference(error: GuichetError) -> dict[str, Any]:
-    return {"error": error.detail}
-
-
-def _mlflow(error: GuichetError) -> dict[str, Any]:
-    return {"error_code": "INTERNAL_ERROR" if error.status >= 500 else "BAD_REQUEST", "message": error.detail}
+def _protocol_of(request: Request) -> Protocol | None:
+    protocol: Protocol | None = request.app.state.paths.at(route_path(request.scope)).protocol
+    return protocol
 
 
 def _detail(error: GuichetError) -> dict[str, Any]:
@@ -119,8 +110,4 @@ def _steps(pointer: str) -> list[str | int]:
     return [int(step) if step.isascii() and step.isdigit() else step for step in steps]
 
 
-_PROTOCOLS: tuple[tuple[re.Pattern[str], Form], ...] = (
-    (re.compile(r"/v2(/.*)?", re.DOTALL), _open_inference),
-    (re.compile(r"(/models/[^/]+)?/invocations"), _mlflow),
-)
 _CARD_FORMS: dict[str, Form] = {"detail": _detail, "message": _message, "fastapi": _fastapi}

@@ -12,6 +12,7 @@ from api.errors.handlers import respond
 from api.files.options import CsvQuery, check_query
 from api.files.submit import report_csv, submit_csv
 from api.files.uploads import Body, EarlyResponse
+from api.http.about import About
 from api.http.responses import PROBLEM, TICKET
 from api.schemas.native import CsvReportBody, JobBody
 from api.services import Services
@@ -82,6 +83,7 @@ REQUEST: dict[str, Any] = {
 
 
 @router.post("/predict_csv", status_code=202, responses=RESPONSES, openapi_extra=REQUEST, response_model=None)
+@About(sends="file", reads_query=True)
 async def predict_csv(
     request: Request, services: ServicesDep, caller: PredictCaller, query: Annotated[CsvQuery, Query()]
 ) -> Response:
@@ -97,6 +99,7 @@ async def predict_csv(
 @router.post(
     "/models/{name}/predict_csv", status_code=202, responses=RESPONSES, openapi_extra=REQUEST, response_model=None
 )
+@About(sends="file", reads_query=True)
 async def predict_csv_with(
     request: Request,
     services: ServicesDep,

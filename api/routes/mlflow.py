@@ -7,19 +7,21 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-inference-code.h
 from typing import Any
 
 from fastapi import APIRouter, Path, Request
-from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from api.auth.callers import Caller
 from api.deps import PredictCaller, ServicesDep
 from api.health import blocking
+from api.http.about import About
 from api.http.responses import ENDED_AS, json_response
 from api.jobs.json_body import LARGE, in_turn, read_body
 from api.jobs.requests import FEW_ROWS, find_version, submitted_rows
 from api.jobs.submissions import submit_for_scores
 from api.models.catalog import Version
 from api.protocols.mlflow.dataframes import DataFrame, check_frame, read_csv_frame, read_form, read_json_frame
+from api.protocols.mlflow.errors import MLFLOW
+from api.protocols.mlflow.schemas import FRAME, InvocationError, Predictions
 from api.protocols.open_inference.inference import elements_of, output_datatypes
 from api.routes.predict import ACCEPTED, PREFER
 from api.schemas.native import Readiness
@@ -28,20 +30,6 @@ from shared.errors import Fault, RowFaults, UnsupportedMediaType
 from shared.jobs.queries import StoredJob, StoredOutput
 
 router = APIRouter(tags=["mlflow"])
-
-
-class InvocationError(BaseModel):
-    """An error as MLflow's scoring server writes it."""
-
-    error_code: str
-    message: str
-
-
-class Predictions(BaseModel):
-    """The answer to an invocation."""
-
-    predictions: list[Any] = Field(description="One for each row, in order.")
-
 
 _ERRORS = {
     400: "The body is not one of the forms, its rows do not fit, or the Idempotency-Key came with another body.",
@@ -60,32 +48,10 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     202: ACCEPTED,
     **{status: {"model": InvocationError, "description": text} for status, text in _ERRORS.items()},
 }
-_FRAME: dict[str, Any] = {
-    "type": "object",
-    "description": "Exactly one of the four forms, and `params`.",
-    "properties": {
-        "dataframe_split": {
-            "type": "object",
-            "properties": {
-                "columns": {"type": "array", "items": {"type": "string"}},
-                "data": {"type": "array", "items": {"type": "array", "items": {}}},
-                "index": {"type": "array", "items": {}},
-            },
-            "required": ["data"],
-        },
-        "dataframe_records": {"type": "array", "items": {"type": "object"}},
-        "inputs": {"description": "Columns by name, a list of records, or a matrix in the order of the card."},
-        "instances": {"description": "As `inputs`."},
-        "params": {
-            "type": ["object", "null"],
-            "properties": {"output": {"enum": ["predict", "predict_proba", "label"], "default": "predict"}},
-        },
-    },
-}
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {"application/json": {"schema": _FRAME}, "text/csv": {"schema": {"type": "string"}}},
+        "content": {"application/json": {"schema": FRAME}, "text/csv": {"schema": {"type": "string"}}},
     },
     "parameters": [PREFER],
 }
@@ -107,12 +73,14 @@ async def ping(services: ServicesDep) -> Response:
 
 
 @router.post("/invocations", responses=_RESPONSES, openapi_extra=_BODY, response_model=None)
+@About(sends="dataframe", protocol=MLFLOW)
 async def invoke(request: Request, services: ServicesDep, caller: PredictCaller) -> Response:
     """Score a DataFrame with the default model, as MLflow's scoring server does; all its rows are one job."""
     return await _invoke(request, services, caller, None)
 
 
 @router.post("/models/{name}/invocations", responses=_RESPONSES, openapi_extra=_BODY, response_model=None)
+@About(sends="dataframe", protocol=MLFLOW)
 async def invoke_with(
     request: Request,
     services: ServicesDep,

@@ -5,7 +5,6 @@ extensions.
 """
 
 import gzip
-import re
 import zlib
 from typing import Any
 
@@ -14,15 +13,16 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from api.auth.callers import Caller
-from api.deps import PredictCaller, ReadCaller, ServicesDep, predictor
-from api.fast_path import Handler
+from api.deps import PredictCaller, ReadCaller, ServicesDep
 from api.health import blocking
+from api.http.about import About
 from api.http.responses import ENDED_AS, json_response
 from api.jobs.json_body import in_turn, most_of, parse_json, read_body
 from api.jobs.requests import find_version, submitted_rows
 from api.jobs.submissions import submit_for_scores
 from api.models.catalog import Version
 from api.protocols.open_inference.body import BINARY, JSON_LENGTH, read_tensor_body
+from api.protocols.open_inference.errors import OPEN_INFERENCE, PREFIX
 from api.protocols.open_inference.inference import Inference, inference_answer, model_metadata, read_inference
 from api.protocols.open_inference.schemas import (
     InferenceError,
@@ -35,12 +35,12 @@ from api.protocols.open_inference.schemas import (
     ServerReady,
 )
 from api.routes.predict import ACCEPTED, PREFER
-from api.services import Services, services_of
+from api.services import Services
 from shared.errors import RowFaults
 from shared.jobs.queries import StoredJob, StoredOutput
 from shared.version import VERSION
 
-router = APIRouter(prefix="/v2", tags=["open inference"])
+router = APIRouter(prefix=PREFIX, tags=["open inference"])
 
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
 
@@ -197,6 +197,7 @@ async def get_version_ready(
 
 
 @router.post("/models/{name}/infer", responses=_INFER, openapi_extra=_INFER_BODY, response_model=None)
+@About(sends="tensors", protocol=OPEN_INFERENCE, is_fast=True)
 async def infer(request: Request, services: ServicesDep, caller: PredictCaller, name: str = _NAME) -> Response:
     """Score the rows that tensors hold, as one job; the answer waits for it, unless the caller prefers otherwise."""
     return await _infer(request, services, caller, name, None)
@@ -205,6 +206,7 @@ async def infer(request: Request, services: ServicesDep, caller: PredictCaller, 
 @router.post(
     "/models/{name}/versions/{version}/infer", responses=_INFER, openapi_extra=_INFER_BODY, response_model=None
 )
+@About(sends="tensors", protocol=OPEN_INFERENCE, is_fast=True)
 async def infer_with(
     request: Request, services: ServicesDep, caller: PredictCaller, name: str = _NAME, version: str = _VERSION
 ) -> Response:
@@ -272,21 +274,3 @@ async def _answer(
         body = gzip.compress(body, 6) if coding == "gzip" else zlib.compress(body)
         headers["Content-Encoding"] = coding
     return Response(body, headers=headers, media_type="application/json" if head is None else BINARY)
-
-
-# ── the same without FastAPI's layers (api/fast_path.py) ──────────────────────────────────────────────────────────
-
-_INFER_PATH = re.compile(r"/v2/models/([a-z][a-z0-9_-]{0,62}(?:@[a-z0-9_-]{1,63})?)(?:/versions/([0-9]{1,9}))?/infer")
-
-
-def match_fast_path(method: str, path: str) -> Handler | None:
-    """Return the handler of an inference request."""
-    found = _INFER_PATH.fullmatch(path) if method == "POST" else None
-    if found is None:
-        return None
-
-    async def handle(request: Request) -> Response:
-        services = services_of(request)
-        return await _infer(request, services, await predictor(request), found[1], found[2])
-
-    return handle

@@ -1,22 +1,20 @@
 """Submitting rows: `/jobs`, `/predict`, `/predict_batch`, and the last two below `/models/{name}`."""
 
-import re
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from api.auth.callers import Caller
-from api.deps import ChangeCaller, PredictCaller, ServicesDep, predictor, spend_row
-from api.fast_path import Handler
+from api.deps import ChangeCaller, PredictCaller, ServicesDep, spend_row
+from api.http.about import About
 from api.http.prefer import Preference
 from api.http.responses import ENDED_AS, PROBLEM, TICKET
 from api.jobs.requests import read_batch, read_single
 from api.jobs.submissions import CLIENT_ID, preference_of, submit
 from api.routes.jobs import refuse_own_id
 from api.schemas.native import BatchBody, BatchResult, JobBody, Result, SubmitBody
-from api.services import Services, services_of
+from api.services import Services
 
 router = APIRouter(tags=["predict"])
 
@@ -81,6 +79,7 @@ def _body(schema: type[SubmitBody] | type[BatchBody], *parameters: dict[str, Any
     openapi_extra=_body(SubmitBody, _KEY),
     response_model=None,
 )
+@About(sends="row", is_fast=True)
 async def post_job(request: Request, services: ServicesDep, caller: PredictCaller) -> Response:
     """Submit one row and take a ticket: the answer is 202 at once, the result waits at `/jobs/{id}`."""
     submitted = await read_single(services, request, None)
@@ -99,6 +98,7 @@ def _ticket_only(services: Services, request: Request) -> Preference:
     openapi_extra=_body(SubmitBody),
     response_model=None,
 )
+@About(sends="row")
 async def put_job(
     request: Request,
     services: ServicesDep,
@@ -121,6 +121,7 @@ async def put_job(
     openapi_extra=_body(SubmitBody, _KEY),
     response_model=None,
 )
+@About(sends="row", is_fast=True)
 async def predict(request: Request, services: ServicesDep, caller: PredictCaller) -> Response:
     """Score one row: 200 with the result if it ends within the wait, otherwise 202 and the job goes on."""
     return await _predict(request, services, caller, None)
@@ -132,6 +133,7 @@ async def predict(request: Request, services: ServicesDep, caller: PredictCaller
     openapi_extra=_body(SubmitBody, _KEY),
     response_model=None,
 )
+@About(sends="row", is_fast=True)
 async def predict_with(
     request: Request,
     services: ServicesDep,
@@ -153,6 +155,7 @@ async def _predict(request: Request, services: Services, caller: Caller, name: s
     openapi_extra=_body(BatchBody, _KEY),
     response_model=None,
 )
+@About(sends="rows", is_fast=True)
 async def predict_batch(request: Request, services: ServicesDep, caller: PredictCaller) -> Response:
     """Score several rows in one job: results in input order, each row with its own status."""
     return await _predict_batch(request, services, caller, None)
@@ -164,6 +167,7 @@ async def predict_batch(request: Request, services: ServicesDep, caller: Predict
     openapi_extra=_body(BatchBody, _KEY),
     response_model=None,
 )
+@About(sends="rows", is_fast=True)
 async def predict_batch_with(
     request: Request,
     services: ServicesDep,
@@ -177,31 +181,3 @@ async def predict_batch_with(
 async def _predict_batch(request: Request, services: Services, caller: Caller, name: str | None) -> Response:
     submitted = await read_batch(services, request, name)
     return await submit(services, request, caller, submitted, preference_of(services, request))
-
-
-# ── the same routes without FastAPI's layers (api/fast_path.py) ───────────────────────────────────────────────────
-
-
-def _direct(endpoint: Callable[..., Awaitable[Response]], **path: str) -> Handler:
-    async def handle(request: Request) -> Response:
-        return await endpoint(request, services_of(request), await predictor(request), **path)
-
-    return handle
-
-
-_DIRECT: dict[str, Handler] = {
-    "/jobs": _direct(post_job),
-    "/predict": _direct(predict),
-    "/predict_batch": _direct(predict_batch),
-}
-_NAMED = re.compile(r"/models/([a-z][a-z0-9_-]{0,62}(?:@[a-z0-9_-]{1,63})?)/predict(_batch)?")
-
-
-def match_fast_path(method: str, path: str) -> Handler | None:
-    """Return the handler of a submitting route."""
-    if method != "POST":
-        return None
-    handler = _DIRECT.get(path)
-    if handler is None and (named := _NAMED.fullmatch(path)):
-        return _direct(predict_batch_with if named[2] else predict_with, name=named[1])
-    return handler

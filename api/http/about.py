@@ -1,0 +1,70 @@
+"""What a route says of itself to the layers around it: `@About(...)` marks its function, so that nobody lists paths."""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
+
+from shared.errors import GuichetError
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """A protocol of other servers, which routes name: how it writes errors, and that none of them is a 422."""
+
+    error_schema: str  # its name in the OpenAPI document
+    error_body: Callable[[GuichetError], dict[str, Any]]
+    prefix: str | None = None  # every path below it is the protocol's, also where there is nothing
+    has_bytes: bool = False  # a body without a Content-Type need not be JSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What is known of a route besides what FastAPI knows."""
+
+    sends: Literal["row", "rows", "tensors", "dataframe", "file"] | None = None  # what of a model is in its body
+    protocol: Protocol | None = None  # None: errors are problem documents, or what a model's card says
+    is_fast: bool = False  # it carries the load: api/fast_path.py calls it without FastAPI's layers
+    reads_query: bool = False  # it looks at its query itself, and answers while the body still comes
+
+    def __call__(self, function: Function) -> Function:
+        """Mark the function of a route; as a decorator, it stands below the router's own."""
+        function.about = self  # type: ignore[attr-defined]
+        return function
+
+
+NOTHING = About()
+
+
+def about_of(route: APIRoute) -> About:
+    """Return what a route says of itself."""
+    mark: About = getattr(route.endpoint, "about", NOTHING)
+    return mark
+
+
+def api_routes(routers: Iterable[APIRouter]) -> list[APIRoute]:
+    """Return the routes of some routers in order."""
+    return [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+
+
+class Paths:
+    """What is known of a path before its route is."""
+
+    def __init__(self, routers: Iterable[APIRouter]) -> None:
+        marked = [(route.path_regex, about_of(route)) for route in api_routes(routers) if about_of(route) != NOTHING]
+        protocols = {mark.protocol for _, mark in marked if mark.protocol is not None}
+        below = [
+            (re.compile(re.escape(protocol.prefix) + "(/.*)?", re.DOTALL), About(protocol=protocol))
+            for protocol in protocols
+            if protocol.prefix is not None
+        ]
+        self._marks = [*marked, *below]
+
+    def at(self, path: str) -> About:
+        """Return what the route at a path says of itself, or the protocol that has all paths there."""
+        return next((mark for pattern, mark in self._marks if pattern.fullmatch(path)), NOTHING)
