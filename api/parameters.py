@@ -6,7 +6,6 @@ What is ignored in silence is answered wrongly: `/models/churn/predict?version=2
 import inspect
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
@@ -16,10 +15,8 @@ from starlette.requests import Request
 from api.http.about import about_of
 from api.jobs.requests import sum_up
 from api.schemas.native import BatchBody, SubmitBody
-from shared.cards.features import pointer_of_stranger
-from shared.errors import Fault, InvalidRequest
-
-COMPARED = 60  # characters of a name that are compared with those that are known
+from shared.errors import InvalidRequest
+from shared.faults import Fault, closest, pointer_to_unknown
 
 # What callers write into the query of other services, and where it is said here: by path and method, then for any.
 _IN_BODY = '`{name}` is a field of the body: {{..., "{name}": ...}}'
@@ -71,7 +68,7 @@ def find_strangers(request: Request) -> list[Fault]:
     route: APIRoute = request.scope["route"]
     known = known_parameters(route)
     return [
-        Fault(f"/query{pointer_of_stranger(name)}", "unknown_parameter", _explain(route, request.method, name, known))
+        Fault(f"/query{pointer_to_unknown(name)}", "unknown_parameter", _explain(route, request.method, name, known))
         for name in dict.fromkeys(request.query_params)
         if name not in known
     ]
@@ -98,12 +95,10 @@ def _explain(route: APIRoute, method: str, name: str, known: frozenset[str]) -> 
     elsewhere = {**_HEADERS, **_places(route.path, method)}
     text = "is not a query parameter of this request, which takes " + (", ".join(sorted(known)) or "none")
     # What lies elsewhere under this very name is meant rather than a parameter of a similar one.
-    near = [name] if name in elsewhere else get_close_matches(name[:COMPARED], [*known, *elsewhere], n=1, cutoff=0.7)
-    if not near:
+    near = name if name in elsewhere else closest(name, [*known, *elsewhere], cutoff=0.7)
+    if near is None:
         return text
-    if near[0] in known:
-        return f"{text}; the nearest one is `{near[0]}`"
-    return f"{text}; {elsewhere[near[0]].format(name=near[0])}"
+    return f"{text}; did you mean `{near}`?" if near in known else f"{text}; {elsewhere[near].format(name=near)}"
 
 
 def _places(path: str, method: str) -> Mapping[str, str]:

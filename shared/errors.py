@@ -24,37 +24,11 @@ GuichetError
     └── ArtefactError           model.joblib is missing, altered, or cannot be loaded
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
+from shared.faults import Fault
+
 MAX_FAULTS = 1_000  # of one request that are told; what is beyond is counted, not built
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing that is wrong with a request: where (RFC 6901 JSON pointer), which kind, and what to do."""
-
-    pointer: str
-    code: str
-    message: str
-
-    def under(self, prefix: str) -> "Fault":
-        """Return the same fault below another place of the body, e.g. `/rows/3`."""
-        return type(self)(prefix + self.pointer, self.code, self.message)
-
-    def told(self) -> str:
-        """Return the fault as a sentence without its end: the name that it points to, and the message."""
-        name = self.pointer.rpartition("/")[2].replace("~1", "/").replace("~0", "~")
-        return self.message if self.code == "rule" else f"{name} {self.message}".strip()
-
-
-@dataclass(frozen=True, slots=True)
-class OwnWords(Fault):
-    """A fault whose message is a sentence of its own, as the card has it: no name is put before it."""
-
-    def told(self) -> str:
-        """Return the message alone."""
-        return self.message
 
 
 class GuichetError(Exception):

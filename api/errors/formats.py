@@ -16,7 +16,8 @@ from api.http.about import Protocol
 from api.http.prefix import route_path
 from api.http.responses import request_id_of
 from api.http.wording import noted_refusal
-from shared.errors import MAX_FAULTS, Fault, GuichetError, RowFaults
+from shared.errors import MAX_FAULTS, GuichetError, RowFaults
+from shared.faults import Fault, unpointer
 
 Form = Callable[[GuichetError], dict[str, Any]]
 
@@ -90,7 +91,7 @@ def _detail(error: GuichetError) -> dict[str, Any]:
 
 def _message(error: GuichetError) -> dict[str, Any]:
     """Return the first fault alone, as a service says it that stops at the first one."""
-    return {"detail": error.faults[0].told() if error.faults else error.detail}
+    return {"detail": error.faults[0].clause() if error.faults else error.detail}
 
 
 def _fastapi(error: GuichetError) -> dict[str, Any]:
@@ -106,7 +107,7 @@ def _fastapi(error: GuichetError) -> dict[str, Any]:
 
 
 def _steps(pointer: str) -> list[str | int]:
-    steps = [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]
+    steps = unpointer(pointer) if pointer else []
     return [int(step) if step.isascii() and step.isdigit() else step for step in steps]
 
 

@@ -19,7 +19,8 @@ from api.auth.rate_limit import payer
 from api.errors.formats import error_response, status_of
 from api.http.responses import request_id_of
 from api.services import services_of
-from shared.errors import Fault, GuichetError, InvalidRequest, NotFound, Unauthorized, Unavailable
+from shared.errors import GuichetError, InvalidRequest, NotFound, Unauthorized, Unavailable
+from shared.faults import Fault
 
 log = logging.getLogger(__name__)
 

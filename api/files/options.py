@@ -9,7 +9,8 @@ from api.jobs.requests import MAX_EXPIRES_IN, SubmitOptions, find_version, join_
 from api.parameters import find_strangers
 from api.services import Services
 from shared.csv.format import Given, normalise_options
-from shared.errors import Fault, InvalidRequest
+from shared.errors import InvalidRequest
+from shared.faults import Fault
 
 
 class CsvQuery(BaseModel):

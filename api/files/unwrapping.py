@@ -9,9 +9,9 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.datastructures import Headers
 
-from shared.cards.features import pointer_of_stranger
 from shared.csv.gunzip import MAGIC, Gunzip
-from shared.errors import Fault, InvalidRequest, MalformedBody, TooLarge, UnsupportedMediaType
+from shared.errors import InvalidRequest, MalformedBody, TooLarge, UnsupportedMediaType
+from shared.faults import Fault, pointer_to_unknown
 
 FORM_BYTES = 1 << 16  # what a form may add to its file
 FILENAME_LENGTH = 255
@@ -187,7 +187,7 @@ class FormReader:
         name, filename = options.get(b"name"), options.get(b"filename")
         if disposition != b"form-data" or name is None:
             raise MalformedBody("A part of the form has no name: let your HTTP library write the form.")
-        pointer = pointer_of_stranger(name.decode("utf-8", "replace"))
+        pointer = pointer_to_unknown(name.decode("utf-8", "replace"))
         if filename is None and name != b"file":
             raise _form_error(
                 pointer, "unknown_field", "is not taken in the form: options go into the query (?delimiter=semicolon)"

@@ -13,7 +13,8 @@ from api.models.catalog import Version, silence
 from api.services import Services
 from shared.cards.card import OPTIONS
 from shared.cards.validator import Tally
-from shared.errors import MAX_FAULTS, Fault, OwnWords, RowFaults, TooLarge
+from shared.errors import MAX_FAULTS, RowFaults, TooLarge
+from shared.faults import Fault, pointer_to_unknown, sentence
 from shared.tables import JobKind
 
 MAX_EXPIRES_IN = 366 * 86_400  # seconds
@@ -82,7 +83,7 @@ def _read_row(services: Services, body: dict[str, Any], version: Version) -> tup
     else:
         wrapper = WRAPPER if WRAPPER in body and card.wrapper not in body else card.wrapper
         said, row = body, body.get(wrapper)
-        place = f"/{_escape(wrapper)}"
+        place = pointer_to_unknown(wrapper)
         faults, more = _check_fields(body, {wrapper, *OPTIONS}, required=wrapper, others=card.extra)
         if wrapper not in body:
             if body and not body.keys() & {wrapper, *OPTIONS}:
@@ -126,7 +127,7 @@ async def read_batch(services: Services, request: Request, model: str | None) ->
     card = version.card
     note_refusal(request, card)
     if card.batch_wrapper != ROWS and (card.batch_wrapper in body or ROWS not in body):
-        place = f"/{_escape(card.batch_wrapper)}"
+        place = pointer_to_unknown(card.batch_wrapper)
     word = ROWS if place in ("", f"/{ROWS}") else card.batch_wrapper
     rows = body.get(word)
     if isinstance(rows, list) and len(rows) > settings.max_batch_rows:
@@ -197,11 +198,11 @@ def _check_fields(
     body: dict[str, Any], fields: AbstractSet[str], *, required: str, others: Literal["refuse", "ignore"]
 ) -> tuple[list[Fault], int]:
     """Return what is wrong with the fields around the rows, and how many more unknown ones there are."""
-    faults = [] if required in body else [Fault(f"/{_escape(required)}", "missing", "is missing")]
+    faults = [] if required in body else [Fault(pointer_to_unknown(required), "missing", "is missing")]
     unknown = [key for key in body if key not in fields] if others == "refuse" else []
     if unknown:
         told = f"is not a field of this request: it takes {', '.join(sorted(fields))}"
-        faults += [Fault(f"/{_escape(key)}", "unknown_field", told) for key in unknown[:MAX_FAULTS]]
+        faults += [Fault(pointer_to_unknown(key), "unknown_field", told) for key in unknown[:MAX_FAULTS]]
     return faults, len(unknown[MAX_FAULTS:])
 
 
@@ -281,10 +282,6 @@ def _seconds(body: dict[str, Any], field: str, cap: float, faults: list[Fault]) 
     return float(value)
 
 
-def _escape(key: str) -> str:
-    return key[:100].replace("~", "~0").replace("/", "~1")
-
-
 def _refusal(faults: list[Fault], more: int, detail: str | None = None) -> RowFaults:
     """Return the error of a request with these faults and so many more, in its own words or in those of `sum_up`."""
     count = len(faults) + more
@@ -293,9 +290,4 @@ def _refusal(faults: list[Fault], more: int, detail: str | None = None) -> RowFa
 
 def sum_up(faults: list[Fault], count: int = 0) -> str:
     """Return the sentence that a refusal begins with: its first three faults, and how many of `count` are left."""
-    count = max(count, len(faults))
-    first = "; ".join(
-        f"{fault.pointer}: {fault.message}" if isinstance(fault, OwnWords) else f"{fault.pointer} {fault.message}"
-        for fault in faults[:3]
-    )
-    return f"The request is not valid: {first}{'' if count <= 3 else f'; and {count - 3} more'}."
+    return sentence(faults, subject="The request is not valid", count=count, tell=Fault.located)

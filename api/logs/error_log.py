@@ -17,7 +17,7 @@ from sqlalchemy import Engine, delete, func, insert, select
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from shared.background import Background
-from shared.errors import Fault
+from shared.faults import Fault
 from shared.jobs.transitions import clock
 from shared.tables import ErrorLog
 

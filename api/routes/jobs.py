@@ -24,6 +24,7 @@ from api.runtimes.idempotency import client_scope
 from api.schemas.native import BatchResult, CsvResult, JobBody, JobPage, Result
 from api.services import Services
 from shared.errors import Conflict, NotFound
+from shared.faults import counted
 from shared.jobs import chunks
 from shared.jobs import transitions as jobs
 from shared.jobs.kinds import kind_of
@@ -246,7 +247,7 @@ def _why_not_again(job: StoredJob) -> str:
         return f"The job is {job.state} already: somebody else has taken it up."
     if job.csv is not None and job.csv.rows_failed:
         return (
-            f"There is nothing to take up: {job.csv.rows_failed} rows do not fit the model's card. "
+            f"There is nothing to take up: the model's card refuses {counted(job.csv.rows_failed, 'row')}. "
             f"{link(f'/jobs/{job.id}/errors.csv')} says why; send them, corrected, as a new file."
         )
     return "There is nothing to take up: every row was scored."

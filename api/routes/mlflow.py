@@ -26,7 +26,8 @@ from api.protocols.open_inference.inference import elements_of, output_datatypes
 from api.routes.predict import ACCEPTED, PREFER
 from api.schemas.native import Readiness
 from api.services import Services
-from shared.errors import Fault, RowFaults, UnsupportedMediaType
+from shared.errors import RowFaults, UnsupportedMediaType
+from shared.faults import Fault
 from shared.jobs.queries import StoredJob, StoredOutput
 
 router = APIRouter(tags=["mlflow"])

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.cards.card import Card
-from shared.errors import ArtefactError, Fault, GuichetError, ModelError
+from shared.errors import ArtefactError, GuichetError, ModelError
+from shared.faults import Fault
 from shared.observability.logs import Format, configure_logging, current_format, identify
 from shared.observability.redaction import told
 from shared.registry.loaded_models import Versions, load_here

@@ -25,7 +25,8 @@ from api.runtimes.model_process import ModelProcess, ModelProcesses, ProcessLost
 from api.runtimes.runtime import Condition, ModelStates, Place
 from shared.config.settings import Settings
 from shared.database.engine import reader
-from shared.errors import Fault, GuichetError, ModelError, Unavailable
+from shared.errors import GuichetError, ModelError, Unavailable
+from shared.faults import Fault
 from shared.jobs.kinds import kind_of
 from shared.jobs.queries import StoredJob, StoredOutput, find_jobs
 from shared.jobs.recording import record

@@ -22,7 +22,7 @@ from scripts.checkout import ROOT
 from scripts.migrations import alembic
 from scripts.query_predictions import Filters, build, read, write_csv
 from shared.database.engine import make_engine
-from shared.errors import Fault
+from shared.faults import Fault
 from shared.registry.adding import LoadedModel, load, register
 from shared.scoring.batch import score_rows
 from shared.scoring.outputs import Output

@@ -5,11 +5,10 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PlainSerializer, field_validator, model_validator
 
-from shared.errors import Fault
+from shared.faults import Fault, pointer
 
 LARGEST_INTEGER = 2**53  # beyond it a float64 no longer tells neighbours apart, and neither does the model
 SHOWN_CATEGORIES = 20  # a message that lists more is not read
-POINTER_LENGTH = 100
 
 # What pandas reads as missing in a column of text, unless it is told otherwise (pandas.read_csv, na_values).
 _WORDS = "#N/A,#N/A N/A,#NA,-1.#IND,-1.#QNAN,-NaN,-nan,1.#IND,1.#QNAN,<NA>,N/A,NA,NULL,NaN,None,n/a,nan,null"
@@ -176,17 +175,6 @@ def _length_phrase(feature: Feature) -> str:
     if high is not None:
         return f"of at most {high} characters"
     return f"of at least {low} characters" if low else ""
-
-
-def pointer(name: str) -> str:
-    """Return the RFC 6901 JSON pointer of a feature in its row."""
-    return "/" + name.replace("~", "~0").replace("/", "~1")
-
-
-def pointer_of_stranger(key: str) -> str:
-    """Return the pointer of a key that the card does not know: at most 100 characters, always UTF-8."""
-    text = key[:POINTER_LENGTH].encode("utf-8", "replace").decode("utf-8")
-    return pointer(text)[:POINTER_LENGTH].removesuffix("~")  # a cut escape would not be a pointer
 
 
 def check_value(feature: Feature, value: object) -> tuple[Any, Fault | None]:

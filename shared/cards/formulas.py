@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from shared.cards.features import Feature, check_value, pointer
+from shared.cards.features import Feature, check_value
 from shared.cards.rules import ABSOLUTE, LARGEST_RULE, RELATIVE, Reader, RuleError, assignment, variable
-from shared.errors import Fault, OwnWords
+from shared.faults import Fault, OwnWords, pointer
 
 NUMERIC = ("int", "float", "bool")
 MORE_ARITHMETIC = (ast.FloorDiv, ast.Mod)

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from shared.cards.features import pointer_of_stranger
-from shared.errors import Fault, RowFaults
+from shared.errors import RowFaults
+from shared.faults import Fault, pointer_to_unknown
 
 DECIMALS = {"point": ".", "comma": ","}
 # What anything but text holds when it is not known: pandas' own list (read_csv, `na_values`).
@@ -198,7 +198,7 @@ def _proved(marks: _Marks, delimiter: str) -> str:
         f"digits, which may be a decimal mark or separate thousands{', and other numbers disagree' * comma}. Say which "
         "with decimal (point or comma), or write numbers without separators."
     )
-    raise RowFaults(sentence, faults=[Fault(f"/columns{pointer_of_stranger(name)}", "ambiguous_number", sentence)])
+    raise RowFaults(sentence, faults=[Fault(f"/columns{pointer_to_unknown(name)}", "ambiguous_number", sentence)])
 
 
 def _more_likely(counts: Counter[str]) -> str:

@@ -1,6 +1,5 @@
 """Rows against a card: a compiled fast path for good rows, and every fault of a bad one."""
 
-import difflib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -8,14 +7,14 @@ from typing import Any, Literal
 from pydantic_core import CoreSchema, SchemaValidator, ValidationError, core_schema
 
 from shared.cards.card import Card
-from shared.cards.features import Feature, check_value, expected, integer_bounds, pointer, pointer_of_stranger
+from shared.cards.features import Feature, check_value, expected, integer_bounds
 from shared.cards.formulas import compile_formulas
 from shared.cards.rules import compile_rules, parse_rule
 from shared.cards.text_values import read_text
-from shared.errors import MAX_FAULTS, Fault, OwnWords, RowFaults
+from shared.errors import MAX_FAULTS, RowFaults
+from shared.faults import Fault, OwnWords, did_you_mean, few, pointer, pointer_to_unknown, sentence
 
 SUGGESTIONS = 10  # close matches are searched for so many unknown names of a request: the search is slow
-DETAILED = 3  # faults that the error's own sentence spells out
 _LACKING = Fault("", "missing", "lacks features that the model needs")
 TEXT = r"^[^\x00]*$"  # NUL cannot be stored as jsonb; the pattern refuses lone surrogates too
 
@@ -38,7 +37,6 @@ class RowValidator:
         self.names = {feature.name for feature in features}
         null_names = {feature.name for feature in features if takes_null(card, feature)}
         self._features = features
-        self._by_lower = {feature.name.lower(): feature.name for feature in features}
         self._required = {feature.name for feature in features if not may_be_absent(card, feature)}
         # The compiled validator keeps a fault for each key that it does not know, with the processor all to itself.
         self._most_keys = len(features) + MAX_FAULTS if card.extra == "refuse" else sys.maxsize
@@ -65,7 +63,9 @@ class RowValidator:
             tally = Tally()
             canonical, faults = self._explain(row, tally)
             if faults:
-                raise RowFaults(_sentence(self.card, faults, tally.count), faults=faults, fault_count=tally.count)
+                subject = f"The row does not fit {self.card.name}@{self.card.version}"
+                text = sentence(faults, subject=subject, count=tally.count)
+                raise RowFaults(text, faults=faults, fault_count=tally.count)
         return canonical
 
     def validate_many(
@@ -176,10 +176,8 @@ class RowValidator:
         faults = []
         for key in map(str, told):
             tally.searches -= 1
-            is_searched = tally.searches >= 0
-            close = difflib.get_close_matches(key[:200].lower(), self._by_lower, 1) if is_searched else []
-            hint = f'did you mean "{self._by_lower[close[0]]}"?' if close else "remove it"
-            faults.append(Fault(pointer_of_stranger(key), "unknown_feature", f"is not a feature of this model: {hint}"))
+            hint = did_you_mean(key, self.names if tally.searches >= 0 else ())
+            faults.append(Fault(pointer_to_unknown(key), "unknown_feature", f"is not a feature of this model: {hint}"))
         return faults
 
 
@@ -238,22 +236,9 @@ def odd_features(card: Card, row: Mapping[str, Any]) -> tuple[list[str], str]:
         for feature in card.features
         if feature.categories is not None and row[feature.name] not in (None, *feature.categories)
     ]
-    told = [f"{_few(null)} null"] if null else []
-    told += [f"a category in {_few(unknown)} that its training did not have"] if unknown else []
+    told = [f"{few(null)} null"] if null else []
+    told += [f"a category in {few(unknown)} that its training did not have"] if unknown else []
     return null + unknown, " and ".join(told)
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:DETAILED]) + (f" and {len(names) - DETAILED} more" if len(names) > DETAILED else "")
-
-
-def _sentence(card: Card, faults: list[Fault], count: int) -> str:
-    """Sum the faults up for clients that show only one sentence."""
-    parts = [fault.told() for fault in faults[:DETAILED]]
-    if count > DETAILED:
-        parts.append(f"and {count - DETAILED} more")
-    told = "; ".join(parts)
-    return f"The row does not fit {card.name}@{card.version}: {told}{'' if told.endswith(('.', '!', '?')) else '.'}"
 
 
 def _row_schema(card: Card) -> CoreSchema:

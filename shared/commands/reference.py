@@ -15,7 +15,8 @@ from shared.cards.numbers import DECIMALS, THOUSANDS
 from shared.csv.format import DELIMITERS, ENCODINGS, Given
 from shared.csv.output import fault_column
 from shared.database.engine import get_engine, session_scope
-from shared.errors import Fault, RowFaults
+from shared.errors import RowFaults
+from shared.faults import Fault
 from shared.reference.data import StoredSet, drop_set, list_sets
 from shared.views.select import KINDS
 from shared.views.views import View, drop_views, make_views

@@ -21,6 +21,7 @@ from shared.config.settings import get_settings
 from shared.database.engine import session_scope
 from shared.database.messages import explain
 from shared.errors import GuichetError
+from shared.faults import counted
 from shared.packages.fetching import Source, fetched, upload_package
 from shared.packages.sklearn_versions import SCIKIT_LEARN
 from shared.registry.adding import CHAMPION, add, aliases_of, list_versions, promote, verify
@@ -108,9 +109,9 @@ def describe(row: ModelVersion, aliases: Sequence[str] = ()) -> str:
     if report.get("one_row_us") and report.get("rows_per_s"):
         speed = f"{report['one_row_us']:.0f} us a row, {report['rows_per_s']:,.0f} rows/s"
     return (
-        f"{row.name}@{row.version}{names}: {row.card['task']}, {len(row.card['features'])} features, "
-        f"sha256 {row.sha256[:12]}…; scored by {report['kind']}, {report['rows_checked']} rows checked against the "
-        f"pipeline ({exactness}decisions that differ: {report['decisions_differ']}), {speed}"
+        f"{row.name}@{row.version}{names}: {row.card['task']}, {counted(len(row.card['features']), 'feature')}, "
+        f"sha256 {row.sha256[:12]}…; scored by {report['kind']}, {counted(report['rows_checked'], 'row')} checked "
+        f"against the pipeline ({exactness}decisions that differ: {report['decisions_differ']}), {speed}"
     )
 
 
@@ -188,7 +189,7 @@ def _checks(row: ModelVersion) -> str:
     if scores is not None:
         parts.append(
             f"Its scores are those of the column {scores['column']}: largest difference {scores['max_abs_diff']:.1e} "
-            f"over {scores['rows']} rows."
+            f"over {counted(scores['rows'], 'row')}."
         )
     return " ".join(parts)
 
@@ -258,7 +259,7 @@ def _sound(found: dict[str, Any]) -> str:
     fallback = "" if kind == registered else f" {registered} is not exact any more, so it is not used."
     return (
         f"{found['model']}: sound. SHA-256, card and artefact agree; {kind} gives the pipeline's answers on "
-        f"{found['reference_rows']} reference rows.{fallback} Other library versions: {differing}."
+        f"{counted(found['reference_rows'], 'reference row')}.{fallback} Other library versions: {differing}."
     )
 
 

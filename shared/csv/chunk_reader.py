@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from shared.cards.card import Card
 from shared.cards.cell_values import read_cell
-from shared.cards.features import Feature, missing_words, pointer
+from shared.cards.features import Feature, missing_words
 from shared.cards.rules import parse_rule
 from shared.cards.validator import RowValidator, check_feature
 from shared.csv.cells import Cells, absent_cells, derived_cells, read_cells
@@ -24,7 +24,7 @@ from shared.csv.format import CsvFormat
 from shared.csv.output import RowError, clean, fault_column, kept_columns, spread_cells
 from shared.csv.records import Records, parse_records, split_records
 from shared.encoding.columns import Columns
-from shared.errors import Fault
+from shared.faults import Fault, pointer
 
 Rows = NDArray[np.intp]  # places among the whole records of a chunk
 

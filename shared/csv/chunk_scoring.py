@@ -12,7 +12,7 @@ from shared.csv.chunk_reader import ChunkReader, row_error
 from shared.csv.format import CsvFormat
 from shared.csv.output import Answers, error_records, output_records
 from shared.encoding.columns import Columns
-from shared.errors import Fault
+from shared.faults import Fault
 from shared.scoring.batch import ScoredModel, no_number, score_rows, usable
 from shared.scoring.outputs import Output
 from shared.scoring.scores import Scores

@@ -4,7 +4,8 @@ import codecs
 import re
 from collections.abc import Callable, Iterator
 
-from shared.errors import Fault, RowFaults, UnsupportedMediaType
+from shared.errors import RowFaults, UnsupportedMediaType
+from shared.faults import Fault
 
 CONTEXT_BYTES = 40  # before the first byte beyond ASCII: the word that it is in
 DECISION_BYTES = 1 << 16  # from the first byte beyond ASCII on: so much text decides between UTF-8 and cp1252

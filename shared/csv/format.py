@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from shared.cards.numbers import DECIMALS, THOUSANDS, NumberForm
-from shared.errors import Fault, InvalidRequest
+from shared.errors import InvalidRequest
+from shared.faults import Fault
 
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 ENCODINGS = {

@@ -1,7 +1,6 @@
 """The header of a CSV file: where it ends, what separates its names, and whether it fits a card."""
 
 import csv
-import difflib
 import io
 import re
 from collections import Counter
@@ -11,10 +10,10 @@ from itertools import islice
 from typing import Any
 
 from shared.cards.card import Card
-from shared.cards.features import pointer_of_stranger
 from shared.cards.validator import may_be_absent
 from shared.csv.format import DELIMITERS, Given, read_records
-from shared.errors import Fault, RowFaults, TooLarge
+from shared.errors import RowFaults, TooLarge
+from shared.faults import Fault, closest, did_you_mean, pointer_to_unknown, sentence
 
 MAX_COLUMNS = 20_000
 MAX_FAULTS = 1000  # of each kind: a header of a megabyte must not become an answer of ten
@@ -24,7 +23,6 @@ LONGEST_NAME = 131_072  # characters
 NAME_LENGTH = 100  # characters of a name that a message repeats
 SAMPLED_ROWS = 10
 LINES_ABOVE = 20  # a header is looked for below so many records without one
-DETAILED = 3  # faults that the error's own sentence spells out
 
 _NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)?")
 
@@ -131,14 +129,12 @@ def accept_header(card: Card, columns: tuple[str, ...], given: Given) -> None:
     faults = check_header(card, columns, given)
     if not faults:
         return
-    told = [f"{fault.pointer[9:]} {fault.message}".strip() for fault in faults[:DETAILED]]
-    more = f"; and {len(faults) - DETAILED} more" if len(faults) > DETAILED else ""
     hint = ""
     if len(columns) == 1 and len(card.asked) > 1:
         words = ", ".join(DELIMITERS)
         hint = f" The header has a single column: name the file's delimiter, one of {words}."
     raise RowFaults(
-        f"The header does not fit {card.name}@{card.version}: {'; '.join(told)}{more}.{hint}", faults=faults
+        sentence(faults, subject=f"The header does not fit {card.name}@{card.version}") + hint, faults=faults
     )
 
 
@@ -146,8 +142,7 @@ def check_duplicates(columns: Iterable[str]) -> None:
     """Raise RowFaults where a name is there twice."""
     faults = [_duplicate(name, count) for name, count in Counter(columns).items() if count > 1][:MAX_FAULTS]
     if faults:
-        told = "; ".join(f"{fault.pointer[9:]} {fault.message}".strip() for fault in faults[:DETAILED])
-        raise RowFaults(f"The header names columns twice: {told}.", faults=faults)
+        raise RowFaults(sentence(faults, subject="The header names columns twice"), faults=faults)
 
 
 def check_header(card: Card, columns: tuple[str, ...], given: Given) -> list[Fault]:
@@ -186,28 +181,26 @@ def _duplicate(name: str, count: int) -> Fault:
 
 def _missing(names: list[str], extra: list[str]) -> list[Fault]:
     """Return a fault for each feature that has no column, with the column that was probably meant."""
-    by_lower = {name[:NAME_LENGTH].lower(): name[:NAME_LENGTH] for name in extra[:CANDIDATES] if name}
+    candidates = [name[:NAME_LENGTH] for name in extra[:CANDIDATES] if name]
     faults = []
     for position, name in enumerate(names):
-        close = difflib.get_close_matches(name.lower(), by_lower, 1) if position < SUGGESTIONS else []
-        hint = f'rename "{by_lower[close[0]]}"' if close else "add this column"
+        close = closest(name, candidates) if position < SUGGESTIONS else None
+        hint = f'rename "{close}"' if close else "add this column"
         faults.append(Fault(_pointer(name), "missing", f"is not in the header: {hint}"))
     return faults
 
 
 def _unknown(names: list[str], features: list[str]) -> list[Fault]:
     """Return a fault for each column that is not a feature, with the feature that was probably meant."""
-    by_lower = {name.lower(): name for name in features}
     faults = []
     for position, name in enumerate(names):
-        close = difflib.get_close_matches(name[:NAME_LENGTH].lower(), by_lower, 1) if position < SUGGESTIONS else []
-        hint = f'did you mean "{by_lower[close[0]]}"?' if close else "remove it"
+        hint = did_you_mean(name[:NAME_LENGTH], features if position < SUGGESTIONS else ())
         faults.append(Fault(_pointer(name), "unknown_feature", f"is not a feature of this model: {hint}"))
     return faults
 
 
 def _pointer(name: str) -> str:
-    return "/columns" + pointer_of_stranger(name)
+    return "/columns" + pointer_to_unknown(name)
 
 
 def check_width(columns: tuple[str, ...], delimiter: str, sample: bytes) -> None:

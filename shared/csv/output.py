@@ -18,7 +18,7 @@ from shared.cards.classes import classes_of
 from shared.cards.response import ResponseField, rename, shaped_fields
 from shared.csv.format import CsvFormat
 from shared.encoding.blocks import Matrix
-from shared.errors import Fault
+from shared.faults import Fault, unpointer
 
 OURS = ("row_no", "error")  # the first and the last column of output.csv
 ERRORS = ("row_no", "column", "code", "message", "value")
@@ -127,7 +127,7 @@ def output_records(
     response = [_spread(cells, answers.offsets, row_count) for cells in _response(card, form, answers)]
     error = [""] * row_count
     for offset, found in faults.items():
-        error[offset] = escape(sentence(found), form.delimiter)
+        error[offset] = escape(error_text(found), form.delimiter)
     return _records([numbers, *before, *response, error], form)
 
 
@@ -180,14 +180,14 @@ def clean(cells: list[str]) -> list[str]:
     return [cell.replace("\x00", "\ufffd") for cell in cells] if "\x00" in "".join(cells) else cells
 
 
-def sentence(faults: Iterable[Fault]) -> str:
+def error_text(faults: Iterable[Fault]) -> str:
     """Return all that is wrong with a row, for its `error` cell."""
-    return "; ".join(fault.told() for fault in faults)
+    return "; ".join(fault.clause() for fault in faults)
 
 
 def fault_column(fault: Fault) -> str:
     """Return the column that a fault points to; empty for the row as a whole."""
-    return fault.pointer[1:].replace("~1", "/").replace("~0", "~")
+    return unpointer(fault.pointer)[0]
 
 
 def escape(text: str, delimiter: str) -> str:

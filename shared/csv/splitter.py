@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.csv.format import Chunk, Limits
-from shared.errors import Fault, RowFaults, TooLarge
+from shared.errors import RowFaults, TooLarge
+from shared.faults import Fault
 
 LF, CR, QUOTE = b'\n\r"'
 

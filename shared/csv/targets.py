@@ -6,9 +6,10 @@ from typing import Any
 from shared.cards.card import Card
 from shared.cards.cell_values import FALSE, TRUE, read_cell
 from shared.cards.classes import ClassValue, classes_of
-from shared.cards.features import SHOWN_CATEGORIES, pointer
+from shared.cards.features import SHOWN_CATEGORIES
 from shared.cards.numbers import NULLS, POINT, NumberForm
-from shared.errors import CardError, Fault
+from shared.errors import CardError
+from shared.faults import Fault, pointer
 
 
 def check_answers(card: Card, column: str, values: Iterable[Any], numbers: NumberForm = POINT) -> None:

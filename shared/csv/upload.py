@@ -17,7 +17,8 @@ from shared.csv.gunzip import Gunzip
 from shared.csv.header import Header, accept_header, check_duplicates, check_width, read_header
 from shared.csv.splitter import RecordSplitter
 from shared.csv.workbook import BadWorkbook, is_workbook, read_workbook
-from shared.errors import Fault, RowFaults, TooLarge, UnsupportedMediaType
+from shared.errors import RowFaults, TooLarge, UnsupportedMediaType
+from shared.faults import Fault, few
 
 HEAD_BYTES = 1 << 16  # looked at together, before anything else
 SAMPLED_ROWS = 1000  # in which numbers and texts are looked at
@@ -214,9 +215,8 @@ class CsvFile:
         if header.skipped:
             self._notices.append(f"The header is in line {header.line}: what stands above it was left out.")
         if header.renamed:
-            pairs = ", ".join(f"{given[:70]!r} as {name!r}" for given, name in header.renamed[:5])
-            more = f" and {len(header.renamed) - 5} more" if len(header.renamed) > 5 else ""
-            self._notices.append(f"Columns are taken for features whose names differ in case: {pairs}{more}.")
+            pairs = few([f"{given[:70]!r} as {name!r}" for given, name in header.renamed], 5)
+            self._notices.append(f"Columns are taken for features whose names differ in case: {pairs}.")
 
     def _give(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
         """Yield chunks as they are to be read: without blanks that are no part of cells, and empty rows at the end."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from shared.errors import Fault
+from shared.faults import Fault
 from shared.jobs.results import Store
 
 if TYPE_CHECKING:

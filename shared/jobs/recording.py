@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert
 
-from shared.errors import Fault
+from shared.faults import Fault
 from shared.jobs.results import Store, outcome_of
 from shared.jobs.submission import Submission
 from shared.scoring.outputs import Output

@@ -5,7 +5,7 @@ from typing import NamedTuple, TypeVar
 
 from sqlalchemy import Connection
 
-from shared.errors import Fault
+from shared.faults import Fault
 from shared.tables import JobState
 
 Result = TypeVar("Result")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from shared.errors import Fault
+from shared.faults import Fault
 
 # Ends the scope of the ids that callers give their jobs themselves; scopes of Idempotency-Keys end in other paths.
 CLIENT_ID_SCOPE = "/jobs/{id}"

@@ -37,7 +37,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from shared.database.engine import dumps
 from shared.database.prepared import Statement, array
 from shared.database.types import UtcDateTime
-from shared.errors import Fault
+from shared.faults import Fault
 from shared.jobs.kinds import CLAIMED_BY_JOB, RESUMABLE
 from shared.jobs.results import Store, outcome_of
 from shared.jobs.submission import COLUMNS, Submission

@@ -5,7 +5,6 @@ labels, the rules, and limits of features by name. What the model itself decides
 is not in it.
 """
 
-import difflib
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -19,9 +18,10 @@ from shared.cards.features import Bound, Category, FaultCode, Feature, FeatureTy
 from shared.cards.numbers import POINT, NumberForm
 from shared.cards.response import Refusal, Response
 from shared.cards.validator import RowValidator, may_be_absent
-from shared.errors import CardError, Fault, RowFaults
+from shared.errors import CardError, RowFaults
+from shared.faults import Fault, counted, did_you_mean, few, sentence
 from shared.packages.package import Package
-from shared.packages.sample import sample, value_of
+from shared.packages.sample import ReferenceRows, sample, value_of
 from shared.validation_errors import first_faults
 
 SHOWN = 10  # demands of a contract that a message lists
@@ -130,7 +130,7 @@ def apply_contract(
     if card.inputs and rows:
         given = [given[place] for place in places]
     numbers = package.given_rows.numbers if package.given_rows is not None else POINT
-    lines = package.given_rows.lines if rows and package.given_rows is not None else None
+    named = package.given_rows if rows else None
     kinds = {feature.name: feature.type for feature in card.row_features}
     typed: list[dict[str, Any]] = []
     for number, row in enumerate(given):
@@ -148,11 +148,11 @@ def apply_contract(
     if kept_lines is not None:
         kept_lines = [line for line, row in zip(kept_lines, good, strict=True) if row is not None]
     if bad and (not skip_bad or not kept):
-        raise CardError(_told(bad, len(typed), path, card, _places(bad, lines)))
+        raise CardError(_told(bad, len(typed), path, card, _places(bad, named)))
     if bad:
         log.warning(
             "%s of %s reference rows break %s and are left out of the sample: %s",
-            len(bad), len(typed), path, _places(bad, lines),
+            len(bad), len(typed), path, _places(bad, named),
         )  # fmt: skip
     if made_up:
         card = with_examples(card, kept)
@@ -165,21 +165,22 @@ def _told(bad: Sequence[tuple[int, list[Fault]]], count: int, path: Path, card: 
     by_demand: dict[str, int] = {}
     for _, found in bad:
         for fault in found:
-            demand = f"{fault.pointer} {fault.message}"
+            demand = fault.clause()
             by_demand[demand] = by_demand.get(demand, 0) + 1
     demands = sorted(by_demand.items(), key=lambda item: -item[1])[:SHOWN]
-    told = "; ".join(f"{demand} ({number} rows)" for demand, number in demands)
+    listed = "; ".join(f"{demand} ({counted(number, 'row')})" for demand, number in demands)
     return (
-        f"{path} does not fit {len(bad)} of {count} reference rows of {card.name}: {told}. They are {places}. "
+        f"{path} does not fit {len(bad)} of {count} reference rows of {card.name}: {listed}. "
+        f"{'It is' if len(bad) == 1 else 'They are'} {places}. "
         "Correct the contract or the rows, or leave these rows out of the sample with --skip-bad."
     )
 
 
-def _places(bad: Sequence[tuple[int, list[Fault]]], lines: Sequence[int] | None) -> str:
-    """Name the first bad rows by their lines in the file, or by their number where there is none."""
-    shown = ", ".join(str(place + 1 if lines is None else lines[place]) for place, _ in bad[:SHOWN_PLACES])
-    more = f" and {len(bad) - SHOWN_PLACES} more" if len(bad) > SHOWN_PLACES else ""
-    return f"the {'rows' if lines is None else 'lines'} {shown}{more}"
+def _places(bad: Sequence[tuple[int, list[Fault]]], given: ReferenceRows | None) -> str:
+    """Name the first bad rows by their places in the file, or by their number where there is none."""
+    unit = "row" if given is None else given.unit
+    shown = [place + 1 if given is None else given.lines[place] for place, _ in bad]
+    return f"{unit if len(bad) == 1 else f'the {unit}s'} {few(shown, SHOWN_PLACES)}"
 
 
 def _as_type(value: Any, kind: FeatureType, numbers: NumberForm = POINT) -> Any:  # noqa: ANN401 - any JSON scalar
@@ -220,11 +221,8 @@ def _check_example(card: Card, path: Path) -> None:
     try:
         RowValidator(card).validate(card.example())
     except RowFaults as refusal:
-        told = "; ".join(f"{fault.pointer} {fault.message}" for fault in refusal.faults[:3])
-        raise CardError(
-            f"{path} does not fit the model {card.name}: the example of its features breaks a rule ({told}). "
-            "Give examples that keep every rule."
-        ) from None
+        subject = f"{path} does not fit the model {card.name}, because the example of its features breaks a rule"
+        raise CardError(f"{sentence(refusal.faults, subject=subject)} Give examples that keep every rule.") from None
 
 
 def _with_terms(
@@ -239,9 +237,8 @@ def _with_terms(
     for term in terms:
         name = term["name"]
         if name not in names:
-            close = difflib.get_close_matches(name, names, 1)
-            meant = f"did you mean {close[0]}?" if close else f"it has {', '.join(names[:5])}, ..."
-            raise CardError(f"{path} names the feature {name[:100]!r}, which the model does not have: {meant}")
+            hint = did_you_mean(name, names, otherwise=f"it has {few(names, 5)}.")
+            raise CardError(f"{path} names the feature {name[:100]!r}, which the model does not have: {hint}")
         if name in by_name:
             raise CardError(f"{path} describes the feature {name[:100]!r} twice: keep one.")
         by_name[name] = term

@@ -71,7 +71,13 @@ class Package:
     estimator: Any  # a fitted scikit-learn compatible estimator or pipeline
     reference: list[dict[str, Any]]  # canonical rows that resemble what it was trained on
     given_rows: ReferenceRows | None = None  # those and all others, as their file has them
-    lines: list[int] | None = None  # of each canonical row: its line in that file; None: they come from no file
+    lines: list[int] | None = None  # of each canonical row: its place in that file; None: they come from no file
+
+    def place_of(self, row: int) -> str:
+        """Return where a reference row stands in its file: `line 7`, or `row 6` of a table; `row` counts from 0."""
+        if self.lines is None or self.given_rows is None:
+            return f"row {row + 1}"
+        return f"{self.given_rows.unit} {self.lines[row]}"
 
 
 def sha256_of(path: Path) -> str:
@@ -317,7 +323,12 @@ def read_package(
     if "target" in changes and reference is not None and reference.suffix not in {".jsonl", ".ndjson"}:
         check_target(changes["target"], found.rows)  # a package's own rows, JSON lines, never hold the target
     rows = canonical_rows(
-        card, found.rows, source=str(reference or card_path), numbers=found.numbers, lines=found.lines
+        card,
+        found.rows,
+        source=str(reference or card_path),
+        numbers=found.numbers,
+        lines=found.lines,
+        unit=found.unit,
     )
     return Package(card, estimator, rows, found, sample(found.lines))
 
@@ -376,7 +387,9 @@ def infer_package(
     if told:  # the versions of the other libraries, where it was saved, are not known
         card = card.model_copy(update={"libraries": told})
     check_agreement(card, estimator)
-    canonical = canonical_rows(card, rows, source=str(reference), numbers=found.numbers, lines=found.lines)
+    canonical = canonical_rows(
+        card, rows, source=str(reference), numbers=found.numbers, lines=found.lines, unit=found.unit
+    )
     if content.booster is not None:
         from shared.encoding.estimator_inputs import make_frame_input  # needs pandas
 

@@ -16,7 +16,7 @@ from datetime import date, time
 from decimal import Decimal
 from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from shared.cards.card import Card
 from shared.cards.cell_values import read_cell
@@ -25,6 +25,7 @@ from shared.cards.numbers import POINT, NumberForm
 from shared.cards.validator import RowValidator
 from shared.csv.format import Chunk, Given, Limits
 from shared.errors import CardError, GuichetError
+from shared.faults import few, sentence
 from shared.files import open_file
 
 if TYPE_CHECKING:
@@ -48,9 +49,10 @@ class ReferenceRows:
     """The rows of one file, in its order."""
 
     rows: list[dict[str, Any]]  # of CSV: text as it is written, None where a cell is empty; else the file's own values
-    lines: list[int]  # of each row: the line of the file where it begins, from 1
+    lines: list[int]  # of each row: its place in the file, from 1; of text, the line where it begins
     numbers: NumberForm = POINT  # how numbers are written where they are text
     notices: list[str] = field(default_factory=list)  # what was read otherwise than it is written
+    unit: Literal["line", "row"] = "line"  # what `lines` counts: a table and a JSON array have no lines
 
 
 def read_rows(path: Path, expected: "ExpectedColumns | None" = None, given: Given | None = None) -> ReferenceRows:
@@ -115,7 +117,7 @@ def _read_json_array(path: Path, text: str) -> ReferenceRows:
                 f"{path}, row {number} is not an object: write a list of objects (in pandas: "
                 'to_json(..., orient="records")).'
             )
-    return ReferenceRows(rows, list(range(1, len(rows) + 1)))
+    return ReferenceRows(rows, list(range(1, len(rows) + 1)), unit="row")
 
 
 def _read_parquet(path: Path) -> ReferenceRows:
@@ -128,7 +130,7 @@ def _read_parquet(path: Path) -> ReferenceRows:
         raise CardError(f"{path} cannot be read as Parquet ({type(error).__name__}): write it again.") from error
     names = [name for name in table.column_names if not name.startswith("__index_level_")]  # pandas' own
     rows = [{name: _plain(path, name, value) for name, value in row.items()} for row in table.select(names).to_pylist()]
-    return ReferenceRows(rows, list(range(1, len(rows) + 1)))
+    return ReferenceRows(rows, list(range(1, len(rows) + 1)), unit="row")
 
 
 def _plain(path: Path, name: str, value: object) -> object:
@@ -201,11 +203,12 @@ def canonical_rows(
     source: str,
     numbers: NumberForm = POINT,
     lines: Sequence[int] | None = None,
+    unit: str = "row",
 ) -> list[dict[str, Any]]:
     """Return at most 500 of the rows in the card's own form; raise CardError that tells the first bad row's faults.
 
     Columns that the card does not name (the target, an id) are left out; cells of text become the card's types. `lines`
-    are those of the rows in their file, by which a bad one is named.
+    are the places of the rows in their file, in this `unit`, by which a bad one is named.
     """
     kinds = {feature.name: feature.type for feature in card.row_features}
     is_typed = Path(source).suffix in TYPED
@@ -223,11 +226,8 @@ def canonical_rows(
     good, faults = RowValidator(card).validate_many(typed)
     for line, found in zip(sample(lines or range(1, len(rows) + 1)), faults, strict=True):
         if found:
-            told = "; ".join(f"{fault.pointer} {fault.message}" for fault in found[:3])
-            where = f"row {line}" if lines is None else f"line {line}"
-            raise CardError(
-                f"{source}: {where} does not fit the card of {card.name} ({told}). Correct the row, or the card."
-            )
+            subject = f"{source}: {unit} {line} does not fit the card of {card.name}"
+            raise CardError(f"{sentence(found, subject=subject)} Correct the row, or the card.")
     return [row for row in good if row is not None]
 
 
@@ -235,10 +235,7 @@ def check_target(target: str, rows: Iterable[Mapping[str, Any]], *, use: str = "
     """Raise CardError, with the first ten columns, when no row has the target column, or one for another `use`."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
     if target not in columns:
-        more = f" and {len(columns) - 10} more" if len(columns) > 10 else ""
-        raise CardError(
-            f"The reference rows have no column {target[:70]!r} {use}: they have {', '.join(columns[:10])}{more}."
-        )
+        raise CardError(f"The reference rows have no column {target[:70]!r} {use}: they have {few(columns, 10)}.")
 
 
 def sample(rows: Sequence[T], limit: int = MAX_ROWS) -> list[T]:

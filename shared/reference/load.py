@@ -23,7 +23,8 @@ from shared.csv.packing import pack, unpack
 from shared.csv.targets import TargetReader
 from shared.csv.upload import CsvFile
 from shared.database.engine import dumps, reader
-from shared.errors import Fault, InvalidRequest, NotFound, RowFaults, Unavailable
+from shared.errors import InvalidRequest, NotFound, RowFaults, Unavailable
+from shared.faults import Fault, few
 from shared.files import open_file
 from shared.reference.data import StoredSet, find_set, replace_set
 from shared.registry.adding import resolve
@@ -268,8 +269,7 @@ def _check(card: Card, rows: ReferenceFile, filename: str, *, skip_bad: bool) ->
 def _no_target(target: str, card: Card, extra: Sequence[str]) -> str:
     if any(feature.name == target for feature in card.features):
         return f"{target!r} is a feature of {card.name}, and cannot be the target: name the column of the true answers."
-    more = f" and {len(extra) - 10} more" if len(extra) > 10 else ""
-    columns = f"the columns that are no features are {', '.join(extra[:10])}{more}" if extra else "it has features only"
+    columns = f"the columns that are no features are {few(extra, 10)}" if extra else "it has features only"
     return f"The file has no column {target[:70]!r} to be the target: {columns}."
 
 

@@ -404,7 +404,7 @@ def _publish(
 
 def _refused_row(package: Package, place: int) -> str:
     """Name a reference row by its line in the file, with what may be why the model refuses it."""
-    where = f"row {place + 1}" if package.lines is None else f"line {package.lines[place]}"
+    where = package.place_of(place)
     why = odd_features(package.card, package.reference[place])[1]
     return f"{where} ({why})" if why else where
 

@@ -24,6 +24,7 @@ class ExpectedScores:
     values: list[Any]
     lines: list[int]  # of the rows, in their file
     numbers: NumberForm = POINT  # how they are written, where they are text
+    unit: str = "line"  # what `lines` counts
 
 
 def read_known_scores(found: ReferenceRows | None, column: str) -> ExpectedScores:
@@ -31,7 +32,8 @@ def read_known_scores(found: ReferenceRows | None, column: str) -> ExpectedScore
     if found is None:
         raise CardError("Scores to compare with are a column of the reference rows: name their file with --reference.")
     check_target(column, found.rows, use="to hold the scores")
-    return ExpectedScores(column, [row.get(column) for row in sample(found.rows)], sample(found.lines), found.numbers)
+    values = [row.get(column) for row in sample(found.rows)]
+    return ExpectedScores(column, values, sample(found.lines), found.numbers, found.unit)
 
 
 def without_refused(known: ExpectedScores, places: Sequence[int]) -> ExpectedScores:
@@ -43,7 +45,7 @@ def without_refused(known: ExpectedScores, places: Sequence[int]) -> ExpectedSco
     if scored:
         raise ArtefactError(
             f"The model refuses reference rows that have a score in the column {known.column[:70]!r} "
-            f"(lines {', '.join(scored[:10])}): it is not the model that gave them, or its libraries differ."
+            f"({known.unit}s {', '.join(scored[:10])}): it is not the model that gave them, or its libraries differ."
         )
     left_out = set(places)
     kept = [place for place in range(len(known.values)) if place not in left_out]
@@ -99,7 +101,7 @@ def _numbers(known: ExpectedScores) -> Any:  # noqa: ANN401 - an array of floats
     for line, value in zip(known.lines, values, strict=True):
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise CardError(
-                f"The column {known.column[:70]!r} holds no number in line {line}: give the score of every "
+                f"The column {known.column[:70]!r} holds no number in {known.unit} {line}: give the score of every "
                 "row, as a number with a decimal point."
             )
     return np.asarray(values, dtype=np.float64)

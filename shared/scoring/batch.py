@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.cards.card import Card
-from shared.cards.features import pointer
 from shared.cards.validator import odd_features
-from shared.errors import Fault
+from shared.faults import Fault, pointer
 from shared.scoring.outputs import Output
 from shared.scoring.selection import Scorer, Scores
 

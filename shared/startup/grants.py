@@ -2,6 +2,7 @@
 
 from sqlalchemy import Connection, text
 
+from shared.faults import few
 from shared.tables import Table
 
 _RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
@@ -33,8 +34,7 @@ def missing_grants(connection: Connection) -> str | None:
         denied.append("USAGE on claim_tokens")
     if not denied:
         return None
-    more = f" and {len(denied) - 3} more" if len(denied) > 3 else ""
     return (
-        f"{role} lacks {', '.join(denied[:3])}{more}: set DATABASE_URL to the address of guichet_app, or run "
+        f"{role} lacks {few(denied)}: set DATABASE_URL to the address of guichet_app, or run "
         "`python -m scripts.create_db`, which grants them"
     )

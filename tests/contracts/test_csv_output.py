@@ -459,7 +459,7 @@ def test_canceled_file_keeps_what_is_done_and_is_taken_up_again(
         f"n{place}" for place in range(12)
     ]
     problem = check_problem(client.post(f"/jobs/{job_id}/retry?only=failed"), 409, "conflict")
-    assert "1 rows do not fit" in problem["detail"]
+    assert "the model's card refuses 1 row." in problem["detail"]
 
 
 def test_file_with_too_many_faulty_rows_has_failed_and_can_be_taken_up(

@@ -40,9 +40,9 @@ def test_every_route_refuses_a_parameter_that_it_does_not_know(client: httpx2.Cl
 @pytest.mark.parametrize(
     ("method", "place", "told"),
     [
-        ("GET", "/jobs?limt=2", "the nearest one is `limit`"),
-        ("GET", "/features?modle=credit", "the nearest one is `model`"),
-        ("POST", "/predict_csv?delimeter=;", "the nearest one is `delimiter`"),
+        ("GET", "/jobs?limt=2", "did you mean `limit`?"),
+        ("GET", "/features?modle=credit", "did you mean `model`?"),
+        ("POST", "/predict_csv?delimeter=;", "did you mean `delimiter`?"),
         ("POST", "/predict?version=2", "`version` is a field of the body"),
         ("POST", "/models/attrition/predict?version=2", "/models/NAME@VERSION/predict"),
         ("POST", "/models/attrition/predict?versoin=2", "`version` is a field of the body"),

@@ -16,7 +16,7 @@ from uuid_utils import uuid7
 from scripts.servers.postgres import Postgres
 from shared.config.settings import Settings, get_settings
 from shared.database.engine import get_engine, make_engine
-from shared.errors import Fault
+from shared.faults import Fault
 from shared.jobs.submission import Submission
 from shared.jobs.transitions import Claim, ClaimGroup, Output, claim, finish, submit
 from tests.conftest import create_database

@@ -18,10 +18,10 @@ from api.models.catalog import Version
 from shared.cards.validator import Tally
 from shared.config.settings import Settings
 from shared.csv import format as csv_format
-from shared.errors import MAX_FAULTS, Fault, MalformedBody, RowFaults, TooLarge
+from shared.errors import MAX_FAULTS, MalformedBody, RowFaults, TooLarge
+from shared.faults import FIRST, Fault, OwnWords, sentence
 
 FORMS = ("dataframe_split", "dataframe_records", "inputs", "instances")
-DETAILED = 3  # faults that the error's sentence spells out
 
 _STRING = re.compile(STRING, re.DOTALL)
 
@@ -222,10 +222,9 @@ def _same_width(form: str, rows: list[Any], width: int) -> list[Sequence[Any]]:
 
 def _misfit(version: Version, form: str, faults: list[tuple[int, Fault]], count: int) -> RowFaults:
     """Say what is wrong with rows, by their places from 0 as a DataFrame counts them; `count` is of all faults."""
-    told = [f"row {place}: {fault.told()}" for place, fault in faults[:DETAILED]]
-    more = f"; and {count - DETAILED} more" if count > DETAILED else ""
+    shown = [OwnWords("", fault.code, f"row {place}: {fault.clause()}") for place, fault in faults[:FIRST]]
     return RowFaults(
-        f"The input does not fit {version.label}: {'; '.join(told)}{more}.",
+        sentence(shown, subject=f"The input does not fit {version.label}", count=count),
         faults=[fault.under(f"/{form}/{place}") for place, fault in faults[:MAX_FAULTS]],
         fault_count=count,
     )

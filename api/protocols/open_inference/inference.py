@@ -15,7 +15,7 @@ from api.protocols.open_inference.tensors import MORE_FAULTS, Tensor, read_param
 from shared.cards.card import Card
 from shared.cards.classes import classes_of
 from shared.cards.validator import takes_null
-from shared.errors import Fault
+from shared.faults import Fault
 from shared.jobs.queries import StoredOutput
 
 PLATFORM = "sklearn_joblib"

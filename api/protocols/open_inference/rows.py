@@ -4,7 +4,6 @@ Either each feature has a tensor of its name, [n] or [n, 1], or one tensor is th
 features in the order of the card.
 """
 
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,11 +11,11 @@ from api.models.catalog import Version
 from api.protocols.open_inference.codec import BOOL, BYTES, FP64, INT64, Datatype
 from api.protocols.open_inference.tensors import MORE_FAULTS, Tensor
 from shared.cards.card import Card
-from shared.cards.features import Feature, pointer
+from shared.cards.features import Feature
 from shared.cards.validator import SUGGESTIONS, Tally, may_be_absent, may_be_written
-from shared.errors import Fault, OwnWords, RowFaults
+from shared.errors import RowFaults
+from shared.faults import Fault, OwnWords, did_you_mean, few, pointer, sentence
 
-SHOWN = 3  # faults that an error's sentence spells out
 NAMED = 50  # inputs that it lists
 SPARE = 100  # inputs beyond the features that are looked at one by one: whoever sends more means another model
 
@@ -97,12 +96,14 @@ def rows_from(version: Version, tensors: list[Tensor]) -> list[dict[str, Any]]:
 
 def refusal(card: Card, faults: list[Fault], count: int = 0) -> RowFaults:
     """Return the error of a request that does not fit; its sentence has the first of its `count` or more faults."""
-    count = max(count, len(faults))
-    told = "; ".join(fault.message for fault in faults[:SHOWN])
-    at_least = "at least " if any(fault.code == MORE_FAULTS for fault in faults) else ""
-    more = f"; and {at_least}{count - SHOWN} more" if count > SHOWN else ""
-    sentence = f"The request does not fit {card.name}@{card.version}: {told}{more}."
-    return RowFaults(sentence, faults=faults, fault_count=count)
+    text = sentence(
+        faults,
+        subject=f"The request does not fit {card.name}@{card.version}",
+        count=count,
+        tell=lambda fault: fault.message,
+        is_lower_bound=any(fault.code == MORE_FAULTS for fault in faults),
+    )
+    return RowFaults(text, faults=faults, fault_count=max(count, len(faults)))
 
 
 def _as_matrix(card: Card, tensors: list[Tensor]) -> Tensor | None:
@@ -181,9 +182,7 @@ def _fitted(feature: Feature, tensor: Tensor, values: Sequence[Any]) -> Sequence
 def _stranger(card: Card, tensor: Tensor, *, hint: bool) -> Fault:
     """Return the fault of an input that the card does not name; a `hint` at the name that was meant is slow to find."""
     names = [feature.name for feature in card.row_features] if hint else []
-    close = difflib.get_close_matches(tensor.name[:200], names, 1)
-    told = f"did you mean {close[0]}?" if close else "remove it"
-    message = f"{tensor.shown} is not an input of this model: {told}"
+    message = f"{tensor.shown} is not an input of this model: {did_you_mean(tensor.name, names)}"
     return Fault(f"/inputs/{tensor.place}/name", "unknown_feature", message)
 
 
@@ -213,6 +212,4 @@ def _located(
 
 def _inputs(features: list[Feature]) -> str:
     """List inputs with their datatypes."""
-    told = [f"{feature.name} {OWN_DATATYPE[feature.type].name}" for feature in features[:NAMED]]
-    more = len(features) - NAMED
-    return ", ".join(told) + (f" and {more} more" if more > 0 else "")
+    return few([f"{feature.name} {OWN_DATATYPE[feature.type].name}" for feature in features], NAMED)

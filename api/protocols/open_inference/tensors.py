@@ -14,7 +14,8 @@ from api.protocols.open_inference.codec import (
     from_bytes,
     from_json,
 )
-from shared.errors import Fault, TooLarge
+from shared.errors import TooLarge
+from shared.faults import Fault
 
 MAX_SIZE = 2**31  # of a dimension
 NAME_LENGTH = 100  # of a name that a sentence repeats

@@ -72,7 +72,14 @@ def mlflow_package(
             "notes": f"{folder.notes} Its {MADE_UP}.",
         }
     )
-    known = canonical_rows(card, rows, source=str(reference or folder.path), numbers=found.numbers, lines=found.lines)
+    known = canonical_rows(
+        card,
+        rows,
+        source=str(reference or folder.path),
+        numbers=found.numbers,
+        lines=found.lines,
+        unit=found.unit,
+    )
     return Package(card, estimator, known, found, sample(found.lines))
 
 
@@ -135,7 +142,7 @@ def _rows(
             f"{folder.path} holds no input example with named columns: give --reference rows.csv{unnamed}, or log the "
             "model again with input_example."
         )
-    return ReferenceRows(rows, list(range(1, len(rows) + 1)))
+    return ReferenceRows(rows, list(range(1, len(rows) + 1)), unit="row")
 
 
 def _matrix_columns(

@@ -12,6 +12,7 @@ import numpy as np
 
 from shared.cards.features import FeatureType
 from shared.errors import CardError
+from shared.faults import few
 
 TYPES: dict[str, FeatureType] = {
     "boolean": "boolean",
@@ -60,9 +61,8 @@ def read_signature(said: object, source: str) -> Signature | None:
         return _matrix(entries, source)
     unknown = [f"{entry['name']} ({_type_name(entry)})" for entry in entries if _type_of(entry) is None]
     if unknown:
-        more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
         raise CardError(
-            f"The signature in {source} has columns of types that no feature has: {', '.join(unknown[:SHOWN])}{more}. "
+            f"The signature in {source} has columns of types that no feature has: {few(unknown, SHOWN)}. "
             f"A feature is one of {', '.join(TYPES)}: turn the others into these before the model, not inside it."
         )
     return Signature([_column(entry) for entry in entries], None, None)

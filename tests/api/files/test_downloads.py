@@ -25,7 +25,8 @@ from shared.csv.format import CsvFormat
 from shared.csv.output import Answers, output_header, output_records
 from shared.csv.packing import pack
 from shared.database.engine import reader
-from shared.errors import Conflict, Fault
+from shared.errors import Conflict
+from shared.faults import Fault
 from shared.jobs.chunks import CsvUpload, PackedChunk
 from shared.jobs.chunks import submit as submit_csv
 from shared.jobs.queries import StoredJob, find_jobs

@@ -434,4 +434,4 @@ def test_faults_are_written_alike_whoever_words_them():
     assert orjson.loads(orjson.dumps([fault.under("/rows/0")])) == [
         {"pointer": "/rows/0/age", "code": "range", "message": "Age must be from 16 to 70"}
     ]
-    assert fault.under("/rows/0").told() == "Age must be from 16 to 70"
+    assert fault.under("/rows/0").clause() == "Age must be from 16 to 70"

@@ -18,7 +18,7 @@ from shared.csv.chunk_reader import ChunkReader, as_sent
 from shared.csv.format import CsvFormat
 from shared.csv.output import RowError
 from shared.csv.records import parse_records, split_records
-from shared.errors import Fault
+from shared.faults import Fault
 
 NULLS = ["", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "#N/A", "#NA", "<NA>"]
 WORDS = {"true": True, "1": True, "yes": True, "oui": True, "vrai": True}

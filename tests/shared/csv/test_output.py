@@ -26,7 +26,7 @@ from shared.csv.output import (
     output_header,
     output_records,
 )
-from shared.errors import Fault
+from shared.faults import Fault
 
 LABELS = {
     "binary": {"0": "stays", "1": "=leaves"},

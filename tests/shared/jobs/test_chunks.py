@@ -15,7 +15,7 @@ from shared.csv.chunk_scoring import ScoredChunk
 from shared.csv.format import CsvFormat
 from shared.csv.packing import pack, unpack
 from shared.database.engine import make_engine
-from shared.errors import Fault
+from shared.faults import Fault
 from shared.jobs import chunks
 from shared.jobs import transitions as jobs
 from shared.jobs.chunk_storage import Stale, store

@@ -256,7 +256,7 @@ def test_unreadable_rows_are_refused_with_the_place(tmp_path, name, content, sen
 def test_row_with_a_list_or_an_object_for_a_value_is_refused_with_its_line(value):
     card = Card(name="m", version=1, task="regression", sha256="0" * 64, features=[Feature(name="city", type="string")])
     with pytest.raises(CardError, match="line 7 does not fit the card of m"):
-        canonical_rows(card, [{"city": value}], source="rows.json", lines=[7])
+        canonical_rows(card, [{"city": value}], source="rows.jsonl", lines=[7], unit="line")
 
 
 def test_missing_rows_are_refused(tmp_path):

@@ -247,7 +247,7 @@ def test_reference_row_that_does_not_fit_the_card_is_refused(engine, files, mode
     add_people(engine, files, models)
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"age": 30, "income": 1.0, "city": "Lyon"}\n{"age": "old", "income": 1.0, "city": "Lyon"}\n')
-    with pytest.raises(CardError, match=r"line 2 does not fit the card of people \(/age must be an integer"):
+    with pytest.raises(CardError, match=r"line 2 does not fit the card of people: age must be an integer"):
         add_people(engine, files, models, card=models / "people/1/model.json", reference=rows)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from shared.cards.card import Card
-from shared.errors import Fault
+from shared.faults import Fault
 from shared.scoring.batch import score_rows
 from shared.scoring.outputs import Output
 from shared.scoring.scores import Scores
