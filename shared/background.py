@@ -21,13 +21,15 @@ PATIENCE_SECONDS = 3.0  # for the present round, when it is stopped
 class Background:
     """A daemon thread that runs `run` until it returns, and again whenever it raises an Exception.
 
-    `run` has to return soon after its owner has told it to; `stop` then waits for it, for so long and no longer.
+    `run` has to return soon after it is told to stop: it looks at `is_stopping`, or pauses by `wait`. Where it waits
+    for something else, `wake` ends that. `stop` then waits for it, for so long and no longer.
     """
 
-    def __init__(self, run: Callable[[], None], *, name: str) -> None:
+    def __init__(self, run: Callable[[], None], *, name: str, wake: Callable[[], object] = lambda: None) -> None:
         self.name = name
         self.ended_at: float | None = None  # by the clock of the system
         self._run = run
+        self._wake = wake
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._live, name=name, daemon=True)
 
@@ -37,11 +39,21 @@ class Background:
         self._thread.start()
 
     def stop(self, timeout: float = PATIENCE_SECONDS) -> None:
-        """Wait until it has returned, at most so many seconds; harmless where it was not started."""
+        """Tell it to stop, and wait until it has, at most so many seconds; harmless where it was not started."""
         self._stopping.set()
+        self._wake()
         _started.discard(self)
         if self._thread.is_alive():
             self._thread.join(timeout)
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it has been told to stop."""
+        return self._stopping.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Let so many seconds pass, fewer when it is told to stop; return whether it is."""
+        return self._stopping.wait(seconds)
 
     def is_alive(self) -> bool:
         """Tell whether it runs."""

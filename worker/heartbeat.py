@@ -61,7 +61,6 @@ class Heartbeat:
         self._next_beat = 0.0
         self._lock = threading.Lock()
         self._held: list[HeldLease] = []
-        self._stopping = threading.Event()
         self._thread = Background(self._run, name="pulse")
 
     def start(self) -> None:
@@ -75,7 +74,6 @@ class Heartbeat:
 
     def stop(self) -> None:
         """Stop beating."""
-        self._stopping.set()
         self._thread.stop(2)
 
     @contextmanager
@@ -133,7 +131,7 @@ class Heartbeat:
         self._alarm(left)
 
     def _run(self) -> None:
-        while not self._stopping.wait(0.2):
+        while not self._thread.wait(0.2):
             with self._lock:
                 held = list(self._held)
             now = time.monotonic()

@@ -9,7 +9,6 @@ it has had nothing to do for some time. It then has its parent connect to Redis 
 import logging
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,7 +40,6 @@ class Parent:
         self._deaf_seconds = FIRST_SECONDS
         self._idle_since = time.monotonic()
         self._waits_since: float | None = None  # since when messages wait that this process could have had
-        self._stopping = threading.Event()
         self._thread = Background(self._run, name="parent")
 
     def start(self) -> None:
@@ -51,7 +49,6 @@ class Parent:
 
     def stop(self) -> None:
         """Stop looking."""
-        self._stopping.set()
         self._thread.stop(2)
 
     @contextmanager
@@ -66,7 +63,7 @@ class Parent:
             self._working = False
 
     def _run(self) -> None:
-        while not self._stopping.wait(LOOK_SECONDS):
+        while not self._thread.wait(LOOK_SECONDS):
             if os.getppid() != self._pid:
                 self._end_alone()
             elif self._is_deaf():
@@ -100,14 +97,14 @@ class Parent:
             if time.monotonic() - asked > PATIENCE_SECONDS:
                 log.error("this worker hears nothing: it is killed, and what started it has to start it again")
                 os.kill(self._pid, signal.SIGKILL)
-            if self._stopping.wait(LOOK_SECONDS):
+            if self._thread.wait(LOOK_SECONDS):
                 return
         self._waits_since = None
 
     def _end_alone(self) -> None:
         """End this process when it has stored what it holds: without a parent it gets no more work."""
         while self._working or self._is_holding():
-            if self._stopping.wait(0.1):
+            if self._thread.wait(0.1):
                 return
         log.error("the worker that this process belongs to was killed: it ends")
         os._exit(1)

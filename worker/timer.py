@@ -8,7 +8,6 @@ others find it done and wait for the next time.
 import logging
 import math
 import random
-import threading
 import time
 from collections.abc import Sequence
 
@@ -34,7 +33,6 @@ class Timer:
         self._tasks = tasks
         self._spare_until = -math.inf
         self._answers = True
-        self._stopping = threading.Event()
         self._thread = Background(self._run, name="timer")
 
     def start(self) -> None:
@@ -43,12 +41,11 @@ class Timer:
 
     def stop(self) -> None:
         """Stop after what is being done."""
-        self._stopping.set()
         self._thread.stop(2)
 
     def _run(self) -> None:
         due = {task.name: time.monotonic() + random.random() * min(task.seconds, 5.0) for task in self._tasks}  # noqa: S311 - no secret
-        while not self._stopping.wait(max(0.0, min(due.values()) - time.monotonic())):
+        while not self._thread.wait(max(0.0, min(due.values()) - time.monotonic())):
             for task in self._tasks:
                 if time.monotonic() >= due[task.name]:
                     self._try(task)

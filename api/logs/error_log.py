@@ -59,8 +59,7 @@ class ErrorLogWriter:
         self._counted: Counter[Kind] = Counter()  # refusals since the last flush that are only counted
         self._dropped = 0
         self._pruned_at = time.monotonic() - _PRUNE_SECONDS
-        self._stopping = threading.Event()
-        self._thread = Background(self._run, name="refusals")
+        self._thread = Background(self._run, name="refusals", wake=self._wake)
 
     @property
     def is_alive(self) -> bool:
@@ -73,10 +72,11 @@ class ErrorLogWriter:
 
     def stop(self) -> None:
         """Store what waits, then stop; wait 5 s at most."""
-        self._stopping.set()
+        self._thread.stop(5)
+
+    def _wake(self) -> None:
         with suppress(queue.Full):  # a full queue means that the thread is awake
             self._entries.put_nowait(None)
-        self._thread.stop(5)
 
     def add(self, entry: dict[str, Any]) -> None:
         """Take an entry (columns of error_logs) to be stored; returns at once."""
@@ -108,7 +108,7 @@ class ErrorLogWriter:
                 while entry is not None:
                     group.append(entry)
                     entry = self._entries.get_nowait() if len(group) < MAX_GROUP else None
-            is_last = self._stopping.is_set() and self._entries.empty()
+            is_last = self._thread.is_stopping and self._entries.empty()
             if is_last or time.monotonic() - flushed_at > 60:
                 flushed_at = time.monotonic()
                 group += self._take_counted()
@@ -161,7 +161,7 @@ class ErrorLogWriter:
         """Delete entries that are too old, or beyond as many as are kept, in pieces that hold no lock for long."""
         self._pruned_at = time.monotonic()
         count = _PRUNED_AT_ONCE
-        while count == _PRUNED_AT_ONCE and not self._stopping.is_set():
+        while count == _PRUNED_AT_ONCE and not self._thread.is_stopping:
             with self._engine.begin() as connection:
                 newest = select(func.max(ErrorLog.id)).scalar_subquery()
                 is_old = ErrorLog.created_at < clock(connection, -86_400 * self._days)

@@ -86,11 +86,10 @@ class Catalog:
         self._engine = engine
         self._settings = settings
         self._lock = threading.Lock()
-        self._stopping = False
         self._asked = threading.Event()  # somebody wants it to be read now
         self._have_read = threading.Condition()
         self._read_at = 0.0
-        self._thread = Background(self._run, name="catalog")
+        self._thread = Background(self._run, name="catalog", wake=self._asked.set)
         self.picture = Snapshot()
         self._answered = False  # whether the last reading succeeded
 
@@ -101,8 +100,6 @@ class Catalog:
 
     def stop(self) -> None:
         """Stop reading."""
-        self._stopping = True
-        self._asked.set()
         self._thread.stop(3)
 
     def refresh(self) -> None:
@@ -144,10 +141,10 @@ class Catalog:
         return self._answered and time.monotonic() - self._read_at < 3 * self._settings.refresh_seconds + 2
 
     def _run(self) -> None:
-        while not self._stopping:
+        while not self._thread.is_stopping:
             self._asked.wait(self._settings.refresh_seconds)
             self._asked.clear()
-            if not self._stopping:
+            if not self._thread.is_stopping:
                 self.refresh()
 
     def default_model(self) -> str | None:

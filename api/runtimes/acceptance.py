@@ -5,7 +5,6 @@ tell. So a transaction takes the locks that a submission needs, and is rolled ba
 """
 
 import logging
-import threading
 import time
 
 from sqlalchemy import Engine
@@ -41,7 +40,6 @@ class Acceptance:
         self._every = every
         self._fault: str | None = None
         self._trying_since: float | None = None
-        self._stopping = threading.Event()
         self._thread = Background(self._run, name="acceptance")
 
     def start(self) -> None:
@@ -50,7 +48,6 @@ class Acceptance:
 
     def stop(self) -> None:
         """Stop trying; one that waits for the database is left behind."""
-        self._stopping.set()
         self._thread.stop(1)
 
     def fault(self) -> str | None:
@@ -68,7 +65,7 @@ class Acceptance:
             if found != self._fault:
                 log.warning("submissions are refused: %s" if found else "submissions are stored again%s", found or "")
             self._fault = found
-            if self._stopping.wait(self._every):
+            if self._thread.wait(self._every):
                 return
 
     def _try(self) -> str | None:

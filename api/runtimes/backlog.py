@@ -6,7 +6,6 @@ fast jobs arrive): what the workers counted in Redis as drained, smoothed over a
 
 import logging
 import math
-import threading
 import time
 from dataclasses import dataclass, field
 
@@ -47,7 +46,6 @@ class Backlog:
         self._redis = redis
         self._max_queued = max_queued
         self._drains: dict[Queue, Drain] = {}
-        self._stopping = threading.Event()
         self._thread = Background(self._run, name="backlog")
 
     def start(self) -> None:
@@ -56,7 +54,6 @@ class Backlog:
 
     def stop(self) -> None:
         """Stop sampling."""
-        self._stopping.set()
         self._thread.stop(3)
 
     def queued(self, lane: str, model_version_id: int) -> int:
@@ -91,7 +88,7 @@ class Backlog:
         return Place(position, eta, min(max(math.ceil(eta), 1), 60))
 
     def _run(self) -> None:
-        while not self._stopping.wait(SAMPLE_SECONDS):
+        while not self._thread.wait(SAMPLE_SECONDS):
             try:
                 self._sample()
             except (RedisError, OSError) as error:

@@ -32,7 +32,6 @@ class Completions:
         self._redis = redis
         self._poll_seconds = poll_seconds
         self._waiters: dict[str, list[asyncio.Future[StoredJob]]] = {}
-        self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = Background(self._run, name="waiting")
 
@@ -43,7 +42,6 @@ class Completions:
 
     def stop(self) -> None:
         """Stop listening."""
-        self._stopping = True
         self._thread.stop(3)
 
     def expect(self, job_id: str) -> "asyncio.Future[StoredJob]":
@@ -81,7 +79,7 @@ class Completions:
         subscriber = self._redis.pubsub(ignore_subscribe_messages=True)
         next_poll = time.monotonic() + self._poll_seconds
         heard_at = asked_at = time.monotonic()
-        while not self._stopping:
+        while not self._thread.is_stopping:
             now = time.monotonic()
             left = min(max(next_poll - now, 0.001), PING_SECONDS)
             try:

@@ -37,8 +37,7 @@ class ChunkThread:
         self._busy: dict[int, threading.Thread] = {}  # by model version id
         self._processes: dict[int, ModelProcess] = {}
         self._wake = threading.Event()
-        self._stopping = False
-        self._thread = Background(self._run, name="chunks")
+        self._thread = Background(self._run, name="chunks", wake=self._wake.set)
 
     def start(self) -> None:
         """Take up what the last process left, and begin."""
@@ -49,8 +48,6 @@ class ChunkThread:
 
     def stop(self) -> None:
         """Finish the chunk that is being stored, then stop."""
-        self._stopping = True
-        self._wake.set()
         until = time.monotonic() + 10
         self._thread.stop(10)
         with self._lock:
@@ -65,7 +62,7 @@ class ChunkThread:
         self._wake.set()
 
     def _run(self) -> None:
-        while not self._stopping:
+        while not self._thread.is_stopping:
             self._wake.wait(IDLE_SECONDS)
             self._wake.clear()
             try:
@@ -82,7 +79,7 @@ class ChunkThread:
 
     def _set_to_work(self, model_version_id: int) -> None:
         with self._lock:
-            if model_version_id not in self._busy and not self._stopping:
+            if model_version_id not in self._busy and not self._thread.is_stopping:
                 thread = threading.Thread(target=self._drain, args=(model_version_id,), name="chunks", daemon=True)
                 thread.start()
                 self._busy[model_version_id] = thread  # it takes itself out, when it can have the lock
@@ -94,7 +91,7 @@ class ChunkThread:
             process = self._processes[model_version_id] = self._models.get(model_version_id).twin()
             bind(model=process.label)  # until this thread ends
             process.load()
-            while not self._stopping and self._step(model_version_id, process):
+            while not self._thread.is_stopping and self._step(model_version_id, process):
                 count += 1
         except ModelError as error:  # nothing was claimed: the chunks stay queued, for as long as it takes
             log.warning("files for model version %s wait: it cannot be loaded: %s", model_version_id, error.detail)

@@ -80,9 +80,8 @@ class JobFollowers:
         self._seen: dict[str, Seen] = {}
         self._answered = True
         self._somebody = threading.Event()
-        self._stopping = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = Background(self._run, name="following")
+        self._thread = Background(self._run, name="following", wake=self._somebody.set)
         self.is_closed = False
 
     def start(self) -> None:
@@ -99,8 +98,6 @@ class JobFollowers:
 
     def stop(self) -> None:
         """Stop looking; for a thread."""
-        self._stopping.set()
-        self._somebody.set()
         self._thread.stop(3)
 
     def check_room(self) -> None:
@@ -135,12 +132,12 @@ class JobFollowers:
         return None
 
     def _run(self) -> None:
-        while not self._stopping.wait(self._poll_seconds):
+        while not self._thread.wait(self._poll_seconds):
             if not self._followers:
                 self._seen.clear()
                 self._somebody.clear()
                 # Nobody came, and nothing was stopped, between the question and the answer.
-                if not self._followers and not self._stopping.is_set():
+                if not self._followers and not self._thread.is_stopping:
                     self._somebody.wait()
                 continue
             try:

@@ -60,9 +60,8 @@ class Intake:
         self._scoring_at = 0.0  # when a model was last seen at work
         self._stuck = False
         self._wake = threading.Event()
-        self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = Background(self._run, name="intake")
+        self._thread = Background(self._run, name="intake", wake=self._wake.set)
 
     def start(self) -> None:
         """Begin to commit; call it on the event loop that submits."""
@@ -72,8 +71,6 @@ class Intake:
 
     def stop(self, *, timeout: float = 10.0) -> None:
         """Commit what waits, then stop; what takes longer is left behind."""
-        self._stopping = True
-        self._wake.set()
         self._thread.stop(timeout)
 
     def _silent_for(self) -> float:
@@ -118,7 +115,7 @@ class Intake:
                 for _, future in _take(waiting, len(waiting)):  # nothing of these was sent
                     if not future.done():
                         future.set_exception(_busy() if is_scoring else _silence())
-        if not self._stopping:
+        if not self._thread.is_stopping:
             self._loop.call_later(CHECK_SECONDS, self._check)
 
     def _run(self) -> None:
@@ -134,7 +131,7 @@ class Intake:
                         answers = self._commit_group([submission for submission, _ in group])
                         self._group = []
                         self._loop.call_soon_threadsafe(_resolve, [future for _, future in group], answers)
-            if self._stopping:
+            if self._thread.is_stopping:
                 return
 
     def _commit_group(self, group: list[Submission]) -> Sequence[Accepted | GuichetError]:

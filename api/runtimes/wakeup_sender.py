@@ -6,7 +6,6 @@ not be sent stays noted and is sent when Redis is back; should this process die 
 
 import logging
 import threading
-import time
 
 from celery import Celery
 from redis import Redis, RedisError
@@ -28,9 +27,8 @@ class Notifier:
         self._app = app
         self._pending: set[tuple[str, int]] = set()
         self._wake = threading.Event()
-        self._stopping = False
         self._failures = 0
-        self._thread = Background(self._run, name="notifier")
+        self._thread = Background(self._run, name="notifier", wake=self._wake.set)
 
     def start(self) -> None:
         """Begin to send."""
@@ -38,8 +36,6 @@ class Notifier:
 
     def stop(self) -> None:
         """Send what is noted, then stop."""
-        self._stopping = True
-        self._wake.set()
         self._thread.stop(3)
 
     def notify(self, lane: str, model_version_id: int) -> None:
@@ -57,7 +53,7 @@ class Notifier:
             return False
 
     def _run(self) -> None:
-        while not (self._stopping and not self._pending):
+        while not (self._thread.is_stopping and not self._pending):
             self._wake.wait()
             self._wake.clear()
             while self._pending:
@@ -65,15 +61,13 @@ class Notifier:
                 if self._send(*pair):
                     continue
                 self._pending.add(pair)
-                if self._stopping:
+                if self._thread.is_stopping:
                     return  # recovery sends it
                 if self._failures >= FAILURES:
                     self._pause()
 
     def _pause(self) -> None:
-        until = time.monotonic() + OPEN_SECONDS
-        while not self._stopping and (left := until - time.monotonic()) > 0:
-            time.sleep(min(left, 0.1))
+        self._thread.wait(OPEN_SECONDS)
 
     def _send(self, lane: str, model_version_id: int) -> bool:
         try:

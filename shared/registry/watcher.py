@@ -2,7 +2,6 @@
 
 import logging
 import math
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -66,7 +65,6 @@ class ModelWatcher:
         self._tries: dict[int, _Try] = {}
         self._seen: dict[str, _Seen] = {}  # by the folder in the store
         self._look_at = 0.0
-        self._stopping = threading.Event()
         self._thread = Background(self._run, name="arrivals")
 
     def start(self) -> None:
@@ -75,7 +73,6 @@ class ModelWatcher:
 
     def stop(self) -> None:
         """Stop looking; what is being fetched is left behind as a draft."""
-        self._stopping.set()
         self._thread.stop(2)
 
     def _run(self) -> None:
@@ -86,7 +83,7 @@ class ModelWatcher:
                 log.debug("the registry could not be read for new models (%s)", type(error).__name__)
             except Exception:  # whatever it is, the next model may be a sound one
                 log.exception("looking for models that arrived failed; it is tried again")
-            if self._stopping.wait(self._settings.refresh_seconds):
+            if self._thread.wait(self._settings.refresh_seconds):
                 return
 
     def look(self) -> None:

@@ -72,6 +72,24 @@ def test_stop_waits_for_so_long_and_no_longer() -> None:
     go.set()
 
 
+def test_thread_that_pauses_or_waits_for_something_else_ends_when_it_is_told_to() -> None:
+    asked = threading.Event()
+
+    def pause() -> None:
+        pausing.wait(60)
+
+    def wait() -> None:
+        asked.wait(60)
+
+    pausing, waiting = Background(pause, name="pausing"), Background(wait, name="waiting", wake=asked.set)
+    for thread in (pausing, waiting):
+        thread.start()
+        assert not thread.is_stopping
+        thread.stop(30)
+        assert thread.is_stopping
+        assert not thread.is_alive()
+
+
 def test_every_thread_of_the_service_is_watched() -> None:
     """Another kind of thread has to be bounded by something else: say here by what."""
     own = {

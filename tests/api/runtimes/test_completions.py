@@ -38,10 +38,12 @@ async def started(database: Engine, redis: Redis, *, poll: float = 30.0) -> Asyn
     try:
         yield waiting
     finally:
-        waiting._stopping = True
+        stopping = asyncio.create_task(asyncio.to_thread(waiting.stop))
+        while not waiting._thread.is_stopping:
+            await asyncio.sleep(0.01)
         if isinstance(redis, FakeRedis):
             redis.publish(DONE_CHANNEL, "[]")  # so that it looks up from its long wait
-        await asyncio.to_thread(waiting.stop)
+        await stopping
         assert not waiting._thread.is_alive()
 
 
