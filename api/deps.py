@@ -3,7 +3,7 @@
 from enum import Enum
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 from fastapi.routing import APIRoute
 
 from api.auth.callers import ANYONE, VISITOR, Caller, Scope, given_key, hash_key, identify
@@ -93,6 +93,9 @@ PredictCaller = Annotated[Caller, Depends(predictor)]  # submits
 ReadCaller = Annotated[Caller, Depends(_reader)]  # reads models, and jobs whose id it knows
 ChangeCaller = Annotated[Caller, Depends(_changer)]  # changes what is there already: never a visitor
 ListCaller = Annotated[Caller, Depends(_lister)]  # asks which jobs there are: never a visitor
+
+JobId = Annotated[str, Path(alias="id", description="Job id, from the answer to the submission")]
+ModelName = Annotated[str, Path(description="Model: `name`, `name@3` or `name@alias`")]
 
 
 class Asks(Enum):

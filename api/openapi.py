@@ -15,12 +15,12 @@ from starlette.responses import Response
 
 from api.deps import Asks, asks, may_read
 from api.http.about import Protocol, about_of, api_routes
-from api.http.responses import PROBLEM, header
 from api.jobs.requests import WRAPPER
 from api.jobs.serializers import batch_request_body, request_body, words_body
 from api.models.catalog import Catalog, Version
 from api.protocols.open_inference.inference import example_request
 from api.protocols.open_inference.schemas import InferenceBody
+from api.schemas.answers import PROBLEM, header
 from api.schemas.cards import add_refusals, add_rows, add_words
 from api.schemas.native import BatchBody, Problem, SubmitBody
 from shared.cards.card import Card

@@ -6,13 +6,13 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from api.auth.callers import Caller
-from api.deps import ReadCaller, ServicesDep
+from api.deps import JobId, ReadCaller, ServicesDep
 from api.files.downloads import PARQUET, send_csv, send_parquet
 from api.http.conditional import preferred_type
 from api.http.prefix import link
-from api.http.responses import PROBLEM
+from api.jobs.finding import find_own_job
 from api.models.catalog import Version
-from api.routes.jobs import COMMON, JobId, find_own_job
+from api.schemas.answers import OF_JOBS, PROBLEM
 from api.services import Services
 from shared.database.engine import reader
 from shared.errors import NotAcceptable, NotFound
@@ -53,7 +53,7 @@ def _answers(*types: str) -> dict[int | str, dict[str, Any]]:
         406: {**PROBLEM, "description": "`Accept` names no type that there is."},
         409: {**PROBLEM, "description": "Not every row is scored: the job goes on, or ended before."},
         416: {**PROBLEM, "description": "The file has no such bytes."},
-        **COMMON,
+        **OF_JOBS,
     }
 
 

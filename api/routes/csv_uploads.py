@@ -13,7 +13,7 @@ from api.files.options import CsvQuery, check_query
 from api.files.submit import report_csv, submit_csv
 from api.files.uploads import Body, EarlyResponse
 from api.http.about import About
-from api.http.responses import PROBLEM, TICKET
+from api.schemas.answers import PROBLEM, TICKET
 from api.schemas.native import CsvReportBody, JobBody
 from api.services import Services
 from shared.errors import GuichetError, Unavailable

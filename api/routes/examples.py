@@ -8,13 +8,13 @@ from fastapi import APIRouter, Query
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from api.deps import ReadCaller, ServicesDep
+from api.deps import ModelName, ReadCaller, ServicesDep
 from api.http.prefix import link
 from api.http.responses import json_response
 from api.jobs.requests import find_version
 from api.jobs.serializers import features_body, request_body
 from api.models.catalog import Version
-from api.routes.models import COMMON, MISSING, Name
+from api.schemas.answers import NO_MODEL, OF_MODELS
 from api.schemas.native import ExampleList, ExampleRows, FeatureList
 from shared.cards.examples import example_rows
 
@@ -30,21 +30,21 @@ FILE: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.get("/features", responses={200: {"model": FeatureList}, **COMMON, **MISSING}, response_model=None)
+@router.get("/features", responses={200: {"model": FeatureList}, **OF_MODELS, **NO_MODEL}, response_model=None)
 async def get_features(services: ServicesDep, caller: ReadCaller, model: ModelQuery = None) -> Response:
     """List the features that the default model takes, or the one that is named: types, limits, how it is sent."""
     return json_response(features_body(await find_version(services, model, None)))
 
 
 @router.get(
-    "/models/{name}/features", responses={200: {"model": FeatureList}, **COMMON, **MISSING}, response_model=None
+    "/models/{name}/features", responses={200: {"model": FeatureList}, **OF_MODELS, **NO_MODEL}, response_model=None
 )
-async def get_features_of(services: ServicesDep, caller: ReadCaller, name: Name) -> Response:
+async def get_features_of(services: ServicesDep, caller: ReadCaller, name: ModelName) -> Response:
     """List the features that a model takes."""
     return json_response(features_body(await find_version(services, name, None)))
 
 
-@router.get("/examples", responses={200: {"model": ExampleList}, **COMMON}, response_model=None)
+@router.get("/examples", responses={200: {"model": ExampleList}, **OF_MODELS}, response_model=None)
 async def get_examples(services: ServicesDep, caller: ReadCaller) -> Response:
     """List, for every model, a body to send to it, and where there are more rows as JSON and CSV."""
     default = services.catalog.default_model()
@@ -69,20 +69,22 @@ async def get_examples(services: ServicesDep, caller: ReadCaller) -> Response:
 
 
 @router.get(
-    "/models/{name}/examples.json", responses={200: {"model": ExampleRows}, **COMMON, **MISSING}, response_model=None
+    "/models/{name}/examples.json",
+    responses={200: {"model": ExampleRows}, **OF_MODELS, **NO_MODEL},
+    response_model=None,
 )
-async def get_example_rows(services: ServicesDep, caller: ReadCaller, name: Name, rows: Rows = 5) -> Response:
+async def get_example_rows(services: ServicesDep, caller: ReadCaller, name: ModelName, rows: Rows = 5) -> Response:
     """Give rows that the model takes, made up from its card: the body of a `/models/{name}/predict_batch`."""
     return json_response({"rows": await _rows(await find_version(services, name, None), rows)})
 
 
 @router.get(
     "/models/{name}/examples.csv",
-    responses={**FILE, **COMMON, **MISSING},
+    responses={**FILE, **OF_MODELS, **NO_MODEL},
     response_class=Response,  # FastAPI would say that it is JSON, too
     response_model=None,
 )
-async def get_example_file(services: ServicesDep, caller: ReadCaller, name: Name, rows: Rows = 5) -> Response:
+async def get_example_file(services: ServicesDep, caller: ReadCaller, name: ModelName, rows: Rows = 5) -> Response:
     """Give the same rows as a CSV file, as `/models/{name}/predict_csv` takes it."""
     version = await find_version(services, name, None)
     found = await _rows(version, rows)

@@ -1,51 +1,40 @@
 """Jobs: list, poll, read the result, cancel, run the rest again."""
 
 import hashlib
-import re
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Query, Request
-from sqlalchemy import Connection
+from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from api.auth.callers import Caller
-from api.deps import ChangeCaller, ListCaller, ReadCaller, ServicesDep
+from api.deps import ChangeCaller, JobId, ListCaller, ReadCaller, ServicesDep
 from api.http.conditional import matches
 from api.http.prefer import read_preference
 from api.http.prefix import link
-from api.http.responses import APPLIED, PROBLEM, TICKET, header, json_response
+from api.http.responses import json_response
 from api.http.wording import response_names
+from api.jobs.finding import find_own_job
 from api.jobs.serializers import job_body
-from api.jobs.submissions import CLIENT_ID, accepted_response, error_of, find_job, result_of
-from api.runtimes.idempotency import client_scope
+from api.jobs.submissions import accepted_response, error_of, find_job, result_of
+from api.schemas.answers import APPLIED, OF_JOBS, PROBLEM, TICKET, header
 from api.schemas.native import BatchResult, CsvResult, JobBody, JobPage, Result
 from api.services import Services
-from shared.errors import Conflict, NotFound
+from shared.errors import Conflict
 from shared.faults import counted
 from shared.jobs import chunks
 from shared.jobs import transitions as jobs
 from shared.jobs.kinds import kind_of
-from shared.jobs.queries import TERMINAL, StoredJob, find_by_idempotency_key, find_jobs, list_jobs
-from shared.observability.logs import bind
+from shared.jobs.queries import TERMINAL, StoredJob, list_jobs
 from shared.tables import JobState
 
 router = APIRouter(tags=["jobs"])
 
-JobId = Annotated[str, Path(alias="id", description="Job id, from the answer to the submission")]
-COMMON: dict[int | str, dict[str, Any]] = {
-    401: {**PROBLEM, "description": "No API key, or an unknown one."},
-    403: {**PROBLEM, "description": "The key lacks the scope."},
-    404: {**PROBLEM, "description": "No such job, or it is someone else's."},
-    503: {**PROBLEM, "description": "The database does not answer."},
-}
-
 
 @router.get(
     "/jobs",
-    responses={200: {"model": JobPage}, 401: COMMON[401], 403: COMMON[403], 503: COMMON[503]},
+    responses={200: {"model": JobPage}, 401: OF_JOBS[401], 403: OF_JOBS[403], 503: OF_JOBS[503]},
     response_model=None,
 )
 async def get_jobs(
@@ -105,7 +94,7 @@ _POLLED = {
     responses={
         200: {"model": JobBody, "headers": _POLLED},
         304: {"description": "Unchanged", "headers": {"ETag": _ETAG}},
-        **COMMON,
+        **OF_JOBS,
     },
     openapi_extra={
         "parameters": [
@@ -152,7 +141,7 @@ async def get_job(request: Request, services: ServicesDep, caller: ReadCaller, j
         200: {"model": Result | BatchResult | CsvResult},
         202: {"model": JobBody, "description": "Not yet finished.", "headers": TICKET},
         409: {**PROBLEM, "description": "Failed, canceled or expired: there is no result."},
-        **COMMON,
+        **OF_JOBS,
     },
     response_model=None,
 )
@@ -176,7 +165,7 @@ async def get_result(request: Request, services: ServicesDep, caller: ReadCaller
             "headers": TICKET,
         },
         409: {**PROBLEM, "description": "It has ended already."},
-        **COMMON,
+        **OF_JOBS,
     },
     response_model=None,
 )
@@ -209,7 +198,7 @@ async def cancel_job(request: Request, services: ServicesDep, caller: ChangeCall
     responses={
         202: {"model": JobBody, "description": "Queued again, for the rows that are left.", "headers": TICKET},
         409: {**PROBLEM, "description": "It has not ended, nothing is left of it, or it is no CSV job."},
-        **COMMON,
+        **OF_JOBS,
     },
     response_model=None,
 )
@@ -255,52 +244,6 @@ def _why_not_again(job: StoredJob) -> str:
 
 def _ended_as(job: StoredJob) -> str:
     return f"was {job.state}" if job.state == JobState.CANCELED else job.state
-
-
-async def find_own_job(services: Services, caller: Caller, job_id: str) -> StoredJob:
-    """Read a job by id and owner, or by the id that the caller gave it: what belongs to someone else does not exist."""
-
-    def read() -> StoredJob | None:
-        with services.reader.connect() as connection:
-            job = _find_visible(connection, _canonical(job_id), caller)
-            if job is not None or caller.is_visitor or re.fullmatch(CLIENT_ID, job_id) is None:
-                return job
-            named = find_by_idempotency_key(connection, client_scope(caller.id), job_id)
-            return None if named is None else _find_visible(connection, named[0], caller)
-
-    job = await run_in_threadpool(read)
-    if job is None:
-        raise NotFound("There is no job with this id: ids come with the answer to a submission.")
-    bind(job_id=job.id)
-    if job.model_version_id not in services.catalog.picture.by_id:
-        # It may be of a version that another process registered a moment ago.
-        await run_in_threadpool(services.catalog.refresh_after_miss)
-    return job
-
-
-async def refuse_own_id(services: Services, caller: Caller, job_id: str) -> None:
-    """Raise Conflict for a client's id that is the id of a job already: nobody would find the new job by it."""
-
-    def read() -> StoredJob | None:
-        with services.reader.connect() as connection:
-            return _find_visible(connection, _canonical(job_id), caller)
-
-    if _canonical(job_id) is not None and (job := await run_in_threadpool(read)) is not None:
-        raise Conflict("This is the id of a job of yours: put a new job under another id.", job_id=job.id)
-
-
-def _canonical(job_id: str) -> str | None:
-    """Return the id as the tables have it, None where it can only be one that a caller gave."""
-    try:
-        canonical = str(UUID(job_id))
-    except ValueError:
-        return None
-    return canonical if canonical == job_id.lower() else None
-
-
-def _find_visible(connection: Connection, job_id: str | None, caller: Caller) -> StoredJob | None:
-    job = None if job_id is None else find_jobs(connection, [job_id]).get(job_id)
-    return job if job is not None and caller.may_see(job.owner) else None
 
 
 def _body(services: Services, request: Request, job: StoredJob, **place: Any) -> dict[str, Any]:  # noqa: ANN401

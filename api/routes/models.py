@@ -1,31 +1,22 @@
 """The registered models: cards, versions, examples."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path
 from starlette.responses import Response
 
-from api.deps import ReadCaller, ServicesDep
+from api.deps import ModelName, ReadCaller, ServicesDep
 from api.http.prefix import link
-from api.http.responses import PROBLEM, json_response
+from api.http.responses import json_response
 from api.jobs.requests import find_version
 from api.jobs.serializers import version_body
+from api.schemas.answers import NO_MODEL, OF_MODELS
 from api.schemas.native import ModelBody, ModelList
 
 router = APIRouter(tags=["models"])
 
-Name = Annotated[str, Path(description="Model: `name`, `name@3` or `name@alias`")]
-COMMON: dict[int | str, dict[str, Any]] = {
-    401: {**PROBLEM, "description": "No API key, or an unknown one."},
-    403: {**PROBLEM, "description": "The key lacks the scope `read`."},
-}
-MISSING: dict[int | str, dict[str, Any]] = {
-    404: {**PROBLEM, "description": "No such model or version."},
-    503: {**PROBLEM, "description": "No model is registered."},
-}
 
-
-@router.get("/models", responses={200: {"model": ModelList}, **COMMON}, response_model=None)
+@router.get("/models", responses={200: {"model": ModelList}, **OF_MODELS}, response_model=None)
 async def get_models(services: ServicesDep, caller: ReadCaller) -> Response:
     """List the models with their versions and aliases."""
     picture = services.catalog.picture
@@ -51,19 +42,21 @@ async def get_models(services: ServicesDep, caller: ReadCaller) -> Response:
     return json_response({"items": items})
 
 
-@router.get("/models/{name}", responses={200: {"model": ModelBody}, **COMMON, **MISSING}, response_model=None)
-async def get_model(services: ServicesDep, caller: ReadCaller, name: Name) -> Response:
+@router.get("/models/{name}", responses={200: {"model": ModelBody}, **OF_MODELS, **NO_MODEL}, response_model=None)
+async def get_model(services: ServicesDep, caller: ReadCaller, name: ModelName) -> Response:
     """Read the version of a model that serves now: its card, an example row, and how it is scored."""
     return json_response(version_body(await find_version(services, name, None), services.catalog))
 
 
 @router.get(
-    "/models/{name}/versions/{version}", responses={200: {"model": ModelBody}, **COMMON, **MISSING}, response_model=None
+    "/models/{name}/versions/{version}",
+    responses={200: {"model": ModelBody}, **OF_MODELS, **NO_MODEL},
+    response_model=None,
 )
 async def get_version(
     services: ServicesDep,
     caller: ReadCaller,
-    name: Name,
+    name: ModelName,
     version: Annotated[int, Path(ge=1, description="Version number")],
 ) -> Response:
     """Read one version of a model."""

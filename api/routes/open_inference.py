@@ -4,26 +4,19 @@ https://github.com/kserve/open-inference-protocol, with Triton's binary tensor d
 extensions.
 """
 
-import gzip
-import zlib
 from typing import Any
 
 from fastapi import APIRouter, Path, Request
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from api.auth.callers import Caller
 from api.deps import PredictCaller, ReadCaller, ServicesDep
 from api.health import blocking
 from api.http.about import About
-from api.http.responses import ENDED_AS, json_response
-from api.jobs.json_body import in_turn, most_of, parse_json, read_body
-from api.jobs.requests import find_version, submitted_rows
-from api.jobs.submissions import submit_for_scores
-from api.models.catalog import Version
-from api.protocols.open_inference.body import BINARY, JSON_LENGTH, read_tensor_body
+from api.http.responses import json_response
+from api.protocols.open_inference.body import BINARY, JSON_LENGTH
 from api.protocols.open_inference.errors import OPEN_INFERENCE, PREFIX
-from api.protocols.open_inference.inference import Inference, inference_answer, model_metadata, read_inference
+from api.protocols.open_inference.inference import model_metadata
+from api.protocols.open_inference.requests import find_version_of, read_index, score_tensors
 from api.protocols.open_inference.schemas import (
     InferenceError,
     InferenceResult,
@@ -34,10 +27,8 @@ from api.protocols.open_inference.schemas import (
     ServerMetadata,
     ServerReady,
 )
-from api.routes.predict import ACCEPTED, PREFER
+from api.schemas.answers import ACCEPTED, ENDED_AS, PREFER
 from api.services import Services
-from shared.errors import RowFaults
-from shared.jobs.queries import StoredJob, StoredOutput
 from shared.version import VERSION
 
 router = APIRouter(prefix=PREFIX, tags=["open inference"])
@@ -141,26 +132,7 @@ async def get_ready(services: ServicesDep) -> Response:
 )
 async def post_index(request: Request, services: ServicesDep, caller: ReadCaller) -> Response:
     """List every version of every model; a body with a true `ready` leaves out those that cannot be loaded."""
-    body = await read_body(request, max_bytes=services.settings.max_body_bytes)
-    asked = await in_turn(len(body), lambda: parse_json(body) if body.strip() else {})
-    if not isinstance(asked, dict):
-        raise RowFaults('The body must be an object such as {"ready": true}, or left out.')
-    if not isinstance(asked.get("ready", False), bool | None):
-        raise RowFaults("`ready` must be true or false: true leaves out what cannot be loaded.")
-    refused = services.runtime.model_states().refused
-    if caller.is_visitor:  # the reasons name paths
-        refused = dict.fromkeys(refused, "It cannot be loaded.")
-    entries = [
-        {
-            "name": name,
-            "version": str(number),
-            "state": "UNAVAILABLE" if version.label in refused else "READY",
-            "reason": refused.get(version.label, ""),
-        }
-        for name, versions in sorted(services.catalog.picture.by_name.items())
-        for number, version in sorted(versions.items())
-    ]
-    return json_response([entry for entry in entries if entry["state"] == "READY" or asked.get("ready") is not True])
+    return json_response(await read_index(request, services, caller))
 
 
 # ── a model ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -200,7 +172,7 @@ async def get_version_ready(
 @About(sends="tensors", protocol=OPEN_INFERENCE, is_fast=True)
 async def infer(request: Request, services: ServicesDep, caller: PredictCaller, name: str = _NAME) -> Response:
     """Score the rows that tensors hold, as one job; the answer waits for it, unless the caller prefers otherwise."""
-    return await _infer(request, services, caller, name, None)
+    return await score_tensors(request, services, caller, name, None)
 
 
 @router.post(
@@ -211,16 +183,16 @@ async def infer_with(
     request: Request, services: ServicesDep, caller: PredictCaller, name: str = _NAME, version: str = _VERSION
 ) -> Response:
     """Score the rows that tensors hold with one version."""
-    return await _infer(request, services, caller, name, version)
+    return await score_tensors(request, services, caller, name, version)
 
 
 async def _metadata(services: Services, name: str, number: str | None) -> Response:
-    version = await _find(services, name, number)
+    version = await find_version_of(services, name, number)
     return json_response(model_metadata(version, sorted(services.catalog.picture.by_name[version.card.name])))
 
 
 async def _model_ready(services: Services, name: str, number: str | None) -> Response:
-    version = await _find(services, name, number)
+    version = await find_version_of(services, name, number)
     models = services.runtime.model_states()
     is_usable = models.has_worker and version.label not in models.loading and version.label not in models.refused
     is_ready = is_usable and services.catalog.is_connected
@@ -230,47 +202,3 @@ async def _model_ready(services: Services, name: str, number: str | None) -> Res
 def _ready(body: dict[str, Any], *, is_ready: bool) -> Response:
     headers = {} if is_ready else {"Retry-After": "2"}
     return json_response({**body, "ready": is_ready}, status=200 if is_ready else 503, headers=headers)
-
-
-async def _find(services: Services, name: str, number: str | None) -> Version:
-    """Return the version that a path means; a text that is no number is no version."""
-    if number is None:
-        return await find_version(services, name, None)
-    is_number = number.isascii() and number.isdigit() and len(number) < 10
-    return await find_version(services, name, int(number) if is_number else 0)
-
-
-# ── inference ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-async def _infer(request: Request, services: Services, caller: Caller, name: str, number: str | None) -> Response:
-    settings = services.settings
-    max_rows = settings.max_batch_rows
-    # Each element of a tensor may be in a list of its own.
-    most = most_of(max_rows, containers=100, features=services.catalog.picture.widest)
-    body = await read_tensor_body(request, max_bytes=settings.max_body_bytes, most=most)
-    version = await _find(services, name, number)
-    inference = await in_turn(len(body.raw), lambda: read_inference(version, body, max_rows=max_rows))
-
-    async def render(job: StoredJob, outputs: list[StoredOutput]) -> Response:
-        return await _answer(services, request, job, inference, outputs)
-
-    submitted = submitted_rows(services, version, inference.rows, body.raw)
-    return await submit_for_scores(services, request, caller, submitted, render=render)
-
-
-async def _answer(
-    services: Services, request: Request, job: StoredJob, inference: Inference, outputs: list[StoredOutput]
-) -> Response:
-    version = services.catalog.picture.by_id[job.model_version_id]
-    if job.row_count > 100:
-        body, head = await run_in_threadpool(inference_answer, version, inference, outputs, job_id=job.id)
-    else:
-        body, head = inference_answer(version, inference, outputs, job_id=job.id)
-    headers = {} if head is None else {JSON_LENGTH: str(head)}
-    # Only who asks for one coding alone, as Triton's client does, gets it: most name several out of habit.
-    coding = request.headers.get("accept-encoding", "").strip().lower()
-    if coding in ("gzip", "deflate"):
-        body = gzip.compress(body, 6) if coding == "gzip" else zlib.compress(body)
-        headers["Content-Encoding"] = coding
-    return Response(body, headers=headers, media_type="application/json" if head is None else BINARY)

@@ -9,53 +9,16 @@ from api.auth.callers import Caller
 from api.deps import ChangeCaller, PredictCaller, ServicesDep, spend_row
 from api.http.about import About
 from api.http.prefer import Preference
-from api.http.responses import ENDED_AS, PROBLEM, TICKET
+from api.jobs.finding import refuse_own_id
 from api.jobs.requests import read_batch, read_single
 from api.jobs.submissions import CLIENT_ID, preference_of, submit
-from api.routes.jobs import refuse_own_id
-from api.schemas.native import BatchBody, BatchResult, JobBody, Result, SubmitBody
+from api.schemas.answers import ACCEPTED, ENDED, ENDED_AS, KEY, PREFER, PROBLEM, REFUSALS
+from api.schemas.native import BatchBody, BatchResult, Result, SubmitBody
 from api.services import Services
 
 router = APIRouter(tags=["predict"])
 
-ACCEPTED: dict[str, Any] = {
-    "model": JobBody,
-    "description": "Accepted and stored: Location says where to poll, Retry-After when.",
-    "headers": TICKET,
-}
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {**PROBLEM, "description": text}
-    for status, text in {
-        400: "The body is not plain JSON.",
-        401: "No API key, or an unknown one.",
-        403: "The key lacks the scope `predict`.",
-        404: "No such model or version.",
-        409: "The first request with this Idempotency-Key is still being stored.",
-        413: "Too many bytes or rows.",
-        415: "The body is not JSON.",
-        422: "The row does not fit the card; every fault is listed.",
-        429: "Over the caller's quota: see Retry-After.",
-        503: "Service full, database down, or no model registered: see Retry-After.",
-    }.items()
-}
-ENDED: dict[int | str, dict[str, Any]] = {
-    500: {**PROBLEM, "description": "The model raised on this row."},
-    504: {**PROBLEM, "description": "The job ran out of its own timeout."},
-}
 _TAKEN = "The id is that of a job already, or the first request with it is still being stored."
-
-PREFER = {  # as OpenAPI is told of it
-    "name": "Prefer",
-    "in": "header",
-    "schema": {"type": "string"},
-    "description": "`respond-async`, or `wait=N` seconds (RFC 7240)",
-}
-_KEY = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
-    "description": "Sending the same request again with the same key gives the same job",
-}
 
 
 def _body(schema: type[SubmitBody] | type[BatchBody], *parameters: dict[str, Any]) -> dict[str, Any]:
@@ -76,7 +39,7 @@ def _body(schema: type[SubmitBody] | type[BatchBody], *parameters: dict[str, Any
     "/jobs",
     status_code=202,
     responses={202: ACCEPTED, **REFUSALS},
-    openapi_extra=_body(SubmitBody, _KEY),
+    openapi_extra=_body(SubmitBody, KEY),
     response_model=None,
 )
 @About(sends="row", is_fast=True)
@@ -118,7 +81,7 @@ async def put_job(
 @router.post(
     "/predict",
     responses={200: {"model": Result, "headers": ENDED_AS}, 202: ACCEPTED, **REFUSALS, **ENDED},
-    openapi_extra=_body(SubmitBody, _KEY),
+    openapi_extra=_body(SubmitBody, KEY),
     response_model=None,
 )
 @About(sends="row", is_fast=True)
@@ -130,7 +93,7 @@ async def predict(request: Request, services: ServicesDep, caller: PredictCaller
 @router.post(
     "/models/{name}/predict",
     responses={200: {"model": Result, "headers": ENDED_AS}, 202: ACCEPTED, **REFUSALS, **ENDED},
-    openapi_extra=_body(SubmitBody, _KEY),
+    openapi_extra=_body(SubmitBody, KEY),
     response_model=None,
 )
 @About(sends="row", is_fast=True)
@@ -152,7 +115,7 @@ async def _predict(request: Request, services: Services, caller: Caller, name: s
 @router.post(
     "/predict_batch",
     responses={200: {"model": BatchResult, "headers": ENDED_AS}, 202: ACCEPTED, **REFUSALS, **ENDED},
-    openapi_extra=_body(BatchBody, _KEY),
+    openapi_extra=_body(BatchBody, KEY),
     response_model=None,
 )
 @About(sends="rows", is_fast=True)
@@ -164,7 +127,7 @@ async def predict_batch(request: Request, services: ServicesDep, caller: Predict
 @router.post(
     "/models/{name}/predict_batch",
     responses={200: {"model": BatchResult, "headers": ENDED_AS}, 202: ACCEPTED, **REFUSALS, **ENDED},
-    openapi_extra=_body(BatchBody, _KEY),
+    openapi_extra=_body(BatchBody, KEY),
     response_model=None,
 )
 @About(sends="rows", is_fast=True)

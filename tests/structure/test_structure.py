@@ -194,6 +194,11 @@ def test_room_imports_only_rooms_below_it():
     assert wrong == []
 
 
+def test_no_route_imports_another_route():
+    wrong = [pair for pair in imports_between_modules() if all(name.startswith("api.routes.") for name in pair)]
+    assert wrong == []
+
+
 def test_no_files_import_each_other_in_a_circle():
     imports: dict[str, set[str]] = {}
     for module, other in imports_between_modules():

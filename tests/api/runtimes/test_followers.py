@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import OperationalError
 
-from api.routes import events
+from api.jobs import event_stream
 from api.runtimes.followers import Change, JobFollowers, on_shutdown
 from scripts.servers.postgres import Postgres
 from shared.csv.format import CsvFormat
@@ -96,7 +96,7 @@ class Reader:
     def __init__(self, engine: Engine, following: JobFollowers, job_id: str, after: int = 0) -> None:
         services: Any = SimpleNamespace(reader=reader(engine))
         self.pieces: list[bytes] = []
-        self._stream = events._stream(services, following, job_id, after)
+        self._stream = event_stream.stream_events(services, following, job_id, after)
         self.task = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
@@ -168,7 +168,7 @@ def test_slow_reader_misses_nothing(engine):
     async def main() -> None:
         async with started(engine) as following:
             job_id = await in_thread(upload, engine)
-            stream = events._stream(SimpleNamespace(reader=reader(engine)), following, job_id, 0)
+            stream = event_stream.stream_events(SimpleNamespace(reader=reader(engine)), following, job_id, 0)
             assert await anext(stream) == b"retry: 1000\n\n"
             assert (await anext(stream)).startswith(b"id: 1\n")
             for _ in range(5):
@@ -182,7 +182,7 @@ def test_slow_reader_misses_nothing(engine):
 
 
 def test_heartbeat_comes_when_nothing_happens(engine, monkeypatch):
-    monkeypatch.setattr(events, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(event_stream, "HEARTBEAT_SECONDS", 0.1)
 
     async def main() -> None:
         async with started(engine) as following:
@@ -359,7 +359,7 @@ def test_stream_breaks_off_when_its_own_reading_fails(engine, monkeypatch, caplo
     def fail(*_: Any) -> None:
         raise OperationalError("", {}, Exception("gone"))
 
-    monkeypatch.setattr(events, "_read", fail)
+    monkeypatch.setattr(event_stream, "_read", fail)
 
     async def main() -> None:
         async with started(engine) as following:

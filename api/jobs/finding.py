@@ -1,0 +1,61 @@
+"""Finding a caller's job, by its id or by the id that the caller gave it."""
+
+import re
+from uuid import UUID
+
+from sqlalchemy import Connection
+from starlette.concurrency import run_in_threadpool
+
+from api.auth.callers import Caller
+from api.jobs.submissions import CLIENT_ID
+from api.runtimes.idempotency import client_scope
+from api.services import Services
+from shared.errors import Conflict, NotFound
+from shared.jobs.queries import StoredJob, find_by_idempotency_key, find_jobs
+from shared.observability.logs import bind
+
+
+async def find_own_job(services: Services, caller: Caller, job_id: str) -> StoredJob:
+    """Read a job by id and owner, or by the id that the caller gave it: what belongs to someone else does not exist."""
+
+    def read() -> StoredJob | None:
+        with services.reader.connect() as connection:
+            job = _find_visible(connection, _canonical(job_id), caller)
+            if job is not None or caller.is_visitor or re.fullmatch(CLIENT_ID, job_id) is None:
+                return job
+            named = find_by_idempotency_key(connection, client_scope(caller.id), job_id)
+            return None if named is None else _find_visible(connection, named[0], caller)
+
+    job = await run_in_threadpool(read)
+    if job is None:
+        raise NotFound("There is no job with this id: ids come with the answer to a submission.")
+    bind(job_id=job.id)
+    if job.model_version_id not in services.catalog.picture.by_id:
+        # It may be of a version that another process registered a moment ago.
+        await run_in_threadpool(services.catalog.refresh_after_miss)
+    return job
+
+
+async def refuse_own_id(services: Services, caller: Caller, job_id: str) -> None:
+    """Raise Conflict for a client's id that is the id of a job already: nobody would find the new job by it."""
+
+    def read() -> StoredJob | None:
+        with services.reader.connect() as connection:
+            return _find_visible(connection, _canonical(job_id), caller)
+
+    if _canonical(job_id) is not None and (job := await run_in_threadpool(read)) is not None:
+        raise Conflict("This is the id of a job of yours: put a new job under another id.", job_id=job.id)
+
+
+def _canonical(job_id: str) -> str | None:
+    """Return the id as the tables have it, None where it can only be one that a caller gave."""
+    try:
+        canonical = str(UUID(job_id))
+    except ValueError:
+        return None
+    return canonical if canonical == job_id.lower() else None
+
+
+def _find_visible(connection: Connection, job_id: str | None, caller: Caller) -> StoredJob | None:
+    job = None if job_id is None else find_jobs(connection, [job_id]).get(job_id)
+    return job if job is not None and caller.may_see(job.owner) else None

@@ -1,0 +1,85 @@
+"""What the OpenAPI document says of answers that several routes share: refusals, tickets, headers beside them."""
+
+from typing import Any
+
+from api.schemas.native import JobBody
+
+# How OpenAPI describes an error answer; api/openapi.py brings the schema.
+PROBLEM: dict[str, Any] = {
+    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+}
+
+
+def header(description: str, kind: str = "string", *, always: bool = False) -> dict[str, Any]:
+    """Return how OpenAPI describes a header of an answer; `always` if no such answer is without it."""
+    return {"description": description, "schema": {"type": kind}, **({"required": True} if always else {})}
+
+
+APPLIED: dict[str, Any] = {"Preference-Applied": header("What of `Prefer` was done (RFC 7240)")}
+# Beside a job that goes on.
+TICKET: dict[str, Any] = {
+    "Location": header("Where to poll: `/jobs/{id}`", always=True),
+    "Retry-After": header("Seconds after which it is worth polling", "integer", always=True),
+    **APPLIED,
+}
+# Beside what a job came to.
+ENDED_AS: dict[str, Any] = {"Content-Location": header("The job: `/jobs/{id}`", always=True), **APPLIED}
+
+
+# ── submissions ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+ACCEPTED: dict[str, Any] = {
+    "model": JobBody,
+    "description": "Accepted and stored: Location says where to poll, Retry-After when.",
+    "headers": TICKET,
+}
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {**PROBLEM, "description": text}
+    for status, text in {
+        400: "The body is not plain JSON.",
+        401: "No API key, or an unknown one.",
+        403: "The key lacks the scope `predict`.",
+        404: "No such model or version.",
+        409: "The first request with this Idempotency-Key is still being stored.",
+        413: "Too many bytes or rows.",
+        415: "The body is not JSON.",
+        422: "The row does not fit the card; every fault is listed.",
+        429: "Over the caller's quota: see Retry-After.",
+        503: "Service full, database down, or no model registered: see Retry-After.",
+    }.items()
+}
+ENDED: dict[int | str, dict[str, Any]] = {
+    500: {**PROBLEM, "description": "The model raised on this row."},
+    504: {**PROBLEM, "description": "The job ran out of its own timeout."},
+}
+
+PREFER = {  # as OpenAPI is told of it
+    "name": "Prefer",
+    "in": "header",
+    "schema": {"type": "string"},
+    "description": "`respond-async`, or `wait=N` seconds (RFC 7240)",
+}
+KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "description": "Sending the same request again with the same key gives the same job",
+}
+
+
+# ── jobs and models ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+OF_JOBS: dict[int | str, dict[str, Any]] = {
+    401: {**PROBLEM, "description": "No API key, or an unknown one."},
+    403: {**PROBLEM, "description": "The key lacks the scope."},
+    404: {**PROBLEM, "description": "No such job, or it is someone else's."},
+    503: {**PROBLEM, "description": "The database does not answer."},
+}
+OF_MODELS: dict[int | str, dict[str, Any]] = {
+    401: {**PROBLEM, "description": "No API key, or an unknown one."},
+    403: {**PROBLEM, "description": "The key lacks the scope `read`."},
+}
+NO_MODEL: dict[int | str, dict[str, Any]] = {
+    404: {**PROBLEM, "description": "No such model or version."},
+    503: {**PROBLEM, "description": "No model is registered."},
+}
