@@ -21,14 +21,16 @@ from shared.encoding.blocks import (
     concatenate,
 )
 from shared.encoding.columns import Columns
-from shared.encoding.trained_columns import (
-    as_written,
-    dropped_columns,
+from shared.encoding.pipelines import (
+    column_entries,
     first_step,
     is_pipeline,
     serving_steps,
+    split,
+    takes_vector,
     trained_names,
 )
+from shared.encoding.trained_columns import as_written, dropped_columns
 from shared.encoding.transformers import apply_own_transform, as_matrix, nameless
 from shared.errors import CardError
 
@@ -152,16 +154,6 @@ def feature_origins(card: Card, estimator: Fitted) -> list[tuple[str, ...]]:
     return compile_encoding(card, estimator)[0].features
 
 
-def split(estimator: Fitted) -> tuple[list[Any], Any]:
-    """Return the preprocessing steps and the final estimator, through searches and nested pipelines."""
-    estimator = getattr(estimator, "best_estimator_", estimator)
-    if not is_pipeline(estimator):
-        return [], estimator
-    parts = serving_steps(estimator)
-    inner, final = split(parts[-1])
-    return [*parts[:-1], *inner], final
-
-
 def input_names(card: Card, estimator: Fitted) -> list[str]:
     """Return the features in the order in which the estimator was trained with them.
 
@@ -239,28 +231,10 @@ def _column_transformer(entries: Iterable[tuple[str, Any, Any]], block: FeatureB
     if isinstance(block, EncodedBlock):
         raise Unsupported("a ColumnTransformer comes after another step")
     parts = []
-    for _, part, where in entries:
-        if isinstance(part, str) and part == "drop":
-            continue
-        names = selected_columns(where, block.names)
+    entries = list(entries)
+    if takes_vector(entries):
+        raise Unsupported("a transformer takes one column as a vector")
+    for _, part, names in column_entries(entries, block.names):
         if names:
             parts.append(as_matrix(compile_step(part, FeatureBlock(block.plan, names, block.fills, block.steps))))
     return concatenate(parts)
-
-
-def selected_columns(where: object, names: list[str]) -> list[str]:
-    """Return the features that a ColumnTransformer entry selects by name, position, mask or slice."""
-    if isinstance(where, str):
-        raise Unsupported("a transformer takes one column as a vector")
-    if isinstance(where, slice):
-        if isinstance(where.start, str) or isinstance(where.stop, str):  # both ends are included, as in pandas
-            low = None if where.start is None else names.index(where.start)
-            high = None if where.stop is None else names.index(where.stop) + 1
-            return names[low : high : where.step]
-        return names[where]
-    wanted = np.asarray(where)
-    if wanted.size == 0:
-        return []
-    if wanted.dtype.kind in "OUT":
-        return [str(name) for name in wanted]
-    return [names[i] for i in np.atleast_1d(np.arange(len(names))[wanted])]

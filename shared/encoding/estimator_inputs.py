@@ -13,11 +13,20 @@ from numpy.typing import NDArray
 
 from shared.cards.card import Card
 from shared.cards.features import Category, Feature
-from shared.encoding.blocks import Fitted
-from shared.encoding.compile import Row, fitted_names, input_names, selected_columns, split
+from shared.encoding.blocks import Fitted, Unsupported
+from shared.encoding.compile import Row, fitted_names, input_names
 from shared.encoding.encoders import UnknownCategory
 from shared.encoding.native_categories import NativeCategories, native_categories
-from shared.encoding.trained_columns import is_pipeline, serving_steps, trained_names
+from shared.encoding.pipelines import (
+    column_entries,
+    first_step,
+    is_pipeline,
+    serving_steps,
+    split,
+    takes_vector,
+    trained_names,
+    walk_steps,
+)
 from shared.encoding.transformers import dense, nameless
 from shared.encoding.whole_inputs import form_of, takes_dicts, takes_texts
 
@@ -30,7 +39,7 @@ def make_frame_input(card: Card, estimator: Fitted) -> Callable[[Sequence[Row]],
     """
     names = input_names(card, estimator)
     features = {feature.name: feature for feature in card.features}
-    if fitted_names(estimator) is None and hasattr(_first_step(estimator), "n_features_in_"):
+    if fitted_names(estimator) is None and hasattr(first_step(estimator), "n_features_in_"):
         return lambda rows: narrow(columns_of(rows, names, set()), [features[name] for name in names])
 
     import pandas as pd
@@ -106,11 +115,11 @@ def _through(step: Fitted, block: Any, features: list[Feature] | None) -> tuple[
     if kind == "ColumnTransformer" and features is not None:
         places = {feature.name: j for j, feature in enumerate(features)}
         known = trained_names(step) or list(places)  # positions count also the columns that are dropped
+        if takes_vector(step.transformers_):
+            raise Unsupported("a transformer takes one column as a vector")
         parts = []
-        for _, part, where in step.transformers_:
-            if isinstance(part, str) and part == "drop":
-                continue
-            index = [places[name] for name in selected_columns(where, known)]
+        for _, part, names in column_entries(step.transformers_, known):
+            index = [places[name] for name in names]
             if not index:
                 continue
             some: list[Feature] | None = [features[j] for j in index]
@@ -142,11 +151,7 @@ def _columns_with(estimator: Fitted, is_wanted: Callable[[object], bool]) -> set
     It tells None from NaN, and True from 1.0, so it must be given the same.
     """
     found: set[str] = set()
-    waiting = [step for step in split(estimator)[0] if not isinstance(step, str)]
-    while waiting:
-        step = waiting.pop()
-        parts = getattr(step, "transformers_", None) or getattr(step, "steps", None) or []
-        waiting += [entry[1] for entry in parts if not isinstance(entry[1], str)]
+    for step, _ in walk_steps(estimator, None):
         for name, values in zip(getattr(step, "feature_names_in_", []), getattr(step, "categories_", []), strict=False):
             if np.asarray(values).dtype == object and any(map(is_wanted, values)):
                 found.add(str(name))
@@ -181,8 +186,3 @@ def _objects(values: list[Any]) -> Any:  # noqa: ANN401 - a Series
     import pandas as pd
 
     return pd.Series([np.nan if value is None else value for value in values], dtype="object")
-
-
-def _first_step(estimator: Fitted) -> Fitted:
-    steps, final = split(estimator)
-    return steps[0] if steps else final

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from shared.encoding.blocks import Fitted
+from shared.encoding.pipelines import objects_within
 from shared.errors import ArtefactError
 
 Category = str | int | float | bool
@@ -49,20 +50,9 @@ def native_categories(
 
 def boosters(estimator: Fitted) -> Iterator[Fitted]:
     """Yield every Booster of XGBoost or LightGBM inside a fitted estimator, however deep it lies."""
-    waiting, known = [estimator], set()
-    while waiting:
-        part = waiting.pop()
-        if id(part) in known:
-            continue
-        known.add(id(part))
-        if isinstance(part, Mapping):
-            waiting += part.values()
-        elif isinstance(part, list | tuple) or (isinstance(part, np.ndarray) and part.dtype == object):
-            waiting += [one for one in part if hasattr(one, "__dict__") or isinstance(one, list | tuple)]
-        elif type(part).__name__ == "Booster" and type(part).__module__.partition(".")[0] in ("xgboost", "lightgbm"):
-            yield part
-        elif hasattr(part, "get_params") or hasattr(part, "calibrators"):
-            waiting += vars(part).values()
+    for item in objects_within(estimator):
+        if type(item).__name__ == "Booster" and type(item).__module__.partition(".")[0] in ("xgboost", "lightgbm"):
+            yield item
 
 
 def _lists_of(

@@ -1,38 +1,9 @@
-"""The columns that an estimator was trained on: their names, which of them it uses, what a library calls them."""
+"""The names of an estimator's columns: which of them it uses, and how a library writes them."""
 
 from collections.abc import Sequence
-from typing import Any
 
-Fitted = Any  # a fitted estimator or transformer: scikit-learn has no types for them
-
-
-def is_pipeline(estimator: Fitted) -> bool:
-    """Tell whether an estimator is a pipeline of scikit-learn or of imbalanced-learn."""
-    return type(estimator).__name__ == "Pipeline" and hasattr(estimator, "steps")
-
-
-def serving_steps(pipeline: Fitted) -> list[Fitted]:
-    """Return the steps through which rows go that are scored: samplers resample only what a model is trained on."""
-    return [step for _, step in pipeline.steps if not hasattr(step, "fit_resample")]
-
-
-def first_step(estimator: Fitted) -> Fitted:
-    """Return the step that rows reach first, through searches and nested pipelines."""
-    estimator = getattr(estimator, "best_estimator_", estimator)
-    return first_step(serving_steps(estimator)[0]) if is_pipeline(estimator) else estimator
-
-
-def trained_names(estimator: Fitted) -> list[str] | None:
-    """Return the names of the columns that an estimator was trained on, in order; None where it saw a bare array.
-
-    LightGBM writes its names with `_` for a blank: see `as_written`.
-    """
-    names = getattr(estimator, "feature_names_in_", None)
-    if names is None and type(estimator).__module__.startswith("catboost."):
-        names = estimator.feature_names_
-        if [str(name) for name in names] == [str(place) for place in range(len(names))]:
-            return None  # so CatBoost counts the columns of an array
-    return None if names is None else [str(name) for name in names]
+from shared.encoding.blocks import Fitted
+from shared.encoding.pipelines import column_entries, first_step, is_pipeline, trained_names
 
 
 def dropped_columns(estimator: Fitted) -> set[str]:
@@ -43,10 +14,7 @@ def dropped_columns(estimator: Fitted) -> set[str]:
     names = trained_names(first)
     if names is None:
         return set()
-    used: set[str] = set()
-    for _, part, where in first.transformers_:
-        if not (isinstance(part, str) and part == "drop"):
-            used.update(_selected(where, names))
+    used = {name for _, _, taken in column_entries(first.transformers_, names) for name in taken}
     return set(names) - used
 
 
@@ -75,20 +43,3 @@ def _has_lightgbm(estimator: Fitted) -> bool:
     inner = getattr(estimator, "estimators_", None)  # of a vote, which takes its names from the first
     some = [estimator, *(inner if isinstance(inner, list) else [])]
     return any(type(one).__module__.startswith("lightgbm.") for one in some)
-
-
-def _selected(where: object, names: list[str]) -> list[str]:
-    """Return the names that an entry of a fitted ColumnTransformer selects: by name, position, slice or mask."""
-    if isinstance(where, str):
-        return [where]
-    if isinstance(where, slice):
-        start, stop = where.start, where.stop
-        low = names.index(start) if isinstance(start, str) else start
-        high = names.index(stop) + 1 if isinstance(stop, str) else stop
-        return names[low : high : where.step]
-    if isinstance(where, int):
-        return [names[where]]
-    values = [value.item() if hasattr(value, "item") else value for value in where]  # type: ignore[attr-defined]
-    if values and all(isinstance(value, bool) for value in values):
-        return [name for name, taken in zip(names, values, strict=True) if taken]
-    return [value if isinstance(value, str) else names[value] for value in values]

@@ -10,6 +10,7 @@ import numpy as np
 
 from shared.cards.card import Card
 from shared.encoding.blocks import Fitted
+from shared.encoding.pipelines import first_step
 from shared.errors import ArtefactError
 
 Form = Literal["table", "texts", "dicts"]
@@ -17,7 +18,7 @@ Form = Literal["table", "texts", "dicts"]
 
 def takes_texts(estimator: Fitted) -> bool:
     """Tell whether scikit-learn's vectorisers of texts come first, so that it takes one sequence of texts."""
-    first = first_step(estimator)
+    first = first_step(estimator, through_wrappers=True)
     if type(first).__name__ == "FeatureUnion":
         parts = [part for _, part in first.transformer_list if not isinstance(part, str)]
         return bool(parts) and all(takes_texts(part) for part in parts)
@@ -26,7 +27,7 @@ def takes_texts(estimator: Fitted) -> bool:
 
 def takes_dicts(estimator: Fitted) -> bool:
     """Tell whether a DictVectorizer, or a FeatureHasher of dicts, comes first."""
-    first = first_step(estimator)
+    first = first_step(estimator, through_wrappers=True)
     kind = type(first).__name__
     return kind == "DictVectorizer" or (kind == "FeatureHasher" and first.input_type == "dict")
 
@@ -42,7 +43,7 @@ def form_of(card: Card, estimator: Fitted, table: Callable[[Any], Any]) -> Form:
         return "table"
     if takes_texts(estimator):
         return "texts"
-    first = first_step(estimator)
+    first = first_step(estimator, through_wrappers=True)
     if any(hasattr(first, name) for name in ("feature_names_in_", "n_features_in_", "transformers_")):
         return "table"
     # scikit-learn's own note what they were trained on; of the others only the answers tell.
@@ -59,22 +60,6 @@ def form_of(card: Card, estimator: Fitted, table: Callable[[Any], Any]) -> Form:
             "tell which it was trained on: put a ColumnTransformer before it, and train and save it again."
         )
     return "table"
-
-
-def first_step(estimator: Fitted) -> Fitted:
-    """Return the first thing that a fitted estimator hands its rows to, through searches, wrappers and pipelines."""
-    for _ in range(20):  # nobody nests deeper
-        fold = (getattr(estimator, "calibrated_classifiers_", None) or [None])[0]
-        inner = (
-            getattr(estimator, "best_estimator_", None)
-            or getattr(fold, "estimator", None)
-            or (getattr(estimator, "estimator_", None) if not hasattr(estimator, "estimators_") else None)
-            or (estimator.steps[0][1] if hasattr(estimator, "steps") else None)
-        )
-        if inner is None or isinstance(inner, str):
-            return estimator
-        estimator = inner
-    return estimator
 
 
 def _answers(estimator: Fitted, given: Fitted) -> Fitted:

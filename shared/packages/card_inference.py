@@ -18,7 +18,8 @@ from shared.cards.features import MISSING_WORDS, Category, Feature, FeatureType
 from shared.cards.numbers import NULLS, POINT, NumberForm
 from shared.csv.columns import ExpectedColumns
 from shared.encoding.native_categories import native_categories
-from shared.encoding.trained_columns import as_written, dropped_columns, is_pipeline, serving_steps, trained_names
+from shared.encoding.pipelines import walk_steps
+from shared.encoding.trained_columns import as_written, dropped_columns
 from shared.encoding.whole_inputs import takes_dicts, takes_texts
 from shared.errors import CardError
 from shared.packages.agreement import check_task, class_names, feature_names, task_of
@@ -212,22 +213,13 @@ def _category_type(categories: Sequence[Category]) -> FeatureType:
 
 
 def _encodings(estimator: object, names: Sequence[str]) -> Iterator[tuple[str, Encoding]]:
-    """Yield what each encoder that sees original columns knows about them, searching pipelines by columns."""
-    steps = serving_steps(estimator) if is_pipeline(estimator) else [estimator]
-    for step in steps:
-        if hasattr(step, "transformers_"):
-            known = trained_names(step) or names  # positions count also the columns that are dropped
-            for _, transformer, columns in step.transformers_:
-                if not isinstance(transformer, str):
-                    yield from _encodings(transformer, _column_names(columns, known))
-            return
-        if hasattr(step, "categories_") and len(step.categories_) == len(names):
+    """Yield what each encoder that sees original columns knows about them."""
+    for step, columns in walk_steps(estimator, names):
+        categories = getattr(step, "categories_", ())
+        if columns is not None and len(categories) == len(columns):
             unknown = "refuse" if getattr(step, "handle_unknown", "error") == "error" else "accept"
-            for name, categories in zip(names, step.categories_, strict=True):
-                yield from _encoding(name, categories, unknown)
-            return
-        if not hasattr(step, "statistics_"):  # only an imputer leaves the columns and their values as they were
-            return
+            for name, values in zip(columns, categories, strict=True):
+                yield from _encoding(name, values, unknown)
 
 
 def _add_native(
@@ -267,17 +259,3 @@ def _encoding(name: str, categories: Sequence[object], unknown: str) -> Iterator
     if all(isinstance(value, float) and value.is_integer() for value in known):
         known = [int(value) for value in known]  # blanks make pandas hold integer codes as floats
     yield name, Encoding(known, nullable=nulls > 0, unknown=unknown)
-
-
-def _column_names(columns: object, names: Sequence[str]) -> list[str]:
-    """Return the names of a ColumnTransformer's selection: names, positions, a slice or a mask."""
-    if isinstance(columns, slice) and not isinstance(columns.start, str) and not isinstance(columns.stop, str):
-        return list(names[columns])
-    if isinstance(columns, slice):
-        first = 0 if columns.start is None else names.index(columns.start)
-        last = len(names) if columns.stop is None else names.index(columns.stop) + 1
-        return list(names[first:last])
-    chosen = [columns] if isinstance(columns, str | int) else list(np.asarray(columns).tolist())
-    if chosen and all(isinstance(column, bool) for column in chosen):
-        return [name for name, taken in zip(names, chosen, strict=True) if taken]
-    return [column if isinstance(column, str) else names[column] for column in chosen]

@@ -30,11 +30,11 @@ from pydantic import ValidationError
 
 from shared.cards.card import Card
 from shared.csv.format import Given
+from shared.encoding.pipelines import objects_within
 from shared.errors import ArtefactError, CardError
 from shared.files import open_file
 from shared.packages.agreement import check_agreement, check_task, class_names, feature_names
 from shared.packages.artefact import LIBRARIES, NOT_SERVED, SERVED, Content, check_booster, check_start, content_of
-from shared.packages.libraries import parts
 from shared.packages.sample import (
     ReferenceRows,
     canonical_rows,
@@ -125,7 +125,7 @@ def read_artefact(
         check_start(path, file.peek(START_BYTES)[:START_BYTES])
         thing, told = _read_pickle(path, file, known)
     content = content_of(thing, path)
-    mend(parts(content.estimator))
+    mend(objects_within(content.estimator))
     if SCIKIT_LEARN not in known:
         warn_of_versions(path, told)
     if told and (what := reads_otherwise(content.estimator)):

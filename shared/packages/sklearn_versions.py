@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, TextIO
 
+from shared.encoding.pipelines import objects_within
+
 SCIKIT_LEARN = "scikit-learn"
 _ROUNDING = 1e-6  # of shares that sum up to one
 _REMOVED = ("_RemainderColsList", "_loss")  # what the errors name that `_put_back` helps with
@@ -78,7 +80,7 @@ def reads_otherwise(estimator: object) -> str:
     It would be read without a complaint and give other scores, wherever in the model it lies. Compared were models of
     1.2 and 1.5 of some sixty kinds: all others give their own scores, or raise.
     """
-    for item in _inside(estimator):
+    for item in objects_within(estimator):
         kind, module = type(item).__name__, type(item).__module__
         if module == "sklearn.tree._tree" and kind == "Tree":
             # Before 1.3 a classification tree counts its rows; later ones hold the shares of the classes there.
@@ -102,26 +104,6 @@ def _has_other_probabilities(regression: object) -> bool:
     if len(known.get("classes_", ())) <= 2:
         return chosen == "multinomial"
     return chosen in ("ovr", "warn") or (chosen in ("auto", "deprecated") and known.get("solver") == "liblinear")
-
-
-def _inside(estimator: object) -> Iterator[object]:
-    """Yield the estimator and whatever it holds: in attributes, containers and arrays of objects."""
-    seen: set[int] = set()
-    stack = [estimator]
-    while stack:
-        item = stack.pop()
-        if id(item) in seen:
-            continue
-        seen.add(id(item))
-        yield item
-        if isinstance(item, dict):
-            stack.extend(item.values())
-        elif isinstance(item, list | tuple):
-            stack.extend(item)
-        elif getattr(getattr(item, "dtype", None), "hasobject", False):
-            stack.extend(item.ravel().tolist())  # type: ignore[attr-defined]  # the trees of boosting
-        elif type(item).__module__.startswith("sklearn.") or hasattr(item, "get_params"):
-            stack.extend(getattr(item, "__dict__", {}).values())
 
 
 @contextmanager

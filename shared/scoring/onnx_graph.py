@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from shared.cards.card import Card
 from shared.encoding.blocks import Fitted, Unsupported
 from shared.encoding.columns import Columns
-from shared.encoding.compile import Row, getter, input_names, selected_columns, split
+from shared.encoding.compile import Row, getter, input_names
 from shared.encoding.estimator_inputs import make_array_input
-from shared.encoding.trained_columns import trained_names
+from shared.encoding.pipelines import column_entries, split, takes_vector, trained_names
 from shared.encoding.transformers import nameless
 from shared.encoding.whole_inputs import takes_dicts, takes_texts
 from shared.scoring.scorers import PipelineScorer
@@ -113,10 +113,11 @@ def _by_position(estimator: Fitted, names: list[str], order: list[str]) -> Fitte
         return nameless(estimator)
     clone = nameless(estimator)
     known = trained_names(estimator) or names  # positions count also the columns that are dropped
+    if takes_vector(estimator.transformers_):
+        raise Unsupported("a transformer takes one column as a vector")
     clone.transformers_ = [
-        (label, part, [order.index(name) for name in selected_columns(where, known)])
-        for label, part, where in estimator.transformers_
-        if not (isinstance(part, str) and part == "drop")
+        (label, part, [order.index(name) for name in chosen])
+        for label, part, chosen in column_entries(estimator.transformers_, known)
     ]
     return clone
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from shared.cards.card import Card, DecidedBy
 from shared.encoding.blocks import Fitted, Matrix
-from shared.encoding.compile import split
+from shared.encoding.pipelines import split
 from shared.errors import CardError
 
 Answer = Literal["predict_proba", "decision_function", "predict"]  # methods of an estimator

@@ -19,8 +19,9 @@ from typing import Any, get_args
 
 from shared.cards.card import Card
 from shared.encoding.blocks import Fitted, Unsupported
-from shared.encoding.compile import Encoding, compile_encoding, split
+from shared.encoding.compile import Encoding, compile_encoding
 from shared.encoding.estimator_inputs import make_array_input
+from shared.encoding.pipelines import split
 from shared.encoding.transformers import nameless
 from shared.errors import ArtefactError, GuichetError
 from shared.scoring.boundary_rows import edge_rows
