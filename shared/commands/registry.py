@@ -24,7 +24,8 @@ from shared.errors import GuichetError
 from shared.faults import counted
 from shared.packages.fetching import Source, fetched, upload_package
 from shared.packages.sklearn_versions import SCIKIT_LEARN
-from shared.registry.adding import CHAMPION, add, aliases_of, list_versions, promote, verify
+from shared.registry.adding import CHAMPION, add, aliases_of, list_versions, load, promote, resolve, verify
+from shared.registry.plan import describe_plan
 from shared.tables import ModelVersion
 
 SHOWN = 5  # categories of a feature that are printed
@@ -88,7 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     listing.set_defaults(run=_list)
 
     verifying = commands.add_parser("verify", help="check files, SHA-256, card and scorer of one version, or of all")
-    verifying.add_argument("model", nargs="?", type=_reference, metavar="name@version")
+    verifying.add_argument("model", nargs="?", type=_model, metavar="name[@version]", help=f"or its {CHAMPION}")
+    verifying.add_argument("--plan", action="store_true", help="print how a row becomes a score, step by step")
     verifying.set_defaults(run=_verify)
 
     promoting = commands.add_parser("promote", help="let an alias mean this version")
@@ -236,9 +238,16 @@ def _listed(row: ModelVersion, aliases: Sequence[str], *, as_json: bool) -> str:
 
 
 def _verify(options: argparse.Namespace) -> int:
+    if options.plan and not options.model:
+        print("error: name the model whose plan is to be printed: verify NAME --plan", file=sys.stderr)
+        return 1
     with session_scope(read_only=True) as session:
         if options.model:
-            print(_sound(verify(session, *options.model)))
+            name, number = options.model
+            row = resolve(session, name, number)
+            print(_sound(verify(session, name, row.version)))
+            if options.plan:
+                print("\n".join(describe_plan(row, load(row, get_settings().models))))
             return 0
         bad = 0
         for name, version in [(row.name, row.version) for row in list_versions(session)]:
@@ -269,6 +278,10 @@ def _promote(options: argparse.Namespace) -> int:
         promote(session, name, version, options.alias)
     print(f"{name}@{version} is now the {options.alias} of {name}.")
     return 0
+
+
+def _model(text: str) -> tuple[str, int | None]:
+    return _reference(text) if "@" in text else (text, None)
 
 
 def _reference(text: str) -> tuple[str, int]:

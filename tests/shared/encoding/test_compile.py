@@ -32,6 +32,7 @@ from shared.cards.features import Feature
 from shared.encoding.blocks import Unsupported
 from shared.encoding.compile import compile_encoding, feature_origins
 from shared.encoding.estimator_inputs import make_array_input, make_frame_input
+from shared.encoding.plan import describe_block
 from shared.errors import CardError
 
 FEATURES = [
@@ -162,6 +163,22 @@ def test_each_encoded_column_names_the_features_it_is_computed_from(name):
     encoding = assert_same(pipeline, rows(80, seed=9))
     assert encoding.features == [("team",)] * 4 + [("city",)] * 2 + expected
     assert feature_origins(card(), pipeline) == encoding.features
+
+
+def test_plan_says_what_becomes_of_each_feature_and_what_the_pipeline_does_itself():
+    inner = ColumnTransformer([("n", SimpleImputer(strategy="median"), ["age"]), ("b", "passthrough", ["remote"])])
+    given = rows()
+    pipeline = make_pipeline(inner, PCA(1), DummyClassifier())
+    pipeline.fit(make_frame_input(card(), FunctionTransformer())(given), target(given))
+    median = pipeline[0].named_transformers_["n"].statistics_[0]
+    assert list(describe_block(compile_encoding(card(), pipeline)[0].block)) == [
+        "column 0: age (1 feature)",
+        f"  SimpleImputer [compiled]: a missing value becomes {median:g} (median); 1 column",
+        "column 1: remote (1 feature)",
+        "  taken as the row has it",
+        "then all of these columns together:",
+        "  PCA [the pipeline's own code, on an array]: its own transform; 1 column",
+    ]
 
 
 ENCODERS = {

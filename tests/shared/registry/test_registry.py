@@ -612,6 +612,23 @@ def test_command_adds_lists_verifies_and_promotes(command, files, capsys):
     assert command(["promote", "people@2"]) == 0
     assert command(["verify"]) == 0
     assert "people@2: sound. SHA-256, card and artefact agree" in capsys.readouterr().out
+    assert command(["verify", "people", "--plan"]) == 0
+    plan = capsys.readouterr().out.splitlines()
+    assert plan[0].startswith("people@2: sound.")
+    for line in (
+        "Input: 3 features become 5 columns of float64.",
+        "  columns 0 to 1: age, income (2 features)",
+        "    StandardScaler [compiled]: x minus mean, divided by scale; 2 columns",
+        "  columns 2 to 4: city (1 feature)",
+        "    OneHotEncoder [compiled]: one column a category, by a table: city 3; 3 columns",
+        "Estimator: LogisticRegression of sklearn, binary.",
+        "  It answers by predict_proba; the second class is decided from 0.3 on.",
+    ):
+        assert line in plan
+    assert sum(line.startswith("  * ") for line in plan) == 1  # the scorer that was chosen, among those measured
+    assert plan[-1].startswith("Proof: ")
+    assert command(["verify", "--plan"]) == 1
+    assert "name the model" in capsys.readouterr().err
     assert command(["list", "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(line["version"], line["aliases"]) for line in lines] == [(1, []), (2, ["champion"])]
