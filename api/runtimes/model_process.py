@@ -18,12 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from shared.cards.card import Card
 from shared.errors import ArtefactError, GuichetError, ModelError
-from shared.faults import Fault
+from shared.handlers.table import HANDLERS
 from shared.observability.logs import Format, configure_logging, current_format, identify
 from shared.observability.redaction import told
 from shared.registry.loaded_models import Versions, load_here
-from shared.scoring.batch import score_rows
-from shared.scoring.outputs import Output
 from shared.tables import ModelVersion
 
 if TYPE_CHECKING:
@@ -35,7 +33,7 @@ log = logging.getLogger(__name__)
 
 LOAD_SECONDS = 600.0  # how long a model may take to be loaded
 GRACE_SECONDS = 10.0  # after its deadline, a process that nobody ended, because its parent has died, ends itself
-PRELOADED = ["shared.registry", "shared.scoring.batch", "sklearn.pipeline", "sklearn.ensemble", "sklearn.linear_model"]
+PRELOADED = ["shared.registry", "shared.handlers.table", "sklearn.pipeline", "sklearn.ensemble", "sklearn.linear_model"]
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(PRELOADED)
@@ -78,16 +76,16 @@ class ModelProcess:
         with self._lock:
             self._load()
 
-    def score(self, rows: list[dict[str, Any]], seconds: float) -> list[Output | Fault]:
-        """Score canonical rows (n dicts); return n outputs or faults.
+    def compute(self, kind: str, rows: list[dict[str, Any]], seconds: float) -> list[Any]:
+        """Have the handler of a kind of job compute canonical rows (n dicts); return n results or faults.
 
         Raises TooLate, ProcessLost, MemoryError, or ModelError when the model cannot be loaded.
         """
-        found: list[Output | Fault] = self._call("rows", rows, seconds)
+        found: list[Any] = self._call("rows", (kind, rows), seconds)
         return found
 
     def score_chunk(self, taken: "ChunkClaim", seconds: float) -> "tuple[ScoredChunk, ChunkState]":
-        """Score a chunk of a file; raises as `score` does."""
+        """Score a chunk of a file; raises as `compute` does."""
         found: tuple[ScoredChunk, ChunkState] = self._call("chunk", taken, seconds)
         return found
 
@@ -211,7 +209,8 @@ def _serve(connection: Connection, version: ModelVersion, directory: Path, log_l
             answer: tuple[str, Any]
             try:
                 if kind == "rows":
-                    answer = "done", score_rows(model, what)
+                    name, rows = what
+                    answer = "done", HANDLERS[name].compute(model, rows)
                 else:
                     if work is None:
                         from shared.jobs.chunk_work import ChunkWork

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
@@ -27,9 +27,11 @@ from shared.config.settings import Settings
 from shared.database.engine import reader
 from shared.errors import GuichetError, ModelError, Unavailable
 from shared.faults import Fault
-from shared.jobs.kinds import kind_of
+from shared.handlers.table import GROUPS
+from shared.jobs.kinds import Claiming, kind_of
 from shared.jobs.queries import StoredJob, StoredOutput, find_jobs
 from shared.jobs.recording import record
+from shared.jobs.results import outcome_of
 from shared.jobs.submission import Submission
 from shared.registry.watcher import ModelWatcher
 from shared.scoring.batch import split_results
@@ -47,11 +49,11 @@ LOST_SECONDS = 600.0  # and a row that took its process down, for so long
 
 
 @dataclass(slots=True)
-class Scored:
+class Computed:
     """A submission with what became of its rows without faults, after so many attempts."""
 
     submission: Submission
-    outcomes: list[Output | Fault]
+    results: list[Any]  # by row: what its handler returns, or a Fault
     attempt: int = 1
 
 
@@ -184,12 +186,12 @@ class SyncRuntime:
                 members.append(submission)
         if members:
             try:
-                scored = self._score(self._get(members[0].model_version_id), members)
+                computed = self._compute(self._get(members[0].model_version_id), members)
             except ModelError as error:
                 refusal = Unavailable(f"The model cannot be loaded now: {error.detail}", retry_after=10)
                 answers.update((member.id, refusal) for member in members)
             else:
-                answers.update(self._store(scored, started_at))
+                answers.update(self._store(computed, started_at))
         return [answers[submission.id] for submission in group]
 
     # ── the model ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -228,76 +230,97 @@ class SyncRuntime:
                 self._loading[model_version_id] = future
             return future
 
-    def _score(self, model: ModelProcess, members: Sequence[Submission]) -> list[Scored]:
-        """Score the rows of a group in one call; where that ends badly, score each member alone."""
+    def _compute(self, model: ModelProcess, members: Sequence[Submission]) -> list[Computed]:
+        """Compute the rows of a group, with one call for those that a worker would claim together."""
+        computed: list[Computed] = []
+        for _, claiming, kinds in GROUPS:
+            some = [member for member in members if member.kind in kinds]
+            if claiming == Claiming.ALONE:
+                computed += [self._compute_alone(model, member) for member in some]
+            elif some:
+                computed += self._compute_together(model, some)
+        return computed
+
+    def _compute_together(self, model: ModelProcess, members: Sequence[Submission]) -> list[Computed]:
+        """Compute the rows of one handler in one call; where that ends badly, those of each member alone."""
         if len(members) == 1:
-            return [self._score_alone(model, members[0])]
+            return [self._compute_alone(model, members[0])]
         rows = [row for member in members for row in _good_rows(member)]
         try:
-            results = model.score(rows, min(member.timeout_seconds for member in members))
+            results = model.compute(members[0].kind, rows, min(member.timeout_seconds for member in members))
         except (TooLate, ProcessLost, MemoryError):
-            return [self._score_alone(model, member) for member in members]
+            return [self._compute_alone(model, member) for member in members]
         counts = (len(member.rows) - member.failed_count for member in members)
-        return [Scored(*pair) for pair in zip(members, split_results(results, counts), strict=True)]
+        return [Computed(*pair) for pair in zip(members, split_results(results, counts), strict=True)]
 
-    def _score_alone(self, model: ModelProcess, member: Submission) -> Scored:
-        """Score one member, again if its process is lost, as often as a job may be tried."""
+    def _compute_alone(self, model: ModelProcess, member: Submission) -> Computed:
+        """Compute one member, again if its process is lost, as often as a job may be tried."""
         rows = _good_rows(member)
         for attempt in range(1, member.max_attempts + 1):
             try:
-                return Scored(member, model.score(rows, member.timeout_seconds), attempt)
+                return Computed(member, model.compute(member.kind, rows, member.timeout_seconds), attempt)
             except ProcessLost:
                 continue
             except TooLate:
                 message = f"the job ran longer than its timeout of {member.timeout_seconds:g} s"
-                return Scored(member, [Fault("", "timeout", message)] * len(rows), attempt)
+                return Computed(member, [Fault("", "timeout", message)] * len(rows), attempt)
             except MemoryError:
                 message = "the model ran out of memory; send fewer rows at once"
-                return Scored(member, [Fault("", "out_of_memory", message)] * len(rows), attempt)
+                return Computed(member, [Fault("", "out_of_memory", message)] * len(rows), attempt)
         message = "every process that ran this job died; the row may crash the model"
-        return Scored(member, [Fault("", "worker_lost", message)] * len(rows), member.max_attempts)
+        return Computed(member, [Fault("", "worker_lost", message)] * len(rows), member.max_attempts)
 
     # ── the tables ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _store(self, scored: Sequence[Scored], started_at: datetime) -> dict[str, Accepted | GuichetError]:
-        """Record a scored group; raise SQLAlchemyError where nothing of it was stored."""
+    def _store(self, computed: Sequence[Computed], started_at: datetime) -> dict[str, Accepted | GuichetError]:
+        """Record a computed group; raise SQLAlchemyError where nothing of it was stored."""
         try:
-            finished_at = self._record(scored, started_at)
+            finished_at = self._record(computed, started_at)
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
             log.warning("the database closed the connection; asking on a new one what it has stored")
             try:
-                finished_at = self._record(scored, started_at)
+                finished_at = self._record(computed, started_at)
             except IntegrityError:
-                return self._find_stored(scored)
+                return self._find_stored(computed)
             except SQLAlchemyError:
-                return {one.submission.id: unsure(one.submission) for one in scored}
-        return {one.submission.id: Accepted(_recorded(one, started_at, finished_at)) for one in scored}
+                return {one.submission.id: unsure(one.submission) for one in computed}
+        return {
+            one.submission.id: Accepted(_recorded(one, started_at, finished_at[one.submission.id])) for one in computed
+        }
 
-    def _record(self, scored: Sequence[Scored], started_at: datetime) -> datetime:
+    def _record(self, computed: Sequence[Computed], started_at: datetime) -> dict[str, datetime]:
+        """Record a computed group in one transaction; return job id to when it finished."""
+        finished_at: dict[str, datetime] = {}
         # No transaction is open while the model works; SQLite has one writer, who should not wait for a model.
         with self._writing, self._engine.begin() as connection:
-            return record(
-                connection,
-                [one.submission for one in scored],
-                [one.outcomes for one in scored],
-                attempts=[one.attempt for one in scored],
-                started_at=started_at,
-            )
+            for handler, _, kinds in GROUPS:
+                some = [one for one in computed if one.submission.kind in kinds]
+                if some:
+                    now = record(
+                        connection,
+                        [one.submission for one in some],
+                        [one.results for one in some],
+                        attempts=[one.attempt for one in some],
+                        started_at=started_at,
+                        store=handler.store,
+                    )
+                    finished_at |= {one.submission.id: now for one in some}
+        return finished_at
 
-    def _find_stored(self, scored: Sequence[Scored]) -> dict[str, Accepted | GuichetError]:
+    def _find_stored(self, computed: Sequence[Computed]) -> dict[str, Accepted | GuichetError]:
         """Return what is there of a group whose COMMIT was not heard of."""
         try:
             with self._reader.connect() as connection:
-                found = find_jobs(connection, [one.submission.id for one in scored])
+                found = find_jobs(connection, [one.submission.id for one in computed])
         except SQLAlchemyError:
             found = {}
         return {
             one.submission.id: Accepted(found[one.submission.id])
             if one.submission.id in found
             else unsure(one.submission)
-            for one in scored
+            for one in computed
         }
 
 
@@ -319,18 +342,15 @@ def _good_rows(member: Submission) -> list[dict[str, object]]:
     return [row for row, fault in zip(member.rows, member.faults, strict=True) if fault is None]
 
 
-def _recorded(scored: Scored, started_at: datetime, finished_at: datetime) -> StoredJob:
-    submission, outcomes = scored.submission, scored.outcomes
-    faults = [outcome for outcome in outcomes if isinstance(outcome, Fault)]
-    failed = len(faults) == len(outcomes)
-    job = queued_job(submission, started_at, JobState.FAILED if failed else JobState.SUCCEEDED)
-    job.attempt = scored.attempt
+def _recorded(computed: Computed, started_at: datetime, finished_at: datetime) -> StoredJob:
+    submission, end = computed.submission, outcome_of(computed.results)
+    job = queued_job(submission, started_at, end.state)
+    job.attempt = computed.attempt
     job.started_at, job.finished_at = started_at, finished_at
-    job.failed_count += len(faults)
-    if failed:
-        job.error = {"code": faults[0].code, "message": faults[0].message}
-    elif kind_of(submission.kind).is_single:
-        output = outcomes[0]
+    job.failed_count += end.failed_count
+    job.error = end.error
+    if end.state == JobState.SUCCEEDED and kind_of(submission.kind).is_single:
+        output = computed.results[0]
         assert isinstance(output, Output)
         job.output = StoredOutput(
             output.prediction, output.label, output.probability, output.probabilities, output.threshold
