@@ -21,6 +21,7 @@ from worker.parent import Parent
 
 if TYPE_CHECKING:
     from shared.jobs.chunk_work import ChunkWork
+    from shared.monitoring.counting import Counting
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Runtime:
     arrivals: ModelWatcher | None = None
     timer: Stoppable | None = None
     parent: Parent | None = None
+    counting: "Counting | None" = None
     paces: dict[tuple[int, str], float] = field(
         default_factory=dict
     )  # rows/s of the last claim, by version and handler

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from shared.config.settings import Settings
-from shared.observability.timed_tasks import FORGET, RECOVER
+from shared.observability.timed_tasks import CHECK_DRIFT, COUNT, FORGET, RECOVER
+from worker.maintenance.drift import check, count
 from worker.maintenance.recovery import forget, recover
 from worker.runtime import Runtime
 
@@ -21,7 +22,13 @@ class Timed:
 
 def schedule(settings: Settings) -> list[Timed]:
     """Return what every worker process does by the clock."""
-    return [
+    tasks = [
         Timed(RECOVER, 7_236_011, settings.recover_seconds, lambda runtime, spare: recover(runtime, spare=spare)),
         Timed(FORGET, 7_236_012, 3600.0, lambda runtime, _: forget(runtime)),
     ]
+    if settings.monitor_seconds:
+        tasks += [
+            Timed(COUNT, 7_236_013, settings.monitor_seconds, lambda runtime, _: count(runtime)),
+            Timed(CHECK_DRIFT, 7_236_014, 3600.0, lambda runtime, _: check(runtime)),
+        ]
+    return tasks

@@ -17,6 +17,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from api.models.catalog import Version
+from api.runtimes.counting_thread import CountingThread
 from api.runtimes.csv_thread import ChunkThread
 from api.runtimes.followers import JobFollowers
 from api.runtimes.group_commit import Accepted, Intake, Intakes, queued_job, unsure
@@ -69,6 +70,7 @@ class SyncRuntime:
         self.models = ModelProcesses(self._reader, settings.models, settings.models_uri)
         self._arrivals = ModelWatcher(self.models, settings, engine=engine)
         self._chunks = ChunkThread(engine, self.models, settings)
+        self._counting = CountingThread(engine, self.models, settings)
         self._intakes = Intakes(self._make_intake)
         self._loading: dict[int, Future[ModelProcess]] = {}
         self._lock = threading.Lock()
@@ -92,6 +94,7 @@ class SyncRuntime:
         self._preload()
         self._arrivals.start()
         self._chunks.start()
+        self._counting.start()
         self._intakes.start()
 
     def stop(self) -> None:
@@ -99,6 +102,7 @@ class SyncRuntime:
         self._intakes.stop()
         self._arrivals.stop()
         self._chunks.stop()
+        self._counting.stop()
         self.models.close()
 
     # ── submitting and waiting ───────────────────────────────────────────────────────────────────────────────────

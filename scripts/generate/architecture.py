@@ -20,6 +20,7 @@ LAYERS: dict[str, tuple[frozenset[str], ...]] = {
         frozenset({"observability", "scoring", "startup"}),
         frozenset({"csv"}),
         frozenset({"packages"}),
+        frozenset({"monitoring"}),
         frozenset({"registry"}),
         frozenset({"jobs", "reference", "views"}),
         frozenset({"commands", "handlers"}),
@@ -36,7 +37,7 @@ LAYERS: dict[str, tuple[frozenset[str], ...]] = {
         frozenset({"main"}),
     ),
     "worker": (
-        frozenset({"heartbeat", "parent", "probe"}),
+        frozenset({"drift", "heartbeat", "parent", "probe"}),
         frozenset({"runtime"}),
         frozenset({"maintenance"}),
         frozenset({"schedule"}),

@@ -142,6 +142,12 @@ class Settings(BaseSettings):
     recover_seconds: float = Field(
         5, gt=0, le=_MONTH, description="How often expired leases and lost wake-ups are looked for."
     )
+    monitor_seconds: float = Field(
+        10,
+        ge=0,
+        le=_MONTH,
+        description="How often scored rows are counted for drift, beside the requests; 0: never.",
+    )
     drain_seconds: float = Field(
         5, gt=0, le=_MONTH, description="How long one task keeps claiming before it hands over."
     )

@@ -11,6 +11,8 @@ from shared.tables import TimedTask
 
 RECOVER = "recover"  # takes back what dead workers held, and wakes the workers for whatever is ready
 FORGET = "forget_idempotency_keys"  # frees the idempotency keys of old jobs
+COUNT = "count_scored_rows"  # counts what was scored into the bins of its version
+CHECK_DRIFT = "check_drift"  # raises and closes the alerts of drift
 
 _LATE_ROUNDS = 3  # so many periods without a recovery, and it is late
 

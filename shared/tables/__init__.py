@@ -1,7 +1,8 @@
 """Every table of the service, a comment on each column; Alembic owns the schema, and a test compares the two.
 
-Imports the types of the database room, and holds no query. jobs 1-n model_inputs 1-n model_outputs; model_versions 1-n
-model_aliases; a CSV job has one csv_files and n job_chunks and job_events; reference_sets 1-n reference_rows.
+Imports the types of the database room, and holds no query. jobs 1-n model_inputs 1-n model_outputs and outcomes;
+model_versions 1-n model_aliases, feature_counts and alerts, 1-1 feature_profiles; a CSV job has one csv_files and n
+job_chunks and job_events; reference_sets 1-n reference_rows.
 """
 
 from shared.tables.base import Table
@@ -10,14 +11,18 @@ from shared.tables.jobs import Job, JobKind, JobState, ModelInput, ModelOutput
 from shared.tables.keys import ApiKey
 from shared.tables.logs import ErrorLog
 from shared.tables.models import ModelAlias, ModelVersion
+from shared.tables.monitoring import Alert, FeatureCount, FeatureProfile, Outcome
 from shared.tables.reference import ReferenceRow, ReferenceSet
 from shared.tables.workers import TimedTask, Worker
 
 __all__ = [
+    "Alert",
     "ApiKey",
     "ChunkState",
     "CsvFile",
     "ErrorLog",
+    "FeatureCount",
+    "FeatureProfile",
     "Job",
     "JobChunk",
     "JobEvent",
@@ -27,6 +32,7 @@ __all__ = [
     "ModelInput",
     "ModelOutput",
     "ModelVersion",
+    "Outcome",
     "ReferenceRow",
     "ReferenceSet",
     "Table",

@@ -279,7 +279,8 @@ def test_every_task_name_has_a_task_and_every_task_a_name(worker_app):
 
 def test_every_worker_keeps_the_clock_and_no_beat_is_needed(worker_app):
     assert worker_app["beat"] == 0
-    assert (worker_app["timed"], worker_app["locks"]) == (["forget_idempotency_keys", "recover"], 2)
+    timed = ["check_drift", "count_scored_rows", "forget_idempotency_keys", "recover"]
+    assert (worker_app["timed"], worker_app["locks"]) == (timed, 4)
 
 
 def test_delivery_is_left_to_the_table(worker_app):

@@ -195,6 +195,7 @@ def environment(
         "HEARTBEAT_SECONDS": "1",
         "RECOVER_SECONDS": "1",
         "REFRESH_SECONDS": "0.5",
+        "MONITOR_SECONDS": "0.5",
     }
 
 

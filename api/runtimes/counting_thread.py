@@ -1,0 +1,73 @@
+"""Counting for drift in the sync runtime: a background thread does what the workers' clock does in the other one."""
+
+import logging
+import threading
+import time
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from api.runtimes.model_process import ModelProcesses, ProcessLost, TooLate
+from shared.background import Background
+from shared.config.settings import Settings
+from shared.errors import ModelError
+from shared.faults import Fault
+from shared.monitoring.alerts import check_drift
+from shared.monitoring.counting import Counting, Rows
+from shared.scoring.outputs import Output
+
+log = logging.getLogger(__name__)
+
+RUN_SECONDS = 1.0  # of one run
+PAUSE_SECONDS = 0.02  # after each thousand rows: requests come first
+CHECK_SECONDS = 3600.0  # between two looks at the last day
+PIECE_ROWS = 50  # of a reference that are scored at once: a request waits for so many at most
+SCORE_SECONDS = 10.0  # for such a piece
+
+
+class CountingThread:
+    """Counts scored rows every `monitor_seconds`, and looks once an hour whether they have drifted."""
+
+    def __init__(self, engine: Engine, models: ModelProcesses, settings: Settings) -> None:
+        self._engine = engine
+        self._models = models
+        self._seconds = settings.monitor_seconds
+        self._counting = Counting(engine, settings.models, settings.models_uri, self._score)
+        self._stopping = threading.Event()
+        self._thread = Background(self._run, name="counting")
+
+    def start(self) -> None:
+        """Begin, unless the settings say that nothing is counted."""
+        if self._seconds:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Stop after the round that is being counted."""
+        self._stopping.set()
+        self._thread.stop()
+
+    def _run(self) -> None:
+        check_at = time.monotonic()
+        while not self._stopping.wait(self._seconds):
+            try:
+                self._counting.run(seconds=RUN_SECONDS, pause=PAUSE_SECONDS, is_stopping=self._stopping.is_set)
+                if time.monotonic() >= check_at:
+                    check_drift(self._engine)
+                    check_at = time.monotonic() + CHECK_SECONDS
+            except SQLAlchemyError as error:
+                log.warning("scored rows could not be counted (%s); it is tried again", type(error).__name__)
+
+    def _score(self, model_version_id: int, rows: Rows) -> list[Output | Fault] | None:
+        """Score the rows of a reference in small pieces, between the requests; None while the model is not loaded."""
+        model = self._models.find(model_version_id)
+        if model is None:
+            return None
+        try:
+            return [
+                output
+                for start in range(0, len(rows), PIECE_ROWS)
+                for output in model.score(rows[start : start + PIECE_ROWS], SCORE_SECONDS)
+            ]
+        except (TooLate, ProcessLost, MemoryError, ModelError) as error:
+            log.warning("the reference rows of %s were not scored (%s)", model.label, type(error).__name__)
+            return None

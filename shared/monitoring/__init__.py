@@ -1,0 +1,5 @@
+"""What is known of a model after its scores: outcomes and the quality that they show, counters of drift, alerts.
+
+Pure statistics and the rows of their own tables; imports cards, csv, database and tables, never jobs. The API reads it,
+the workers' clock and a thread of the sync runtime fill it.
+"""

@@ -1,0 +1,303 @@
+"""Counting scored rows into the bins of their version, beside the requests and exactly once.
+
+Each version has a watermark: the outputs up to its id are counted. A round reads the next outputs without any lock, and
+then moves the watermark and adds to the counters in one transaction, which undoes itself when somebody else has moved
+the watermark meanwhile. Versions that are new, or whose reference has changed, begin at the first output there is.
+"""
+
+import logging
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+from sqlalchemy import Connection, Engine, delete, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from shared.cards.card import Card
+from shared.database.engine import reader
+from shared.errors import GuichetError
+from shared.faults import Fault
+from shared.monitoring.profiles import Profile, make_profile, score_values
+from shared.monitoring.settled import settled_id
+from shared.packages.fetching import ensure_local
+from shared.packages.package import REFERENCE_FILE
+from shared.packages.sample import canonical_rows, read_rows
+from shared.scoring.outputs import Output
+from shared.tables import (
+    FeatureCount,
+    FeatureProfile,
+    ModelAlias,
+    ModelInput,
+    ModelOutput,
+    ModelVersion,
+    ReferenceRow,
+    ReferenceSet,
+    Table,
+)
+
+log = logging.getLogger(__name__)
+
+STRIDE = 1_000  # ids that are looked at in one round
+SAMPLE = "sample"  # the source of a profile that was made of the package's own rows
+MAX_REFERENCE_ROWS = 10_000  # of loaded reference data, evenly spread
+RETRY_SECONDS = 600.0  # until a reference that could not be read is tried again
+
+Rows = list[dict[str, Any]]
+# Scores reference rows (n dicts) on a version; None where the version is not loaded in this process.
+ScoreReference = Callable[[int, Rows], Sequence[Output | Fault] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Position:
+    """Versions whose outputs are counted up to the same id."""
+
+    counted_through: int
+    versions: dict[int, datetime]  # with when their profiles were made
+    until: int  # where the next watermark stands: from there on they go together
+
+
+class Counting:
+    """Makes the profiles of versions and counts what they scored; one for each process that does it."""
+
+    def __init__(self, engine: Engine, models_dir: Path, store: str | None, score: ScoreReference) -> None:
+        self._engine = engine
+        self._models_dir = models_dir
+        self._store = store
+        self._score = score
+        self._retry_at: dict[int, float] = {}  # model version id -> when its reference may be tried again
+        self._known: dict[int, tuple[datetime, Profile, Card]] = {}
+
+    def run(self, *, seconds: float, pause: float = 0.0, is_stopping: Callable[[], bool] = lambda: False) -> int:
+        """Count what has been scored, for so many seconds at most; return how many rows were counted.
+
+        Rests for `pause` seconds after each round: requests come first. Raises SQLAlchemyError when the database
+        cannot be asked; nothing is then counted twice or left out.
+        """
+        deadline = time.monotonic() + seconds
+        self._make_profiles()
+        last = settled_id(self._engine)
+        counted = 0
+        while last is not None and not is_stopping():
+            found = self.count_next(last)
+            if found is None or time.monotonic() > deadline:
+                break
+            counted += found
+            time.sleep(pause)
+        return counted
+
+    def count_next(self, last: int) -> int | None:
+        """Count one stride of outputs, none beyond `last`; return the number of rows, None when nothing is left."""
+        position = self._find_position(last)
+        if position is None:
+            return None
+        end = min(position.counted_through + STRIDE, position.until)
+        periods = self._count(position, end)
+        with self._engine.begin() as connection:
+            moved = connection.execute(
+                update(FeatureProfile)
+                .where(
+                    FeatureProfile.model_version_id.in_(position.versions),
+                    FeatureProfile.counted_through == position.counted_through,
+                    FeatureProfile.made_at <= max(position.versions.values()),
+                )
+                .values(counted_through=end)
+            )
+            if moved.rowcount != len(position.versions):  # somebody else has counted them, or a profile is new
+                connection.rollback()
+                return 0
+            for (version, start), (rows, counts) in sorted(periods.items()):
+                _add(connection, version, start, rows, counts)
+        return sum(rows for rows, _ in periods.values())
+
+    def _find_position(self, last: int) -> _Position | None:
+        with reader(self._engine).connect() as connection:
+            found = connection.execute(
+                select(FeatureProfile.counted_through, FeatureProfile.model_version_id, FeatureProfile.made_at)
+                .where(FeatureProfile.counted_through < last)
+                .order_by(FeatureProfile.counted_through, FeatureProfile.model_version_id)
+            ).all()
+        if not found:
+            return None
+        position = found[0][0]
+        return _Position(
+            position,
+            {version: made_at for place, version, made_at in found if place == position},
+            min([last, *(place for place, *_ in found if place > position)]),
+        )
+
+    def _count(self, position: _Position, end: int) -> dict[tuple[int, datetime], tuple[int, list[int]]]:
+        """Return rows and counters by version and hour of the outputs of a stride."""
+        query = (
+            select(
+                ModelOutput.model_version_id,
+                ModelOutput.created_at,
+                ModelOutput.prediction,
+                ModelOutput.label,
+                ModelOutput.probability,
+                ModelInput.features,
+            )
+            .join(ModelInput, ModelInput.id == ModelOutput.input_id)
+            .where(
+                ModelOutput.id > position.counted_through,
+                ModelOutput.id <= end,
+                ModelOutput.model_version_id.in_(position.versions),
+            )
+        )
+        grouped: dict[tuple[int, datetime], tuple[Rows, Rows]] = defaultdict(lambda: ([], []))
+        with reader(self._engine).connect() as connection:
+            profiles = {
+                version: self._profile_of(connection, version, made_at)
+                for version, made_at in position.versions.items()
+            }
+            for version, at, prediction, label, probability, features in connection.execute(query):
+                _, card = profiles[version]
+                rows, scores = grouped[version, at.replace(minute=0, second=0, microsecond=0)]
+                rows.append(features)
+                scores.append(score_values(card, prediction=prediction, label=label, probability=probability))
+        return {
+            (version, hour): (len(rows), profiles[version][0].count(rows, scores))
+            for (version, hour), (rows, scores) in grouped.items()
+        }
+
+    def _profile_of(self, connection: Connection, version: int, made_at: datetime) -> tuple[Profile, Card]:
+        if version not in self._known or self._known[version][0] != made_at:
+            made_at, stored, card = connection.execute(
+                select(FeatureProfile.made_at, FeatureProfile.profile, ModelVersion.card)
+                .join(ModelVersion, ModelVersion.id == FeatureProfile.model_version_id)
+                .where(FeatureProfile.model_version_id == version)
+            ).one()
+            self._known[version] = (made_at, Profile.load(stored), Card.model_validate(card))
+        _, profile, card = self._known[version]
+        return profile, card
+
+    # ── profiles ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _make_profiles(self) -> None:
+        """Make the profile of each version that has none, or whose reference data are others now."""
+        profile, data = FeatureProfile, ReferenceSet
+        query = (
+            select(ModelVersion, profile.source, data.id, data.sha256, data.row_count)
+            .outerjoin(profile, profile.model_version_id == ModelVersion.id)
+            .outerjoin(data, data.model_name == ModelVersion.name)
+            .where(profile.source.is_(None) | (profile.source != func.coalesce(data.sha256, profile.source)))
+        )
+        with Session(reader(self._engine)) as session:
+            wanting = session.execute(query).all()
+            champions = set(session.scalars(select(ModelAlias.model_version_id)))
+        for version, source, set_id, sha256, row_count in wanting:
+            if self._retry_at.get(version.id, 0.0) > time.monotonic():
+                continue
+            try:
+                self._make_profile(version, source, set_id, sha256, row_count, must_score=version.id in champions)
+            except (GuichetError, OSError, ValidationError) as error:
+                self._retry_at[version.id] = time.monotonic() + RETRY_SECONDS
+                detail = error.detail if isinstance(error, GuichetError) else type(error).__name__
+                log.warning("%s@%s has no profile, and no drift: %s", version.name, version.version, detail)
+
+    def _make_profile(
+        self,
+        version: ModelVersion,
+        source: str | None,
+        set_id: int | None,
+        sha256: str | None,
+        row_count: int | None,
+        *,
+        must_score: bool,
+    ) -> None:
+        card = Card.model_validate(version.card | {"sha256": version.sha256})
+        rows = None if set_id is None else _loaded_reference(self._engine, card, set_id, row_count or 0)
+        if rows is None and source is not None:  # the data are another version's; this one keeps its sample
+            self._retry_at[version.id] = time.monotonic() + RETRY_SECONDS
+            return
+        made_of = SAMPLE if rows is None or sha256 is None else sha256
+        if rows is None:
+            rows = _sample(version, card, self._models_dir, self._store)
+        outputs = self._score(version.id, rows)
+        if outputs is None and must_score:
+            return  # it is being loaded: the next run has its scores
+        scored = None if outputs is None else [_score_of(card, each) for each in outputs if isinstance(each, Output)]
+        profile = make_profile(card, rows, scored)
+        with self._engine.begin() as connection:
+            store_profile(connection, version.id, profile, source=made_of)
+
+
+def read_reference(engine: Engine, version: ModelVersion, models_dir: Path, store: str | None) -> Rows:
+    """Return the rows that a version is compared with: its model's reference data, else its package's own sample.
+
+    Raises ArtefactError or CardError where there are none that can be read.
+    """
+    card = Card.model_validate(version.card | {"sha256": version.sha256})
+    with reader(engine).connect() as connection:
+        query = select(ReferenceSet.id, ReferenceSet.row_count).where(ReferenceSet.model_name == version.name)
+        data = connection.execute(query).one_or_none()
+    rows = None if data is None else _loaded_reference(engine, card, data.id, data.row_count)
+    return rows if rows is not None else _sample(version, card, models_dir, store)
+
+
+def _loaded_reference(engine: Engine, card: Card, set_id: int, row_count: int) -> Rows | None:
+    """Return rows of loaded reference data, evenly spread; None where they lack a feature of this version."""
+    step = max(1, math.ceil(row_count / MAX_REFERENCE_ROWS))
+    query = select(ReferenceRow.features).where(ReferenceRow.set_id == set_id, ReferenceRow.row_no % step == 0)
+    with reader(engine).connect() as connection:
+        rows: Rows = list(connection.scalars(query.order_by(ReferenceRow.row_no)))
+    names = {feature.name for feature in card.row_features}
+    return rows if rows and names <= rows[0].keys() else None
+
+
+def _sample(version: ModelVersion, card: Card, models_dir: Path, store: str | None) -> Rows:
+    path = ensure_local(version, models_dir, store) / REFERENCE_FILE
+    return canonical_rows(card, read_rows(path).rows, source=str(path))
+
+
+def store_profile(connection: Connection, model_version_id: int, profile: Profile, *, source: str) -> None:
+    """Store a version's profile in place of the one it has, whose counters go: its rows are counted anew."""
+    connection.execute(delete(FeatureCount).where(FeatureCount.model_version_id == model_version_id))
+    connection.execute(delete(FeatureProfile).where(FeatureProfile.model_version_id == model_version_id))
+    values = {
+        "model_version_id": model_version_id,
+        "profile": profile.dump(),
+        "source": source,
+        "row_count": profile.rows,
+        "made_at": datetime.now(UTC),
+    }
+    connection.execute(_insert(connection, FeatureProfile).values(values).on_conflict_do_nothing())
+
+
+def _score_of(card: Card, output: Output) -> dict[str, Any]:
+    return score_values(card, prediction=output.prediction, label=output.label, probability=output.probability)
+
+
+def _add(connection: Connection, version: int, hour: datetime, rows: int, counts: Sequence[int]) -> None:
+    """Add to the counters of an hour and of its day; the caller holds the watermark."""
+    for span, start in (("hour", hour), ("day", hour.replace(hour=0))):
+        table = FeatureCount
+        stored = connection.execute(
+            select(table.row_count, table.counts).where(
+                table.model_version_id == version, table.span == span, table.starts_at == start
+            )
+        ).one_or_none()
+        if stored is not None:
+            rows_now, counts_now = stored.row_count + rows, (np.array(stored.counts) + counts).tolist()
+        else:
+            rows_now, counts_now = rows, list(counts)
+        new = _insert(connection, table).values(
+            model_version_id=version, span=span, starts_at=start, row_count=rows_now, counts=counts_now
+        )
+        connection.execute(
+            new.on_conflict_do_update(
+                index_elements=[table.model_version_id, table.span, table.starts_at],
+                set_={"row_count": new.excluded.row_count, "counts": new.excluded.counts},
+            )
+        )
+
+
+def _insert(connection: Connection, table: type[Table]) -> Any:  # noqa: ANN401 - of either dialect
+    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)

@@ -1,0 +1,43 @@
+"""What is done for drift by the clock: count what was scored, raise and close alerts."""
+
+from typing import TYPE_CHECKING, Any
+
+from worker.runtime import Runtime
+
+if TYPE_CHECKING:
+    from shared.faults import Fault
+    from shared.scoring.outputs import Output
+
+COUNT_SECONDS = 1.0  # of one run: recovery, which the same thread does, must not wait for long
+PAUSE_SECONDS = 0.02  # after each thousand rows: whoever scores in this process comes first
+
+
+def count(runtime: Runtime) -> str:
+    """Count what was scored since the last run, for a second at most; raise SQLAlchemyError without a database."""
+    # Imported here: one worker process at a time counts, and the others can do without.
+    from shared.monitoring.counting import Counting
+
+    if runtime.counting is None:
+        settings = runtime.settings
+        runtime.counting = Counting(
+            runtime.bulk_engine,
+            settings.models,
+            settings.models_uri,
+            lambda version, rows: _score(runtime, version, rows),
+        )
+    rows = runtime.counting.run(seconds=COUNT_SECONDS, pause=PAUSE_SECONDS)
+    return f"{rows} rows counted"
+
+
+def check(runtime: Runtime) -> str:
+    """Compare each version's last day with its reference; raise and close alerts."""
+    from shared.monitoring.alerts import check_drift
+
+    return check_drift(runtime.bulk_engine)
+
+
+def _score(runtime: Runtime, version: int, rows: "list[dict[str, Any]]") -> "list[Output | Fault] | None":
+    from shared.scoring.batch import score_rows
+
+    model = runtime.models.find(version)
+    return None if model is None else score_rows(model, rows)
