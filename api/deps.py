@@ -89,10 +89,17 @@ async def _lister(request: Request) -> Caller:
     return caller
 
 
+async def _administrator(request: Request) -> Caller:
+    caller = await authenticate(request, Scope.ADMIN)
+    await spend_read(request, caller)
+    return caller
+
+
 PredictCaller = Annotated[Caller, Depends(predictor)]  # submits
 ReadCaller = Annotated[Caller, Depends(_reader)]  # reads models, and jobs whose id it knows
 ChangeCaller = Annotated[Caller, Depends(_changer)]  # changes what is there already: never a visitor
 ListCaller = Annotated[Caller, Depends(_lister)]  # asks which jobs there are: never a visitor
+AdminCaller = Annotated[Caller, Depends(_administrator)]  # reads what was made of everyone's rows
 
 JobId = Annotated[str, Path(alias="id", description="Job id, from the answer to the submission")]
 ModelName = Annotated[str, Path(description="Model: `name`, `name@3` or `name@alias`")]
@@ -111,6 +118,7 @@ _ASKS = {
     _reader: Asks.KEY_OR_VISITOR,
     _changer: Asks.KEY,
     _lister: Asks.KEY,
+    _administrator: Asks.KEY,
 }
 
 

@@ -22,6 +22,7 @@ from api.protocols.open_inference.inference import example_request
 from api.protocols.open_inference.schemas import InferenceBody
 from api.schemas.answers import PROBLEM, header
 from api.schemas.cards import add_refusals, add_rows, add_words
+from api.schemas.monitoring import OutcomeBody
 from api.schemas.native import BatchBody, Problem, SubmitBody
 from shared.cards.card import Card
 from shared.version import VERSION
@@ -53,7 +54,9 @@ TAGS = {
     "csv": "Submit whole files.",
     "jobs": "Poll, follow, read, cancel and take up what was submitted.",
     "files": "Download the rows of a CSV job with their scores, and what was wrong with the others.",
+    "outcomes": "Tell what became of the rows that were scored.",
     "models": "Which models there are, what they take, and rows to try.",
+    "monitoring": "Whether the population is still the one that a model was trained on, and how good the model is now.",
     "open inference": "The Open Inference Protocol, version 2, as KServe, Triton and MLServer speak it.",
     "mlflow": "What MLflow's scoring server and SageMaker's hosts are asked.",
     "health": "Whether the service lives, is ready, and how it is: open to everyone.",
@@ -142,7 +145,7 @@ def _describe(app: FastAPI, routers: Iterable[APIRouter]) -> dict[str, Any]:
         title="Guichet", version=VERSION, description=description, routes=app.routes, tags=tags, license_info=LICENSE
     )
     schemas = base["components"]["schemas"]
-    for body in (SubmitBody, BatchBody, InferenceBody, Problem):
+    for body in (SubmitBody, BatchBody, InferenceBody, OutcomeBody, Problem):
         schema = body.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(schema.pop("$defs", {}))
         schemas[body.__name__] = schema

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, text
 
-from scripts.servers import Postgres
+from scripts.servers.postgres import Postgres
 from shared.database.engine import reader
 from shared.jobs.recording import record
 from shared.monitoring import settled

@@ -181,7 +181,7 @@ def test_fewer_than_200_rows_have_figures_and_no_level() -> None:
         ("string", ["", "a"] * 200, ["", "a"] * 200, "none"),
         ("boolean", [True, False] * 200, [True] * 400, "high"),
         ("string", ["a", None] * 200, [None, "b"] * 200, "high"),  # categories that go, with missing ones
-        ("string", ["bad"] * 370 + ["good"] * 130, ["bad"] * 260 + ["good"] * 240, "none"),  # significant, and small
+        ("string", ["bad"] * 370 + ["good"] * 130, ["bad"] * 260 + ["good"] * 240, "moderate"),
         ("integer", [1] * 300, [1] * 299 + [2], "none"),  # one stranger
         ("integer", [1, 2] * 200, [1.0, 2.0] * 200, "none"),  # JSON's 1 and 1.0
     ],

@@ -1,0 +1,327 @@
+"""Files of outcomes: lines that name a row and what became of it, joined with the rows that were scored.
+
+A line names its row by `job_id` and `row` (from 0) or `row_no` (from 1, as in output.csv), or by `id`: the id that the
+caller gave its job or, beside `?job=`, the value of that CSV job's id column.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from anyio import CapacityLimiter, to_thread
+from pydantic import AwareDatetime, TypeAdapter, ValidationError
+from sqlalchemy import Connection, select
+from starlette.requests import Request
+
+from api.auth.callers import Caller
+from api.files.unwrapping import UploadDecoder, read_envelope
+from api.files.uploads import Body
+from api.http.responses import request_id_of
+from api.models.catalog import Snapshot
+from api.runtimes.idempotency import client_scope
+from api.services import Services
+from shared.cards.numbers import NumberForm
+from shared.csv.format import Given, Limits, read_records
+from shared.errors import MAX_FAULTS, Conflict, RowFaults
+from shared.faults import Fault, sentence
+from shared.jobs.csv_queries import list_chunks, read_chunk
+from shared.jobs.queries import StoredJob
+from shared.monitoring.outcomes import Recorded, Truth, TruthReader, find_rows, record_outcomes
+from shared.tables import Job
+
+if TYPE_CHECKING:
+    from shared.csv.upload import CsvFile
+
+MAX_ROWS = 100_000
+MAX_BYTES = 20_000_000
+KNOWN = ("job_id", "row", "row_no", "id", "actual", "observed_at")
+_RECEIVING = CapacityLimiter(1)  # one thread: such files are rare, and others wait for threads
+_TIME = TypeAdapter(AwareDatetime)
+
+
+@dataclass(slots=True)
+class OutcomeFile:
+    """The lines of a file, as they are written."""
+
+    columns: tuple[str, ...]
+    lines: list[list[str]]
+    numbers: NumberForm
+
+
+@dataclass(slots=True)
+class Join:
+    """The lines of a file as truths, and what is wrong with the others."""
+
+    truths: list[Truth] = field(default_factory=list)
+    row_nos: list[int] = field(default_factory=list)  # of each truth: its line, from 1
+    errors: list[tuple[int, str, str, str]] = field(default_factory=list)  # line, column, code, message
+
+    def refuse(self, row_no: int, column: str, code: str, message: str) -> None:
+        """Note what is wrong with a line."""
+        self.errors.append((row_no, column, code, message))
+
+
+async def receive_outcomes(request: Request, body: Body) -> OutcomeFile:
+    """Read a file of outcomes; raise for what is no such file, before anything is stored."""
+    envelope = read_envelope(request.headers)
+    decoder = UploadDecoder(envelope, max_bytes=MAX_BYTES)
+    given = Given(encoding=envelope.charset)
+    file = await to_thread.run_sync(_open, given, limiter=_RECEIVING)
+    lines: list[list[str]] = []
+
+    def take(pieces: Iterable[bytes]) -> None:
+        for piece in pieces:
+            _keep(file, file.feed(piece), lines)
+
+    while data := await body.read():
+        await to_thread.run_sync(take, decoder.unwrap(data), limiter=_RECEIVING)
+    await to_thread.run_sync(take, decoder.finish(), limiter=_RECEIVING)
+    await to_thread.run_sync(lambda: _keep(file, file.finish(), lines), limiter=_RECEIVING)
+    assert file.format is not None
+    columns = file.format.columns
+    faults = _header_faults(columns)
+    if faults:
+        raise RowFaults(sentence(faults, subject="The header does not fit"), faults=faults)
+    return OutcomeFile(columns, lines, file.format.numbers)
+
+
+def _open(given: Given) -> "CsvFile":
+    # Imported here: a process that never receives a file does without the libraries that split it.
+    from shared.csv.columns import ExpectedColumns
+    from shared.csv.upload import CsvFile
+
+    limits = Limits(MAX_BYTES, MAX_ROWS, 10_000)
+    return CsvFile(None, given, limits, expected=ExpectedColumns(dict.fromkeys(("actual",)), others=()))
+
+
+def _keep(file: "CsvFile", chunks: Iterable[Any], lines: list[list[str]]) -> None:
+    for chunk in chunks:
+        assert file.format is not None
+        lines += read_records(chunk.data.decode(), file.format.delimiter)
+
+
+def _header_faults(columns: tuple[str, ...]) -> list[Fault]:
+    faults = [Fault("/header/actual", "missing", "is missing")] if "actual" not in columns else []
+    if ("job_id" in columns) == ("id" in columns):
+        faults.append(Fault("/header/job_id", "missing", "or id must be there, and one of them alone"))
+    if "row" in columns and "row_no" in columns:
+        faults.append(Fault("/header/row", "conflict", "and row_no say the same: keep one"))
+    faults += [
+        Fault("/header", "unknown_column", f"has a column beside {', '.join(KNOWN)}: remove it")
+        for name in columns
+        if name not in KNOWN
+    ][:1]
+    return faults
+
+
+def store_outcomes(
+    services: Services,
+    request: Request,
+    caller: Caller,
+    file: OutcomeFile,
+    *,
+    job: StoredJob | None,
+    revise: bool,
+    is_whole: bool,
+) -> dict[str, Any]:
+    """Join a file and store it in one transaction; return the report.
+
+    `job` is the CSV job whose id column the file names its rows by. With `is_whole`, one bad line refuses the file:
+    RowFaults or, where a row has another outcome already, Conflict; nothing is then stored.
+    """
+    with services.reader.connect() as connection:
+        join = _join(connection, services.catalog.picture, caller, file, job)
+    if join.errors and is_whole:
+        raise RowFaults(
+            f"{len(join.errors)} of {len(file.lines)} lines cannot be joined, and nothing was stored: correct them, or "
+            "send the file with ?on_error=continue.",
+            faults=_faults(join),
+            fault_count=len(join.errors),
+        )
+    recorded = Recorded()
+    with services.bulk_engine.begin() as connection:
+        recorded = record_outcomes(
+            connection, join.truths, by=caller.id, request_id=request_id_of(request), revise=revise
+        )
+        for place in recorded.refused:
+            message = (
+                "is another value than the one that was told before: send the file with ?revise=true to replace it"
+            )
+            join.refuse(join.row_nos[place], "actual", "conflict", message)
+        if recorded.refused and is_whole:
+            raise Conflict(
+                f"{len(recorded.refused)} rows have another outcome already, and nothing was stored: send the file "
+                "with ?revise=true to replace them, which keeps the earlier values.",
+                faults=_faults(join),
+                fault_count=len(recorded.refused),
+            )
+    join.errors.sort()
+    return {
+        "rows": len(file.lines),
+        "created": len(recorded.created),
+        "unchanged": len(recorded.unchanged),
+        "revised": len(recorded.revised),
+        "refused": len({row_no for row_no, *_ in join.errors}),
+        "errors": [
+            {"row_no": row_no, "column": column, "code": code, "message": message}
+            for row_no, column, code, message in join.errors[:MAX_FAULTS]
+        ],
+    }
+
+
+def _faults(join: Join) -> list[Fault]:
+    return [
+        Fault(f"/{row_no}/{column}", code, message)
+        for row_no, column, code, message in sorted(join.errors)[:MAX_FAULTS]
+    ]
+
+
+def _join(connection: Connection, picture: Snapshot, caller: Caller, file: OutcomeFile, job: StoredJob | None) -> Join:
+    """Find the scored row of each line, and read its value by its own model's card."""
+    join = Join()
+    lines: list[tuple[int, dict[str, str]]] = []
+    for row_no, cells in enumerate(file.lines, 1):
+        if len(cells) != len(file.columns):
+            join.refuse(row_no, "", "cells", f"has {len(cells)} cells and the header {len(file.columns)}")
+        else:
+            lines.append((row_no, {name: cell.strip() for name, cell in zip(file.columns, cells, strict=True)}))
+    named = _by_id_column(connection, job, lines) if job is not None else None
+    known = _find_jobs(connection, caller, {line.get("job_id") or line.get("id") or "" for _, line in lines}, job)
+    placed: list[tuple[int, dict[str, str], str, int, int]] = []  # with job id, version and row
+    for row_no, line in lines:
+        column = "job_id" if "job_id" in line else "id"
+        if named is not None and job is not None:
+            found = named(line["id"]) if "id" in line else _fault("must be there: ?job= names rows by their id")
+            if isinstance(found, Fault):
+                join.refuse(row_no, "id", found.code, found.message)
+            else:
+                placed.append((row_no, line, job.id, job.model_version_id, found))
+        elif (meant := known.get(line[column])) is None:
+            join.refuse(row_no, column, "not_found", "is the id of no job of yours")
+        else:
+            row = _read_row(line, is_single=meant.row_count == 1)
+            if isinstance(row, Fault):
+                join.refuse(row_no, row.pointer, row.code, row.message)
+            else:
+                placed.append((row_no, line, meant.id, meant.model_version_id, row))
+    _read_truths(connection, picture, file, placed, join)
+    return join
+
+
+def _fault(message: str, *, column: str = "", code: str = "not_found") -> Fault:
+    return Fault(column, code, message)
+
+
+def _read_row(line: Mapping[str, str], *, is_single: bool) -> int | Fault:
+    column = "row_no" if "row_no" in line else "row"
+    text = line.get(column, "")
+    if not text and is_single:
+        return 0
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or (column == "row_no" and int(text) < 1):
+        least = 1 if column == "row_no" else 0
+        return _fault(f"must be the place of the row in its job, from {least}", column=column, code="type")
+    return int(text) - (column == "row_no")
+
+
+def _read_truths(
+    connection: Connection,
+    picture: Snapshot,
+    file: OutcomeFile,
+    placed: list[tuple[int, dict[str, str], str, int, int]],
+    join: Join,
+) -> None:
+    stored = find_rows(connection, [(job_id, row) for *_, job_id, _, row in placed])
+    readers = {version: TruthReader(picture.by_id[version].card, file.numbers) for *_, version, _ in placed}
+    seen: dict[int, float] = {}
+    for row_no, line, job_id, version, row in placed:
+        input_id, is_scored = stored.get((job_id, row), (0, False))
+        column = "row_no" if "row_no" in line else "row" if "row" in line else "id" if "id" in line else "job_id"
+        value = readers[version].read(line["actual"])
+        observed_at = _read_time(line.get("observed_at", ""))
+        if not input_id:
+            join.refuse(row_no, column, "not_found", "is no row of this job")
+        elif not is_scored:
+            join.refuse(row_no, column, "not_scored", "is a row that has no score")
+        elif isinstance(value, Fault):
+            join.refuse(row_no, "actual", value.code, value.message)
+        elif isinstance(observed_at, Fault):
+            join.refuse(row_no, "observed_at", observed_at.code, observed_at.message)
+        elif input_id in seen:
+            if seen[input_id] != value[0]:
+                join.refuse(row_no, "actual", "conflict", "is another value than in an earlier line of this file")
+        else:
+            seen[input_id] = value[0]
+            join.truths.append(Truth(input_id, *value, observed_at))
+            join.row_nos.append(row_no)
+
+
+def _read_time(text: str) -> datetime | Fault | None:
+    if not text:
+        return None
+    try:
+        return _TIME.validate_python(text)
+    except ValidationError:
+        return _fault("must be an RFC 3339 time with its offset, e.g. 2026-11-01T00:00:00Z", code="type")
+
+
+@dataclass(frozen=True, slots=True)
+class _Meant:
+    id: str
+    model_version_id: int
+    row_count: int
+
+
+def _find_jobs(connection: Connection, caller: Caller, ids: set[str], job: StoredJob | None) -> dict[str, _Meant]:
+    """Return the caller's jobs by the ids that a file calls them: ours, or those that the caller gave."""
+    if job is not None:
+        return {}
+    ours = [text for text in ids if _is_uuid(text)]
+    found: dict[str, _Meant] = {}
+    columns = (Job.id, Job.model_version_id, Job.row_count, Job.owner, Job.idempotency_key)
+    for start in range(0, len(ours), 500):
+        for row in connection.execute(select(*columns).where(Job.id.in_(ours[start : start + 500]))):
+            if caller.may_see(row.owner):
+                found[str(row.id)] = _Meant(str(row.id), row.model_version_id, row.row_count)
+    theirs = list(ids - found.keys())
+    scope = client_scope(caller.id)
+    for start in range(0, len(theirs), 500):
+        piece = theirs[start : start + 500]
+        query = select(*columns).where(Job.idempotency_scope == scope, Job.idempotency_key.in_(piece))
+        for row in connection.execute(query):
+            found[row.idempotency_key] = _Meant(str(row.id), row.model_version_id, row.row_count)
+    return found
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
+
+
+def _by_id_column(
+    connection: Connection, job: StoredJob, lines: Iterable[tuple[int, Mapping[str, str]]]
+) -> Callable[[str], int | Fault]:
+    """Return what finds a row of a CSV job by the value of its id column."""
+    assert job.csv is not None
+    form = job.csv.format
+    assert form.id_column is not None
+    wanted = {line.get("id", "") for _, line in lines}
+    place = form.columns.index(form.id_column)
+    found: dict[str, int | None] = {}  # None: it stands there more than once
+    for chunk in list_chunks(connection, job.id):
+        records = read_records(read_chunk(connection, job.id, chunk.first_row, "payload").decode(), form.delimiter)
+        for row, record in enumerate(records, chunk.first_row):
+            name = record[place].strip() if place < len(record) else ""
+            if name in wanted:
+                found[name] = None if name in found else row
+
+    def find(name: str) -> int | Fault:
+        if name not in found:
+            return _fault("is no value of that file's id column")
+        row = found[name]
+        return _fault("stands in that file more than once: name its rows by job_id and row_no") if row is None else row
+
+    return find

@@ -1,0 +1,210 @@
+"""Monitoring: whether the population has drifted, and the alerts of it. For administrators: it is everyone's rows."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query
+from pydantic import AwareDatetime
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from api.deps import AdminCaller, ServicesDep
+from api.http.prefix import link
+from api.http.responses import json_response
+from api.jobs.requests import find_version
+from api.models.catalog import Version
+from api.schemas.answers import PROBLEM
+from api.schemas.monitoring import AlertPage, DriftBody, QualityBody
+from api.services import Services
+from shared.database.engine import reader
+from shared.errors import Conflict, InvalidRequest
+from shared.faults import Fault
+from shared.monitoring.alerts import list_alerts
+from shared.monitoring.drift import THRESHOLDS
+from shared.monitoring.outcomes import find_judged
+from shared.monitoring.quality import judge
+from shared.monitoring.windows import Against, Window, find_drift, find_profile, is_counted
+
+router = APIRouter(tags=["monitoring"])
+
+WEEK = timedelta(days=7)
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    401: {**PROBLEM, "description": "No API key, or an unknown one."},
+    403: {**PROBLEM, "description": "The key lacks the scope `admin`: the figures are of everyone's rows."},
+    404: {**PROBLEM, "description": "No such model or version."},
+    422: {**PROBLEM, "description": "A parameter is not valid, or the window ends before it begins."},
+    503: {**PROBLEM, "description": "The database does not answer."},
+}
+
+Model = Annotated[str | None, Query(description="Model: `name`, `name@3` or `name@alias`; the default one if left out")]
+Number = Annotated[int | None, Query(ge=1, description="Model version; the champion when left out")]
+From = Annotated[
+    AwareDatetime | None,
+    Query(alias="from", description="Begin of the window, RFC 3339 with its offset; a week before its end if left out"),
+]
+To = Annotated[AwareDatetime | None, Query(description="End of the window, which is not in it; now if left out")]
+
+
+@router.get(
+    "/drift",
+    responses={
+        200: {"model": DriftBody},
+        409: {**PROBLEM, "description": "The version has no profile yet, or its reference cannot be read."},
+        **RESPONSES,
+    },
+    response_model=None,
+)
+async def get_drift(
+    services: ServicesDep,
+    caller: AdminCaller,
+    model: Model = None,
+    version: Number = None,
+    from_: From = None,
+    to: To = None,
+    against: Annotated[
+        Against,
+        Query(
+            description="`reference`: the rows that the version was trained on; `previous`: the window before; "
+            "`same_weekday`: the same days of four earlier weeks"
+        ),
+    ] = "reference",
+) -> Response:
+    """Tell how far the rows of a window are from those of the reference, feature by feature, and what to do.
+
+    It sums counters of whole hours; a level needs a PSI of 0.1, 0.2 or 0.3 and p < 0.01 after Benjamini and Hochberg.
+    """
+    meant = await find_version(services, model, version)
+    window = read_window(from_, to)
+    return json_response(await run_in_threadpool(_drift, services, meant, window, against))
+
+
+def read_window(start: datetime | None, end: datetime | None) -> Window:
+    """Return the whole hours of a window; raise InvalidRequest where it ends before it begins."""
+    if end is None:
+        end = datetime.now(UTC) if start is None else max(datetime.now(UTC), start + timedelta(hours=1))
+    try:
+        start = end - WEEK if start is None else start
+        window = Window.around(start, end)
+    except OverflowError:
+        window = None
+    if window is None or start is None or start >= end:
+        message = "must be before `to`" if window is not None else "must be a time that a calendar has"
+        raise InvalidRequest(
+            f"`from` {message}: give both as RFC 3339 times, e.g. 2026-11-01T00:00:00Z.",
+            faults=[Fault("/query/from", "range", message)],
+        )
+    return window
+
+
+def _drift(services: Services, version: Version, window: Window, against: Against) -> dict[str, Any]:
+    with services.reader.connect() as connection:
+        stored = find_profile(connection, version.id)
+        if stored is None:
+            raise Conflict(
+                f"{version.label} has no profile of its reference yet: it is made within a minute of its registration; "
+                "if this lasts, the log says why, and MONITOR_SECONDS must not be 0."
+            )
+        found = find_drift(connection, version.id, stored.profile, window, against)
+        is_complete = is_counted(connection, version.id, stored.counted_through, window.end)
+    body = asdict(found)
+    return {
+        "model": version.card.name,
+        "version": version.card.version,
+        "window": {"from": window.start, "to": window.end},
+        "against": against,
+        **body,
+        "thresholds": THRESHOLDS,
+        "is_complete": is_complete,
+    }
+
+
+@router.get("/metrics/model", responses={200: {"model": QualityBody}, **RESPONSES}, response_model=None)
+async def get_model_metrics(
+    services: ServicesDep,
+    caller: AdminCaller,
+    model: Model = None,
+    version: Number = None,
+    from_: From = None,
+    to: To = None,
+) -> Response:
+    """Tell how good a model is on the rows whose outcome is known, beside the figures of its card.
+
+    Each version that scored in the window is judged, or the one that is asked for; each figure has a 95 % interval.
+    """
+    meant = await find_version(services, model, version)
+    window = read_window(from_, to)
+    is_one = version is not None or (model is not None and "@" in model)
+    of_model = services.catalog.picture.by_name[meant.card.name].values()
+    versions = [meant] if is_one else sorted(of_model, key=lambda each: -each.card.version)
+    windows = await run_in_threadpool(_quality, services, versions, window, keep_empty=is_one)
+    return json_response({"model": meant.card.name, "windows": windows, "card": meant.card.metrics})
+
+
+def _quality(services: Services, versions: list[Version], window: Window, *, keep_empty: bool) -> list[dict[str, Any]]:
+    found = []
+    with reader(services.bulk_engine).connect() as connection:
+        for version in versions:
+            card = version.card
+            judged = find_judged(connection, version.id, card, window.start, window.end)
+            if not judged.actual and not keep_empty:
+                continue
+            metrics, bins = judge(card, judged)
+            found.append(
+                {
+                    "version": card.version,
+                    "from": window.start,
+                    "to": window.end,
+                    "rows": len(judged.actual),
+                    "metrics": {name: asdict(estimate) for name, estimate in metrics.items()},
+                    "calibration": [asdict(each) for each in bins],
+                    "card": card.metrics,
+                }
+            )
+    return found
+
+
+@router.get("/alerts", responses={200: {"model": AlertPage}, **RESPONSES}, response_model=None)
+async def get_alerts(
+    services: ServicesDep,
+    caller: AdminCaller,
+    model: Annotated[str | None, Query(description="Only alerts of this model", max_length=63)] = None,
+    is_open: Annotated[
+        bool | None, Query(alias="open", description="Only alerts that are open, or only those that are closed")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=200, description="Alerts on a page")] = 50,
+    before: Annotated[int | None, Query(ge=1, le=2**62, description="Only alerts with a lower id: the cursor")] = None,
+) -> Response:
+    """List alerts, newest first; follow `next` for older ones.
+
+    An hourly check compares the last day of each version with its reference. It opens an alert for each feature that
+    has a level, and closes it when the feature has none any more.
+    """
+
+    def read() -> list[Any]:
+        with services.reader.connect() as connection:
+            return list_alerts(connection, name=model, is_open=is_open, before=before, limit=limit + 1)
+
+    found = await run_in_threadpool(read)
+    following = None
+    if len(found) > limit:
+        place = {"limit": limit, "before": found[limit - 1].id, "model": model, "open": is_open}
+        given = {name: str(value).lower() if isinstance(value, bool) else value for name, value in place.items()}
+        following = link("/alerts?") + urlencode({name: value for name, value in given.items() if value is not None})
+    items = [
+        {
+            "id": row.id,
+            "model": row.name,
+            "version": row.version,
+            "kind": row.kind,
+            "subject": row.subject,
+            "level": row.level,
+            "details": row.details,
+            "opened_at": row.opened_at,
+            "seen_at": row.seen_at,
+            "closed_at": row.closed_at,
+        }
+        for row in found[:limit]
+    ]
+    return json_response({"items": items, "next": following})

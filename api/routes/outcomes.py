@@ -1,0 +1,189 @@
+"""Outcomes: what became of rows that were scored, one by one or as a file."""
+
+import asyncio
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from api.auth.callers import Caller
+from api.deps import ChangeCaller, JobId, ServicesDep
+from api.errors.handlers import respond
+from api.files.outcomes import MAX_BYTES, receive_outcomes, store_outcomes
+from api.files.uploads import Body, EarlyResponse
+from api.http.responses import json_response, request_id_of
+from api.jobs.finding import find_own_job
+from api.jobs.json_body import read_json
+from api.jobs.requests import sum_up
+from api.schemas.answers import OF_JOBS, PROBLEM
+from api.schemas.monitoring import OutcomeBody, OutcomesReport, StoredOutcome
+from api.services import Services
+from shared.errors import Conflict, GuichetError, InvalidRequest, RowFaults, Unavailable
+from shared.faults import Fault
+from shared.jobs.queries import StoredJob
+from shared.monitoring.outcomes import Recorded, Truth, TruthReader, find_outcome, find_rows, record_outcomes
+from shared.tables import JobKind
+from shared.validation_errors import list_faults
+
+router = APIRouter(tags=["outcomes"])
+
+Revise = Annotated[bool, Query(description="Replace a value that was told before; it is kept beside the new one")]
+
+
+@router.post(
+    "/jobs/{id}/outcome",
+    status_code=201,
+    responses={
+        200: {"model": StoredOutcome, "description": "Told before, the same; or revised."},
+        201: {"model": StoredOutcome, "description": "Stored."},
+        409: {**PROBLEM, "description": "The row has no score, or another outcome (`?revise=true` replaces it)."},
+        422: {**PROBLEM, "description": "The model has no such class, or the job no such row."},
+        **OF_JOBS,
+    },
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/OutcomeBody"}}},
+        }
+    },
+    response_model=None,
+)
+async def post_outcome(
+    request: Request, services: ServicesDep, caller: ChangeCaller, job_id: JobId, revise: Revise = False
+) -> Response:
+    """Tell what became of a row that was scored. Telling the same again changes nothing."""
+    _, raw = await read_json(request, max_bytes=services.settings.max_body_bytes)
+    outcome = _read_outcome(raw)
+    job = await find_own_job(services, caller, job_id)
+    created, stored = await run_in_threadpool(_store, services, request, caller, job, outcome, revise)
+    return json_response(stored, status=201 if created else 200)
+
+
+def _read_outcome(raw: bytes) -> OutcomeBody:
+    try:
+        return OutcomeBody.model_validate_json(raw)
+    except ValidationError as error:
+        faults = {place.partition(".")[0]: reason for place, reason in list_faults(error)}
+        listed = [Fault(f"/{place}" if place else "", "type", reason) for place, reason in faults.items()]
+        raise RowFaults(sum_up(listed), faults=listed) from None
+
+
+def _store(
+    services: Services, request: Request, caller: Caller, job: StoredJob, outcome: OutcomeBody, revise: bool
+) -> tuple[bool, dict[str, Any]]:
+    """Store the outcome of one row; return whether it is new, and what is stored now."""
+    if outcome.row is None and job.row_count > 1:
+        raise _invalid("/row", "missing", f"is missing: the job has {job.row_count} rows, from 0")
+    row = outcome.row or 0
+    with services.reader.connect() as connection:
+        input_id, is_scored = find_rows(connection, [(job.id, row)]).get((job.id, row), (0, False))
+    if row >= job.row_count:
+        raise _invalid("/row", "range", f"must be below {job.row_count}, the number of the job's rows")
+    if not is_scored:
+        state = "it has no score" if job.is_terminal else f"the job is still {job.state}"
+        raise Conflict(f"There is no outcome of a row without a score: {state}.", job_id=job.id)
+    value = TruthReader(services.catalog.picture.by_id[job.model_version_id].card).read(outcome.actual)
+    if isinstance(value, Fault):
+        raise _invalid("/actual", value.code, value.message)
+    with services.bulk_engine.begin() as connection:
+        truth = Truth(input_id, *value, outcome.observed_at)
+        found: Recorded = record_outcomes(
+            connection, [truth], by=caller.id, request_id=request_id_of(request), revise=revise
+        )
+        stored = find_outcome(connection, input_id)
+    if found.refused:
+        raise Conflict(
+            "This row has another outcome already: send ?revise=true to replace it, which keeps the earlier value.",
+            job_id=job.id,
+        )
+    return bool(found.created), {
+        "job_id": job.id,
+        "row": row,
+        "actual": stored.actual if stored.label is None else stored.label,
+        "revision": stored.revision,
+        "observed_at": stored.observed_at,
+        "recorded_at": stored.recorded_at,
+    }
+
+
+def _invalid(pointer: str, code: str, message: str) -> RowFaults:
+    fault = Fault(pointer, code, message)
+    return RowFaults(sum_up([fault]), faults=[fault])
+
+
+@router.post(
+    "/outcomes",
+    responses={
+        200: {"model": OutcomesReport, "description": "Stored, as far as the report says."},
+        401: OF_JOBS[401],
+        403: OF_JOBS[403],
+        404: OF_JOBS[404],
+        409: {**PROBLEM, "description": "Rows have another outcome already, and nothing was stored."},
+        422: {**PROBLEM, "description": "The header does not fit, or lines cannot be joined; nothing was stored."},
+        503: OF_JOBS[503],
+    },
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "description": "The file, as the body itself or as the one file of a form; gzip is recognised.",
+            "content": {
+                "text/csv": {"schema": {"type": "string"}},
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["file"],
+                        "properties": {"file": {"type": "string", "format": "binary"}},
+                    }
+                },
+            },
+        }
+    },
+    response_model=None,
+)
+async def post_outcomes(
+    request: Request,
+    services: ServicesDep,
+    caller: ChangeCaller,
+    job: Annotated[
+        str | None, Query(description="A CSV job: the column `id` then holds the values of its id column")
+    ] = None,
+    on_error: Annotated[
+        Literal["abort", "continue"],
+        Query(description="`abort`: a line that cannot be joined refuses the file; `continue`: it is reported"),
+    ] = "abort",
+    revise: Revise = False,
+) -> Response:
+    """Tell what became of many rows: a CSV file with `actual` beside what names the row.
+
+    A row is named by `job_id`, with `row` (from 0) or `row_no` (from 1, as in output.csv) where the job has several, or
+    by `id`: the id that you gave the job. `observed_at` may stand beside it. All of it is stored at once, up to
+    100,000 lines.
+    """
+    body = Body(request, max_bytes=MAX_BYTES)
+    try:
+        meant = None if job is None else await _find_csv_job(services, caller, job)
+        file = await receive_outcomes(request, body)
+        report = await run_in_threadpool(
+            store_outcomes,
+            *(services, request, caller, file),
+            job=meant,
+            revise=revise,
+            is_whole=on_error == "abort",
+        )
+        return json_response(report)
+    except GuichetError as error:
+        refusal = error
+    except asyncio.CancelledError:  # by the server, which shuts down
+        refusal = Unavailable("The service is being restarted: send the file again.", retry_after=5)
+    response = await respond(request, refusal)
+    return response if body.is_complete else EarlyResponse(response)
+
+
+async def _find_csv_job(services: Services, caller: Caller, job_id: str) -> StoredJob:
+    job = await find_own_job(services, caller, job_id)
+    if job.kind != JobKind.CSV or job.csv is None or job.csv.format.id_column is None:
+        message = "must be a CSV job whose file has an id column; name other rows by job_id"
+        raise InvalidRequest(f"`job` {message}.", faults=[Fault("/query/job", "kind", message)])
+    return job
