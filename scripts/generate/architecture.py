@@ -22,7 +22,7 @@ LAYERS: dict[str, tuple[frozenset[str], ...]] = {
         frozenset({"packages"}),
         frozenset({"monitoring"}),
         frozenset({"registry"}),
-        frozenset({"jobs", "reference", "views"}),
+        frozenset({"explanations", "jobs", "reference", "views"}),
         frozenset({"commands", "handlers"}),
     ),
     "api": (

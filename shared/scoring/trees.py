@@ -15,6 +15,31 @@ SKLEARN = ("HistGradientBoosting", "GradientBoosting", "RandomForest", "ExtraTre
 SMALLEST_SWITCH = 128  # rows; the proof scores fewer at a time, so that it exercises both sides of the switch
 
 
+class TreeInput:
+    """Turns an encoded matrix into the numbers that an ensemble's tests compare."""
+
+    def __init__(self, estimator: Fitted, model: Any, *, sparse: bool) -> None:  # noqa: ANN401 - a treelite.Model
+        library = type(estimator).__module__.partition(".")[0]
+        # scikit-learn's own trees, except histogram boosting, compare float32 values with float64 thresholds.
+        self.rounds = library == "sklearn" and not type(estimator).__name__.startswith("Hist")
+        self.refuses_nan = not _allows_nan(estimator)
+        self.zero_is_missing = sparse and library == "xgboost"
+        self.dtype = np.dtype(model.input_type)
+
+    def prepare(self, features: Matrix) -> NDArray[Any]:
+        """Return what is compared, shape (n, width); ValueError where the estimator would refuse a row."""
+        if self.zero_is_missing:
+            zeros_as_missing(features)
+        if self.refuses_nan and np.isnan(features).any():
+            raise ValueError("the model takes no missing values")
+        if self.rounds:
+            single = features.astype(np.float32)
+            if np.isinf(single).any():
+                raise ValueError("a value is too large for the model's float32")
+            return single.astype(np.float64)
+        return features if self.dtype == features.dtype else features.astype(self.dtype)
+
+
 class Trees:
     """A compiled ensemble: few rows go through treelite, many through the estimator where that is faster.
 
@@ -27,41 +52,25 @@ class Trees:
             raise Unsupported("predict decides beside the probabilities, which trees do not give")
         if judge.answer == "decision_function" or (judge.answer == "predict" and judge.task != "regression"):
             raise Unsupported("treelite gives probabilities, and this classifier has none")
-        library = type(estimator).__module__.partition(".")[0]
         self.estimator = estimator
         self.judge = judge
         self.model = import_trees(estimator)
-        # scikit-learn's own trees, except histogram boosting, compare float32 values with float64 thresholds.
-        self.rounds = library == "sklearn" and not type(estimator).__name__.startswith("Hist")
-        self.refuses_nan = not _allows_nan(estimator)
-        self.zero_is_missing = sparse and library == "xgboost"
-        self.dtype = np.dtype(self.model.input_type)
+        self.input = TreeInput(estimator, self.model, sparse=sparse)
         self.switch: int | None = None
-        self._call = _predictor(self.model, self.dtype)
+        self._call = _predictor(self.model, self.input.dtype)
 
     def score(self, features: Matrix) -> Scores:
         """Return the scores of encoded rows, shape (n, width); ValueError where the estimator would refuse them."""
         if self.switch is not None and len(features) >= self.switch:
             return self.score_natively(features)
-        if self.zero_is_missing:
-            zeros_as_missing(features)
-        if self.refuses_nan and np.isnan(features).any():
-            raise ValueError("the model takes no missing values")
-        if self.rounds:
-            single = features.astype(np.float32)
-            if np.isinf(single).any():
-                raise ValueError("a value is too large for the model's float32")
-            features = single.astype(np.float64)
-        elif self.dtype != features.dtype:
-            features = features.astype(self.dtype)
-        raw = self._call(features)
+        raw = self._call(self.input.prepare(features))
         if raw.shape[1] == 1 and self.judge.task == "binary":
             return self.judge.judge_probability(raw[:, 0])
         return self.judge.judge(raw)
 
     def score_natively(self, features: Matrix) -> Scores:
         """Return the same scores by the estimator itself."""
-        if self.zero_is_missing:
+        if self.input.zero_is_missing:
             zeros_as_missing(features)
         return self.judge.ask(self.estimator, features)
 

@@ -1,0 +1,222 @@
+"""Exact explanations of models whose raw output is a sum: ensembles of trees, and linear models."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from shared.cards.card import Card
+from shared.encoding.blocks import Fitted, Matrix, Unsupported
+from shared.encoding.compile import Encoding, compile_encoding
+from shared.explanations.attribution import Attribution, ExplainedModel, Method, Row, Scale, explained_column
+from shared.explanations.tree_paths import TreePaths, read_trees
+from shared.explanations.tree_values import (
+    ReferenceMasks,
+    interventional,
+    path_dependent,
+    path_dependent_base,
+    reference_masks,
+)
+from shared.scoring.outputs import Output
+from shared.scoring.scores import Scores, response_reader
+
+TOLERANCE = 1e-6
+TOLERANCE_OF_FLOAT32 = 1e-4  # XGBoost adds up in float32
+
+
+class Sum(Protocol):
+    """A model's raw outputs, and how features add up to them."""
+
+    method: Method
+    base: Matrix  # (K,)
+
+    def outputs(self, features: Matrix) -> Matrix:
+        """Return the raw outputs of n encoded rows, shape (n, K)."""
+        ...
+
+    def contributions(self, features: Matrix, output: int) -> Matrix:
+        """Return what each feature adds to one output of n encoded rows, shape (n, F)."""
+        ...
+
+
+class TreeSum:
+    """An ensemble of trees."""
+
+    def __init__(self, paths: TreePaths, reference: Matrix | None, count: int) -> None:
+        self.paths = paths
+        self.count = count
+        self.reference: ReferenceMasks | None = None
+        self.method: Method = "tree_path_dependent"
+        if reference is None:
+            self.base = path_dependent_base(paths)
+        else:
+            self.reference = reference_masks(paths, paths.input.prepare(reference))
+            self.method = "tree_interventional"
+            self.base = self.reference.base
+
+    def outputs(self, features: Matrix) -> Matrix:
+        """Return the raw outputs of n encoded rows, shape (n, K)."""
+        return self.paths.outputs(self.paths.masks(self.paths.input.prepare(features)))
+
+    def contributions(self, features: Matrix, output: int) -> Matrix:
+        """Return what each feature adds to one output of n encoded rows, shape (n, F)."""
+        masks = self.paths.masks(self.paths.input.prepare(features))
+        if self.reference is not None:
+            return interventional(self.paths, self.reference, masks, output, self.count)
+        return np.array([path_dependent(self.paths, mask, output, self.count) for mask in masks])
+
+
+class LinearSum:
+    """A linear model: each encoded column adds its weight times its distance from the reference mean."""
+
+    method: Method = "linear"
+
+    def __init__(self, estimator: Fitted, reference: Matrix, players: Sequence[int], count: int) -> None:
+        coefficients, intercept = getattr(estimator, "coef_", None), getattr(estimator, "intercept_", None)
+        if intercept is None or not isinstance(coefficients, np.ndarray):
+            raise Unsupported(f"{type(estimator).__name__} is not a linear model")
+        self.weights = np.atleast_2d(np.asarray(coefficients, dtype=np.float64)).T  # (width, K)
+        self.intercept = np.ravel(np.asarray(intercept, dtype=np.float64))
+        if self.weights.shape[0] != reference.shape[1]:
+            raise Unsupported(f"{type(estimator).__name__} does not have one weight for each column")
+        self.mean = reference.mean(axis=0)
+        self.members = np.zeros((reference.shape[1], count))
+        self.members[np.arange(reference.shape[1]), list(players)] = 1.0
+        self.base = self.outputs(self.mean[None])[0]
+
+    def outputs(self, features: Matrix) -> Matrix:
+        """Return the raw outputs of n encoded rows, shape (n, K)."""
+        result: Matrix = features @ self.weights + self.intercept
+        return result
+
+    def contributions(self, features: Matrix, output: int) -> Matrix:
+        """Return what each feature adds to one output of n encoded rows, shape (n, F)."""
+        result: Matrix = ((features - self.mean) * self.weights[:, output]) @ self.members
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class AdditiveExplainer:
+    """Explains the rows of a model version exactly."""
+
+    card: Card
+    encoding: Encoding
+    final: Fitted
+    sum: Sum
+    scale: Scale
+    tolerance: float
+
+    @property
+    def method(self) -> Method:
+        """How the contributions are computed."""
+        return self.sum.method
+
+    def attribute(self, rows: Sequence[Row], outputs: Sequence[Output]) -> Attribution:
+        """Return the contributions of n canonical rows to their scores."""
+        features = self.encoding.encode(rows)
+        raw = self.sum.outputs(features)
+        served = _as_served(self.final, features, self.scale)
+        column = explained_column(self.card.task, outputs, raw.shape[1])
+        contributions = np.empty((len(rows), len(self.card.features)))
+        for output in np.unique(column):
+            some = column == output
+            contributions[some] = self.sum.contributions(features[some], int(output))[:, : contributions.shape[1]]
+        every = np.arange(len(rows))
+        at = column if served.shape[1] == raw.shape[1] else np.full(len(rows), -1)
+        return Attribution(self.sum.base[column], raw[every, column], served[every, at], contributions)
+
+
+def additive(model: ExplainedModel, reference: Sequence[Row] | None) -> AdditiveExplainer:
+    """Return an exact explainer whose outputs are those that are served; `reference` is None where there is none.
+
+    Raises Unsupported for a model that is neither trees nor linear, or of which it cannot be told which column comes
+    from which feature.
+    """
+    encoding, final = compile_encoding(model.card, model.estimator)
+    places = {feature.name: place for place, feature in enumerate(model.card.features)}
+    if any(len(names) > 1 for names in encoding.features):
+        raise Unsupported("a step mixes several features into one column")
+    # A column of no feature is constant: it takes a place of its own, to which nothing is ever attributed.
+    players = [places[names[0]] if names else len(places) for names in encoding.features]
+    encoded = None if reference is None else encoding.encode(reference)
+    checked = encoding.encode(list(reference or model.reference))
+    makers: list[Callable[[], Sum]] = [
+        lambda: TreeSum(read_trees(final, players, sparse=encoding.sparse), _copy(encoded), len(places) + 1)
+    ]
+    if encoded is not None:
+        makers.append(lambda: LinearSum(final, encoded, players, len(places) + 1))
+    reasons = []
+    for make in makers:
+        try:
+            found = make()
+            scale = _find_scale(model, found.outputs(checked.copy()), list(reference or model.reference))
+        except Unsupported as reason:
+            reasons.append(str(reason))
+            continue
+        is_single = type(final).__module__.startswith("xgboost.")
+        tolerance = TOLERANCE_OF_FLOAT32 if is_single else TOLERANCE
+        return AdditiveExplainer(model.card, encoding, final, found, scale, tolerance)
+    raise Unsupported("; ".join(reasons))
+
+
+def _copy(features: Matrix | None) -> Matrix | None:
+    return None if features is None else features.copy()  # preparing writes into it
+
+
+def _find_scale(model: ExplainedModel, raw: Matrix, rows: Sequence[Row]) -> Scale:
+    """Return which link leads from raw outputs (n, K) to what is served of these rows; Unsupported where none does."""
+    scores = model.scorer.score(rows)
+    reader = response_reader(model.card, model.estimator)
+    if model.card.task != "regression" and not reader.gives_probabilities:
+        if reader.answer != "decision_function":
+            raise Unsupported("its classes come without probabilities and without a decision function")
+        return "margin"
+    for scale, link in _links(model.card.task, raw.shape[1]):
+        with np.errstate(over="ignore"):
+            linked = link(raw)
+        served = _served(scores)
+        if linked.shape == served.shape and np.all(np.abs(linked - served) <= 1e-6 * np.maximum(1.0, np.abs(served))):
+            return scale
+    raise Unsupported("what is served does not follow from the sum by a link that is known")
+
+
+def _served(scores: Scores) -> Matrix:
+    if scores.probabilities is not None:
+        return scores.probabilities
+    return (scores.prediction if scores.probability is None else scores.probability)[:, None]
+
+
+def _links(task: str, width: int) -> list[tuple[Scale, Callable[[Matrix], Matrix]]]:
+    from scipy.special import expit, softmax
+
+    if task == "regression":
+        return [("target", lambda raw: raw), ("log_target", np.exp)]
+    if task == "binary":
+        return [("probability", lambda raw: raw[:, -1:])] if width == 2 else [("log_odds", expit)]
+    return [("margin", lambda raw: softmax(raw, axis=1)), ("probability", lambda raw: raw)]
+
+
+def _as_served(final: Fitted, features: Matrix, scale: Scale) -> Matrix:
+    """Return what the estimator itself says on this scale, shape (n, K)."""
+    library = type(final).__module__.partition(".")[0]
+    answer: Any
+    if library == "lightgbm":  # by its Booster: the wrapper warns of names that an array does not have
+        answer = final.booster_.predict(features, raw_score=True, num_threads=1) * _steepness(final, scale)
+    elif scale == "probability":
+        answer = final.predict_proba(features)
+    elif scale == "target":
+        answer = final.predict(features)
+    elif library == "xgboost":
+        answer = final.predict(features, output_margin=True)
+    elif scale == "log_target":
+        answer = np.log(final.predict(features))
+    else:
+        answer = final.decision_function(features)
+    served: Matrix = np.asarray(answer, dtype=np.float64).reshape(len(features), -1)
+    return served
+
+
+def _steepness(booster: Fitted, scale: Scale) -> float:
+    """Return what LightGBM multiplies a raw score by to make it log-odds (its parameter `sigmoid`)."""
+    return float(booster.get_params().get("sigmoid", 1.0)) if scale == "log_odds" else 1.0

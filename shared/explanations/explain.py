@@ -1,0 +1,203 @@
+"""Rows in, explanations out, for both runtimes: the way to explain is chosen once for a model version.
+
+An explanation is exact or refused. On every answer, base and contributions are added up and compared with what the
+model itself gives for the row, and that with what is served; beyond the tolerance there is an error, and no numbers.
+"""
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.encoding.blocks import Unsupported
+from shared.explanations.additive import additive
+from shared.explanations.attribution import ExplainedModel, Explainer, NotExplainable, Row
+from shared.explanations.sampling import sampling
+from shared.explanations.wording import Reference, describe_factors, summarise_reference
+from shared.faults import Fault
+from shared.scoring.batch import score_rows
+from shared.scoring.outputs import Output
+
+log = logging.getLogger(__name__)
+
+REFERENCE_ROWS = 200
+SEED = 20_250_101  # any number, but always the same one: an explanation can be computed again
+CACHED = 8  # model versions
+TOP = 5  # factors in words
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why one row has its score; `contributions` and `top` as docs/explanations.md describes them."""
+
+    output: Output  # the score that is explained
+    label: str | None  # the class whose score it is; None for regression
+    method: str
+    scale: str
+    base_value: float
+    value: float
+    reference: dict[str, Any]  # rows, source, seed
+    contributions: list[dict[str, Any]]  # sorted by size: feature, value, contribution, reference, text, ...
+    top: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    explainer: Explainer
+    reference: Reference
+
+
+_cache: OrderedDict[tuple[str, int, str], _Prepared | NotExplainable] = OrderedDict()
+_lock = threading.Lock()
+
+
+def explain_rows(model: ExplainedModel, rows: Sequence[dict[str, Any]]) -> list[Explanation | Fault]:
+    """Return why canonical rows (n dicts) have their scores, or the fault of each that has no score or explanation.
+
+    MemoryError goes up, as from `score_rows`.
+    """
+    results: list[Any] = list(score_rows(model, rows))
+    good = [place for place, result in enumerate(results) if isinstance(result, Output)]
+    if not good:
+        return results
+    try:
+        prepared = _prepared(model)
+    except NotExplainable as reason:
+        for place in good:
+            results[place] = Fault("", "not_explainable", f"cannot be explained: {reason}")
+        return results
+    explained = _explain(model, prepared, [rows[place] for place in good], [results[place] for place in good])
+    for place, result in zip(good, explained, strict=True):
+        results[place] = result
+    return results
+
+
+def _explain(
+    model: ExplainedModel, prepared: _Prepared, rows: Sequence[Row], outputs: Sequence[Output]
+) -> list[Explanation | Fault]:
+    card, explainer = model.card, prepared.explainer
+    try:
+        found = explainer.attribute(rows, outputs)
+    except ValueError as error:  # a mixture of two rows that the model refuses
+        log.warning("%s@%s refused a mixture of rows (%s)", card.name, card.version, type(error).__name__)
+        advice = (
+            "the model refuses a mixture of this row with a reference row, so that its features cannot be told apart"
+        )
+        return [Fault("", "not_explainable", f"cannot be explained: {advice}") for _ in rows]
+    sums = found.base + found.contributions.sum(axis=1)
+    gaps = np.maximum(np.abs(sums - found.served), np.abs(found.value - found.served))
+    bad = ~(gaps <= explainer.tolerance * np.maximum(1.0, np.abs(found.served))) | ~_matches(
+        explainer, found.served, outputs
+    )
+    explanations: list[Explanation | Fault] = []
+    for place, (row, output) in enumerate(zip(rows, outputs, strict=True)):
+        if bad[place]:
+            log.warning("%s@%s: an explanation by %s does not add up", card.name, card.version, explainer.method)
+            explanations.append(
+                Fault(
+                    "",
+                    "explanation_inexact",
+                    f"cannot be explained exactly: what {explainer.method} adds up to is not what the model serves for "
+                    "this row. Nothing is shown that does not add up; report it with the model's version",
+                )
+            )
+            continue
+        label = None if card.task == "regression" else _explained_label(model, output)
+        factors = describe_factors(
+            card,
+            row,
+            prepared.reference,
+            contributions=found.contributions[place].tolist(),
+            errors=None if found.errors is None else found.errors[place].tolist(),
+            scale=explainer.scale,
+            label=label,
+        )
+        explanations.append(
+            Explanation(
+                output,
+                label,
+                explainer.method,
+                explainer.scale,
+                float(found.base[place]),
+                float(sums[place]),
+                prepared.reference.about(),
+                factors,
+                [factor["text"] for factor in factors[:TOP] if factor["contribution"] != 0.0],
+            )
+        )
+    return explanations
+
+
+def _matches(explainer: Explainer, values: NDArray[np.float64], outputs: Sequence[Output]) -> NDArray[np.bool_]:
+    """Tell for each row whether its value, (n,), is that of the stored score, as far as the scale shows it."""
+    if explainer.scale == "margin":
+        return np.ones(len(outputs), dtype=bool)
+    if explainer.scale in ("target", "log_target"):
+        served = np.array([output.prediction for output in outputs])
+        linked = np.exp(values) if explainer.scale == "log_target" else values
+    else:
+        from scipy.special import expit
+
+        served = np.array([np.nan if output.probability is None else output.probability for output in outputs])
+        linked = expit(values) if explainer.scale == "log_odds" else values
+    return np.asarray(np.abs(linked - served) <= explainer.tolerance * np.maximum(1.0, np.abs(served)))
+
+
+def _explained_label(model: ExplainedModel, output: Output) -> str | None:
+    """Return the class whose score is explained: the positive one of two, else the predicted one."""
+    return list(model.card.labels.values())[1] if model.card.task == "binary" else output.label
+
+
+def _prepared(model: ExplainedModel) -> _Prepared:
+    """Return how a model version is explained; raise NotExplainable. It is found out once."""
+    key = (model.card.name, model.card.version, model.card.sha256)
+    with _lock:
+        if key not in _cache:
+            try:
+                _cache[key] = _prepare(model)
+            except NotExplainable as reason:
+                _cache[key] = reason
+            while len(_cache) > CACHED:
+                _cache.popitem(last=False)
+        _cache.move_to_end(key)
+        found = _cache[key]
+    if isinstance(found, NotExplainable):
+        raise found
+    return found
+
+
+def _prepare(model: ExplainedModel) -> _Prepared:
+    card = model.card
+    who = f"{card.name}@{card.version}"
+    if not card.features:
+        raise NotExplainable(f"{who} has no features")
+    sample = _sample(model.reference)
+    scored = score_rows(model, sample)
+    rows = [row for row, result in zip(sample, scored, strict=True) if isinstance(result, Output)]
+    has_reference = len(rows) > 1  # one row is the example of the card, and no population
+    reference = summarise_reference(card, rows if has_reference else [], seed=SEED)
+    try:
+        explainer: Explainer = additive(model, rows if has_reference else None)
+    except Unsupported as obstacle:
+        if not has_reference:
+            raise NotExplainable(
+                f"{who} came without reference rows, which tell what is usual ({obstacle}); register it again with "
+                "--reference rows.csv"
+            ) from None
+        log.info("%s is explained from its scores: %s", who, obstacle)
+        explainer = sampling(model, rows, seed=SEED)
+    log.info("%s is explained by %s", who, explainer.method)
+    return _Prepared(explainer, reference)
+
+
+def _sample(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return at most REFERENCE_ROWS of the reference rows, in their order, always the same ones."""
+    if len(rows) <= REFERENCE_ROWS:
+        return list(rows)
+    chosen = np.random.default_rng(SEED).choice(len(rows), REFERENCE_ROWS, replace=False)
+    return [rows[place] for place in sorted(chosen.tolist())]
