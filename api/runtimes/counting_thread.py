@@ -1,7 +1,6 @@
 """Counting for drift in the sync runtime: a background thread does what the workers' clock does in the other one."""
 
 import logging
-import threading
 import time
 
 from sqlalchemy import Engine
@@ -10,11 +9,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.runtimes.model_process import ModelProcesses, ProcessLost, TooLate
 from shared.background import Background
 from shared.config.settings import Settings
-from shared.errors import ModelError
+from shared.errors import GuichetError
 from shared.faults import Fault
 from shared.monitoring.alerts import check_drift
 from shared.monitoring.counting import Counting, Rows
 from shared.scoring.outputs import Output
+from shared.tables import JobKind
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,6 @@ class CountingThread:
         self._models = models
         self._seconds = settings.monitor_seconds
         self._counting = Counting(engine, settings.models, settings.models_uri, self._score)
-        self._stopping = threading.Event()
         self._thread = Background(self._run, name="counting")
 
     def start(self) -> None:
@@ -43,19 +42,21 @@ class CountingThread:
 
     def stop(self) -> None:
         """Stop after the round that is being counted."""
-        self._stopping.set()
         self._thread.stop()
 
     def _run(self) -> None:
         check_at = time.monotonic()
-        while not self._stopping.wait(self._seconds):
+        while not self._thread.wait(self._seconds):
             try:
-                self._counting.run(seconds=RUN_SECONDS, pause=PAUSE_SECONDS, is_stopping=self._stopping.is_set)
+                self._counting.run(seconds=RUN_SECONDS, pause=PAUSE_SECONDS, is_stopping=self._is_stopping)
                 if time.monotonic() >= check_at:
                     check_drift(self._engine)
                     check_at = time.monotonic() + CHECK_SECONDS
             except SQLAlchemyError as error:
                 log.warning("scored rows could not be counted (%s); it is tried again", type(error).__name__)
+
+    def _is_stopping(self) -> bool:
+        return self._thread.is_stopping
 
     def _score(self, model_version_id: int, rows: Rows) -> list[Output | Fault] | None:
         """Score the rows of a reference in small pieces, between the requests; None while the model is not loaded."""
@@ -66,8 +67,8 @@ class CountingThread:
             return [
                 output
                 for start in range(0, len(rows), PIECE_ROWS)
-                for output in model.score(rows[start : start + PIECE_ROWS], SCORE_SECONDS)
+                for output in model.compute(JobKind.PREDICT, rows[start : start + PIECE_ROWS], SCORE_SECONDS)
             ]
-        except (TooLate, ProcessLost, MemoryError, ModelError) as error:
+        except (TooLate, ProcessLost, MemoryError, GuichetError) as error:
             log.warning("the reference rows of %s were not scored (%s)", model.label, type(error).__name__)
             return None
