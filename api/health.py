@@ -96,5 +96,24 @@ def describe(services: Services, *, in_full: bool) -> dict[str, Any]:
             }
             for number, worker in enumerate(condition.workers, 1)
         ],
+        "worker_count": len(condition.workers),
+        "oldest_queued_seconds": condition.oldest_queued_seconds,
         "reasons": reasons,
     }
+
+
+def served_models(services: Services) -> list[dict[str, Any]]:
+    """Return what each model's champion is: version, SHA-256, and when it was trained and registered."""
+    picture = services.catalog.picture
+    served = [services.catalog.find(name, None) for name in sorted(picture.by_name)]
+    return [
+        {
+            "model": version.card.name,
+            "model_version": version.card.version,
+            "model_sha256": version.sha256,
+            "trained_at": version.card.trained_at,
+            "created_at": version.created_at,
+        }
+        for version in served
+        if version is not None
+    ]

@@ -12,6 +12,7 @@ from api.auth.callers import Scope, hash_key, make_key
 from api.auth.key_format import is_key
 from shared.database.engine import session_scope
 from shared.database.messages import explain
+from shared.observability.audit import KEY_CREATED, KEY_REVOKED, audit
 from shared.tables import ApiKey
 
 _NO_ADMIN_KEY = "guichet: ADMIN_KEY is empty, so what it let in before is revoked."
@@ -23,6 +24,7 @@ def create(name: str, scopes: list[Scope]) -> tuple[str, str]:
     key_id = secrets.token_hex(8)
     with session_scope() as session:
         session.add(ApiKey(id=key_id, name=name, sha256=digest, scopes=",".join(scopes)))
+        audit(session.connection(), KEY_CREATED, f"key:{key_id}", details={"name": name, "scopes": list(scopes)})
     return key_id, key
 
 
@@ -36,14 +38,19 @@ def admit(name: str, scopes: list[Scope], key: str) -> None:
     digest = hash_key(key) if key else None
     with session_scope() as session:
         others = (ApiKey.name == name) & (ApiKey.sha256 != (digest or "")) & ApiKey.revoked_at.is_(None)
-        session.execute(update(ApiKey).where(others).values(revoked_at=func.now()))
+        ended = session.scalars(update(ApiKey).where(others).values(revoked_at=func.now()).returning(ApiKey.id))
+        for key_id in ended.all():
+            audit(session.connection(), KEY_REVOKED, f"key:{key_id}", details={"name": name})
         if digest is None:
             return
         row = session.scalar(select(ApiKey).where(ApiKey.sha256 == digest))
         if row is None:
             row = ApiKey(id=secrets.token_hex(8), name=name, sha256=digest)
             session.add(row)
+        elif (row.scopes, row.revoked_at) == (",".join(scopes), None):
+            return  # it is let in already, as at every start of a container
         row.scopes, row.revoked_at = ",".join(scopes), None
+        audit(session.connection(), KEY_CREATED, f"key:{row.id}", details={"name": name, "scopes": list(scopes)})
 
 
 def revoke(key_id: str) -> bool:
@@ -53,6 +60,7 @@ def revoke(key_id: str) -> bool:
         if row is None or row.revoked_at is not None:
             return False
         row.revoked_at = session.scalar(select(func.now()))
+        audit(session.connection(), KEY_REVOKED, f"key:{key_id}", details={"name": row.name})
     return True
 
 

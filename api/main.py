@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi_offline import FastAPIOffline
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 
 from api import openapi
 from api.errors import handlers
@@ -24,6 +24,8 @@ from api.routes import (
     examples,
     health,
     jobs,
+    logs,
+    metrics,
     mlflow,
     models,
     monitoring,
@@ -49,6 +51,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     examples.router,
     open_inference.router,
     mlflow.router,
+    metrics.router,
+    logs.router,
     health.router,
     welcome.router,
 )
@@ -60,7 +64,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        services = Services(settings)
+        services = Services(settings, routes=[*(route for router in ROUTERS for route in router.routes), *app.routes])
         app.state.services = services
         services.start()
         try:
@@ -95,4 +99,8 @@ def serve(app: FastAPI) -> ASGIApp:
     if settings.auth == "open":
         inner = KnownNames(inner, app, settings.host_names)
     prefix = Prefix(settings.root_path, proxy_hops=settings.proxy_hops)
-    return RequestContext(inner, prefix, SecurityHeaders(settings.frame_ancestors))
+
+    def note(scope: Scope, method: str, path: str, status: int, size: int, seconds: float) -> None:
+        app.state.services.request_log.note(scope, method, path, status, size, seconds)
+
+    return RequestContext(inner, prefix, SecurityHeaders(settings.frame_ancestors), note)

@@ -59,6 +59,7 @@ TAGS = {
     "monitoring": "Whether the population is still the one that a model was trained on, and how good the model is now.",
     "open inference": "The Open Inference Protocol, version 2, as KServe, Triton and MLServer speak it.",
     "mlflow": "What MLflow's scoring server and SageMaker's hosts are asked.",
+    "operations": "Numbers of the whole service, for Prometheus and for people, and its logs.",
     "health": "Whether the service lives, is ready, and how it is: open to everyone.",
 }
 MAX_WRITTEN = 8

@@ -1,10 +1,14 @@
 """What one API process holds; opened and closed with it."""
 
+from collections.abc import Sequence
+
 from starlette.requests import HTTPConnection
+from starlette.routing import BaseRoute
 
 from api.auth.rate_limit import Quota
 from api.http.held_bodies import HeldBodies
 from api.logs.error_log import ErrorLogWriter
+from api.logs.request_log import RequestLogWriter
 from api.models.catalog import Catalog
 from api.runtimes.acceptance import Acceptance
 from api.runtimes.followers import JobFollowers
@@ -17,7 +21,7 @@ from shared.database.engine import make_engine, reader
 class Services:
     """Everything that the routes need."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, routes: Sequence[BaseRoute] = ()) -> None:
         self.settings = settings
         self.engine = make_engine(settings.database, autocommit=settings.runtime == "queue")
         self.reader = reader(self.engine)
@@ -30,6 +34,13 @@ class Services:
             days=settings.error_log_days,
             rows=settings.error_log_rows,
             is_open=settings.auth == "open",
+        )
+        self.request_log = RequestLogWriter(
+            self.engine,
+            days=settings.request_log_days,
+            rows=settings.request_log_rows,
+            is_open=settings.auth == "open",
+            routes=routes,
         )
         self.keys_in_flight = KeysInFlight()
         self.followers = JobFollowers(self.reader)
@@ -52,6 +63,7 @@ class Services:
         """Start every thread; call it on the event loop."""
         self.catalog.start()
         self.refusals.start()
+        self.request_log.start()
         self.acceptance.start()
         self.runtime.start()
         self.followers.start()
@@ -67,6 +79,7 @@ class Services:
         self.acceptance.stop()
         self.catalog.stop()
         self.refusals.stop()
+        self.request_log.stop()
         self.bulk_engine.dispose()
         self.engine.dispose()
 

@@ -41,6 +41,7 @@ class Filters:
     """Which rows are wanted; None wants all."""
 
     id: str | None = None
+    request: str | None = None
     since: datetime | None = None
     until: datetime | None = None
     model: str | None = None
@@ -76,6 +77,8 @@ def build(filters: Filters) -> Select[*tuple[Any, ...]]:
     )
     if filters.id is not None:
         query = query.where(Job.id == filters.id)
+    if filters.request is not None:
+        query = query.where(Job.request_id == filters.request)
     if filters.since is not None:
         query = query.where(Job.created_at >= filters.since)
     if filters.until is not None:
@@ -240,6 +243,7 @@ def _count(text: str) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m scripts.query_predictions", description="Stored predictions.")
     parser.add_argument("--id", type=_uuid, help="the rows of one job")
+    parser.add_argument("--request", metavar="ID", help="the rows of the requests with this X-Request-Id")
     parser.add_argument("--day", type=_day, metavar="YYYY-MM-DD", help="accepted on this day (UTC)")
     parser.add_argument("--since", type=_day, metavar="YYYY-MM-DD", help="accepted on this day (UTC) or later")
     parser.add_argument("--until", type=_day, metavar="YYYY-MM-DD", help="accepted before this day (UTC)")
@@ -256,7 +260,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         options.since, options.until = options.day, options.day + _DAY
     if options.wide and options.model is None:
         parser.error("--wide needs --model: models have different features")
-    if options.format == "table" and options.last is None and options.id is None:
+    if options.format == "table" and options.last is None and options.id is None and options.request is None:
         options.last = 100  # a terminal is no place for millions of rows
     return options
 

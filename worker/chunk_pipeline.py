@@ -22,10 +22,12 @@ from typing import TYPE_CHECKING, Self
 from redis import RedisError
 
 from shared.broker.app import INTERACTIVE_KEY
+from shared.broker.names import Lane
 from shared.database.engine import run_again
 from shared.jobs import chunks
 from shared.jobs.chunks import ChunkClaim
 from shared.observability.logs import bound
+from shared.observability.metrics import METRICS, SCORED_ROWS
 from shared.registry.adding import LoadedModel
 from shared.tables import ChunkState
 from worker.runtime import Runtime
@@ -112,6 +114,8 @@ class ChunkPipeline:
             self._wait_for_stores(0)
         self.chunk_count += 1
         self.row_count += taken.row_count
+        label = f"{self._model.card.name}@{self._model.card.version}"
+        METRICS.count(SCORED_ROWS, (label, Lane.BULK.value), taken.row_count)
 
     def _wait_for_stores(self, count: int) -> None:
         """Wait until no more than so many chunks are being stored."""

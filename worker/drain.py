@@ -21,8 +21,10 @@ from shared.handlers.handler import Handler
 from shared.handlers.table import GROUPS, HANDLERS
 from shared.jobs import transitions as jobs
 from shared.jobs.kinds import Claiming
+from shared.jobs.submission import time_of
 from shared.jobs.transitions import Claim, ClaimGroup
 from shared.observability.logs import bound
+from shared.observability.metrics import CLAIM_JOBS, METRICS, SCORE_SECONDS, SCORED_ROWS, WAIT_SECONDS
 from shared.observability.redaction import told
 from shared.registry.adding import LoadedModel
 from shared.scoring.batch import split_results
@@ -272,7 +274,9 @@ def _compute_and_store(runtime: Runtime, queue: Queue, claims: list[Claim]) -> N
             runtime.database(lambda connection: jobs.requeue(connection, claims, code="out_of_memory", message=message))
             return
         runtime.pulse.unlimit(held)  # to be stored takes as long as it takes
-        runtime.paces[queue.model_version_id, handler.name] = len(rows) / max(time.monotonic() - began, 1e-6)
+        seconds = time.monotonic() - began
+        runtime.paces[queue.model_version_id, handler.name] = len(rows) / max(seconds, 1e-6)
+        _measure(queue, claims, len(rows), seconds)
         by_claim = split_results(results, (len(claim.rows) for claim in claims))
         done = runtime.retry_while_away(lambda: _finish(runtime, queue, handler, claims, by_claim))
     if len(done) < len(claims):
@@ -280,6 +284,18 @@ def _compute_and_store(runtime: Runtime, queue: Queue, claims: list[Claim]) -> N
             "%d of %d claims were no longer ours; nothing of them was stored", len(claims) - len(done), len(claims)
         )
     announce(runtime, done, lane=queue.lane, model_version_id=queue.model_version_id)
+
+
+def _measure(queue: Queue, claims: list[Claim], row_count: int, seconds: float) -> None:
+    """Count a claim that was computed in the metrics."""
+    labels = (f"{queue.model.card.name}@{queue.model.card.version}", queue.lane)
+    METRICS.observe(CLAIM_JOBS, len(claims), (queue.lane,))
+    METRICS.count(SCORED_ROWS, labels, row_count)
+    METRICS.observe(SCORE_SECONDS, seconds, labels)
+    now = time.time() - seconds
+    for claim in claims:
+        if claim.attempt == 1 and (accepted_at := time_of(claim.job_id)) is not None:
+            METRICS.observe(WAIT_SECONDS, max(now - accepted_at, 0.0), labels)
 
 
 def _finish(

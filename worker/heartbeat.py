@@ -25,6 +25,7 @@ from shared.jobs import chunks
 from shared.jobs import transitions as jobs
 from shared.jobs.chunks import ChunkClaim
 from shared.jobs.transitions import Claim
+from shared.observability.metrics import METRICS
 from shared.tables import Worker
 
 log = logging.getLogger(__name__)
@@ -152,6 +153,16 @@ class Heartbeat:
                     self._is_missed = True
                     # As soon as the database is back, before anyone takes the leases for those of the dead.
                     self._next_beat = time.monotonic() + min(1.0, self._settings.heartbeat_seconds)
+                else:
+                    self._flush_metrics()
+        self._flush_metrics()
+
+    def _flush_metrics(self) -> None:
+        try:
+            with self._engine.connect() as connection:
+                METRICS.flush(connection)
+        except Exception as error:  # noqa: BLE001 - the numbers wait for the next beat, and leases matter more
+            log.warning("metrics were not stored: %s", type(error).__name__)
 
     def _beat(self, connection: Connection, held: "Sequence[HeldLease]") -> None:
         for one in held:

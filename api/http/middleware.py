@@ -4,6 +4,8 @@ Plain ASGI: it costs a few microseconds.
 """
 
 import re
+import time
+from collections.abc import Callable
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,12 +19,18 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _NO_STORE = (b"cache-control", b"no-store")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
+LEFT = 499  # the caller left before the answer began
+
+# What is told of each request: its scope, method, path, the answer's status and bytes, and seconds.
+Note = Callable[[Scope, str, str, int, int, float], None]
+
 
 class RequestContext:
     """Takes X-Request-Id and traceparent (W3C Trace Context) from the caller, or makes an id, and returns them."""
 
-    def __init__(self, app: ASGIApp, prefix: Prefix, headers: SecurityHeaders) -> None:
+    def __init__(self, app: ASGIApp, prefix: Prefix, headers: SecurityHeaders, note: Note) -> None:
         self._app = app
+        self._note = note
         self._pages = Pages(app, headers)
         self._prefix = prefix
         self._headers = headers
@@ -49,12 +57,16 @@ class RequestContext:
         if prefix := self._prefix.of(scope):
             scope = self._prefix.put_on(scope, prefix)
         path = route_path(scope)
+        began = time.perf_counter()
+        status, size = LEFT, 0
         extra = [(b"x-request-id", request_id.encode()), *self._headers.of(path)]
         if traceparent is not None:
             extra.append((b"traceparent", traceparent.encode()))
 
         async def send_with_headers(message: Message) -> None:
+            nonlocal status, size
             if message["type"] == "http.response.start":
+                status = message["status"]
                 headers = message["headers"] = [*message["headers"], *extra]
                 if not may_be_kept(path):
                     for name, _ in headers:
@@ -62,13 +74,23 @@ class RequestContext:
                             break
                     else:
                         headers.append(_NO_STORE)
+            else:
+                size += len(message.get("body", b""))
             await send(message)
 
         app = self._pages if is_page(path) else self._app
-        if scope["method"] == "HEAD":
-            await app(_as_get(scope), receive, _without_body(send_with_headers))
-        else:
-            await app(scope, receive, send_with_headers)
+        inner = scope
+        try:
+            if scope["method"] == "HEAD":
+                inner = _as_get(scope)
+                await app(inner, receive, _without_body(send_with_headers))
+            else:
+                await app(scope, receive, send_with_headers)
+        except Exception:
+            status = 500  # which the server answers
+            raise
+        finally:
+            self._note(inner, scope["method"], path, status, size, time.perf_counter() - began)
 
 
 def is_head(request: Request) -> bool:

@@ -85,6 +85,7 @@ async def read_json(request: Request, *, max_bytes: int, most: Most = ONE_ROW) -
     body = await read_body(request, max_bytes=max_bytes)
     if ";" in content_type and not body.isascii():
         _check_charset(content_type)
+    request.scope["input"] = body  # for its hash in request_logs
     return await in_turn(len(body), lambda: parse_json(body, most=most)), body
 
 

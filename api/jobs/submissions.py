@@ -128,6 +128,7 @@ def new_submission(
     # A visitor's job is read by whoever knows its id, and ids that follow each other share most of their bits.
     job_id = str(uuid4() if caller.is_visitor else uuid7())
     bind(job_id=job_id, model=options.version.label)
+    request.scope["served"] = options.version.label  # for request_logs
     return Submission(
         id=job_id,
         kind=kind.value,

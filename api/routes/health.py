@@ -2,13 +2,14 @@
 
 import platform
 from functools import partial
+from typing import Any
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.deps import ServicesDep, is_known
-from api.health import blocking, describe
+from api.health import blocking, describe, served_models
 from api.http.responses import json_response
 from api.schemas.native import Alive, Health, Readiness, ServiceVersion
 from shared.version import VERSION
@@ -53,16 +54,17 @@ async def readyz(request: Request, services: ServicesDep) -> Response:
 
 @router.get(
     "/version",
-    responses={200: {"model": ServiceVersion, "description": "Versions of the service and its runtime."}},
+    responses={200: {"model": ServiceVersion, "description": "Versions of the service and its models."}},
     response_model=None,
 )
-async def version(services: ServicesDep) -> Response:
-    """Tell which version of the service this is."""
-    return json_response(
-        {
-            "name": "guichet",
-            "version": VERSION,
-            "runtime": services.settings.runtime,
-            "python": platform.python_version(),
-        }
-    )
+async def version(request: Request, services: ServicesDep) -> Response:
+    """Tell which version of the service this is; with a valid key, where one is needed, which models it serves."""
+    body: dict[str, Any] = {
+        "name": "guichet",
+        "version": VERSION,
+        "runtime": services.settings.runtime,
+        "python": platform.python_version(),
+    }
+    if is_known(request):
+        body["models"] = served_models(services)
+    return json_response(body)

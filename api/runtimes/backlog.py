@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.runtimes.runtime import Place
 from shared.background import Background
 from shared.broker.app import drained_key
-from shared.jobs.queries import count_queued
+from shared.jobs.queries import count_queued, oldest_waits
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ class Backlog:
         self._redis = redis
         self._max_queued = max_queued
         self._drains: dict[Queue, Drain] = {}
+        self._oldest = 0.0
         self._thread = Background(self._run, name="backlog")
 
     def start(self) -> None:
@@ -64,6 +65,10 @@ class Backlog:
     def waiting(self, lane: str | None = None) -> int:
         """Return how many jobs waited at the last sample, in one lane or in all."""
         return sum(drain.queued for (of, _), drain in list(self._drains.items()) if lane is None or of == lane)
+
+    def oldest_seconds(self) -> float:
+        """Return for how many seconds, at the last sample, the job that has waited longest had been ready to start."""
+        return self._oldest
 
     def is_full(self, lane: str, model_version_id: int) -> bool:
         """Tell whether a queue has reached MAX_QUEUED."""
@@ -103,6 +108,7 @@ class Backlog:
     def _sample(self) -> None:
         with self._engine.connect() as connection:
             counts = count_queued(connection, limit=self._max_queued)
+            self._oldest = max(oldest_waits(connection, counts).values(), default=0.0)
         now = time.monotonic()
         was_queued = {queue: drain.queued for queue, drain in self._drains.items()}
         for queue in counts.keys() | self._drains.keys():

@@ -19,6 +19,7 @@ from shared.background import Background
 from shared.errors import GuichetError, Unavailable
 from shared.jobs.queries import StoredJob
 from shared.jobs.submission import Submission
+from shared.observability.metrics import GROUP_SIZE, METRICS
 from shared.tables import JobState
 
 log = logging.getLogger(__name__)
@@ -136,6 +137,7 @@ class Intake:
 
     def _commit_group(self, group: list[Submission]) -> Sequence[Accepted | GuichetError]:
         """Commit a group; an error of the database that leaves `commit` means that nothing was stored."""
+        METRICS.observe(GROUP_SIZE, len(group))
         try:
             return self._commit(group)
         except GuichetError as error:

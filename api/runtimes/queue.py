@@ -190,7 +190,7 @@ class QueueRuntime:
         reasons += [
             f"Jobs wait in the lane {lane}, and none was finished for 30 seconds." for lane in backlog.stalled_lanes()
         ]
-        return Condition(reasons, broker, recovery, workers, is_starting)
+        return Condition(reasons, broker, recovery, workers, backlog.oldest_seconds(), is_starting)
 
     # ── the tables ───────────────────────────────────────────────────────────────────────────────────────────────
 

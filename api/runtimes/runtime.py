@@ -40,6 +40,7 @@ class Condition:
     broker: str | None = None  # ok, down
     recovery: str | None = None  # ok, late
     workers: list[LiveWorker] = field(default_factory=list)
+    oldest_queued_seconds: float | None = None  # for how long the oldest queued job has been ready to start
     is_starting: bool = False  # the service has just started, and no worker has been heard of yet
 
 

@@ -34,6 +34,7 @@ from shared.jobs.queries import StoredJob, StoredOutput, find_jobs
 from shared.jobs.recording import record
 from shared.jobs.results import outcome_of
 from shared.jobs.submission import Submission
+from shared.observability.metrics import METRICS, SCORE_SECONDS, SCORED_ROWS
 from shared.registry.watcher import ModelWatcher
 from shared.scoring.batch import split_results
 from shared.scoring.outputs import Output
@@ -190,11 +191,14 @@ class SyncRuntime:
                 members.append(submission)
         if members:
             try:
-                computed = self._compute(self._get(members[0].model_version_id), members)
+                model = self._get(members[0].model_version_id)
+                began = time.monotonic()
+                computed = self._compute(model, members)
             except ModelError as error:
                 refusal = Unavailable(f"The model cannot be loaded now: {error.detail}", retry_after=10)
                 answers.update((member.id, refusal) for member in members)
             else:
+                _measure(model, members, time.monotonic() - began)
                 answers.update(self._store(computed, started_at))
         return [answers[submission.id] for submission in group]
 
@@ -326,6 +330,13 @@ class SyncRuntime:
             else unsure(one.submission)
             for one in computed
         }
+
+
+def _measure(model: ModelProcess, members: Sequence[Submission], seconds: float) -> None:
+    """Count a group that was computed in the metrics."""
+    labels = (model.label, members[0].lane)
+    METRICS.observe(SCORE_SECONDS, seconds, labels)
+    METRICS.count(SCORED_ROWS, labels, sum(len(member.rows) - member.failed_count for member in members))
 
 
 def in_thread(call: Callable[[], Result], *, name: str) -> "Future[Result]":

@@ -340,6 +340,10 @@ class Health(BaseModel):
         description="Whether the workers look for jobs that dead ones left; null in the sync runtime."
     )
     workers: list[dict[str, Any]]
+    worker_count: int = Field(description="Worker processes that were heard of lately; 0 in the sync runtime.")
+    oldest_queued_seconds: float | None = Field(
+        description="For how long the oldest queued job has been ready to start; null in the sync runtime."
+    )
     reasons: list[str] = Field(description="What is wrong, one sentence each.")
 
 
@@ -356,6 +360,16 @@ class Readiness(BaseModel):
     reasons: list[str] | None = Field(None, description="Why not, one sentence each.")
 
 
+class ServedModel(BaseModel):
+    """The version of a model that serves when none is named."""
+
+    model: str
+    model_version: int
+    model_sha256: str
+    trained_at: datetime | None = Field(description="When it was trained, as its card says; null where it does not.")
+    created_at: datetime = Field(description="When it was registered.")
+
+
 class ServiceVersion(BaseModel):
     """Which service this is."""
 
@@ -363,3 +377,4 @@ class ServiceVersion(BaseModel):
     version: str
     runtime: Literal["queue", "sync"]
     python: str
+    models: list[ServedModel] | None = Field(None, description="What each model's champion is; for known callers.")

@@ -30,7 +30,7 @@ LAYERS: dict[str, tuple[frozenset[str], ...]] = {
         frozenset({"auth"}),
         frozenset({"check", "runtimes"}),
         frozenset({"keys", "probe", "services"}),
-        frozenset({"deps", "errors", "health", "jobs"}),
+        frozenset({"deps", "errors", "health", "jobs", "monitoring"}),
         frozenset({"parameters"}),
         frozenset({"fast_path", "files", "known_names", "protocols"}),
         frozenset({"openapi", "routes"}),

@@ -32,9 +32,6 @@ SHOWN = 5  # categories of a feature that are printed
 
 CONTRACT_HELP = "part of a card that a client relies on: words, rules and limits, laid over the card"
 SCORES_HELP = "column of the reference rows with the model's own scores where it was trained; refused if it differs"
-METRICS_HELP = (
-    "JSON file with metrics of rows kept aside: {name: number}; else the reference rows give some, with --target"
-)
 THRESHOLD_HELP = "binary: probability from which on the answer is 1; the model's own when not given"
 PROBABILITY_HELP = "binary, no probabilities: answer the sigmoid of decision_function as the probability"
 PREPROCESSOR_HELP = "joblib file of the fitted transformer that comes before the model, where it was saved apart"
@@ -72,7 +69,6 @@ def _parser() -> argparse.ArgumentParser:
     adding.add_argument("--name", help="model name; the card's when not given")
     adding.add_argument("--version", type=_positive, help="version number; the next one when not given")
     adding.add_argument("--target", help="column of the reference rows that is the answer, not a feature")
-    adding.add_argument("--metrics", type=Path, metavar="metrics.json", help=METRICS_HELP)
     adding.add_argument("--threshold", type=float, help=THRESHOLD_HELP)
     adding.add_argument("--probability", choices=["sigmoid"], help=PROBABILITY_HELP)
     adding.add_argument("--labels", type=_labels, metavar="0=No,1=Yes", help=LABELS_HELP)

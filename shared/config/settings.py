@@ -164,6 +164,12 @@ class Settings(BaseSettings):
     idempotency_hours: float = Field(24, ge=24, le=87_600, description="How long an Idempotency-Key is kept.")
     error_log_days: float = Field(30, gt=0, le=36_500, description="How many days refusals stay in `error_logs`.")
     error_log_rows: int = Field(1_000_000, ge=1_000, description="How many entries `error_logs` keeps, at most.")
+    request_log_days: float = Field(30, gt=0, le=36_500, description="How many days requests stay in `request_logs`.")
+    request_log_rows: int = Field(
+        10_000_000,
+        ge=0,
+        description="How many entries `request_logs` keeps, at most; 0: requests are only counted in the metrics.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level logged.")
     log_format: Literal["auto", "json", "text"] = Field(
         "auto", description="How lines are logged; `auto` is text on a terminal, and one JSON object a line elsewhere."

@@ -11,6 +11,7 @@ from sqlalchemy.dialects import postgresql
 from shared.database.prepared import Statement, array
 from shared.jobs.csv_queries import StoredCsv, find_files
 from shared.jobs.kinds import SINGLE, kind_of
+from shared.jobs.transitions import clock
 from shared.tables import Job, JobState, ModelInput, ModelOutput
 
 TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED, JobState.EXPIRED})
@@ -202,6 +203,21 @@ def count_queued(connection: Connection, *, limit: int) -> dict[tuple[str, int],
         )
         counts[lane, version] = connection.scalar(select(func.count()).select_from(queued.subquery())) or 0
     return counts
+
+
+def oldest_waits(connection: Connection, queues: Iterable[tuple[str, int]]) -> dict[tuple[str, int], float]:
+    """Return for how many seconds the next job of each (lane, model version id) has been ready to start."""
+    waits: dict[tuple[str, int], float] = {}
+    for lane, version in queues:
+        first = (
+            select(Job.run_after, clock(connection).label("now"))
+            .where(Job.state == JobState.QUEUED, Job.model_version_id == version, Job.lane == lane)
+            .order_by(Job.priority, Job.run_after)
+            .limit(1)
+        )
+        if (row := connection.execute(first).first()) is not None:
+            waits[lane, version] = max((row.now - row.run_after).total_seconds(), 0.0)
+    return waits
 
 
 _NEXT_READY = """

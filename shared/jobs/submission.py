@@ -30,6 +30,11 @@ COLUMNS = {
 }
 
 
+def time_of(job_id: str) -> float | None:
+    """Return when a UUIDv7 was made, in seconds since 1970; None for another UUID, which does not say (RFC 9562)."""
+    return int(job_id[:8] + job_id[9:13], 16) / 1_000 if job_id[14] == "7" else None
+
+
 @dataclass(slots=True)
 class Submission:
     """One accepted request on its way into the tables."""

@@ -223,7 +223,7 @@ class Counting:
         outputs = self._score(version.id, rows)
         if outputs is None and must_score:
             return  # it is being loaded: the next run has its scores
-        scored = None if outputs is None else scores_of(card, outputs)
+        scored = None if outputs is None else [_score_of(card, each) for each in outputs if isinstance(each, Output)]
         profile = make_profile(card, rows, scored)
         with self._engine.begin() as connection:
             store_profile(connection, version.id, profile, source=made_of)
@@ -271,13 +271,8 @@ def store_profile(connection: Connection, model_version_id: int, profile: Profil
     connection.execute(_insert(connection, FeatureProfile).values(values).on_conflict_do_nothing())
 
 
-def scores_of(card: Card, outputs: Sequence[Output | Fault]) -> Rows:
-    """Return what is counted of the outputs of reference rows; those without a score are left out."""
-    return [
-        score_values(card, prediction=each.prediction, label=each.label, probability=each.probability)
-        for each in outputs
-        if isinstance(each, Output)
-    ]
+def _score_of(card: Card, output: Output) -> dict[str, Any]:
+    return score_values(card, prediction=output.prediction, label=output.label, probability=output.probability)
 
 
 def _add(connection: Connection, version: int, hour: datetime, rows: int, counts: Sequence[int]) -> None:

@@ -10,7 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,7 @@ from shared.cards.validator import odd_features
 from shared.config.settings import get_settings
 from shared.csv.format import Given
 from shared.errors import ArtefactError, CardError, Conflict, GuichetError, NotFound
-from shared.faults import Fault
-from shared.monitoring.counting import SAMPLE, scores_of, store_profile
-from shared.monitoring.profiles import make_profile
+from shared.observability.audit import MODEL_ADDED, MODEL_PROMOTED, audit
 from shared.packages.agreement import check_agreement, with_classes
 from shared.packages.assembly import assembled
 from shared.packages.contract import apply_contract
@@ -51,7 +49,6 @@ from shared.packages.package import (
 )
 from shared.packages.sample import canonical_rows, read_rows
 from shared.registry.acceptance import learn
-from shared.registry.card_metrics import read_metrics, reference_metrics
 from shared.registry.score_check import (
     ExpectedScores,
     check_probabilities,
@@ -59,8 +56,6 @@ from shared.registry.score_check import (
     read_known_scores,
     without_refused,
 )
-from shared.scoring.batch import score_rows
-from shared.scoring.outputs import Output
 from shared.scoring.selection import Scorer, build, choose, decide
 from shared.scoring.threads import one_thread
 from shared.tables import ModelAlias, ModelVersion
@@ -105,7 +100,6 @@ def add(
     code: Path | None = None,
     trust: Sequence[str] = (),
     skip_bad: bool = False,
-    metrics: Path | None = None,
     uri: str | None = None,
     models_dir: Path | None = None,
     given: Given | None = None,
@@ -121,9 +115,7 @@ def add(
     rest is detected. `preprocessor` is the joblib file of a fitted transformer that comes before the model, `code` a
     file or folder of modules that they need; both become part of the registered file (shared/packages/assembly.py).
     `trust` names the types of a skops file that may be read beside those that skops knows. `skip_bad` leaves reference
-    rows that break the contract out of the model's sample; known scores are compared on them all the same. `metrics` is
-    a JSON file with the metrics of rows that were kept aside; without one, and with a target, the card has those of the
-    reference rows, and says so. `uri` is
+    rows that break the contract out of the model's sample; known scores are compared on them all the same. `uri` is
     where the whole package was fetched from, and can be again (shared/packages/fetching.py). Raises ArtefactError,
     CardError, or Conflict when the version is another model's.
     """
@@ -150,7 +142,6 @@ def add(
         "decided_by": None if threshold is None else "probability",  # and not as the model itself would
     }
     changes = {key: value for key, value in chosen.items() if value is not None}
-    held_out = None if metrics is None else read_metrics(metrics)
     if target is not None and target == scores:
         raise CardError(f"The column {target[:70]!r} cannot be the target and the model's scores: name another one.")
     parts = {"preprocessor": preprocessor, "code": code}
@@ -160,9 +151,6 @@ def add(
 
             given_rows = package.given_rows or read_rows(reference)
             check_answers(package.card, target, (row.get(target) for row in given_rows.rows), given_rows.numbers)
-        if held_out is not None:
-            told = package.card.model_copy(update={"metrics": held_out, "metrics_of": "held_out"})
-            package = replace(package, card=told)
         proof = package.reference
         if contract is not None:
             read = package.given_rows.rows if reference is not None and package.given_rows is not None else ()
@@ -180,7 +168,6 @@ def add(
             known=known,
             proof=proof,
             uri=uri,
-            target=target if reference is not None else None,
             left_out=_left_out(package) if reference is not None else (),
             # Other hosts fetch the rows as they lie there: more of them, perhaps, and written otherwise.
             source=[sha256_of(reference)] if uri is not None and reference is not None else (),
@@ -237,13 +224,17 @@ def promote(session: Session, name: str, version: int, alias: str = CHAMPION) ->
     if not NAME.fullmatch(alias):
         raise Conflict(f"{alias[:70]!r} cannot be an alias: {NAME_RULE}.")
     chosen = resolve(session, name, version)
+    details: dict[str, Any] = {"alias": alias, "before": None}
     current = session.scalar(select(ModelAlias).where(ModelAlias.name == name, ModelAlias.alias == alias))
     if current is None:
         session.add(ModelAlias(name=name, alias=alias, model_version_id=chosen.id))
     else:
+        former = session.get_one(ModelVersion, current.model_version_id)
+        details["before"] = former.version
         current.model_version_id = chosen.id
         current.updated_at = func.now()
     session.flush()
+    audit(session.connection(), MODEL_PROMOTED, f"{name}@{version}", details=details)
     return chosen
 
 
@@ -371,7 +362,6 @@ def _publish(
     known: ExpectedScores | None = None,
     proof: Sequence[dict[str, Any]] = (),
     uri: str | None = None,
-    target: str | None = None,
     left_out: Sequence[str] = (),
     source: Sequence[str] = (),
 ) -> ModelVersion:
@@ -387,10 +377,6 @@ def _publish(
     package = accepted.package
     card = with_classes(package.card, package.estimator)
     card, report = _chosen_scorer(card, package, known, proof)
-    outputs = _scored_reference(card, package)
-    if target is not None and not card.metrics:
-        in_sample = reference_metrics(card, package, outputs, target)
-        card = card.model_copy(update={"metrics": in_sample, "metrics_of": "reference" if in_sample else None})
     if left_out:
         report["left_out"] = list(left_out)  # columns of the reference rows that are no features
     if refused:
@@ -414,20 +400,11 @@ def _publish(
         folder = write_package(models_dir, card, artefact, package.reference)
         report["reference_sha256"] = [sha256_of(folder / REFERENCE_FILE), *source]
         row = _insert(session, card, uri=uri or folder.relative_to(models_dir).as_posix(), report=report)
-        profile = make_profile(card, package.reference, scores_of(card, outputs))
-        store_profile(session.connection(), row.id, profile, source=SAMPLE)
     if alias is None and not session.scalar(select(ModelAlias.id).where(ModelAlias.name == card.name).limit(1)):
         alias = CHAMPION  # a model's first version serves at once; later ones wait to be promoted
     if alias is not None:
         promote(session, card.name, card.version, alias)
     return row
-
-
-def _scored_reference(card: Card, package: Package) -> list[Output | Fault]:
-    """Return the outputs of the reference rows, as the pipeline itself gives them."""
-    with _as_in_a_worker():
-        scorer = build(card, package.estimator, "pipeline", package.reference)
-        return score_rows(LoadedModel(card, package.estimator, scorer, package.reference), package.reference)
 
 
 def _refused_row(package: Package, place: int) -> str:
@@ -493,12 +470,10 @@ def _same_card(card: Card, row: ModelVersion) -> bool:
     """Tell whether a card says what was registered; when and with what it was trained does not matter.
 
     Nor does what decides, as long as the threshold is the same: earlier cards left that out. Nor do examples that an
-    earlier release took from reference rows, and the metrics of these rows.
+    earlier release took from reference rows.
     """
     told = {"trained_at", "libraries", "decided_by"}
     registered = Card.model_validate(row.card)
-    if card.metrics_of == "reference" and not (registered.metrics and registered.metrics_of != "reference"):
-        told |= {"metrics", "metrics_of"}  # earlier releases did not compute them
     if is_of_people(registered):
         told.add("notes")
         card, registered = (
@@ -533,6 +508,7 @@ def _insert(session: Session, card: Card, *, uri: str, report: dict[str, Any]) -
             session.add(row)
     except IntegrityError as error:
         raise Conflict(f"{card.name}@{card.version} has just been registered by someone else: try again.") from error
+    audit(session.connection(), MODEL_ADDED, f"{card.name}@{card.version}", details={"sha256": card.sha256, "uri": uri})
     return row
 
 

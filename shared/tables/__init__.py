@@ -9,7 +9,8 @@ from shared.tables.base import Table
 from shared.tables.csv import ChunkState, CsvFile, JobChunk, JobEvent
 from shared.tables.jobs import Job, JobKind, JobState, ModelInput, ModelOutput
 from shared.tables.keys import ApiKey
-from shared.tables.logs import ErrorLog
+from shared.tables.logs import AuditLog, ErrorLog, RequestLog
+from shared.tables.metrics import MetricSample, ServiceSecret
 from shared.tables.models import ModelAlias, ModelVersion
 from shared.tables.monitoring import Alert, FeatureCount, FeatureProfile, Outcome
 from shared.tables.reference import ReferenceRow, ReferenceSet
@@ -18,6 +19,7 @@ from shared.tables.workers import TimedTask, Worker
 __all__ = [
     "Alert",
     "ApiKey",
+    "AuditLog",
     "ChunkState",
     "CsvFile",
     "ErrorLog",
@@ -28,6 +30,7 @@ __all__ = [
     "JobEvent",
     "JobKind",
     "JobState",
+    "MetricSample",
     "ModelAlias",
     "ModelInput",
     "ModelOutput",
@@ -35,6 +38,8 @@ __all__ = [
     "Outcome",
     "ReferenceRow",
     "ReferenceSet",
+    "RequestLog",
+    "ServiceSecret",
     "Table",
     "TimedTask",
     "Worker",

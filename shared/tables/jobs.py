@@ -84,6 +84,7 @@ class Job(Table):
             postgresql_where=text("state = 'queued' AND expires_at IS NOT NULL"),
             sqlite_where=text("state = 'queued' AND expires_at IS NOT NULL"),
         ),
+        Index("ix_jobs_finished_at", "finished_at", postgresql_using="brin"),
         Index(
             "uq_jobs_idempotency",
             "idempotency_scope",

@@ -687,3 +687,38 @@ def test_reader_that_has_had_enough_is_no_error(monkeypatch, guichet):
     monkeypatch.setattr(command, "_client", lambda options: script.client())
     assert command.main(["jobs"]) == 0
     sys.stdout.close()
+
+
+# ── bench ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_bench_writes_quantiles_of_rows_and_batches_and_shows_them(guichet, row, tmp_path):
+    items = [{"index": index, "status": "succeeded", **result()} for index in range(2)]
+    batch = {**result(), "n_rows": 2, "has_failures": False, "items": items}
+    answers = [answer(200, result()) for _ in range(3 + 4)] + [answer(200, batch) for _ in range(3 + 4)]
+    output = tmp_path / "perf" / "bench.json"
+    code, out, err = guichet(Script(*answers), "bench", "--row", row, "--n", 4, "--batch-size", 2, "-o", output)
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == ["CALL", "predict", "predict_batch"]
+    assert str(output) in err
+    report = json.loads(output.read_text())
+    assert (report["requests"], report["batch_size"]) == (4, 2)
+    for name in ("predict", "predict_batch"):
+        figures = report[name]
+        assert 0 < figures["p50_ms"] <= figures["p95_ms"] <= figures["p99_ms"]
+        assert figures["rows_per_second"] > 0
+        assert figures["errors"] == 0
+
+
+def test_bench_without_a_row_sends_the_models_own_example(guichet, tmp_path):
+    refused = problem(404, "not_found")
+    code, _, err = guichet(Script(refused), "bench", "--model", "nobody", "-o", tmp_path / "bench.json")
+    assert code != 0
+    assert "guichet:" in err
+    assert not (tmp_path / "bench.json").exists()
+
+
+def test_bench_of_nothing_is_refused_in_words(guichet, row):
+    code, _, err = guichet(Script(), "bench", "--row", row, "--n", 0)
+    assert code != 0
+    assert "at least 1" in err

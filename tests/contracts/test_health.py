@@ -29,6 +29,8 @@ def test_health_of_the_queue_runtime_names_its_workers(queue: Stack) -> None:
     for worker in body["workers"]:
         assert worker.keys() == {"id", "lanes", "models", "seen_at"}
         assert "attrition@1" in worker["models"]
+    assert body["worker_count"] == len(body["workers"])
+    assert 0 <= body["oldest_queued_seconds"] < 30
 
 
 def test_health_of_the_sync_runtime_has_neither_broker_nor_workers(sync: Stack) -> None:
@@ -47,7 +49,17 @@ def test_probe_of_a_service_that_is_well(client: httpx2.Client, path: str) -> No
 
 def test_version_names_the_service_and_its_runtime(stack: Stack, client: httpx2.Client) -> None:
     expected = {"name": "guichet", "version": VERSION, "runtime": stack.runtime, "python": platform.python_version()}
-    assert client.get("/version").json() == expected
+    body = client.get("/version").json()
+    models = {model["model"]: model for model in body.pop("models")}
+    assert body == expected
+    served = client.get("/models/attrition").json()
+    assert models["attrition"] == {
+        "model": "attrition",
+        "model_version": 1,
+        "model_sha256": served["model_sha256"],
+        "trained_at": served["card"].get("trained_at"),
+        "created_at": served["created_at"],
+    }
 
 
 @pytest.mark.parametrize("path", ["/health", "/livez", "/readyz", "/version", "/nothing", "/models"])

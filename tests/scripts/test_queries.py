@@ -253,3 +253,11 @@ def test_reading_writes_nothing(sampled):
     if engine.dialect.name == "postgresql":
         with engine.connect() as connection, pytest.raises(Exception, match="read-only transaction"):
             connection.execute(text("DELETE FROM jobs"))
+
+
+def test_rows_of_a_request_are_found_by_its_id(sampled, capsys):
+    with sampled.connect() as connection:
+        job, request = connection.execute(text("SELECT id, request_id FROM jobs WHERE kind = 'batch'")).one()
+    rows = rows_of(sampled, capsys, "--request", request)
+    assert str(job) in {row["job_id"] for row in rows}
+    assert ask(sampled, capsys, "--request", "nobody-sent-it")[0] == 1

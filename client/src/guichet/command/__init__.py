@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from guichet.client import Client
+from guichet.command.bench import bench
 from guichet.command.console import Console
 from guichet.command.files import score_csv
 from guichet.command.outcomes import INTERRUPTED, explain
@@ -22,6 +23,7 @@ _COMMANDS: dict[str, Callable[[Client, argparse.Namespace, Console], int]] = {
     "cancel": cancel,
     "retry": retry,
     "models": list_models,
+    "bench": bench,
 }
 
 

@@ -89,6 +89,19 @@ def make_parser() -> argparse.ArgumentParser:
 
     models = add("models", "list the models")
     _add_json(models)
+
+    bench = add("bench", "measure how fast the service answers, one request after the other")
+    bench.add_argument("--n", type=_whole, default=50, help="requests of each kind (default: 50)")
+    bench.add_argument("--batch-size", type=_whole, default=200, help="rows in a batch (default: 200)")
+    bench.add_argument("--row", metavar="FILE", help="JSON: the row to send (default: the model's own example)")
+    bench.add_argument(
+        "-o",
+        "--output",
+        default="outputs/perf/bench_latest.json",
+        help="where to write the figures (default: outputs/perf/bench_latest.json)",
+    )
+    _add_model(bench)
+    _add_json(bench)
     return parser
 
 

@@ -102,6 +102,14 @@ def model_option(text: str | None) -> dict[str, Any]:
     return {"model": text, "version": None} if mark else {"model": text}
 
 
+def read_row(file: str) -> dict[str, Any]:
+    """Return the row that a JSON file holds, alone or as {"features": ...}."""
+    row, _ = _unwrap(_read(file))
+    if not isinstance(row, dict):
+        raise Unusable(f"{file} must hold one row: an object of features.")
+    return row
+
+
 def _read(file: str) -> object:
     data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     try:

@@ -1,0 +1,145 @@
+"""All numbers of the service at one moment, for /metrics: counted by its processes, or asked of the database now."""
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from prometheus_client import Metric
+
+from api.services import Services
+from shared.jobs.figures import FileFigures, QueueFigures, count_finished, files, queues
+from shared.observability.exposition import counted, gauge
+from shared.observability.metrics import JOBS_FINISHED, METRICS, Series, quantile, read
+from shared.version import VERSION
+
+CACHE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The numbers of one moment."""
+
+    series: dict[str, list[Series]]  # by metric
+    queues: list[QueueFigures]
+    files: list[FileFigures]
+    workers: dict[str, int]  # by lane
+    pool: dict[str, float]  # connections of this process, by state
+    read_at: float  # by the monotonic clock
+
+
+class Scraper:
+    """Reads the numbers, for two seconds only once: any number of scrapers cost the database the same."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._latest: Figures | None = None
+
+    def figures(self, services: Services) -> Figures:
+        """Return the numbers, at most CACHE_SECONDS old; for a thread. Raises SQLAlchemyError without a database."""
+        with self._lock:
+            if self._latest is None or time.monotonic() - self._latest.read_at > CACHE_SECONDS:
+                self._latest = _read(services)
+            return self._latest
+
+
+_scrapers: "WeakKeyDictionary[Services, Scraper]" = WeakKeyDictionary()
+
+
+def scraper_of(services: Services) -> Scraper:
+    """Return the scraper of a process's services."""
+    return _scrapers.setdefault(services, Scraper())
+
+
+def _read(services: Services) -> Figures:
+    with services.engine.begin() as connection:
+        METRICS.flush(connection)  # what this process has counted is among the numbers, too
+    finished = count_finished(services.bulk_engine)
+    with services.reader.connect() as connection:
+        series = read(connection)
+        waiting, chunks = queues(connection), files(connection)
+    series[JOBS_FINISHED.name] = [Series(labels, count, 0.0, ()) for labels, count in sorted(finished.items())]
+    workers: dict[str, int] = {}
+    for worker in services.catalog.live_workers():
+        for lane in worker.lanes:
+            workers[lane] = workers.get(lane, 0) + 1
+    pool: Any = services.engine.pool
+    connections = {"open": float(pool.checkedin() + pool.checkedout()), "in_use": float(pool.checkedout())}
+    return Figures(series, waiting, chunks, workers, connections, time.monotonic())
+
+
+def prometheus_metrics(figures: Figures, services: Services) -> list[Metric]:
+    """Return the numbers as metrics of Prometheus."""
+    versions = services.catalog.picture.by_id.values()
+    return [
+        *counted(figures.series),
+        gauge(
+            "queued_jobs",
+            "Jobs that wait, of a model version in a lane.",
+            ("model", "lane"),
+            [((queue.model, queue.lane), queue.jobs) for queue in figures.queues],
+        ),
+        gauge(
+            "queue_oldest_seconds",
+            "How long the oldest of them has been ready to start.",
+            ("model", "lane"),
+            [((queue.model, queue.lane), queue.oldest_seconds) for queue in figures.queues],
+        ),
+        gauge(
+            "queued_file_rows",
+            "Rows of files that wait to be scored.",
+            ("model",),
+            [((one.model,), one.rows) for one in figures.files],
+        ),
+        gauge("workers", "Worker processes that were heard of lately.", ("lane",), _pairs(figures.workers)),
+        gauge(
+            "database_connections",
+            "Connections to the database of the API process that answered.",
+            ("state",),
+            _pairs(figures.pool),
+        ),
+        gauge("models", "Model versions that are registered.", (), [((), len(versions))]),
+        gauge("build_info", "The version of the service.", ("version", "runtime"), [_build(services)]),
+    ]
+
+
+def summary(figures: Figures, services: Services) -> dict[str, Any]:
+    """Return the numbers as one JSON object: requests by route, jobs by model, queues, workers."""
+    requests: dict[str, dict[str, int]] = {}
+    for series in figures.series["http_requests"]:
+        method, route, status = series.labels
+        by_status = requests.setdefault(f"{method} {route}", {})
+        by_status[status] = by_status.get(status, 0) + int(series.count)
+    latency = {" ".join(series.labels): _latency(series) for series in figures.series["http_request_duration_seconds"]}
+    jobs: dict[str, dict[str, dict[str, int]]] = {}
+    for series in figures.series[JOBS_FINISHED.name]:
+        model, kind, state = series.labels
+        jobs.setdefault(model, {}).setdefault(kind, {})[state] = int(series.count)
+    return {
+        "version": VERSION,
+        "runtime": services.settings.runtime,
+        "requests": {name: {"by_status": by_status, **latency.get(name, {})} for name, by_status in requests.items()},
+        "jobs": jobs,
+        "queues": [
+            {"model": one.model, "lane": one.lane, "jobs": one.jobs, "oldest_seconds": round(one.oldest_seconds, 3)}
+            for one in figures.queues
+        ],
+        "files": [{"model": one.model, "chunks": one.chunks, "rows": one.rows} for one in figures.files],
+        "workers": figures.workers,
+        "database_connections": figures.pool,
+    }
+
+
+def _latency(series: Series) -> dict[str, float | None]:
+    shares = {"p50_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99}
+    found = {name: quantile(series.buckets, share) for name, share in shares.items()}
+    return {name: None if value is None else round(value * 1_000, 2) for name, value in found.items()}
+
+
+def _pairs(values: dict[str, Any]) -> list[tuple[tuple[str], float]]:
+    return [((name,), float(value)) for name, value in sorted(values.items())]
+
+
+def _build(services: Services) -> tuple[tuple[str, str], float]:
+    return (VERSION, services.settings.runtime), 1.0

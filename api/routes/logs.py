@@ -1,0 +1,116 @@
+"""The logs, for an admin key: requests, refusals and failures, and what was done."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from api.deps import AdminCaller, ServicesDep
+from api.http.prefix import link
+from api.http.responses import json_response
+from api.monitoring.logs import Log, page
+from api.schemas.answers import PROBLEM
+from api.schemas.operations import AuditPage, ErrorPage, RequestPage
+from api.services import Services
+from shared.tables import AuditLog, ErrorLog, RequestLog
+
+router = APIRouter(tags=["operations"])
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    401: {**PROBLEM, "description": "No API key, or an unknown one."},
+    403: {**PROBLEM, "description": "The key lacks the scope `admin`."},
+    422: {**PROBLEM, "description": "A filter is not valid."},
+    503: {**PROBLEM, "description": "The database does not answer."},
+}
+Since = Annotated[datetime | None, Query(alias="from", description="Only entries of this moment or later")]
+Until = Annotated[datetime | None, Query(alias="to", description="Only entries before this moment")]
+Cursor = Annotated[int | None, Query(ge=0, le=2**63 - 1, description="Only entries older than this one: from `next`")]
+Limit = Annotated[int, Query(ge=1, le=1_000, description="Entries on a page")]
+Text = Annotated[str | None, Query(max_length=200)]
+
+
+@router.get("/logs/requests", responses={200: {"model": RequestPage}, **REFUSALS}, response_model=None)
+async def get_request_log(
+    services: ServicesDep,
+    caller: AdminCaller,
+    request_id: Text = None,
+    owner: Text = None,
+    model: Text = None,
+    route: Text = None,
+    input_hash: Text = None,
+    status: Annotated[int | None, Query(ge=100, le=599)] = None,
+    since: Since = None,
+    until: Until = None,
+    cursor: Cursor = None,
+    limit: Limit = 100,
+) -> Response:
+    """List requests, newest first: who asked for what, when, how it was answered and how long it took."""
+    filters = {
+        "request_id": request_id,
+        "owner": owner,
+        "model": model,
+        "route": route,
+        "input_hash": input_hash,
+        "status": status,
+    }
+    return await _answer(services, "/logs/requests", RequestLog, filters, since, until, cursor, limit)
+
+
+@router.get("/logs/errors", responses={200: {"model": ErrorPage}, **REFUSALS}, response_model=None)
+async def get_error_log(
+    services: ServicesDep,
+    caller: AdminCaller,
+    request_id: Text = None,
+    owner: Text = None,
+    code: Text = None,
+    status: Annotated[int | None, Query(ge=100, le=599)] = None,
+    since: Since = None,
+    until: Until = None,
+    cursor: Cursor = None,
+    limit: Limit = 100,
+) -> Response:
+    """List refusals and failures, newest first: what was wrong, never the values."""
+    filters = {"request_id": request_id, "owner": owner, "code": code, "status": status}
+    return await _answer(services, "/logs/errors", ErrorLog, filters, since, until, cursor, limit)
+
+
+@router.get("/logs/audit", responses={200: {"model": AuditPage}, **REFUSALS}, response_model=None)
+async def get_audit_log(
+    services: ServicesDep,
+    caller: AdminCaller,
+    actor: Text = None,
+    action: Text = None,
+    target: Text = None,
+    since: Since = None,
+    until: Until = None,
+    cursor: Cursor = None,
+    limit: Limit = 100,
+) -> Response:
+    """List what was done to keys and models, newest first."""
+    filters = {"actor": actor, "action": action, "target": target}
+    return await _answer(services, "/logs/audit", AuditLog, filters, since, until, cursor, limit)
+
+
+async def _answer(
+    services: Services,
+    path: str,
+    table: Log,
+    filters: Mapping[str, Any],
+    since: datetime | None,
+    until: datetime | None,
+    cursor: int | None,
+    limit: int,
+) -> Response:
+    def read() -> tuple[list[dict[str, Any]], int | None]:
+        with services.reader.connect() as connection:
+            return page(connection, table, filters=filters, since=since, until=until, before=cursor, limit=limit)
+
+    entries, following = await run_in_threadpool(read)
+    place = {**filters, "from": since and since.isoformat(), "to": until and until.isoformat(), "limit": limit}
+    asked = {name: value for name, value in place.items() if value is not None}
+    more = None if following is None else link(f"{path}?") + urlencode({**asked, "cursor": following}, safe="@:")
+    return json_response({"items": entries, "next": more})

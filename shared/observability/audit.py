@@ -1,0 +1,42 @@
+"""The audit log: who did what to keys and models. Written in the transaction of the change itself."""
+
+import getpass
+import socket
+from typing import Any
+
+from sqlalchemy import Connection, insert
+
+from shared.tables import AuditLog
+
+KEY_CREATED, KEY_REVOKED = "key.created", "key.revoked"
+MODEL_ADDED, MODEL_PROMOTED = "model.added", "model.promoted"
+
+
+def audit(
+    connection: Connection,
+    action: str,
+    target: str,
+    *,
+    actor: str | None = None,
+    details: dict[str, Any] | None = None,
+    request_id: str | None = None,
+) -> None:
+    """Write down what was done, in the transaction that does it; without an actor it is who runs this process."""
+    connection.execute(
+        insert(AuditLog).values(
+            actor=(actor or operator())[:200],
+            action=action,
+            target=target[:200],
+            details=details,
+            request_id=request_id,
+        )
+    )
+
+
+def operator() -> str:
+    """Return who runs this process: `command:user@host`."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = "unknown"
+    return f"command:{user}@{socket.gethostname()}"

@@ -1,0 +1,18 @@
+"""A random secret that every process of the service shares, made by whoever needs it first."""
+
+import secrets
+
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from shared.tables import ServiceSecret
+
+
+def shared_secret(connection: Connection, name: str) -> bytes:
+    """Return the 32 bytes of a secret, in the transaction that is open; make and store it where there is none."""
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    made = insert(ServiceSecret).values(name=name, value=secrets.token_hex(32))
+    connection.execute(made.on_conflict_do_nothing(index_elements=[ServiceSecret.name]))
+    value = connection.scalar(select(ServiceSecret.value).where(ServiceSecret.name == name))
+    assert value is not None
+    return bytes.fromhex(value)

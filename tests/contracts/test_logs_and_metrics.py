@@ -1,0 +1,311 @@
+"""What operators ask: /metrics, /metrics/system and /logs, of a running service on both runtimes."""
+
+import hashlib
+import hmac
+import json
+from typing import Any
+
+import httpx2
+import pytest
+from prometheus_client.openmetrics import parser as openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import Engine, func, select
+
+from shared.tables import Job, MetricSample, RequestLog, ServiceSecret
+from tests.contracts.helpers import apart, check_problem, new_id, wait_until
+from tests.support.stack import Stack
+
+
+def entry_of(client: httpx2.Client, request_id: str) -> dict[str, Any]:
+    """Return the request's entry as soon as it is stored: a second later or so."""
+
+    def look() -> dict[str, Any] | None:
+        items = client.get("/logs/requests", params={"request_id": request_id}).json()["items"]
+        return items[0] if items else None
+
+    return wait_until(look)
+
+
+def samples(client: httpx2.Client) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    answer = client.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+def value(client: httpx2.Client, name: str, **labels: str) -> float:
+    return samples(client).get((name, frozenset(labels.items())), 0.0)
+
+
+# ── /logs/requests ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_request_is_logged_with_its_route_model_time_and_answer(
+    client: httpx2.Client, attrition_row: dict[str, Any]
+) -> None:
+    request_id = new_id()
+    answer = client.post(
+        "/models/attrition/predict", json={"features": attrition_row}, headers={"X-Request-Id": request_id}
+    )
+    entry = entry_of(client, request_id)
+    assert (entry["method"], entry["route"], entry["path"]) == (
+        "POST",
+        "/models/{name}/predict",
+        "/models/attrition/predict",
+    )
+    assert (entry["status"], entry["model"], entry["size"]) == (200, "attrition@1", len(answer.content))
+    assert 0 < entry["duration_ms"] < 30_000
+    assert entry["owner"] is None
+
+
+def test_same_input_has_the_same_hash_which_the_secret_alone_explains(
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any]
+) -> None:
+    body = json.dumps({"features": attrition_row}).encode()
+    other = json.dumps({"features": {**attrition_row, "age": 31}}).encode()
+    hashes = []
+    for content in (body, body, other):
+        request_id = new_id()
+        client.post(
+            "/predict", content=content, headers={"X-Request-Id": request_id, "Content-Type": "application/json"}
+        )
+        hashes.append(entry_of(client, request_id)["input_hash"])
+    assert hashes[0] == hashes[1] != hashes[2]
+    with engine.connect() as connection:
+        secret = connection.scalar(select(ServiceSecret.value).where(ServiceSecret.name == "input_hash"))
+    assert secret is not None
+    expected = hmac.new(bytes.fromhex(secret), hashlib.sha256(body).digest(), "sha256").hexdigest()
+    assert hashes[0] == expected
+    same = client.get("/logs/requests", params={"input_hash": hashes[0]}).json()["items"]
+    assert len(same) >= 2
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "route"),
+    [("/nowhere/at/all", 404, "(none)"), ("/jobs/none", 404, "/jobs/{id}"), ("/docs", 200, "/docs")],
+)
+def test_refusals_and_pages_are_logged_too(client: httpx2.Client, path: str, status: int, route: str) -> None:
+    request_id = new_id()
+    client.get(path, headers={"X-Request-Id": request_id})
+    entry = entry_of(client, request_id)
+    assert (entry["status"], entry["route"], entry["path"]) == (status, route, path)
+
+
+def test_answered_probe_is_no_entry(client: httpx2.Client, engine: Engine) -> None:
+    probe, after = new_id(), new_id()
+    client.get("/livez", headers={"X-Request-Id": probe})
+    client.get("/models", headers={"X-Request-Id": after})
+    entry_of(client, after)
+    with engine.connect() as connection:
+        assert connection.scalar(select(func.count()).where(RequestLog.request_id == probe)) == 0
+
+
+def test_pages_of_the_log_hold_each_entry_once_newest_first(client: httpx2.Client) -> None:
+    name = new_id()
+    for _ in range(5):
+        client.get(f"/models/{name}")
+    wait_until(
+        lambda: len(client.get("/logs/requests", params={"status": 404, "limit": 5}).json()["items"]) == 5 or None
+    )
+    first = client.get("/logs/requests", params={"limit": 3, "route": "/models/{name}"}).json()
+    second = client.get(first["next"]).json()
+    ids = [item["id"] for item in (*first["items"], *second["items"])]
+    assert ids == sorted(set(ids), reverse=True)
+    assert len(first["items"]) == 3
+    assert {item["route"] for item in second["items"]} == {"/models/{name}"}
+
+
+@pytest.mark.parametrize(
+    ("path", "parameters", "name"),
+    [
+        ("/logs/requests", {"cursor": "10000000000000000000"}, "cursor"),
+        ("/logs/requests", {"limit": "0"}, "limit"),
+        ("/logs/errors", {"status": "99"}, "status"),
+        ("/logs/audit", {"from": "yesterday"}, "from"),
+        ("/logs/audit", {"acter": "x"}, "acter"),
+    ],
+)
+def test_filter_that_cannot_hold_is_refused_by_name(
+    client: httpx2.Client, path: str, parameters: dict[str, str], name: str
+) -> None:
+    problem = check_problem(client.get(path, params=parameters), 422)
+    assert name in json.dumps(problem)
+
+
+def test_errors_are_listed_by_request(client: httpx2.Client) -> None:
+    request_id = new_id()
+    client.post("/predict", json={"features": {}}, headers={"X-Request-Id": request_id})
+
+    def look() -> list[dict[str, Any]] | None:
+        return client.get("/logs/errors", params={"request_id": request_id}).json()["items"] or None
+
+    (entry,) = wait_until(look)
+    assert (entry["status"], entry["code"]) == (422, "invalid_row")
+
+
+def test_logs_are_for_admins_alone(sync: Stack, tmp_path_factory: pytest.TempPathFactory) -> None:
+    with apart(sync, tmp_path_factory.mktemp("admins"), AUTH="keys") as stack:
+        made = {}
+        for scope in ("read", "admin"):
+            told = stack.run("api.keys", "create", "--name", scope, "--scopes", scope).stdout
+            made[scope] = dict(line.split(":", 1) for line in told.splitlines() if ":" in line)
+        secrets = {scope: lines["key"].strip() for scope, lines in made.items()}
+        with stack.client() as client:
+            for path in ("/logs/requests", "/logs/errors", "/logs/audit"):
+                reader = client.get(path, headers={"X-API-Key": secrets["read"]})
+                check_problem(reader, 403, "forbidden")
+                assert client.get(path, headers={"X-API-Key": secrets["admin"]}).status_code == 200
+            assert client.get("/metrics").status_code == 401
+            assert client.get("/metrics", headers={"X-API-Key": secrets["read"]}).status_code == 200
+            audit = client.get("/logs/audit", headers={"X-API-Key": secrets["admin"]}).json()["items"]
+        done = {(item["action"], item["target"]) for item in audit}
+        assert ("key.created", f"key:{made['read']['id'].strip()}") in done
+        assert all(item["actor"].startswith("command:") for item in audit)
+        assert secrets["read"] not in json.dumps(audit)
+        stack.run("api.keys", "revoke", made["read"]["id"].strip())
+        with stack.client(**{"X-API-Key": secrets["admin"]}) as client:
+            revoked = client.get("/logs/audit", params={"action": "key.revoked"}).json()["items"]
+        assert [item["target"] for item in revoked] == [f"key:{made['read']['id'].strip()}"]
+
+
+# ── /metrics ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_metrics_count_requests_rows_and_jobs(client: httpx2.Client, attrition_row: dict[str, Any]) -> None:
+    labels = {"method": "POST", "route": "/predict_batch", "status": "200"}
+    ended = {"model": "attrition@1", "kind": "batch", "state": "succeeded"}
+    scored = {"model": "attrition@1", "lane": "interactive"}
+
+    def read() -> tuple[float, float, float]:
+        return (
+            value(client, "guichet_http_requests_total", **labels),
+            value(client, "guichet_jobs_finished_total", **ended),
+            value(client, "guichet_scored_rows_total", **scored),
+        )
+
+    before = read()
+    for _ in range(3):
+        assert client.post("/predict_batch", json={"rows": [attrition_row] * 4}).status_code == 200
+
+    def look() -> tuple[float, float, float] | None:
+        after = read()
+        return (
+            after if all(now >= was + more for now, was, more in zip(after, before, (3, 3, 12), strict=True)) else None
+        )
+
+    after = wait_until(look)
+    assert after[0] - before[0] == 3
+    assert after[1] - before[1] == 3
+    buckets = [
+        (float(dict(labels)["le"]), count)
+        for (name, labels), count in samples(client).items()
+        if name == "guichet_http_request_duration_seconds_bucket" and ("route", "/predict_batch") in labels
+    ]
+    counts = [count for _, count in sorted(buckets)]
+    assert counts == sorted(counts)
+    assert counts[-1] >= 3
+
+
+def test_metrics_are_openmetrics_or_json_as_the_accept_header_says(client: httpx2.Client) -> None:
+    answer = client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    assert answer.headers["content-type"].startswith("application/openmetrics-text")
+    assert {family.name for family in openmetrics.text_string_to_metric_families(answer.text)} >= {
+        "guichet_http_requests",
+        "guichet_queued_jobs",
+    }
+    body = client.get("/metrics", headers={"Accept": "application/json"}).json()
+    assert body.keys() == {
+        *("version", "runtime", "requests", "jobs", "queues", "files", "workers", "database_connections"),
+    }
+    assert body["requests"]["GET /metrics"]["by_status"]["200"] >= 1
+
+
+def test_every_process_tells_what_all_of_them_counted_also_those_that_died(
+    sync: Stack, tmp_path_factory: pytest.TempPathFactory, attrition_row: dict[str, Any]
+) -> None:
+    labels = {"method": "POST", "route": "/predict", "status": "200"}
+    with apart(sync, tmp_path_factory.mktemp("counted")) as first, first.client() as one:
+        for _ in range(4):
+            one.post("/predict", json={"features": attrition_row})
+        assert wait_until(lambda: value(one, "guichet_http_requests_total", **labels) == 4 or None)
+        first.processes["api"].kill()
+        first.processes["api"].wait(30)
+        first.start_api()
+        assert wait_until(lambda: value(one, "guichet_http_requests_total", **labels) == 4 or None)
+        one.post("/predict", json={"features": attrition_row})
+        assert wait_until(lambda: value(one, "guichet_http_requests_total", **labels) == 5 or None)
+
+
+def test_finished_jobs_are_counted_once_however_often_they_are_asked_for(client: httpx2.Client, engine: Engine) -> None:
+    body = client.get("/metrics", headers={"Accept": "application/json"}).json()
+    counted = sum(count for kinds in body["jobs"].values() for states in kinds.values() for count in states.values())
+    with engine.connect() as connection:
+        ended = connection.scalar(select(func.count()).where(Job.finished_at.is_not(None)))
+    assert ended is not None
+    assert counted <= ended
+
+
+def test_labels_are_bounded_whatever_callers_send(client: httpx2.Client, engine: Engine) -> None:
+    def series() -> int:
+        client.get("/metrics")
+        with engine.connect() as connection:
+            return connection.scalar(select(func.count()).select_from(MetricSample)) or 0
+
+    for _ in range(3):
+        client.get(f"/{new_id()}")
+        client.get(f"/models/{new_id()}")
+        client.get(f"/jobs/{new_id()}")
+        client.request("BREW", "/jobs")
+    wait_until(lambda: value(client, "guichet_http_requests_total", method="GET", route="(none)", status="404") or None)
+    before = series()
+    for _ in range(20):
+        client.get(f"/{new_id()}")
+        client.get(f"/models/{new_id()}")
+        client.get(f"/jobs/{new_id()}")
+        client.request(f"X{new_id()[:6].upper()}", "/jobs")
+    last = new_id()
+    client.get("/models", headers={"X-Request-Id": last})
+    entry_of(client, last)
+    assert series() - before <= 60
+
+
+# ── /metrics/system ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_system_metrics_of_a_window(client: httpx2.Client, attrition_row: dict[str, Any]) -> None:
+    request_id = new_id()
+    client.post("/predict", json={"features": attrition_row}, headers={"X-Request-Id": request_id})
+    entry_of(client, request_id)
+    body = client.get("/metrics/system").json()
+    requests = body["requests"]
+    assert requests["count"] >= 1
+    assert 0 <= requests["error_rate"] <= 1
+    assert 0 < requests["p50_ms"] <= requests["p95_ms"] <= requests["p99_ms"]
+    assert "POST /predict" in {route["route"] for route in requests["routes"]}
+    assert body["jobs"]["finished"]["succeeded"] >= 1
+    assert body["jobs"]["run"]["p50_ms"] is not None
+    assert body["window"].keys() == {"from", "to"}
+
+
+def test_window_before_everything_is_empty_and_not_an_error(client: httpx2.Client) -> None:
+    answer = client.get("/metrics/system", params={"from": "2020-01-01T00:00:00Z", "to": "2020-01-02T00:00:00Z"})
+    assert answer.status_code == 200
+    assert (answer.json()["requests"]["count"], answer.json()["requests"]["p50_ms"]) == (0, None)
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        {"from": "2020-01-02T00:00:00Z", "to": "2020-01-01T00:00:00Z"},
+        {"from": "2020-01-01T00:00:00Z", "to": "2020-01-01T00:00:00Z"},
+        {"from": "2019-01-01T00:00:00Z", "to": "2020-01-01T00:00:00Z"},
+        {"from": "soon"},
+        {"from": "0001-01-01T00:00:00+14:00", "to": "0001-01-02T00:00:00Z"},
+    ],
+)
+def test_window_that_is_none_is_refused(client: httpx2.Client, window: dict[str, str]) -> None:
+    check_problem(client.get("/metrics/system", params=window), 422)
