@@ -22,6 +22,7 @@ from api.routes import (
     csv_uploads,
     events,
     examples,
+    explanations,
     health,
     jobs,
     logs,
@@ -41,6 +42,7 @@ from shared.version import VERSION
 
 ROUTERS: tuple[APIRouter, ...] = (
     predict.router,
+    explanations.router,
     csv_uploads.router,
     jobs.router,
     csv_downloads.router,

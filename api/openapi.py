@@ -22,6 +22,7 @@ from api.protocols.open_inference.inference import example_request
 from api.protocols.open_inference.schemas import InferenceBody
 from api.schemas.answers import PROBLEM, header
 from api.schemas.cards import add_refusals, add_rows, add_words
+from api.schemas.explanations import ExplainBody
 from api.schemas.monitoring import OutcomeBody
 from api.schemas.native import BatchBody, Problem, SubmitBody
 from shared.cards.card import Card
@@ -51,6 +52,7 @@ connections.
 LICENSE = {"name": "Apache License 2.0", "identifier": "Apache-2.0"}  # of the service
 TAGS = {
     "predict": "Submit rows as JSON: a ticket at once, or the result if it comes within the wait.",
+    "explain": "Why a row has its score: what each feature adds to it.",
     "csv": "Submit whole files.",
     "jobs": "Poll, follow, read, cancel and take up what was submitted.",
     "files": "Download the rows of a CSV job with their scores, and what was wrong with the others.",
@@ -146,7 +148,7 @@ def _describe(app: FastAPI, routers: Iterable[APIRouter]) -> dict[str, Any]:
         title="Guichet", version=VERSION, description=description, routes=app.routes, tags=tags, license_info=LICENSE
     )
     schemas = base["components"]["schemas"]
-    for body in (SubmitBody, BatchBody, InferenceBody, OutcomeBody, Problem):
+    for body in (SubmitBody, BatchBody, ExplainBody, InferenceBody, OutcomeBody, Problem):
         schema = body.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(schema.pop("$defs", {}))
         schemas[body.__name__] = schema

@@ -13,6 +13,7 @@ GuichetError
 ├── RangeNotSatisfiable    416  the file has no such bytes
 ├── RowFaults              422  the rows do not fit the card: every fault listed with its JSON pointer
 ├── RowRefused             422  the row fits the card, and the model does not take its values
+├── NotExplainable         422  the model cannot tell why a row has its score
 ├── InvalidRequest         422  a parameter of the path or the query is not valid
 ├── IdempotencyMismatch    422  the same Idempotency-Key, or id of its own, with another body
 ├── TooManyRequests        429  the caller is over its quota (with Retry-After)
@@ -125,6 +126,12 @@ class RowRefused(GuichetError):
     """The row fits the card, and the model does not take its values."""
 
     status, code, title = 422, "refused_by_model", "The model refuses the row"
+
+
+class NotExplainable(GuichetError):
+    """The model cannot tell why a row has its score."""
+
+    status, code, title = 422, "not_explainable", "The score cannot be explained"
 
 
 class InvalidRequest(GuichetError):

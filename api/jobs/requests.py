@@ -62,12 +62,26 @@ async def read_single(
     may be an option.
     """
     body, raw = await read_json(request, max_bytes=services.settings.max_body_bytes)
+    return await read_row(services, request, body, raw, model, kind=JobKind.PREDICT, client_id=client_id)
+
+
+async def read_row(
+    services: Services,
+    request: Request,
+    body: Any,  # noqa: ANN401 - any JSON value
+    raw: bytes,
+    model: str | None,
+    *,
+    kind: JobKind,
+    client_id: str | None = None,
+) -> Submitted:
+    """Return the one row of a body that was parsed, as a job of this kind; see `read_single`."""
     default = _default_version(services, request, model)
     _check_object(body, _shape_of(default))
-    version = await _requested_version(services, body, model, own=_flat_features(default, body))
+    version = await requested_version(services, body, model, own=_flat_features(default, body))
     note_refusal(request, version.card)
     options, canonical = await in_turn(len(raw), lambda: _read_row(services, body, version))
-    return Submitted(options, JobKind.PREDICT, [canonical], [None], raw, client_id)
+    return Submitted(options, kind, [canonical], [None], raw, client_id)
 
 
 def _read_row(services: Services, body: dict[str, Any], version: Version) -> tuple[SubmitOptions, dict[str, Any]]:
@@ -84,22 +98,22 @@ def _read_row(services: Services, body: dict[str, Any], version: Version) -> tup
         wrapper = WRAPPER if WRAPPER in body and card.wrapper not in body else card.wrapper
         said, row = body, body.get(wrapper)
         place = pointer_to_unknown(wrapper)
-        faults, more = _check_fields(body, {wrapper, *OPTIONS}, required=wrapper, others=card.extra)
+        faults, more = check_fields(body, {wrapper, *OPTIONS}, required=wrapper, others=card.extra)
         if wrapper not in body:
             if body and not body.keys() & {wrapper, *OPTIONS}:
                 # The commonest mistake: a row without its wrapper.
                 message = f'is missing: put the row inside it, {{"{wrapper}": {{...}}}}'
                 raise RowFaults(f"`{wrapper}` {message}.", faults=[Fault(place, "missing", message)])
-            raise _refusal(faults, more)
-    options = _read_options(services, said, version, faults)
+            raise faults_error(faults, more)
+    options = read_options(services, said, version, faults)
     try:
         canonical = version.validator.validate(row)
     except RowFaults as refusal:
         more += refusal.fault_count - len(refusal.faults)
         own_detail = None if faults else refusal.detail
-        raise _refusal(faults + [fault.under(place) for fault in refusal.faults], more, own_detail) from None
+        raise faults_error(faults + [fault.under(place) for fault in refusal.faults], more, own_detail) from None
     if faults:
-        raise _refusal(faults, more)
+        raise faults_error(faults, more)
     return options, canonical
 
 
@@ -123,7 +137,7 @@ async def read_batch(services: Services, request: Request, model: str | None) ->
         word = ROWS if default is None else default.card.batch_wrapper
         _check_object(body, (f"`{word}`", word))
         place = f"/{ROWS}"
-    version = await _requested_version(services, body, model)
+    version = await requested_version(services, body, model)
     card = version.card
     note_refusal(request, card)
     if card.batch_wrapper != ROWS and (card.batch_wrapper in body or ROWS not in body):
@@ -132,15 +146,15 @@ async def read_batch(services: Services, request: Request, model: str | None) ->
     rows = body.get(word)
     if isinstance(rows, list) and len(rows) > settings.max_batch_rows:
         raise TooLarge(f"A batch holds at most {settings.max_batch_rows} rows: send several.")
-    faults, more = _check_fields(body, {word, "on_error", *OPTIONS}, required=word, others=card.extra)
-    options = _read_options(services, body, version, faults)
+    faults, more = check_fields(body, {word, "on_error", *OPTIONS}, required=word, others=card.extra)
+    options = read_options(services, body, version, faults)
     on_error = body.get("on_error", card.on_error)
     if on_error not in ("continue", "abort"):
         faults.append(Fault("/on_error", "category", 'must be "continue" or "abort"'))
     if not isinstance(rows, list):
         if word in body:
             faults.append(Fault(place, "type", "must be a list of objects, each with the features of one row"))
-        raise _refusal(faults, more)
+        raise faults_error(faults, more)
     if not rows:
         faults.append(Fault(place, "length", "must hold at least one row"))
     tally = Tally()
@@ -154,7 +168,7 @@ async def read_batch(services: Services, request: Request, model: str | None) ->
     else:
         canonical, row_faults, bad = await run_in_threadpool(validate)
     if faults or (bad and (on_error == "abort" or all(row_faults))):
-        raise _refusal(faults + bad, more + tally.count - len(bad))
+        raise faults_error(faults + bad, more + tally.count - len(bad))
     kept = [row if row is not None else rows[index] for index, row in enumerate(canonical)]
     return Submitted(options, JobKind.BATCH, kept, [found or None for found in row_faults], raw)
 
@@ -194,7 +208,7 @@ def _flat_features(version: Version | None, body: dict[str, Any]) -> AbstractSet
     return frozenset() if WRAPPER in body and WRAPPER not in names else names
 
 
-def _check_fields(
+def check_fields(
     body: dict[str, Any], fields: AbstractSet[str], *, required: str, others: Literal["refuse", "ignore"]
 ) -> tuple[list[Fault], int]:
     """Return what is wrong with the fields around the rows, and how many more unknown ones there are."""
@@ -206,7 +220,7 @@ def _check_fields(
     return faults, len(unknown[MAX_FAULTS:])
 
 
-async def _requested_version(
+async def requested_version(
     services: Services, body: dict[str, Any], model: str | None, own: AbstractSet[str] = frozenset()
 ) -> Version:
     """Return the version that the path and the body mean; a key in `own` is a feature of the row, and no option."""
@@ -252,7 +266,8 @@ def join_references(path: str | None, given: str | None) -> str | None:
     return path if "@" in path else given
 
 
-def _read_options(services: Services, body: dict[str, Any], version: Version, faults: list[Fault]) -> SubmitOptions:
+def read_options(services: Services, body: dict[str, Any], version: Version, faults: list[Fault]) -> SubmitOptions:
+    """Return what a body says besides its rows; add to `faults` what is wrong with it."""
     settings = services.settings
     timeout = _seconds(body, "timeout", settings.job_timeout_cap_seconds, faults)
     expires_in = _seconds(body, "expires_in", MAX_EXPIRES_IN, faults)
@@ -282,7 +297,7 @@ def _seconds(body: dict[str, Any], field: str, cap: float, faults: list[Fault]) 
     return float(value)
 
 
-def _refusal(faults: list[Fault], more: int, detail: str | None = None) -> RowFaults:
+def faults_error(faults: list[Fault], more: int, detail: str | None = None) -> RowFaults:
     """Return the error of a request with these faults and so many more, in its own words or in those of `sum_up`."""
     count = len(faults) + more
     return RowFaults(detail or sum_up(faults, count), faults=faults[:MAX_FAULTS], fault_count=count)

@@ -14,6 +14,7 @@ from shared.cards.card import Card
 from shared.cards.classes import classes_of
 from shared.cards.response import Refusal, Response, fill
 from shared.errors import Conflict
+from shared.explanations.storage import find_explanation
 from shared.jobs.csv_queries import StoredCsv
 from shared.jobs.events import count_rows, progress_of
 from shared.jobs.queries import RowResult, StoredJob, StoredOutput, list_rows
@@ -283,10 +284,30 @@ def _single_result(job: StoredJob, version: Version, _rows: object, words: Respo
     return result_body(job, version, job.output, words)
 
 
+def explanation_body(job: StoredJob, version: Version, found: Any, _words: object) -> dict[str, Any]:  # noqa: ANN401
+    """Return why a row has its score, as it was stored."""
+    output = StoredOutput(found.prediction, None, found.probability, None, None)
+    return {
+        **_about(job, version),
+        "method": found.method,
+        "scale": found.scale,
+        "label": found.label,
+        "base_value": found.base_value,
+        "value": found.value,
+        "prediction": score_body(version.card, output)["prediction"],
+        "probability": found.probability,
+        "reference": found.reference,
+        "contributions": found.contributions,
+        "top": found.top,
+        "latency_ms": _latency(job),
+    }
+
+
 RESULTS: dict[str, ResultForm] = {
     JobKind.PREDICT: ResultForm(_single_result),
     JobKind.BATCH: ResultForm(batch_body, read=list_rows),
     JobKind.CSV: ResultForm(csv_result_body),
+    JobKind.EXPLAIN: ResultForm(explanation_body, read=lambda connection, job: find_explanation(connection, job.id)),
 }
 
 

@@ -30,6 +30,7 @@ from shared.errors import (
     JobTimeout,
     MalformedBody,
     ModelFailed,
+    NotExplainable,
     RowRefused,
 )
 from shared.jobs.kinds import kind_of, lane_of
@@ -245,6 +246,8 @@ def error_of(job: StoredJob) -> GuichetError:
             return JobTimeout(f"The job failed: {message}.", job_id=job.id)
         if (job.error or {}).get("code") == RowRefused.code:
             return RowRefused(f"The row {message}.", job_id=job.id)
+        if (job.error or {}).get("code") == NotExplainable.code:
+            return NotExplainable(f"The row {message}.", job_id=job.id)
         return ModelFailed(f"The job failed: {message}.", job_id=job.id)
     return Conflict(f"The job was {job.state} and has no result.", job_id=job.id)
 

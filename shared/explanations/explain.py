@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from shared.encoding.blocks import Unsupported
 from shared.explanations.additive import additive
 from shared.explanations.attribution import ExplainedModel, Explainer, NotExplainable, Row
+from shared.explanations.explanation import Explanation
 from shared.explanations.sampling import sampling
 from shared.explanations.wording import Reference, describe_factors, summarise_reference
 from shared.faults import Fault
@@ -29,21 +30,6 @@ REFERENCE_ROWS = 200
 SEED = 20_250_101  # any number, but always the same one: an explanation can be computed again
 CACHED = 8  # model versions
 TOP = 5  # factors in words
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Why one row has its score; `contributions` and `top` as docs/explanations.md describes them."""
-
-    output: Output  # the score that is explained
-    label: str | None  # the class whose score it is; None for regression
-    method: str
-    scale: str
-    base_value: float
-    value: float
-    reference: dict[str, Any]  # rows, source, seed
-    contributions: list[dict[str, Any]]  # sorted by size: feature, value, contribution, reference, text, ...
-    top: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +162,7 @@ def _prepare(model: ExplainedModel) -> _Prepared:
     who = f"{card.name}@{card.version}"
     if not card.features:
         raise NotExplainable(f"{who} has no features")
-    sample = _sample(model.reference)
+    sample = reference_sample(model.reference)
     scored = score_rows(model, sample)
     rows = [row for row, result in zip(sample, scored, strict=True) if isinstance(result, Output)]
     has_reference = len(rows) > 1  # one row is the example of the card, and no population
@@ -195,7 +181,7 @@ def _prepare(model: ExplainedModel) -> _Prepared:
     return _Prepared(explainer, reference)
 
 
-def _sample(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def reference_sample(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return at most REFERENCE_ROWS of the reference rows, in their order, always the same ones."""
     if len(rows) <= REFERENCE_ROWS:
         return list(rows)

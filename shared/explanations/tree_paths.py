@@ -18,6 +18,7 @@ from shared.scoring.trees import TreeInput, import_trees
 Masks = NDArray[Any]  # unsigned integers, as narrow as the longest path allows
 
 MAX_PLAYERS = 64  # of one path: as many as a mask has bits
+MAX_LEAVES = 100_000  # of all trees; beyond, reading and holding them takes minutes and gigabytes
 CHUNK_CELLS = 4_000_000  # tests that are held at a time: 32 MB
 LESS, LESS_OR_EQUAL = 2, 3  # treelite's Operator
 
@@ -86,6 +87,8 @@ def read_trees(estimator: Fitted, players: Sequence[int], *, sparse: bool) -> Tr
     reader = _Reader(players, outputs, header.get_field("class_id"))
     for place in range(model.num_tree):
         reader.read(model.get_tree_accessor(place), place)
+        if len(reader.leaves) > MAX_LEAVES:
+            raise Unsupported(f"the trees have more than {MAX_LEAVES:,} leaves")
     averages = bool(header.get_field("average_tree_output")[0])
     alpha = float(header.get_field("sigmoid_alpha")[0]) if header.get_field("postprocessor") == "sigmoid" else 1.0
     scale = alpha / model.num_tree if averages else alpha

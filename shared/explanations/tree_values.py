@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from shared.encoding.blocks import Matrix, Unsupported
 from shared.explanations.tree_paths import Masks, TreePaths
 
-MAX_ENTRIES = 20_000_000  # leaves times reference rows: some hundred megabytes
 PAIRS_AT_ONCE = 300_000  # what fits into a processor's cache
 FEW_ROWS = 64  # more are summed leaf by leaf, and not row by row
 
@@ -48,9 +47,7 @@ class ReferenceMasks:
 
 
 def reference_masks(paths: TreePaths, features: Matrix) -> ReferenceMasks:
-    """Return the masks of the prepared reference rows, shape (r, width); Unsupported where a forest is too large."""
-    if len(paths.full) * len(features) > MAX_ENTRIES:
-        raise Unsupported("the trees have too many leaves to compare each with each reference row")
+    """Return the masks of the prepared reference rows, shape (r, width)."""
     masks = paths.masks(features)
     distinct = _distinct(masks)
     first = np.searchsorted(distinct.leaf, np.arange(len(paths.full) + 1))

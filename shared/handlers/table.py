@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from shared.handlers.explanations import EXPLANATIONS
 from shared.handlers.handler import Handler
 from shared.handlers.scores import SCORES
 from shared.jobs.kinds import Claiming, kind_of
@@ -10,6 +11,7 @@ from shared.tables import JobKind
 HANDLERS: dict[str, Handler[Any]] = {
     JobKind.PREDICT: SCORES,
     JobKind.BATCH: SCORES,
+    JobKind.EXPLAIN: EXPLANATIONS,
 }
 
 

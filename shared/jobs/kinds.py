@@ -38,6 +38,7 @@ KINDS: dict[str, Kind] = {
     JobKind.PREDICT: Kind(Claiming.TOGETHER, is_single=True),
     JobKind.BATCH: Kind(Claiming.TOGETHER),
     JobKind.CSV: Kind(Claiming.BY_CHUNK, lane=Lane.BULK, logs_events=True, can_resume=True),
+    JobKind.EXPLAIN: Kind(Claiming.TOGETHER),
 }
 # A newer release has stored the job, in a rolling upgrade or before it was taken back: it is shown, and left alone.
 UNKNOWN = Kind(Claiming.ALONE)

@@ -1,12 +1,13 @@
 """Every table of the service, a comment on each column; Alembic owns the schema, and a test compares the two.
 
-Imports the types of the database room, and holds no query. jobs 1-n model_inputs 1-n model_outputs and outcomes;
-model_versions 1-n model_aliases, feature_counts and alerts, 1-1 feature_profiles; a CSV job has one csv_files and n
-job_chunks and job_events; reference_sets 1-n reference_rows.
+Imports the types of the database room, and holds no query. jobs 1-n model_inputs 1-n model_outputs, explanations
+and outcomes; model_versions 1-n model_aliases, feature_counts and alerts, 1-1 feature_profiles; a CSV job has one
+csv_files and n job_chunks and job_events; reference_sets 1-n reference_rows.
 """
 
 from shared.tables.base import Table
 from shared.tables.csv import ChunkState, CsvFile, JobChunk, JobEvent
+from shared.tables.explanations import StoredExplanation
 from shared.tables.jobs import Job, JobKind, JobState, ModelInput, ModelOutput
 from shared.tables.keys import ApiKey
 from shared.tables.logs import AuditLog, ErrorLog, RequestLog
@@ -40,6 +41,7 @@ __all__ = [
     "ReferenceSet",
     "RequestLog",
     "ServiceSecret",
+    "StoredExplanation",
     "Table",
     "TimedTask",
     "Worker",

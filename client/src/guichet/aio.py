@@ -15,7 +15,7 @@ from guichet.calls import BatchOptions, CsvOptions, RowOptions
 from guichet.connection import Connection, JobFacts, file_of
 from guichet.downloads import Download
 from guichet.events import Event, Following
-from guichet.records import BatchResult, CsvReport, CsvResult, JobInfo, Model, ModelInfo, Result
+from guichet.records import BatchResult, CsvReport, CsvResult, Explanation, JobInfo, Model, ModelInfo, Result
 from guichet.streams import Stream
 from guichet.tables import read_parquet
 from guichet.uploads import OnProgress, Source
@@ -86,6 +86,26 @@ class AsyncClient:
         """Score one row and return its result; raise TimedOut after `wait` seconds, if that is given."""
         options: RowOptions = {"model": model, "version": version, "expires_in": expires_in, "timeout": timeout}
         flow = calls.predict(row, options, retries=self._retries, key=idempotency_key, wait=wait)
+        return await self._run(flow)
+
+    async def explain(
+        self,
+        row: Row | None = None,
+        *,
+        job_id: str | None = None,
+        index: int | None = None,
+        model: str | None = None,
+        version: int | None = None,
+        expires_in: float | None = None,
+        timeout: float | None = None,
+        wait: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> Explanation:
+        """Return why a row has its score; instead of a row, `job_id` and `index` name one that was scored already."""
+        options: RowOptions = {"model": model, "version": version, "expires_in": expires_in, "timeout": timeout}
+        flow = calls.explain(
+            row, options, job_id=job_id, index=index, retries=self._retries, key=idempotency_key, wait=wait
+        )
         return await self._run(flow)
 
     async def submit_batch(

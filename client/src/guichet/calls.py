@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from guichet.errors import JobFailed, TimedOut, Unusable
 from guichet.exchange import exchange
-from guichet.records import BatchResult, CsvReport, CsvResult, JobInfo, Model, ModelInfo, Result
+from guichet.records import BatchResult, CsvReport, CsvResult, Explanation, JobInfo, Model, ModelInfo, Result
 from guichet.uploads import OnProgress, Source, Upload
 from guichet.values import Frame, Row, Rows, index_of, plain_row, plain_rows
 from guichet.wire import Flow, Pause, Request, check, encode, read, refusal
@@ -19,11 +19,12 @@ LONGEST_WAIT = 25  # seconds that one request may be held back: proxies cut at 3
 LONGEST_STORING = 300  # seconds between the last byte of a file and the answer: it is stored as a whole
 LONGEST_POLL = 2.0  # between two polls of a service that does not hold requests back
 
-AnyResult = Result | BatchResult | CsvResult
+AnyResult = Result | BatchResult | CsvResult | Explanation
 _READERS: dict[str, Callable[[dict[str, Any]], AnyResult]] = {
     "predict": Result.read,
     "batch": BatchResult.read,
     "csv": CsvResult.read,
+    "explain": Explanation.read,
 }
 Value = TypeVar("Value")
 
@@ -73,6 +74,27 @@ def predict(row: Row, options: RowOptions, *, retries: int, key: str | None, wai
     """Score one row; return its result."""
     body = {"features": plain_row(row), **_given(options)}
     return (yield from _scored("/predict", body, Result.read, retries=retries, key=key, wait=wait))
+
+
+def explain(
+    row: Row | None,
+    options: RowOptions,
+    *,
+    job_id: str | None,
+    index: int | None,
+    retries: int,
+    key: str | None,
+    wait: float | None,
+) -> Flow[Explanation]:
+    """Explain the score of one row, or of a row of a job; return the explanation."""
+    if (row is None) == (job_id is None):
+        raise Unusable("Give the row to explain, or the id of a job whose row it is.")
+    body: dict[str, Any] = _given(options)
+    if row is not None:
+        body["features"] = plain_row(row)
+    else:
+        body |= {"job_id": job_id} | ({} if index is None else {"row": index})
+    return (yield from _scored("/explain", body, Explanation.read, retries=retries, key=key, wait=wait))
 
 
 def submit_batch(rows: Rows, options: BatchOptions, *, retries: int, key: str | None) -> Flow[JobInfo]:

@@ -63,7 +63,7 @@ class JobFacts:
 
     @property
     def kind(self) -> str:
-        """`predict`, `batch` or `csv`."""
+        """`predict`, `batch`, `csv` or `explain`."""
         return self.info.kind
 
     @property

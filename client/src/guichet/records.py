@@ -151,6 +151,60 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class Contribution:
+    """What one feature adds to a score."""
+
+    feature: str
+    value: Any
+    contribution: float
+    reference: Any  # the usual value: a median, or the most frequent one
+    text: str
+    standard_error: float | None  # None where the contribution is exact
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why one row has its score: `base_value` and all contributions are `value`, measured in `scale`."""
+
+    job_id: str
+    model: str
+    model_version: int
+    method: str
+    scale: str
+    label: str | None
+    base_value: float
+    value: float
+    prediction: float | int | str
+    probability: float | None
+    contributions: list[Contribution]  # the largest first
+    top: list[str]  # the largest in words
+    body: Body = field(repr=False, compare=False)
+
+    @classmethod
+    def read(cls, body: Body) -> Self:
+        """Read it from JSON."""
+        names = ("feature", "value", "contribution", "reference", "text")
+        return cls(
+            job_id=str(body["job_id"]),
+            model=str(body["model"]),
+            model_version=int(body["model_version"]),
+            method=str(body["method"]),
+            scale=str(body["scale"]),
+            label=body.get("label"),
+            base_value=float(body["base_value"]),
+            value=float(body["value"]),
+            prediction=body["prediction"],
+            probability=body.get("probability"),
+            contributions=[
+                Contribution(**{name: one[name] for name in names}, standard_error=one.get("standard_error"))
+                for one in body["contributions"]
+            ],
+            top=[str(text) for text in body["top"]],
+            body=body,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class JobInfo:
     """A job as it was when the service answered."""
 

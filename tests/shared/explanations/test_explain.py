@@ -35,7 +35,8 @@ from xgboost import XGBClassifier, XGBRegressor
 import shared.explanations.additive as additive_module
 from shared.cards.card import Card
 from shared.cards.features import Feature
-from shared.explanations.explain import Explanation, explain_rows
+from shared.explanations.explain import explain_rows
+from shared.explanations.explanation import Explanation
 from shared.faults import Fault
 from shared.scoring.scorers import PipelineScorer
 from shared.scoring.scores import response_reader

@@ -1,0 +1,81 @@
+"""Reading a request for an explanation: a row, or the row of a job that the caller may see."""
+
+from typing import Any
+
+from sqlalchemy import select
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from api.auth.callers import Caller
+from api.jobs.finding import find_own_job
+from api.jobs.json_body import read_json
+from api.jobs.requests import Submitted, check_fields, faults_error, read_options, read_row, requested_version
+from api.services import Services
+from shared.errors import Conflict, RowFaults
+from shared.faults import Fault
+from shared.jobs.kinds import kind_of
+from shared.jobs.queries import StoredJob
+from shared.tables import JobKind, ModelInput
+
+JOB_FIELDS = {"job_id", "row", "model", "version", "expires_in", "timeout"}
+
+
+async def read_explain(services: Services, request: Request, caller: Caller, model: str | None) -> Submitted:
+    """Read `{features, ...}` as `/predict` does, or `{job_id, row?, ...}`; `model` is the name in the path.
+
+    Raises RowFaults for a body that is neither, NotFound for a job that is not the caller's, Conflict for a row that
+    has no score.
+    """
+    body, raw = await read_json(request, max_bytes=services.settings.max_body_bytes)
+    if not isinstance(body, dict) or "job_id" not in body or "features" in body:
+        return await read_row(services, request, body, raw, model, kind=JobKind.EXPLAIN)
+    faults, more = check_fields(body, JOB_FIELDS, required="job_id", others="refuse")
+    job_id, index = body["job_id"], body.get("row", 0)
+    if not isinstance(job_id, str):
+        faults.append(Fault("/job_id", "type", "must be the id of a job, as text"))
+    if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < 2**31:
+        faults.append(Fault("/row", "type", "must be the place of a row in its job, a whole number from 0"))
+    if faults:
+        raise faults_error(faults, more)
+    job = await find_own_job(services, caller, job_id)
+    version = services.catalog.picture.by_id[job.model_version_id]
+    if model is not None or body.keys() & {"model", "version"}:
+        named = await requested_version(services, {"model": version.card.name, **body}, model)
+        if named.id != version.id:
+            told = f"must be left out, or be {version.label}: a job is explained by the version that scored it"
+            raise RowFaults("The job was scored by another version.", faults=[Fault("/model", "conflict", told)])
+    options = read_options(services, body, version, faults)
+    if faults:
+        raise faults_error(faults, 0)
+    features = await _scored_row(services, job, index)
+    return Submitted(options, JobKind.EXPLAIN, [features], [None], raw)
+
+
+async def _scored_row(services: Services, job: StoredJob, index: int) -> dict[str, Any]:
+    """Return a row of a job as it was scored; raise Conflict, with what to do, where it was not."""
+    if kind_of(job.kind).is_chunked:
+        raise Conflict(
+            "The rows of a file are explained one by one from their features: send the row as `features`.",
+            job_id=job.id,
+        )
+    if not job.is_terminal:
+        raise Conflict("The job has not ended, so that it has no score yet: ask when it has.", job_id=job.id)
+    if index >= job.row_count:
+        fault = Fault("/row", "range", f"must be below {job.row_count}, the number of rows of the job")
+        raise RowFaults("The job has no such row.", faults=[fault])
+
+    def read() -> tuple[dict[str, Any], Any] | None:
+        with services.reader.connect() as connection:
+            found = connection.execute(
+                select(ModelInput.features, ModelInput.faults).where(
+                    ModelInput.job_id == job.id, ModelInput.row_index == index
+                )
+            ).first()
+            return None if found is None else (found[0], found[1])
+
+    found = await run_in_threadpool(read)
+    if found is None or found[1] is not None or job.state != "succeeded":
+        raise Conflict(
+            "This row has no score, so that there is nothing to explain: correct it and send it again.", job_id=job.id
+        )
+    return found[0]

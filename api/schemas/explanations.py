@@ -1,0 +1,62 @@
+"""Bodies of explanations as OpenAPI shows them."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ExplainBody(BaseModel):
+    """A row to explain, or a row of a job that was scored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    features: dict[str, Any] | None = Field(None, description="Feature name to value, as the model's card says.")
+    job_id: str | None = Field(None, description="Instead of features: a job of yours, whose row is explained.")
+    row: int | None = Field(None, ge=0, description="Which row of that job, from 0; the first when left out.")
+    model: str | None = Field(None, description="Model: `name`, `name@3` or `name@alias`; the default one if left out.")
+    version: int | None = Field(None, description="Model version; the champion when left out.")
+    expires_in: float | None = Field(None, ge=1, description="Seconds that the job may queue; then it expires.")
+    timeout: float | None = Field(None, ge=1, description="Seconds that the job may run; then it fails.")
+
+
+class ReferencePopulation(BaseModel):
+    """What a row was compared with."""
+
+    rows: int = Field(description="Rows of the population; 0 where the trees' own counts stand for it.")
+    source: str
+    seed: int | None = Field(description="How the rows were drawn, and orders of features, where any were.")
+
+
+class Contribution(BaseModel):
+    """What one feature adds to the value."""
+
+    feature: str
+    value: Any = Field(description="Its value in the row.")
+    contribution: float
+    reference: Any = Field(description="Median of the reference rows; of text and categories the most frequent value.")
+    text: str = Field(description="The same as a sentence.")
+    standard_error: float | None = Field(None, description="Where orders of features were sampled.")
+
+
+class ExplanationResult(BaseModel):
+    """Why a row has its score: base_value and all contributions are value."""
+
+    job_id: str
+    request_id: str
+    model: str
+    model_version: int
+    method: str = Field(
+        json_schema_extra={
+            "enum": ["tree_interventional", "tree_path_dependent", "linear", "enumeration", "permutation_sampling"]
+        }
+    )
+    scale: Literal["log_odds", "probability", "target", "log_target", "margin"]
+    label: str | None = Field(description="The class whose score is explained; null for regression.")
+    base_value: float = Field(description="Value without knowing the row: the mean of the reference rows.")
+    value: float = Field(description="Value of the row, on the scale.")
+    prediction: float | int | str = Field(description="The score that is explained.")
+    probability: float | None
+    reference: ReferencePopulation
+    contributions: list[Contribution] = Field(description="By feature of the card, the largest first.")
+    top: list[str] = Field(description="The largest of them in words.")
+    latency_ms: float | None

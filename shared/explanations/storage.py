@@ -1,0 +1,65 @@
+"""Explanations in their table: stored with the end of their jobs, found by job, or by row and model version."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Row, insert, select
+
+from shared.explanations.explanation import Explanation
+from shared.tables import ModelInput, StoredExplanation
+
+
+def store_explanations(
+    connection: Connection, model_version_id: int, explanations: Sequence[tuple[int, Explanation]]
+) -> None:
+    """Write explanations (input id, explanation) of one model version, in the transaction that is open."""
+    now = datetime.now(UTC)
+    connection.execute(
+        insert(StoredExplanation),
+        [
+            {
+                "input_id": input_id,
+                "model_version_id": model_version_id,
+                "row_sha256": row_sha256({one["feature"]: one["value"] for one in explanation.contributions}),
+                "method": explanation.method,
+                "scale": explanation.scale,
+                "label": explanation.label,
+                "base_value": explanation.base_value,
+                "value": explanation.value,
+                "prediction": explanation.output.prediction,
+                "probability": explanation.output.probability,
+                "reference": explanation.reference,
+                "contributions": explanation.contributions,
+                "top": explanation.top,
+                "created_at": now,
+            }
+            for input_id, explanation in explanations
+        ],
+    )
+
+
+def find_explanation(connection: Connection, job_id: str, row_index: int = 0) -> Row[Any] | None:
+    """Return the explanation that a job came to for one of its rows, None where there is none."""
+    return connection.execute(
+        select(StoredExplanation.__table__)
+        .join(ModelInput, ModelInput.id == StoredExplanation.input_id)
+        .where(ModelInput.job_id == job_id, ModelInput.row_index == row_index)
+    ).first()
+
+
+def find_explanation_of_row(connection: Connection, model_version_id: int, row: Mapping[str, Any]) -> Row[Any] | None:
+    """Return the newest explanation of a canonical row by a model version, of whichever job; None without one."""
+    return connection.execute(
+        select(StoredExplanation.__table__)
+        .where(StoredExplanation.model_version_id == model_version_id, StoredExplanation.row_sha256 == row_sha256(row))
+        .order_by(StoredExplanation.id.desc())
+        .limit(1)
+    ).first()
+
+
+def row_sha256(row: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a canonical row, whatever the order of its features."""
+    return hashlib.sha256(orjson.dumps(dict(row), option=orjson.OPT_SORT_KEYS)).hexdigest()
