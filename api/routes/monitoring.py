@@ -1,12 +1,10 @@
 """Monitoring: whether the population has drifted, and the alerts of it. For administrators: it is everyone's rows."""
 
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
@@ -15,36 +13,18 @@ from api.http.prefix import link
 from api.http.responses import json_response
 from api.jobs.requests import find_version
 from api.models.catalog import Version
+from api.monitoring.windows import RESPONSES, From, Model, Number, To, find_profile_of, read_window
 from api.schemas.answers import PROBLEM
 from api.schemas.monitoring import AlertPage, DriftBody, QualityBody
 from api.services import Services
 from shared.database.engine import reader
-from shared.errors import Conflict, InvalidRequest
-from shared.faults import Fault
 from shared.monitoring.alerts import list_alerts
 from shared.monitoring.drift import THRESHOLDS
 from shared.monitoring.outcomes import find_judged
 from shared.monitoring.quality import judge
-from shared.monitoring.windows import Against, Window, find_drift, find_profile, is_counted
+from shared.monitoring.windows import Against, Window, find_drift, is_counted
 
 router = APIRouter(tags=["monitoring"])
-
-WEEK = timedelta(days=7)
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    401: {**PROBLEM, "description": "No API key, or an unknown one."},
-    403: {**PROBLEM, "description": "The key lacks the scope `admin`: the figures are of everyone's rows."},
-    404: {**PROBLEM, "description": "No such model or version."},
-    422: {**PROBLEM, "description": "A parameter is not valid, or the window ends before it begins."},
-    503: {**PROBLEM, "description": "The database does not answer."},
-}
-
-Model = Annotated[str | None, Query(description="Model: `name`, `name@3` or `name@alias`; the default one if left out")]
-Number = Annotated[int | None, Query(ge=1, description="Model version; the champion when left out")]
-From = Annotated[
-    AwareDatetime | None,
-    Query(alias="from", description="Begin of the window, RFC 3339 with its offset; a week before its end if left out"),
-]
-To = Annotated[AwareDatetime | None, Query(description="End of the window, which is not in it; now if left out")]
 
 
 @router.get(
@@ -80,32 +60,9 @@ async def get_drift(
     return json_response(await run_in_threadpool(_drift, services, meant, window, against))
 
 
-def read_window(start: datetime | None, end: datetime | None) -> Window:
-    """Return the whole hours of a window; raise InvalidRequest where it ends before it begins."""
-    if end is None:
-        end = datetime.now(UTC) if start is None else max(datetime.now(UTC), start + timedelta(hours=1))
-    try:
-        start = end - WEEK if start is None else start
-        window = Window.around(start, end)
-    except OverflowError:
-        window = None
-    if window is None or start is None or start >= end:
-        message = "must be before `to`" if window is not None else "must be a time that a calendar has"
-        raise InvalidRequest(
-            f"`from` {message}: give both as RFC 3339 times, e.g. 2026-11-01T00:00:00Z.",
-            faults=[Fault("/query/from", "range", message)],
-        )
-    return window
-
-
 def _drift(services: Services, version: Version, window: Window, against: Against) -> dict[str, Any]:
     with services.reader.connect() as connection:
-        stored = find_profile(connection, version.id)
-        if stored is None:
-            raise Conflict(
-                f"{version.label} has no profile of its reference yet: it is made within a minute of its registration; "
-                "if this lasts, the log says why, and MONITOR_SECONDS must not be 0."
-            )
+        stored = find_profile_of(connection, version)
         found = find_drift(connection, version.id, stored.profile, window, against)
         is_complete = is_counted(connection, version.id, stored.counted_through, window.end)
     body = asdict(found)

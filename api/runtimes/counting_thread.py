@@ -18,7 +18,7 @@ from shared.tables import JobKind
 
 log = logging.getLogger(__name__)
 
-RUN_SECONDS = 1.0  # of one run
+RUN_SECONDS = 2.0  # of one run
 PAUSE_SECONDS = 0.02  # after each thousand rows: requests come first
 CHECK_SECONDS = 3600.0  # between two looks at the last day
 PIECE_ROWS = 50  # of a reference that are scored at once: a request waits for so many at most

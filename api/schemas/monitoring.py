@@ -161,3 +161,79 @@ class QualityBody(BaseModel):
     model: str
     windows: list[QualityWindow] = Field(description="Every version with outcomes in the period, newest first.")
     card: dict[str, float] = Field(description="The metrics in the card of the version that was asked for, or serves.")
+
+
+class KpiDay(BaseModel):
+    """What a version scored on one day, in UTC."""
+
+    day: str
+    version: int
+    rows: int
+    mean_score: float | None = Field(description="Of the probability; of a regression, of the prediction.")
+    positive_rate: float | None = Field(description="Share decided as the positive class; binary models only.")
+    near_threshold: float | None = Field(description="Share within `margin` of the threshold; binary models only.")
+
+
+class ConfusionBody(BaseModel):
+    """Decisions beside what came."""
+
+    rows: int
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+    true_negatives: int
+    cost: float | None = Field(description="False positives and negatives by the given weights.")
+
+
+class LatencyBody(BaseModel):
+    """How long recent single rows took, from acceptance to the stored result."""
+
+    p50: float = Field(description="ms")
+    p95: float = Field(description="ms")
+    jobs: float = Field(description="How many were measured.")
+
+
+class KpiVersion(BaseModel):
+    """What a version's decisions were worth."""
+
+    version: int
+    threshold: float | None = Field(description="The one that was asked for, or the card's.")
+    confusion: ConfusionBody | None = Field(description="Null where no outcome is known, or the model is not binary.")
+    expected_latency_ms: LatencyBody | None
+
+
+class KpiBody(BaseModel):
+    """Business figures."""
+
+    model: str
+    window: PeriodBody
+    versions: list[KpiVersion]
+    days: list[KpiDay] = Field(description="By day, then version.")
+
+
+class BinBody(BaseModel):
+    """One bin of a feature."""
+
+    label: str
+    reference: int = Field(description="Rows of the reference in it.")
+    window: int = Field(description="Rows of the window in it.")
+
+
+class DistributionItem(BaseModel):
+    """How the values of a feature are spread."""
+
+    feature: str
+    kind: Literal["number", "category"]
+    bins: list[BinBody]
+
+
+class DistributionPage(BaseModel):
+    """How features are spread, in the window and in the reference."""
+
+    model: str
+    version: int
+    window: PeriodBody
+    rows: int
+    reference_rows: int
+    items: list[DistributionItem]
+    next: str | None = Field(description="Where the next page is; null on the last one.")

@@ -143,7 +143,7 @@ class Settings(BaseSettings):
         5, gt=0, le=_MONTH, description="How often expired leases and lost wake-ups are looked for."
     )
     monitor_seconds: float = Field(
-        10,
+        5,
         ge=0,
         le=_MONTH,
         description="How often scored rows are counted for drift, beside the requests; 0: never.",

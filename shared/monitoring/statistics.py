@@ -6,6 +6,7 @@ correction of Williams (1976), Biometrika 63. Benjamini and Hochberg (1995), JRS
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 
 SMOOTHING = 0.5  # added to each bin that either side fills (Jeffreys' prior)
 LEAST_EXPECTED = 10.0  # bins with fewer expected rows are tested together: with 5, twice as many false alarms
@@ -16,9 +17,8 @@ def psi(reference: Sequence[int], window: Sequence[int]) -> float:
 
     Bins that are empty on both sides do not count; 0.5 is added to each of the others before shares are taken.
     """
-    pairs = [(before, after) for before, after in zip(reference, window, strict=True) if before or after]
-    total_before = sum(before for before, _ in pairs) + SMOOTHING * len(pairs)
-    total_after = sum(after for _, after in pairs) + SMOOTHING * len(pairs)
+    pairs = [pair for pair in zip(reference, window, strict=True) if pair[0] or pair[1]]
+    total_before, total_after = sum(reference) + SMOOTHING * len(pairs), sum(window) + SMOOTHING * len(pairs)
     found = 0.0
     for before, after in pairs:
         share_before, share_after = (before + SMOOTHING) / total_before, (after + SMOOTHING) / total_after
@@ -34,34 +34,40 @@ def g_test(reference: Sequence[int], window: Sequence[int]) -> float:
     total_before, total_after = sum(reference), sum(window)
     if not total_before or not total_after:
         return 1.0
-    pairs = _pooled(reference, window, min(total_before, total_after) / (total_before + total_after))
     total = total_before + total_after
-    statistic = 0.0
-    for before, after in pairs:
-        share = (before + after) / total
-        for observed, expected in ((before, share * total_before), (after, share * total_after)):
-            if observed:
-                statistic += 2 * observed * math.log(observed / expected)
+    pairs = _pooled(reference, window, LEAST_EXPECTED * total / min(total_before, total_after))
     degrees = len(pairs) - 1
     if not degrees:
         return 1.0
-    rows = total * sum(1 / (before + after) for before, after in pairs) - 1
+    found = inverse = 0.0
+    for before, after in pairs:
+        expected = (before + after) * total_before / total
+        if before:
+            found += before * math.log(before / expected)
+        if after:
+            found += after * math.log(after / (before + after - expected))
+        inverse += 1 / (before + after)
     columns = total / total_before + total / total_after - 1
-    correction = 1 + rows * columns / (6 * total * degrees)
-    return chi2_sf(max(statistic, 0.0) / correction, degrees)
+    correction = 1 + (total * inverse - 1) * columns / (6 * total * degrees)
+    return chi2_sf(max(2 * found, 0.0) / correction, degrees)
 
 
-def _pooled(reference: Sequence[int], window: Sequence[int], part: float) -> list[tuple[int, int]]:
-    pairs = sorted(zip(reference, window, strict=True), key=sum, reverse=True)
-    kept = [pair for pair in pairs if sum(pair) * part >= LEAST_EXPECTED]
-    few = [pair for pair in pairs[len(kept) :] if sum(pair)]
-    if not few:
-        return kept
-    rest = (sum(before for before, _ in few), sum(after for _, after in few))
-    if kept and sum(rest) * part < LEAST_EXPECTED:
-        before, after = kept.pop()
-        rest = (rest[0] + before, rest[1] + after)
-    return [*kept, rest]
+def _pooled(reference: Sequence[int], window: Sequence[int], least: float) -> list[tuple[int, int]]:
+    """Return the bins with at least so many rows on both sides together, and the others as one."""
+    kept: list[tuple[int, int]] = []
+    rest_before = rest_after = 0
+    for pair in zip(reference, window, strict=True):
+        if pair[0] + pair[1] >= least:
+            kept.append(pair)
+        else:
+            rest_before += pair[0]
+            rest_after += pair[1]
+    rest = rest_before + rest_after
+    if rest and kept and rest < least:
+        before, after = min(kept, key=sum)
+        kept.remove((before, after))
+        rest_before, rest_after = rest_before + before, rest_after + after
+    return [*kept, (rest_before, rest_after)] if rest else kept
 
 
 def chi2_sf(statistic: float, degrees: int) -> float:
@@ -88,13 +94,8 @@ def ks_lower_bound(reference: Sequence[int], window: Sequence[int]) -> float:
     total_before, total_after = sum(reference), sum(window)
     if not total_before or not total_after:
         return 0.0
-    before = after = 0
-    found = 0.0
-    for more_before, more_after in zip(reference, window, strict=True):
-        before += more_before
-        after += more_after
-        found = max(found, abs(before / total_before - after / total_after))
-    return found
+    before, after = accumulate(reference), accumulate(window)
+    return max(abs(low / total_before - high / total_after) for low, high in zip(before, after, strict=True))
 
 
 def false_discovery(p_values: Sequence[float]) -> list[float]:

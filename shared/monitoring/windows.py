@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-import numpy as np
 from sqlalchemy import Connection, and_, or_, select
 
 from shared.monitoring.drift import Drift, compare
@@ -103,7 +102,7 @@ def sum_counts(
     ).all()
     if not found:
         return 0, None
-    total: list[int] = np.sum([counts for _, counts in found], axis=0).tolist()
+    total = [sum(counts) for counts in zip(*(counts for _, counts in found), strict=True)]  # numpy would take longer
     return sum(rows for rows, _ in found), total
 
 

@@ -302,6 +302,30 @@ def test_list_holds_the_callers_own_jobs_and_an_admins_everyones(
         assert door.get(f"/jobs/{job_id}/result", headers=keys["admin"].headers).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "path", ["/drift", "/alerts", "/metrics/model", "/metrics/kpis", "/metrics/feature-distribution"]
+)
+def test_figures_of_everyones_rows_are_for_admins(door: httpx2.Client, keys: dict[str, MadeKey], path: str) -> None:
+    for who in ("alice", "reader", "predictor"):
+        assert "`admin`" in check_problem(door.get(path, headers=keys[who].headers), 403, "forbidden")["detail"]
+    assert door.get(path, headers=keys["admin"].headers).status_code in (200, 409)  # 409: no profile yet
+
+
+def test_outcome_is_told_by_whoever_sent_the_row(
+    door: httpx2.Client, attrition_row: dict[str, Any], keys: dict[str, MadeKey]
+) -> None:
+    alice, bob = keys["alice"].headers, keys["bob"].headers
+    job_id = door.post("/predict", json={"features": attrition_row}, headers=alice).json()["job_id"]
+    path = f"/jobs/{job_id}/outcome"
+    check_problem(door.post(path, json={"actual": 1}, headers=bob), 404)
+    check_problem(door.post(path, json={"actual": 1}, headers=keys["reader"].headers), 403)
+    content = f"job_id,actual\n{job_id},1\n"
+    refused = door.post("/outcomes", content=content, headers=bob | {"Content-Type": "text/csv"})
+    assert "1 of 1 lines" in check_problem(refused, 422)["detail"]
+    assert door.post(path, json={"actual": 1}, headers=alice).status_code == 201
+    assert door.post(path, json={"actual": 1}, headers=keys["admin"].headers).status_code == 200
+
+
 def test_admin_may_submit(door: httpx2.Client, attrition_row: dict[str, Any], keys: dict[str, MadeKey]) -> None:
     answer = door.post("/predict", json={"features": attrition_row}, headers=keys["admin"].headers)
     assert answer.status_code == 200

@@ -102,3 +102,87 @@ def test_alerts_are_listed_by_page(client: httpx2.Client) -> None:
     assert page == {"items": [], "next": None}
     check_problem(client.get("/alerts?limit=0"), 422)
     check_problem(client.get("/alerts?before=x"), 422)
+
+
+def test_decisions_are_counted_by_day_and_by_another_threshold(
+    client: httpx2.Client, speak: Callable[..., str], credit_row: dict[str, Any]
+) -> None:
+    name = speak("decided", "credit")
+    first = next(iter(credit_row))
+    batch = {"model": name, "rows": [credit_row | {first: credit_row[first] * (1 + n / 4)} for n in range(40)]}
+
+    def ask() -> dict[str, Any] | None:
+        answer = client.post("/predict_batch", json=batch, headers={"Prefer": "wait=30"})
+        return answer.json() if answer.status_code == 200 else None  # 503: it is being loaded
+
+    scored = wait_until(ask)
+    chances = [item["probability"] for item in scored["items"]]
+    actual = [n % 2 for n in range(40)]
+    lines = [f"{scored['job_id']},{n},{value}" for n, value in enumerate(actual)]
+    sent = client.post(
+        "/outcomes", content="\n".join(["job_id,row,actual", *lines]), headers={"Content-Type": "text/csv"}
+    )
+    assert sent.json()["created"] == 40
+    body = client.get("/metrics/kpis", params={"model": name}).json()
+    days = body["days"]
+    assert sum(day["rows"] for day in days) == 40
+    mean = sum(day["mean_score"] * day["rows"] for day in days) / 40
+    assert mean == pytest.approx(sum(chances) / 40, abs=1e-12)
+    positive = sum(day["positive_rate"] * day["rows"] for day in days)
+    assert positive == pytest.approx(sum(item["prediction"] for item in scored["items"]))
+    threshold = sorted(chances)[20]
+    params = {"model": f"{name}@1", "threshold": threshold, "cost_fp": 2, "cost_fn": 10, "margin": 0}
+    body = client.get("/metrics/kpis", params=params).json()
+    said = [chance >= threshold for chance in chances]
+    counts = [
+        sum(a == did and b == told for a, b in zip(actual, said, strict=True))
+        for did, told in ((1, True), (0, True), (1, False), (0, False))
+    ]
+    assert body["versions"][0]["threshold"] == threshold
+    assert body["versions"][0]["confusion"] == {
+        "rows": 40,
+        "true_positives": counts[0],
+        "false_positives": counts[1],
+        "false_negatives": counts[2],
+        "true_negatives": counts[3],
+        "cost": 2.0 * counts[1] + 10.0 * counts[2],
+    }
+    assert sum(day["near_threshold"] * day["rows"] for day in body["days"]) == pytest.approx(
+        sum(chance == threshold for chance in chances)
+    )
+
+
+def test_features_are_spread_over_bins_page_by_page(client: httpx2.Client) -> None:
+    wait_until(lambda: client.get("/metrics/feature-distribution?model=credit").status_code == 200 or None)
+    url: str | None = "/metrics/feature-distribution?model=credit&limit=20"
+    names: list[str] = []
+    while url is not None:
+        page = client.get(url).json()
+        names += [item["feature"] for item in page["items"]]
+        for item in page["items"]:
+            assert sum(part["window"] for part in item["bins"]) == page["rows"]
+            assert sum(part["reference"] for part in item["bins"]) == page["reference_rows"]
+        url = page["next"]
+    card = client.get("/models/credit").json()["card"]
+    assert names == [*(feature["name"] for feature in card["features"]), "score", "decision"]
+    one = client.get("/metrics/feature-distribution", params={"model": "credit", "feature": "decision"}).json()
+    assert [item["kind"] for item in one["items"]] == ["category"]
+    assert one["next"] is None
+    unknown = client.get("/metrics/feature-distribution", params={"model": "credit", "feature": "loan_amont"})
+    assert 'did you mean "loan_amount"?' in check_problem(unknown, 404)["detail"]
+
+
+@pytest.mark.parametrize(
+    ("query", "pointer"),
+    [
+        ("model=energy&threshold=0.5", "/query/threshold"),
+        ("model=energy&cost_fn=1", "/query/cost_fn"),
+        ("model=credit&threshold=1.5", "/query/threshold"),
+        ("model=credit&threshold=nan", "/query/threshold"),
+        ("model=credit&cost_fp=-1", "/query/cost_fp"),
+        ("model=credit&cost_fp=inf", "/query/cost_fp"),
+        ("model=credit&margin=2", "/query/margin"),
+    ],
+)
+def test_wrong_questions_about_decisions_are_refused(client: httpx2.Client, query: str, pointer: str) -> None:
+    assert pointer in [place for place, _ in faults_of(check_problem(client.get(f"/metrics/kpis?{query}"), 422))]

@@ -8,12 +8,12 @@ if TYPE_CHECKING:
     from shared.faults import Fault
     from shared.scoring.outputs import Output
 
-COUNT_SECONDS = 1.0  # of one run: recovery, which the same thread does, must not wait for long
+PART = 0.4  # of the time between two recoveries, for one run: the same thread does both
 PAUSE_SECONDS = 0.02  # after each thousand rows: whoever scores in this process comes first
 
 
 def count(runtime: Runtime) -> str:
-    """Count what was scored since the last run, for a second at most; raise SQLAlchemyError without a database."""
+    """Count what was scored since the last run, for two seconds or so; raise SQLAlchemyError without a database."""
     # Imported here: one worker process at a time counts, and the others can do without.
     from shared.monitoring.counting import Counting
 
@@ -25,7 +25,7 @@ def count(runtime: Runtime) -> str:
             settings.models_uri,
             lambda version, rows: _score(runtime, version, rows),
         )
-    rows = runtime.counting.run(seconds=COUNT_SECONDS, pause=PAUSE_SECONDS)
+    rows = runtime.counting.run(seconds=PART * runtime.settings.recover_seconds, pause=PAUSE_SECONDS)
     return f"{rows} rows counted"
 
 

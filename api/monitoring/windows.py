@@ -1,0 +1,60 @@
+"""Which version and which window a question of monitoring means."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi import Query
+from pydantic import AwareDatetime
+from sqlalchemy import Connection
+
+from api.models.catalog import Version
+from api.schemas.answers import PROBLEM
+from shared.errors import Conflict, InvalidRequest
+from shared.faults import Fault
+from shared.monitoring.windows import StoredProfile, Window, find_profile
+
+WEEK = timedelta(days=7)
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    401: {**PROBLEM, "description": "No API key, or an unknown one."},
+    403: {**PROBLEM, "description": "The key lacks the scope `admin`: the figures are of everyone's rows."},
+    404: {**PROBLEM, "description": "No such model or version."},
+    422: {**PROBLEM, "description": "A parameter is not valid, or the window ends before it begins."},
+    503: {**PROBLEM, "description": "The database does not answer."},
+}
+
+Model = Annotated[str | None, Query(description="Model: `name`, `name@3` or `name@alias`; the default one if left out")]
+Number = Annotated[int | None, Query(ge=1, description="Model version; the champion when left out")]
+From = Annotated[
+    AwareDatetime | None,
+    Query(alias="from", description="Begin of the window, RFC 3339 with its offset; a week before its end if left out"),
+]
+To = Annotated[AwareDatetime | None, Query(description="End of the window, which is not in it; now if left out")]
+
+
+def read_window(start: datetime | None, end: datetime | None) -> Window:
+    """Return the whole hours of a window; raise InvalidRequest where it ends before it begins."""
+    if end is None:
+        end = datetime.now(UTC) if start is None else max(datetime.now(UTC), start + timedelta(hours=1))
+    try:
+        start = end - WEEK if start is None else start
+        window = Window.around(start, end)
+    except OverflowError:
+        window = None
+    if window is None or start is None or start >= end:
+        message = "must be before `to`" if window is not None else "must be a time that a calendar has"
+        raise InvalidRequest(
+            f"`from` {message}: give both as RFC 3339 times, e.g. 2026-11-01T00:00:00Z.",
+            faults=[Fault("/query/from", "range", message)],
+        )
+    return window
+
+
+def find_profile_of(connection: Connection, version: Version) -> StoredProfile:
+    """Return the profile of a version; raise Conflict while it has none."""
+    stored = find_profile(connection, version.id)
+    if stored is None:
+        raise Conflict(
+            f"{version.label} has no profile of its reference yet: it is made within a minute of its registration; "
+            "if this lasts, the log says why, and MONITOR_SECONDS must not be 0."
+        )
+    return stored
