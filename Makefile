@@ -27,7 +27,7 @@ IMAGES = guichet-api guichet-sync guichet-worker
 
 .DEFAULT_GOAL := help
 .PHONY: help architecture package run test coverage coverage-summary faults interop fuzz openapi-lint stores e2e-compose check format format-check lint types \
-    lock bench bench-csv bench-explain migration schema samples settings clean audit sbom workflows images push-images space \
+    lock bench bench-csv bench-explain bench-monitoring migration schema samples settings clean audit sbom workflows images push-images space \
     space-image deploy rollback smoke release-notes publish-release
 
 help: ## List the targets
@@ -89,6 +89,9 @@ bench-csv: .venv/.installed-dev ## Measure CSV files
 
 bench-explain: .venv/.installed-dev ## Measure explanations, beside shap where it is installed
 	$(PY) benchmarks/explain.py $(ARGS)
+
+bench-monitoring: .venv/.installed-dev ## Measure drift by counters beside a scan of the rows
+	$(PY) -m benchmarks.monitoring $(ARGS)
 
 migration: .venv/.installed ## Write the next migration from the tables: make migration m="add outcomes"
 	@exec $(PY) -m scripts.generate.migration "$$m"
