@@ -191,7 +191,8 @@ class Counting:
         )
         with Session(reader(self._engine)) as session:
             wanting = session.execute(query).all()
-            champions = set(session.scalars(select(ModelAlias.model_version_id)))
+            # Every process loads them; another version may never be loaded here, and does without scores.
+            champions = set(session.scalars(select(ModelAlias.model_version_id).where(ModelAlias.alias == "champion")))
         for version, source, set_id, sha256, row_count in wanting:
             if self._retry_at.get(version.id, 0.0) > time.monotonic():
                 continue

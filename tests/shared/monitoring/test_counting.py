@@ -182,9 +182,19 @@ def test_version_without_a_readable_reference_waits_and_spoils_nothing(
     store(engine, rows(10))
     assert counting(engine, tmp_path).run(seconds=30) == 10  # version 2 has no valid card
     assert "m@2 has no profile" in caplog.text
-    champion_is_loading = Counting(engine, tmp_path, None, lambda *_: None)
-    assert champion_is_loading.run(seconds=30) == 0
     assert total(engine) == 10
+
+
+@pytest.mark.parametrize(("alias", "outputs"), [("champion", None), ("challenger", ["score", "decision"])])
+def test_champion_that_is_being_loaded_is_waited_for_and_other_versions_are_not(
+    engine: Engine, tmp_path: Path, alias: str, outputs: list[str] | None
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE model_aliases SET alias = :alias"), {"alias": alias})
+    Counting(engine, tmp_path, None, lambda *_: None).run(seconds=30)
+    with reader(engine).connect() as connection:
+        known = find_profile(connection, 1)
+    assert (None if known is None else [bins.name for bins in known.profile.outputs]) == outputs
 
 
 def test_alert_is_opened_once_and_closed_when_the_drift_has_gone(engine: Engine, tmp_path: Path) -> None:
