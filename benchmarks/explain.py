@@ -123,7 +123,7 @@ def measure(folder: Path, args: argparse.Namespace) -> Result:
     models = args.models or folder / "models"
     models.mkdir(exist_ok=True)
     rows = rows_of(args.rows)
-    with stacks.servers(folder) as (postgres, redis), one_thread():
+    with stacks.servers(folder) as (postgres, redis):
         stack = stacks.guichet_queue(folder, models, postgres, redis)
         try:
             stack.start_worker(1)
@@ -136,6 +136,7 @@ def measure(folder: Path, args: argparse.Namespace) -> Result:
             engine.dispose()
         finally:
             stack.stop()
+    with one_thread():  # after the model's libraries were loaded: it limits those that there are
         return result | in_process(model, rows)
 
 

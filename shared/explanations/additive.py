@@ -134,6 +134,8 @@ def additive(model: ExplainedModel, reference: Sequence[Row] | None) -> Additive
     from which feature.
     """
     encoding, final = compile_encoding(model.card, model.estimator)
+    if "n_jobs" in vars(final):
+        final.n_jobs = 1  # a copy of ours; starting threads costs more than a row
     places = {feature.name: place for place, feature in enumerate(model.card.features)}
     if any(len(names) > 1 for names in encoding.features):
         raise Unsupported("a step mixes several features into one column")
@@ -146,18 +148,27 @@ def additive(model: ExplainedModel, reference: Sequence[Row] | None) -> Additive
     ]
     if encoded is not None:
         makers.append(lambda: LinearSum(final, encoded, players, len(places) + 1))
+    tolerance = TOLERANCE_OF_FLOAT32 if type(final).__module__.startswith("xgboost.") else TOLERANCE
     reasons = []
     for make in makers:
         try:
             found = make()
-            scale = _find_scale(model, found.outputs(checked.copy()), list(reference or model.reference))
+            raw = found.outputs(checked.copy())
+            scale = _find_scale(model, raw, list(reference or model.reference))
+            _check_own(_as_served(final, checked.copy(), scale), raw, tolerance)
         except Unsupported as reason:
             reasons.append(str(reason))
             continue
-        is_single = type(final).__module__.startswith("xgboost.")
-        tolerance = TOLERANCE_OF_FLOAT32 if is_single else TOLERANCE
         return AdditiveExplainer(model.card, encoding, final, found, scale, tolerance)
     raise Unsupported("; ".join(reasons))
+
+
+def _check_own(served: Matrix, raw: Matrix, tolerance: float) -> None:
+    """Raise Unsupported where what the estimator gives on the scale is not the sum, which would fail on every row."""
+    if served.shape[1] != raw.shape[1]:
+        served, raw = served[:, -1:], raw[:, -1:]
+    if not np.all(np.abs(served - raw) <= tolerance * np.maximum(1.0, np.abs(served))):
+        raise Unsupported("what the estimator gives on this scale is not the sum")
 
 
 def _copy(features: Matrix | None) -> Matrix | None:
@@ -202,7 +213,8 @@ def _as_served(final: Fitted, features: Matrix, scale: Scale) -> Matrix:
     library = type(final).__module__.partition(".")[0]
     answer: Any
     if library == "lightgbm":  # by its Booster: the wrapper warns of names that an array does not have
-        answer = final.booster_.predict(features, raw_score=True, num_threads=1) * _steepness(final, scale)
+        is_raw = scale != "target"
+        answer = final.booster_.predict(features, raw_score=is_raw, num_threads=1) * _steepness(final, scale)
     elif scale == "probability":
         answer = final.predict_proba(features)
     elif scale == "target":

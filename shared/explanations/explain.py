@@ -69,7 +69,12 @@ def _explain(
     card, explainer = model.card, prepared.explainer
     try:
         found = explainer.attribute(rows, outputs)
-    except ValueError as error:  # a mixture of two rows that the model refuses
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - anyone's code, asked for mixtures of rows that nobody sent
+        if len(rows) > 1:  # the rows may be of several jobs, and one of them spoils no other
+            parts = zip(rows, outputs, strict=True)
+            return [one for row, output in parts for one in _explain(model, prepared, [row], [output])]
         log.warning("%s@%s refused a mixture of rows (%s)", card.name, card.version, type(error).__name__)
         advice = (
             "the model refuses a mixture of this row with a reference row, so that its features cannot be told apart"

@@ -1,7 +1,7 @@
 """Explanations are the Shapley values of the card's own features, or an error: never numbers that do not add up."""
 
 import math
-from itertools import combinations
+from itertools import combinations, count
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,7 +22,7 @@ from sklearn.ensemble import (
     VotingClassifier,
 )
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
+from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor, RidgeClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -41,6 +41,7 @@ from shared.faults import Fault
 from shared.scoring.scorers import PipelineScorer
 from shared.scoring.scores import response_reader
 
+NUMBERED = count(1)  # each model has a name of its own: how one is explained is kept
 NUMBERS, WORDS = ["a", "b", "c", "constant"], ["town", "level"]
 FEATURES = [
     *(Feature(name=name, type="number", nullable=True, description=f"measured {name}") for name in NUMBERS),
@@ -86,7 +87,7 @@ def preprocess(final, *, impute=True):
 
 def loaded(estimator, frame, task, *, features=FEATURES, reference=15):
     labels = {} if task == "regression" else {str(c): f"class {c}" for c in range(2 if task == "binary" else 3)}
-    card = Card(name="m", version=1, sha256=f"{id(estimator):064x}", task=task, labels=labels, features=features)
+    card = Card(name="m", version=1, sha256=f"{next(NUMBERED):064x}", task=task, labels=labels, features=features)
     rows = canonical(frame, [feature.name for feature in features])
     if task != "regression":
         decided_by = "decision_function" if not hasattr(estimator, "predict_proba") else "probability"
@@ -114,16 +115,16 @@ def odd_rows(frame):
 def brute_force(model, row, value_of, column):
     """Return base and Shapley values by scoring every coalition with every reference row, through the pipeline."""
     names = [feature.name for feature in model.card.features]
-    count = len(names)
-    coalitions = [frozenset(some) for size in range(count + 1) for some in combinations(range(count), size)]
+    width = len(names)
+    coalitions = [frozenset(some) for size in range(width + 1) for some in combinations(range(width), size)]
     taken = [{names[place]: row[names[place]] for place in inside} for inside in coalitions]
     mixed = [one | some for some in taken for one in model.reference]
     means = value_of(mixed)[:, column].reshape(len(coalitions), -1).mean(axis=1)
     game = dict(zip(coalitions, means.tolist(), strict=True))
-    values = np.zeros(count)
+    values = np.zeros(width)
     for inside, score in game.items():
-        for place in set(range(count)) - inside:
-            share = math.factorial(len(inside)) * math.factorial(count - len(inside) - 1) / math.factorial(count)
+        for place in set(range(width)) - inside:
+            share = math.factorial(len(inside)) * math.factorial(width - len(inside) - 1) / math.factorial(width)
             values[place] += share * (game[inside | {place}] - score)
     return game[frozenset()], values
 
@@ -291,6 +292,33 @@ def test_numbers_that_do_not_add_up_are_never_shown(monkeypatch):
     assert isinstance(found, Fault)
     assert found.code == "explanation_inexact"
     assert "Nothing is shown that does not add up" in found.message
+
+
+@pytest.mark.parametrize(
+    ("estimator", "scale", "make"),
+    [
+        (XGBRegressor(objective="reg:tweedie", **GENTLE), "log_target", np.exp),  # shap issue 3579
+        (HistGradientBoostingRegressor(loss="poisson", **BOOSTING), "log_target", np.exp),
+        (PoissonRegressor(), "log_target", np.exp),
+        (LGBMRegressor(boosting_type="rf", bagging_freq=1, bagging_fraction=0.7, **SMALL), "target", np.array),
+        (XGBRegressor(booster="dart", rate_drop=0.3, **GENTLE), "target", np.array),
+        (RandomForestRegressor(3, random_state=0), "target", np.array),  # as deep as it grows: shap issue 3267
+        (LinearRegression(fit_intercept=False), "target", np.array),  # shap issue 807
+    ],
+)
+def test_contributions_of_models_that_others_get_wrong_are_those_of_all_coalitions(estimator, scale, make):
+    frame, raw = data()
+    frame = frame[NUMBERS].fillna(0.0)
+    model = loaded(estimator.fit(frame, make(raw)), frame, "regression", features=FEATURES[:4])
+    row = canonical(frame[:1], NUMBERS)[0]
+    (found,) = explain_rows(model, [row])
+    assert isinstance(found, Explanation), found
+    assert found.scale == scale
+    assert found.method in ("tree_interventional", "linear")
+    link = np.log if scale == "log_target" else np.array
+    base, exact = brute_force(model, row, lambda rows: link(estimator.predict(model.scorer.frame(rows)))[:, None], -1)
+    by_name = {one["feature"]: one["contribution"] for one in found.contributions}
+    assert [*(by_name[name] for name in NUMBERS), found.base_value] == pytest.approx([*exact, base], abs=2e-6)
 
 
 def test_row_that_the_model_refuses_keeps_its_fault_and_spoils_no_other():
