@@ -27,7 +27,7 @@ IMAGES = guichet-api guichet-sync guichet-worker
 
 .DEFAULT_GOAL := help
 .PHONY: help architecture package run test coverage coverage-summary faults interop fuzz openapi-lint stores e2e-compose check format format-check lint types \
-    lock bench bench-csv bench-explain bench-monitoring migration schema samples settings clean audit sbom workflows images push-images space \
+    lock monitoring bench bench-csv bench-explain bench-monitoring migration schema samples settings clean audit sbom workflows images push-images space \
     space-image deploy rollback smoke release-notes publish-release
 
 help: ## List the targets
@@ -133,6 +133,11 @@ workflows: .venv-ci/.installed ## Check the workflows of .github against their s
 	$(CI)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(CI)/check-jsonschema --builtin-schema vendor.github-actions .github/actions/*/action.yml
 	$(CI)/zizmor --offline --no-progress .github
+
+monitoring: ## Check the alerts of deploy/monitoring and try them on made-up numbers (needs promtool, which comes with Prometheus)
+	@command -v promtool >/dev/null || { echo "make: promtool is not installed: it comes with Prometheus (Debian: apt install prometheus)" >&2; exit 1; }
+	promtool check rules deploy/monitoring/rules.yml
+	cd deploy/monitoring && promtool test rules rules_test.yml
 
 images: ## Build the images (DOCKER_BUILD="--network host" and the like; TAG=v1.2.3 REVISION=)
 	@$(PLAIN)

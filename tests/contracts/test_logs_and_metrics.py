@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import re
 from typing import Any
 
 import httpx2
@@ -13,7 +14,7 @@ from sqlalchemy import Engine, func, select
 
 from shared.tables import Job, MetricSample, RequestLog, ServiceSecret
 from tests.contracts.helpers import apart, check_problem, new_id, wait_until
-from tests.support.stack import Stack
+from tests.support.stack import ROOT, Stack
 
 
 def entry_of(client: httpx2.Client, request_id: str) -> dict[str, Any]:
@@ -271,6 +272,15 @@ def test_labels_are_bounded_whatever_callers_send(client: httpx2.Client, engine:
     client.get("/models", headers={"X-Request-Id": last})
     entry_of(client, last)
     assert series() - before <= 60
+
+
+@pytest.mark.parametrize("file", ["rules.yml", "dashboard.json"])
+def test_alerts_and_dashboard_ask_for_metrics_that_there_are(client: httpx2.Client, file: str) -> None:
+    text = client.get("/metrics").text
+    there = set(re.findall(r"^# TYPE (guichet_\w+) ", text, re.MULTILINE))
+    asked = set(re.findall(r"\bguichet_\w+", (ROOT / "deploy" / "monitoring" / file).read_text()))
+    assert len(asked) >= 5
+    assert {re.sub(r"_(bucket|sum|count)$", "", name) if name not in there else name for name in asked} <= there
 
 
 # ── /metrics/system ──────────────────────────────────────────────────────────────────────────────────────────────
