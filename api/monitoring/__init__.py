@@ -1,4 +1,4 @@
 """What monitoring systems and operators ask: numbers of the whole service, its logs, and what windows of a model mean.
 
-Imports services and below. Reads, and writes nothing but the audit log's entry of what was read.
+Imports services and below. Only reads.
 """
