@@ -7,14 +7,17 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from prometheus_client import Metric
+from sqlalchemy import Connection, select
 
 from api.services import Services
-from shared.jobs.figures import FileFigures, QueueFigures, count_finished, files, queues
+from shared.jobs.figures import FileFigures, QueueFigures, count_finished, files, queues, version_labels
 from shared.observability.exposition import counted, gauge
 from shared.observability.metrics import JOBS_FINISHED, METRICS, Series, quantile, read
+from shared.tables import Alert
 from shared.version import VERSION
 
 CACHE_SECONDS = 2.0
+LEVELS = {"low": 1, "moderate": 2, "high": 3}  # of drift
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,7 @@ class Figures:
     series: dict[str, list[Series]]  # by metric
     queues: list[QueueFigures]
     files: list[FileFigures]
+    drift: dict[tuple[str, str], float]  # worst open level by (model, subject): 1 low, 2 moderate, 3 high
     workers: dict[str, int]  # by lane
     pool: dict[str, float]  # connections of this process, by state
     read_at: float  # by the monotonic clock
@@ -59,6 +63,7 @@ def _read(services: Services) -> Figures:
     with services.reader.connect() as connection:
         series = read(connection)
         waiting, chunks = queues(connection), files(connection)
+        drift = _drift(connection)
     series[JOBS_FINISHED.name] = [Series(labels, count, 0.0, ()) for labels, count in sorted(finished.items())]
     workers: dict[str, int] = {}
     for worker in services.catalog.live_workers():
@@ -66,7 +71,18 @@ def _read(services: Services) -> Figures:
             workers[lane] = workers.get(lane, 0) + 1
     pool: Any = services.engine.pool
     connections = {"open": float(pool.checkedin() + pool.checkedout()), "in_use": float(pool.checkedout())}
-    return Figures(series, waiting, chunks, workers, connections, time.monotonic())
+    return Figures(series, waiting, chunks, drift, workers, connections, time.monotonic())
+
+
+def _drift(connection: Connection) -> dict[tuple[str, str], float]:
+    """Return the levels of the open drift alerts, by (model, feature, `score` or `decision`)."""
+    rows = connection.execute(
+        select(Alert.model_version_id, Alert.subject, Alert.level).where(
+            Alert.kind == "drift", Alert.closed_at.is_(None)
+        )
+    ).all()
+    labels = version_labels(connection) if rows else {}
+    return {(labels[version], subject): float(LEVELS[level]) for version, subject, level in rows if level in LEVELS}
 
 
 def prometheus_metrics(figures: Figures, services: Services) -> list[Metric]:
@@ -91,6 +107,12 @@ def prometheus_metrics(figures: Figures, services: Services) -> list[Metric]:
             "Rows of files that wait to be scored.",
             ("model",),
             [((one.model,), one.rows) for one in figures.files],
+        ),
+        gauge(
+            "drift_level",
+            "Level of an open drift alert: 1 low, 2 moderate, 3 high; nothing where there is none.",
+            ("model", "subject"),
+            sorted(figures.drift.items()),
         ),
         gauge("workers", "Worker processes that were heard of lately.", ("lane",), _pairs(figures.workers)),
         gauge(
