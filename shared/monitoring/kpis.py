@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Float, and_, case, cast, func, literal, null, select
+from sqlalchemy import ColumnElement, Connection, and_, func, literal, select
 
 from shared.tables import Job, JobKind, JobState, ModelOutput, Outcome
 
@@ -68,27 +68,34 @@ class Scope:
 
 def list_days(connection: Connection, scope: Scope, *, margin: float) -> list[Day]:
     """Return what was scored day by day; `margin` is the distance from the threshold that counts as near."""
-    is_binary = scope.task == "binary"
     threshold: Any = ModelOutput.threshold if scope.threshold is None else literal(scope.threshold)
     is_near = func.abs(ModelOutput.probability - threshold) <= margin
     day = func.date(ModelOutput.created_at)  # sessions are in UTC on both dialects
+    score = ModelOutput.prediction if scope.task == "regression" else ModelOutput.probability
     query = (
         select(
             day,
             func.count(),
-            func.avg(ModelOutput.prediction if scope.task == "regression" else ModelOutput.probability),
-            _mean(scope.is_positive) if is_binary else null(),
-            _mean(is_near) if is_binary else null(),
+            func.avg(score),
+            func.count(ModelOutput.prediction if scope.threshold is None else ModelOutput.probability),
+            func.count().filter(scope.is_positive),
+            func.count(ModelOutput.threshold if scope.threshold is None else ModelOutput.probability),
+            func.count().filter(is_near),
         )
         .where(scope.of_window)
         .group_by(day)
         .order_by(day)
     )
-    return [Day(str(row[0]), *row[1:]) for row in connection.execute(query)]
-
-
-def _mean(condition: ColumnElement[bool]) -> ColumnElement[float]:
-    return func.avg(cast(case((condition, 1.0), (condition.is_(None), null()), else_=0.0), Float))
+    return [
+        Day(
+            str(row[0]),
+            row[1],
+            row[2],
+            row[4] / row[3] if scope.task == "binary" and row[3] else None,
+            row[6] / row[5] if scope.task == "binary" and row[5] else None,
+        )
+        for row in connection.execute(query)
+    ]
 
 
 def find_confusion(
@@ -97,14 +104,15 @@ def find_confusion(
     """Return the confusion counts of a binary version, None where no outcome is known."""
     did = Outcome.label == scope.positive
     said = scope.is_positive
-    counts = [func.sum(case((both, 1), else_=0)) for both in (and_(said, did), and_(said, ~did), and_(~said, did))]
+    counts = [func.count().filter(both) for both in (and_(said, did), and_(said, ~did), and_(~said, did))]
     query = (
         select(func.count(), *counts)
         .select_from(Outcome)
         .join(ModelOutput, ModelOutput.input_id == Outcome.input_id)
         .where(scope.of_window, Outcome.replaced_at.is_(None), said.is_not(None))
     )
-    rows, true, false, missed = connection.execute(query).one()
+    found = connection.execute(query).one()
+    rows, true, false, missed = (int(count) for count in found)
     if not rows:
         return None
     weights = (cost_fp, cost_fn)
