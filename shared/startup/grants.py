@@ -7,12 +7,14 @@ from shared.tables import Table
 
 _RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 READ_ONLY = ("api_keys", "model_versions", "model_aliases")  # made by the owner's commands (scripts/create_db.py)
+APPEND_ONLY = ("audit_logs", "service_secrets")  # what was done stays written; a secret stays what it is
 # A table that is lost is another fault than a right.
 _DENIED = text(
     "SELECT r.name || ' on ' || t.name FROM unnest(:tables) WITH ORDINALITY AS t (name, place), "
     "unnest(:rights) WITH ORDINALITY AS r (name, place) "
     "WHERE to_regclass(t.name) IS NOT NULL AND NOT has_table_privilege(t.name, r.name) "
-    "AND (r.name = 'SELECT' OR NOT t.name = ANY (:read_only)) ORDER BY t.place, r.place"
+    "AND (r.name = 'SELECT' OR NOT t.name = ANY (:read_only)) "
+    "AND (r.name IN ('SELECT', 'INSERT') OR NOT t.name = ANY (:append_only)) ORDER BY t.place, r.place"
 )
 
 
@@ -27,9 +29,13 @@ def missing_grants(connection: Connection) -> str | None:
             "no replica"
         )
     tables = [table.name for table in Table.metadata.sorted_tables]
-    denied = list(
-        connection.execute(_DENIED, {"tables": tables, "rights": list(_RIGHTS), "read_only": list(READ_ONLY)}).scalars()
-    )
+    parameters = {
+        "tables": tables,
+        "rights": list(_RIGHTS),
+        "read_only": list(READ_ONLY),
+        "append_only": list(APPEND_ONLY),
+    }
+    denied = list(connection.execute(_DENIED, parameters).scalars())
     if not connection.execute(text("SELECT has_sequence_privilege('claim_tokens', 'USAGE')")).scalar():
         denied.append("USAGE on claim_tokens")
     if not denied:

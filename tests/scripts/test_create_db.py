@@ -80,12 +80,16 @@ def test_app_reads_and_writes_and_changes_no_table(made):
         cursor.execute("SELECT nextval('claim_tokens')")
         cursor.execute("INSERT INTO error_logs (request_id, method, path, status, code, detail) "
                        "VALUES ('r', 'GET', '/', 404, 'c', 'd')")  # fmt: skip
+        cursor.execute("INSERT INTO audit_logs (actor, action, target) VALUES ('key:1', 'model.promoted', 'credit@2')")
         for statement in (
             "INSERT INTO api_keys (id, name, sha256, scopes) VALUES ('1', 'n', 's', 'admin')",
             "UPDATE api_keys SET scopes = 'admin'",
             "DELETE FROM api_keys",
             "INSERT INTO model_aliases (name, alias, model_version_id) VALUES ('m', 'champion', 1)",
             "UPDATE model_versions SET uri = 's3://elsewhere/model'",
+            "UPDATE audit_logs SET actor = 'somebody else'",
+            "DELETE FROM audit_logs",
+            "UPDATE service_secrets SET value = '00'",
             "DROP TABLE error_logs",
             "CREATE TABLE mine (id int)",
             "UPDATE alembic_version SET version_num = '0'",
@@ -111,7 +115,12 @@ def test_app_registers_models_where_it_is_told_so_and_nowhere_else(made, admin):
 def test_reader_reads_everything_but_the_keys_and_writes_nothing(made):
     with connected(made, "sales_reader") as cursor:
         cursor.execute("SELECT count(*) FROM jobs, model_inputs, model_outputs, error_logs")
-        for statement in ("SELECT * FROM api_keys", "DELETE FROM jobs", "INSERT INTO workers (id) VALUES ('w')"):
+        for statement in (
+            "SELECT * FROM api_keys",
+            "SELECT * FROM service_secrets",
+            "DELETE FROM jobs",
+            "INSERT INTO workers (id) VALUES ('w')",
+        ):
             with pytest.raises((psycopg2.errors.InsufficientPrivilege, psycopg2.errors.ReadOnlySqlTransaction)):
                 cursor.execute(statement)
         cursor.execute("SHOW statement_timeout")
