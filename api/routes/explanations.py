@@ -11,7 +11,8 @@ from api.http.about import About
 from api.jobs.explanations import read_explain
 from api.jobs.submissions import preference_of, submit
 from api.schemas.answers import ACCEPTED, ENDED, ENDED_AS, KEY, PREFER, REFUSALS
-from api.schemas.explanations import ExplainBody, ExplanationResult
+from api.schemas.explanations import ExplainJobBody, ExplanationResult
+from api.schemas.native import SubmitBody
 from api.services import Services
 
 router = APIRouter(tags=["explain"])
@@ -20,7 +21,15 @@ router = APIRouter(tags=["explain"])
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{ExplainBody.__name__}"}}},
+        "content": {
+            "application/json": {
+                "schema": {
+                    "anyOf": [
+                        {"$ref": f"#/components/schemas/{body.__name__}"} for body in (SubmitBody, ExplainJobBody)
+                    ]
+                }
+            }
+        },
     },
     "parameters": [PREFER, KEY],
 }

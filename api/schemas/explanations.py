@@ -5,16 +5,15 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class ExplainBody(BaseModel):
-    """A row to explain, or a row of a job that was scored."""
+class ExplainJobBody(BaseModel):
+    """A row of a job that was scored, to be explained; a row of its own is sent as to `/predict`."""
 
     model_config = ConfigDict(extra="forbid")
 
-    features: dict[str, Any] | None = Field(None, description="Feature name to value, as the model's card says.")
-    job_id: str | None = Field(None, description="Instead of features: a job of yours, whose row is explained.")
+    job_id: str = Field(description="A job of yours, whose row is explained.")
     row: int | None = Field(None, ge=0, description="Which row of that job, from 0; the first when left out.")
-    model: str | None = Field(None, description="Model: `name`, `name@3` or `name@alias`; the default one if left out.")
-    version: int | None = Field(None, description="Model version; the champion when left out.")
+    model: str | None = Field(None, description="The job's model; it may be left out.")
+    version: int | None = Field(None, description="The version that scored the job; it may be left out.")
     expires_in: float | None = Field(None, ge=1, description="Seconds that the job may queue; then it expires.")
     timeout: float | None = Field(None, ge=1, description="Seconds that the job may run; then it fails.")
 

@@ -13,7 +13,8 @@ from tests.contracts.helpers import asks_for_key, check_accepted, new_id, operat
 
 NATIVE = {"Accept": "application/vnd.guichet+json"}  # cards of other tests have words of their own
 SUBMITTING = ("/jobs", "/predict", "/predict_batch", "/models/{name}/predict")
-ROWS_OF_CARDS = (*SUBMITTING, "/jobs/{id}", "/models/{name}/predict_batch")  # refused as the model's card says
+EXPLAINING = ("/explain", "/models/{name}/explain")
+ROWS_OF_CARDS = (*SUBMITTING, *EXPLAINING, "/jobs/{id}", "/models/{name}/predict_batch")  # refused as the card says
 ERRORS = re.compile(r"[45]\d\d")
 
 
