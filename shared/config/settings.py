@@ -40,8 +40,8 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=1, le=65535, description="Port that the API listens on.")
     auth: Literal["open", "keys", "predict-open"] = Field(
         "keys",
-        description="`keys`: every call needs an API key. `predict-open`: all but predicting, reading a job by its id "
-        "and reading the models; needs RATE_PER_MINUTE. `open`: none does; loopback addresses only.",
+        description="`keys`: every call needs an API key. `predict-open`: all but predicting, explaining, reading a "
+        "job by its id and reading the models; needs RATE_PER_MINUTE. `open`: none does; loopback addresses only.",
     )
     allowed_hosts: str = Field(
         "localhost,127.0.0.1,[::1]",

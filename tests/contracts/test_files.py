@@ -252,7 +252,10 @@ def test_what_is_no_number_is_none_for_both(
     assert [(error["row_no"], error["column"], error["code"]) for error in report["errors"]] == [(2, "income", "type")]
     folder = models_dir / model / "1"
     (tmp_path / "rows.csv").write_bytes(content)
-    with session_scope(engine) as session, pytest.raises(CardError, match="/income must be a finite number"):
+    with (
+        session_scope(engine) as session,
+        pytest.raises(CardError, match="the card of incomes: income must be a finite number"),
+    ):
         add(
             session,
             folder / "model.joblib",

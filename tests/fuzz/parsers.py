@@ -39,7 +39,7 @@ from api.http.conditional import matches, parse_range, preferred_type, resolve_r
 from api.http.prefer import read_preference
 from api.http.prefix import Prefix
 from api.jobs.json_body import parse_json
-from api.jobs.submissions import mark
+from api.jobs.submissions import set_idempotency_key
 from api.models.catalog import Version
 from api.protocols.mlflow.dataframes import read_json_frame
 from api.protocols.open_inference.body import TensorBody
@@ -452,7 +452,7 @@ def _read_headers(headers: list[tuple[bytes, bytes]]) -> object:
     matches(given.get("if-none-match"), '"abc"')
     prefix = Prefix("", proxy_hops=1).of(scope)
     assert prefix == "" or (prefix.startswith("/") and prefix.isascii() and "/." not in prefix)
-    _refused(lambda: mark(SimpleNamespace(), request, Caller(None, frozenset())))  # type: ignore[arg-type]
+    _refused(lambda: set_idempotency_key(SimpleNamespace(), request, Caller(None, frozenset())))  # type: ignore[arg-type]
     envelope = read_envelope(given)
     if envelope.filename is not None:
         _check_name(envelope.filename)

@@ -24,7 +24,7 @@ def test_line_of_the_thread_that_stores_names_the_job(monkeypatch: pytest.Monkey
         redis=SimpleNamespace(exists=lambda _: 0),
         bulk_engine=None,
     )
-    model: Any = None
+    model: Any = SimpleNamespace(card=SimpleNamespace(name="credit", version=2))
     pipeline = ChunkPipeline(runtime, model, 7, ended=lambda _: None)
     monkeypatch.setattr(pipeline, "_claim", lambda: chunk)
     with written("worker.chunk_pipeline") as entries, pipeline:

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from api.http.middleware import RequestContext
 from api.http.prefix import Prefix
 from api.http.security_headers import SecurityHeaders
-from api.jobs.requests import Options
+from api.jobs.requests import SubmitOptions
 from api.jobs.submissions import new_submission
 from shared.broker.names import Lane
 from shared.tables import JobKind
@@ -27,7 +27,7 @@ def test_line_names_its_request_and_from_the_submission_on_its_job_and_model() -
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         log.error("before")
-        options = Options(version, 30.0, None)
+        options = SubmitOptions(version, 30.0, None)
         submission = new_submission(
             services, Request(scope), caller, options, kind=JobKind.PREDICT, lane=Lane.INTERACTIVE
         )
@@ -35,7 +35,7 @@ def test_line_names_its_request_and_from_the_submission_on_its_job_and_model() -
         log.error("after")
 
     async def ask_twice_on_one_connection() -> None:
-        context = RequestContext(app, Prefix("", proxy_hops=0), SecurityHeaders("'none'"))
+        context = RequestContext(app, Prefix("", proxy_hops=0), SecurityHeaders("'none'"), lambda *_: None)
         for name in (b"first", b"second"):
             scope = {"type": "http", "method": "POST", "path": "/predict", "root_path": "", "query_string": b""}
             await context(scope | {"headers": [(b"x-request-id", name)]}, None, None)  # type: ignore[arg-type]
