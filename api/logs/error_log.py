@@ -13,12 +13,12 @@ from collections import Counter
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import Engine, delete, func, insert, select
+from sqlalchemy import Engine, insert
 from sqlalchemy.exc import InterfaceError, OperationalError
 
+from api.logs.pruning import PRUNE_SECONDS, prune
 from shared.background import Background
 from shared.faults import Fault
-from shared.jobs.transitions import clock
 from shared.tables import ErrorLog
 
 log = logging.getLogger(__name__)
@@ -35,8 +35,6 @@ COUNTED = "Refusals of this kind, counted and not stored one by one."
 MANY_PATHS = "(many)"
 
 _FLUSH_SECONDS = 5.0
-_PRUNE_SECONDS = 3_600.0
-_PRUNED_AT_ONCE = 10_000
 
 Kind = tuple[str, int, str, str | None]  # method, status, code, owner
 
@@ -58,7 +56,7 @@ class ErrorLogWriter:
         self._stored: Counter[str | None] = Counter()  # entries of this minute, by owner
         self._counted: Counter[Kind] = Counter()  # refusals since the last flush that are only counted
         self._dropped = 0
-        self._pruned_at = time.monotonic() - _PRUNE_SECONDS
+        self._pruned_at = time.monotonic() - PRUNE_SECONDS
         self._thread = Background(self._run, name="refusals", wake=self._wake)
 
     @property
@@ -115,7 +113,7 @@ class ErrorLogWriter:
             try:
                 if group:
                     self._store([clean(entry) for entry in group])
-                if time.monotonic() - self._pruned_at > _PRUNE_SECONDS:
+                if time.monotonic() - self._pruned_at > PRUNE_SECONDS:
                     self._prune()
             except Exception as error:  # noqa: BLE001 - whatever it is, this thread has to live
                 log.error("refusals were not stored: %s", type(error).__name__)
@@ -158,15 +156,14 @@ class ErrorLogWriter:
                 self._store([entry])
 
     def _prune(self) -> None:
-        """Delete entries that are too old, or beyond as many as are kept, in pieces that hold no lock for long."""
         self._pruned_at = time.monotonic()
-        count = _PRUNED_AT_ONCE
-        while count == _PRUNED_AT_ONCE and not self._thread.is_stopping:
-            with self._engine.begin() as connection:
-                newest = select(func.max(ErrorLog.id)).scalar_subquery()
-                is_old = ErrorLog.created_at < clock(connection, -86_400 * self._days)
-                ids = select(ErrorLog.id).where(is_old | (ErrorLog.id <= newest - self._rows)).limit(_PRUNED_AT_ONCE)
-                count = connection.execute(delete(ErrorLog).where(ErrorLog.id.in_(ids))).rowcount
+        prune(
+            self._engine,
+            ErrorLog,
+            days=self._days,
+            rows=self._rows,
+            is_stopping=lambda: self._thread.is_stopping,
+        )
 
 
 def clean(entry: dict[str, Any]) -> dict[str, Any]:

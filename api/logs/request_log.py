@@ -19,15 +19,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select
+from sqlalchemy import Connection, Engine, insert
 from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
 
 from api.logs.error_log import PATH_LENGTH, storable
+from api.logs.pruning import PRUNE_SECONDS, prune
 from shared.background import Background
 from shared.database.prepared import Statement, array
-from shared.jobs.transitions import clock
 from shared.observability.metrics import (
     FLUSH_SECONDS,
     HTTP_REQUESTS,
@@ -50,8 +50,6 @@ SECRET = "input_hash"  # noqa: S105 - the name of one
 
 _PROBES = frozenset({"/livez", "/readyz", "/health", "/metrics"})
 _STORE_SECONDS = 1.0
-_PRUNE_SECONDS = 3_600.0
-_PRUNED_AT_ONCE = 10_000
 _MAX_PATHS = 1_024
 
 _STORE = Statement(
@@ -116,7 +114,7 @@ class RequestLogWriter:
         self._unknown = 0  # refusals of unknown callers that were stored this minute
         self._secret: bytes | None = None
         self._flushed_at = time.monotonic()
-        self._pruned_at = time.monotonic() - _PRUNE_SECONDS
+        self._pruned_at = time.monotonic() - PRUNE_SECONDS
         self._thread = Background(self._run, name="request-log")
 
     def start(self) -> None:
@@ -160,14 +158,15 @@ class RequestLogWriter:
         while True:
             is_last = self._thread.wait(_STORE_SECONDS)
             while group := self._take():
-                self._store(group)
+                if wanted := [note for note in group if self._is_stored(note)]:
+                    self._store(wanted)
             self._tell_lost()
             if is_last or time.monotonic() - self._flushed_at > FLUSH_SECONDS:
                 self._flushed_at = time.monotonic()
                 self._flush()
             if is_last:
                 return
-            if self._rows and time.monotonic() - self._pruned_at > _PRUNE_SECONDS:
+            if self._rows and time.monotonic() - self._pruned_at > PRUNE_SECONDS:
                 self._prune()
 
     def _take(self) -> list[_Note]:
@@ -183,10 +182,7 @@ class RequestLogWriter:
             self._held -= sum(len(note.input) for note in group if note.input is not None)
         return group
 
-    def _store(self, group: list[_Note]) -> None:
-        wanted = [note for note in group if self._is_stored(note)]
-        if not wanted:
-            return
+    def _store(self, wanted: list[_Note]) -> None:
         try:
             with self._engine.begin() as connection:
                 if self._secret is None:
@@ -259,17 +255,14 @@ class RequestLogWriter:
             log.error("metrics were not stored: %s", type(error).__name__)
 
     def _prune(self) -> None:
-        """Delete entries that are too old, or beyond as many as are kept, in pieces that hold no lock for long."""
         self._pruned_at = time.monotonic()
-        count = _PRUNED_AT_ONCE
-        while count == _PRUNED_AT_ONCE and not self._thread.is_stopping:
-            with self._engine.begin() as connection:
-                newest = select(func.max(RequestLog.id)).scalar_subquery()
-                is_old = RequestLog.created_at < clock(connection, -86_400 * self._days)
-                ids = (
-                    select(RequestLog.id).where(is_old | (RequestLog.id <= newest - self._rows)).limit(_PRUNED_AT_ONCE)
-                )
-                count = connection.execute(delete(RequestLog).where(RequestLog.id.in_(ids))).rowcount
+        prune(
+            self._engine,
+            RequestLog,
+            days=self._days,
+            rows=self._rows,
+            is_stopping=lambda: self._thread.is_stopping,
+        )
 
 
 class RouteNames:
