@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from api.models.catalog import Version
 from api.schemas.answers import PROBLEM
+from api.services import Services
 from shared.errors import Conflict, InvalidRequest
 from shared.faults import Fault
 from shared.monitoring.windows import StoredProfile, Window, find_profile
@@ -47,6 +48,18 @@ def read_window(start: datetime | None, end: datetime | None) -> Window:
             faults=[Fault("/query/from", "range", message)],
         )
     return window
+
+
+def versions_meant(services: Services, meant: Version, model: str | None, version: int | None) -> list[Version]:
+    """Return the one version that was named, or every version of the model, the newest first."""
+    if names_version(model, version):
+        return [meant]
+    return sorted(services.catalog.picture.by_name[meant.card.name].values(), key=lambda each: -each.card.version)
+
+
+def names_version(model: str | None, version: int | None) -> bool:
+    """Tell whether a question names one version, by its number or in `name@3` or `name@alias`."""
+    return version is not None or (model is not None and "@" in model)
 
 
 def find_profile_of(connection: Connection, version: Version) -> StoredProfile:

@@ -14,7 +14,17 @@ from api.http.prefix import link
 from api.http.responses import json_response
 from api.jobs.requests import find_version, sum_up
 from api.models.catalog import Version
-from api.monitoring.windows import RESPONSES, From, Model, Number, To, find_profile_of, read_window
+from api.monitoring.windows import (
+    RESPONSES,
+    From,
+    Model,
+    Number,
+    To,
+    find_profile_of,
+    names_version,
+    read_window,
+    versions_meant,
+)
 from api.schemas.answers import PROBLEM
 from api.schemas.monitoring import DistributionPage, KpiBody
 from api.services import Services
@@ -55,9 +65,8 @@ async def get_kpis(
     window = read_window(from_, to)
     if meant.card.task != "binary":
         _refuse_decisions(meant, threshold=threshold, cost_fp=cost_fp, cost_fn=cost_fn)
-    is_one = version is not None or (model is not None and "@" in model)
-    of_model = services.catalog.picture.by_name[meant.card.name].values()
-    versions = [meant] if is_one else sorted(of_model, key=lambda each: -each.card.version)
+    is_one = names_version(model, version)
+    versions = versions_meant(services, meant, model, version)
     scopes = [_scope(each, window, threshold) for each in versions]
 
     def read() -> dict[str, Any]:

@@ -13,7 +13,17 @@ from api.http.prefix import link
 from api.http.responses import json_response
 from api.jobs.requests import find_version
 from api.models.catalog import Version
-from api.monitoring.windows import RESPONSES, From, Model, Number, To, find_profile_of, read_window
+from api.monitoring.windows import (
+    RESPONSES,
+    From,
+    Model,
+    Number,
+    To,
+    find_profile_of,
+    names_version,
+    read_window,
+    versions_meant,
+)
 from api.schemas.answers import PROBLEM
 from api.schemas.monitoring import AlertPage, DriftBody, QualityBody
 from api.services import Services
@@ -92,9 +102,8 @@ async def get_model_metrics(
     """
     meant = await find_version(services, model, version)
     window = read_window(from_, to)
-    is_one = version is not None or (model is not None and "@" in model)
-    of_model = services.catalog.picture.by_name[meant.card.name].values()
-    versions = [meant] if is_one else sorted(of_model, key=lambda each: -each.card.version)
+    is_one = names_version(model, version)
+    versions = versions_meant(services, meant, model, version)
     windows = await run_in_threadpool(_quality, services, versions, window, keep_empty=is_one)
     return json_response({"model": meant.card.name, "windows": windows, "card": meant.card.metrics})
 
