@@ -38,7 +38,8 @@ from examples.attrition.data import TARGET, generate
 from shared.database.engine import make_engine
 from shared.encoding.compile import compile_encoding
 from shared.explanations.explain import explain_rows, reference_sample
-from shared.registry.adding import LoadedModel, load, resolve
+from shared.registry.loading import LoadedModel, load
+from shared.registry.versions import resolve
 from shared.scoring.threads import one_thread
 
 Result = dict[str, Any]

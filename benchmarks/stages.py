@@ -18,7 +18,7 @@ from shared.csv.chunk_scoring import score_chunk
 from shared.csv.format import Chunk, CsvFormat, Given, Limits
 from shared.csv.upload import CsvFile
 from shared.jobs.chunks import pack, unpack
-from shared.registry.adding import LoadedModel, load
+from shared.registry.loading import LoadedModel, load
 from shared.tables import ModelVersion
 
 ROUNDS = 3  # the fastest one counts: whatever disturbs only adds

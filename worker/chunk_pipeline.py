@@ -28,7 +28,7 @@ from shared.jobs import chunks
 from shared.jobs.chunks import ChunkClaim
 from shared.observability.logs import bound
 from shared.observability.metrics import METRICS, SCORED_ROWS
-from shared.registry.adding import LoadedModel
+from shared.registry.loading import LoadedModel
 from shared.tables import ChunkState
 from worker.runtime import Runtime
 

@@ -26,7 +26,7 @@ from shared.jobs.transitions import Claim, ClaimGroup
 from shared.observability.logs import bound
 from shared.observability.metrics import CLAIM_JOBS, METRICS, SCORE_SECONDS, SCORED_ROWS, WAIT_SECONDS
 from shared.observability.redaction import told
-from shared.registry.adding import LoadedModel
+from shared.registry.loading import LoadedModel
 from shared.scoring.batch import split_results
 from worker.chunk_pipeline import ChunkPipeline
 from worker.runtime import Runtime

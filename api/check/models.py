@@ -12,7 +12,8 @@ from shared.config.settings import Settings
 from shared.errors import GuichetError
 from shared.packages.fetching import address_of, local_folder
 from shared.packages.package import MODEL_FILE, check_reference, is_complete, references_of, sha256_of
-from shared.registry.adding import CHAMPION, aliases_of, list_versions, load
+from shared.registry.loading import load
+from shared.registry.versions import CHAMPION, aliases_of, list_versions
 from shared.registry.watcher import find_packages, no_packages
 from shared.tables import ModelVersion
 

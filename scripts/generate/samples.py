@@ -23,7 +23,8 @@ from scripts.migrations import alembic
 from scripts.query_predictions import Filters, build, read, write_csv
 from shared.database.engine import make_engine
 from shared.faults import Fault
-from shared.registry.adding import LoadedModel, load, register
+from shared.registry.adding import register
+from shared.registry.loading import LoadedModel, load
 from shared.scoring.batch import score_rows
 from shared.scoring.outputs import Output
 from shared.tables import ModelVersion

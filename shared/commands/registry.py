@@ -24,8 +24,10 @@ from shared.errors import GuichetError
 from shared.faults import counted
 from shared.packages.fetching import Source, fetched, upload_package
 from shared.packages.sklearn_versions import SCIKIT_LEARN
-from shared.registry.adding import CHAMPION, add, aliases_of, list_versions, load, promote, resolve, verify
+from shared.registry.adding import add
+from shared.registry.loading import load, verify
 from shared.registry.plan import describe_plan
+from shared.registry.versions import CHAMPION, aliases_of, list_versions, promote, resolve
 from shared.tables import ModelVersion
 
 SHOWN = 5  # categories of a feature that are printed

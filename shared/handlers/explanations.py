@@ -9,7 +9,7 @@ from shared.faults import Fault
 from shared.handlers.handler import Handler
 
 if TYPE_CHECKING:
-    from shared.registry.adding import LoadedModel
+    from shared.registry.loading import LoadedModel
 
 
 def explain(model: "LoadedModel", rows: Sequence[dict[str, Any]]) -> list[Explanation | Fault]:

@@ -8,7 +8,7 @@ from shared.faults import Fault
 from shared.jobs.results import Store
 
 if TYPE_CHECKING:
-    from shared.registry.adding import LoadedModel
+    from shared.registry.loading import LoadedModel
 
 FIRST_ROWS = 32
 

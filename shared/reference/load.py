@@ -27,7 +27,7 @@ from shared.errors import InvalidRequest, NotFound, RowFaults, Unavailable
 from shared.faults import Fault, few
 from shared.files import open_file
 from shared.reference.data import StoredSet, find_set, replace_set
-from shared.registry.adding import resolve
+from shared.registry.versions import resolve
 from shared.tables import ModelVersion
 
 READ_BYTES = 1 << 20

@@ -5,17 +5,13 @@ Whatever breaks in between leaves no half-registered model, only a folder that t
 """
 
 import logging
-import re
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -24,31 +20,29 @@ from shared.cards.examples import is_of_people
 from shared.cards.validator import odd_features
 from shared.config.settings import get_settings
 from shared.csv.format import Given
-from shared.errors import ArtefactError, CardError, Conflict, GuichetError, NotFound
-from shared.observability.audit import MODEL_ADDED, MODEL_PROMOTED, audit
+from shared.errors import ArtefactError, CardError, Conflict, GuichetError
+from shared.observability.audit import MODEL_ADDED, audit
 from shared.packages.agreement import check_agreement, with_classes
 from shared.packages.assembly import assembled
 from shared.packages.contract import apply_contract
-from shared.packages.fetching import ensure_local, local_folder
+from shared.packages.fetching import local_folder
 from shared.packages.libraries import library_versions
 from shared.packages.package import (
     CARD_FILE,
     MODEL_FILE,
     REFERENCE_FILE,
     Package,
-    check_reference,
     infer_package,
     is_complete,
-    load_estimator,
     read_package,
     references_of,
     sha256_of,
     version_advice,
-    warn_of_versions,
     write_package,
 )
-from shared.packages.sample import canonical_rows, read_rows
+from shared.packages.sample import read_rows
 from shared.registry.acceptance import learn
+from shared.registry.loading import as_in_a_worker
 from shared.registry.score_check import (
     ExpectedScores,
     check_probabilities,
@@ -56,28 +50,14 @@ from shared.registry.score_check import (
     read_known_scores,
     without_refused,
 )
-from shared.scoring.selection import Scorer, build, choose, decide
-from shared.scoring.threads import one_thread
+from shared.registry.versions import CHAMPION, NAME, NAME_RULE, list_versions, promote
+from shared.scoring.selection import choose
 from shared.tables import ModelAlias, ModelVersion
-from shared.validation_errors import first_faults
 
-CHAMPION = "champion"
 TOLD_ROWS = 20  # of the reference rows that the model refuses, so many are named
 MLMODEL = "MLmodel"  # what makes a folder one that MLflow saved
-NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
-NAME_RULE = "use a to z, 0 to 9, _ and -, starting with a letter, 63 characters at most"
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """A model version in memory, ready to score."""
-
-    card: Card
-    estimator: Any
-    scorer: Scorer
-    reference: list[dict[str, Any]]
 
 
 def add(
@@ -191,116 +171,6 @@ def register(
         return _publish(session, made, artefact, models_dir=models_dir, alias=alias, keep_version=False)
 
 
-def list_versions(session: Session, name: str | None = None) -> list[ModelVersion]:
-    """Return the versions of one model, or of all, by name and number."""
-    query = select(ModelVersion).order_by(ModelVersion.name, ModelVersion.version)
-    return list(session.scalars(query.where(ModelVersion.name == name) if name else query))
-
-
-def aliases_of(session: Session) -> dict[int, list[str]]:
-    """Return the aliases of every version that has any: version id -> aliases in alphabetical order."""
-    found: dict[int, list[str]] = {}
-    for alias in session.scalars(select(ModelAlias).order_by(ModelAlias.alias)):
-        found.setdefault(alias.model_version_id, []).append(alias.alias)
-    return found
-
-
-def resolve(session: Session, name: str, version: int | None = None, alias: str = CHAMPION) -> ModelVersion:
-    """Return a version by its number, or the one that the alias means; raise NotFound with the names that exist."""
-    query = select(ModelVersion).where(ModelVersion.name == name)
-    if version is not None:
-        query = query.where(ModelVersion.version == version)
-    else:
-        query = query.join(ModelAlias, ModelAlias.model_version_id == ModelVersion.id)
-        query = query.where(ModelAlias.alias == alias)
-    found = session.scalar(query)
-    if found is None:
-        raise NotFound(_not_found(session, name, version, alias))
-    return found
-
-
-def promote(session: Session, name: str, version: int, alias: str = CHAMPION) -> ModelVersion:
-    """Let the alias mean this version from now on; jobs that are already accepted keep the version they have."""
-    if not NAME.fullmatch(alias):
-        raise Conflict(f"{alias[:70]!r} cannot be an alias: {NAME_RULE}.")
-    chosen = resolve(session, name, version)
-    details: dict[str, Any] = {"alias": alias, "before": None}
-    current = session.scalar(select(ModelAlias).where(ModelAlias.name == name, ModelAlias.alias == alias))
-    if current is None:
-        session.add(ModelAlias(name=name, alias=alias, model_version_id=chosen.id))
-    else:
-        former = session.get_one(ModelVersion, current.model_version_id)
-        details["before"] = former.version
-        current.model_version_id = chosen.id
-        current.updated_at = func.now()
-    session.flush()
-    audit(session.connection(), MODEL_PROMOTED, f"{name}@{version}", details=details)
-    return chosen
-
-
-def verify(session: Session, name: str, version: int, *, models_dir: Path | None = None) -> dict[str, Any]:
-    """Check a version from file to score and return what was checked; raise the error that says what is wrong."""
-    row = resolve(session, name, version)
-    store = get_settings().models_uri if models_dir is None else None
-    models_dir = models_dir or get_settings().models
-    folder = ensure_local(row, models_dir, store)
-    try:
-        card = Card.model_validate(row.card)
-    except ValidationError as error:
-        raise CardError(f"The registered card of {name}@{version} is not valid: {first_faults(error)}.") from error
-    on_disk = Card.load(folder / CARD_FILE)
-    if on_disk != card:
-        fields = [key for key in Card.model_fields if getattr(on_disk, key) != getattr(card, key)]
-        raise CardError(
-            f"{folder / CARD_FILE} is not the card that was registered (it differs in {', '.join(fields)}): restore "
-            "it, or add the model again as a new version."
-        )
-    model = load(row, models_dir)
-    return {
-        "model": f"{name}@{version}",
-        "sha256": row.sha256,
-        "features": len(card.features),
-        "reference_rows": len(model.reference),
-        "scorer": model.scorer.kind,
-        "registered_scorer": row.scorer["kind"],
-        "other_library_versions": warn_of_versions(folder / MODEL_FILE, card.libraries),
-    }
-
-
-def load(model_version: ModelVersion, models_dir: Path) -> LoadedModel:
-    """Return a registered version ready to score; the SHA-256 in the database is checked before unpickling.
-
-    Its registered scorer is built and proved again on the reference rows; if it is no longer exact (another
-    library version, say), the pipeline itself serves and a warning is logged.
-    Raises ArtefactError or CardError with what to do.
-    """
-    folder = local_folder(model_version, models_dir)
-    card = Card.model_validate(model_version.card | {"sha256": model_version.sha256})
-    check_reference(folder, references_of(model_version))
-    estimator = load_estimator(folder, card)
-    card = with_classes(card, estimator)
-    reference = canonical_rows(card, read_rows(folder / REFERENCE_FILE).rows, source=str(folder / REFERENCE_FILE))
-    kind = str(model_version.scorer["kind"])
-    with _as_in_a_worker():
-        card = decide(card, estimator, reference)
-        try:
-            scorer = build(card, estimator, kind, reference)
-        except ArtefactError as error:
-            if kind == "pipeline":
-                raise
-            log.warning("%s@%s is scored by its pipeline, not by %s: %s", card.name, card.version, kind, error.detail)
-            scorer = build(card, estimator, "pipeline", reference)
-    return LoadedModel(card, estimator, scorer, reference)
-
-
-@contextmanager
-def _as_in_a_worker() -> Iterator[None]:
-    with one_thread(), warnings.catch_warnings():
-        # LightGBM invents column names for arrays and then misses them, at every call.
-        warnings.filterwarnings("ignore", message="X does not have valid feature names")
-        yield
-
-
 @contextmanager
 def _package(
     artefact: Path,
@@ -368,7 +238,7 @@ def _publish(
     models_dir = models_dir or get_settings().models
     check_agreement(package.card, package.estimator)
     # The slow part comes before the first query: no transaction is open while the model is asked.
-    with _as_in_a_worker():
+    with as_in_a_worker():
         accepted = learn(package)
     if len(proof) == len(package.reference):  # else rows that break a contract are proved as well
         known = None if known is None else without_refused(known, accepted.refused)
@@ -430,7 +300,7 @@ def _chosen_scorer(
     """
     advice = version_advice(card.libraries)
     try:
-        with _as_in_a_worker():
+        with as_in_a_worker():
             choice = choose(card, package.estimator, package.reference)
             card, report = choice.card, choice.report
             report["reference_rows"] = len(package.reference)
@@ -510,18 +380,3 @@ def _insert(session: Session, card: Card, *, uri: str, report: dict[str, Any]) -
         raise Conflict(f"{card.name}@{card.version} has just been registered by someone else: try again.") from error
     audit(session.connection(), MODEL_ADDED, f"{card.name}@{card.version}", details={"sha256": card.sha256, "uri": uri})
     return row
-
-
-def _not_found(session: Session, name: str, version: int | None, alias: str) -> str:
-    versions = list_versions(session)
-    if not versions:
-        return (
-            "No model is registered yet: add one with `python -m shared.registry add`, or build the examples with "
-            "`python -m examples.build`."
-        )
-    numbers = [str(row.version) for row in versions if row.name == name]
-    if not numbers:
-        return f"There is no model {name[:63]!r}; there are {', '.join(sorted({row.name for row in versions}))}."
-    if version is not None:
-        return f"There is no version {version} of {name}; there are {', '.join(numbers)}."
-    return f"No version of {name} is its {alias[:63]}: promote one of {', '.join(numbers)}."

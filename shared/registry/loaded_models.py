@@ -19,8 +19,8 @@ from shared.errors import ArtefactError, ModelError, NotFound
 from shared.observability.redaction import told
 from shared.packages.fetching import address_of, ensure_local, local_folder
 from shared.packages.package import is_complete, references_of
-from shared.registry.adding import LoadedModel, load
 from shared.registry.load_marks import marked
+from shared.registry.loading import LoadedModel, load
 from shared.tables import ModelAlias, ModelVersion
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from shared.encoding.compile import compile_encoding
 from shared.encoding.pipelines import split
 from shared.encoding.plan import describe_block
 from shared.faults import counted
-from shared.registry.adding import LoadedModel
+from shared.registry.loading import LoadedModel
 from shared.tables import ModelVersion
 
 SCORERS = {

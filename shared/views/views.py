@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from shared.cards.card import Card
 from shared.errors import CardError, Conflict, NotFound
-from shared.registry.adding import resolve
+from shared.registry.versions import resolve
 from shared.tables import ReferenceSet
 from shared.views.select import KINDS, NAME_BYTES, ViewKind, digest, literal, quote, select_of
 

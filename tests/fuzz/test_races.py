@@ -26,7 +26,8 @@ from api.auth.callers import hash_key
 from shared.broker.names import Lane
 from shared.database.engine import make_engine, reader, session_scope
 from shared.jobs.queries import TERMINAL
-from shared.registry.adding import add, promote
+from shared.registry.adding import add
+from shared.registry.versions import promote
 from shared.tables import ApiKey, CsvFile, Job, JobChunk, JobEvent, ModelInput, ModelOutput
 from tests.contracts.helpers import apart, wait_until
 from tests.fuzz.wire import CSV, JSON, Answer, Wire

@@ -26,7 +26,8 @@ from shared.config.settings import get_settings
 from shared.database.engine import get_engine, session_scope
 from shared.errors import ArtefactError
 from shared.packages.package import UNHASHED
-from shared.registry.adding import list_versions, load, resolve
+from shared.registry.loading import load
+from shared.registry.versions import list_versions, resolve
 from shared.tables import Table
 from tests.support.brief import prove_briefly
 

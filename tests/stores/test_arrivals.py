@@ -10,8 +10,9 @@ from shared.config.settings import Settings
 from shared.database.engine import reader, session_scope
 from shared.errors import ArtefactError
 from shared.registry import watcher
-from shared.registry.adding import add, aliases_of, list_versions, promote
+from shared.registry.adding import add
 from shared.registry.loaded_models import ModelCache
+from shared.registry.versions import aliases_of, list_versions, promote
 from shared.registry.watcher import ModelWatcher
 from shared.tables import ModelVersion
 from tests.stores.places import Folder, put_package

@@ -11,7 +11,8 @@ from shared.errors import ArtefactError, Conflict
 from shared.packages import fetching
 from shared.packages.fetching import ensure_local, fetched, local_folder, upload_package
 from shared.packages.package import is_complete
-from shared.registry.adding import add, load, verify
+from shared.registry.adding import add
+from shared.registry.loading import load, verify
 from tests.stores.places import Folder, put_package
 
 FILES = {"model.joblib", "model.json", "reference.jsonl"}

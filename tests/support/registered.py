@@ -9,7 +9,8 @@ from sqlalchemy import Engine
 
 from shared.config.settings import get_settings
 from shared.database.engine import get_engine, session_scope
-from shared.registry.adding import LoadedModel, add, load
+from shared.registry.adding import add
+from shared.registry.loading import LoadedModel, load
 from shared.tables import Table
 from tests.support.brief import prove_briefly
 

@@ -18,7 +18,7 @@ from examples.build import NAMES
 from scripts.servers.postgres import Postgres
 from scripts.servers.redis import Redis
 from shared.database.engine import make_engine, session_scope
-from shared.registry.adding import list_versions
+from shared.registry.versions import list_versions
 from shared.tables import ModelAlias, ModelVersion
 from shared.views.views import make_views
 

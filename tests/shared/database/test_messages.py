@@ -10,7 +10,7 @@ from scripts.query_predictions import main as query_predictions
 from shared.commands.registry import main as registry
 from shared.database.engine import session_scope
 from shared.database.messages import explain
-from shared.registry.adding import resolve
+from shared.registry.versions import resolve
 from tests.support.cards import people, use
 from tests.support.databases import postgres_engine, settings_for, settings_of
 

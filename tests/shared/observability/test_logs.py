@@ -207,7 +207,7 @@ def test_no_text_breaks_the_line_or_is_lost(text):
 @pytest.mark.usefixtures("_root")
 def test_every_logger_goes_to_standard_error_as_json(capsys):
     configure_logging("INFO")
-    logging.getLogger("shared.registry.adding.loaded_models").info("loaded %s", "credit@2")
+    logging.getLogger("shared.registry.loaded_models").info("loaded %s", "credit@2")
     logging.getLogger("some.library").debug("not this")
     lines = capsys.readouterr().err.splitlines()
     assert [json.loads(line)["message"] for line in lines] == ["loaded credit@2"]

@@ -25,7 +25,8 @@ from sklearn.preprocessing import FunctionTransformer, LabelEncoder, OneHotEncod
 from shared.commands.registry import main
 from shared.config.settings import get_settings
 from shared.database.engine import get_engine, session_scope
-from shared.registry.adding import list_versions, load
+from shared.registry.loading import load
+from shared.registry.versions import list_versions
 from shared.scoring.parity import TOLERANCE
 from shared.tables import Table
 from tests.support.brief import prove_briefly

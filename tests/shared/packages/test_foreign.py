@@ -20,7 +20,8 @@ from shared.commands.registry import main
 from shared.config.settings import get_settings
 from shared.database.engine import get_engine, session_scope
 from shared.packages import package
-from shared.registry.adding import list_versions, load
+from shared.registry.loading import load
+from shared.registry.versions import list_versions
 from tests.support.registered import use_empty_registry
 
 FOREIGN = Path(__file__).parents[2] / "foreign"

@@ -21,7 +21,9 @@ from shared.errors import ArtefactError, CardError
 from shared.packages.mlflow.folder import joblib_file, read_mlflow_folder
 from shared.packages.mlflow.package import mlflow_package
 from shared.packages.sample import read_rows
-from shared.registry.adding import add, load, resolve, verify
+from shared.registry.adding import add
+from shared.registry.loading import load, verify
+from shared.registry.versions import resolve
 from shared.tables import Table
 from tests.support.brief import prove_briefly
 

@@ -22,7 +22,8 @@ from shared.errors import RowFaults
 from shared.packages.card_inference import infer_card
 from shared.packages.package import UNHASHED, Package, infer_package
 from shared.registry.acceptance import learn
-from shared.registry.adding import list_versions, load
+from shared.registry.loading import load
+from shared.registry.versions import list_versions
 from shared.scoring.selection import choose
 from shared.tables import ModelVersion
 from tests.support.registered import use_empty_registry

@@ -28,7 +28,9 @@ from shared.database.engine import get_engine, make_engine, session_scope
 from shared.errors import ArtefactError, CardError, Conflict, NotFound
 from shared.packages import package
 from shared.registry import adding as registry
-from shared.registry.adding import add, aliases_of, list_versions, load, promote, register, resolve, verify
+from shared.registry.adding import add, register
+from shared.registry.loading import load, verify
+from shared.registry.versions import aliases_of, list_versions, promote, resolve
 from shared.tables import ModelVersion, Table
 from tests.support.brief import prove_briefly
 

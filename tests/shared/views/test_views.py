@@ -19,7 +19,7 @@ from shared.errors import CardError, Conflict, NotFound
 from shared.jobs.recording import record
 from shared.jobs.transitions import Output
 from shared.reference.load import load
-from shared.registry.adding import resolve
+from shared.registry.versions import resolve
 from shared.views.views import drop_views, list_views, make_views, views_aside
 from tests.support.cards import PEOPLE, people, use
 from tests.support.databases import FAULT, alembic_config, either_engine, good, settings_for, settings_of, submission
