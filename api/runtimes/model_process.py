@@ -33,7 +33,13 @@ log = logging.getLogger(__name__)
 
 LOAD_SECONDS = 600.0  # how long a model may take to be loaded
 GRACE_SECONDS = 10.0  # after its deadline, a process that nobody ended, because its parent has died, ends itself
-PRELOADED = ["shared.registry", "shared.handlers.table", "sklearn.pipeline", "sklearn.ensemble", "sklearn.linear_model"]
+PRELOADED = [
+    "shared.registry.loading",
+    "shared.handlers.table",
+    "sklearn.pipeline",
+    "sklearn.ensemble",
+    "sklearn.linear_model",
+]
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(PRELOADED)
