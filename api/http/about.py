@@ -28,6 +28,7 @@ class About:
     """What is known of a route besides what FastAPI knows."""
 
     sends: Literal["row", "rows", "tensors", "dataframe", "file"] | None = None  # what of a model is in its body
+    explains: bool = False  # and not of every model: some cannot be explained
     protocol: Protocol | None = None  # None: errors are problem documents, or what a model's card says
     is_fast: bool = False  # it carries the load: api/fast_path.py calls it without FastAPI's layers
     reads_query: bool = False  # it looks at its query itself, and answers while the body still comes

@@ -10,8 +10,9 @@ from api.auth.callers import Caller
 from api.jobs.finding import find_own_job
 from api.jobs.json_body import read_json
 from api.jobs.requests import Submitted, check_fields, faults_error, read_options, read_row, requested_version
+from api.models.catalog import Version
 from api.services import Services
-from shared.errors import Conflict, RowFaults
+from shared.errors import Conflict, NotExplainable, RowFaults
 from shared.faults import Fault
 from shared.jobs.kinds import kind_of
 from shared.jobs.queries import StoredJob
@@ -24,11 +25,13 @@ async def read_explain(services: Services, request: Request, caller: Caller, mod
     """Read `{features, ...}` as `/predict` does, or `{job_id, row?, ...}`; `model` is the name in the path.
 
     Raises RowFaults for a body that is neither, NotFound for a job that is not the caller's, Conflict for a row that
-    has no score.
+    has no score, NotExplainable for a version of which that is known since it was registered.
     """
     body, raw = await read_json(request, max_bytes=services.settings.max_body_bytes)
     if not isinstance(body, dict) or "job_id" not in body or "features" in body:
-        return await read_row(services, request, body, raw, model, kind=JobKind.EXPLAIN)
+        submitted = await read_row(services, request, body, raw, model, kind=JobKind.EXPLAIN)
+        _check_explainable(submitted.options.version)
+        return submitted
     faults, more = check_fields(body, JOB_FIELDS, required="job_id", others="refuse")
     job_id, index = body["job_id"], body.get("row", 0)
     if not isinstance(job_id, str):
@@ -47,8 +50,14 @@ async def read_explain(services: Services, request: Request, caller: Caller, mod
     options = read_options(services, body, version, faults)
     if faults:
         raise faults_error(faults, 0)
+    _check_explainable(version)
     features = await _scored_row(services, job, index)
     return Submitted(options, JobKind.EXPLAIN, [features], [None], raw)
+
+
+def _check_explainable(version: Version) -> None:
+    if version.explanation_refusal is not None:
+        raise NotExplainable(f"The row cannot be explained: {version.label} {version.explanation_refusal}.")
 
 
 async def _scored_row(services: Services, job: StoredJob, index: int) -> dict[str, Any]:

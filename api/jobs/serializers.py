@@ -209,7 +209,8 @@ def version_body(version: Version, catalog: Catalog) -> dict[str, Any]:
         "card": version.card.model_dump(mode="json"),
         "example": version.card.example(),
         "words": words_body(version.card),
-        "scorer": {name: value for name, value in version.scorer.items() if name != "reference_sha256"},
+        "scorer": {name: value for name, value in version.scorer.items() if name not in _NOT_OF_SCORER},
+        "explanation": version.scorer.get("explanation"),
         "links": {
             "self": link(f"/models/{version.card.name}/versions/{version.card.version}"),
             "predict": link(f"/models/{version.card.name}/predict"),
@@ -217,6 +218,7 @@ def version_body(version: Version, catalog: Catalog) -> dict[str, Any]:
     }
 
 
+_NOT_OF_SCORER = ("reference_sha256", "explanation")  # what the report holds besides
 ANSWER = ("prediction", "label", "probability", "threshold", "latency_ms")
 
 

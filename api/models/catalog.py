@@ -44,6 +44,18 @@ class Version:
         """`name@version`."""
         return f"{self.card.name}@{self.card.version}"
 
+    @property
+    def explained_by(self) -> str | None:
+        """How its rows are explained; None where they are not, or it was not found out when it was registered."""
+        method: str | None = self.scorer.get("explanation", {}).get("method")
+        return method
+
+    @property
+    def explanation_refusal(self) -> str | None:
+        """Why no row can be explained, after the version's name; None where rows can be, or it was not found out."""
+        refused: str | None = self.scorer.get("explanation", {}).get("refused")
+        return refused
+
 
 @dataclass(frozen=True, slots=True)
 class Key:

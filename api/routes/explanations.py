@@ -42,7 +42,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 
 
 @router.post("/explain", responses=_ANSWERS, openapi_extra=_BODY, response_model=None)
-@About(sends="row")
+@About(sends="row", explains=True)
 async def explain(request: Request, services: ServicesDep, caller: PredictCaller) -> Response:
     """Explain the score of one row, or of a row of a job: what each feature adds to it, the largest first.
 
@@ -52,7 +52,7 @@ async def explain(request: Request, services: ServicesDep, caller: PredictCaller
 
 
 @router.post("/models/{name}/explain", responses=_ANSWERS, openapi_extra=_BODY, response_model=None)
-@About(sends="row")
+@About(sends="row", explains=True)
 async def explain_with(
     request: Request,
     services: ServicesDep,

@@ -282,6 +282,9 @@ class ModelBody(BaseModel):
     example: dict[str, Any]
     words: dict[str, Any] = Field(description="How the model is spoken to, and in whose words: its client's, or ours.")
     scorer: dict[str, Any] = Field(description="The chosen path, its parity with the pipeline, its speed, the others.")
+    explanation: dict[str, str] | None = Field(
+        description="How rows are explained, `method`, or why they cannot be, `refused`; null: not known."
+    )
     links: dict[str, str]
 
 

@@ -20,9 +20,9 @@ LAYERS: dict[str, tuple[frozenset[str], ...]] = {
         frozenset({"observability", "scoring", "startup"}),
         frozenset({"csv"}),
         frozenset({"packages"}),
-        frozenset({"monitoring"}),
+        frozenset({"explanations", "monitoring"}),
         frozenset({"registry"}),
-        frozenset({"explanations", "jobs", "reference", "views"}),
+        frozenset({"jobs", "reference", "views"}),
         frozenset({"commands", "handlers"}),
     ),
     "api": (

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.cards.card import Card
 from shared.encoding.blocks import Unsupported
 from shared.explanations.additive import additive
-from shared.explanations.attribution import ExplainedModel, Explainer, NotExplainable, Row
+from shared.explanations.attribution import ExplainedModel, Explainer, Method, NotExplainable, Row
 from shared.explanations.explanation import Explanation
 from shared.explanations.sampling import sampling
 from shared.explanations.wording import Reference, describe_factors, summarise_reference
@@ -55,12 +56,22 @@ def explain_rows(model: ExplainedModel, rows: Sequence[dict[str, Any]]) -> list[
         prepared = _prepared(model)
     except NotExplainable as reason:
         for place in good:
-            results[place] = Fault("", "not_explainable", f"cannot be explained: {reason}")
+            results[place] = Fault("", "not_explainable", refusal(model.card, str(reason)))
         return results
     explained = _explain(model, prepared, [rows[place] for place in good], [results[place] for place in good])
     for place, result in zip(good, explained, strict=True):
         results[place] = result
     return results
+
+
+def method_of(model: ExplainedModel) -> Method:
+    """Return how the rows of a model version are explained; raise NotExplainable where they are not."""
+    return _prepare(model).explainer.method
+
+
+def refusal(card: Card, reason: str) -> str:
+    """Return what a row of a version that cannot be explained is refused with, after `The row`."""
+    return f"cannot be explained: {card.name}@{card.version} {reason}"
 
 
 def _explain(
@@ -164,9 +175,8 @@ def _prepared(model: ExplainedModel) -> _Prepared:
 
 def _prepare(model: ExplainedModel) -> _Prepared:
     card = model.card
-    who = f"{card.name}@{card.version}"
     if not card.features:
-        raise NotExplainable(f"{who} has no features")
+        raise NotExplainable("has no features")
     sample = reference_sample(model.reference)
     scored = score_rows(model, sample)
     rows = [row for row, result in zip(sample, scored, strict=True) if isinstance(result, Output)]
@@ -177,12 +187,12 @@ def _prepare(model: ExplainedModel) -> _Prepared:
     except Unsupported as obstacle:
         if not has_reference:
             raise NotExplainable(
-                f"{who} came without reference rows, which tell what is usual ({obstacle}); register it again with "
+                f"came without reference rows, which tell what is usual ({obstacle}); register it again with "
                 "--reference rows.csv"
             ) from None
-        log.info("%s is explained from its scores: %s", who, obstacle)
+        log.info("%s@%s is explained from its scores: %s", card.name, card.version, obstacle)
         explainer = sampling(model, rows, seed=SEED)
-    log.info("%s is explained by %s", who, explainer.method)
+    log.info("%s@%s is explained by %s", card.name, card.version, explainer.method)
     return _Prepared(explainer, reference)
 
 

@@ -111,8 +111,8 @@ def sampling(model: ExplainedModel, reference: Sequence[Row], *, seed: int) -> S
         return SamplingExplainer(card, probabilities, "probability", list(reference), seed)
     if reader.answer != "decision_function":
         raise NotExplainable(
-            f"{card.name}@{card.version} gives classes without probabilities or a decision function, so that there is "
-            "no number to explain: train it with probabilities (probability=True, or CalibratedClassifierCV)"
+            "gives classes without probabilities or a decision function, so that there is no number to explain: train "
+            "it with probabilities (probability=True, or CalibratedClassifierCV)"
         )
     frame = make_frame_input(card, model.estimator)
 

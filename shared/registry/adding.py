@@ -42,7 +42,7 @@ from shared.packages.package import (
 )
 from shared.packages.sample import read_rows
 from shared.registry.acceptance import learn
-from shared.registry.loading import as_in_a_worker
+from shared.registry.loading import LoadedModel, as_in_a_worker
 from shared.registry.score_check import (
     ExpectedScores,
     check_probabilities,
@@ -51,6 +51,8 @@ from shared.registry.score_check import (
     without_refused,
 )
 from shared.registry.versions import CHAMPION, NAME, NAME_RULE, list_versions, promote
+from shared.scoring.scorers import PipelineScorer
+from shared.scoring.scores import response_reader
 from shared.scoring.selection import choose
 from shared.tables import ModelAlias, ModelVersion
 
@@ -305,6 +307,8 @@ def _chosen_scorer(
             card, report = choice.card, choice.report
             report["reference_rows"] = len(package.reference)
             check_probabilities(card, package)
+            if explanation := _explanation(card, package):
+                report["explanation"] = explanation
             if known is not None:
                 scored = Package(card, package.estimator, list(proof), package.given_rows)
                 report["scores"] = compare_scores(card, scored, known)
@@ -321,6 +325,21 @@ def _chosen_scorer(
             f"The model cannot score its own reference rows ({type(error).__name__}: {error}): check that they have "
             f"the types and the columns that it was trained on. {advice}".rstrip()
         ) from error
+
+
+def _explanation(card: Card, package: Package) -> dict[str, str]:
+    """Return how rows are explained, as `method`, or why they cannot be, as `refused`; nothing where that fails."""
+    from shared.explanations.attribution import NotExplainable  # heavy: most of the registry does without
+    from shared.explanations.explain import method_of
+
+    scorer = PipelineScorer(card, package.estimator, response_reader(card, package.estimator))
+    try:
+        return {"method": method_of(LoadedModel(card, package.estimator, scorer, package.reference))}
+    except NotExplainable as reason:
+        return {"refused": str(reason)}
+    except Exception as error:  # noqa: BLE001 - the estimator is anyone's code, and scores all the same
+        log.warning("how %s is explained could not be found out (%s)", card.name, type(error).__name__)
+        return {}
 
 
 def _free_version(session: Session, card: Card, models_dir: Path) -> int:

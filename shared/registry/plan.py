@@ -41,6 +41,10 @@ def describe_plan(row: ModelVersion, model: LoadedModel) -> Iterator[str]:
         f"{report['kind']} and by the pipeline. Largest difference: {_figure(report['max_abs_diff'])}; decisions that "
         f"differ: {report['decisions_differ']}. The reference rows and edges were checked again now."
     )
+    explanation = report.get("explanation", {})
+    if explanation:
+        yield ""
+        yield f"Explanations: {explanation.get('method') or 'none: it ' + explanation['refused']}."
 
 
 def _inputs(model: LoadedModel) -> Iterator[str]:

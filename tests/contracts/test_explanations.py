@@ -101,8 +101,12 @@ def test_bad_requests_are_refused_before_anything_is_stored(client, row):
     check_problem(client.post("/explain", json=[row]), 422)
 
 
-def test_model_that_gives_classes_only_is_refused_with_advice(client, engine: Engine, models_dir, tmp_path):
-    if client.get("/models/classes_only").status_code == 404:
+@pytest.mark.parametrize("is_known", [True, False], ids=["found-out-at-registration", "registered-before-that"])
+def test_model_that_gives_classes_only_is_refused_with_advice(
+    client, engine: Engine, models_dir, tmp_path, is_known: bool
+):
+    name = "classes_only" if is_known else "older_classes_only"
+    if client.get(f"/models/{name}").status_code == 404:
         from sklearn.ensemble import VotingClassifier
 
         rows = [[place / 10, place % 3] for place in range(40)]
@@ -111,11 +115,23 @@ def test_model_that_gives_classes_only_is_refused_with_advice(client, engine: En
         (tmp_path / "rows.csv").write_text("a,b\n" + "\n".join(f"{a},{b}" for a, b in rows) + "\n")
         with session_scope(engine) as session:
             rows_file = tmp_path / "rows.csv"
-            add(session, tmp_path / "model.joblib", reference=rows_file, name="classes_only", models_dir=models_dir)
-        wait_until(lambda: client.get("/models/classes_only").status_code == 200 or None)
+            added = add(session, tmp_path / "model.joblib", reference=rows_file, name=name, models_dir=models_dir)
+            if not is_known:
+                added.scorer = {key: value for key, value in added.scorer.items() if key != "explanation"}
+        wait_until(lambda: client.get(f"/models/{name}").status_code == 200 or None)
     body = {"features": {"a": 1.5, "b": 2}}
-    answer = client.post("/models/classes_only/explain", json=body, headers={"Prefer": "wait=30"})
+    answer = client.post(f"/models/{name}/explain", json=body, headers={"Prefer": "wait=30"})
     problem = check_problem(answer, 422, "not_explainable")
+    assert problem["detail"].startswith(f"The row cannot be explained: {name}@1 gives classes without")
     assert "train it with probabilities" in problem["detail"]
-    assert client.get(f"/jobs/{problem['job_id']}").json()["error"]["code"] == "not_explainable"
+    known = client.get(f"/models/{name}").json()["explanation"]
+    if is_known:
+        assert known["refused"] in problem["detail"]
+        assert "job_id" not in problem  # refused at once, and not by a worker
+        scored = client.post(f"/models/{name}/predict", json=body).json()["job_id"]
+        by_job = client.post("/explain", json={"job_id": scored})
+        assert check_problem(by_job, 422, "not_explainable")["detail"] == problem["detail"]
+    else:
+        assert known is None
+        assert client.get(f"/jobs/{problem['job_id']}").json()["error"]["code"] == "not_explainable"
     assert "NaN" not in json.dumps(problem)

@@ -2,14 +2,20 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
+import joblib
 import jsonschema_rs
 import openapi_spec_validator
 import pytest
+from sklearn.svm import SVC
+from sqlalchemy import Engine
 
-from tests.contracts.helpers import asks_for_key, check_accepted, new_id, operations
+from shared.database.engine import session_scope
+from shared.registry.adding import add
+from tests.contracts.helpers import asks_for_key, check_accepted, new_id, operations, wait_until
 
 NATIVE = {"Accept": "application/vnd.guichet+json"}  # cards of other tests have words of their own
 SUBMITTING = ("/jobs", "/predict", "/predict_batch", "/models/{name}/predict")
@@ -140,6 +146,26 @@ def test_examples_of_every_model_are_accepted_as_they_stand(
             assert answer.status_code == 200, answer.text
             assert answer.json()["model"] == name
             assert answer.json().get("has_failures", False) is False
+
+
+@pytest.mark.parametrize("path", EXPLAINING)
+def test_only_models_that_can_be_explained_are_examples_of_that(
+    client: httpx2.Client, engine: Engine, models_dir: Path, tmp_path: Path, path: str
+) -> None:
+    if client.get("/models/hard_classes").status_code == 404:
+        three = SVC(decision_function_shape="ovo").fit([[0.0], [1.0], [4.0], [9.0]], list("abca"))  # classes only
+        joblib.dump(three, tmp_path / "model.joblib")
+        (tmp_path / "rows.csv").write_text("a\n0\n1\n4\n9\n")
+        with session_scope(engine) as session:
+            rows = tmp_path / "rows.csv"
+            add(session, tmp_path / "model.joblib", reference=rows, name="hard_classes", models_dir=models_dir)
+        wait_until(lambda: client.get("/models/hard_classes").status_code == 200 or None)
+    found = client.get("/openapi.json").json()["paths"]
+    shown = found[path]["post"]["requestBody"]["content"]["application/json"]["examples"]
+    versions = [client.get(f"/models/{item['model']}").json() for item in client.get("/models").json()["items"]]
+    explained = [version["model"] for version in versions if "method" in (version["explanation"] or {})]
+    assert {"attrition"} <= set(explained) <= {version["model"] for version in versions} - {"hard_classes"}
+    assert sorted(shown) == sorted(explained)
 
 
 def examples(document: dict[str, Any]) -> Iterator[tuple[str, str, str, dict[str, Any], dict[str, dict[str, Any]]]]:
