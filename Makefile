@@ -27,7 +27,7 @@ IMAGES = guichet-api guichet-sync guichet-worker
 
 .DEFAULT_GOAL := help
 .PHONY: help architecture package run test coverage coverage-summary faults interop fuzz openapi-lint stores e2e-compose check format format-check lint types \
-    lock monitoring bench bench-csv bench-explain bench-monitoring migration schema samples settings clean audit sbom workflows images push-images space \
+    lock monitoring bench bench-csv bench-explain bench-guards bench-monitoring migration schema samples settings clean audit sbom workflows images push-images space \
     space-image deploy rollback smoke release-notes publish-release
 
 help: ## List the targets
@@ -89,6 +89,9 @@ bench-csv: .venv/.installed-dev ## Measure CSV files
 
 bench-explain: .venv/.installed-dev ## Measure explanations, beside shap where it is installed
 	$(PY) benchmarks/explain.py $(ARGS)
+
+bench-guards: .venv/.installed-dev ## Measure what the guards of the API cost a submission, beside the same API without them
+	$(PY) -m benchmarks.guards $(ARGS)
 
 bench-monitoring: .venv/.installed-dev ## Measure drift by counters beside a scan of the rows
 	$(PY) -m benchmarks.monitoring $(ARGS)
