@@ -21,6 +21,7 @@ from shared.errors import Conflict, GuichetError, NotFound
 from shared.packages.contract import apply_contract
 from shared.packages.fetching import local_folder, upload_package
 from shared.packages.package import CARD_FILE, is_complete
+from shared.packages.sources import AddOptions
 from shared.registry.adding import add, register
 from shared.registry.versions import CHAMPION, list_versions, resolve
 from shared.tables import ModelVersion
@@ -50,7 +51,7 @@ def build(name: str, *, models_dir: Path, native: bool = False) -> tuple[ModelVe
     if unknown and champion is None:
         for version, folder in unknown:
             with session_scope() as session:
-                champion = add(session, folder, version=version, alias=CHAMPION, models_dir=models_dir)
+                champion = add(session, folder, AddOptions(version=version, alias=CHAMPION), models_dir=models_dir)
         return champion, "registered again"  # type: ignore[return-value]  # the loop ran at least once
     start = time.perf_counter()
     package = importlib.import_module(f"examples.{name}.train").train()

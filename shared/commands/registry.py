@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from shared.errors import GuichetError
 from shared.faults import counted
 from shared.packages.fetching import Source, fetched, upload_package
 from shared.packages.sklearn_versions import SCIKIT_LEARN
+from shared.packages.sources import AddOptions
 from shared.registry.adding import add
 from shared.registry.loading import load, verify
 from shared.registry.plan import describe_plan
@@ -120,13 +122,11 @@ def describe(row: ModelVersion, aliases: Sequence[str] = ()) -> str:
 
 
 def _add(options: argparse.Namespace) -> int:
-    chosen = vars(options).copy()
-    for key in ("run", "artefact", "delimiter", "encoding", "decimal", "thousands"):
-        del chosen[key]
-    chosen["given"] = given_of(options)
+    chosen = {field.name: getattr(options, field.name) for field in fields(AddOptions) if field.name != "csv"}
+    add_options = AddOptions(**chosen, csv=given_of(options))
     settings = get_settings()
-    with _at_hand(options) as source, session_scope() as session:
-        row = add(session, source.path, uri=None if settings.models_uri else source.address, **chosen)
+    with _at_hand(options.artefact, add_options) as source, session_scope() as session:
+        row = add(session, source.path, add_options, uri=None if settings.models_uri else source.address)
         upload_package(row, settings.models, settings.models_uri)
         # Whatever cannot be said of it is found before the COMMIT, after which it serves.
         aliases = aliases_of(session).get(row.id, [])
@@ -199,16 +199,16 @@ def _checks(row: ModelVersion) -> str:
 
 
 @contextmanager
-def _at_hand(options: argparse.Namespace) -> Iterator[Source]:
+def _at_hand(artefact: str, options: AddOptions) -> Iterator[Source]:
     """Yield the model to add, fetched if it lies in a store; another card or other rows make it another package."""
-    if not is_address(options.artefact):
-        yield Source(Path(options.artefact), None)
+    if not is_address(artefact):
+        yield Source(Path(artefact), None)
         return
-    with fetched(options.artefact, get_settings().models) as source:
+    with fetched(artefact, get_settings().models) as source:
         yield source if _is_as_it_lies(options) else Source(source.path, None)
 
 
-def _is_as_it_lies(options: argparse.Namespace) -> bool:
+def _is_as_it_lies(options: AddOptions) -> bool:
     others = (options.reference, options.card, options.contract, options.preprocessor, options.code)
     return all(other is None for other in others)
 

@@ -1,13 +1,13 @@
 """The model registry: immutable versions, movable aliases, and the packages that they stand for.
 
-A version is registered in this order: check, prove a scorer, write the package, and last the row in the database.
+A version is registered in this order: read a candidate from its source (shared/packages/sources.py), check it, prove a
+scorer, write the package, and last the row in the database.
 Whatever breaks in between leaves no half-registered model, only a folder that the same command takes over.
 """
 
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +19,24 @@ from shared.cards.card import Card
 from shared.cards.examples import is_of_people
 from shared.cards.validator import odd_features
 from shared.config.settings import get_settings
-from shared.csv.format import Given
 from shared.errors import ArtefactError, CardError, Conflict, GuichetError
 from shared.observability.audit import MODEL_ADDED, audit
 from shared.packages.agreement import check_agreement, with_classes
-from shared.packages.assembly import assembled
 from shared.packages.contract import apply_contract
 from shared.packages.fetching import local_folder
 from shared.packages.libraries import library_versions
 from shared.packages.package import (
-    CARD_FILE,
     MODEL_FILE,
     REFERENCE_FILE,
     Package,
-    infer_package,
     is_complete,
-    read_package,
     references_of,
     sha256_of,
     version_advice,
     write_package,
 )
 from shared.packages.sample import read_rows
+from shared.packages.sources import AddOptions, Candidate, open_source
 from shared.registry.acceptance import learn
 from shared.registry.loading import LoadedModel, as_in_a_worker
 from shared.registry.score_check import (
@@ -57,103 +53,45 @@ from shared.scoring.selection import choose
 from shared.tables import ModelAlias, ModelVersion
 
 TOLD_ROWS = 20  # of the reference rows that the model refuses, so many are named
-MLMODEL = "MLmodel"  # what makes a folder one that MLflow saved
 
 log = logging.getLogger(__name__)
 
 
 def add(
     session: Session,
-    artefact: Path,
+    path: Path,
+    options: AddOptions | None = None,
     *,
-    reference: Path | None = None,
-    card: Path | None = None,
-    name: str | None = None,
-    version: int | None = None,
-    target: str | None = None,
-    threshold: float | None = None,
-    labels: Mapping[str, str] | None = None,
-    probability: str | None = None,
-    alias: str | None = None,
-    task: str | None = None,
-    contract: Path | None = None,
-    scores: str | None = None,
-    preprocessor: Path | None = None,
-    code: Path | None = None,
-    trust: Sequence[str] = (),
-    skip_bad: bool = False,
     uri: str | None = None,
     models_dir: Path | None = None,
-    given: Given | None = None,
 ) -> ModelVersion:
-    """Register a joblib file as a new immutable version; its card is read from `card`, or inferred from `reference`.
+    """Register the model at a path as a new immutable version of its name, and return its row.
 
-    `artefact` may also be a folder that holds `model.joblib`, or one that MLflow saved
-    (shared/packages/mlflow/folder.py). A `model.json` and a `reference.jsonl` beside the artefact are taken when none
-    are named. The version counts on from the last one; adding the same model with the same card again returns the
-    version that it has. `contract` is a file with the words and rules of a client, which the card takes over
-    (shared/packages/contract.py); `scores` is the column of the reference rows with the scores that the model gave
-    where it was trained, and must give here. `given` is what is known of how the file of reference rows is written; the
-    rest is detected. `preprocessor` is the joblib file of a fitted transformer that comes before the model, `code` a
-    file or folder of modules that they need; both become part of the registered file (shared/packages/assembly.py).
-    `trust` names the types of a skops file that may be read beside those that skops knows. `skip_bad` leaves reference
-    rows that break the contract out of the model's sample; known scores are compared on them all the same. `uri` is
-    where the whole package was fetched from, and can be again (shared/packages/fetching.py). Raises ArtefactError,
-    CardError, or Conflict when the version is another model's.
+    The path is a joblib file, a folder that holds `model.joblib`, or one that MLflow saved; `options` are what the
+    operator says of it (shared/packages/sources.py). The version counts on from the last one; adding the same model
+    with the same card again returns the version that it has. `uri` is where the whole package was fetched from, and can
+    be again (shared/packages/fetching.py). Raises ArtefactError, CardError, or Conflict when the version is another
+    model's.
     """
-    mlflow = _mlflow_folder(artefact)
-    if mlflow is None and artefact.is_dir():
-        if not (artefact / MODEL_FILE).exists():
-            raise ArtefactError(f"{artefact} holds neither {MODEL_FILE} nor {MLMODEL}: name the file, or its folder.")
-        artefact = artefact / MODEL_FILE
-    if not artefact.exists():
-        raise ArtefactError(f"There is no file {artefact}: check the path.")
-    if name is not None and not NAME.fullmatch(name):
-        raise CardError(f"{name[:70]!r} cannot be a model's name: {NAME_RULE}.")
-    if mlflow is None:
-        card = card or _beside(artefact, CARD_FILE)
-        reference = reference or _beside(artefact, REFERENCE_FILE)
-    chosen = {
-        "name": name,
-        "version": version,
-        "target": target,
-        "threshold": threshold,
-        "task": task,
-        "labels": dict(labels) if labels else None,
-        "probability": probability,
-        "decided_by": None if threshold is None else "probability",  # and not as the model itself would
-    }
-    changes = {key: value for key, value in chosen.items() if value is not None}
-    if target is not None and target == scores:
-        raise CardError(f"The column {target[:70]!r} cannot be the target and the model's scores: name another one.")
-    parts = {"preprocessor": preprocessor, "code": code}
-    with _package(artefact, mlflow, reference, card, changes, scores, given, parts, trust) as (package, file):
-        if target is not None and reference is not None:
+    options = options or AddOptions()
+    _check_options(options)
+    with open_source(path, options) as candidate:
+        package, proof = candidate.package, candidate.package.reference
+        if options.target is not None and candidate.reference is not None:
             from shared.csv.targets import check_answers  # heavy, and most models come with a card
 
-            given_rows = package.given_rows or read_rows(reference)
-            check_answers(package.card, target, (row.get(target) for row in given_rows.rows), given_rows.numbers)
-        proof = package.reference
-        if contract is not None:
-            read = package.given_rows.rows if reference is not None and package.given_rows is not None else ()
-            package = apply_contract(package, contract, but=changes.keys(), rows=read, skip_bad=skip_bad)
+            given = package.given_rows or read_rows(candidate.reference)
+            check_answers(package.card, options.target, (row.get(options.target) for row in given.rows), given.numbers)
+        if options.contract is not None:
+            package = _with_contract(candidate, options, options.contract)
             if len(package.reference) == len(proof):
                 proof = package.reference  # with the contract's types
-        known = None if scores is None else read_known_scores(package.given_rows if reference else None, scores)
-        return _publish(
-            session,
-            package,
-            file,
-            models_dir=models_dir,
-            alias=alias,
-            keep_version=version is not None,
-            known=known,
-            proof=proof,
-            uri=uri,
-            left_out=_left_out(package) if reference is not None else (),
-            # Other hosts fetch the rows as they lie there: more of them, perhaps, and written otherwise.
-            source=[sha256_of(reference)] if uri is not None and reference is not None else (),
-        )
+        known = None
+        if options.scores is not None:
+            given_rows = None if candidate.reference is None else package.given_rows
+            known = read_known_scores(given_rows, options.scores, proof)
+        proved = _prove(replace(candidate, package=package), known)
+        return _publish(session, proved, options, uri=uri, models_dir=models_dir or get_settings().models)
 
 
 def register(
@@ -170,93 +108,73 @@ def register(
         joblib.dump(package.estimator, artefact)
         facts = {"sha256": sha256_of(artefact), "libraries": library_versions(package.estimator)}
         made = Package(package.card.model_copy(update=facts), package.estimator, package.reference)
-        return _publish(session, made, artefact, models_dir=models_dir, alias=alias, keep_version=False)
+        proved = _prove(Candidate(made, artefact), None)
+        return _publish(
+            session, proved, AddOptions(alias=alias), uri=None, models_dir=models_dir or get_settings().models
+        )
 
 
-@contextmanager
-def _package(
-    artefact: Path,
-    mlflow: Path | None,
-    reference: Path | None,
-    card: Path | None,
-    changes: Mapping[str, Any],
-    scores: str | None,
-    given: Given | None,
-    parts: Mapping[str, Path | None],
-    trust: Sequence[str],
-) -> Iterator[tuple[Package, Path]]:
-    """Yield a model with its card, and the joblib file to publish, which may be there only for the time."""
-    answers = [name for name in (changes.get("target"), scores) if name is not None]
-    if mlflow is None:
-        known = None if card is None else Card.load(card).sha256
-        with assembled(artefact, preprocessor=parts["preprocessor"], code=parts["code"], sha256=known) as file:
-            if card is not None:
-                package = read_package(
-                    file, card, reference, changes, answers=answers, given=given, is_assembled=file != artefact
-                )
-            else:
-                package = infer_package(file, reference, changes, without=scores, given=given)
-            yield package, file
-        return
-    from shared.packages.mlflow.folder import joblib_file, read_mlflow_folder  # heavy, and rarely needed
-    from shared.packages.mlflow.package import mlflow_package
+@dataclass(frozen=True, slots=True)
+class _Proved:
+    """A candidate whose scorer gives its model's own answers, with the card and the rows to register."""
 
-    folder = read_mlflow_folder(mlflow)
-    with (
-        joblib_file(folder, trust=trust) as bare,
-        assembled(bare, preprocessor=parts["preprocessor"], code=parts["code"]) as file,
-    ):
-        if card is not None:
-            yield read_package(file, card, reference, changes, answers=answers, given=given), file
-        else:
-            yield mlflow_package(folder, file, reference, changes, without=scores, given=given), file
+    candidate: Candidate
+    card: Card
+    reference: list[dict[str, Any]]  # the rows that the model takes
+    report: dict[str, Any]  # on the scorer and what was found on the way: ModelVersion.scorer
 
 
-def _mlflow_folder(artefact: Path) -> Path | None:
-    """Return the folder that MLflow saved, if the path is one or its MLmodel file."""
-    folder = artefact.parent if artefact.name == MLMODEL else artefact
-    return folder if (folder / MLMODEL).is_file() else None
+def _check_options(options: AddOptions) -> None:
+    if options.name is not None and not NAME.fullmatch(options.name):
+        raise CardError(f"{options.name[:70]!r} cannot be a model's name: {NAME_RULE}.")
+    if options.target is not None and options.target == options.scores:
+        raise CardError(
+            f"The column {options.target[:70]!r} cannot be the target and the model's scores: name another one."
+        )
 
 
-def _beside(artefact: Path, name: str) -> Path | None:
-    path = artefact.with_name(name)
-    return path if path.is_file() else None
+def _with_contract(candidate: Candidate, options: AddOptions, contract: Path) -> Package:
+    package = candidate.package
+    given = None if candidate.reference is None else package.given_rows
+    rows = () if given is None else given.rows
+    return apply_contract(package, contract, but=options.changes().keys(), rows=rows, skip_bad=options.skip_bad)
 
 
-def _publish(
-    session: Session,
-    package: Package,
-    artefact: Path,
-    *,
-    models_dir: Path | None,
-    alias: str | None,
-    keep_version: bool,
-    known: ExpectedScores | None = None,
-    proof: Sequence[dict[str, Any]] = (),
-    uri: str | None = None,
-    left_out: Sequence[str] = (),
-    source: Sequence[str] = (),
-) -> ModelVersion:
-    models_dir = models_dir or get_settings().models
+def _prove(candidate: Candidate, known: ExpectedScores | None) -> _Proved:
+    """Ask the model of a candidate what it takes, choose its scorer, and compare known scores.
+
+    That is slow and needs no database: no transaction is open meanwhile.
+    """
+    package = candidate.package
     check_agreement(package.card, package.estimator)
-    # The slow part comes before the first query: no transaction is open while the model is asked.
     with as_in_a_worker():
         accepted = learn(package)
-    if len(proof) == len(package.reference):  # else rows that break a contract are proved as well
-        known = None if known is None else without_refused(known, accepted.refused)
-        proof = accepted.package.reference
+    if known is not None and len(known.rows) == len(package.reference):
+        # Else rows that break a contract are proved as well.
+        known = replace(without_refused(known, accepted.refused), rows=accepted.package.reference)
     refused = [_refused_row(package, place) for place in accepted.refused]
     package = accepted.package
     card = with_classes(package.card, package.estimator)
-    card, report = _chosen_scorer(card, package, known, proof)
-    if left_out:
-        report["left_out"] = list(left_out)  # columns of the reference rows that are no features
+    card, report = _chosen_scorer(card, package, known)
+    if left_out := _left_out(candidate):
+        report["left_out"] = left_out
     if refused:
         report["refused_rows"] = {
             "count": len(refused),
             "rows": refused[:TOLD_ROWS],
         }
-    if not keep_version:
+    return _Proved(candidate, card, package.reference, report)
+
+
+def _publish(
+    session: Session, proved: _Proved, options: AddOptions, *, uri: str | None, models_dir: Path
+) -> ModelVersion:
+    """Write the package and its row, unless this very model has them already, and move the alias."""
+    card, report, artefact = proved.card, proved.report, proved.candidate.artefact
+    # Other hosts fetch the rows as they lie there: more of them, perhaps, and written otherwise.
+    fetched = proved.candidate.reference if uri is not None else None
+    source = [] if fetched is None else [sha256_of(fetched)]
+    if options.version is None:
         card = card.model_copy(update={"version": _free_version(session, card, models_dir)})
     row = session.scalar(
         select(ModelVersion).where(ModelVersion.name == card.name, ModelVersion.version == card.version)
@@ -266,12 +184,13 @@ def _publish(
         if "scores" in report:
             row.scorer = row.scorer | {"scores": report["scores"]}
         if not is_complete(local_folder(row, models_dir), row.sha256, references_of(row)):
-            folder = write_package(models_dir, Card.model_validate(row.card), artefact, package.reference)
+            folder = write_package(models_dir, Card.model_validate(row.card), artefact, proved.reference)
             row.scorer = row.scorer | {"reference_sha256": [sha256_of(folder / REFERENCE_FILE), *source]}
     else:
-        folder = write_package(models_dir, card, artefact, package.reference)
+        folder = write_package(models_dir, card, artefact, proved.reference)
         report["reference_sha256"] = [sha256_of(folder / REFERENCE_FILE), *source]
         row = _insert(session, card, uri=uri or folder.relative_to(models_dir).as_posix(), report=report)
+    alias = options.alias
     if alias is None and not session.scalar(select(ModelAlias.id).where(ModelAlias.name == card.name).limit(1)):
         alias = CHAMPION  # a model's first version serves at once; later ones wait to be promoted
     if alias is not None:
@@ -286,20 +205,17 @@ def _refused_row(package: Package, place: int) -> str:
     return f"{where} ({why})" if why else where
 
 
-def _left_out(package: Package) -> list[str]:
-    """Return the columns of the reference rows that are none of the model's."""
-    known = {feature.name for feature in package.card.row_features}
-    rows = package.given_rows.rows if package.given_rows is not None else []
-    return [column for column in (rows[0] if rows else ()) if column not in known]
+def _left_out(candidate: Candidate) -> list[str]:
+    """Return the columns of the file of reference rows that are none of the model's."""
+    given = candidate.package.given_rows
+    if candidate.reference is None or given is None or not given.rows:
+        return []
+    known = {feature.name for feature in candidate.package.card.row_features}
+    return [column for column in given.rows[0] if column not in known]
 
 
-def _chosen_scorer(
-    card: Card, package: Package, known: ExpectedScores | None, proof: Sequence[dict[str, Any]]
-) -> tuple[Card, dict[str, Any]]:
-    """Return the card with what decides, and the report on the chosen scorer, with how far off known scores are.
-
-    `proof` holds the rows of the known scores, also those that break a client's rules: the model scores them all.
-    """
+def _chosen_scorer(card: Card, package: Package, known: ExpectedScores | None) -> tuple[Card, dict[str, Any]]:
+    """Return the card with what decides, and the report on the chosen scorer, with how far off known scores are."""
     advice = version_advice(card.libraries)
     try:
         with as_in_a_worker():
@@ -310,8 +226,7 @@ def _chosen_scorer(
             if explanation := _explanation(card, package):
                 report["explanation"] = explanation
             if known is not None:
-                scored = Package(card, package.estimator, list(proof), package.given_rows)
-                report["scores"] = compare_scores(card, scored, known)
+                report["scores"] = compare_scores(card, package.estimator, known)
             return card, report
     except ArtefactError as error:
         # Who adds a model may read what it says; logs may not, since it may hold values of a row.

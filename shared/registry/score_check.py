@@ -22,18 +22,19 @@ class ExpectedScores:
 
     column: str
     values: list[Any]
+    rows: list[dict[str, Any]]  # that they are the scores of, also those that break a client's rules
     lines: list[int]  # of the rows, in their file
     numbers: NumberForm = POINT  # how they are written, where they are text
     unit: str = "line"  # what `lines` counts
 
 
-def read_known_scores(found: ReferenceRows | None, column: str) -> ExpectedScores:
-    """Return a column of the rows that `canonical_rows` takes from these; CardError where there is none."""
+def read_known_scores(found: ReferenceRows | None, column: str, rows: list[dict[str, Any]]) -> ExpectedScores:
+    """Return the scores of `rows`, which `canonical_rows` took from these; CardError where there is no such column."""
     if found is None:
         raise CardError("Scores to compare with are a column of the reference rows: name their file with --reference.")
     check_target(column, found.rows, use="to hold the scores")
     values = [row.get(column) for row in sample(found.rows)]
-    return ExpectedScores(column, values, sample(found.lines), found.numbers, found.unit)
+    return ExpectedScores(column, values, rows, sample(found.lines), found.numbers, found.unit)
 
 
 def without_refused(known: ExpectedScores, places: Sequence[int]) -> ExpectedScores:
@@ -52,13 +53,13 @@ def without_refused(known: ExpectedScores, places: Sequence[int]) -> ExpectedSco
     return replace(known, values=[known.values[place] for place in kept], lines=[known.lines[place] for place in kept])
 
 
-def compare_scores(card: Card, package: Package, known: ExpectedScores) -> dict[str, Any]:
+def compare_scores(card: Card, estimator: object, known: ExpectedScores) -> dict[str, Any]:
     """Return how many scores were compared and their largest difference; ArtefactError where it is above 1e-6.
 
     The score of a regressor is its number, that of a binary model the probability of its second class, that of any
     other classifier the class that it predicts, or its label.
     """
-    answers, chances = _answers(card, package)
+    answers, chances = _answers(card, estimator, known.rows)
     if card.task == "regression" or (card.task == "binary" and chances):
         expected = _numbers(known)
         differences = np.abs(answers.values[:, 0] - expected) / np.maximum(1.0, np.abs(expected))
@@ -80,7 +81,7 @@ def check_probabilities(card: Card, package: Package) -> None:
 
     A forest of scikit-learn 1.3, say, counts its rows where a later one expects their shares.
     """
-    answers, chances = _answers(card, package)
+    answers, chances = _answers(card, package.estimator, package.reference)
     if chances and ((answers.values < -TOLERANCE) | (answers.values > 1 + TOLERANCE)).any():
         raise ArtefactError(
             "The model gives probabilities outside 0 to 1 for its own reference rows: what it computes here is not "
@@ -88,11 +89,11 @@ def check_probabilities(card: Card, package: Package) -> None:
         )
 
 
-def _answers(card: Card, package: Package) -> tuple[Answers, bool]:
-    """Return what the pipeline says of the reference rows, and whether that is probabilities."""
-    judge = response_reader(card, package.estimator)
-    pipeline = PipelineScorer(card, package.estimator, judge)
-    answers = ask(pipeline.score, package.reference, task=card.task)
+def _answers(card: Card, estimator: object, rows: list[dict[str, Any]]) -> tuple[Answers, bool]:
+    """Return what the pipeline says of these rows, and whether that is probabilities."""
+    judge = response_reader(card, estimator)
+    pipeline = PipelineScorer(card, estimator, judge)
+    answers = ask(pipeline.score, rows, task=card.task)
     return answers, judge.gives_probabilities
 
 

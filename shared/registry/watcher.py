@@ -19,6 +19,7 @@ from shared.observability.redaction import told, without_words
 from shared.packages import stores
 from shared.packages.fetching import fetched
 from shared.packages.package import CARD_FILE, MODEL_FILE
+from shared.packages.sources import AddOptions
 from shared.registry.adding import add
 from shared.registry.loaded_models import Model, Versions
 from shared.tables import ModelVersion
@@ -164,7 +165,7 @@ class ModelWatcher:
                 self._models.refused[address] = f"{address} is being fetched."
             with fetched(address, self._settings.models) as source, session_scope(engine) as session:
                 uri = None if folder == f"{card.name}/{card.version}" else source.address
-                add(session, source.path, version=card.version, uri=uri, models_dir=self._settings.models)
+                add(session, source.path, AddOptions(version=card.version), uri=uri, models_dir=self._settings.models)
             log.info("%s was registered from %s", label, address)
         elif registered != card.sha256:
             raise Conflict(

@@ -10,6 +10,7 @@ import httpx2
 import pytest
 
 from shared.database.engine import make_engine, session_scope
+from shared.packages.sources import AddOptions
 from shared.registry.adding import add
 from tests.contracts.helpers import apart, wait_until
 from tests.support.brief import prove_briefly
@@ -86,7 +87,7 @@ def take_in(stack: Stack, model: str, models_dir: Path) -> None:
     try:
         with pytest.MonkeyPatch.context() as patch, session_scope(engine) as session:
             prove_briefly(patch)
-            add(session, artefact, name=model, models_dir=models_dir, **options)
+            add(session, artefact, AddOptions(name=model, **options), models_dir=models_dir)
     finally:
         engine.dispose()
     with stack.client() as client:

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Engine
 
 from shared.database.engine import make_engine, session_scope
+from shared.packages.sources import AddOptions
 from shared.registry.adding import add
 from tests.contracts.helpers import wait_until
 from tests.contracts.moody import Moody
@@ -72,7 +73,7 @@ def moody(client: httpx2.Client, engine: Engine, moody_files: tuple[Path, Path],
     if client.get("/models/moody").status_code == 404:
         model, rows = moody_files
         with session_scope(engine) as session:
-            add(session, model, reference=rows, name="moody", models_dir=models_dir)
+            add(session, model, AddOptions(reference=rows, name="moody"), models_dir=models_dir)
         wait_until(lambda: client.get("/models/moody").status_code == 200 or None)
     return "moody"
 
@@ -89,7 +90,9 @@ def speak(client: httpx2.Client, engine: Engine, models_dir: Path, tmp_path: Pat
             reference = folder / "reference.jsonl"
             with session_scope(engine) as session:
                 model = folder / "model.joblib"
-                add(session, model, card=tmp_path / "model.json", reference=reference, models_dir=models_dir)
+                add(
+                    session, model, AddOptions(card=tmp_path / "model.json", reference=reference), models_dir=models_dir
+                )
             wait_until(lambda: client.get(f"/models/{name}").status_code == 200 or None)
         return name
 

@@ -20,6 +20,7 @@ from sklearn.preprocessing import OneHotEncoder
 from sqlalchemy import Engine, select
 
 from shared.database.engine import reader, session_scope
+from shared.packages.sources import AddOptions
 from shared.registry.adding import add
 from shared.tables import Job, ModelInput
 from tests.contracts.helpers import check_problem, new_id, wait_for_job, wait_until
@@ -165,9 +166,7 @@ def clinic(client: httpx2.Client, engine: Engine, models_dir: Path, tmp_path: Pa
             add(
                 session,
                 tmp_path / "model.joblib",
-                reference=tmp_path / "rows.csv",
-                contract=tmp_path / "contract.json",
-                name="clinic",
+                AddOptions(reference=tmp_path / "rows.csv", contract=tmp_path / "contract.json", name="clinic"),
                 models_dir=models_dir,
             )
         wait_until(lambda: client.get("/models/clinic").status_code == 200 or None)

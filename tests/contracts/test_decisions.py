@@ -22,6 +22,7 @@ from sqlalchemy import Engine
 
 from shared.database.engine import session_scope
 from shared.errors import ArtefactError, CardError, GuichetError
+from shared.packages.sources import AddOptions
 from shared.registry.adding import add
 from tests.contracts.helpers import wait_for_job, wait_until
 from tests.support.brief import prove_briefly
@@ -77,10 +78,8 @@ def register(
                 add(
                     session,
                     tmp_path / "model.joblib",
-                    reference=tmp_path / "rows.csv",
-                    name=name,
+                    AddOptions(reference=tmp_path / "rows.csv", name=name, **options),
                     models_dir=models_dir,
-                    **options,
                 )
             wait_until(lambda: client.get(f"/models/{name}").status_code == 200 or None)
         return name

@@ -12,6 +12,7 @@ from sqlalchemy import Engine, select
 
 from shared.database.engine import reader, session_scope
 from shared.explanations.storage import find_explanation_of_row
+from shared.packages.sources import AddOptions
 from shared.registry.adding import add
 from shared.tables import ModelInput, StoredExplanation
 from tests.contracts.helpers import check_problem, wait_until
@@ -115,7 +116,8 @@ def test_model_that_gives_classes_only_is_refused_with_advice(
         (tmp_path / "rows.csv").write_text("a,b\n" + "\n".join(f"{a},{b}" for a, b in rows) + "\n")
         with session_scope(engine) as session:
             rows_file = tmp_path / "rows.csv"
-            added = add(session, tmp_path / "model.joblib", reference=rows_file, name=name, models_dir=models_dir)
+            options = AddOptions(reference=rows_file, name=name)
+            added = add(session, tmp_path / "model.joblib", options, models_dir=models_dir)
             if not is_known:
                 added.scorer = {key: value for key, value in added.scorer.items() if key != "explanation"}
         wait_until(lambda: client.get(f"/models/{name}").status_code == 200 or None)

@@ -21,6 +21,7 @@ from sqlalchemy import Engine
 
 from shared.database.engine import session_scope
 from shared.errors import CardError
+from shared.packages.sources import AddOptions
 from shared.registry.adding import add
 from tests.contracts.csv_files import check_taken, post_csv, post_form
 from tests.contracts.helpers import check_problem, stored_rows, wait_for_job, wait_until
@@ -51,8 +52,7 @@ def model(
             add(
                 session,
                 folder / "model.joblib",
-                reference=folder / "rows.csv",
-                name="incomes",
+                AddOptions(reference=folder / "rows.csv", name="incomes"),
                 models_dir=models_dir,
             )
         wait_until(lambda: client.get("/models/incomes").status_code == 200 or None)
@@ -231,7 +231,10 @@ def test_reference_rows_and_files_to_score_are_read_to_the_values_that_pandas_re
     joblib.dump(imputing, tmp_path / "model.joblib")
     with session_scope(engine) as session:
         row = add(
-            session, tmp_path / "model.joblib", reference=tmp_path / "rows.csv", name="cells", models_dir=models_dir
+            session,
+            tmp_path / "model.joblib",
+            AddOptions(reference=tmp_path / "rows.csv", name="cells"),
+            models_dir=models_dir,
         )
         label = (row.name, str(row.version))
     lines = models_dir.joinpath(*label, "reference.jsonl").read_text().splitlines()
@@ -259,8 +262,7 @@ def test_what_is_no_number_is_none_for_both(
         add(
             session,
             folder / "model.joblib",
-            card=folder / "model.json",
-            reference=tmp_path / "rows.csv",
+            AddOptions(card=folder / "model.json", reference=tmp_path / "rows.csv"),
             models_dir=models_dir,
         )
 

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Engine
 
 from shared.database.engine import session_scope
+from shared.packages.sources import AddOptions
 from shared.registry.adding import add
 from tests.contracts.helpers import (
     check_accepted,
@@ -34,8 +35,13 @@ def visitors(client: httpx2.Client, engine: Engine, models_dir: Path) -> str:
     """The path that serves `visitors`, which is taken in, with `tariff`, from the folder that MLflow saved."""
     if client.get("/models/tariff").status_code == 404:
         with session_scope(engine) as session:
-            add(session, SAVED / "visitors", name="visitors", models_dir=models_dir)
-            add(session, SAVED / "tariff", name="tariff", reference=SAVED / "tariff.csv", models_dir=models_dir)
+            add(session, SAVED / "visitors", AddOptions(name="visitors"), models_dir=models_dir)
+            add(
+                session,
+                SAVED / "tariff",
+                AddOptions(name="tariff", reference=SAVED / "tariff.csv"),
+                models_dir=models_dir,
+            )
         wait_until(lambda: client.get("/models/tariff").status_code == 200 or None)
     return VISITORS
 

@@ -14,6 +14,7 @@ from sklearn.svm import SVC
 from sqlalchemy import Engine
 
 from shared.database.engine import session_scope
+from shared.packages.sources import AddOptions
 from shared.registry.adding import add
 from tests.contracts.helpers import asks_for_key, check_accepted, new_id, operations, wait_until
 
@@ -158,7 +159,8 @@ def test_only_models_that_can_be_explained_are_examples_of_that(
         (tmp_path / "rows.csv").write_text("a\n0\n1\n4\n9\n")
         with session_scope(engine) as session:
             rows = tmp_path / "rows.csv"
-            add(session, tmp_path / "model.joblib", reference=rows, name="hard_classes", models_dir=models_dir)
+            options = AddOptions(reference=rows, name="hard_classes")
+            add(session, tmp_path / "model.joblib", options, models_dir=models_dir)
         wait_until(lambda: client.get("/models/hard_classes").status_code == 200 or None)
     found = client.get("/openapi.json").json()["paths"]
     shown = found[path]["post"]["requestBody"]["content"]["application/json"]["examples"]

@@ -12,6 +12,7 @@ from sklearn.linear_model import LinearRegression
 from sqlalchemy import Engine
 
 from shared.database.engine import session_scope
+from shared.packages.sources import AddOptions
 from shared.registry.adding import add
 from tests.contracts.helpers import check_problem, faults_of, wait_for_job, wait_until
 
@@ -35,8 +36,8 @@ def pair(client: httpx2.Client, engine: Engine, two_files: tuple[Path, Path, Pat
     if client.get("/models/pair").status_code == 404:
         first, second, rows = two_files
         with session_scope(engine) as session:
-            add(session, first, reference=rows, name="pair", models_dir=models_dir)
-            add(session, second, reference=rows, name="pair", alias="challenger", models_dir=models_dir)
+            add(session, first, AddOptions(reference=rows, name="pair"), models_dir=models_dir)
+            add(session, second, AddOptions(reference=rows, name="pair", alias="challenger"), models_dir=models_dir)
         wait_until(lambda: client.get("/models/pair@challenger").status_code == 200 or None)
     return "pair"
 

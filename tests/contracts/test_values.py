@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 from xgboost import XGBRegressor
 
 from shared.database.engine import session_scope
+from shared.packages.sources import AddOptions
 from shared.registry.adding import add
 from tests.contracts.helpers import check_problem, wait_for_job, wait_until
 from tests.support.csv_jobs import read_csv, send
@@ -50,7 +51,7 @@ def served(client: httpx2.Client, engine: Engine, trained: Files, models_dir: Pa
     for name, (model, rows) in trained.items():
         if client.get(f"/models/{name}").status_code == 404:
             with session_scope(engine) as session:
-                add(session, model, reference=rows, name=name, models_dir=models_dir)
+                add(session, model, AddOptions(reference=rows, name=name), models_dir=models_dir)
             wait_until(lambda name=name: client.get(f"/models/{name}").status_code == 200 or None)
     return {name: joblib.load(model) for name, (model, _) in trained.items()}
 

@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sqlalchemy import Engine
 
 from shared.database.engine import session_scope
+from shared.packages.sources import AddOptions
 from shared.registry.adding import add
 from tests.contracts.helpers import check_accepted, check_problem, counts, logged, new_id, wait_for_job, wait_until
 
@@ -171,9 +172,7 @@ def collider(client: httpx2.Client, engine: Engine, models_dir: Path, tmp_path: 
             add(
                 session,
                 tmp_path / "model.joblib",
-                reference=tmp_path / "rows.csv",
-                contract=tmp_path / "contract.json",
-                name="collider",
+                AddOptions(reference=tmp_path / "rows.csv", contract=tmp_path / "contract.json", name="collider"),
                 models_dir=models_dir,
             )
         wait_until(lambda: client.get("/models/collider").status_code == 200 or None)

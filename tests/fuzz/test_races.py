@@ -26,6 +26,7 @@ from api.auth.callers import hash_key
 from shared.broker.names import Lane
 from shared.database.engine import make_engine, reader, session_scope
 from shared.jobs.queries import TERMINAL
+from shared.packages.sources import AddOptions
 from shared.registry.adding import add
 from shared.registry.versions import promote
 from shared.tables import ApiKey, CsvFile, Job, JobChunk, JobEvent, ModelInput, ModelOutput
@@ -306,9 +307,7 @@ def racing(stack: Stack, engine: Engine, models_dir: Path, tmp_path: Path, monke
                     add(
                         session,
                         tmp_path / "model.joblib",
-                        reference=tmp_path / "rows.csv",
-                        name="racing",
-                        threshold=threshold,
+                        AddOptions(reference=tmp_path / "rows.csv", name="racing", threshold=threshold),
                         models_dir=models_dir,
                     )
             path = f"/v2/models/racing/versions/{version}/ready"

@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 
 from shared.database.engine import make_engine, session_scope
 from shared.packages import stores
+from shared.packages.sources import AddOptions
 from shared.registry.adding import add
 from shared.tables import Table
 from tests.shared.registry.test_registry import fitted, people
@@ -78,9 +79,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 add(
                     session,
                     folder / "model.joblib",
-                    reference=folder / "rows.csv",
-                    name="people",
-                    target="left",
+                    AddOptions(reference=folder / "rows.csv", name="people", target="left"),
                     models_dir=folder / "models",
                 )
     engine.dispose()

@@ -9,6 +9,7 @@ from sqlalchemy import select
 from shared.config.settings import Settings
 from shared.database.engine import reader, session_scope
 from shared.errors import ArtefactError
+from shared.packages.sources import AddOptions
 from shared.registry import watcher
 from shared.registry.adding import add
 from shared.registry.loaded_models import ModelCache
@@ -38,7 +39,9 @@ def service(engine, tmp_path):
 
 def register_elsewhere(engine, packages, tmp_path, version=1):
     with session_scope(engine) as session:
-        return add(session, packages / f"people/{version}", version=version, models_dir=tmp_path / "elsewhere").id
+        return add(
+            session, packages / f"people/{version}", AddOptions(version=version), models_dir=tmp_path / "elsewhere"
+        ).id
 
 
 def labels(engine):

@@ -11,6 +11,7 @@ from shared.errors import ArtefactError, Conflict
 from shared.packages import fetching
 from shared.packages.fetching import ensure_local, fetched, local_folder, upload_package
 from shared.packages.package import is_complete
+from shared.packages.sources import AddOptions
 from shared.registry.adding import add
 from shared.registry.loading import load, verify
 from tests.stores.places import Folder, put_package
@@ -18,9 +19,9 @@ from tests.stores.places import Folder, put_package
 FILES = {"model.joblib", "model.json", "reference.jsonl"}
 
 
-def add_from(engine, source, models, **options):
+def add_from(engine, source, models, *, uri=None, **options):
     with session_scope(engine) as session:
-        return add(session, source, models_dir=models, **options)
+        return add(session, source, AddOptions(**options), uri=uri, models_dir=models)
 
 
 @pytest.fixture

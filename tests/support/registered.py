@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 
 from shared.config.settings import get_settings
 from shared.database.engine import get_engine, session_scope
+from shared.packages.sources import AddOptions
 from shared.registry.adding import add
 from shared.registry.loading import LoadedModel, load
 from shared.tables import Table
@@ -23,10 +24,8 @@ def added(engine: Engine, folder: Path, model: Any, rows: Any, **options: Any) -
         version = add(
             session,
             folder / "model.joblib",
-            reference=folder / "rows.csv",
-            name="m",
+            AddOptions(reference=folder / "rows.csv", name="m", **options),
             models_dir=folder / "models",
-            **options,
         )
         return load(version, folder / "models")
 

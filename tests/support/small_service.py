@@ -12,6 +12,7 @@ from api.main import create_app
 from api.runtimes import sync
 from shared.config.settings import Settings
 from shared.database.engine import make_engine, session_scope
+from shared.packages.sources import AddOptions
 from shared.registry.adding import add
 from tests.support.databases import migrate
 
@@ -28,8 +29,7 @@ def small_service(folder: Path, *names: str, **settings: Any) -> FastAPI:
             add(
                 session,
                 folder / "model.joblib",
-                reference=folder / "rows.csv",
-                name=name,
+                AddOptions(reference=folder / "rows.csv", name=name),
                 models_dir=folder / "models",
             )
     engine.dispose()

@@ -21,6 +21,7 @@ from shared.errors import ArtefactError, CardError
 from shared.packages.mlflow.folder import joblib_file, read_mlflow_folder
 from shared.packages.mlflow.package import mlflow_package
 from shared.packages.sample import read_rows
+from shared.packages.sources import AddOptions
 from shared.registry.adding import add
 from shared.registry.loading import load, verify
 from shared.registry.versions import resolve
@@ -50,7 +51,7 @@ def engine(tmp_path):
 def take_in(engine, tmp_path):
     def take_in(folder, **options):
         with session_scope(engine) as session:
-            return add(session, folder, models_dir=tmp_path / "models", **({"name": "taken"} | options))
+            return add(session, folder, AddOptions(**{"name": "taken"} | options), models_dir=tmp_path / "models")
 
     return take_in
 

@@ -27,6 +27,7 @@ from shared.config.settings import get_settings
 from shared.database.engine import get_engine, make_engine, session_scope
 from shared.errors import ArtefactError, CardError, Conflict, NotFound
 from shared.packages import package
+from shared.packages.sources import AddOptions
 from shared.registry import adding as registry
 from shared.registry.adding import add, register
 from shared.registry.loading import load, verify
@@ -93,7 +94,7 @@ def engine(tmp_path):
 def add_people(engine, files, models, artefact="first.joblib", **options):
     options = {"reference": files / "rows.csv", "name": "people", "target": "left"} | options
     with session_scope(engine) as session:
-        return add(session, files / artefact, models_dir=models, **options)
+        return add(session, files / artefact, AddOptions(**options), models_dir=models)
 
 
 class Canary:
@@ -285,9 +286,8 @@ def test_artefact_that_is_joined_with_others_is_the_cards_before_it_is_unpickled
         add(
             session,
             tmp_path / "model.joblib",
-            card=models / row.uri / "model.json",
+            AddOptions(card=models / row.uri / "model.json", **{part: more[part]}),
             models_dir=models,
-            **{part: more[part]},
         )
     assert not (tmp_path / "ran").exists()
 
@@ -372,7 +372,7 @@ def test_change_to_a_card_that_the_model_or_the_rows_contradict_is_refused(engin
 def test_target_of_a_package_is_not_sought_in_its_own_rows(engine, files, models):
     row = add_people(engine, files, models)
     with session_scope(engine) as session:
-        assert add(session, models / row.uri, target="left", models_dir=models).id == row.id
+        assert add(session, models / row.uri, AddOptions(target="left"), models_dir=models).id == row.id
 
 
 @pytest.mark.parametrize("keep", [0, 100, -1])
@@ -454,7 +454,7 @@ def test_card_and_artefact_that_disagree_are_refused(engine, files, models, tmp_
         package.load_estimator(models / row.uri, card)
     card.dump(tmp_path / "model.json")
     with session_scope(engine) as session, pytest.raises(CardError, match=sentence):
-        add(session, files / "first.joblib", card=tmp_path / "model.json", models_dir=models)
+        add(session, files / "first.joblib", AddOptions(card=tmp_path / "model.json"), models_dir=models)
 
 
 def test_nameless_model_is_checked_by_its_feature_count(files):
@@ -496,7 +496,7 @@ def test_scorer_that_is_no_longer_exact_gives_way_to_the_pipeline(engine, files,
 
 def test_registration_that_was_rolled_back_is_taken_over_by_the_same_command(engine, files, models):
     with Session(engine) as session:  # closed without a commit, as after a crash
-        add(session, files / "first.joblib", reference=files / "rows.csv", name="people", models_dir=models)
+        add(session, files / "first.joblib", AddOptions(reference=files / "rows.csv", name="people"), models_dir=models)
     assert (models / "people/1/model.joblib").exists()
     with session_scope(engine) as session:
         assert list_versions(session) == []
@@ -720,5 +720,8 @@ def test_models_folder_that_takes_no_files_is_refused_with_what_to_do(engine, fi
     (tmp_path / "models").write_text("a file")
     with Session(engine) as session, pytest.raises(ArtefactError, match="cannot be written"):
         registry.add(
-            session, files / "first.joblib", reference=files / "rows.csv", name="m", models_dir=tmp_path / "models"
+            session,
+            files / "first.joblib",
+            AddOptions(reference=files / "rows.csv", name="m"),
+            models_dir=tmp_path / "models",
         )
