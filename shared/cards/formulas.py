@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from shared.cards.features import Feature, check_value
+from shared.cards.features import Feature, FeatureType, check_value
 from shared.cards.rules import ABSOLUTE, LARGEST_RULE, RELATIVE, Reader, RuleError, assignment, variable
 from shared.faults import Fault, OwnWords, pointer
 
@@ -97,22 +97,35 @@ def compile_formulas(
     return formulas
 
 
+def formula_type(name: str, expression: str, features: Iterable[Feature]) -> FeatureType:
+    """Return the type of what a formula for `name` gives, computed from these features: comparisons give 1 or 0.
+
+    Raises RuleError with what to change.
+    """
+    _, kind = _read(name, expression.strip(), features)
+    return "string" if kind == "text" else "number" if kind == "float" else "integer"
+
+
 def _parse(feature: Feature, features: Iterable[Feature]) -> "_FormulaReader":
-    expression = str(feature.derived).strip()
-    try:
-        tree = ast.parse(expression, mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise RuleError(f"`{expression}` is no formula for {feature.name}: write e.g. `a / (b + 1)`") from None
-    if sum(1 for _ in ast.walk(tree)) > LARGEST_RULE:
-        raise RuleError(f"the formula of {feature.name} is too long: compute part of it in another feature")
-    reader = _FormulaReader(expression, features)
-    reader.tree, kind = reader.read_value(tree)
-    if not reader.names:
-        raise RuleError(f"the formula of {feature.name} names no feature: `{expression}`")
+    reader, kind = _read(feature.name, str(feature.derived).strip(), features)
     fits = {"string": ("text",), "boolean": ("bool",)}.get(feature.type, NUMERIC)
     if kind not in fits:
         raise RuleError(f"the formula of {feature.name} gives {_PHRASES[kind]}, and the feature is {feature.type}")
     return reader
+
+
+def _read(name: str, expression: str, features: Iterable[Feature]) -> tuple["_FormulaReader", Kind]:
+    try:
+        tree = ast.parse(expression, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise RuleError(f"`{expression}` is no formula for {name}: write e.g. `a / (b + 1)`") from None
+    if sum(1 for _ in ast.walk(tree)) > LARGEST_RULE:
+        raise RuleError(f"the formula of {name} is too long: compute part of it in another feature")
+    reader = _FormulaReader(expression, features)
+    reader.tree, kind = reader.read_value(tree)
+    if not reader.names:
+        raise RuleError(f"the formula of {name} names no feature: `{expression}`")
+    return reader, kind
 
 
 _PHRASES = {"int": "a number", "float": "a number", "bool": "true or false", "text": "text"}

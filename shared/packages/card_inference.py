@@ -154,10 +154,10 @@ def _feature(
     name: str, values: Sequence[object], encoding: Encoding | None, numbers: NumberForm, *, text: bool
 ) -> tuple[Feature, list[object]]:
     """Return a feature, and its values as they are of its type."""
-    if encoding and set(encoding.categories) <= {0, 1} and _type_of(values, numbers) == "boolean":
+    if encoding and set(encoding.categories) <= {0, 1} and narrowest_type(values, numbers) == "boolean":
         # The encoder was given True and False in a column that may hold nulls: scikit-learn made floats of them.
         encoding = replace(encoding, categories=[bool(value) for value in encoding.categories])
-    kind = "string" if text else _category_type(encoding.categories) if encoding else _type_of(values, numbers)
+    kind = "string" if text else _category_type(encoding.categories) if encoding else narrowest_type(values, numbers)
     typed = [value_of(value, kind, numbers) for value in values]
     if kind == "string" and encoding:
         words = MISSING_WORDS.difference(map(str, encoding.categories))
@@ -173,8 +173,8 @@ def _feature(
     return feature, typed
 
 
-def _type_of(values: Sequence[object], numbers: NumberForm) -> FeatureType:
-    """Return the narrowest type that holds every value; text is read as a spreadsheet would."""
+def narrowest_type(values: Sequence[object], numbers: NumberForm) -> FeatureType:
+    """Return the narrowest type that holds every value of a column; text is read as a spreadsheet would."""
     known = [value for value in values if not _is_null(value)]
     if known and all(isinstance(value, bool) or _word(value) in {"true", "false"} for value in known):
         return "boolean"
@@ -244,7 +244,7 @@ def _add_native(
 
 def _distinct(values: Sequence[object], numbers: NumberForm) -> list[Category]:
     """Return the categories among these cells as pandas would find and sort them."""
-    kind = _type_of(values, numbers)
+    kind = narrowest_type(values, numbers)
     typed = (value_of(value, kind, numbers) for value in values if not _is_null(value))
     known = {value for value in typed if isinstance(value, str | int | float)}
     return sorted(known - MISSING_WORDS if kind == "string" else known)

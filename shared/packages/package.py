@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
@@ -29,6 +29,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from shared.cards.card import Card
+from shared.cards.features import FeatureType
 from shared.csv.format import Given
 from shared.encoding.pipelines import objects_within
 from shared.errors import ArtefactError, CardError
@@ -61,6 +62,14 @@ _NO_ATTRIBUTE = re.compile(r"(?:Can't get attribute|Can't get) '([^']+)' on <mod
 _MAIN = threading.RLock()  # held while `__main__` means something else
 
 log = logging.getLogger(__name__)
+
+
+Complete = Callable[[ReferenceRows, Mapping[str, FeatureType | None]], ReferenceRows]
+
+
+def as_they_are(found: ReferenceRows, _: Mapping[str, FeatureType | None]) -> ReferenceRows:
+    """Return reference rows with the columns of their file, whatever the model's features are."""
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,12 +310,13 @@ def read_package(
     answers: Sequence[str] = (),
     given: Given | None = None,
     is_assembled: bool = False,
+    complete: Complete = as_they_are,
 ) -> Package:
     """Return the package of an artefact and its card with `changes` to the card; the SHA-256 is the card's.
 
     Without reference rows, the examples of the card make one. `answers` are columns of the rows that are no features
     and may hold numbers; `given` is what is known of how their file is written. `is_assembled` tells that the artefact
-    was made of the file that the card was written for and others.
+    was made of the file that the card was written for and others; `complete` adds columns that the file lacks.
     """
     card = Card.load(card_path)
     if is_assembled:  # of a file that had the card's SHA-256 when it was read
@@ -319,7 +329,11 @@ def read_package(
     except ValidationError as error:
         raise CardError(f"The card of {card.name} would not be valid: {first_faults(error)}.") from error
     check_agreement(card, estimator)
-    found = _reference_rows(card, reference, answers, given) or ReferenceRows([_example(card)], [1])
+    found = _reference_rows(card, reference, answers, given)
+    if found is None:
+        found = ReferenceRows([_example(card)], [1])
+    else:
+        found = complete(found, {feature.name: feature.type for feature in card.features})
     if "target" in changes and reference is not None and reference.suffix not in {".jsonl", ".ndjson"}:
         check_target(changes["target"], found.rows)  # a package's own rows, JSON lines, never hold the target
     rows = canonical_rows(
@@ -358,10 +372,12 @@ def infer_package(
     *,
     without: str | None = None,
     given: Given | None = None,
+    complete: Complete = as_they_are,
 ) -> Package:
     """Return the package of a bare artefact, whose card is inferred from it and its reference rows.
 
-    The column `without` of the rows is none that a nameless model was trained on.
+    The column `without` of the rows is none that a nameless model was trained on; `complete` adds columns that their
+    file lacks, where the model names its features.
     """
     from shared.packages.card_inference import (  # needs numpy; a package with a card does not
         expected_columns,
@@ -377,7 +393,9 @@ def infer_package(
     sha256 = sha256_of(artefact)
     content, told = read_artefact(artefact, sha256=sha256)
     estimator, changes = content.estimator, content_changes(content) | dict(changes)
-    found = read_rows(reference, expected_columns(estimator), given)
+    expected = expected_columns(estimator)
+    kinds = dict(expected.kinds) or dict.fromkeys(content.columns or ())
+    found = complete(read_rows(reference, expected, given), kinds)
     rows = _named_columns(content, found.rows, reference, changes.get("target"))
     if without not in (feature_names(estimator) or ()):
         rows = [{name: value for name, value in row.items() if name != without} for row in rows]

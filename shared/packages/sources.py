@@ -6,6 +6,7 @@ A source reads what lies there, and writes one joblib file of it; it decides not
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,17 @@ from shared.cards.card import Card
 from shared.csv.format import Given
 from shared.errors import ArtefactError
 from shared.packages.assembly import assembled
-from shared.packages.package import CARD_FILE, MODEL_FILE, REFERENCE_FILE, Package, infer_package, read_package
+from shared.packages.contract import read_contract
+from shared.packages.package import (
+    CARD_FILE,
+    MODEL_FILE,
+    REFERENCE_FILE,
+    Complete,
+    Package,
+    as_they_are,
+    infer_package,
+    read_package,
+)
 
 MLMODEL = "MLmodel"  # what makes a folder one that MLflow saved
 
@@ -92,7 +103,14 @@ def joblib_source(path: Path, options: AddOptions) -> Iterator[Candidate]:
     sha256 = None if card is None else Card.load(card).sha256
     with assembled(path, preprocessor=options.preprocessor, code=options.code, sha256=sha256) as artefact:
         if card is None:
-            package = infer_package(artefact, reference, options.changes(), without=options.scores, given=options.csv)
+            package = infer_package(
+                artefact,
+                reference,
+                options.changes(),
+                without=options.scores,
+                given=options.csv,
+                complete=_completing(options, reference),
+            )
         else:
             package = read_package(
                 artefact,
@@ -101,6 +119,7 @@ def joblib_source(path: Path, options: AddOptions) -> Iterator[Candidate]:
                 options.changes(),
                 answers=options.no_features(),
                 given=options.csv,
+                complete=_completing(options, reference),
                 is_assembled=artefact != path,
             )
         yield Candidate(package, artefact, reference)
@@ -128,12 +147,35 @@ def mlflow_source(path: Path, options: AddOptions) -> Iterator[Candidate]:
     ):
         reference, changes = options.reference, options.changes()
         if options.card is None:
-            package = mlflow_package(folder, artefact, reference, changes, without=options.scores, given=options.csv)
+            package = mlflow_package(
+                folder,
+                artefact,
+                reference,
+                changes,
+                without=options.scores,
+                given=options.csv,
+                complete=_completing(options, reference),
+            )
         else:
             package = read_package(
-                artefact, options.card, reference, changes, answers=options.no_features(), given=options.csv
+                artefact,
+                options.card,
+                reference,
+                changes,
+                answers=options.no_features(),
+                given=options.csv,
+                complete=_completing(options, reference),
             )
         yield Candidate(package, artefact, reference)
+
+
+def _completing(options: AddOptions, reference: Path | None) -> Complete:
+    """Return what adds the derived features of a contract to reference rows that hold what callers send."""
+    if options.contract is None or reference is None:
+        return as_they_are
+    from shared.packages.derived_rows import with_derived  # needs numpy
+
+    return partial(with_derived, contract=read_contract(options.contract), source=reference)
 
 
 def _mlflow_folder(path: Path) -> Path | None:

@@ -19,7 +19,7 @@ from shared.packages.card_inference import expected_columns, infer_card
 from shared.packages.libraries import library_versions
 from shared.packages.mlflow.folder import MLMODEL, MlflowFolder, Row, advice_of, example_of
 from shared.packages.mlflow.signature import SHOWN, Signature, SignatureColumn, read_signature
-from shared.packages.package import Package, sha256_of, unpickle_and_date, warn_of_versions
+from shared.packages.package import Complete, Package, as_they_are, sha256_of, unpickle_and_date, warn_of_versions
 from shared.packages.sample import ReferenceRows, canonical_rows, check_target, read_rows, sample, value_of
 from shared.validation_errors import first_faults
 
@@ -34,12 +34,13 @@ def mlflow_package(
     *,
     without: str | None = None,
     given: Given | None = None,
+    complete: Complete = as_they_are,
 ) -> Package:
     """Return the package of a model from MLflow: the card follows the signature, as far as there is one.
 
     `artefact` is what `joblib_file` gives. Without a file of reference rows, the input example is one. The column
-    `without` of the rows is none that a nameless model was trained on. Raises CardError where the signature and the
-    estimator, or the rows, contradict each other.
+    `without` of the rows is none that a nameless model was trained on; `complete` adds columns that their file lacks.
+    Raises CardError where the signature and the estimator, or the rows, contradict each other.
     """
     if "name" not in changes:
         raise CardError(f"{folder.path} names no model: give it a name with --name.")
@@ -49,6 +50,9 @@ def mlflow_package(
     estimator, told = _load(folder, artefact, sha256)
     columns = _agreed(signature, estimator, source)
     found = _rows(folder, reference, columns, estimator, changes.get("target"), given)
+    if reference is not None:
+        names = dict.fromkeys(feature_names(estimator) or ())
+        found = complete(found, names | {column.name: column.type for column in columns})
     rows = found.rows
     if without not in (feature_names(estimator) or ()):
         rows = [{name: value for name, value in row.items() if name != without} for row in rows]
