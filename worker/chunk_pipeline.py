@@ -75,7 +75,7 @@ class ChunkPipeline:
         taken = run_again(self._claim)
         if taken is None:
             return False
-        with bound(job_id=taken.job_id):
+        with bound(job_id=taken.job_id, request_id=taken.request_id):
             self._handle(taken)
         return True
 

@@ -255,10 +255,14 @@ def _handle(runtime: Runtime, queue: Queue, claims: list[Claim]) -> int:
 
 
 def _fields(claims: list[Claim]) -> dict[str, str]:
-    """Return what log lines about these claims have: their job, or the first of their jobs."""
+    """Return what log lines about these claims have: their job and its request, or the first of them."""
     if len(claims) == 1:
-        return {"job_id": claims[0].job_id}
-    return {"job_ids": ",".join(claim.job_id for claim in claims[:NAMED_JOBS])}
+        return {"job_id": claims[0].job_id, "request_id": claims[0].request_id}
+    named = claims[:NAMED_JOBS]
+    return {
+        "job_ids": ",".join(claim.job_id for claim in named),
+        "request_ids": ",".join(dict.fromkeys(claim.request_id for claim in named)),
+    }
 
 
 def _compute_and_store(runtime: Runtime, queue: Queue, claims: list[Claim]) -> None:

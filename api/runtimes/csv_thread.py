@@ -116,7 +116,7 @@ class ChunkThread:
                 lease_seconds=self._settings.lease_seconds,
             )
         if taken is not None:
-            bind(job_id=taken.job_id)
+            bind(job_id=taken.job_id, request_id=taken.request_id)
             self._handle(process, taken)
         return taken is not None
 

@@ -137,6 +137,8 @@ class ChunkClaim:
     timeout_seconds: float
     format: CsvFormat
     payload: bytes  # packed
+    request_id: str = ""
+    traceparent: str | None = None  # W3C trace context of the request
 
     @property
     def should_split(self) -> bool:
@@ -159,6 +161,8 @@ _CLAIMED = (
     JobChunk.payload,
     Job.max_attempts,
     Job.timeout_seconds,
+    Job.request_id,
+    Job.traceparent,
 )
 FORMAT = (
     CsvFile.delimiter,
@@ -236,6 +240,8 @@ def claim(connection: Connection, *, model_version_id: int, worker: str, lease_s
             timeout_seconds=row["timeout_seconds"],
             format=format_of(row),
             payload=row["payload"],
+            request_id=row["request_id"],
+            traceparent=row["traceparent"],
         )
     return None
 

@@ -102,6 +102,8 @@ class Claim:
     max_attempts: int
     crash_count: int
     timeout_seconds: float
+    request_id: str = ""
+    traceparent: str | None = None  # W3C trace context of the request
     input_ids: list[int] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
 
@@ -135,7 +137,7 @@ WITH ready AS MATERIALIZED (
         leased_by = $4, lease_expires_at = now() + $5 * interval '1 second',
         claimed_at = now(), started_at = coalesce(started_at, now())
     FROM bounded WHERE jobs.id = bounded.id  -- locked above; to ask for the state again would invite a worse plan
-    RETURNING jobs.id, kind, claim_token, attempt, max_attempts, crash_count, timeout_seconds
+    RETURNING jobs.id, kind, claim_token, attempt, max_attempts, crash_count, timeout_seconds, request_id, traceparent
 )
 SELECT claimed.*, input.id, input.features
 FROM claimed JOIN model_inputs AS input ON input.job_id = claimed.id
@@ -173,10 +175,10 @@ def claim(
         *(array(column) for column in zip(*kinds, strict=True)),
     )
     claims: dict[str, Claim] = {}
-    for job_id, kind, token, attempt, max_attempts, crash_count, timeout, input_id, features in rows:
+    for job_id, *columns, input_id, features in rows:
         held = claims.get(job_id)
         if held is None:
-            held = claims[job_id] = Claim(str(job_id), kind, token, attempt, max_attempts, crash_count, timeout)
+            held = claims[job_id] = Claim(str(job_id), *columns)
         held.input_ids.append(input_id)
         held.rows.append(features)
     return list(claims.values())

@@ -124,6 +124,13 @@ def outputs(engine: Engine) -> int:
         return int(connection.scalar(text("SELECT count(*) FROM model_outputs")) or 0)
 
 
+def request_ids(engine: Engine, ids: list[str]) -> list[str]:
+    """Return the request ids of jobs, in the order of the jobs, each once."""
+    with engine.connect() as connection:
+        found = dict(tuple(row) for row in connection.execute(text("SELECT id::text, request_id FROM jobs")))
+    return list(dict.fromkeys(found[each] for each in ids))
+
+
 def test_everything_that_is_queued_is_scored_and_announced(runtime, database, broker, scorer):
     ids = queued(database, 10)
     listener = Client.from_url(broker.url).pubsub(ignore_subscribe_messages=True)
@@ -156,6 +163,9 @@ def test_lines_name_the_lane_the_model_and_the_job_or_jobs_that_they_are_about(r
             {"job_id": ids[0]} if count == 1 else {"job_ids": ",".join(ids)}
         )
         assert fields(done) == everywhere | {"message": f"m@1: {count} jobs, {done['duration_ms']} ms"}
+        sent = request_ids(database, ids)
+        assert about.get("request_id" if count == 1 else "request_ids") == ",".join(sent)
+        assert "request_id" not in done  # it is about all of them
 
 
 def test_full_claim_wakes_another_worker(runtime, database):
