@@ -4,9 +4,11 @@ import argparse
 import os
 import secrets
 import sys
+from pathlib import Path
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from api.auth.callers import Scope, hash_key, make_key
 from api.auth.key_format import is_key
@@ -20,12 +22,26 @@ _NO_ADMIN_KEY = "guichet: ADMIN_KEY is empty, so what it let in before is revoke
 
 def create(name: str, scopes: list[Scope]) -> tuple[str, str]:
     """Make a key; return its id and the key, which is shown this once."""
-    key, digest = make_key()
+    key = make_key()[0]
+    return store(name, scopes, key), key
+
+
+def store(name: str, scopes: list[Scope], key: str, *, replace: bool = False) -> str:
+    """Let a new key in and return its id; with `replace`, the other keys of its name end."""
     key_id = secrets.token_hex(8)
     with session_scope() as session:
-        session.add(ApiKey(id=key_id, name=name, sha256=digest, scopes=",".join(scopes)))
+        if replace:
+            _end(session, (ApiKey.name == name) & ApiKey.revoked_at.is_(None), name)
+        session.add(ApiKey(id=key_id, name=name, sha256=hash_key(key), scopes=",".join(scopes)))
         audit(session.connection(), KEY_CREATED, f"key:{key_id}", details={"name": name, "scopes": list(scopes)})
-    return key_id, key
+    return key_id
+
+
+def _end(session: Session, keys: ColumnElement[bool], name: str) -> None:
+    """Revoke keys of a name."""
+    ended = session.scalars(update(ApiKey).where(keys).values(revoked_at=func.now()).returning(ApiKey.id))
+    for key_id in ended.all():
+        audit(session.connection(), KEY_REVOKED, f"key:{key_id}", details={"name": name})
 
 
 def admit(name: str, scopes: list[Scope], key: str) -> None:
@@ -38,9 +54,7 @@ def admit(name: str, scopes: list[Scope], key: str) -> None:
     digest = hash_key(key) if key else None
     with session_scope() as session:
         others = (ApiKey.name == name) & (ApiKey.sha256 != (digest or "")) & ApiKey.revoked_at.is_(None)
-        ended = session.scalars(update(ApiKey).where(others).values(revoked_at=func.now()).returning(ApiKey.id))
-        for key_id in ended.all():
-            audit(session.connection(), KEY_REVOKED, f"key:{key_id}", details={"name": name})
+        _end(session, others, name)
         if digest is None:
             return
         row = session.scalar(select(ApiKey).where(ApiKey.sha256 == digest))
@@ -89,6 +103,8 @@ def main(arguments: list[str] | None = None) -> int:
         default=[Scope.PREDICT, Scope.READ],
         help="predict, read, admin (default predict,read)",
     )
+    maker.add_argument("--replace", action="store_true", help="end the other keys of this name")
+    maker.add_argument("--to", type=Path, metavar="FILE", help="write the key into this file, and do not print it")
     commands.add_parser("generate", help="print a key that no database knows yet, for ADMIN_KEY")
     admitter = commands.add_parser("admit", help="let in the key in ADMIN_KEY, as the only one of its name")
     admitter.add_argument("--name", required=True, help="whose key it is")
@@ -106,9 +122,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     if options.command == "create":
-        key_id, key = create(options.name, options.scopes)
-        print(f"id:     {key_id}\nscopes: {','.join(options.scopes)}\nkey:    {key}\nIt is not shown again.")
-    elif options.command == "generate":
+        return _create(options)
+    if options.command == "generate":
         print(make_key()[0])
     elif options.command == "admit":
         return _admit(options)
@@ -121,6 +136,27 @@ def _run(options: argparse.Namespace) -> int:
         return 1
     else:
         print(f"{options.id} is revoked; running API processes refuse it within a few seconds.")
+    return 0
+
+
+def _create(options: argparse.Namespace) -> int:
+    """Make a key, as the only one of its name with `--replace`, and write it into the file of `--to`."""
+    key = make_key()[0]
+    draft: Path | None = None if options.to is None else options.to.with_name(f".{options.to.name}")
+    try:
+        if draft is not None:  # before it is valid: a key that is kept nowhere would be of no use
+            draft.unlink(missing_ok=True)
+            draft.write_text(key, encoding="ascii")
+            draft.chmod(0o444)  # a server of another user reads it, who alone sees the folder
+    except OSError as error:
+        print(f"guichet: the key cannot be kept in {options.to} ({error.strerror}): nothing was made.", file=sys.stderr)
+        return 1
+    key_id = store(options.name, options.scopes, key, replace=options.replace)
+    if draft is None:
+        print(f"id:     {key_id}\nscopes: {','.join(options.scopes)}\nkey:    {key}\nIt is not shown again.")
+    else:
+        draft.replace(options.to)
+        print(f"id:     {key_id}\nscopes: {','.join(options.scopes)}\nThe key is in {options.to}.")
     return 0
 
 

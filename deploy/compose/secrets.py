@@ -2,9 +2,9 @@
 
 It runs before everything else. A secret that stands in .env is taken, one that does not is made once and kept:
 a clone starts with `docker compose up` alone, and never with a password that is known. Files, not environment
-variables, because everyone who may ask the engine sees those. There are three volumes: one is for the API and the
+variables, because everyone who may ask the engine sees those. There are four volumes: one is for the API and the
 workers, who are one role of the database; one has what the database's owner and administrator know, which they do not
-see; and one is for Redis, which sees nobody else's.
+see; one is for Redis, and one for Grafana, who see nobody else's.
 """
 
 import argparse
@@ -18,14 +18,22 @@ from pathlib import Path
 FOLDER = Path("/run/guichet")
 SERVERS = Path("/run/servers")
 REDIS = Path("/run/redis-secrets")
+GRAFANA = Path("/run/grafana-secrets")
 ROLES = ("owner", "app", "reader")  # of the database; scripts/create_db.py says what each may do
 _NAMES = {
     "POSTGRES_PASSWORD": "postgres_password",
     "REDIS_PASSWORD": "redis_password",
     "FLOWER_PASSWORD": "flower_password",
+    "GRAFANA_PASSWORD": "grafana_password",
 }
+_USERS = {"flower": "guichet", "grafana": "admin"}
 _FILES = (*_NAMES.values(), *(f"{role}_password" for role in ROLES))
-_OF_SERVERS = ("postgres_password", "redis_password", "redis.conf")  # read by servers that run as users of their own
+_OF_SERVERS = (
+    "postgres_password",
+    "redis_password",
+    "redis.conf",
+    "grafana_password",
+)  # read by servers that run as users of their own
 _LEAST = 12  # characters
 _PLACEHOLDER = re.compile(
     r"change.?(me|this|it)|placeholder|example|replace|todo|x{4,}|\*{3,}|<.*>|your.|pass.?word|secret", re.I
@@ -64,7 +72,7 @@ def choose(env: Mapping[str, str], servers: Path, *, accept: bool) -> dict[str, 
     return {file: given.get(file) or kept.get(file) or secrets.token_urlsafe(24) for file in _FILES}
 
 
-def write(chosen: Mapping[str, str], folder: Path, servers: Path, of_redis: Path) -> None:
+def write(chosen: Mapping[str, str], folder: Path, servers: Path, of_redis: Path, of_grafana: Path) -> None:
     """Write the passwords, and what the programs read that take none from a file."""
 
     def database(role: str, password: str, name: str = "guichet") -> str:
@@ -82,6 +90,7 @@ def write(chosen: Mapping[str, str], folder: Path, servers: Path, of_redis: Path
         },
     )
     _write(of_redis, {"redis.conf": f"requirepass {redis}\n", "redis_password": redis})
+    _write(of_grafana, {"grafana_password": chosen["grafana_password"]})
     _write(
         folder,
         {
@@ -107,22 +116,30 @@ def main(
     folder: Path = FOLDER,
     servers: Path = SERVERS,
     of_redis: Path = REDIS,
+    of_grafana: Path = GRAFANA,
 ) -> int:
     """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m deploy.compose.secrets", description="Make and keep the stack's secrets."
     )
     parser.add_argument("--accept", action="store_true", help="PostgreSQL has the new password of .env already")
-    parser.add_argument("--show", action="store_true", help="print Flower's login instead")
+    parser.add_argument(
+        "--show",
+        nargs="?",
+        const="flower",
+        choices=list(_USERS),
+        help="print a login instead (Flower's if none is named)",
+    )
     options = parser.parse_args(arguments)
     try:
         if options.show:
-            print(f"guichet:{(servers / 'flower_password').read_text(encoding='ascii')}")
+            password = (servers / f"{options.show}_password").read_text(encoding="ascii")
+            print(f"{_USERS[options.show]}:{password}")
             return 0
         chosen = choose(env, servers, accept=options.accept)
         changed = [name for name, file in _NAMES.items() if _is_new(servers / file, chosen[file])]
         made = [name for name, file in _NAMES.items() if not env.get(name) and not (servers / file).exists()]
-        write(chosen, folder, servers, of_redis)
+        write(chosen, folder, servers, of_redis, of_grafana)
     except Refused as reason:
         print(f"guichet: {reason}", file=sys.stderr)
         return 1

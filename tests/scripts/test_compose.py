@@ -15,15 +15,16 @@ from shared.config.settings import Settings, get_settings
 from shared.version import VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
+SERVERS = ("postgres", "redis", "nobody", "grafana")  # users that are not root in the images of others
 STRONG = "4f0c1e7a9b2d4f0c1e7a9b2d"
 
 
 @pytest.fixture
-def volumes(tmp_path) -> tuple[Path, Path, Path]:
-    """The volume of the API and the workers, that of the servers, and Redis' own."""
-    for name in ("service", "servers", "redis"):
+def volumes(tmp_path) -> tuple[Path, Path, Path, Path]:
+    """The volume of the API and the workers, that of the servers, Redis' own, and Grafana's."""
+    for name in ("service", "servers", "redis", "grafana"):
         (tmp_path / name).mkdir()
-    return tmp_path / "service", tmp_path / "servers", tmp_path / "redis"
+    return tmp_path / "service", tmp_path / "servers", tmp_path / "redis", tmp_path / "grafana"
 
 
 def read(*folders: Path) -> dict[str, str]:
@@ -48,7 +49,7 @@ def test_secrets_that_env_does_not_set_are_made_once_and_kept(volumes, capsys):
     assert secrets.main([], {"REDIS_PASSWORD": ""}, *volumes) == 0
     assert read(*volumes) == first
     passwords = {text for name, text in first.items() if name.endswith("_password")}  # Redis' stands twice
-    assert len(passwords) == 6
+    assert len(passwords) == 7
     assert all(secret not in said for secret in first.values())
     assert "made here" not in capsys.readouterr().out
 
@@ -80,6 +81,7 @@ def test_only_our_user_reads_what_the_servers_do_not_need(volumes):
         "postgres_password",
         "redis_password",
         "redis.conf",
+        "grafana_password",
     }
     assert set(modes.values()) == {0o400, 0o444}
 
@@ -123,7 +125,7 @@ def test_a_changed_password_comes_with_the_command_that_lets_everyone_read_it(vo
 
 
 def test_a_folder_that_cannot_be_written_is_said_in_a_sentence(tmp_path, capsys):
-    assert secrets.main([], {}, *[tmp_path / "missing"] * 3) == 1
+    assert secrets.main([], {}, *[tmp_path / "missing"] * 4) == 1
     assert f"cannot be kept in {tmp_path / 'missing'}" in capsys.readouterr().err
 
 
@@ -132,6 +134,8 @@ def test_flowers_login_is_shown_when_asked_for(volumes, capsys):
     capsys.readouterr()
     assert secrets.main(["--show"], {}, *volumes) == 0
     assert capsys.readouterr().out == f"guichet:{STRONG}\n"
+    assert secrets.main(["--show", "grafana"], {}, *volumes) == 0
+    assert capsys.readouterr().out == f"admin:{read(*volumes)['grafana/grafana_password']}\n"
 
 
 def test_settings_are_read_from_files_in_secrets_dir_and_the_environment_wins(volumes, monkeypatch):
@@ -193,6 +197,33 @@ def test_redis_knows_its_own_password_and_no_other(volumes):
     assert mounted == ["redis", "redis-secrets"]
 
 
+def test_monitoring_is_started_on_request_and_knows_one_key_and_one_password(volumes):
+    found = services()
+    asked = {name for name, service in found.items() if service.get("profiles") == ["monitoring"]}
+    assert asked == {"prometheus-key", "prometheus", "grafana"}
+    assert not any(asked & needed(found, name) for name in found.keys() - asked)
+    secrets.main([], {}, *volumes)
+    assert read(volumes[3]).keys() == {"grafana/grafana_password"}
+    mounted = {name: [volume.split(":")[0] for volume in found[name]["volumes"]] for name in asked}
+    assert [name for name in mounted["prometheus"] if "secrets" in name] == ["prometheus-secrets"]
+    assert [name for name in mounted["grafana"] if "secrets" in name] == ["grafana-secrets"]
+    for name in ("prometheus", "grafana"):
+        files = [ROOT / path for path in mounted[name] if path.startswith("./")]
+        assert files
+        assert all(file.is_file() for file in files)
+
+
+def test_prometheus_scrapes_the_api_with_the_key_that_was_made_for_it():
+    config = yaml.safe_load((ROOT / "deploy" / "monitoring" / "prometheus.yml").read_text())
+    (job,) = config["scrape_configs"]
+    assert job["job_name"] == "guichet"  # as the rules call it
+    command = services()["prometheus-key"]["command"]
+    assert job["authorization"]["credentials_file"] == command[command.index("--to") + 1]
+    assert job["static_configs"] == [{"targets": ["api:8000"]}]
+    source = yaml.safe_load((ROOT / "deploy" / "monitoring" / "grafana" / "datasources.yml").read_text())
+    assert source["datasources"][0]["url"] == "http://prometheus:9090"
+
+
 def test_every_container_is_hardened():
     for name, service in services().items():
         assert service["read_only"] is True, name
@@ -201,7 +232,7 @@ def test_every_container_is_hardened():
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert service["pids_limit"], name
         assert "mem_limit" in service or name.endswith("-dev"), name
-        assert service["image"].startswith("guichet-") or service["user"] in ("postgres", "redis"), name
+        assert service["image"].startswith("guichet-") or service["user"] in SERVERS, name
         sockets = {"docker.sock", "/proc", "/sys"}
         assert not any(part in volume for volume in service.get("volumes", ()) for part in sockets), name
 
@@ -219,7 +250,7 @@ def test_nobody_who_serves_has_a_way_out():
 
 def test_who_may_make_keys_and_models_answers_no_request():
     owners = {name for name, service in services().items() if "server-secrets" in str(service.get("volumes"))}
-    assert owners == {"secrets", "postgres", "migrate", "examples", "keys"}
+    assert owners == {"secrets", "postgres", "migrate", "examples", "keys", "prometheus-key"}
     assert not any("ports" in services()[name] for name in owners)
 
 
@@ -240,7 +271,7 @@ def test_images_of_others_are_kept_by_digest_by_renovate():
     assert {"dockerfile", "docker-compose"} <= set(found["enabledManagers"])
     # What its managers find: `image:` of Compose, and an ARG whose default stands in FROM.
     others = {service["image"] for service in services().values() if not service["image"].startswith("guichet-")}
-    assert all(re.fullmatch(r"[a-z]+:[\w.]+(@sha256:[0-9a-f]{64})?", image) for image in others)
+    assert all(re.fullmatch(r"(?:[a-z]+/)?[a-z]+:[\w.]+(@sha256:[0-9a-f]{64})?", image) for image in others)
     for file in ("Dockerfile.api", "Dockerfile.worker"):
         assert re.search(r"^ARG PYTHON_IMAGE=python:\S+$", (ROOT / file).read_text(), re.M)
 

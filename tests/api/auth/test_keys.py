@@ -169,6 +169,26 @@ def test_unknown_scope_makes_no_key(scopes, capsys):
     assert list_keys() == []
 
 
+def test_key_in_a_file_is_not_printed_and_replaces_the_last_one_of_its_name(tmp_path, capsys, catalog):
+    _, other = create("somebody", [Scope.READ])
+    file = tmp_path / "key"
+    made = []
+    for _ in range(2):
+        assert main(["create", "--name", "prometheus", "--scopes", "read", "--replace", "--to", str(file)]) == 0
+        made.append(file.read_text())
+        assert made[-1] not in capsys.readouterr().out
+    catalog.refresh()
+    assert whoami(request(x_api_key=made[1]), catalog, Scope.READ).id is not None
+    assert whoami(request(x_api_key=other), catalog, Scope.READ).id is not None
+    with pytest.raises(Unauthorized):
+        whoami(request(x_api_key=made[0]), catalog, Scope.READ)
+    assert main(["create", "--name", "prometheus", "--replace", "--to", str(tmp_path / "none" / "key")]) == 1
+    assert "cannot be kept" in capsys.readouterr().err
+    catalog.refresh()
+    assert whoami(request(x_api_key=made[1]), catalog, Scope.READ).id is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
+
+
 # ── a key that was made elsewhere ────────────────────────────────────────────────────────────────────────────────
 
 
