@@ -23,7 +23,7 @@ from api.protocols.open_inference.schemas import InferenceBody
 from api.schemas.answers import PROBLEM, header
 from api.schemas.cards import add_refusals, add_rows, add_words
 from api.schemas.explanations import ExplainJobBody
-from api.schemas.monitoring import OutcomeBody
+from api.schemas.monitoring import AcknowledgeBody, OutcomeBody
 from api.schemas.native import BatchBody, Problem, SubmitBody
 from shared.cards.card import Card
 from shared.version import VERSION
@@ -148,7 +148,7 @@ def _describe(app: FastAPI, routers: Iterable[APIRouter]) -> dict[str, Any]:
         title="Guichet", version=VERSION, description=description, routes=app.routes, tags=tags, license_info=LICENSE
     )
     schemas = base["components"]["schemas"]
-    for body in (SubmitBody, BatchBody, ExplainJobBody, InferenceBody, OutcomeBody, Problem):
+    for body in (SubmitBody, BatchBody, ExplainJobBody, InferenceBody, OutcomeBody, AcknowledgeBody, Problem):
         schema = body.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(schema.pop("$defs", {}))
         schemas[body.__name__] = schema

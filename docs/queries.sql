@@ -15,6 +15,14 @@ LEFT JOIN model_outputs o ON o.input_id = i.id AND o.model_version_id = j.model_
 WHERE j.id = :job_id
 ORDER BY i.row_index;
 
+-- name: lineage
+-- Why each row of a job got its answer: request, caller, version, artefact, score, explanation, outcome (:job_id).
+SELECT row_index, request_id, caller, request_route, model, model_version, model_sha256, model_promoted_by, job_attempts,
+       prediction, label, probability, threshold, explanation_method, outcome_label, outcome_recorded_by, features
+FROM lineage
+WHERE job_id = :job_id
+ORDER BY row_index;
+
 -- name: days
 -- What was asked from a day on, before another (:day_from, :day_before), newest first.
 SELECT j.created_at, j.id, v.name AS model, v.version, i.row_index, o.prediction, o.label, o.probability

@@ -187,6 +187,10 @@ CREATE TABLE alerts (
 	opened_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
 	seen_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
 	closed_at TIMESTAMP WITH TIME ZONE,
+	acknowledged_at TIMESTAMP WITH TIME ZONE,
+	acknowledged_by VARCHAR(200),
+	acknowledged_level VARCHAR(16),
+	reason TEXT,
 	CONSTRAINT pk_alerts PRIMARY KEY (id),
 	CONSTRAINT fk_alerts_model_version_id FOREIGN KEY(model_version_id) REFERENCES model_versions (id) ON DELETE CASCADE
 );
@@ -201,6 +205,10 @@ COMMENT ON COLUMN alerts.details IS 'The figures behind the level: window, PSI, 
 COMMENT ON COLUMN alerts.opened_at IS 'When it was raised';
 COMMENT ON COLUMN alerts.seen_at IS 'When the check found it last';
 COMMENT ON COLUMN alerts.closed_at IS 'When the check found it no longer';
+COMMENT ON COLUMN alerts.acknowledged_at IS 'When somebody said that they know of it; null again when it has become worse';
+COMMENT ON COLUMN alerts.acknowledged_by IS 'Who: key:ID, or anyone where AUTH=open';
+COMMENT ON COLUMN alerts.acknowledged_level IS 'Its level at that time';
+COMMENT ON COLUMN alerts.reason IS 'What they said: why it may stand, what is being done';
 
 CREATE TABLE feature_counts (
 	model_version_id INTEGER NOT NULL,
@@ -629,8 +637,65 @@ END $function$;
 
 CREATE TRIGGER jobs_guard BEFORE UPDATE OF state, claim_token ON jobs FOR EACH ROW WHEN (NOT (old.state::text = 'queued'::text AND (new.state::text = ANY (ARRAY['queued'::character varying, 'running'::character varying, 'canceled'::character varying, 'expired'::character varying]::text[])) OR old.state::text = 'running'::text AND (new.state::text = ANY (ARRAY['queued'::character varying, 'succeeded'::character varying, 'failed'::character varying, 'canceled'::character varying]::text[])) OR old.state::text = 'running'::text AND new.state::text = 'running'::text AND old.claim_token = new.claim_token OR (old.state::text <> ALL (ARRAY['queued'::character varying, 'running'::character varying]::text[])) AND new.state::text = old.state::text OR (old.state::text <> ALL (ARRAY['queued'::character varying, 'running'::character varying]::text[])) AND new.state::text = 'queued'::text AND old.kind::text = 'csv'::text)) EXECUTE FUNCTION jobs_refuse_transition();
 
+CREATE VIEW lineage AS
+ SELECT i.id AS input_id,
+    i.job_id,
+    i.row_index,
+    j.request_id,
+    j.owner AS caller,
+    r.method AS request_method,
+    r.route AS request_route,
+    r.status AS request_status,
+    r.input_hash AS request_input_hash,
+    j.kind AS job_kind,
+    j.lane AS job_lane,
+    j.state AS job_state,
+    j.attempt AS job_attempts,
+    j.crash_count AS job_crashes,
+    j.created_at AS accepted_at,
+    j.started_at,
+    j.finished_at,
+    j.error AS job_error,
+    v.name AS model,
+    v.version AS model_version,
+    v.sha256 AS model_sha256,
+    v.uri AS model_uri,
+    v.created_at AS model_registered_at,
+    p.created_at AS model_promoted_at,
+    p.actor AS model_promoted_by,
+    i.features,
+    i.faults,
+    o.id AS output_id,
+    o.prediction,
+    o.label,
+    o.probability,
+    o.threshold,
+    o.created_at AS scored_at,
+    e.id AS explanation_id,
+    e.method AS explanation_method,
+    e.top AS explanation_top,
+    c.actual AS outcome,
+    c.label AS outcome_label,
+    c.revision AS outcome_revision,
+    c.observed_at AS outcome_observed_at,
+    c.recorded_at AS outcome_recorded_at,
+    c.recorded_by AS outcome_recorded_by
+   FROM model_inputs i
+     JOIN jobs j ON j.id = i.job_id
+     JOIN model_versions v ON v.id = j.model_version_id
+     LEFT JOIN model_outputs o ON o.input_id = i.id AND o.model_version_id = j.model_version_id
+     LEFT JOIN explanations e ON e.input_id = i.id AND e.model_version_id = j.model_version_id
+     LEFT JOIN outcomes c ON c.input_id = i.id AND c.replaced_at IS NULL
+     LEFT JOIN request_logs r ON r.id = (( SELECT min(q.id) AS min
+           FROM request_logs q
+          WHERE q.request_id::text = j.request_id::text AND (q.method::text = ANY (ARRAY['POST'::character varying, 'PUT'::character varying]::text[])) AND q.created_at >= (j.created_at - '00:00:05'::interval)))
+     LEFT JOIN audit_logs p ON p.id = (( SELECT max(a.id) AS max
+           FROM audit_logs a
+          WHERE a.action::text = 'model.promoted'::text AND a.target::text = ((v.name::text || '@'::text) || v.version) AND a.created_at <= j.created_at));
+COMMENT ON VIEW lineage IS 'Each row of a job with its request, version, artefact, score, explanation and outcome: why somebody got an answer';
+
 CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL,
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO alembic_version (version_num) VALUES ('0010');
+INSERT INTO alembic_version (version_num) VALUES ('0012');

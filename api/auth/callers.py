@@ -38,6 +38,13 @@ class Caller:
         """Whether the caller came without a key to a service where predicting is open to everyone."""
         return self.id is None and not self.is_admin
 
+    @property
+    def actor(self) -> str:
+        """How the audit log names the caller: `key:ID`; `anyone` where AUTH=open, `visitor` where AUTH=predict-open."""
+        if self.id is not None:
+            return f"key:{self.id}"
+        return "visitor" if self.is_visitor else "anyone"
+
     def may_see(self, owner: str | None) -> bool:
         """Tell whether a job of this owner may be read. To read a visitor's, which has none, one must know its id."""
         return self.is_admin or owner == self.id

@@ -25,10 +25,11 @@ from api.services import Services
 from shared.cards.numbers import NumberForm
 from shared.csv.format import Given, Limits, read_records
 from shared.errors import MAX_FAULTS, Conflict, RowFaults
-from shared.faults import Fault, sentence
+from shared.faults import Fault, counted, sentence
 from shared.jobs.csv_queries import list_chunks, read_chunk
 from shared.jobs.queries import StoredJob
 from shared.monitoring.outcomes import Recorded, Truth, TruthReader, find_rows, record_outcomes
+from shared.observability.audit import OUTCOME_REVISED, audit
 from shared.tables import Job
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 100_000
 MAX_BYTES = 20_000_000
+MAX_INPUTS = 20  # that an audit entry of a revision names
 KNOWN = ("job_id", "row", "row_no", "id", "actual", "observed_at")
 _RECEIVING = CapacityLimiter(1)  # one thread: such files are rare, and others wait for threads
 _TIME = TypeAdapter(AwareDatetime)
@@ -156,6 +158,16 @@ def store_outcomes(
                 "with ?revise=true to replace them, which keeps the earlier values.",
                 faults=_faults(join),
                 fault_count=len(recorded.refused),
+            )
+        if recorded.revised:
+            inputs = [join.truths[place].input_id for place in recorded.revised]
+            audit(
+                connection,
+                OUTCOME_REVISED,
+                f"{counted(len(inputs), 'row')} of a file" if job is None else f"job:{job.id}",
+                actor=caller.actor,
+                details={"rows": len(inputs), "first_inputs": inputs[:MAX_INPUTS]},
+                request_id=request_id_of(request),
             )
     join.errors.sort()
     return {

@@ -7,6 +7,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from api.auth.callers import Caller
+from api.jobs.audits import audit_read
 from api.jobs.finding import find_own_job
 from api.jobs.json_body import read_json
 from api.jobs.requests import Submitted, check_fields, faults_error, read_options, read_row, requested_version
@@ -52,6 +53,7 @@ async def read_explain(services: Services, request: Request, caller: Caller, mod
         raise faults_error(faults, 0)
     _check_explainable(version)
     features = await _scored_row(services, job, index)
+    await audit_read(services, request, caller, job, what="explanation")
     return Submitted(options, JobKind.EXPLAIN, [features], [None], raw)
 
 

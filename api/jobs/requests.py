@@ -2,8 +2,9 @@
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
@@ -16,6 +17,9 @@ from shared.cards.validator import Tally
 from shared.errors import MAX_FAULTS, RowFaults, TooLarge
 from shared.faults import Fault, pointer_to_unknown, sentence
 from shared.tables import JobKind
+from shared.validation_errors import list_faults
+
+Fields = TypeVar("Fields", bound=BaseModel)
 
 MAX_EXPIRES_IN = 366 * 86_400  # seconds
 FEW_ROWS = 20  # more take milliseconds: a thread checks them, so that other requests need not wait
@@ -301,6 +305,16 @@ def faults_error(faults: list[Fault], more: int, detail: str | None = None) -> R
     """Return the error of a request with these faults and so many more, in its own words or in those of `sum_up`."""
     count = len(faults) + more
     return RowFaults(detail or sum_up(faults, count), faults=faults[:MAX_FAULTS], fault_count=count)
+
+
+def read_fields(schema: type[Fields], raw: bytes) -> Fields:
+    """Return a body of a few fields as its schema has them; raise RowFaults with every field that does not fit."""
+    try:
+        return schema.model_validate_json(raw)
+    except ValidationError as error:
+        faults = {place.partition(".")[0]: reason for place, reason in list_faults(error)}
+        listed = [Fault(f"/{place}" if place else "", "type", reason) for place, reason in faults.items()]
+        raise RowFaults(sum_up(listed), faults=listed) from None
 
 
 def sum_up(faults: list[Fault], count: int = 0) -> str:

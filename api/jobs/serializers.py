@@ -118,8 +118,17 @@ def csv_result_body(job: StoredJob, version: Version, _rows: object, _words: obj
 def result_body(job: StoredJob, version: Version, output: StoredOutput, words: Response | None) -> dict[str, Any]:
     """Return the result of a single-row job."""
     if words is not None and words.fields:
-        return fill(words.fields, _score_sources(version.card, output) | _job_sources(job, version))
-    return {**_about(job, version), **score_body(version.card, output), "latency_ms": _latency(job)}
+        body = fill(words.fields, _score_sources(version.card, output) | _job_sources(job, version))
+    else:
+        body = {**_about(job, version), **score_body(version.card, output), "latency_ms": _latency(job)}
+    return _with_quality(body, output)
+
+
+def _with_quality(body: dict[str, Any], output: StoredOutput) -> dict[str, Any]:
+    """Return the answer for a row, with its quality where the caller asked for it (null: it is not known)."""
+    if output.quality is not None:
+        body["quality"] = output.quality or None
+    return body
 
 
 def _about(job: StoredJob, version: Version) -> dict[str, Any]:
@@ -184,8 +193,10 @@ def _item(job: StoredJob, version: Version, row: RowResult, words: Response | No
     if row.output is None:
         return {"index": row.index, "status": "failed", "errors": row.faults or []}
     if words is not None and words.fields:
-        return fill(words.fields, _score_sources(version.card, row.output) | _job_sources(job, version))
-    return {"index": row.index, "status": "succeeded", **score_body(version.card, row.output)}
+        body = fill(words.fields, _score_sources(version.card, row.output) | _job_sources(job, version))
+    else:
+        body = {"index": row.index, "status": "succeeded", **score_body(version.card, row.output)}
+    return _with_quality(body, row.output)
 
 
 def _latency(job: StoredJob) -> float | None:

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict, replace
 from typing import Any
 from uuid import uuid4
 
@@ -18,6 +19,7 @@ from api.http.prefer import Preference, read_preference
 from api.http.prefix import link, route_path
 from api.http.responses import json_response, request_id_of
 from api.http.wording import response_names
+from api.jobs.include import QUALITY
 from api.jobs.requests import SubmitOptions, Submitted
 from api.jobs.serializers import job_body, result_form
 from api.runtimes.idempotency import client_scope
@@ -27,15 +29,18 @@ from shared.broker.names import Lane
 from shared.errors import (
     Conflict,
     GuichetError,
+    InvalidRequest,
     JobTimeout,
     MalformedBody,
     ModelFailed,
     NotExplainable,
     RowRefused,
 )
+from shared.faults import Fault
 from shared.jobs.kinds import kind_of, lane_of
 from shared.jobs.queries import RowResult, StoredJob, StoredOutput, find_jobs, list_rows
 from shared.jobs.submission import Submission
+from shared.monitoring.row_quality import find_row_quality
 from shared.observability.logs import bind
 from shared.tables import JobKind, JobState
 
@@ -223,7 +228,28 @@ async def result_of(services: Services, request: Request, job: StoredJob) -> dic
             return read(connection, job)
 
     found = None if read is None else await run_in_threadpool(find)
+    if request.scope.get("include") == QUALITY:
+        job, found = await run_in_threadpool(_add_quality, services, job, found)
     return form.body(job, version, found, response_names(request, version.card))
+
+
+def _add_quality(services: Services, job: StoredJob, found: Any) -> tuple[StoredJob, Any]:  # noqa: ANN401 - as above
+    """Return a job and what was read of its result, with the quality of each scored row.
+
+    Raises InvalidRequest for a job whose result holds no rows.
+    """
+    if job.kind not in (JobKind.PREDICT, JobKind.BATCH):
+        message = f"is for results of rows, and this is a job of the kind {job.kind}: leave it out"
+        raise InvalidRequest(f"`include` {message}.", faults=[Fault("/query/include", "kind", message)])
+    with services.reader.connect() as connection:
+        known = find_row_quality(connection, job.id, job.model_version_id) or {}
+
+    def judged(output: StoredOutput | None, row: int) -> StoredOutput | None:
+        return None if output is None else replace(output, quality=asdict(known[row]) if row in known else {})
+
+    if job.output is not None:  # others may wait for the same job: theirs is left as it is
+        return replace(job, output=judged(job.output, 0)), found
+    return job, [replace(row, output=judged(row.output, row.index)) for row in found]
 
 
 async def rows_of(services: Services, job: StoredJob) -> list[RowResult]:

@@ -27,7 +27,7 @@ class Figures:
     series: dict[str, list[Series]]  # by metric
     queues: list[QueueFigures]
     files: list[FileFigures]
-    drift: dict[tuple[str, str], float]  # worst open level by (model, subject): 1 low, 2 moderate, 3 high
+    drift: dict[tuple[str, str, str], float]  # level of open alerts by (model, subject, whether it is acknowledged)
     workers: dict[str, int]  # by lane
     pool: dict[str, float]  # connections of this process, by state
     read_at: float  # by the monotonic clock
@@ -74,15 +74,19 @@ def _read(services: Services) -> Figures:
     return Figures(series, waiting, chunks, drift, workers, connections, time.monotonic())
 
 
-def _drift(connection: Connection) -> dict[tuple[str, str], float]:
-    """Return the levels of the open drift alerts, by (model, feature, `score` or `decision`)."""
+def _drift(connection: Connection) -> dict[tuple[str, str, str], float]:
+    """Return the levels of the open drift alerts, by (model, feature, `score` or `decision`; `yes` or `no`)."""
     rows = connection.execute(
-        select(Alert.model_version_id, Alert.subject, Alert.level).where(
+        select(Alert.model_version_id, Alert.subject, Alert.acknowledged_at.is_not(None), Alert.level).where(
             Alert.kind == "drift", Alert.closed_at.is_(None)
         )
     ).all()
     labels = version_labels(connection) if rows else {}
-    return {(labels[version], subject): float(LEVELS[level]) for version, subject, level in rows if level in LEVELS}
+    return {
+        (labels[version], subject, "yes" if is_acknowledged else "no"): float(LEVELS[level])
+        for version, subject, is_acknowledged, level in rows
+        if level in LEVELS
+    }
 
 
 def prometheus_metrics(figures: Figures, services: Services) -> list[Metric]:
@@ -111,7 +115,7 @@ def prometheus_metrics(figures: Figures, services: Services) -> list[Metric]:
         gauge(
             "drift_level",
             "Level of an open drift alert: 1 low, 2 moderate, 3 high; nothing where there is none.",
-            ("model", "subject"),
+            ("model", "subject", "acknowledged"),
             sorted(figures.drift.items()),
         ),
         gauge("workers", "Worker processes that were heard of lately.", ("lane",), _pairs(figures.workers)),

@@ -9,7 +9,9 @@ from api.auth.callers import Caller
 from api.deps import JobId, ReadCaller, ServicesDep
 from api.files.downloads import PARQUET, send_csv, send_parquet
 from api.http.conditional import preferred_type
+from api.http.middleware import is_head
 from api.http.prefix import link
+from api.jobs.audits import audit_export
 from api.jobs.finding import find_own_job
 from api.models.catalog import Version
 from api.schemas.answers import OF_JOBS, PROBLEM
@@ -86,8 +88,11 @@ async def get_output(
         raise _no_such_type(*offers)
     engine = reader(services.bulk_engine)
     if wanted == PARQUET:
-        return await send_parquet(request, engine, job, version, join=join, partial=partial)
-    return await send_csv(request, engine, job, version, "joined" if join else "output", partial=partial)
+        response = await send_parquet(request, engine, job, version, join=join, partial=partial)
+    else:
+        response = await send_csv(request, engine, job, version, "joined" if join else "output", partial=partial)
+    file = "output.parquet" if wanted == PARQUET else "output.csv"
+    return await _noted(services, request, caller, job, response, file, join=join, partial=partial)
 
 
 @router.get("/jobs/{id}/errors.csv", responses=_answers(CSV), response_model=None)
@@ -101,7 +106,20 @@ async def get_errors(
     job, version = await _find(services, caller, job_id)
     if preferred_type(request.headers.get("accept"), (CSV,)) is None:
         raise _no_such_type(CSV)
-    return await send_csv(request, reader(services.bulk_engine), job, version, "errors", partial=partial)
+    response = await send_csv(request, reader(services.bulk_engine), job, version, "errors", partial=partial)
+    return await _noted(services, request, caller, job, response, "errors.csv", partial=partial)
+
+
+async def _noted(
+    services: Services, request: Request, caller: Caller, job: StoredJob, response: Response, file: str, **options: bool
+) -> Response:
+    """Return the answer, which the audit log knows of where it gives the file or a part of it."""
+    if response.status_code in (200, 206) and not is_head(request):
+        given: dict[str, Any] = {name: value for name, value in options.items() if value}
+        if (part := response.headers.get("content-range")) is not None:
+            given["range"] = part
+        await audit_export(services, request, caller, job, file=file, options=given)
+    return response
 
 
 async def _find(services: Services, caller: Caller, job_id: str) -> tuple[StoredJob, Version]:

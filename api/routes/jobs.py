@@ -15,7 +15,9 @@ from api.http.prefer import read_preference
 from api.http.prefix import link
 from api.http.responses import json_response
 from api.http.wording import response_names
+from api.jobs.audits import audit_read
 from api.jobs.finding import find_own_job
+from api.jobs.include import INCLUDES
 from api.jobs.serializers import job_body
 from api.jobs.submissions import accepted_response, error_of, find_job, result_of
 from api.schemas.answers import APPLIED, OF_JOBS, PROBLEM, TICKET, header
@@ -137,6 +139,7 @@ async def get_job(request: Request, services: ServicesDep, caller: ReadCaller, j
 
 @router.get(
     "/jobs/{id}/result",
+    dependencies=[INCLUDES],
     responses={
         200: {"model": Result | BatchResult | CsvResult},
         202: {"model": JobBody, "description": "Not yet finished.", "headers": TICKET},
@@ -146,12 +149,16 @@ async def get_job(request: Request, services: ServicesDep, caller: ReadCaller, j
     response_model=None,
 )
 async def get_result(request: Request, services: ServicesDep, caller: ReadCaller, job_id: JobId) -> Response:
-    """Read the result: one score, every row of a batch in input order, or where the files of a CSV job are."""
+    """Read the result: one score, every row of a batch in input order, or where the files of a CSV job are.
+
+    With `include=quality`, each row says how unusual it is beside the reference of its version.
+    """
     job = await find_own_job(services, caller, job_id)
     if not job.is_terminal:
         return accepted_response(services, request, job, {})
     if job.state != JobState.SUCCEEDED:
         raise Conflict(error_of(job).detail, job_id=job.id)
+    await audit_read(services, request, caller, job, what="result")
     return json_response(await result_of(services, request, job))
 
 

@@ -4,14 +4,15 @@ from dataclasses import asdict
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from api.deps import AdminCaller, ServicesDep
 from api.http.prefix import link
-from api.http.responses import json_response
-from api.jobs.requests import find_version
+from api.http.responses import json_response, request_id_of
+from api.jobs.json_body import read_json
+from api.jobs.requests import find_version, read_fields
 from api.models.catalog import Version
 from api.monitoring.windows import (
     RESPONSES,
@@ -25,10 +26,10 @@ from api.monitoring.windows import (
     versions_meant,
 )
 from api.schemas.answers import PROBLEM
-from api.schemas.monitoring import AlertPage, DriftBody, QualityBody
+from api.schemas.monitoring import AcknowledgeBody, AlertBody, AlertPage, DriftBody, QualityBody
 from api.services import Services
 from shared.database.engine import reader
-from shared.monitoring.alerts import list_alerts
+from shared.monitoring.alerts import acknowledge, list_alerts
 from shared.monitoring.drift import THRESHOLDS
 from shared.monitoring.outcomes import find_judged
 from shared.monitoring.quality import judge
@@ -139,6 +140,10 @@ async def get_alerts(
     is_open: Annotated[
         bool | None, Query(alias="open", description="Only alerts that are open, or only those that are closed")
     ] = None,
+    is_acknowledged: Annotated[
+        bool | None,
+        Query(alias="acknowledged", description="Only alerts that somebody has acknowledged, or only the others"),
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=200, description="Alerts on a page")] = 50,
     before: Annotated[int | None, Query(ge=1, le=2**62, description="Only alerts with a lower id: the cursor")] = None,
 ) -> Response:
@@ -150,27 +155,71 @@ async def get_alerts(
 
     def read() -> list[Any]:
         with services.reader.connect() as connection:
-            return list_alerts(connection, name=model, is_open=is_open, before=before, limit=limit + 1)
+            return list_alerts(
+                connection,
+                name=model,
+                is_open=is_open,
+                is_acknowledged=is_acknowledged,
+                before=before,
+                limit=limit + 1,
+            )
 
     found = await run_in_threadpool(read)
     following = None
     if len(found) > limit:
         place = {"limit": limit, "before": found[limit - 1].id, "model": model, "open": is_open}
+        place["acknowledged"] = is_acknowledged
         given = {name: str(value).lower() if isinstance(value, bool) else value for name, value in place.items()}
         following = link("/alerts?") + urlencode({name: value for name, value in given.items() if value is not None})
-    items = [
-        {
-            "id": row.id,
-            "model": row.name,
-            "version": row.version,
-            "kind": row.kind,
-            "subject": row.subject,
-            "level": row.level,
-            "details": row.details,
-            "opened_at": row.opened_at,
-            "seen_at": row.seen_at,
-            "closed_at": row.closed_at,
+    return json_response({"items": [_alert_body(row) for row in found[:limit]], "next": following})
+
+
+@router.post(
+    "/alerts/{id}/acknowledge",
+    responses={
+        200: {"model": AlertBody},
+        409: {**PROBLEM, "description": "Somebody else has acknowledged it, or another reason was given."},
+        **RESPONSES,
+        404: {**PROBLEM, "description": "There is no such alert."},
+        422: {**PROBLEM, "description": "The body has no reason, or something else."},
+    },
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/AcknowledgeBody"}}},
         }
-        for row in found[:limit]
-    ]
-    return json_response({"items": items, "next": following})
+    },
+    response_model=None,
+)
+async def acknowledge_alert(
+    request: Request,
+    services: ServicesDep,
+    caller: AdminCaller,
+    alert_id: Annotated[int, Path(alias="id", ge=1, le=2**62, description="The alert's id, from GET /alerts")],
+) -> Response:
+    """Say that you know of an alert, and why it may stand: it is no longer pressed upon anybody.
+
+    It stays open as long as the check finds it, and is pressing again when it gets a higher level. The audit log
+    keeps who said what. The same again changes nothing.
+    """
+    _, raw = await read_json(request, max_bytes=services.settings.max_body_bytes)
+    body = read_fields(AcknowledgeBody, raw)
+
+    def store() -> Any:  # noqa: ANN401 - a row of alerts
+        with services.engine.begin() as connection:
+            return acknowledge(
+                connection, alert_id, by=caller.actor, reason=body.reason, request_id=request_id_of(request)
+            )
+
+    return json_response(_alert_body(await run_in_threadpool(store)))
+
+
+def _alert_body(row: Any) -> dict[str, Any]:  # noqa: ANN401 - a row of alerts
+    fields = ("kind", "subject", "level", "details", "opened_at", "seen_at", "closed_at")
+    said = ("acknowledged_at", "acknowledged_by", "reason")
+    return {
+        "id": row.id,
+        "model": row.name,
+        "version": row.version,
+        **{name: getattr(row, name) for name in (*fields, *said)},
+    }

@@ -4,7 +4,6 @@ import asyncio
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
-from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
@@ -16,7 +15,7 @@ from api.files.uploads import Body, EarlyResponse
 from api.http.responses import json_response, request_id_of
 from api.jobs.finding import find_own_job
 from api.jobs.json_body import read_json
-from api.jobs.requests import sum_up
+from api.jobs.requests import read_fields, sum_up
 from api.schemas.answers import OF_JOBS, PROBLEM
 from api.schemas.monitoring import OutcomeBody, OutcomesReport, StoredOutcome
 from api.services import Services
@@ -24,8 +23,8 @@ from shared.errors import Conflict, GuichetError, InvalidRequest, RowFaults, Una
 from shared.faults import Fault
 from shared.jobs.queries import StoredJob
 from shared.monitoring.outcomes import Recorded, Truth, TruthReader, find_outcome, find_rows, record_outcomes
+from shared.observability.audit import OUTCOME_REVISED, audit
 from shared.tables import JobKind
-from shared.validation_errors import list_faults
 
 router = APIRouter(tags=["outcomes"])
 
@@ -55,19 +54,10 @@ async def post_outcome(
 ) -> Response:
     """Tell what became of a row that was scored. Telling the same again changes nothing."""
     _, raw = await read_json(request, max_bytes=services.settings.max_body_bytes)
-    outcome = _read_outcome(raw)
+    outcome = read_fields(OutcomeBody, raw)
     job = await find_own_job(services, caller, job_id)
     created, stored = await run_in_threadpool(_store, services, request, caller, job, outcome, revise)
     return json_response(stored, status=201 if created else 200)
-
-
-def _read_outcome(raw: bytes) -> OutcomeBody:
-    try:
-        return OutcomeBody.model_validate_json(raw)
-    except ValidationError as error:
-        faults = {place.partition(".")[0]: reason for place, reason in list_faults(error)}
-        listed = [Fault(f"/{place}" if place else "", "type", reason) for place, reason in faults.items()]
-        raise RowFaults(sum_up(listed), faults=listed) from None
 
 
 def _store(
@@ -93,6 +83,15 @@ def _store(
             connection, [truth], by=caller.id, request_id=request_id_of(request), revise=revise
         )
         stored = find_outcome(connection, input_id)
+        if found.revised:
+            audit(
+                connection,
+                OUTCOME_REVISED,
+                f"job:{job.id}",
+                actor=caller.actor,
+                details={"row": row, "revision": stored.revision},
+                request_id=request_id_of(request),
+            )
     if found.refused:
         raise Conflict(
             "This row has another outcome already: send ?revise=true to replace it, which keeps the earlier value.",

@@ -10,6 +10,7 @@ from api.deps import ChangeCaller, PredictCaller, ServicesDep, spend_row
 from api.http.about import About
 from api.http.prefer import Preference
 from api.jobs.finding import refuse_own_id
+from api.jobs.include import INCLUDES
 from api.jobs.requests import read_batch, read_single
 from api.jobs.submissions import CLIENT_ID, preference_of, submit
 from api.schemas.answers import ACCEPTED, ENDED, ENDED_AS, KEY, PREFER, PROBLEM, REFUSALS
@@ -80,6 +81,7 @@ async def put_job(
 
 @router.post(
     "/predict",
+    dependencies=[INCLUDES],
     responses={200: {"model": Result, "headers": ENDED_AS}, 202: ACCEPTED, **REFUSALS, **ENDED},
     openapi_extra=_body(SubmitBody, KEY),
     response_model=None,
@@ -92,6 +94,7 @@ async def predict(request: Request, services: ServicesDep, caller: PredictCaller
 
 @router.post(
     "/models/{name}/predict",
+    dependencies=[INCLUDES],
     responses={200: {"model": Result, "headers": ENDED_AS}, 202: ACCEPTED, **REFUSALS, **ENDED},
     openapi_extra=_body(SubmitBody, KEY),
     response_model=None,
@@ -114,6 +117,7 @@ async def _predict(request: Request, services: Services, caller: Caller, name: s
 
 @router.post(
     "/predict_batch",
+    dependencies=[INCLUDES],
     responses={200: {"model": BatchResult, "headers": ENDED_AS}, 202: ACCEPTED, **REFUSALS, **ENDED},
     openapi_extra=_body(BatchBody, KEY),
     response_model=None,
@@ -126,6 +130,7 @@ async def predict_batch(request: Request, services: ServicesDep, caller: Predict
 
 @router.post(
     "/models/{name}/predict_batch",
+    dependencies=[INCLUDES],
     responses={200: {"model": BatchResult, "headers": ENDED_AS}, 202: ACCEPTED, **REFUSALS, **ENDED},
     openapi_extra=_body(BatchBody, KEY),
     response_model=None,

@@ -65,6 +65,17 @@ class AlertBody(BaseModel):
     opened_at: datetime
     seen_at: datetime = Field(description="When the hourly check found it last.")
     closed_at: datetime | None = Field(description="When the check found it no longer; null while it is open.")
+    acknowledged_at: datetime | None = Field(description="When somebody acknowledged it; null again when it got worse.")
+    acknowledged_by: str | None = Field(description="Who: `key:ID`, or `anyone` where no key is asked for.")
+    reason: str | None = Field(description="What they said.")
+
+
+class AcknowledgeBody(BaseModel):
+    """Why an alert may stand."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, str_strip_whitespace=True)
+
+    reason: str = Field(min_length=1, max_length=500, description="Why it may stand, or what is being done about it.")
 
 
 class AlertPage(BaseModel):

@@ -69,6 +69,32 @@ class Score(BaseModel):
     probabilities: dict[str, float] | None = Field(None, description="Multiclass: of every label.")
 
 
+class OutsideBody(BaseModel):
+    """A number out of the reference's range."""
+
+    feature: str
+    side: Literal["below", "above"]
+
+
+class RowQualityBody(BaseModel):
+    """How unusual a row is beside the reference of its version."""
+
+    unusual: float | None = Field(
+        description="0 to 1: share of the reference's rows that are less unusual, by the shares of their bins."
+    )
+    outside: list[OutsideBody] = Field(description="Numbers out of the reference's range.")
+    unseen: list[str] = Field(description="Features with a category that the reference has not.")
+    missing: list[str] = Field(description="Features without a value.")
+    missing_share: float = Field(description="Of all features.")
+    confidence: float | None = Field(
+        description="0 to 1: share of the reference's rows with the same decision whose score is nearer to the "
+        "threshold; null where the model has no threshold."
+    )
+
+
+_QUALITY = "With `include=quality`; null while the version has no profile of its reference."
+
+
 class Result(Score):
     """The result of a single row."""
 
@@ -77,6 +103,7 @@ class Result(Score):
     model: str
     model_version: int
     latency_ms: float | None = Field(description="From acceptance to the stored result.")
+    quality: RowQualityBody | None = Field(None, description=_QUALITY)
 
 
 class FaultBody(BaseModel):
@@ -98,6 +125,7 @@ class BatchItem(BaseModel):
     threshold: float | None = None
     probabilities: dict[str, float] | None = None
     errors: list[FaultBody] | None = None
+    quality: RowQualityBody | None = Field(None, description=_QUALITY)
 
 
 class BatchResult(BaseModel):

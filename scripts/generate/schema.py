@@ -1,7 +1,7 @@
 """`make schema`: write docs/schema.sql and docs/schema.md from the tables; a test holds them current.
 
 Tables, indexes and comments come from shared/tables/. What stands in migrations only (sequences, functions, triggers,
-storage) is read from a database that has run them all.
+storage, views) is read from a database that has run them all.
 """
 
 import sys
@@ -53,6 +53,10 @@ WHEN 'p' THEN 'PLAIN' ELSE 'EXTENDED' END FROM pg_attribute a JOIN pg_class c ON
 JOIN pg_type t ON t.oid = a.atttypid WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace
 AND a.attnum > 0 AND NOT a.attisdropped AND a.attstorage <> t.typstorage ORDER BY 1, a.attnum
 """
+_VIEWS = """
+SELECT c.relname, pg_get_viewdef(c.oid, true), obj_description(c.oid) FROM pg_class c
+WHERE c.relkind = 'v' AND c.relnamespace = 'public'::regnamespace ORDER BY 1
+"""
 
 
 def render_sql(connection: Connection) -> str:
@@ -70,6 +74,8 @@ def render_sql(connection: Connection) -> str:
     blocks.append("".join(f"ALTER TABLE {row[0]} ALTER COLUMN {row[1]} SET STORAGE {row[2]};\n" for row in storage))
     blocks += [f"{source.rstrip()};\n" for source in connection.execute(text(_FUNCTIONS)).scalars()]
     blocks += [f"{source};\n" for source in connection.execute(text(_TRIGGERS)).scalars()]
+    for name, select, comment in connection.execute(text(_VIEWS)):
+        blocks.append(f"CREATE VIEW {name} AS\n{select.rstrip()}\n" + _comment(f"VIEW {name}", comment))
     blocks.append(
         "CREATE TABLE alembic_version (\n"
         "\tversion_num VARCHAR(32) NOT NULL,\n"

@@ -1,6 +1,6 @@
 """Reading jobs: one, several, a page of them, their results. Nothing here writes."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -26,6 +26,7 @@ class StoredOutput:
     probability: float | None
     probabilities: list[float] | None
     threshold: float | None
+    quality: Mapping[str, Any] | None = None  # of its row, set where a caller asks for it; empty: it is not known
 
 
 @dataclass(slots=True)

@@ -1,4 +1,7 @@
-"""Alerts of drift: raised when a version's last day has a level, closed when it has none any more."""
+"""Alerts of drift: raised when a version's last day has a level, closed when it has none any more.
+
+Somebody may acknowledge one, with a reason. That holds until the alert has a higher level than they saw.
+"""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -7,12 +10,18 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, Select, insert, select, update
 
 from shared.database.engine import reader
-from shared.monitoring.drift import ORDER, Drift, FeatureDrift
+from shared.errors import Conflict, NotFound
+from shared.monitoring.drift import ORDER, Drift, FeatureDrift, Level
 from shared.monitoring.windows import Window, find_drift, find_profile
+from shared.observability.audit import ALERT_ACKNOWLEDGED, audit
 from shared.tables import Alert, FeatureCount, ModelVersion
 
 DRIFT = "drift"
 CHECKED = timedelta(days=1)  # the window that is compared with the reference
+_NOT_ACKNOWLEDGED = dict.fromkeys(("acknowledged_at", "acknowledged_by", "acknowledged_level", "reason"))
+_WITH_VERSION: Select[*tuple[Any, ...]] = select(Alert.__table__, ModelVersion.name, ModelVersion.version).join(
+    ModelVersion, ModelVersion.id == Alert.model_version_id
+)
 
 
 def check_drift(engine: Engine, *, now: datetime | None = None) -> str:
@@ -45,9 +54,9 @@ def _record(connection: Connection, version: int, drift: Drift, window: Window) 
     """Bring the open alerts of a version up to date; return how many there are."""
     now = datetime.now(UTC)
     open_alerts = {
-        row.subject: row.id
+        row.subject: row
         for row in connection.execute(
-            select(Alert.id, Alert.subject)
+            select(Alert.id, Alert.subject, Alert.acknowledged_level)
             .where(Alert.model_version_id == version, Alert.kind == DRIFT, Alert.closed_at.is_(None))
             .with_for_update()
         )
@@ -56,15 +65,22 @@ def _record(connection: Connection, version: int, drift: Drift, window: Window) 
     for subject, each in drifted.items():
         values: Mapping[str, Any] = {"level": each.level, "details": _details(each, drift, window), "seen_at": now}
         if subject in open_alerts:
-            connection.execute(update(Alert).where(Alert.id == open_alerts[subject]).values(values))
+            known = open_alerts[subject]
+            if known.acknowledged_level is not None and _is_worse(each.level, known.acknowledged_level):
+                values = {**values, **_NOT_ACKNOWLEDGED}
+            connection.execute(update(Alert).where(Alert.id == known.id).values(values))
         else:
             connection.execute(
                 insert(Alert).values(model_version_id=version, kind=DRIFT, subject=subject, opened_at=now, **values)
             )
-    gone = [number for subject, number in open_alerts.items() if subject not in drifted]
+    gone = [known.id for subject, known in open_alerts.items() if subject not in drifted]
     if gone:
         connection.execute(update(Alert).where(Alert.id.in_(gone)).values(closed_at=now))
     return len(drifted)
+
+
+def _is_worse(level: Level, than: Level) -> bool:
+    return ORDER.index(level) > ORDER.index(than)
 
 
 def _all(drift: Drift) -> list[FeatureDrift]:
@@ -84,19 +100,48 @@ def _details(each: FeatureDrift, drift: Drift, window: Window) -> dict[str, Any]
 
 
 def list_alerts(
-    connection: Connection, *, name: str | None, is_open: bool | None, before: int | None, limit: int
+    connection: Connection,
+    *,
+    name: str | None,
+    is_open: bool | None,
+    before: int | None,
+    limit: int,
+    is_acknowledged: bool | None = None,
 ) -> list[Row[*tuple[Any, ...]]]:
     """Return a page of alerts with the name and number of their version, newest first."""
-    query: Select[*tuple[Any, ...]] = (
-        select(Alert.__table__, ModelVersion.name, ModelVersion.version)
-        .join(ModelVersion, ModelVersion.id == Alert.model_version_id)
-        .order_by(Alert.id.desc())
-        .limit(limit)
-    )
+    query = _WITH_VERSION.order_by(Alert.id.desc()).limit(limit)
     if name is not None:
         query = query.where(ModelVersion.name == name)
     if is_open is not None:
         query = query.where(Alert.closed_at.is_(None) if is_open else Alert.closed_at.is_not(None))
+    if is_acknowledged is not None:
+        query = query.where(Alert.acknowledged_at.is_not(None) if is_acknowledged else Alert.acknowledged_at.is_(None))
     if before is not None:
         query = query.where(Alert.id < before)
     return list(connection.execute(query))
+
+
+def acknowledge(
+    connection: Connection, alert_id: int, *, by: str, reason: str, request_id: str
+) -> Row[*tuple[Any, ...]]:
+    """Write down that somebody (`by`) knows of an alert, open or closed, and why it may stand; return the alert.
+
+    The same again changes nothing. Raises NotFound for an unknown id, Conflict where somebody else was first or gave
+    another reason. The caller commits.
+    """
+    found = connection.execute(_WITH_VERSION.where(Alert.id == alert_id).with_for_update(of=Alert)).one_or_none()
+    if found is None:
+        raise NotFound("There is no alert with this id: GET /alerts lists them.")
+    if found.acknowledged_at is not None:
+        if (found.acknowledged_by, found.reason) == (by, reason):
+            return found
+        raise Conflict(
+            f"{found.acknowledged_by} has acknowledged this alert already, with another reason: GET /alerts shows it."
+            if found.reason != reason
+            else f"{found.acknowledged_by} has acknowledged this alert already."
+        )
+    said = {"acknowledged_by": by, "acknowledged_level": found.level, "reason": reason}
+    connection.execute(update(Alert).where(Alert.id == alert_id).values(**said, acknowledged_at=datetime.now(UTC)))
+    about = {"model": f"{found.name}@{found.version}", "subject": found.subject, "level": found.level, "reason": reason}
+    audit(connection, ALERT_ACKNOWLEDGED, f"alert:{alert_id}", actor=by, details=about, request_id=request_id)
+    return connection.execute(_WITH_VERSION.where(Alert.id == alert_id)).one()

@@ -5,8 +5,9 @@ bin of its category, or unseen or missing. A profile never changes while its cou
 """
 
 import math
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from shared.cards.features import Feature
 
 BINS = 10  # quantile bins of a number
 MAX_CATEGORIES = 50  # bins of a feature without numbers; what is rarer shares one
+MAX_KEPT = 1_001  # of the reference's scores and surprises: so many say where a row stands to a thousandth
 SCORE, DECISION = "score", "decision"
 
 Kind = Literal["number", "category"]
@@ -66,12 +68,33 @@ class Bins:
         if self.kind == "number":
             return self._count_numbers(np.array(values, dtype=np.float64))
         last = self.width - 1
-        places: dict[Hashable, int] = {_key(value): place for place, value in enumerate(self.categories, 1)}
-        places[None] = 0
+        places = self._places()
         counts = [0] * self.width
         for value, count in Counter(map(_key, values)).items():
             counts[places.get(value, last)] += count
         return counts
+
+    def finder(self) -> Callable[[Value], int]:
+        """Return the function from a value to the place of its bin; it is made once for many values."""
+        last = self.width - 1
+        if self.kind == "category":
+            places = self._places()
+            return lambda value: places.get(_key(value), last)
+        low, uppers = self.low, self.uppers
+
+        def find(value: Any) -> int:  # noqa: ANN401 - numbers, booleans, or None
+            if value is None or value != value:
+                return 0
+            if low is None:
+                return last
+            return 1 if value < low else bisect_left(uppers, value) + 2
+
+        return find
+
+    def _places(self) -> dict[Hashable, int]:
+        places: dict[Hashable, int] = {_key(value): place for place, value in enumerate(self.categories, 1)}
+        places[None] = 0
+        return places
 
     def _count_numbers(self, values: NDArray[np.float64]) -> list[int]:
         is_missing = np.isnan(values)
@@ -93,6 +116,8 @@ class Profile:
     features: list[Bins]
     outputs: list[Bins]
     rows: int  # of the reference
+    surprises: list[float] = field(default_factory=list)  # of the reference's rows, ascending, MAX_KEPT at most
+    scores: list[float] = field(default_factory=list)  # of the reference's rows where known, in the same way
 
     @property
     def all(self) -> list[Bins]:
@@ -123,7 +148,30 @@ class Profile:
     def load(cls, stored: Mapping[str, Any]) -> "Profile":
         """Return the profile that `dump` gave."""
         features, outputs = ([Bins(**bins) for bins in stored[part]] for part in ("features", "outputs"))
-        return cls(features, outputs, stored["rows"])
+        return cls(features, outputs, stored["rows"], stored.get("surprises", []), stored.get("scores", []))
+
+
+class Surprise:
+    """How unusual rows are among those of a reference: the sum of -ln(share of the reference in the value's bin).
+
+    That is the histogram-based outlier score (Goldstein and Dengel, 2012), over the bins that drift is counted in. 0.5
+    is added to each bin, as for PSI, so that a value that the reference has not is finitely unusual.
+    """
+
+    def __init__(self, features: Sequence[Bins]) -> None:
+        self._parts = []
+        for bins in features:
+            total = sum(bins.reference) + 0.5 * bins.width
+            weights = [-math.log((count + 0.5) / total) for count in bins.reference or [0] * bins.width]
+            self._parts.append((bins.name, bins.finder(), weights))
+
+    def places(self, row: Mapping[str, Any]) -> list[int]:
+        """Return the place of each feature's bin, in the order of the features, for a row in canonical form."""
+        return [find(row.get(name)) for name, find, _ in self._parts]
+
+    def of(self, places: Sequence[int]) -> float:
+        """Return how unusual a row in these bins is, in nats: 0 is a row that could not be otherwise."""
+        return math.fsum(weights[place] for place, (_, _, weights) in zip(places, self._parts, strict=True))
 
 
 def score_values(card: Card, *, prediction: float, label: str | None, probability: float | None) -> dict[str, Value]:
@@ -139,7 +187,18 @@ def make_profile(card: Card, rows: Sequence[Mapping[str, Any]], scores: Sequence
     empty, so that windows can be compared with each other only.
     """
     features = [_feature_bins(feature, [row.get(feature.name) for row in rows]) for feature in card.row_features]
-    return Profile(features, _output_bins(card, scores), len(rows))
+    surprise = Surprise(features)
+    surprises = [surprise.of(surprise.places(row)) for row in rows]
+    known = [value for score in scores or () if (value := score[SCORE]) is not None]
+    return Profile(features, _output_bins(card, scores), len(rows), _thinned(surprises), _thinned(known))
+
+
+def _thinned(values: Sequence[float]) -> list[float]:
+    """Return values in order, of many those at MAX_KEPT even steps, the least and the greatest among them."""
+    ordered = sorted(values)
+    if len(ordered) <= MAX_KEPT:
+        return ordered
+    return [ordered[round(place * (len(ordered) - 1) / (MAX_KEPT - 1))] for place in range(MAX_KEPT)]
 
 
 def _output_bins(card: Card, scores: Sequence[Mapping[str, Any]] | None) -> list[Bins]:

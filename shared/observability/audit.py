@@ -1,4 +1,4 @@
-"""The audit log: who did what to keys and models. Written in the transaction of the change itself."""
+"""The audit log: who did what to keys, models and rows. A change is noted in its own transaction."""
 
 import getpass
 import socket
@@ -10,6 +10,10 @@ from shared.tables import AuditLog
 
 KEY_CREATED, KEY_REVOKED = "key.created", "key.revoked"
 MODEL_ADDED, MODEL_PROMOTED = "model.added", "model.promoted"
+ALERT_ACKNOWLEDGED = "alert.acknowledged"
+OUTCOME_REVISED = "outcome.revised"
+JOB_READ, JOB_EXPORTED = "job.read", "job.exported"  # what somebody else sent, by an administrator; files of rows
+REFERENCE_LOADED, REFERENCE_DROPPED = "reference.loaded", "reference.dropped"
 
 
 def audit(

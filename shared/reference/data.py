@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from shared.database.engine import take_time
 from shared.errors import Conflict, NotFound
+from shared.observability.audit import REFERENCE_DROPPED, REFERENCE_LOADED, audit
 from shared.tables import ModelVersion, ReferenceSet
 
 _COLUMNS = "reference_rows (set_id, row_no, features, target)"
@@ -60,6 +61,7 @@ def drop_set(connection: Connection, model_name: str) -> StoredSet:
         raise NotFound(f"There are no reference data of {model_name[:63]!r}; there are some of: {known}.")
     take_time(connection)
     connection.execute(delete(ReferenceSet).where(ReferenceSet.model_name == model_name))
+    audit(connection, REFERENCE_DROPPED, model_name, details={"sha256": found.sha256, "rows": found.row_count})
     return found
 
 
@@ -85,6 +87,8 @@ def replace_set(
     for piece in pieces:
         store(connection, set_id, row_no, piece)
         row_no += len(piece)
+    details = {"sha256": values["sha256"], "rows": values["row_count"]}
+    audit(connection, REFERENCE_LOADED, values["model_name"], details=details)
 
 
 def _copy(connection: Connection, set_id: int, first: int, piece: Sequence[tuple[str, str | None]]) -> None:

@@ -135,3 +135,9 @@ class Alert(Table):
         UtcDateTime, server_default=func.now(), comment="When the check found it last"
     )
     closed_at: Mapped[datetime | None] = mapped_column(UtcDateTime, comment="When the check found it no longer")
+    acknowledged_at: Mapped[datetime | None] = mapped_column(
+        UtcDateTime, comment="When somebody said that they know of it; null again when it has become worse"
+    )
+    acknowledged_by: Mapped[str | None] = mapped_column(String(200), comment="Who: key:ID, or anyone where AUTH=open")
+    acknowledged_level: Mapped[str | None] = mapped_column(String(16), comment="Its level at that time")
+    reason: Mapped[str | None] = mapped_column(Text, comment="What they said: why it may stand, what is being done")

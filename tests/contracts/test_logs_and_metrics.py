@@ -4,24 +4,26 @@ import hashlib
 import hmac
 import json
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import httpx2
 import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, text
 
-from shared.tables import Job, MetricSample, RequestLog, ServiceSecret
+from shared.tables import Job, MetricSample, ModelVersion, RequestLog, ServiceSecret
 from tests.contracts.helpers import apart, check_problem, new_id, wait_until
 from tests.support.stack import ROOT, Stack
 
 
-def entry_of(client: httpx2.Client, request_id: str) -> dict[str, Any]:
+def entry_of(client: httpx2.Client, request_id: str, **filters: str) -> dict[str, Any]:
     """Return the request's entry as soon as it is stored: a second later or so."""
 
     def look() -> dict[str, Any] | None:
-        items = client.get("/logs/requests", params={"request_id": request_id}).json()["items"]
+        items = client.get("/logs/requests", params={"request_id": request_id, **filters}).json()["items"]
         return items[0] if items else None
 
     return wait_until(look)
@@ -148,29 +150,141 @@ def test_errors_are_listed_by_request(client: httpx2.Client) -> None:
     assert (entry["status"], entry["code"]) == (422, "invalid_row")
 
 
-def test_logs_are_for_admins_alone(sync: Stack, tmp_path_factory: pytest.TempPathFactory) -> None:
+@dataclass(frozen=True)
+class Keyed:
+    """A service that asks for keys, with a key of each scope."""
+
+    stack: Stack
+    ids: dict[str, str]
+    secrets: dict[str, str]
+
+    def ask(self, scope: str, method: str, path: str, **more: Any) -> httpx2.Response:
+        with self.stack.client(**{"X-API-Key": self.secrets[scope]}) as client:
+            return client.request(method, path, **more)
+
+    def audited(self, **filters: str) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = self.ask("admin", "GET", "/logs/audit", params=filters).json()["items"]
+        return items
+
+
+@pytest.fixture(scope="module")
+def keyed(sync: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyed]:
     with apart(sync, tmp_path_factory.mktemp("admins"), AUTH="keys") as stack:
         made = {}
-        for scope in ("read", "admin"):
+        for scope in ("read", "predict", "admin"):
             told = stack.run("api.keys", "create", "--name", scope, "--scopes", scope).stdout
             made[scope] = dict(line.split(":", 1) for line in told.splitlines() if ":" in line)
-        secrets = {scope: lines["key"].strip() for scope, lines in made.items()}
-        with stack.client() as client:
-            for path in ("/logs/requests", "/logs/errors", "/logs/audit"):
-                reader = client.get(path, headers={"X-API-Key": secrets["read"]})
-                check_problem(reader, 403, "forbidden")
-                assert client.get(path, headers={"X-API-Key": secrets["admin"]}).status_code == 200
-            assert client.get("/metrics").status_code == 401
-            assert client.get("/metrics", headers={"X-API-Key": secrets["read"]}).status_code == 200
-            audit = client.get("/logs/audit", headers={"X-API-Key": secrets["admin"]}).json()["items"]
-        done = {(item["action"], item["target"]) for item in audit}
-        assert ("key.created", f"key:{made['read']['id'].strip()}") in done
-        assert all(item["actor"].startswith("command:") for item in audit)
-        assert secrets["read"] not in json.dumps(audit)
-        stack.run("api.keys", "revoke", made["read"]["id"].strip())
-        with stack.client(**{"X-API-Key": secrets["admin"]}) as client:
-            revoked = client.get("/logs/audit", params={"action": "key.revoked"}).json()["items"]
-        assert [item["target"] for item in revoked] == [f"key:{made['read']['id'].strip()}"]
+        yield Keyed(
+            stack,
+            {scope: lines["id"].strip() for scope, lines in made.items()},
+            {scope: lines["key"].strip() for scope, lines in made.items()},
+        )
+
+
+def test_logs_are_for_admins_alone(keyed: Keyed) -> None:
+    for path in ("/logs/requests", "/logs/errors", "/logs/audit"):
+        check_problem(keyed.ask("read", "GET", path), 403, "forbidden")
+        assert keyed.ask("admin", "GET", path).status_code == 200
+    with keyed.stack.client() as nobody:
+        assert nobody.get("/metrics").status_code == 401
+    assert keyed.ask("read", "GET", "/metrics").status_code == 200
+    audit = keyed.audited(action="key.created")
+    assert f"key:{keyed.ids['read']}" in {item["target"] for item in audit}
+    assert all(item["actor"].startswith("command:") for item in audit)
+    assert keyed.secrets["read"] not in json.dumps(audit)
+    keyed.stack.run("api.keys", "revoke", keyed.ids["read"])
+    assert [item["target"] for item in keyed.audited(action="key.revoked")] == [f"key:{keyed.ids['read']}"]
+
+
+def test_administrators_look_at_jobs_of_others_is_audited_and_nobodys_at_their_own(
+    keyed: Keyed, attrition_row: dict[str, Any]
+) -> None:
+    wait = {"Prefer": "wait=30"}
+    job_id = keyed.ask("predict", "POST", "/predict", json={"features": attrition_row}, headers=wait).json()["job_id"]
+    own = keyed.ask("admin", "POST", "/predict", json={"features": attrition_row}, headers=wait).json()["job_id"]
+    assert keyed.ask("predict", "GET", f"/jobs/{job_id}/result").status_code == 200
+    assert keyed.ask("admin", "GET", f"/jobs/{own}/result").status_code == 200
+    assert keyed.audited(action="job.read") == []
+    request_id = new_id()
+    seen = keyed.ask("admin", "GET", f"/jobs/{job_id}/result", headers={"X-Request-Id": request_id})
+    assert seen.status_code == 200
+    (entry,) = keyed.audited(action="job.read")
+    assert (entry["actor"], entry["target"]) == (f"key:{keyed.ids['admin']}", f"job:{job_id}")
+    assert (entry["details"], entry["request_id"]) == ({"what": "result", "owner": keyed.ids["predict"]}, request_id)
+    keyed.ask("admin", "POST", "/explain", json={"job_id": job_id}, headers=wait)
+    assert [item["details"]["what"] for item in keyed.audited(action="job.read")] == ["explanation", "result"]
+
+
+def test_revisions_of_outcomes_and_downloads_of_files_are_audited(keyed: Keyed, attrition_row: dict[str, Any]) -> None:
+    names = list(attrition_row)
+    lines = [",".join(names), *([",".join(str(attrition_row[name]) for name in names)] * 2)]
+    sent = keyed.ask(
+        "predict", "POST", "/predict_csv", content="\n".join(lines), headers={"Content-Type": "text/csv"}
+    ).json()
+    job_id = sent["id"]
+    wait_until(lambda: keyed.ask("predict", "GET", f"/jobs/{job_id}").json()["status"] == "succeeded" or None)
+    output = keyed.ask("predict", "GET", f"/jobs/{job_id}/output.csv")
+    assert output.status_code == 200
+    kept = {"If-None-Match": output.headers["etag"]}
+    assert keyed.ask("predict", "GET", f"/jobs/{job_id}/output.csv", headers=kept).status_code == 304
+    assert keyed.ask("predict", "HEAD", f"/jobs/{job_id}/output.csv").status_code == 200
+    (entry,) = keyed.audited(action="job.exported")
+    assert (entry["actor"], entry["target"]) == (f"key:{keyed.ids['predict']}", f"job:{job_id}")
+    assert entry["details"] == {"file": "output.csv", "rows": 2, "owner": keyed.ids["predict"]}
+    for file in ("errors.csv", "output.csv?format=parquet&join=true"):
+        assert keyed.ask("admin", "GET", f"/jobs/{job_id}/{file}").status_code == 200
+    keyed.ask("admin", "GET", f"/jobs/{job_id}/output.csv", headers={"Range": "bytes=0-9"})
+    given = [item["details"] for item in keyed.audited(action="job.exported", actor=f"key:{keyed.ids['admin']}")]
+    assert [(each["file"], each.get("join"), each.get("range", "")[:10]) for each in given] == [
+        ("output.csv", None, "bytes 0-9/"),
+        ("output.parquet", True, ""),
+        ("errors.csv", None, ""),
+    ]
+    for actual in ("Part", "Reste"):
+        keyed.ask("predict", "POST", f"/jobs/{job_id}/outcome?revise=true", json={"actual": actual, "row": 1})
+    keyed.ask("predict", "POST", f"/jobs/{job_id}/outcome?revise=true", json={"actual": "Reste", "row": 1})
+    assert [item["details"] for item in keyed.audited(action="outcome.revised")] == [{"row": 1, "revision": 2}]
+    told = f"job_id,row,actual\n{job_id},1,Part\n{job_id},0,Part\n"
+    keyed.ask(
+        "predict", "POST", "/outcomes?revise=true", content=told, headers={"Content-Type": "text/csv"}
+    ).raise_for_status()
+    last = keyed.audited(action="outcome.revised")[0]
+    assert (last["actor"], last["target"]) == (f"key:{keyed.ids['predict']}", "1 row of a file")
+    assert (last["details"]["rows"], len(last["details"]["first_inputs"])) == (1, 1)
+
+
+# ── lineage ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_lineage_leads_from_a_score_to_its_request_version_explanation_and_outcome(
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any]
+) -> None:
+    request_id = new_id()
+    headers = {"X-Request-Id": request_id, "Prefer": "wait=30"}
+    job_id = client.post("/predict", json={"features": attrition_row}, headers=headers).json()["job_id"]
+    client.get(f"/jobs/{job_id}", headers={"X-Request-Id": request_id})  # one id for what belongs together
+    hashed = entry_of(client, request_id, route="/predict")["input_hash"]
+    client.post(f"/jobs/{job_id}/outcome", json={"actual": "Part"}, headers={"X-Request-Id": request_id})
+    explained = client.post("/explain", json={"job_id": job_id}, headers={"Prefer": "wait=30"})
+    assert explained.status_code == 200, explained.text
+    with engine.connect() as connection:
+        rows = connection.execute(text("SELECT * FROM lineage WHERE job_id = :id"), {"id": job_id}).mappings().all()
+        version = (
+            connection.execute(select(ModelVersion.__table__).where(ModelVersion.name == "attrition")).mappings().one()
+        )
+    assert len(rows) == 1
+    row = rows[0]
+    assert (row["request_id"], row["request_method"], row["request_route"]) == (request_id, "POST", "/predict")
+    assert (row["request_status"], row["request_input_hash"], row["caller"]) == (200, hashed, None)
+    assert (row["job_kind"], row["job_state"], row["job_attempts"]) == ("predict", "succeeded", 1)
+    assert (row["model"], row["model_version"]) == ("attrition", 1)
+    assert row["model_sha256"] == client.get("/models/attrition").json()["model_sha256"] == version["sha256"]
+    promoted = client.get("/logs/audit", params={"action": "model.promoted", "target": "attrition@1"}).json()["items"]
+    assert row["model_promoted_by"] == (promoted[0]["actor"] if promoted else None)
+    assert row["label"] in ("Part", "Reste")
+    assert (row["outcome_label"], row["outcome_revision"], row["outcome_recorded_by"]) == ("Part", 1, None)
+    assert row["input_id"] is not None
+    assert row["output_id"] is not None
 
 
 # ── /metrics ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,12 +1,15 @@
 """Monitoring over HTTP: drift of what was scored, its alerts, and how wrong questions are refused."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy import Engine, delete, insert, select
 
-from tests.contracts.helpers import check_problem, faults_of, wait_until
+from shared.tables import Alert, ModelVersion
+from tests.contracts.helpers import check_problem, faults_of, new_id, wait_until
 
 DRIFT_FIELDS = {
     "model",
@@ -103,6 +106,152 @@ def test_alerts_are_listed_by_page(client: httpx2.Client) -> None:
     assert page == {"items": [], "next": None}
     check_problem(client.get("/alerts?limit=0"), 422)
     check_problem(client.get("/alerts?before=x"), 422)
+
+
+@pytest.fixture
+def alert(client: httpx2.Client, engine: Engine) -> int:
+    """The id of an open alert of its own."""
+    subject = new_id()
+    with engine.begin() as connection:
+        connection.execute(
+            insert(Alert).values(
+                model_version_id=select(ModelVersion.id)
+                .where(ModelVersion.name == "credit")
+                .limit(1)
+                .scalar_subquery(),
+                kind="drift",
+                subject=subject,
+                level="moderate",
+                details={"psi": 0.25},
+                opened_at=datetime.now(UTC),
+                seen_at=datetime.now(UTC),
+            )
+        )
+        return connection.execute(select(Alert.id).where(Alert.subject == subject)).scalar_one()
+
+
+def test_alert_is_acknowledged_with_a_reason_and_audited(client: httpx2.Client, engine: Engine, alert: int) -> None:
+    request_id = new_id()
+    path = f"/alerts/{alert}/acknowledge"
+    answer = client.post(path, json={"reason": " a new branch "}, headers={"X-Request-Id": request_id})
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    assert (body["id"], body["acknowledged_by"], body["reason"]) == (alert, "anyone", "a new branch")
+    assert body["acknowledged_at"] is not None
+    assert client.post(path, json={"reason": "a new branch"}).json() == body
+    assert "already" in check_problem(client.post(path, json={"reason": "other"}), 409)["detail"]
+    place = {"model": "credit", "before": alert + 1, "limit": 1}
+    assert client.get("/alerts", params=place | {"acknowledged": "true"}).json()["items"] == [body]
+    others = client.get("/alerts", params=place | {"acknowledged": "false"}).json()["items"]
+    assert alert not in [each["id"] for each in others]
+    audit = client.get("/logs/audit", params={"action": "alert.acknowledged", "limit": 1}).json()["items"]
+    assert [(entry["actor"], entry["target"], entry["request_id"]) for entry in audit] == [
+        ("anyone", f"alert:{alert}", request_id)
+    ]
+    assert audit[0]["details"]["level"] == "moderate"
+
+    def look() -> bool | None:  # an answer of /metrics is up to two seconds old
+        return 'acknowledged="yes",model="credit@1"' in client.get("/metrics").text or None
+
+    wait_until(look)
+    with engine.begin() as connection:
+        connection.execute(delete(Alert).where(Alert.id == alert))
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({}, "/reason"),
+        ({"reason": ""}, "/reason"),
+        ({"reason": "  "}, "/reason"),
+        ({"reason": None}, "/reason"),
+        ({"reason": 1}, "/reason"),
+        ({"reason": "x" * 501}, "/reason"),
+        ({"reason": "x", "level": "none"}, "/level"),
+    ],
+)
+def test_acknowledgement_without_a_reason_is_refused(client: httpx2.Client, body: dict[str, Any], pointer: str) -> None:
+    problem = check_problem(client.post("/alerts/1/acknowledge", json=body), 422)
+    assert pointer in [place for place, _ in faults_of(problem)]
+
+
+def test_alert_that_is_not_there_is_not_acknowledged(client: httpx2.Client) -> None:
+    check_problem(client.post(f"/alerts/{2**61}/acknowledge", json={"reason": "x"}), 404)
+    check_problem(client.post("/alerts/x/acknowledge", json={"reason": "x"}), 422)
+    check_problem(client.post(f"/alerts/{2**70}/acknowledge", json={"reason": "x"}), 422)
+
+
+# ── ?include=quality ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_result_says_on_request_how_unusual_its_row_is(
+    client: httpx2.Client, speak: Callable[..., str], credit_row: dict[str, Any]
+) -> None:
+    name = speak("unusual", "credit")
+    first, second = list(credit_row)[:2]
+    odd = credit_row | {first: credit_row[first] * 1000, second: None}
+    path = f"/models/{name}/predict"
+
+    def ask() -> dict[str, Any] | None:  # 503: it is being loaded; null: its profile is being made
+        answer = client.post(path, params={"include": "quality"}, json={"features": odd}, headers={"Prefer": "wait=30"})
+        body: dict[str, Any] = answer.json()
+        return body if answer.status_code == 200 and body["quality"] is not None else None
+
+    result = wait_until(ask)
+    quality = result["quality"]
+    assert quality["outside"] == [{"feature": first, "side": "above"}]
+    missing = [feature for feature, value in odd.items() if value is None]
+    assert second in missing
+    assert sorted(quality["missing"]) == sorted(missing)
+    assert quality["missing_share"] == pytest.approx(len(missing) / len(credit_row))
+    assert quality["unseen"] == []
+    assert quality["unusual"] > 0.9
+    assert 0 <= quality["confidence"] <= 1
+    stored = client.get(f"/jobs/{result['job_id']}/result", params={"include": "quality"}).json()
+    assert stored == result
+    plain = client.get(f"/jobs/{result['job_id']}/result").json()
+    assert plain == {key: value for key, value in result.items() if key != "quality"}
+    batch = {"rows": [odd, credit_row, {**credit_row, first: "no number"}]}
+    items = client.post(
+        f"/models/{name}/predict_batch?include=quality", json=batch, headers={"Prefer": "wait=30"}
+    ).json()["items"]
+    assert items[0]["quality"] == quality
+    assert items[1]["quality"]["outside"] == []
+    assert items[1]["quality"]["unusual"] < quality["unusual"]
+    assert "quality" not in items[2]
+
+
+def test_quality_stands_beside_the_words_of_a_card(
+    client: httpx2.Client, speak: Callable[..., str], credit_row: dict[str, Any]
+) -> None:
+    name = speak("worded-quality", "credit", response={"fields": {"decision": "prediction"}})
+    answer = wait_until(
+        lambda: (
+            found
+            if (
+                found := client.post(
+                    f"/models/{name}/predict?include=quality",
+                    json={"features": credit_row},
+                    headers={"Prefer": "wait=30"},
+                )
+            ).status_code
+            == 200
+            else None
+        )
+    )
+    assert answer.json().keys() == {"decision", "quality"}
+
+
+def test_wrong_inclusions_are_refused(client: httpx2.Client, credit_row: dict[str, Any]) -> None:
+    body = {"model": "credit", "features": credit_row}
+    problem = check_problem(client.post("/predict?include=everything", json=body), 422)
+    assert [place for place, _ in faults_of(problem)] == ["/query/include"]
+    problem = check_problem(client.post("/predict?includ=quality", json=body), 422)
+    assert "did you mean `include`?" in str(problem["errors"])
+    explained = client.post("/explain", json=body, headers={"Prefer": "respond-async"}).json()
+    wait_until(lambda: client.get(f"/jobs/{explained['id']}").json()["status"] == "succeeded" or None)
+    problem = check_problem(client.get(f"/jobs/{explained['id']}/result?include=quality"), 422)
+    assert [place for place, _ in faults_of(problem)] == ["/query/include"]
 
 
 def test_decisions_are_counted_by_day_and_by_another_threshold(

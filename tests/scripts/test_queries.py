@@ -34,7 +34,7 @@ PARAMETERS = {
 }
 # What must come out of the samples: (query, rows); None where the samples hold nothing of it.
 ROWS = {
-    "job": 3, "days": 3, "model": 5, "last": 5, "volume": None, "decisions": None, "near_threshold": None,
+    "job": 3, "lineage": 3, "days": 3, "model": 5, "last": 5, "volume": None, "decisions": None, "near_threshold": None,
     "feature": 7, "missing_values": 30, "failures": 1, "faults": 2, "refusals": 0, "latency": None, "waiting": 0,
     "retried": 0, "files": 0, "two_versions": 0, "callers": 2, "sizes": None,
 }  # fmt: skip

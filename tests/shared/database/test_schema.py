@@ -25,6 +25,8 @@ OTHER = {
     " WHERE connamespace = 'public'::regnamespace ORDER BY 1, 2",
     "options": "SELECT relname, reloptions FROM pg_class WHERE relnamespace = 'public'::regnamespace"
     " AND relkind = 'r' ORDER BY 1",
+    "views": "SELECT relname, pg_get_viewdef(oid, true), obj_description(oid) FROM pg_class WHERE relkind = 'v'"
+    " AND relnamespace = 'public'::regnamespace ORDER BY 1",
     "revision": "SELECT version_num FROM alembic_version",
 }
 

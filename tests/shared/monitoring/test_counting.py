@@ -13,9 +13,10 @@ from sqlalchemy import Engine, text
 
 from scripts.servers.postgres import Postgres
 from shared.database.engine import reader
+from shared.errors import Conflict, NotFound
 from shared.jobs.recording import record
 from shared.monitoring import settled
-from shared.monitoring.alerts import check_drift, list_alerts
+from shared.monitoring.alerts import acknowledge, check_drift, list_alerts
 from shared.monitoring.counting import Counting, Rows
 from shared.monitoring.settled import settled_id
 from shared.monitoring.windows import Window, find_drift, find_profile, is_counted, sum_counts
@@ -216,6 +217,42 @@ def test_alert_is_opened_once_and_closed_when_the_drift_has_gone(engine: Engine,
         closed = list_alerts(connection, name=None, is_open=False, before=None, limit=50)
         assert len(closed) == 3
         assert list_alerts(connection, name="other", is_open=None, before=None, limit=50) == []
+
+
+def test_acknowledged_alert_is_pressing_again_when_it_gets_worse(engine: Engine, tmp_path: Path) -> None:
+    counter = counting(engine, tmp_path)
+    store(engine, rows(400, shift=0.45), at=NOON - timedelta(hours=2))
+    counter.run(seconds=30)
+    check_drift(engine, now=NOON)
+
+    def alert_of_x() -> Any:
+        with reader(engine).connect() as connection:
+            return {
+                each.subject: each for each in list_alerts(connection, name="m", is_open=True, before=None, limit=9)
+            }["x"]
+
+    first = alert_of_x()
+    assert (first.level, first.acknowledged_at) in [("low", None), ("moderate", None)]
+    with engine.begin() as connection:
+        acknowledge(connection, first.id, by="key:one", reason="a new branch", request_id="r1")
+        again = acknowledge(connection, first.id, by="key:one", reason="a new branch", request_id="r2")
+    assert (again.acknowledged_by, again.reason, again.acknowledged_level) == ("key:one", "a new branch", first.level)
+    with engine.begin() as connection:
+        with pytest.raises(Conflict, match="key:one has acknowledged this alert already, with another reason"):
+            acknowledge(connection, first.id, by="key:one", reason="other", request_id="r3")
+        with pytest.raises(Conflict, match="key:one has acknowledged this alert already"):
+            acknowledge(connection, first.id, by="key:two", reason="a new branch", request_id="r4")
+        with pytest.raises(NotFound):
+            acknowledge(connection, 999, by="key:one", reason="a new branch", request_id="r5")
+        noted = connection.execute(text("SELECT actor, target, request_id FROM audit_logs")).all()
+    assert [tuple(each) for each in noted] == [("key:one", f"alert:{first.id}", "r1")]
+    check_drift(engine, now=NOON)
+    assert alert_of_x().acknowledged_by == "key:one"
+    store(engine, rows(4_000, shift=3.0), at=NOON - timedelta(hours=2))
+    counter.run(seconds=30)
+    check_drift(engine, now=NOON)
+    worse = alert_of_x()
+    assert (worse.id, worse.level, worse.acknowledged_at, worse.reason) == (first.id, "high", None, None)
 
 
 def test_windows_are_whole_hours_and_those_before_do_not_overlap() -> None:
