@@ -1,7 +1,8 @@
 """`make bench-monitoring`: drift of 43 features over 30 days of hourly counters, beside a scan of the stored rows.
 
 One PostgreSQL of our own. It stores some rows of 43 features with their scores, counts them as the service does, and
-then asks for drift by the counters and by reading every row.
+then asks for drift by the counters and by reading every row. Then it stores many scores of another model, of which a
+tenth have an outcome, and decides them again by another threshold: by the packed scores and by the rows, in turn.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import psycopg2
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from benchmarks.command import Result, run_command
 from benchmarks.machine import describe
@@ -24,6 +25,7 @@ from scripts.servers.postgres import Postgres
 from shared.database.engine import make_engine, take_time
 from shared.monitoring.counting import Counting
 from shared.monitoring.drift import compare
+from shared.monitoring.kpis import Scope, find_confusion, list_days
 from shared.monitoring.windows import Window, find_drift, find_profile
 from shared.scoring.outputs import Output
 from tests.support.databases import migrate
@@ -38,6 +40,7 @@ JOB = "00000000-0000-7000-8000-000000000001"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=200_000, help="rows that are stored (default 200000)")
+    parser.add_argument("--scores", type=int, default=1_000_000, help="scores that are decided again (default 1000000)")
     parser.add_argument("--reads", type=int, default=200, help="readings of drift (default 200)")
     run_command(parser, measure, render)
 
@@ -53,6 +56,8 @@ def measure(folder: Path, args: argparse.Namespace) -> Result:
         engine = make_engine(url)
         store(engine, folder, args.rows)
         found = {"rows": args.rows, **count(engine, folder), **read(engine, args.reads), **scan(engine)}
+        store_scores(engine, folder, args.scores)
+        found |= {"scores": args.scores, **decide(engine)}
         engine.dispose()
     return {**found, "machine": describe(folder)}
 
@@ -167,6 +172,69 @@ def scan(engine: Engine) -> Result:
         return {"scan_ms": timed(brute)}
 
 
+def store_scores(engine: Engine, folder: Path, rows: int) -> None:
+    """Store scores of a model of one feature over 30 days, a tenth of them with an outcome, and count them."""
+    features = [{"name": "x", "type": "number"}]
+    labels = {"0": "no", "1": "yes"}
+    card = {"name": "d", "version": 1, "task": "binary", "sha256": "0" * 64, "labels": labels, "features": features}
+    package = folder / "models" / "d" / "1"
+    package.mkdir(parents=True)
+    (package / "reference.jsonl").write_text("".join(json.dumps({"x": place / 100}) + "\n" for place in range(500)))
+    job = JOB.replace("-7000-", "-7001-")
+    statements = (
+        "INSERT INTO model_versions (id, name, version, sha256, uri, card, scorer) "
+        "VALUES (2, 'd', 1, :sha256, 'd/1', :card, '{}')",
+        "INSERT INTO jobs (id, kind, lane, state, model_version_id, request_id, row_count, max_attempts, "
+        "timeout_seconds, finished_at) VALUES (:job, 'batch', 'bulk', 'succeeded', 2, 'r', :rows, 1, 1, now())",
+        "INSERT INTO model_inputs (id, job_id, row_index, features) "
+        "SELECT 100000000 + n, CAST(:job AS uuid), n, jsonb_build_object('x', n % 500 / 100.0) "
+        "FROM generate_series(1, :rows) n",
+        "INSERT INTO model_outputs "
+        "(id, input_id, model_version_id, task, prediction, label, probability, threshold, created_at) "
+        "SELECT 100000000 + n, 100000000 + n, 2, 'binary', (p >= 0.5)::int, "
+        "CASE WHEN p >= 0.5 THEN 'yes' ELSE 'no' END, p, 0.5, "
+        "CAST(:start AS timestamptz) + n * interval '30 days' / (:rows + 1) "
+        "FROM (SELECT n, random() AS p FROM generate_series(1, :rows) n) scores",
+        "INSERT INTO outcomes (input_id, revision, actual, label, request_id) "
+        "SELECT 100000000 + n, 1, n / 10 % 2, CASE n / 10 % 2 WHEN 1 THEN 'yes' ELSE 'no' END, 'r' "
+        "FROM generate_series(1, :rows, 10) n",
+    )
+    values = {"sha256": "0" * 64, "card": json.dumps(card), "job": job, "rows": rows, "start": START.isoformat()}
+    with engine.begin() as connection:
+        take_time(connection)
+        for statement in statements:
+            connection.execute(text(statement), {key: values[key] for key in values if f":{key}" in statement})
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        take_time(connection)
+        connection.execute(text("VACUUM ANALYZE"))
+    Counting(engine, folder / "models", None, lambda *_: None).run(seconds=36_000.0)
+
+
+def decide(engine: Engine, times: int = 5) -> Result:
+    """Decide every score again by another threshold, and compare with the outcomes: packed and by rows, in turn."""
+    scope = Scope(2, "binary", "yes", START, START + timedelta(days=DAYS), 0.3)
+    questions: dict[str, Callable[[Connection], object]] = {
+        "threshold": lambda connection: list_days(connection, scope, margin=0.05),
+        "confusion": lambda connection: find_confusion(connection, scope, cost_fp=1.0, cost_fn=5.0),
+    }
+    taken: dict[str, list[float]] = {}
+    answers: dict[str, object] = {}
+    for _ in range(times):
+        for name, ask in questions.items():
+            for way in ("packed", "rows"):
+                with engine.connect() as connection:  # rolled back at its end
+                    take_time(connection)
+                    if way == "rows":
+                        connection.execute(text("UPDATE feature_profiles SET packed_through = 0"))
+                        connection.execute(text("DELETE FROM score_parts"))
+                    began = time.perf_counter()
+                    answer = ask(connection)
+                    taken.setdefault(f"{name}_ms_{way}", []).append((time.perf_counter() - began) * 1000)
+                if name == "confusion":
+                    assert answers.setdefault(name, answer) == answer
+    return {name: statistics.median(each) for name, each in taken.items()}
+
+
 def timed(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
@@ -182,6 +250,12 @@ def render(result: Result) -> str:
         f"{result['scan_ms'] / result['drift_ms_30_days']:,.0f} times as long",
         f"counting: {result['counted_per_second']:,.0f} rows/s, {result['count_us_per_row']:.1f} us a row, "
         f"of which {result['count_cpu_us_per_row']:.1f} us are the worker's CPU",
+        f"{result['scores']:,} scores decided by another threshold: {result['threshold_ms_packed']:.0f} ms, "
+        f"by the rows {result['threshold_ms_rows']:.0f} ms "
+        f"({result['threshold_ms_rows'] / result['threshold_ms_packed']:.1f} times as long)",
+        f"beside {result['scores'] // 10:,} outcomes: {result['confusion_ms_packed']:.0f} ms, "
+        f"by the rows {result['confusion_ms_rows']:.0f} ms "
+        f"({result['confusion_ms_rows'] / result['confusion_ms_packed']:.1f} times as long)",
         result["machine"] if isinstance(result["machine"], str) else json.dumps(result["machine"]),
     ]
     return "\n".join(lines)

@@ -233,6 +233,7 @@ CREATE TABLE feature_profiles (
 	source VARCHAR(64) NOT NULL,
 	row_count INTEGER NOT NULL,
 	counted_through BIGINT DEFAULT '0' NOT NULL,
+	packed_through BIGINT DEFAULT '0' NOT NULL,
 	made_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
 	CONSTRAINT pk_feature_profiles PRIMARY KEY (model_version_id),
 	CONSTRAINT fk_feature_profiles_model_version_id FOREIGN KEY(model_version_id) REFERENCES model_versions (id) ON DELETE CASCADE
@@ -243,6 +244,7 @@ COMMENT ON COLUMN feature_profiles.profile IS 'Bins of each feature, of the scor
 COMMENT ON COLUMN feature_profiles.source IS 'sample: the rows of the package; else the SHA-256 of the loaded reference data';
 COMMENT ON COLUMN feature_profiles.row_count IS 'Rows of the reference';
 COMMENT ON COLUMN feature_profiles.counted_through IS 'Watermark: model_outputs up to this id are counted';
+COMMENT ON COLUMN feature_profiles.packed_through IS 'The same of score_parts; lower where an older release counted';
 COMMENT ON COLUMN feature_profiles.made_at IS 'When it was made';
 
 CREATE TABLE jobs (
@@ -374,6 +376,28 @@ COMMENT ON COLUMN reference_sets.target IS 'Column that holds the answers, if th
 COMMENT ON COLUMN reference_sets.row_count IS 'Rows that were loaded';
 COMMENT ON COLUMN reference_sets.skipped_count IS 'Rows of the file that did not fit and were left out, as was asked';
 COMMENT ON COLUMN reference_sets.created_at IS 'When it was loaded';
+
+CREATE TABLE score_parts (
+	model_version_id INTEGER NOT NULL,
+	starts_at TIMESTAMP WITH TIME ZONE NOT NULL,
+	part INTEGER NOT NULL,
+	row_count INTEGER NOT NULL,
+	threshold FLOAT,
+	input_ids BYTEA NOT NULL,
+	scores BYTEA NOT NULL,
+	decisions BYTEA NOT NULL,
+	CONSTRAINT pk_score_parts PRIMARY KEY (model_version_id, starts_at, part),
+	CONSTRAINT fk_score_parts_model_version_id FOREIGN KEY(model_version_id) REFERENCES model_versions (id) ON DELETE CASCADE
+);
+COMMENT ON TABLE score_parts IS 'Packed copy of scores by version and hour, for questions about many of them';
+COMMENT ON COLUMN score_parts.model_version_id IS 'The version that scored them';
+COMMENT ON COLUMN score_parts.starts_at IS 'Begin of the hour, in UTC';
+COMMENT ON COLUMN score_parts.part IS 'Place among the parts of the hour, from 0';
+COMMENT ON COLUMN score_parts.row_count IS 'Scores in it';
+COMMENT ON COLUMN score_parts.threshold IS 'Binary: the threshold that decided all of them';
+COMMENT ON COLUMN score_parts.input_ids IS 'Ids of model_inputs: int64, little-endian';
+COMMENT ON COLUMN score_parts.scores IS 'Probabilities, of a regression its numbers: float64, little-endian; NaN: none';
+COMMENT ON COLUMN score_parts.decisions IS 'Class indexes: int16, little-endian; empty for a regression';
 
 CREATE TABLE csv_files (
 	job_id UUID NOT NULL,
@@ -625,6 +649,9 @@ COMMENT ON COLUMN outcomes.replaced_at IS 'When a revision took its place; null 
 ALTER TABLE job_chunks ALTER COLUMN payload SET STORAGE EXTERNAL;
 ALTER TABLE job_chunks ALTER COLUMN output SET STORAGE EXTERNAL;
 ALTER TABLE job_chunks ALTER COLUMN errors SET STORAGE EXTERNAL;
+ALTER TABLE score_parts ALTER COLUMN input_ids SET STORAGE EXTERNAL;
+ALTER TABLE score_parts ALTER COLUMN scores SET STORAGE EXTERNAL;
+ALTER TABLE score_parts ALTER COLUMN decisions SET STORAGE EXTERNAL;
 
 CREATE OR REPLACE FUNCTION public.jobs_refuse_transition()
  RETURNS trigger
@@ -698,4 +725,4 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL,
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO alembic_version (version_num) VALUES ('0012');
+INSERT INTO alembic_version (version_num) VALUES ('0013');

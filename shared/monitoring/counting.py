@@ -1,8 +1,9 @@
 """Counting scored rows into the bins of their version, beside the requests and exactly once.
 
 Each version has a watermark: the outputs up to its id are counted. A round reads the next outputs without any lock, and
-then moves the watermark and adds to the counters in one transaction, which undoes itself when somebody else has moved
-the watermark meanwhile. Versions that are new, or whose reference has changed, begin at the first output there is.
+then moves the watermark and adds to the counters and to the packed scores in one transaction, which undoes itself when
+somebody else has moved the watermark meanwhile. Versions that are new, or whose reference has changed, begin at the
+first output there is.
 """
 
 import logging
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
-from sqlalchemy import Connection, Engine, delete, func, select, update
+from sqlalchemy import Connection, Engine, case, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -26,6 +27,7 @@ from shared.database.engine import reader
 from shared.errors import GuichetError
 from shared.faults import Fault
 from shared.monitoring.profiles import Profile, make_profile, score_values
+from shared.monitoring.scores import add_scores
 from shared.monitoring.settled import settled_id
 from shared.packages.fetching import ensure_local
 from shared.packages.package import REFERENCE_FILE
@@ -40,6 +42,7 @@ from shared.tables import (
     ModelVersion,
     ReferenceRow,
     ReferenceSet,
+    ScorePart,
     Table,
 )
 
@@ -51,6 +54,7 @@ MAX_REFERENCE_ROWS = 10_000  # of loaded reference data, evenly spread
 RETRY_SECONDS = 600.0  # until a reference that could not be read is tried again
 
 Rows = list[dict[str, Any]]
+_Scored = tuple[int, float, float | None, float | None]  # input id, prediction, probability, threshold
 # Scores reference rows (n dicts) on a version; None where the version is not loaded in this process.
 ScoreReference = Callable[[int, Rows], Sequence[Output | Fault] | None]
 
@@ -99,22 +103,26 @@ class Counting:
         if position is None:
             return None
         end = min(position.counted_through + STRIDE, position.until)
-        periods = self._count(position, end)
+        periods, scored = self._count(position, end)
         with self._engine.begin() as connection:
             moved = connection.execute(
                 update(FeatureProfile)
                 .where(
                     FeatureProfile.model_version_id.in_(position.versions),
                     FeatureProfile.counted_through == position.counted_through,
+                    FeatureProfile.packed_through == position.counted_through,
                     FeatureProfile.made_at <= max(position.versions.values()),
                 )
-                .values(counted_through=end)
+                .values(counted_through=end, packed_through=end)
             )
             if moved.rowcount != len(position.versions):  # somebody else has counted them, or a profile is new
                 connection.rollback()
                 return 0
             for (version, start), (rows, counts) in sorted(periods.items()):
                 _add(connection, version, start, rows, counts)
+            for (version, start), packed in sorted(scored.items()):
+                is_regression = self._known[version][2].task == "regression"
+                add_scores(connection, version, start, packed, is_regression=is_regression)
         return sum(rows for rows, _ in periods.values())
 
     def _find_position(self, last: int) -> _Position | None:
@@ -133,8 +141,10 @@ class Counting:
             min([last, *(place for place, *_ in found if place > position)]),
         )
 
-    def _count(self, position: _Position, end: int) -> dict[tuple[int, datetime], tuple[int, list[int]]]:
-        """Return rows and counters by version and hour of the outputs of a stride."""
+    def _count(
+        self, position: _Position, end: int
+    ) -> tuple[dict[tuple[int, datetime], tuple[int, list[int]]], dict[tuple[int, datetime], list[_Scored]]]:
+        """Return, by version and hour of the outputs of a stride, rows and counters, and the scores themselves."""
         query = (
             select(
                 ModelOutput.model_version_id,
@@ -142,6 +152,8 @@ class Counting:
                 ModelOutput.prediction,
                 ModelOutput.label,
                 ModelOutput.probability,
+                ModelOutput.threshold,
+                ModelInput.id,
                 ModelInput.features,
             )
             .join(ModelInput, ModelInput.id == ModelOutput.input_id)
@@ -152,20 +164,24 @@ class Counting:
             )
         )
         grouped: dict[tuple[int, datetime], tuple[Rows, Rows]] = defaultdict(lambda: ([], []))
+        scored: dict[tuple[int, datetime], list[_Scored]] = defaultdict(list)
         with reader(self._engine).connect() as connection:
             profiles = {
                 version: self._profile_of(connection, version, made_at)
                 for version, made_at in position.versions.items()
             }
-            for version, at, prediction, label, probability, features in connection.execute(query):
+            for version, at, prediction, label, probability, threshold, input_id, features in connection.execute(query):
                 _, card = profiles[version]
-                rows, scores = grouped[version, at.replace(minute=0, second=0, microsecond=0)]
+                hour = at.replace(minute=0, second=0, microsecond=0)
+                scored[version, hour].append((input_id, prediction, probability, threshold))
+                rows, scores = grouped[version, hour]
                 rows.append(features)
                 scores.append(score_values(card, prediction=prediction, label=label, probability=probability))
-        return {
+        counted = {
             (version, hour): (len(rows), profiles[version][0].count(rows, scores))
             for (version, hour), (rows, scores) in grouped.items()
         }
+        return counted, scored
 
     def _profile_of(self, connection: Connection, version: int, made_at: datetime) -> tuple[Profile, Card]:
         if version not in self._known or self._known[version][0] != made_at:
@@ -181,13 +197,18 @@ class Counting:
     # ── profiles ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _make_profiles(self) -> None:
-        """Make the profile of each version that has none, or whose reference data are others now."""
+        """Make the profile of each version that has none, or whose reference data are others now.
+
+        Also where an older release has counted, which packs no scores: its rows are counted anew.
+        """
         profile, data = FeatureProfile, ReferenceSet
+        is_whole = profile.packed_through == profile.counted_through
+        source = case((is_whole, profile.source)).label("source")
         query = (
-            select(ModelVersion, profile.source, data.id, data.sha256, data.row_count)
+            select(ModelVersion, source, data.id, data.sha256, data.row_count)
             .outerjoin(profile, profile.model_version_id == ModelVersion.id)
             .outerjoin(data, data.model_name == ModelVersion.name)
-            .where(profile.source.is_(None) | (profile.source != func.coalesce(data.sha256, profile.source)))
+            .where(source.is_(None) | (source != func.coalesce(data.sha256, source)))
         )
         with Session(reader(self._engine)) as session:
             wanting = session.execute(query).all()
@@ -261,6 +282,7 @@ def _sample(version: ModelVersion, card: Card, models_dir: Path, store: str | No
 def store_profile(connection: Connection, model_version_id: int, profile: Profile, *, source: str) -> None:
     """Store a version's profile in place of the one it has, whose counters go: its rows are counted anew."""
     connection.execute(delete(FeatureCount).where(FeatureCount.model_version_id == model_version_id))
+    connection.execute(delete(ScorePart).where(ScorePart.model_version_id == model_version_id))
     connection.execute(delete(FeatureProfile).where(FeatureProfile.model_version_id == model_version_id))
     values = {
         "model_version_id": model_version_id,

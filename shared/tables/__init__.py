@@ -1,8 +1,8 @@
 """Every table of the service, a comment on each column; Alembic owns the schema, and a test compares the two.
 
 Imports the types of the database room, and holds no query. jobs 1-n model_inputs 1-n model_outputs, explanations
-and outcomes; model_versions 1-n model_aliases, feature_counts and alerts, 1-1 feature_profiles; a CSV job has one
-csv_files and n job_chunks and job_events; reference_sets 1-n reference_rows.
+and outcomes; model_versions 1-n model_aliases, feature_counts, score_parts and alerts, 1-1 feature_profiles; a CSV
+job has one csv_files and n job_chunks and job_events; reference_sets 1-n reference_rows.
 """
 
 from shared.tables.base import Table
@@ -13,7 +13,7 @@ from shared.tables.keys import ApiKey
 from shared.tables.logs import AuditLog, ErrorLog, RequestLog
 from shared.tables.metrics import MetricSample, ServiceSecret
 from shared.tables.models import ModelAlias, ModelVersion
-from shared.tables.monitoring import Alert, FeatureCount, FeatureProfile, Outcome
+from shared.tables.monitoring import Alert, FeatureCount, FeatureProfile, Outcome, ScorePart
 from shared.tables.reference import ReferenceRow, ReferenceSet
 from shared.tables.workers import TimedTask, Worker
 
@@ -40,6 +40,7 @@ __all__ = [
     "ReferenceRow",
     "ReferenceSet",
     "RequestLog",
+    "ScorePart",
     "ServiceSecret",
     "StoredExplanation",
     "Table",

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    LargeBinary,
     SmallInteger,
     String,
     Text,
@@ -82,6 +83,12 @@ class FeatureProfile(Table):
     counted_through: Mapped[int] = mapped_column(
         BigInteger, default=0, server_default="0", comment="Watermark: model_outputs up to this id are counted"
     )
+    packed_through: Mapped[int] = mapped_column(
+        BigInteger,
+        default=0,
+        server_default="0",
+        comment="The same of score_parts; lower where an older release counted",
+    )
     made_at: Mapped[datetime] = mapped_column(UtcDateTime, server_default=func.now(), comment="When it was made")
 
 
@@ -102,6 +109,30 @@ class FeatureCount(Table):
     row_count: Mapped[int] = mapped_column(Integer, comment="Rows that were scored in it")
     counts: Mapped[list[int]] = mapped_column(
         JsonText, comment="Rows by bin: one number for each bin of the profile, in its order"
+    )
+
+
+class ScorePart(Table):
+    """Scores of a version from one hour, packed: what the rows of model_outputs say, in the fewest bytes."""
+
+    __tablename__ = "score_parts"
+    __table_args__ = ({"comment": "Packed copy of scores by version and hour, for questions about many of them"},)
+
+    model_version_id: Mapped[int] = mapped_column(
+        ForeignKey("model_versions.id", ondelete="CASCADE"), primary_key=True, comment="The version that scored them"
+    )
+    starts_at: Mapped[datetime] = mapped_column(UtcDateTime, primary_key=True, comment="Begin of the hour, in UTC")
+    part: Mapped[int] = mapped_column(
+        Integer, primary_key=True, autoincrement=False, comment="Place among the parts of the hour, from 0"
+    )
+    row_count: Mapped[int] = mapped_column(Integer, comment="Scores in it")
+    threshold: Mapped[float | None] = mapped_column(Float, comment="Binary: the threshold that decided all of them")
+    input_ids: Mapped[bytes] = mapped_column(LargeBinary, comment="Ids of model_inputs: int64, little-endian")
+    scores: Mapped[bytes] = mapped_column(
+        LargeBinary, comment="Probabilities, of a regression its numbers: float64, little-endian; NaN: none"
+    )
+    decisions: Mapped[bytes] = mapped_column(
+        LargeBinary, comment="Class indexes: int16, little-endian; empty for a regression"
     )
 
 
