@@ -17,7 +17,7 @@ from shared.errors import Conflict, NotExplainable, RowFaults
 from shared.faults import Fault
 from shared.jobs.kinds import kind_of
 from shared.jobs.queries import StoredJob
-from shared.tables import JobKind, ModelInput
+from shared.tables import JobKind, JobState, ModelInput
 
 JOB_FIELDS = {"job_id", "row", "model", "version", "expires_in", "timeout"}
 
@@ -63,13 +63,12 @@ def _check_explainable(version: Version) -> None:
 
 
 async def _scored_row(services: Services, job: StoredJob, index: int) -> dict[str, Any]:
-    """Return a row of a job as it was scored; raise Conflict, with what to do, where it was not."""
-    if kind_of(job.kind).is_chunked:
-        raise Conflict(
-            "The rows of a file are explained one by one from their features: send the row as `features`.",
-            job_id=job.id,
-        )
-    if not job.is_terminal:
+    """Return a row of a job as it was scored; raise Conflict, with what to do, where it was not.
+
+    A row of a file is stored with its chunk, when that is scored: it can be explained while the file goes on.
+    """
+    is_file = kind_of(job.kind).is_chunked
+    if not job.is_terminal and not is_file:
         raise Conflict("The job has not ended, so that it has no score yet: ask when it has.", job_id=job.id)
     if index >= job.row_count:
         fault = Fault("/row", "range", f"must be below {job.row_count}, the number of rows of the job")
@@ -85,7 +84,10 @@ async def _scored_row(services: Services, job: StoredJob, index: int) -> dict[st
             return None if found is None else (found[0], found[1])
 
     found = await run_in_threadpool(read)
-    if found is None or found[1] is not None or job.state != "succeeded":
+    if found is None and is_file:
+        told = "and may be taken up with retry" if job.is_terminal else "yet: ask when it has"
+        raise Conflict(f"This row of the file has no score {told}.", job_id=job.id)
+    if found is None or found[1] is not None or not (is_file or job.state == JobState.SUCCEEDED):
         raise Conflict(
             "This row has no score, so that there is nothing to explain: correct it and send it again.", job_id=job.id
         )

@@ -78,6 +78,22 @@ def test_row_of_a_job_is_explained_by_the_version_that_scored_it(client, row):
     check_problem(client.post("/explain", json=body | {"seed": 1}), 422, "invalid_row")
 
 
+def test_row_of_a_csv_job_is_explained_as_the_same_row_is_alone(client, row):
+    table = "id;" + ";".join(row) + "\n"
+    for place, other in enumerate([row, row | {"revenu_mensuel": row["revenu_mensuel"] + 1}, row | {"age": "old"}]):
+        table += f"{place};" + ";".join("" if value is None else str(value) for value in other.values()) + "\n"
+    answer = client.post("/models/attrition/predict_csv", content=table, headers={"Content-Type": "text/csv"})
+    job = answer.json()["id"]
+    wait_until(lambda: client.get(f"/jobs/{job}").json()["status"] == "succeeded" or None)
+    found = explained(client, {"job_id": job, "row": 1})
+    alone = explained(client, {"model": "attrition", "features": row | {"revenu_mensuel": row["revenu_mensuel"] + 1}})
+    assert found["contributions"] == alone["contributions"]
+    assert found["value"] == alone["value"]
+    failed = check_problem(client.post("/explain", json={"job_id": job, "row": 2}), 409, "conflict")
+    assert "correct it and send it again" in failed["detail"]
+    check_problem(client.post("/explain", json={"job_id": job, "row": 3}), 422, "invalid_row")
+
+
 def test_explanation_is_a_job_like_any_other(client, row):
     headers = {"Prefer": "respond-async", "Idempotency-Key": str(uuid.uuid4())}
     first = client.post("/models/attrition/explain", json={"features": row}, headers=headers)
