@@ -292,7 +292,7 @@ CREATE INDEX ix_jobs_ready ON jobs (model_version_id, lane, priority, run_after,
 CREATE UNIQUE INDEX uq_jobs_idempotency ON jobs (idempotency_scope, idempotency_key) WHERE idempotency_key IS NOT NULL;
 COMMENT ON TABLE jobs IS 'Accepted requests and where they stand';
 COMMENT ON COLUMN jobs.id IS 'UUIDv7, which sorts by time of arrival; UUIDv4 for callers without a key, whose only secret it is';
-COMMENT ON COLUMN jobs.kind IS 'What the job does: predict, batch, csv, explain';
+COMMENT ON COLUMN jobs.kind IS 'What the job does: predict, batch, csv, explain, explain_batch';
 COMMENT ON COLUMN jobs.lane IS 'Celery queue whose workers may claim it';
 COMMENT ON COLUMN jobs.state IS 'queued, running, or one of the four terminal states';
 COMMENT ON COLUMN jobs.model_version_id IS 'The exact version that it runs on';
@@ -401,6 +401,7 @@ COMMENT ON COLUMN score_parts.decisions IS 'Class indexes: int16, little-endian;
 
 CREATE TABLE csv_files (
 	job_id UUID NOT NULL,
+	source_job_id UUID,
 	filename TEXT,
 	delimiter VARCHAR(1) NOT NULL,
 	encoding VARCHAR(16) NOT NULL,
@@ -420,10 +421,13 @@ CREATE TABLE csv_files (
 	rows_before INTEGER DEFAULT '0' NOT NULL,
 	event_count INTEGER DEFAULT '0' NOT NULL,
 	CONSTRAINT pk_csv_files PRIMARY KEY (job_id),
-	CONSTRAINT fk_csv_files_job_id FOREIGN KEY(job_id) REFERENCES jobs (id) ON DELETE CASCADE
+	CONSTRAINT fk_csv_files_job_id FOREIGN KEY(job_id) REFERENCES jobs (id) ON DELETE CASCADE,
+	CONSTRAINT fk_csv_files_source_job_id FOREIGN KEY(source_job_id) REFERENCES jobs (id) ON DELETE SET NULL
 );
+CREATE INDEX ix_csv_files_source_job_id ON csv_files (source_job_id) WHERE source_job_id IS NOT NULL;
 COMMENT ON TABLE csv_files IS 'Files of CSV jobs: how they are written, and how far they are scored';
 COMMENT ON COLUMN csv_files.job_id IS 'Its job';
+COMMENT ON COLUMN csv_files.source_job_id IS 'Job whose rows are explained; null for a file of its own';
 COMMENT ON COLUMN csv_files.filename IS 'Name of the file at the caller''s, if it was sent';
 COMMENT ON COLUMN csv_files.delimiter IS 'Character between two cells';
 COMMENT ON COLUMN csv_files.encoding IS 'Encoding of the file as it was sent';
@@ -480,7 +484,7 @@ COMMENT ON COLUMN job_chunks.model_version_id IS 'The version that scores it: it
 COMMENT ON COLUMN job_chunks.first_row IS 'Place of its first row in the file, from 0';
 COMMENT ON COLUMN job_chunks.row_count IS 'Rows in it';
 COMMENT ON COLUMN job_chunks.state IS 'queued, running, done, failed or canceled';
-COMMENT ON COLUMN job_chunks.payload IS 'Its records as UTF-8 text, compressed by zstd';
+COMMENT ON COLUMN job_chunks.payload IS 'Its records as UTF-8 text, compressed by zstd; empty where another job has its rows';
 COMMENT ON COLUMN job_chunks.attempt IS 'Claims so far';
 COMMENT ON COLUMN job_chunks.crash_count IS 'Claims that died; above 1 it is cut into smaller chunks';
 COMMENT ON COLUMN job_chunks.claim_token IS 'Fence: only the holder of this number may store the chunk';
@@ -662,7 +666,7 @@ BEGIN
         USING ERRCODE = 'check_violation', HINT = 'docs/architecture.md shows the legal ones';
 END $function$;
 
-CREATE TRIGGER jobs_guard BEFORE UPDATE OF state, claim_token ON jobs FOR EACH ROW WHEN (NOT (old.state::text = 'queued'::text AND (new.state::text = ANY (ARRAY['queued'::character varying, 'running'::character varying, 'canceled'::character varying, 'expired'::character varying]::text[])) OR old.state::text = 'running'::text AND (new.state::text = ANY (ARRAY['queued'::character varying, 'succeeded'::character varying, 'failed'::character varying, 'canceled'::character varying]::text[])) OR old.state::text = 'running'::text AND new.state::text = 'running'::text AND old.claim_token = new.claim_token OR (old.state::text <> ALL (ARRAY['queued'::character varying, 'running'::character varying]::text[])) AND new.state::text = old.state::text OR (old.state::text <> ALL (ARRAY['queued'::character varying, 'running'::character varying]::text[])) AND new.state::text = 'queued'::text AND old.kind::text = 'csv'::text)) EXECUTE FUNCTION jobs_refuse_transition();
+CREATE TRIGGER jobs_guard BEFORE UPDATE OF state, claim_token ON jobs FOR EACH ROW WHEN (NOT (old.state::text = 'queued'::text AND (new.state::text = ANY (ARRAY['queued'::character varying, 'running'::character varying, 'canceled'::character varying, 'expired'::character varying]::text[])) OR old.state::text = 'running'::text AND (new.state::text = ANY (ARRAY['queued'::character varying, 'succeeded'::character varying, 'failed'::character varying, 'canceled'::character varying]::text[])) OR old.state::text = 'running'::text AND new.state::text = 'running'::text AND old.claim_token = new.claim_token OR (old.state::text <> ALL (ARRAY['queued'::character varying, 'running'::character varying]::text[])) AND new.state::text = old.state::text OR (old.state::text <> ALL (ARRAY['queued'::character varying, 'running'::character varying]::text[])) AND new.state::text = 'queued'::text AND (old.kind::text = ANY (ARRAY['csv'::character varying, 'explain_batch'::character varying]::text[])))) EXECUTE FUNCTION jobs_refuse_transition();
 
 CREATE VIEW lineage AS
  SELECT i.id AS input_id,
@@ -725,4 +729,4 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL,
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO alembic_version (version_num) VALUES ('0013');
+INSERT INTO alembic_version (version_num) VALUES ('0014');

@@ -24,6 +24,7 @@ from redis import RedisError
 from shared.broker.app import INTERACTIVE_KEY
 from shared.broker.names import Lane
 from shared.database.engine import run_again
+from shared.handlers.table import CHUNK_HANDLERS
 from shared.jobs import chunks
 from shared.jobs.chunks import ChunkClaim
 from shared.observability.logs import bound
@@ -33,7 +34,7 @@ from shared.tables import ChunkState
 from worker.runtime import Runtime
 
 if TYPE_CHECKING:
-    from shared.csv.chunk_scoring import ScoredChunk
+    from shared.jobs.chunk_storage import Lines
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class ChunkPipeline:
                 self._storing.popleft().result()
 
     def step(self) -> bool:
-        """Claim and score one chunk, and hand it over to be stored; return whether there was one."""
+        """Claim and compute one chunk, and hand it over to be stored; return whether there was one."""
         taken = run_again(self._claim)
         if taken is None:
             return False
@@ -80,22 +81,20 @@ class ChunkPipeline:
         return True
 
     def _handle(self, taken: ChunkClaim) -> None:
-        # Imported here: a worker that never sees a file does without the library that reads it.
-        from shared.jobs.chunk_work import cut_chunk
-
         runtime = self._runtime
+        handler = CHUNK_HANDLERS[taken.kind]
         if taken.should_split:
             log.warning("rows %d to %d of job %s take workers down: they are tried in smaller chunks", *_place(taken))
-            parts = cut_chunk(taken)
+            parts = handler.cut(taken)
             with runtime.bulk_engine.begin() as connection:
                 chunks.split(connection, taken, parts)
             return
         with ExitStack() as stack:  # the lease is renewed from here until the chunk is stored
             held = stack.enter_context(runtime.pulse.holding_chunk(taken, timeout_seconds=taken.timeout_seconds))
             try:
-                scored, state = runtime.chunk_work.score(self._model, taken)
+                done, state = handler.compute(self._model, taken)
             except Exception as error:  # MemoryError, or something that nobody foresaw: the chunk must not be lost
-                log.exception("rows %d to %d of job %s could not be scored", *_place(taken), exc_info=error)
+                log.exception("rows %d to %d of job %s could not be computed", *_place(taken), exc_info=error)
                 with runtime.bulk_engine.begin() as connection:
                     chunks.give_up(connection, taken)
                 return
@@ -108,7 +107,7 @@ class ChunkPipeline:
                 raise
             if self._threads is None:
                 self._threads = ThreadPoolExecutor(STORING, thread_name_prefix="storing")
-            store = partial(self._store, taken, scored, state, stack.pop_all())
+            store = partial(self._store, taken, done, state, stack.pop_all())
             self._storing.append(self._threads.submit(copy_context().run, store))
         if self._is_interactive_busy():
             self._wait_for_stores(0)
@@ -142,14 +141,16 @@ class ChunkPipeline:
                 lease_seconds=runtime.settings.lease_seconds,
             )
 
-    def _store(self, taken: ChunkClaim, scored: "ScoredChunk", state: ChunkState, lease: ExitStack) -> None:
-        """Store a scored chunk."""
+    def _store(self, taken: ChunkClaim, done: "Lines", state: ChunkState, lease: ExitStack) -> None:
+        """Store what a chunk came to."""
         from shared.jobs.chunk_storage import Stale, store
 
-        runtime = self._runtime
+        runtime, write = self._runtime, CHUNK_HANDLERS[taken.kind].write
         with lease:
             try:
-                ended = runtime.retry_while_away(lambda: store(runtime.bulk_engine, taken, scored, state=state))
+                ended = runtime.retry_while_away(
+                    lambda: store(runtime.bulk_engine, taken, done, write=write, state=state)
+                )
             except Stale:
                 log.warning("rows %d to %d of job %s were no longer ours; nothing was stored", *_place(taken))
                 return

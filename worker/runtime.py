@@ -20,7 +20,6 @@ from worker.heartbeat import Heartbeat
 from worker.parent import Parent
 
 if TYPE_CHECKING:
-    from shared.jobs.chunk_work import ChunkWork
     from shared.monitoring.counting import Counting
 
 log = logging.getLogger(__name__)
@@ -60,16 +59,6 @@ class Runtime:
     )  # rows/s of the last claim, by version and handler
     suspects_checked_at: dict[tuple[str, int], float] = field(default_factory=dict)  # monotonic, by lane and version
     _connections: dict[bool, Connection] = field(default_factory=dict)  # by whether they are durable
-    _chunk_work: "ChunkWork | None" = field(default=None)
-
-    @property
-    def chunk_work(self) -> "ChunkWork":
-        """What scores chunks of CSV files, made when the first one comes: it brings large libraries along."""
-        if self._chunk_work is None:
-            from shared.jobs.chunk_work import ChunkWork
-
-            self._chunk_work = ChunkWork()
-        return self._chunk_work
 
     def database(self, statement: Callable[[Connection], Result], *, durable: bool = True) -> Result:
         """Run one statement on this process's connection, with a new one if the server closed the old one.

@@ -28,6 +28,7 @@ from api.http.middleware import is_head
 from api.models.catalog import Version
 from shared.errors import Conflict, RangeNotSatisfiable
 from shared.jobs.queries import StoredJob
+from shared.tables import JobKind
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +83,8 @@ async def send_parquet(
     content = "joined" if join else "output"
     rows_done = sum(chunk.row_count for chunk in chunks)
     etag = etag_of(job, chunks, f"{content}.parquet")
-    headers = _headers(file_name(job.csv, job, f"-{content}.parquet"), etag, rows_done) | {"Accept-Ranges": "none"}
+    ending = "explanations" if job.kind == JobKind.EXPLAIN_BATCH else content
+    headers = _headers(file_name(job.csv, job, f"-{ending}.parquet"), etag, rows_done) | {"Accept-Ranges": "none"}
     if matches(request.headers.get("if-none-match"), etag):
         return _not_modified(headers)
 

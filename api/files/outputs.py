@@ -15,7 +15,7 @@ from shared.database.engine import dumps
 from shared.errors import Conflict
 from shared.jobs.csv_queries import ChunkPlace, StoredCsv, list_chunks, read_chunk
 from shared.jobs.queries import StoredJob
-from shared.tables import ChunkState, JobState
+from shared.tables import ChunkState, JobKind, JobState
 from shared.version import VERSION
 
 Content = Literal["output", "errors", "joined"]
@@ -64,8 +64,9 @@ def find_finished(engine: Engine, job: StoredJob, *, partial: bool) -> list[Chun
             f"and POST {link(f'/jobs/{job.id}/retry')} takes up the rest.",
             job_id=job.id,
         )
+    work = "explained" if job.kind == JobKind.EXPLAIN_BATCH else "scored"
     raise Conflict(
-        f"The file is still being scored: {rows}. Ask again later, or take these with ?partial=true.",
+        f"The file is still being {work}: {rows}. Ask again later, or take these with ?partial=true.",
         job_id=job.id,
         retry_after=2,
     )
@@ -74,8 +75,10 @@ def find_finished(engine: Engine, job: StoredJob, *, partial: bool) -> list[Chun
 def open_csv(engine: Engine, job: StoredJob, version: Version, content: Content, *, partial: bool) -> Download:
     """Return a file of a CSV job, ready to be read; for a thread."""
     from shared.csv import output as csv_output  # numpy comes with it
+    from shared.explanations.lines import explanation_header
 
     assert job.csv is not None
+    is_explained = job.kind == JobKind.EXPLAIN_BATCH
     form, card = job.csv.format, version.card
     chunks = find_finished(engine, job, partial=partial)
 
@@ -94,13 +97,13 @@ def open_csv(engine: Engine, job: StoredJob, version: Version, content: Content,
     if content == "joined":
         header = csv_output.joined_header(card, form)
     elif content == "output":
-        header = csv_output.output_header(card, form)
+        header = explanation_header(card, form) if is_explained else csv_output.output_header(card, form)
         sizes = {chunk.first_row: chunk.output_bytes or 0 for chunk in chunks}
     else:
         header = csv_output.errors_header(form)
         sizes = {chunk.first_row: chunk.errors_bytes or 0 for chunk in chunks}
     return Download(
-        name=file_name(job.csv, job, f"-{content}.csv"),
+        name=file_name(job.csv, job, f"-{'explanations' if is_explained and content == 'output' else content}.csv"),
         etag=etag_of(job, chunks, content),
         header=header,
         first_rows=[chunk.first_row for chunk in chunks],

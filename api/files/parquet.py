@@ -22,8 +22,10 @@ from shared.cards.response import ResponseField
 from shared.csv.format import CsvFormat
 from shared.csv.output import escape, joined_columns, kept_columns, output_columns, shaped_columns, spread_cells
 from shared.csv.records import parse_records
+from shared.explanations.lines import explanation_columns
 from shared.jobs.csv_queries import read_chunk
 from shared.jobs.queries import StoredJob
+from shared.tables import JobKind
 
 GROUP_BYTES = 8 << 20  # a row group is written as soon as its columns take so much memory
 GROUP_ROWS = 100_000
@@ -34,7 +36,11 @@ def write_table(
 ) -> Iterator[bytes]:
     """Yield the bytes of a Parquet file with the rows of these chunks, as they come; for a thread."""
     assert job.csv is not None
-    layout = Layout(version.card, job.csv.format, join=join)
+    layout: Layout | ExplanationLayout
+    if job.kind != JobKind.EXPLAIN_BATCH:
+        layout = Layout(version.card, job.csv.format, join=join)
+    else:
+        layout = ExplanationLayout(version.card, job.csv.format)
     sink = _Sink()
     about = {"job_id": job.id, "model": version.label}
     with pa.parquet.ParquetWriter(
@@ -111,20 +117,53 @@ class Layout:
         return [texts.take(pa.array(codes)) for texts, codes in (records.encoded[name] for name in self.kept)]
 
     def _parse(self, output: bytes) -> Any:  # noqa: ANN401 - pyarrow has no types
-        return pyarrow.csv.read_csv(
-            pa.py_buffer(output),
-            read_options=pyarrow.csv.ReadOptions(
-                use_threads=False, block_size=min(len(output) + 1, 2**31 - 1), column_names=self._written
-            ),
-            parse_options=pyarrow.csv.ParseOptions(delimiter=self._form.delimiter, newlines_in_values=True),
-            convert_options=pyarrow.csv.ConvertOptions(
-                include_columns=list(self._types),
-                column_types=self._types,
-                null_values=[""],
-                strings_can_be_null=True,
-                decimal_point=self._form.decimal,
-            ),
-        )
+        return _parse(output, self._form, self._written, self._types)
+
+
+class ExplanationLayout:
+    """The columns of a table of explanations, all of which are read from its lines."""
+
+    kept = ()  # nothing is read from the file whose rows are explained
+
+    def __init__(self, card: Card, form: CsvFormat) -> None:
+        self._form = form
+        number, text = pa.float64(), pa.string()
+        names = explanation_columns(card, form)
+        types = [
+            pa.int32(),
+            *[text] * len(kept_columns(card, form)),
+            *[text, text, text, number],  # label, method, scale, base_value
+            *[number] * len(card.features),
+            *[number, number, text, text],  # value, standard_error, top, error
+        ]
+        self.schema = pa.schema([pa.field(name, kind) for name, kind in zip(names, types, strict=True)])
+        self._types = {str(place): kind for place, kind in enumerate(types)}
+
+    def read(self, _given: bytes, output: bytes) -> Any:  # noqa: ANN401 - pyarrow has no types
+        """Return the rows of a chunk from its lines of output.csv."""
+        try:
+            columns = _parse(output, self._form, list(self._types), self._types).columns
+        except pa.ArrowInvalid as error:  # it has no lines any more
+            raise Changed from error
+        return pa.Table.from_arrays(columns, schema=self.schema)
+
+
+def _parse(output: bytes, form: CsvFormat, written: list[str], types: dict[str, Any]) -> Any:  # noqa: ANN401
+    """Return columns of the stored lines of a chunk; `written` are all of them, `types` those that are read."""
+    return pyarrow.csv.read_csv(
+        pa.py_buffer(output),
+        read_options=pyarrow.csv.ReadOptions(
+            use_threads=False, block_size=min(len(output) + 1, 2**31 - 1), column_names=written
+        ),
+        parse_options=pyarrow.csv.ParseOptions(delimiter=form.delimiter, newlines_in_values=True),
+        convert_options=pyarrow.csv.ConvertOptions(
+            include_columns=list(types),
+            column_types=types,
+            null_values=[""],
+            strings_can_be_null=True,
+            decimal_point=form.decimal,
+        ),
+    )
 
 
 def _response_types(card: Card) -> list[Any]:

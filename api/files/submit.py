@@ -30,7 +30,7 @@ from shared.csv.format import Chunk, CsvFormat, Given, Limits
 from shared.database.engine import reader, run_again
 from shared.errors import GuichetError
 from shared.jobs import chunks
-from shared.jobs.chunks import CsvUpload
+from shared.jobs.chunks import CsvUpload, PackedChunk
 from shared.jobs.queries import StoredJob, find_jobs
 from shared.jobs.submission import Submission
 from shared.tables import JobKind
@@ -62,12 +62,12 @@ async def submit_csv(services: Services, request: Request, body: Body, caller: C
     """Receive a file and commit it as one job of queued chunks; answer 202 with the job."""
     version = options.common.version
     services.runtime.check_room(Lane.BULK, version)
-    await _spend_file(services, request, caller)
+    await spend_file(services, request, caller)
     submission = new_submission(services, request, caller, options.common, kind=JobKind.CSV, lane=Lane.BULK)
     set_idempotency_key(submission, request, caller)
     with _PLACES.one(_holder(services, request, caller)), services.keys_in_flight.holding(submission), Spool() as spool:
         received = await _receive(services, request, body, options, lambda chunk, _: spool.add(chunk))
-        await _owe_file_rows(services, request, caller, received.row_count - 1)
+        await owe_file_rows(services, request, caller, received.row_count - 1)
         submission.body_hash = received.sha256 if submission.idempotency_key is not None else None
         job = await to_thread.run_sync(_store, services, submission, received, options, spool, limiter=_STORING)
     services.runtime.notify_files(version.id)
@@ -79,10 +79,10 @@ async def submit_csv(services: Services, request: Request, body: Body, caller: C
 async def report_csv(services: Services, request: Request, body: Body, caller: Caller, options: CsvOptions) -> Response:
     """Receive a file, check every row, and answer 200 with what is wrong with it."""
     report = CsvReport(options.common.version)
-    await _spend_file(services, request, caller)
+    await spend_file(services, request, caller)
     with _PLACES.one(_holder(services, request, caller)):
         received = await _receive(services, request, body, options, report.add)
-        await _owe_file_rows(services, request, caller, received.row_count - 1)
+        await owe_file_rows(services, request, caller, received.row_count - 1)
     return json_response(
         report.body(
             received.format,
@@ -94,14 +94,14 @@ async def report_csv(services: Services, request: Request, body: Body, caller: C
     )
 
 
-async def _spend_file(services: Services, request: Request, caller: Caller) -> None:
+async def spend_file(services: Services, request: Request, caller: Caller) -> None:
     """Raise TooManyRequests while the rows of earlier files are owed: before anything of this one is received."""
     settings = services.settings
     if settings.rate_per_minute:
         await services.quota.spend_file(payer(request, caller.id, proxy_hops=settings.proxy_hops))
 
 
-async def _owe_file_rows(services: Services, request: Request, caller: Caller, count: int) -> None:
+async def owe_file_rows(services: Services, request: Request, caller: Caller, count: int) -> None:
     """Count the rows of a file beyond the first."""
     settings = services.settings
     if settings.rate_per_minute:
@@ -164,8 +164,20 @@ def _store(
         max_error_rate=options.max_error_rate,
         notices=received.notices,
     )
+    return store_job(services, submission, file, spool.chunks)
+
+
+def store_job(
+    services: Services, submission: Submission, file: CsvUpload, packed: Callable[[], Iterable[PackedChunk]]
+) -> StoredJob:
+    """Commit a job of chunks; return it, or the job which the same request made before. For a thread."""
+
+    def commit() -> bool:
+        with services.bulk_engine.begin() as connection:
+            return chunks.submit(connection, submission, file, packed()) is not None
+
     # The job's id decides: what the first try committed is not stored again.
-    stored = run_again(lambda: _commit(services, submission, file, spool))
+    stored = run_again(commit)
     here = reader(services.bulk_engine)  # whose connection has just worked
     earlier = None if stored else find_earlier(here, submission)
     if isinstance(earlier, GuichetError):
@@ -173,8 +185,3 @@ def _store(
     job_id = submission.id if earlier is None or earlier.earlier_id is None else earlier.earlier_id
     with here.connect() as connection:
         return find_jobs(connection, [job_id])[job_id]
-
-
-def _commit(services: Services, submission: Submission, file: CsvUpload, spool: Spool) -> bool:
-    with services.bulk_engine.begin() as connection:
-        return chunks.submit(connection, submission, file, spool.chunks()) is not None

@@ -7,13 +7,16 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from api.auth.callers import Caller
+from api.http.prefix import link
 from api.jobs.audits import audit_read
 from api.jobs.finding import find_own_job
 from api.jobs.json_body import read_json
 from api.jobs.requests import Submitted, check_fields, faults_error, read_options, read_row, requested_version
+from api.jobs.serializers import stored_explanation_body
 from api.models.catalog import Version
 from api.services import Services
 from shared.errors import Conflict, NotExplainable, RowFaults
+from shared.explanations.storage import list_explanations
 from shared.faults import Fault
 from shared.jobs.kinds import kind_of
 from shared.jobs.queries import StoredJob
@@ -31,7 +34,7 @@ async def read_explain(services: Services, request: Request, caller: Caller, mod
     body, raw = await read_json(request, max_bytes=services.settings.max_body_bytes)
     if not isinstance(body, dict) or "job_id" not in body or "features" in body:
         submitted = await read_row(services, request, body, raw, model, kind=JobKind.EXPLAIN)
-        _check_explainable(submitted.options.version)
+        check_explainable(submitted.options.version)
         return submitted
     faults, more = check_fields(body, JOB_FIELDS, required="job_id", others="refuse")
     job_id, index = body["job_id"], body.get("row", 0)
@@ -51,13 +54,14 @@ async def read_explain(services: Services, request: Request, caller: Caller, mod
     options = read_options(services, body, version, faults)
     if faults:
         raise faults_error(faults, 0)
-    _check_explainable(version)
+    check_explainable(version)
     features = await _scored_row(services, job, index)
     await audit_read(services, request, caller, job, what="explanation")
     return Submitted(options, JobKind.EXPLAIN, [features], [None], raw)
 
 
-def _check_explainable(version: Version) -> None:
+def check_explainable(version: Version) -> None:
+    """Raise NotExplainable for a version of which that is known since it was registered."""
     if version.explanation_refusal is not None:
         raise NotExplainable(f"The row cannot be explained: {version.label} {version.explanation_refusal}.")
 
@@ -92,3 +96,21 @@ async def _scored_row(services: Services, job: StoredJob, index: int) -> dict[st
             "This row has no score, so that there is nothing to explain: correct it and send it again.", job_id=job.id
         )
     return found[0]
+
+
+def list_stored(services: Services, job: StoredJob, *, row: int | None, after: int, limit: int) -> dict[str, Any]:
+    """Return a page of what was explained of a job's rows, and where the next one is; for a thread."""
+    source_id = job.id if job.csv is None or job.csv.source_job_id is None else job.csv.source_job_id
+    version = services.catalog.picture.by_id[job.model_version_id]
+    first, count = (after + 1, limit) if row is None else (row, 1)
+    with services.reader.connect() as connection:
+        found = list_explanations(connection, source_id, version.id, first_row=first, count=count)
+    last = first + count - 1
+    following = None
+    if row is None and last + 1 < job.row_count:
+        following = link(f"/jobs/{job.id}/explanations?limit={limit}&after={last}")
+    items = [{"row": index, **stored_explanation_body(version, stored)} for index, stored in found]
+    return {"job_id": source_id, "model": version.card.name, "model_version": version.card.version} | {
+        "items": items,
+        "next": following,
+    }

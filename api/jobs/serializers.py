@@ -50,7 +50,10 @@ def job_body(
         "links": job_links(job),
     }
     if job.csv is not None:
-        body["csv"] = _csv_body(job.csv, version.card)
+        if job.kind == JobKind.EXPLAIN_BATCH:
+            body["explains"] = job.csv.source_job_id
+        else:
+            body["csv"] = _csv_body(job.csv, version.card)
         body["progress"] = progress_of(job)
     if job.cancel_requested_at is not None and not job.is_terminal:
         body["cancel_requested_at"] = job.cancel_requested_at
@@ -103,7 +106,7 @@ def _csv_body(file: StoredCsv, card: Card) -> dict[str, Any]:
 
 
 def csv_result_body(job: StoredJob, version: Version, _rows: object, _words: object) -> dict[str, Any]:
-    """Return the result of a CSV job: how many rows were scored, and where its files are."""
+    """Return the result of a CSV job: how many rows were scored or explained, and where its files are."""
     counts = count_rows(job)
     return {
         **_about(job, version),
@@ -299,9 +302,13 @@ def _single_result(job: StoredJob, version: Version, _rows: object, words: Respo
 
 def explanation_body(job: StoredJob, version: Version, found: Any, _words: object) -> dict[str, Any]:  # noqa: ANN401
     """Return why a row has its score, as it was stored."""
+    return {**_about(job, version), **stored_explanation_body(version, found), "latency_ms": _latency(job)}
+
+
+def stored_explanation_body(version: Version, found: Any) -> dict[str, Any]:  # noqa: ANN401 - a row
+    """Return an explanation as it was stored."""
     output = StoredOutput(found.prediction, None, found.probability, None, None)
     return {
-        **_about(job, version),
         "method": found.method,
         "scale": found.scale,
         "label": found.label,
@@ -312,7 +319,6 @@ def explanation_body(job: StoredJob, version: Version, found: Any, _words: objec
         "reference": found.reference,
         "contributions": found.contributions,
         "top": found.top,
-        "latency_ms": _latency(job),
     }
 
 
@@ -320,6 +326,7 @@ RESULTS: dict[str, ResultForm] = {
     JobKind.PREDICT: ResultForm(_single_result),
     JobKind.BATCH: ResultForm(batch_body, read=list_rows),
     JobKind.CSV: ResultForm(csv_result_body),
+    JobKind.EXPLAIN_BATCH: ResultForm(csv_result_body),
     JobKind.EXPLAIN: ResultForm(explanation_body, read=lambda connection, job: find_explanation(connection, job.id)),
 }
 

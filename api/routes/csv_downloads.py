@@ -17,8 +17,10 @@ from api.models.catalog import Version
 from api.schemas.answers import OF_JOBS, PROBLEM
 from api.services import Services
 from shared.database.engine import reader
-from shared.errors import NotAcceptable, NotFound
+from shared.errors import InvalidRequest, NotAcceptable, NotFound
+from shared.faults import Fault
 from shared.jobs.queries import StoredJob
+from shared.tables import JobKind
 
 router = APIRouter(tags=["files"], default_response_class=Response)
 
@@ -72,7 +74,7 @@ async def get_output(
         Query(alias="format", description="The type of the answer; when left out, `Accept` decides."),
     ] = None,
 ) -> Response:
-    """Download every row with its score, in the order of the file that was sent.
+    """Download every row with its score, or with its explanation, in the order of the file that was sent.
 
     Each line has the row number, the id column and the columns that are no features, then the model's answer, or why
     there is none in `error`. CSV is written as the file was: its delimiter, its decimal mark; a cell that a
@@ -80,6 +82,11 @@ async def get_output(
     (`Accept: application/vnd.apache.parquet`) has typed columns, the caller's own as text exactly as it was sent.
     """
     job, version = await _find(services, caller, job_id)
+    if join and job.kind == JobKind.EXPLAIN_BATCH:
+        told = "is for scores: explanations name their row by row_no, and by the id column of the file"
+        raise InvalidRequest(
+            "Explanations do not repeat the file.", faults=[Fault("/query/join", "conflict", told)], job_id=job.id
+        )
     offers = (CSV, PARQUET)
     wanted = preferred_type(request.headers.get("accept"), offers)
     if kind is not None:

@@ -1,19 +1,27 @@
-"""Asking why a row has its score: `/explain`, and the same below `/models/{name}`."""
+"""Asking why rows have their scores: `/explain`, the same below `/models/{name}`, and all rows of a job."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from api.auth.callers import Caller
-from api.deps import PredictCaller, ServicesDep
+from api.deps import JobId, PredictCaller, ReadCaller, ServicesDep
+from api.files.explanations import submit_explanations
 from api.http.about import About
-from api.jobs.explanations import read_explain
+from api.http.responses import json_response
+from api.jobs.audits import audit_read
+from api.jobs.explanations import list_stored, read_explain
+from api.jobs.finding import find_own_job
+from api.jobs.requests import MAX_EXPIRES_IN
 from api.jobs.submissions import preference_of, submit
-from api.schemas.answers import ACCEPTED, ENDED, ENDED_AS, KEY, PREFER, REFUSALS
-from api.schemas.explanations import ExplainJobBody, ExplanationResult
-from api.schemas.native import SubmitBody
+from api.schemas.answers import ACCEPTED, ENDED, ENDED_AS, KEY, OF_JOBS, PREFER, PROBLEM, REFUSALS, TICKET
+from api.schemas.explanations import ExplainJobBody, ExplanationPage, ExplanationResult
+from api.schemas.native import JobBody, SubmitBody
 from api.services import Services
+from shared.errors import InvalidRequest
+from shared.faults import Fault
 
 router = APIRouter(tags=["explain"])
 
@@ -66,3 +74,60 @@ async def explain_with(
 async def _explain(request: Request, services: Services, caller: Caller, name: str | None) -> Response:
     submitted = await read_explain(services, request, caller, name)
     return await submit(services, request, caller, submitted, preference_of(services, request))
+
+
+@router.post(
+    "/jobs/{id}/explain",
+    status_code=202,
+    responses={
+        202: {"model": JobBody, "description": "Accepted: Location says where to poll.", "headers": TICKET},
+        409: {**PROBLEM, "description": "The job has not ended, or no row of it has a score."},
+        422: {**PROBLEM, "description": "Its model cannot be explained, or a parameter is not valid."},
+        429: {**PROBLEM, "description": "Over the caller's quota: see Retry-After."},
+        **OF_JOBS,
+    },
+    openapi_extra={"parameters": [KEY]},
+    response_model=None,
+)
+async def explain_job(
+    request: Request,
+    services: ServicesDep,
+    caller: PredictCaller,
+    job_id: JobId,
+    expires_in: Annotated[
+        float | None, Query(ge=1, le=MAX_EXPIRES_IN, description="Seconds that the job may queue; then it expires.")
+    ] = None,
+    timeout: Annotated[float | None, Query(ge=1, description="Seconds that one chunk of rows may take.")] = None,
+) -> Response:
+    """Explain every row of a job that has ended, in the background: a job of its own, with progress.
+
+    Its `output.csv`, also as Parquet, has a line for each row and a column for each feature. Rows without a score have
+    their error there. It is canceled, followed and taken up again as a CSV job is.
+    """
+    cap = services.settings.job_timeout_cap_seconds
+    if timeout is not None and timeout > cap:
+        fault = Fault("/query/timeout", "range", f"must be a number of seconds between 1 and {cap:.0f}")
+        raise InvalidRequest("The timeout is too long.", faults=[fault])
+    source = await find_own_job(services, caller, job_id)
+    await audit_read(services, request, caller, source, what="explanations")
+    return await submit_explanations(services, request, caller, source, expires_in=expires_in, timeout=timeout)
+
+
+@router.get("/jobs/{id}/explanations", responses={200: {"model": ExplanationPage}, **OF_JOBS}, response_model=None)
+async def get_explanations(
+    request: Request,
+    services: ServicesDep,
+    caller: ReadCaller,
+    job_id: JobId,
+    row: Annotated[int | None, Query(ge=0, lt=2**31, description="Only this row of the job, from 0")] = None,
+    limit: Annotated[int, Query(ge=1, le=200, description="Rows of the job that a page looks at")] = 50,
+    after: Annotated[int, Query(ge=-1, lt=2**31, description="Only rows behind this one: the cursor")] = -1,
+) -> Response:
+    """Read again what was explained of a job's rows, whoever asked for it; follow `next` for further rows.
+
+    A row that was not explained is left out. Of a job that explains another one, these are the other one's rows.
+    """
+    job = await find_own_job(services, caller, job_id)
+    await audit_read(services, request, caller, job, what="explanations")
+    found = await run_in_threadpool(list_stored, services, job, row=row, after=after, limit=limit)
+    return json_response(found)

@@ -29,7 +29,7 @@ from shared.jobs import chunks
 from shared.jobs import transitions as jobs
 from shared.jobs.kinds import kind_of
 from shared.jobs.queries import TERMINAL, StoredJob, list_jobs
-from shared.tables import JobState
+from shared.tables import JobKind, JobState
 
 router = APIRouter(tags=["jobs"])
 
@@ -216,7 +216,7 @@ async def retry_job(
     job_id: JobId,
     only: Annotated[Literal["failed"], Query(description="What to run again: what has no result yet")] = "failed",
 ) -> Response:
-    """Take up the rest of a CSV job that was canceled or has failed: the rows that were not scored.
+    """Take up the rest of a job of chunks that was canceled or has failed: the rows that were not scored or explained.
 
     What is stored stays. Rows that do not fit the card are not tried again: send them, corrected, as a new file.
     """
@@ -241,6 +241,11 @@ async def retry_job(
 def _why_not_again(job: StoredJob) -> str:
     if not job.is_terminal:
         return f"The job is {job.state} already: somebody else has taken it up."
+    if job.kind == JobKind.EXPLAIN_BATCH and job.csv is not None and job.csv.rows_failed:
+        return (
+            f"There is nothing to take up: {counted(job.csv.rows_failed, 'row')} cannot be explained. "
+            f"{link(f'/jobs/{job.id}/errors.csv')} says why."
+        )
     if job.csv is not None and job.csv.rows_failed:
         return (
             f"There is nothing to take up: the model's card refuses {counted(job.csv.rows_failed, 'row')}. "

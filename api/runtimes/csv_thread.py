@@ -16,6 +16,7 @@ from shared.broker.names import Lane
 from shared.config.settings import Settings
 from shared.database.engine import reader
 from shared.errors import ModelError
+from shared.handlers.table import CHUNK_HANDLERS
 from shared.jobs import chunks
 from shared.jobs.chunks import ChunkClaim
 from shared.jobs.queries import list_ready
@@ -121,18 +122,17 @@ class ChunkThread:
         return taken is not None
 
     def _handle(self, process: ModelProcess, taken: ChunkClaim) -> None:
-        # Imported here: a process that never sees a file does without the library that reads it.
         from shared.jobs.chunk_storage import store
-        from shared.jobs.chunk_work import cut_chunk
 
+        handler = CHUNK_HANDLERS[taken.kind]
         try:
             if taken.should_split:
-                parts = cut_chunk(taken)
+                parts = handler.cut(taken)
                 with self._engine.begin() as connection:
                     chunks.split(connection, taken, parts)
             else:
-                scored, state = process.score_chunk(taken, taken.timeout_seconds)
-                store(self._engine, taken, scored, state=state)
+                done, state = process.compute_chunk(taken, taken.timeout_seconds)
+                store(self._engine, taken, done, write=handler.write, state=state)
         except (TooLate, ProcessLost):  # counted as a death: after a few the guilty row stands alone, and fails
             with self._engine.begin() as connection:
                 chunks.give_up(connection, taken)

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from shared.cards.card import Card
 from shared.errors import ArtefactError, GuichetError, ModelError
-from shared.handlers.table import HANDLERS
+from shared.handlers.table import CHUNK_HANDLERS, HANDLERS
 from shared.observability.logs import Format, configure_logging, current_format, identify
 from shared.observability.redaction import told
 from shared.registry.loaded_models import Versions, load_here
 from shared.tables import ModelVersion
 
 if TYPE_CHECKING:
-    from shared.csv.chunk_scoring import ScoredChunk
+    from shared.jobs.chunk_storage import Lines
     from shared.jobs.chunks import ChunkClaim
     from shared.tables import ChunkState
 
@@ -90,9 +90,9 @@ class ModelProcess:
         found: list[Any] = self._call("rows", (kind, rows), seconds)
         return found
 
-    def score_chunk(self, taken: "ChunkClaim", seconds: float) -> "tuple[ScoredChunk, ChunkState]":
-        """Score a chunk of a file; raises as `compute` does."""
-        found: tuple[ScoredChunk, ChunkState] = self._call("chunk", taken, seconds)
+    def compute_chunk(self, taken: "ChunkClaim", seconds: float) -> "tuple[Lines, ChunkState]":
+        """Have the handler of a chunk's kind compute it; raises as `compute` does."""
+        found: tuple[Lines, ChunkState] = self._call("chunk", taken, seconds)
         return found
 
     def close(self) -> None:
@@ -203,7 +203,6 @@ def _serve(connection: Connection, version: ModelVersion, directory: Path, log_l
         connection.send(ArtefactError(f"It could not be loaded ({told(error)}); the log says where."))
         return
     connection.send(None)
-    work = None
     with open(os.devnull, "w") as nowhere:
         while True:
             try:
@@ -218,11 +217,7 @@ def _serve(connection: Connection, version: ModelVersion, directory: Path, log_l
                     name, rows = what
                     answer = "done", HANDLERS[name].compute(model, rows)
                 else:
-                    if work is None:
-                        from shared.jobs.chunk_work import ChunkWork
-
-                        work = ChunkWork()
-                    answer = "done", work.score(model, what)
+                    answer = "done", CHUNK_HANDLERS[what.kind].compute(model, what)
             except MemoryError:
                 answer = "memory", None
             except Exception as error:

@@ -37,13 +37,9 @@ class Contribution(BaseModel):
     standard_error: float | None = Field(None, description="Where orders of features were sampled.")
 
 
-class ExplanationResult(BaseModel):
+class StoredExplanation(BaseModel):
     """Why a row has its score: base_value and all contributions are value."""
 
-    job_id: str
-    request_id: str
-    model: str
-    model_version: int
     method: str = Field(
         json_schema_extra={
             "enum": ["tree_interventional", "tree_path_dependent", "linear", "enumeration", "permutation_sampling"]
@@ -58,4 +54,31 @@ class ExplanationResult(BaseModel):
     reference: ReferencePopulation
     contributions: list[Contribution] = Field(description="By feature of the card, the largest first.")
     top: list[str] = Field(description="The largest of them in words.")
+
+
+class ExplanationResult(StoredExplanation):
+    """The result of a job that explains a row."""
+
+    job_id: str
+    request_id: str
+    model: str
+    model_version: int
     latency_ms: float | None
+
+
+class ExplainedRow(StoredExplanation):
+    """The explanation of a row of a job."""
+
+    row: int = Field(description="Its place in the job, from 0.")
+
+
+class ExplanationPage(BaseModel):
+    """What was explained of some rows of a job."""
+
+    job_id: str = Field(description="The job whose rows these are.")
+    model: str
+    model_version: int
+    items: list[ExplainedRow] = Field(
+        description="In the order of the rows; those that were not explained are left out."
+    )
+    next: str | None = Field(description="Where further rows are; null at the end.")

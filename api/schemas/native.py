@@ -193,7 +193,10 @@ class JobBody(BaseModel):
     queue: QueuePlace | None
     has_failures: bool
     csv: CsvBody | None = Field(None, description="Of a CSV job only.")
-    progress: Progress | None = Field(None, description="Of a CSV job only.")
+    explains: str | None = Field(
+        None, description="The job whose rows are explained; of jobs that explain all of them."
+    )
+    progress: Progress | None = Field(None, description="Of a job that is done in chunks.")
     result: Result | None = None
     error: JobError | None = None
     request_id: str
@@ -201,7 +204,7 @@ class JobBody(BaseModel):
 
 
 class CsvResult(BaseModel):
-    """The result of a CSV job: its rows are in the files that `links` names."""
+    """The result of a CSV job, or of one that explains all rows: they are in the files that `links` names."""
 
     job_id: str
     request_id: str

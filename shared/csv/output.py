@@ -95,17 +95,17 @@ def joined_columns(card: Card, form: CsvFormat) -> list[str]:
 
 def output_header(card: Card, form: CsvFormat) -> bytes:
     """Return the first line of output.csv."""
-    return _header(output_columns(card, form), form)
+    return header_line(output_columns(card, form), form)
 
 
 def joined_header(card: Card, form: CsvFormat) -> bytes:
     """Return the first line of output.csv with the input's columns."""
-    return _header(joined_columns(card, form), form)
+    return header_line(joined_columns(card, form), form)
 
 
 def errors_header(form: CsvFormat) -> bytes:
     """Return the first line of errors.csv."""
-    return _header(ERRORS, form)
+    return header_line(ERRORS, form)
 
 
 def output_records(
@@ -124,11 +124,11 @@ def output_records(
     """
     numbers = list(map(str, range(first_row + 1, first_row + row_count + 1)))
     before = [escape_column(cells, form.delimiter) for cells in kept]
-    response = [_spread(cells, answers.offsets, row_count) for cells in _response(card, form, answers)]
+    response = [spread(cells, answers.offsets, row_count) for cells in _response(card, form, answers)]
     error = [""] * row_count
     for offset, found in faults.items():
         error[offset] = escape(error_text(found), form.delimiter)
-    return _records([numbers, *before, *response, error], form)
+    return records_of([numbers, *before, *response, error], form)
 
 
 def error_records(errors: Iterable[RowError], form: CsvFormat) -> bytes:
@@ -161,7 +161,7 @@ def join_records(card: Card, form: CsvFormat, data: bytes, output: bytes) -> byt
         raise ValueError(f"{written.row_count} records of output do not belong to {given.row_count} rows")
     row_no, *answers = [written.cells(name) for name in names]
     answers = answers[len(kept_columns(card, form)) :]
-    return _records([row_no, *(escape_column(cells, form.delimiter) for cells in [*columns, *answers])], form)
+    return records_of([row_no, *(escape_column(cells, form.delimiter) for cells in [*columns, *answers])], form)
 
 
 def spread_cells(records: Any, name: str, place: int) -> list[str]:  # noqa: ANN401 - Records, which need pyarrow
@@ -169,7 +169,7 @@ def spread_cells(records: Any, name: str, place: int) -> list[str]:  # noqa: ANN
     cells: list[str] = records.cells(name)
     if not records.ragged:
         return cells
-    all_cells = _spread(cells, records.offsets.tolist(), records.row_count)
+    all_cells = spread(cells, records.offsets.tolist(), records.row_count)
     for offset, record in records.ragged.items():
         all_cells[offset] = record[place] if place < len(record) else ""
     return all_cells
@@ -300,7 +300,8 @@ def _cell(content: Any, form: CsvFormat) -> str:  # noqa: ANN401 - what a field 
     return str(content) if isinstance(content, int) else escape(content, form.delimiter)
 
 
-def _spread(cells: list[str], offsets: list[int], count: int) -> list[str]:
+def spread(cells: list[str], offsets: list[int], count: int) -> list[str]:
+    """Return `count` cells, those given at their offsets and the others empty."""
     if len(cells) == count:
         return cells
     spread = [""] * count
@@ -309,7 +310,8 @@ def _spread(cells: list[str], offsets: list[int], count: int) -> list[str]:
     return spread
 
 
-def _records(columns: Sequence[list[str]], form: CsvFormat) -> bytes:
+def records_of(columns: Sequence[list[str]], form: CsvFormat) -> bytes:
+    """Return columns of cells, which are escaped already, as records."""
     lines = list(map(form.delimiter.join, zip(*columns, strict=True)))
     lines.append("")
     return "\n".join(lines).encode()
@@ -328,6 +330,7 @@ def _around(names: Iterable[str], card: Card) -> list[str]:
     return [ours[0], *shown, *ours[1:]]
 
 
-def _header(names: Iterable[str], form: CsvFormat) -> bytes:
+def header_line(names: Iterable[str], form: CsvFormat) -> bytes:
+    """Return the first line of a file with these columns."""
     line = form.delimiter.join(escape(name, form.delimiter) for name in names)
     return ((BOM if form.bom else "") + line + "\n").encode()

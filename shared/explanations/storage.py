@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from shared.explanations.explanation import Explanation
 from shared.tables import ModelInput, StoredExplanation
@@ -15,10 +16,14 @@ from shared.tables import ModelInput, StoredExplanation
 def store_explanations(
     connection: Connection, model_version_id: int, explanations: Sequence[tuple[int, Explanation]]
 ) -> None:
-    """Write explanations (input id, explanation) of one model version, in the transaction that is open."""
+    """Write explanations (input id, explanation) of one model version, in the transaction that is open.
+
+    The first explanation of an input stays: another one says the same.
+    """
     now = datetime.now(UTC)
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     connection.execute(
-        insert(StoredExplanation),
+        insert(StoredExplanation).on_conflict_do_nothing(),
         [
             {
                 "input_id": input_id,
@@ -58,6 +63,46 @@ def find_explanation_of_row(connection: Connection, model_version_id: int, row: 
         .order_by(StoredExplanation.id.desc())
         .limit(1)
     ).first()
+
+
+def list_explanations(
+    connection: Connection, job_id: str, model_version_id: int, *, first_row: int, count: int
+) -> list[tuple[int, Row[Any]]]:
+    """Return (row, explanation) of those of `count` rows of a job that were explained, from a first row on.
+
+    A row was explained by its own place, in a job that explains all of them, or else as the same row of another job.
+    """
+    inputs = connection.execute(
+        select(ModelInput.row_index, ModelInput.id, ModelInput.features)
+        .where(
+            ModelInput.job_id == job_id,
+            ModelInput.row_index.between(first_row, first_row + count - 1),
+            ModelInput.faults.is_(None),
+        )
+        .order_by(ModelInput.row_index)
+    ).all()
+    if not inputs:
+        return []
+    table = StoredExplanation.__table__
+    own = connection.execute(
+        select(table).where(
+            StoredExplanation.model_version_id == model_version_id,
+            StoredExplanation.input_id.in_([row.id for row in inputs]),
+        )
+    )
+    by_input = {found.input_id: found for found in own}
+    hashes = {row.id: row_sha256(row.features) for row in inputs if row.id not in by_input}
+    others = connection.execute(
+        select(table)
+        .where(
+            StoredExplanation.model_version_id == model_version_id,
+            StoredExplanation.row_sha256.in_(set(hashes.values())),
+        )
+        .order_by(StoredExplanation.id)
+    )
+    by_hash = {found.row_sha256: found for found in others}  # the newest
+    pairs = ((row.row_index, by_input.get(row.id) or by_hash.get(hashes.get(row.id))) for row in inputs)
+    return [(index, found) for index, found in pairs if found is not None]
 
 
 def row_sha256(row: Mapping[str, Any]) -> str:

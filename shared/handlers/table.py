@@ -1,8 +1,11 @@
-"""Which handler computes which kind of job; chunks of files have a pipeline of their own (worker/chunk_pipeline.py)."""
+"""Which handler computes which kind of job: by whole jobs, or chunk by chunk (worker/chunk_pipeline.py)."""
 
 from typing import Any
 
+from shared.handlers.chunk_handler import ChunkHandler
+from shared.handlers.explained_chunks import EXPLAINED_CHUNKS
 from shared.handlers.explanations import EXPLANATIONS
+from shared.handlers.files import FILES
 from shared.handlers.handler import Handler
 from shared.handlers.scores import SCORES
 from shared.jobs.kinds import Claiming, kind_of
@@ -12,6 +15,10 @@ HANDLERS: dict[str, Handler[Any]] = {
     JobKind.PREDICT: SCORES,
     JobKind.BATCH: SCORES,
     JobKind.EXPLAIN: EXPLANATIONS,
+}
+CHUNK_HANDLERS: dict[str, ChunkHandler] = {
+    JobKind.CSV: FILES,
+    JobKind.EXPLAIN_BATCH: EXPLAINED_CHUNKS,
 }
 
 

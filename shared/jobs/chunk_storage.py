@@ -1,13 +1,13 @@
-"""Storing a scored chunk: its rows, its lines of the output files and the progress of its job, all or nothing."""
+"""Storing a chunk that is done: its rows, its lines of the output files and the progress of its job, all or nothing."""
 
 import io
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import Connection, Engine, select, update
 
 from shared.csv.packing import pack
-from shared.database.engine import dumps, is_sqlite
+from shared.database.engine import dumps
 from shared.jobs import chunks
 from shared.jobs.chunks import ChunkClaim
 from shared.jobs.transitions import clock
@@ -26,24 +26,46 @@ _NULL = "\\N"  # in COPY's text format
 _READ_BYTES = 1 << 20  # that psycopg2 asks for at once
 
 
+class Lines(Protocol):
+    """What every chunk comes to, besides its rows."""
+
+    output: bytes  # records of output.csv for every row of the chunk, in order
+    errors: bytes  # records of errors.csv
+    failed_count: int
+
+
+# Stores the rows of a chunk, which are of its kind, in the transaction that is open.
+Write = Callable[[Connection, ChunkClaim, Any], None]
+
+
 class Stale(Exception):
     """The chunk is no longer ours: its lease ran out, and what we made of it is undone."""
 
 
+def write_scores(connection: Connection, taken: ChunkClaim, scored: "ScoredChunk") -> None:
+    """Write the inputs of a chunk and their outputs."""
+    if connection.dialect.name == "sqlite":
+        _insert_rows(connection, taken, scored)
+    else:
+        _copy_rows(connection, taken, scored)
+
+
 def store(
-    engine: Engine, taken: ChunkClaim, scored: "ScoredChunk", *, state: ChunkState = ChunkState.DONE
+    engine: Engine,
+    taken: ChunkClaim,
+    done: Lines,
+    *,
+    write: Write = write_scores,
+    state: ChunkState = ChunkState.DONE,
 ) -> JobState | None:
     """Store a chunk in one fenced transaction; return the state in which its job ended with it, if it did.
 
     Raises Stale when the token is no longer the chunk's; then nothing was stored.
     """
-    output, errors = pack(scored.output), pack(scored.errors)
+    output, errors = pack(done.output), pack(done.errors)
     with engine.begin() as connection:
         _check_ours(connection, taken)
-        if is_sqlite(engine):
-            _insert_rows(connection, taken, scored)
-        else:
-            _copy_rows(connection, taken, scored)
+        write(connection, taken, done)
         # Last, so that heartbeats need not wait for the rows: a stale token undoes them.
         ours = connection.execute(
             update(JobChunk)
@@ -53,17 +75,17 @@ def store(
                     **chunks.UNCLAIMED,
                     "state": state.value,
                     "finished_at": clock(connection),
-                    "failed_count": scored.failed_count,
+                    "failed_count": done.failed_count,
                     "output": output,
-                    "output_bytes": len(scored.output),
+                    "output_bytes": len(done.output),
                     "errors": errors,
-                    "errors_bytes": len(scored.errors),
+                    "errors_bytes": len(done.errors),
                 }
             )
         )
         if ours.rowcount == 0:
             raise Stale
-        return chunks.count_stored(connection, taken, failed_count=scored.failed_count)
+        return chunks.count_stored(connection, taken, failed_count=done.failed_count)
 
 
 def _check_ours(connection: Connection, taken: ChunkClaim) -> None:

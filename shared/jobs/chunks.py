@@ -1,4 +1,4 @@
-"""The life of a chunk of a CSV file, and how its job goes along with it.
+"""The life of a chunk of a CSV file, or of a job whose rows are explained, and how its job goes along with it.
 
     submit ──▶ queued ──▶ running ──▶ done            claim (attempt + 1, new token, lease), store
                  ▲  │        │  └────▶ failed          store: its row took every worker down
@@ -29,7 +29,7 @@ from shared.jobs import transitions as jobs
 from shared.jobs.kinds import CHUNKED
 from shared.jobs.submission import Submission
 from shared.jobs.transitions import clock
-from shared.tables import ChunkState, CsvFile, Job, JobChunk, JobEvent, JobState, ModelInput
+from shared.tables import ChunkState, CsvFile, Job, JobChunk, JobEvent, JobKind, JobState, ModelInput
 
 DEATHS = 2  # after so many a chunk is cut: one may have been an innocent bystander's
 PARTS = 16  # into so many
@@ -49,6 +49,7 @@ class CsvUpload:
     filename: str | None = None
     max_error_rate: float | None = None
     notices: Sequence[str] = ()  # what was read otherwise than it is written
+    source_job_id: str | None = None  # the job whose rows are explained: the chunks have none of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ def submit(connection: Connection, job: Submission, file: CsvUpload, chunks: Ite
     connection.execute(
         insert(CsvFile).values(
             job_id=job.id,
+            source_job_id=file.source_job_id,
             filename=file.filename,
             delimiter=form.delimiter,
             encoding=form.encoding,
@@ -122,11 +124,22 @@ def _insert_chunks(
 
 
 @dataclass(frozen=True, slots=True)
+class SourceRow:
+    """A row of another job that is explained."""
+
+    index: int
+    input_id: int
+    features: dict[str, Any]  # canonical, where it has no faults
+    faults: list[dict[str, Any]] | None  # why it has no score
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkClaim:
     """A chunk that this worker holds: its token fences whoever held it before."""
 
     id: int
     job_id: str
+    kind: str
     token: int
     model_version_id: int
     first_row: int
@@ -136,9 +149,11 @@ class ChunkClaim:
     max_attempts: int
     timeout_seconds: float
     format: CsvFormat
-    payload: bytes  # packed
+    payload: bytes  # packed; of a chunk that explains the rows of a file: the chunk of that file, if there is one
     request_id: str = ""
     traceparent: str | None = None  # W3C trace context of the request
+    skipped: int = 0  # records of the payload before the first row
+    source: tuple[SourceRow, ...] = ()  # the rows of another job, as far as it has them
 
     @property
     def should_split(self) -> bool:
@@ -154,6 +169,7 @@ class ChunkClaim:
 _CLAIMED = (
     JobChunk.id,
     JobChunk.job_id,
+    Job.kind,
     JobChunk.first_row,
     JobChunk.row_count,
     JobChunk.attempt,
@@ -163,6 +179,7 @@ _CLAIMED = (
     Job.timeout_seconds,
     Job.request_id,
     Job.traceparent,
+    CsvFile.source_job_id,
 )
 FORMAT = (
     CsvFile.delimiter,
@@ -200,6 +217,7 @@ def claim(connection: Connection, *, model_version_id: int, worker: str, lease_s
             JobChunk.state == ChunkState.QUEUED,
             JobChunk.model_version_id == model_version_id,
             JobChunk.run_after <= clock(connection),
+            Job.kind.in_(CHUNKED),  # those of a newer release are left to its workers
         )
         .order_by(JobChunk.first_row, JobChunk.job_id)
         .limit(1)
@@ -227,9 +245,11 @@ def claim(connection: Connection, *, model_version_id: int, worker: str, lease_s
             leased_by=worker,
             lease_expires_at=clock(connection, lease_seconds),
         )
+        source, payload, skipped = _read_source(connection, row)
         return ChunkClaim(
             id=row["id"],
             job_id=row["job_id"],
+            kind=row["kind"],
             token=token,
             model_version_id=model_version_id,
             first_row=row["first_row"],
@@ -239,11 +259,36 @@ def claim(connection: Connection, *, model_version_id: int, worker: str, lease_s
             max_attempts=row["max_attempts"],
             timeout_seconds=row["timeout_seconds"],
             format=format_of(row),
-            payload=row["payload"],
+            payload=payload,
             request_id=row["request_id"],
             traceparent=row["traceparent"],
+            skipped=skipped,
+            source=source,
         )
     return None
+
+
+def _read_source(connection: Connection, chunk: RowMapping) -> tuple[tuple[SourceRow, ...], bytes, int]:
+    """Return the rows of another job that a chunk is about, the chunk of its file, and the records before them.
+
+    A chunk of a file of its own has its payload.
+    """
+    source, first = chunk["source_job_id"], chunk["first_row"]
+    if source is None:
+        return (), chunk["payload"], 0
+    rows = connection.execute(
+        select(ModelInput.row_index, ModelInput.id, ModelInput.features, ModelInput.faults)
+        .where(ModelInput.job_id == source, ModelInput.row_index.between(first, first + chunk["row_count"] - 1))
+        .order_by(ModelInput.row_index)
+    )
+    found = tuple(SourceRow(*row) for row in rows)
+    records = connection.execute(
+        select(JobChunk.first_row, JobChunk.payload)
+        .where(JobChunk.job_id == source, JobChunk.first_row <= first)
+        .order_by(JobChunk.first_row.desc())
+        .limit(1)
+    ).first()
+    return (found, b"", 0) if records is None else (found, records.payload, first - records.first_row)
 
 
 def heartbeat(connection: Connection, claims: Sequence[ChunkClaim], *, lease_seconds: float) -> None:
@@ -335,7 +380,7 @@ def settle(connection: Connection, job_id: str) -> JobState | None:
     file = _lock_file(connection, job_id)
     job = connection.execute(
         # NO KEY: rows that other chunks of this job are storing hold its key by their foreign key.
-        select(Job.state, Job.row_count, Job.cancel_requested_at)
+        select(Job.kind, Job.state, Job.row_count, Job.cancel_requested_at)
         .where(Job.id == job_id)
         .with_for_update(key_share=True)
     ).one()
@@ -347,7 +392,8 @@ def settle(connection: Connection, job_id: str) -> JobState | None:
     if file.chunks_done >= file.chunk_count and not too_many:
         state = JobState.SUCCEEDED if file.rows_failed < job.row_count else JobState.FAILED
         if state == JobState.FAILED:
-            error = {"code": "no_row_scored", "message": "no row could be scored: errors.csv says why"}
+            done = "explained" if job.kind == JobKind.EXPLAIN_BATCH else "scored"
+            error = {"code": f"no_row_{done}", "message": f"no row could be {done}: errors.csv says why"}
     elif job.cancel_requested_at is not None or too_many:
         _cancel_queued(connection, job_id)
         running = exists().where(JobChunk.job_id == job_id, JobChunk.state == ChunkState.RUNNING)

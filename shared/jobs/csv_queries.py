@@ -22,6 +22,7 @@ class StoredCsv:
     format: CsvFormat
     notices: list[str]  # what was read otherwise than it is written
     filename: str | None
+    source_job_id: str | None  # the job whose rows are explained
     max_error_rate: float | None
     byte_count: int
     chunk_count: int
@@ -63,6 +64,7 @@ def find_files(connection: Connection, job_ids: Sequence[str]) -> dict[str, Stor
             *FORMAT,
             CsvFile.notices,
             CsvFile.filename,
+            CsvFile.source_job_id,
             CsvFile.max_error_rate,
             CsvFile.byte_count,
             CsvFile.chunk_count,
@@ -81,6 +83,7 @@ def find_files(connection: Connection, job_ids: Sequence[str]) -> dict[str, Stor
             format=format_of(row),
             notices=row["notices"],
             filename=row["filename"],
+            source_job_id=row["source_job_id"],
             max_error_rate=row["max_error_rate"],
             byte_count=row["byte_count"],
             chunk_count=row["chunk_count"],

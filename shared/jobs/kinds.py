@@ -30,7 +30,7 @@ class Kind:
 
     @property
     def is_chunked(self) -> bool:
-        """Whether the job is a file, in chunks."""
+        """Whether the job is done in chunks, and its output is a file."""
         return self.claiming == Claiming.BY_CHUNK
 
 
@@ -39,6 +39,7 @@ KINDS: dict[str, Kind] = {
     JobKind.BATCH: Kind(Claiming.TOGETHER),
     JobKind.CSV: Kind(Claiming.BY_CHUNK, lane=Lane.BULK, logs_events=True, can_resume=True),
     JobKind.EXPLAIN: Kind(Claiming.TOGETHER),
+    JobKind.EXPLAIN_BATCH: Kind(Claiming.BY_CHUNK, lane=Lane.BULK, logs_events=True, can_resume=True),
 }
 # A newer release has stored the job, in a rolling upgrade or before it was taken back: it is shown, and left alone.
 UNKNOWN = Kind(Claiming.ALONE)

@@ -41,9 +41,20 @@ class CsvFile(Table):
     """The file of a CSV job: how it is written, and how far it is scored."""
 
     __tablename__ = "csv_files"
-    __table_args__ = ({"comment": "Files of CSV jobs: how they are written, and how far they are scored"},)
+    __table_args__ = (
+        Index(
+            "ix_csv_files_source_job_id",
+            "source_job_id",
+            postgresql_where=text("source_job_id IS NOT NULL"),
+            sqlite_where=text("source_job_id IS NOT NULL"),
+        ),
+        {"comment": "Files of CSV jobs: how they are written, and how far they are scored"},
+    )
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True, comment="Its job")
+    source_job_id: Mapped[str | None] = mapped_column(
+        ForeignKey("jobs.id", ondelete="SET NULL"), comment="Job whose rows are explained; null for a file of its own"
+    )
     filename: Mapped[str | None] = mapped_column(Text, comment="Name of the file at the caller's, if it was sent")
     delimiter: Mapped[str] = mapped_column(String(1), comment="Character between two cells")
     encoding: Mapped[str] = mapped_column(String(16), comment="Encoding of the file as it was sent")
@@ -116,7 +127,9 @@ class JobChunk(Table):
     first_row: Mapped[int] = mapped_column(Integer, comment="Place of its first row in the file, from 0")
     row_count: Mapped[int] = mapped_column(Integer, comment="Rows in it")
     state: Mapped[str] = mapped_column(String(16), comment="queued, running, done, failed or canceled")
-    payload: Mapped[bytes] = mapped_column(LargeBinary, comment="Its records as UTF-8 text, compressed by zstd")
+    payload: Mapped[bytes] = mapped_column(
+        LargeBinary, comment="Its records as UTF-8 text, compressed by zstd; empty where another job has its rows"
+    )
     attempt: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0", comment="Claims so far")
     crash_count: Mapped[int] = mapped_column(
         SmallInteger, default=0, server_default="0", comment="Claims that died; above 1 it is cut into smaller chunks"

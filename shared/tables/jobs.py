@@ -48,6 +48,7 @@ class JobKind(StrEnum):
     BATCH = "batch"  # several rows of one request
     CSV = "csv"  # a file of rows, scored chunk by chunk
     EXPLAIN = "explain"  # why one row has its score
+    EXPLAIN_BATCH = "explain_batch"  # why every row of another job has its score, chunk by chunk
 
 
 class Job(Table):
@@ -106,7 +107,9 @@ class Job(Table):
         primary_key=True,
         comment="UUIDv7, which sorts by time of arrival; UUIDv4 for callers without a key, whose only secret it is",
     )
-    kind: Mapped[str] = mapped_column(String(16), comment="What the job does: predict, batch, csv, explain")
+    kind: Mapped[str] = mapped_column(
+        String(16), comment="What the job does: predict, batch, csv, explain, explain_batch"
+    )
     lane: Mapped[str] = mapped_column(String(16), comment="Celery queue whose workers may claim it")
     state: Mapped[str] = mapped_column(String(16), comment="queued, running, or one of the four terminal states")
     model_version_id: Mapped[int] = mapped_column(

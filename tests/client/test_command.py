@@ -484,6 +484,67 @@ def test_places_are_checked_before_anything_is_sent(guichet, rows, tmp_path):
         assert said in err
 
 
+# ── explain ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def explanation(**more: object) -> dict[str, object]:
+    said = {"method": "linear", "scale": "log_odds", "base_value": -1.25, "value": 0.5, "contributions": []}
+    return result(**said, top=["age is 41: it raises the log-odds of Part by 1.75."], **more)
+
+
+def test_row_is_explained_in_words_and_for_programs(guichet, row):
+    code, out, err = guichet(Script(answer(200, explanation())), "explain", row)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[:4] == [
+        "value        0.5 (log_odds of Part)",
+        "base value   -1.25",
+        "probability  0.7500",
+        "  age is 41: it raises the log-odds of Part by 1.75.",
+    ]
+    script = Script(answer(200, explanation()))
+    code, out, _ = guichet(script, "explain", "--job", JOB_ID, "--row", "2", "--json")
+    assert (code, json.loads(out)["method"]) == (0, "linear")
+    assert json.loads(script.bodies[0]) == {"job_id": JOB_ID, "row": 2}
+
+
+def test_every_row_of_a_job_is_explained_into_a_file(guichet, tmp_path):
+    done = job("succeeded", "explain_batch", total=10, failed=1, explains=JOB_ID)
+    lines = httpx2.Response(200, content=b"row_no,age\n1,0.5\n")
+    script = Script(
+        answer(200, csv_job("succeeded")),
+        answer(202, job("queued", "explain_batch", total=10, explains=JOB_ID)),
+        events(event(1, "finished", done=10, status="succeeded")),
+        answer(200, done),
+        lines,
+    )
+    code, _, err = guichet(script, "explain", "--job", JOB_ID, "-o", tmp_path / "why.csv")
+    assert code == 3
+    assert (tmp_path / "why.csv").read_bytes() == b"row_no,age\n1,0.5\n"
+    assert "10 rows: 9 explained, 1 with " in err
+    assert [request.method for request in script.requests[:2]] == ["GET", "POST"]
+    assert script.requests[1].url.path.endswith(f"/jobs/{JOB_ID}/explain")
+    script = Script(answer(200, done), lines)  # it explains already, and is only read
+    code, _, _ = guichet(script, "explain", "--job", JOB_ID, "-o", tmp_path / "again.csv")
+    assert code == 3
+    assert (tmp_path / "again.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), "Give either a JSON file with a row, or --job ID."),
+        (("--job", JOB_ID), "Say where to write the explanations"),
+        (("--job", JOB_ID, "--row", "1", "-o", "why.csv"), "one row is printed"),
+        (("--job", JOB_ID, "-o", "why.csv", "--model", "churn"), "by the version that scored it"),
+        (("--job", JOB_ID, "-o", "why.xlsx"), "files ending in .xlsx are not written"),
+    ],
+)
+def test_explain_says_what_does_not_go_together(guichet, words, told):
+    code, _, err = guichet(Script(), "explain", *words)
+    assert code == 2
+    assert told in err
+
+
 # ── jobs, wait, cancel, retry, models ────────────────────────────────────────────────────────────────────────────
 
 

@@ -1,11 +1,14 @@
 """Explanations through HTTP, on both runtimes: exact, stored, waited for or polled; refused with advice."""
 
+import csv
+import io
 import json
 import math
 import uuid
 
 import httpx2
 import joblib
+import pyarrow.parquet as pq
 import pytest
 from sklearn.linear_model import RidgeClassifier
 from sqlalchemy import Engine, select
@@ -78,20 +81,116 @@ def test_row_of_a_job_is_explained_by_the_version_that_scored_it(client, row):
     check_problem(client.post("/explain", json=body | {"seed": 1}), 422, "invalid_row")
 
 
-def test_row_of_a_csv_job_is_explained_as_the_same_row_is_alone(client, row):
-    table = "id;" + ";".join(row) + "\n"
-    for place, other in enumerate([row, row | {"revenu_mensuel": row["revenu_mensuel"] + 1}, row | {"age": "old"}]):
-        table += f"{place};" + ";".join("" if value is None else str(value) for value in other.values()) + "\n"
-    answer = client.post("/models/attrition/predict_csv", content=table, headers={"Content-Type": "text/csv"})
-    job = answer.json()["id"]
-    wait_until(lambda: client.get(f"/jobs/{job}").json()["status"] == "succeeded" or None)
-    found = explained(client, {"job_id": job, "row": 1})
-    alone = explained(client, {"model": "attrition", "features": row | {"revenu_mensuel": row["revenu_mensuel"] + 1}})
+@pytest.fixture(scope="module")
+def files() -> dict[int, str]:
+    """The scored files of the services, by their ports."""
+    return {}
+
+
+@pytest.fixture
+def changed(row) -> dict:
+    return row | {"revenu_mensuel": row["revenu_mensuel"] + 1}
+
+
+@pytest.fixture
+def file(client, stack, row, changed, files) -> str:
+    """A CSV job of three rows, of which the last has no score."""
+    if stack.port not in files:
+        table = "id;note;" + ";".join(row) + "\n"
+        for place, other in enumerate([row, changed, row | {"age": "old"}]):
+            cells = ["" if value is None else str(value) for value in other.values()]
+            table += f"r{place};=1+1;" + ";".join(cells) + "\n"
+        query = {"model": "attrition", "id_column": "id"}
+        answer = client.post("/predict_csv", params=query, content=table, headers={"Content-Type": "text/csv"})
+        files[stack.port] = ended(client, answer)["id"]
+    return files[stack.port]
+
+
+def ended(client: httpx2.Client, accepted: httpx2.Response) -> dict:
+    """Return an accepted job when it has ended well."""
+    assert accepted.status_code == 202, accepted.text
+    place = accepted.headers["location"]
+
+    def ask() -> dict | None:
+        job = client.get(place, headers={"Prefer": "wait=5"}).json()
+        assert job["status"] in ("queued", "running", "succeeded"), job
+        return job if job["status"] == "succeeded" else None
+
+    return wait_until(ask)
+
+
+def test_row_of_a_csv_job_is_explained_as_the_same_row_is_alone(client, file, changed):
+    found = explained(client, {"job_id": file, "row": 1})
+    alone = explained(client, {"model": "attrition", "features": changed})
     assert found["contributions"] == alone["contributions"]
     assert found["value"] == alone["value"]
-    failed = check_problem(client.post("/explain", json={"job_id": job, "row": 2}), 409, "conflict")
+    failed = check_problem(client.post("/explain", json={"job_id": file, "row": 2}), 409, "conflict")
     assert "correct it and send it again" in failed["detail"]
-    check_problem(client.post("/explain", json={"job_id": job, "row": 3}), 422, "invalid_row")
+    check_problem(client.post("/explain", json={"job_id": file, "row": 3}), 422, "invalid_row")
+
+
+def test_every_row_of_a_file_is_explained_in_the_background(client, file, row, changed):
+    headers = {"Idempotency-Key": str(uuid.uuid4())}
+    accepted = client.post(f"/jobs/{file}/explain", headers=headers)
+    assert client.post(f"/jobs/{file}/explain", headers=headers).json()["id"] == accepted.json()["id"]
+    job = ended(client, accepted)
+    assert (job["kind"], job["explains"], job["has_failures"]) == ("explain_batch", file, True)
+    assert job["counts"] == {"total": 3, "succeeded": 2, "failed": 1, "pending": 0}
+    assert job["progress"]["rows_done"] == 3
+    output = client.get(job["links"]["output"])
+    assert 'filename="' in output.headers["content-disposition"]
+    lines = list(csv.DictReader(io.StringIO(output.text), delimiter=";"))
+    assert [(line["row_no"], line["id"], line["note"]) for line in lines] == [
+        (str(place + 1), f"r{place}", "'=1+1") for place in range(3)
+    ]
+    assert "age" in lines[2]["error"]
+    alone = explained(client, {"model": "attrition", "features": changed})
+    assert {name: float(lines[1][name]) for name in row} == pytest.approx(
+        {one["feature"]: one["contribution"] for one in alone["contributions"]}, abs=1e-9
+    )
+    total = float(lines[1]["base_value"]) + sum(float(lines[1][name]) for name in row)
+    assert float(lines[1]["value"]) == pytest.approx(total, abs=1e-9)
+    assert lines[1]["top"] == " ".join(alone["top"])
+    assert (lines[1]["method"], lines[1]["scale"], lines[1]["label"]) == ("tree_interventional", "log_odds", "Part")
+    table = pq.read_table(io.BytesIO(client.get(job["links"]["output"], params={"format": "parquet"}).content))
+    assert table.column_names == list(lines[0])
+    assert table["value"].to_pylist() == [float(lines[0]["value"]), float(lines[1]["value"]), None]
+    errors = list(csv.DictReader(io.StringIO(client.get(job["links"]["errors"]).text), delimiter=";"))
+    assert [(error["row_no"], error["column"]) for error in errors] == [("3", "age")]
+    assert "finished" in client.get(job["links"]["events"]).text
+    check_problem(client.get(job["links"]["output"], params={"join": "true"}), 422, "invalid_request")
+    check_problem(client.post(f"/jobs/{job['id']}/explain"), 409, "conflict")
+
+
+def test_stored_explanations_of_a_job_can_be_read_again(client, row, changed):
+    batch = client.post(
+        "/models/attrition/predict_batch",
+        json={"rows": [row | {"age": row["age"] + 1}, {"genre": 1}, changed]},
+        headers={"Prefer": "wait=30"},
+    ).json()
+    place = f"/jobs/{batch['job_id']}/explanations"
+    first = explained(client, {"job_id": batch["job_id"], "row": 0})
+    [item] = client.get(place, params={"row": 0}).json()["items"]
+    assert (item["row"], item["contributions"], item["top"]) == (0, first["contributions"], first["top"])
+    ended(client, client.post(f"/jobs/{batch['job_id']}/explain"))
+    page = client.get(place, params={"limit": 1}).json()
+    assert [item["row"] for item in page["items"]] == [0]
+    found = client.get(page["next"].replace("limit=1", "limit=50")).json()
+    assert [item["row"] for item in found["items"]] == [2]  # the second row has no score
+    assert found["next"] is None
+    check_problem(client.get(f"/jobs/{uuid.uuid4()}/explanations"), 404, "not_found")
+
+
+def test_job_without_scores_is_not_explained(client, row):
+    table = ",".join(row) + "\n" + ",".join("?" for _ in row) + "\n"
+    headers = {"Content-Type": "text/csv"}
+    job_id = client.post("/models/attrition/predict_csv", content=table, headers=headers).json()["id"]
+    wait_until(lambda: client.get(f"/jobs/{job_id}").json()["status"] == "failed" or None)
+    problem = check_problem(client.post(f"/jobs/{job_id}/explain"), 409, "conflict")
+    assert "nothing to explain" in problem["detail"]
+    check_problem(client.post(f"/jobs/{uuid.uuid4()}/explain"), 404, "not_found")
+    check_problem(client.post(f"/jobs/{job_id}/explain", params={"timeout": 1e6}), 422, "invalid_request")
+    check_problem(client.post(f"/jobs/{job_id}/explain", params={"rows": 3}), 422, "invalid_request")
 
 
 def test_explanation_is_a_job_like_any_other(client, row):

@@ -30,7 +30,7 @@ from tests.support.stack import Stack
 
 BURST = 12
 SUBMITTING = re.compile(
-    r"(/models/\{name\})?/(predict|predict_batch|predict_csv|invocations|explain)|/jobs"
+    r"(/models/\{name\})?/(predict|predict_batch|predict_csv|invocations|explain)|/jobs|/jobs/\{id\}/explain"
     r"|/v2/models/\{name\}(/versions/\{version\})?/infer|/v2/repository/index"  # the last one only reads
 )
 # What was made of everyone's rows, and what everyone did.

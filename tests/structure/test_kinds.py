@@ -10,15 +10,14 @@ from api.jobs.serializers import RESULTS, result_form
 from api.schemas.native import JobBody
 from shared.broker.names import Lane
 from shared.errors import Conflict
-from shared.handlers.table import GROUPS, HANDLERS
+from shared.handlers.table import CHUNK_HANDLERS, GROUPS, HANDLERS
 from shared.jobs.kinds import CHUNKED, KINDS, UNKNOWN, kind_of, lane_of
 from shared.tables import Job, JobKind
 
 # What has to know every kind: where it is, and the kinds that it knows.
 PLACES: dict[str, Iterable[str]] = {
     "KINDS in shared/jobs/kinds.py": KINDS,
-    # Files have no handler: their chunks are scored by shared/jobs/chunk_work.py.
-    "HANDLERS in shared/handlers/table.py": [*HANDLERS, *CHUNKED],
+    "HANDLERS or CHUNK_HANDLERS in shared/handlers/table.py": [*HANDLERS, *CHUNK_HANDLERS],
     "RESULTS in api/jobs/serializers.py": RESULTS,
     "_READERS in client/src/guichet/calls.py": _READERS,
     "JobBody.kind in api/schemas/native.py": JobBody.model_json_schema()["properties"]["kind"]["enum"],
@@ -41,7 +40,8 @@ def test_kind_fits_its_column():
     assert max(len(kind.value) for kind in JobKind) <= Job.__table__.c.kind.type.length
 
 
-def test_file_is_claimed_by_chunk_and_by_no_handler():
+def test_kind_that_is_claimed_by_chunk_has_a_handler_of_chunks_and_no_other():
+    assert set(CHUNKED) == set(CHUNK_HANDLERS)
     assert not set(CHUNKED) & set(HANDLERS)
     assert {KINDS[kind].lane for kind in CHUNKED} == {Lane.BULK}  # the lane in which workers look for chunks
 

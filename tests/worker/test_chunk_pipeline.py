@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from shared.handlers.table import CHUNK_HANDLERS
 from shared.jobs import chunk_storage
 from tests.support.log_lines import written
 from worker.chunk_pipeline import ChunkPipeline
@@ -16,10 +17,13 @@ def test_line_of_the_thread_that_stores_names_the_job(monkeypatch: pytest.Monkey
         raise chunk_storage.Stale
 
     monkeypatch.setattr(chunk_storage, "store", taken_back)
-    chunk = SimpleNamespace(job_id="j1", first_row=0, row_count=9, should_split=False, timeout_seconds=30)
+    handler = SimpleNamespace(compute=lambda *_: (None, None), write=None)
+    monkeypatch.setitem(CHUNK_HANDLERS, "csv", handler)  # type: ignore[arg-type]
+    chunk = SimpleNamespace(
+        job_id="j1", kind="csv", request_id="r1", first_row=0, row_count=9, should_split=False, timeout_seconds=30
+    )
     runtime: Any = SimpleNamespace(
         pulse=SimpleNamespace(holding_chunk=lambda *_, **__: nullcontext(), unlimit=lambda _: None),
-        chunk_work=SimpleNamespace(score=lambda *_: (None, None)),
         retry_while_away=lambda store: store(),
         redis=SimpleNamespace(exists=lambda _: 0),
         bulk_engine=None,

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Generic, Literal, Self, TypeVar, cast
@@ -107,6 +107,34 @@ class AsyncClient:
             row, options, job_id=job_id, index=index, retries=self._retries, key=idempotency_key, wait=wait
         )
         return await self._run(flow)
+
+    async def explain_job(
+        self,
+        job_id: str,
+        *,
+        expires_in: float | None = None,
+        timeout: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> "AsyncJob[CsvResult]":
+        """Explain every row of a job that has ended (rows, or a CSV file), and return the job that does so.
+
+        It is a job like that of a CSV file: `download` writes a line for each row and a column for each feature.
+        `timeout` is that of one chunk of rows.
+        """
+        flow = calls.explain_job(
+            job_id, expires_in=expires_in, timeout=timeout, retries=self._retries, key=idempotency_key
+        )
+        return AsyncJob(self, await self._run(flow))
+
+    async def explanations(self, job_id: str, *, row: int | None = None) -> AsyncIterator[tuple[int, Explanation]]:
+        """Iterate over what was explained of a job's rows, as (row, explanation); `row` is the only one wanted."""
+        place: str | None = None
+        while True:
+            items, place = await self._run(calls.explanations(job_id, place, row=row, retries=self._retries))
+            for item in items:
+                yield item
+            if place is None:
+                return
 
     async def submit_batch(
         self,
@@ -369,7 +397,7 @@ class AsyncJob(JobFacts, Generic[ResultT]):
 
         Raise Unusable where pandas is not installed (and pyarrow, for CSV jobs).
         """
-        if self.kind != "csv":
+        if self.kind not in ("csv", "explain_batch"):
             return cast(Any, await self.result()).to_frame()
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "scores.parquet"

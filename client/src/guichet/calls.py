@@ -25,6 +25,7 @@ _READERS: dict[str, Callable[[dict[str, Any]], AnyResult]] = {
     "batch": BatchResult.read,
     "csv": CsvResult.read,
     "explain": Explanation.read,
+    "explain_batch": CsvResult.read,
 }
 Value = TypeVar("Value")
 
@@ -95,6 +96,33 @@ def explain(
     else:
         body |= {"job_id": job_id} | ({} if index is None else {"row": index})
     return (yield from _scored("/explain", body, Explanation.read, retries=retries, key=key, wait=wait))
+
+
+def explain_job(
+    job_id: str, *, expires_in: float | None, timeout: float | None, retries: int, key: str | None
+) -> Flow[JobInfo]:
+    """Explain every row of a job that has ended; return the job that does so."""
+    given = _given({"expires_in": expires_in, "timeout": timeout})
+    params = {name: str(value) for name, value in given.items()}
+    request = Request("POST", f"{job_path(job_id)}/explain", params, headers=_key(key), wait=LONGEST_STORING)
+    answer = yield from exchange(request, retries)
+    return read(check(answer), JobInfo.read)
+
+
+def explanations(
+    job_id: str, place: str | None, *, row: int | None, retries: int
+) -> Flow[tuple[list[tuple[int, Explanation]], str | None]]:
+    """Read a page of what was explained of a job's rows; return (row, explanation) and the place of the next page."""
+    params = {"limit": "200"} if row is None else {"row": str(row)}
+    if place is not None:  # which may begin with the prefix of a proxy, which the address of the service brings already
+        params = dict(parse_qsl(urlsplit(place).query))
+    answer = yield from exchange(Request("GET", f"{job_path(job_id)}/explanations", params), retries)
+
+    def items(body: dict[str, Any]) -> tuple[list[tuple[int, Explanation]], str | None]:
+        about = {name: body[name] for name in ("job_id", "model", "model_version")}
+        return [(item["row"], Explanation.read(about | item)) for item in body["items"]], body["next"]
+
+    return read(check(answer), items)
 
 
 def submit_batch(rows: Rows, options: BatchOptions, *, retries: int, key: str | None) -> Flow[JobInfo]:

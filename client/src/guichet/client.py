@@ -119,6 +119,33 @@ class Client:
         )
         return self._run(flow)
 
+    def explain_job(
+        self,
+        job_id: str,
+        *,
+        expires_in: float | None = None,
+        timeout: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> "Job[CsvResult]":
+        """Explain every row of a job that has ended (rows, or a CSV file), and return the job that does so.
+
+        It is a job like that of a CSV file: `download` writes a line for each row and a column for each feature.
+        `timeout` is that of one chunk of rows.
+        """
+        flow = calls.explain_job(
+            job_id, expires_in=expires_in, timeout=timeout, retries=self._retries, key=idempotency_key
+        )
+        return Job(self, self._run(flow))
+
+    def explanations(self, job_id: str, *, row: int | None = None) -> Iterator[tuple[int, Explanation]]:
+        """Iterate over what was explained of a job's rows, as (row, explanation); `row` is the only one wanted."""
+        place: str | None = None
+        while True:
+            items, place = self._run(calls.explanations(job_id, place, row=row, retries=self._retries))
+            yield from items
+            if place is None:
+                return
+
     def submit_batch(
         self,
         rows: Rows,
@@ -375,7 +402,7 @@ class Job(JobFacts, Generic[ResultT]):
         parquet: bool = False,
         on_progress: OnProgress | None = None,
     ) -> None:
-        """Wait until a CSV job ends and write its rows, in the order of the input, to a file.
+        """Wait until a job with files ends and write its rows, in the order of the input, to a file.
 
         `errors` writes what is wrong with which row instead; `join` repeats the input's columns; `partial` does not
         wait and writes what is done so far; `parquet` writes Parquet. A download that was cut off goes on from
@@ -396,7 +423,7 @@ class Job(JobFacts, Generic[ResultT]):
 
         Raise Unusable where pandas is not installed (and pyarrow, for CSV jobs).
         """
-        if self.kind != "csv":
+        if self.kind not in ("csv", "explain_batch"):
             return cast(Any, self.result()).to_frame()
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "scores.parquet"

@@ -63,7 +63,7 @@ class JobFacts:
 
     @property
     def kind(self) -> str:
-        """`predict`, `batch`, `csv` or `explain`."""
+        """`predict`, `batch`, `csv`, `explain` or `explain_batch`."""
         return self.info.kind
 
     @property

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from guichet.client import Client
 from guichet.command.bench import bench
 from guichet.command.console import Console
+from guichet.command.explaining import explain_score
 from guichet.command.files import score_csv
 from guichet.command.outcomes import INTERRUPTED, explain
 from guichet.command.parser import make_parser
@@ -18,6 +19,7 @@ from guichet.errors import GuichetError
 _COMMANDS: dict[str, Callable[[Client, argparse.Namespace, Console], int]] = {
     "predict": predict,
     "csv": score_csv,
+    "explain": explain_score,
     "jobs": list_jobs,
     "wait": wait,
     "cancel": cancel,

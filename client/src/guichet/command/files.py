@@ -5,6 +5,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from guichet.calls import CsvOptions
 from guichet.client import Client, Job
@@ -46,22 +47,45 @@ def score_csv(client: Client, options: argparse.Namespace, console: Console) -> 
                 return DONE
         else:
             job = client.job(options.job)
-            if job.kind != "csv":
+            if job.kind not in ("csv", "explain_batch"):
                 raise Unusable(f"The job {job.id} is no CSV job (its kind is {job.kind}): use `guichet wait {job.id}`.")
-        try:
-            return _finish(job, options, console, bar)
-        except KeyboardInterrupt:
-            bar.clear()
-            console.tell(f"\nInterrupted; the job goes on. To go on with it: {_command(options, job.id)}")
-            console.tell(f"To cancel it: {command_line(options, 'cancel', job.id)}")
-            return INTERRUPTED
-        except BrokenPipeError:
-            raise  # whoever reads stdout has had enough
-        except (GuichetError, OSError) as error:
-            bar.clear()
-            code = explain(error, console)
-            console.tell(f"The job is kept. To go on with it: {_command(options, job.id)}")
-            return code
+        return _go_on(job, options, console, bar)
+
+
+def explain_rows(client: Client, options: argparse.Namespace, console: Console) -> int:
+    """Explain every row of a job in the background, and write a line for each with a column for each feature."""
+    if options.output is None and not options.no_wait:
+        raise Unusable("Say where to write the explanations: -o why.csv; or name one row: --row 0.")
+    _check_outputs(options)
+    _check_places(options)
+    with Bar(console) as bar:
+        job = client.job(options.job)
+        if job.kind != "explain_batch":
+            job = client.explain_job(options.job)
+            console.tell(f"Accepted: {rows(job.counts.total)}, {job.info.model}@{job.info.model_version}, job {job.id}")
+        if options.no_wait:
+            console.say_json(job.info.body) if options.is_json else console.say(job.id)
+            console.tell(f"To go on with it: {_command(options, job.id)}")
+            return DONE
+        return _go_on(job, options, console, bar)
+
+
+def _go_on(job: Job[Any], options: argparse.Namespace, console: Console, bar: Bar) -> int:
+    """Wait for a job with files and write them; whatever interrupts that, the job is kept."""
+    try:
+        return _finish(job, options, console, bar)
+    except KeyboardInterrupt:
+        bar.clear()
+        console.tell(f"\nInterrupted; the job goes on. To go on with it: {_command(options, job.id)}")
+        console.tell(f"To cancel it: {command_line(options, 'cancel', job.id)}")
+        return INTERRUPTED
+    except BrokenPipeError:
+        raise  # whoever reads stdout has had enough
+    except (GuichetError, OSError) as error:
+        bar.clear()
+        code = explain(error, console)
+        console.tell(f"The job is kept. To go on with it: {_command(options, job.id)}")
+        return code
 
 
 def _check_usage(options: argparse.Namespace) -> None:
@@ -73,6 +97,10 @@ def _check_usage(options: argparse.Namespace) -> None:
         raise Unusable("--partial goes with --job ID.")
     if options.output is None and not (options.validate or options.no_wait):
         raise Unusable("Say where to write the scored rows: -o scored.csv.")
+    _check_outputs(options)
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
     if STDOUT in (options.output, options.errors) and options.is_json:
         raise Unusable("--json and - both write to stdout: give a file to -o and --errors.")
     for place in (options.output, options.errors):
@@ -201,7 +229,7 @@ def _download(
 
 def _sum_up(job: Job[object], options: argparse.Namespace, console: Console, *, is_whole: bool) -> None:
     counts = job.counts
-    done = f"{count(counts.succeeded)} scored, {with_errors(counts.failed)}"
+    done = f"{count(counts.succeeded)} {_done(job)}, {with_errors(counts.failed)}"
     written = f"Written to {_place(options.output)}"
     if options.is_json:
         console.say_json(job.info.body)
@@ -220,7 +248,9 @@ def _sum_up(job: Job[object], options: argparse.Namespace, console: Console, *, 
         if job.info.is_retryable:
             is_limited = job.error is not None and job.error.code == "too_many_errors"
             rest = "the rest, without the limit" if is_limited else "the rest"
-            console.tell(f"To score {rest}: {command_line(options, 'retry', job.id)}")
+            console.tell(
+                f"To {'score' if job.kind == 'csv' else 'explain'} {rest}: {command_line(options, 'retry', job.id)}"
+            )
     if options.errors is not None:
         if counts.failed:
             console.tell(f"Errors written to {_place(options.errors)}")
@@ -231,6 +261,10 @@ def _sum_up(job: Job[object], options: argparse.Namespace, console: Console, *, 
     elif has_errors_to_read(job) and job.is_ended:
         partial = " --partial" if options.partial else ""
         console.tell(f"To see what is wrong: {_command(options, job.id)}{partial} --errors errors.csv")
+
+
+def _done(job: Job[object]) -> str:
+    return "scored" if job.kind == "csv" else "explained"
 
 
 def _command(options: argparse.Namespace, job_id: str) -> str:

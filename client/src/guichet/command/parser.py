@@ -68,6 +68,20 @@ def make_parser() -> argparse.ArgumentParser:
     how.add_argument("--max-error-rate", type=_share, metavar="SHARE", help="fail when more rows have errors (0 to 1)")
     how.add_argument("--gzip", action="store_true", help="compress what is sent: for slow networks")
 
+    explain = add("explain", "tell why a row has its score, or every row of a job")
+    explain.add_argument(
+        "file", nargs="?", help='JSON: the features of a row, alone or as {"features": ...}; - is stdin'
+    )
+    explain.add_argument("--job", metavar="ID", help="explain rows of this job, or go on with one that explains")
+    explain.add_argument("--row", type=_whole, metavar="N", help="with --job: only this row, from 0")
+    explain.add_argument("-o", "--output", help="with --job: where to write a line for each row; - is stdout")
+    explain.add_argument("--errors", help="with --job: where to write which row has no explanation; - is stdout")
+    explain.add_argument("--format", choices=("csv", "parquet"), help="of the output (default: by its name, else csv)")
+    explain.add_argument("--no-wait", action="store_true", help="with --job: do not wait, print the job's id")
+    explain.set_defaults(join=False, partial=False)
+    _add_model(explain)
+    _add_json(explain)
+
     jobs = add("jobs", "list your jobs, newest first")
     jobs.add_argument("--status", choices=("queued", "running", "succeeded", "failed", "canceled", "expired"))
     jobs.add_argument("--model", metavar="NAME", help="only jobs of this model")

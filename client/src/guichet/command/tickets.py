@@ -50,7 +50,7 @@ def wait(client: Client, options: argparse.Namespace, console: Console) -> int:
     else:
         with Bar(console) as bar:
             follow(job, bar)
-    if job.kind == "csv" or options.is_json:
+    if job.kind in ("csv", "explain_batch") or options.is_json:
         return _report(job, options, console)
     try:
         result = job.result()

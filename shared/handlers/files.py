@@ -1,0 +1,42 @@
+"""The chunks of files: the jobs `csv`. The libraries that read files are imported when the first one comes."""
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection
+
+from shared.handlers.chunk_handler import ChunkHandler
+
+if TYPE_CHECKING:
+    from shared.csv.chunk_scoring import ScoredChunk
+    from shared.jobs.chunk_work import ChunkWork
+    from shared.jobs.chunks import ChunkClaim, PackedChunk
+    from shared.registry.loading import LoadedModel
+    from shared.tables import ChunkState
+
+
+@cache
+def _work() -> "ChunkWork":
+    from shared.jobs.chunk_work import ChunkWork
+
+    return ChunkWork()
+
+
+def score(model: "LoadedModel", taken: "ChunkClaim") -> "tuple[ScoredChunk, ChunkState]":
+    """Read, validate and score the records of a chunk."""
+    return _work().score(model, taken)
+
+
+def _write(connection: Connection, taken: "ChunkClaim", scored: "ScoredChunk") -> None:
+    from shared.jobs.chunk_storage import write_scores
+
+    write_scores(connection, taken, scored)
+
+
+def _cut(taken: "ChunkClaim") -> "list[PackedChunk]":
+    from shared.jobs.chunk_work import cut_chunk
+
+    return cut_chunk(taken)
+
+
+FILES = ChunkHandler(score, _write, _cut)
