@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shared.cards.card import Card
 from shared.encoding.blocks import Fitted, Matrix, Unsupported
@@ -31,12 +32,16 @@ class Sum(Protocol):
     method: Method
     base: Matrix  # (K,)
 
-    def outputs(self, features: Matrix) -> Matrix:
-        """Return the raw outputs of n encoded rows, shape (n, K)."""
+    def read(self, features: Matrix) -> NDArray[Any]:
+        """Return what is needed of n encoded rows, by row; it may write into them."""
         ...
 
-    def contributions(self, features: Matrix, output: int) -> Matrix:
-        """Return what each feature adds to one output of n encoded rows, shape (n, F)."""
+    def outputs(self, rows: NDArray[Any]) -> Matrix:
+        """Return the raw outputs of n rows that were read, shape (n, K)."""
+        ...
+
+    def contributions(self, rows: NDArray[Any], output: int) -> Matrix:
+        """Return what each feature adds to one output of n rows that were read, shape (n, F)."""
         ...
 
 
@@ -55,16 +60,19 @@ class TreeSum:
             self.method = "tree_interventional"
             self.base = self.reference.base
 
-    def outputs(self, features: Matrix) -> Matrix:
-        """Return the raw outputs of n encoded rows, shape (n, K)."""
-        return self.paths.outputs(self.paths.masks(self.paths.input.prepare(features)))
+    def read(self, features: Matrix) -> NDArray[Any]:
+        """Return the leaf masks of n encoded rows, shape (n, L)."""
+        return self.paths.masks(self.paths.input.prepare(features))
 
-    def contributions(self, features: Matrix, output: int) -> Matrix:
-        """Return what each feature adds to one output of n encoded rows, shape (n, F)."""
-        masks = self.paths.masks(self.paths.input.prepare(features))
+    def outputs(self, rows: NDArray[Any]) -> Matrix:
+        """Return the raw outputs of n rows with these masks, shape (n, K)."""
+        return self.paths.outputs(rows)
+
+    def contributions(self, rows: NDArray[Any], output: int) -> Matrix:
+        """Return what each feature adds to one output of n rows with these masks, shape (n, F)."""
         if self.reference is not None:
-            return interventional(self.paths, self.reference, masks, output, self.count)
-        return np.array([path_dependent(self.paths, mask, output, self.count) for mask in masks])
+            return interventional(self.paths, self.reference, rows, output, self.count)
+        return np.array([path_dependent(self.paths, mask, output, self.count) for mask in rows])
 
 
 class LinearSum:
@@ -85,14 +93,18 @@ class LinearSum:
         self.members[np.arange(reference.shape[1]), list(players)] = 1.0
         self.base = self.outputs(self.mean[None])[0]
 
-    def outputs(self, features: Matrix) -> Matrix:
+    def read(self, features: Matrix) -> NDArray[Any]:
+        """Return the n encoded rows themselves."""
+        return features
+
+    def outputs(self, rows: NDArray[Any]) -> Matrix:
         """Return the raw outputs of n encoded rows, shape (n, K)."""
-        result: Matrix = features @ self.weights + self.intercept
+        result: Matrix = rows @ self.weights + self.intercept
         return result
 
-    def contributions(self, features: Matrix, output: int) -> Matrix:
+    def contributions(self, rows: NDArray[Any], output: int) -> Matrix:
         """Return what each feature adds to one output of n encoded rows, shape (n, F)."""
-        result: Matrix = ((features - self.mean) * self.weights[:, output]) @ self.members
+        result: Matrix = ((rows - self.mean) * self.weights[:, output]) @ self.members
         return result
 
 
@@ -115,16 +127,27 @@ class AdditiveExplainer:
     def attribute(self, rows: Sequence[Row], outputs: Sequence[Output]) -> Attribution:
         """Return the contributions of n canonical rows to their scores."""
         features = self.encoding.encode(rows)
-        raw = self.sum.outputs(features)
-        served = _as_served(self.final, features, self.scale)
+        read = self.sum.read(features)
+        raw = self.sum.outputs(read)
         column = explained_column(self.card.task, outputs, raw.shape[1])
         contributions = np.empty((len(rows), len(self.card.features)))
         for output in np.unique(column):
             some = column == output
-            contributions[some] = self.sum.contributions(features[some], int(output))[:, : contributions.shape[1]]
-        every = np.arange(len(rows))
-        at = column if served.shape[1] == raw.shape[1] else np.full(len(rows), -1)
-        return Attribution(self.sum.base[column], raw[every, column], served[every, at], contributions)
+            contributions[some] = self.sum.contributions(read[some], int(output))[:, : contributions.shape[1]]
+        value = raw[np.arange(len(rows)), column]
+        return Attribution(self.sum.base[column], value, self._served(features, outputs, value, column), contributions)
+
+    def _served(
+        self, features: Matrix, outputs: Sequence[Output], value: NDArray[np.float64], column: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        """Return what is served on the scale, (n,): by the score itself, or the estimator where that is too coarse."""
+        served = _by_score(self.scale, outputs)
+        apart = ~(np.abs(served - value) <= self.tolerance * np.maximum(1.0, np.abs(value)))
+        if apart.any():  # a single row of boosted trees costs the estimator more than its explanation does
+            own = _as_served(self.final, features[apart], self.scale)
+            at = column[apart] if own.shape[1] == len(self.sum.base) else np.full(len(own), -1)
+            served[apart] = own[np.arange(len(own)), at]
+        return served
 
 
 def additive(model: ExplainedModel, reference: Sequence[Row] | None) -> AdditiveExplainer:
@@ -153,7 +176,7 @@ def additive(model: ExplainedModel, reference: Sequence[Row] | None) -> Additive
     for make in makers:
         try:
             found = make()
-            raw = found.outputs(checked.copy())
+            raw = found.outputs(found.read(checked.copy()))
             scale = _find_scale(model, raw, list(reference or model.reference))
             _check_own(_as_served(final, checked.copy(), scale), raw, tolerance)
         except Unsupported as reason:
@@ -206,6 +229,22 @@ def _links(task: str, width: int) -> list[tuple[Scale, Callable[[Matrix], Matrix
     if task == "binary":
         return [("probability", lambda raw: raw[:, -1:])] if width == 2 else [("log_odds", expit)]
     return [("margin", lambda raw: softmax(raw, axis=1)), ("probability", lambda raw: raw)]
+
+
+def _by_score(scale: Scale, outputs: Sequence[Output]) -> NDArray[np.float64]:
+    """Return what scores are on the scale, shape (n,); NaN where they do not tell."""
+    from scipy.special import logit
+
+    if scale in ("target", "log_target"):
+        served = np.array([output.prediction for output in outputs])
+    elif scale == "margin":
+        served = np.full(len(outputs), np.nan)
+    else:
+        served = np.array([np.nan if output.probability is None else output.probability for output in outputs])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if scale == "log_target":
+            served = np.log(served)
+        return np.asarray(logit(served) if scale == "log_odds" else served, dtype=np.float64)
 
 
 def _as_served(final: Fitted, features: Matrix, scale: Scale) -> Matrix:

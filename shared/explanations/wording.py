@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from shared.cards.card import Card
-from shared.cards.features import plain
+from shared.cards.features import Feature, plain
 from shared.explanations.attribution import Row, Scale
 
 SHOWN = 40  # characters of a text value
@@ -21,6 +21,7 @@ class Reference:
     rows: int
     usual: Mapping[str, Any]  # feature -> median of its numbers, or its most frequent value
     seed: int
+    words: tuple[tuple[str, str], ...]  # by feature: its name, and what is usual, as every sentence has them
 
     def about(self) -> dict[str, Any]:
         """Return what an explanation says of it."""
@@ -40,7 +41,14 @@ def summarise_reference(card: Card, rows: Sequence[Row], *, seed: int) -> Refere
             usual[feature.name] = plain(float(median(values)))
         else:
             usual[feature.name] = Counter(values).most_common(1)[0][0]
-    return Reference(len(rows), usual, seed)
+    return Reference(len(rows), usual, seed, tuple(_words(feature, usual[feature.name]) for feature in card.features))
+
+
+def _words(feature: Feature, usual: object) -> tuple[str, str]:
+    name = f"{feature.name} ({feature.description.rstrip('. ')})" if feature.description else feature.name
+    is_number = feature.type in ("integer", "number") and not feature.categories
+    kind = "median" if is_number else "most frequent value"
+    return name, f" (reference {kind} {_shown(usual)})" if usual is not None else ""
 
 
 def describe_factors(
@@ -54,17 +62,17 @@ def describe_factors(
     label: str | None,
 ) -> list[dict[str, Any]]:
     """Return each feature of a row with its contribution and a sentence, the largest first."""
+    what = _what(card, scale, label)
     factors = []
     for place, feature in enumerate(card.features):
-        amount = contributions[place]
-        value, usual = row[feature.name], reference.usual[feature.name]
+        amount, value = contributions[place], row[feature.name]
         error = None if errors is None else errors[place]
         factor: dict[str, Any] = {
             "feature": feature.name,
             "value": value,
             "contribution": amount,
-            "reference": usual,
-            "text": _sentence(card, place, value, reference, amount, error, scale, label),
+            "reference": reference.usual[feature.name],
+            "text": _sentence(*reference.words[place], value, amount, error, what),
         }
         if error is not None:
             factor["standard_error"] = error
@@ -72,31 +80,16 @@ def describe_factors(
     return sorted(factors, key=lambda factor: -abs(factor["contribution"]))
 
 
-def _sentence(
-    card: Card,
-    place: int,
-    value: object,
-    reference: Reference,
-    amount: float,
-    error: float | None,
-    scale: Scale,
-    label: str | None,
-) -> str:
-    feature = card.features[place]
-    name = f"{feature.name} ({feature.description.rstrip('. ')})" if feature.description else feature.name
-    is_number = feature.type in ("integer", "number") and not feature.categories
-    kind = "median" if is_number else "most frequent value"
-    usual = reference.usual[feature.name]
-    beside = f" (reference {kind} {_shown(usual)})" if usual is not None else ""
+def _sentence(name: str, beside: str, value: object, amount: float, error: float | None, what: str) -> str:
     if amount == 0.0:
         return f"{name} is {_shown(value)}{beside}: it changes nothing here."
     direction = "raises" if amount > 0 else "lowers"
     unsure = f", standard error {_number(error)}" if error else ""
-    size = f"{_number(abs(amount))}{unsure}"
-    return f"{name} is {_shown(value)}{beside}: it {direction} {_what(card, scale, label)} by {size}."
+    return f"{name} is {_shown(value)}{beside}: it {direction} {what} by {_number(abs(amount))}{unsure}."
 
 
 def _what(card: Card, scale: Scale, label: str | None) -> str:
+    """Return what contributions are measured in, in words."""
     target = card.target or "the prediction"
     return {
         "log_odds": f"the log-odds of {label}",
