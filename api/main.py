@@ -16,6 +16,8 @@ from api.http.middleware import RequestContext
 from api.http.prefix import Prefix
 from api.http.security_headers import SecurityHeaders
 from api.known_names import KnownNames
+from api.logs.request_log import RouteNames
+from api.logs.tracing import tracer
 from api.parameters import refuse_strangers
 from api.routes import (
     csv_downloads,
@@ -39,6 +41,7 @@ from api.routes import (
 from api.runtimes.followers import on_shutdown
 from api.services import Services
 from shared.config.settings import Settings, get_settings
+from shared.observability.tracing import start as start_tracing
 from shared.version import VERSION
 
 ROUTERS: tuple[APIRouter, ...] = (
@@ -107,4 +110,8 @@ def serve(app: FastAPI) -> ASGIApp:
     def note(scope: Scope, method: str, path: str, status: int, size: int, seconds: float) -> None:
         app.state.services.request_log.note(scope, method, path, status, size, seconds)
 
-    return RequestContext(inner, prefix, SecurityHeaders(settings.frame_ancestors), note)
+    headers = SecurityHeaders(settings.frame_ancestors)
+    if settings.tracing == "off":
+        return RequestContext(inner, prefix, headers, note)
+    names = RouteNames([*(route for router in ROUTERS for route in router.routes), *app.routes])
+    return RequestContext(inner, prefix, headers, note, tracer(start_tracing("guichet-api"), names))

@@ -16,6 +16,7 @@ from api.runtimes.idempotency import KeysInFlight
 from api.runtimes.runtime import Runtime
 from shared.config.settings import Settings
 from shared.database.engine import make_engine, reader
+from shared.observability import tracing
 
 
 class Services:
@@ -80,6 +81,8 @@ class Services:
         self.catalog.stop()
         self.refusals.stop()
         self.request_log.stop()
+        if (traced := tracing.current()) is not None:
+            traced.stop()
         self.bulk_engine.dispose()
         self.engine.dispose()
 

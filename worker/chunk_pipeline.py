@@ -91,6 +91,7 @@ class ChunkPipeline:
             return
         with ExitStack() as stack:  # the lease is renewed from here until the chunk is stored
             held = stack.enter_context(runtime.pulse.holding_chunk(taken, timeout_seconds=taken.timeout_seconds))
+            began = time.monotonic()
             try:
                 done, state = handler.compute(self._model, taken)
             except Exception as error:  # MemoryError, or something that nobody foresaw: the chunk must not be lost
@@ -99,6 +100,7 @@ class ChunkPipeline:
                     chunks.give_up(connection, taken)
                 return
             runtime.pulse.unlimit(held)  # to be stored takes as long as it takes
+            times = (began, time.monotonic())
             try:
                 self._wait_for_stores(STORING - 1)
             except Exception:
@@ -107,7 +109,7 @@ class ChunkPipeline:
                 raise
             if self._threads is None:
                 self._threads = ThreadPoolExecutor(STORING, thread_name_prefix="storing")
-            store = partial(self._store, taken, done, state, stack.pop_all())
+            store = partial(self._store, taken, done, state, stack.pop_all(), times)
             self._storing.append(self._threads.submit(copy_context().run, store))
         if self._is_interactive_busy():
             self._wait_for_stores(0)
@@ -141,8 +143,10 @@ class ChunkPipeline:
                 lease_seconds=runtime.settings.lease_seconds,
             )
 
-    def _store(self, taken: ChunkClaim, done: "Lines", state: ChunkState, lease: ExitStack) -> None:
-        """Store what a chunk came to."""
+    def _store(
+        self, taken: ChunkClaim, done: "Lines", state: ChunkState, lease: ExitStack, times: tuple[float, float]
+    ) -> None:
+        """Store what a chunk came to; `times` are when its computation began and ended."""
         from shared.jobs.chunk_storage import Stale, store
 
         runtime, write = self._runtime, CHUNK_HANDLERS[taken.kind].write
@@ -154,6 +158,19 @@ class ChunkPipeline:
             except Stale:
                 log.warning("rows %d to %d of job %s were no longer ours; nothing was stored", *_place(taken))
                 return
+        if runtime.tracing is not None:
+            about = {
+                "guichet.job_id": taken.job_id,
+                "guichet.request_id": taken.request_id,
+                "guichet.model": f"{self._model.card.name}@{self._model.card.version}",
+                "guichet.lane": Lane.BULK.value,
+                "guichet.first_row": taken.first_row,
+                "guichet.rows": taken.row_count,
+            }
+            began, scored = times
+            runtime.tracing.add_job(
+                taken.traceparent, about, accepted_at=None, began=began, scored=scored, stored=time.monotonic()
+            )
         if ended is not None:
             self._ended(taken.job_id)
 

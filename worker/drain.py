@@ -26,6 +26,7 @@ from shared.jobs.transitions import Claim, ClaimGroup
 from shared.observability.logs import bound
 from shared.observability.metrics import CLAIM_JOBS, METRICS, SCORE_SECONDS, SCORED_ROWS, WAIT_SECONDS
 from shared.observability.redaction import told
+from shared.observability.tracing import Tracing
 from shared.registry.loading import LoadedModel
 from shared.scoring.batch import split_results
 from worker.chunk_pipeline import ChunkPipeline
@@ -278,11 +279,14 @@ def _compute_and_store(runtime: Runtime, queue: Queue, claims: list[Claim]) -> N
             runtime.database(lambda connection: jobs.requeue(connection, claims, code="out_of_memory", message=message))
             return
         runtime.pulse.unlimit(held)  # to be stored takes as long as it takes
-        seconds = time.monotonic() - began
+        scored = time.monotonic()
+        seconds = scored - began
         runtime.paces[queue.model_version_id, handler.name] = len(rows) / max(seconds, 1e-6)
         _measure(queue, claims, len(rows), seconds)
         by_claim = split_results(results, (len(claim.rows) for claim in claims))
         done = runtime.retry_while_away(lambda: _finish(runtime, queue, handler, claims, by_claim))
+    if runtime.tracing is not None:
+        _trace(runtime.tracing, queue, claims, done, began=began, scored=scored)
     if len(done) < len(claims):
         log.warning(
             "%d of %d claims were no longer ours; nothing of them was stored", len(claims) - len(done), len(claims)
@@ -300,6 +304,27 @@ def _measure(queue: Queue, claims: list[Claim], row_count: int, seconds: float) 
     for claim in claims:
         if claim.attempt == 1 and (accepted_at := time_of(claim.job_id)) is not None:
             METRICS.observe(WAIT_SECONDS, max(now - accepted_at, 0.0), labels)
+
+
+def _trace(
+    tracing: Tracing, queue: Queue, claims: list[Claim], done: Sequence[str], *, began: float, scored: float
+) -> None:
+    """Add a claim that was stored to the traces of its jobs' requests."""
+    stored = time.monotonic()
+    model = f"{queue.model.card.name}@{queue.model.card.version}"
+    for claim in claims:
+        about = {
+            "guichet.job_id": claim.job_id,
+            "guichet.request_id": claim.request_id,
+            "guichet.model": model,
+            "guichet.lane": queue.lane,
+            "guichet.attempt": claim.attempt,
+            "guichet.rows": len(claim.rows),
+            "guichet.jobs_in_claim": len(claims),
+            "guichet.is_stored": claim.job_id in done,
+        }
+        times = {"began": began, "scored": scored, "stored": stored}
+        tracing.add_job(claim.traceparent, about, accepted_at=time_of(claim.job_id), **times)
 
 
 def _finish(

@@ -16,6 +16,7 @@ from shared.config.settings import get_settings
 from shared.database.engine import make_engine
 from shared.observability.logs import identify
 from shared.observability.redaction import told
+from shared.observability.tracing import start as start_tracing
 from shared.registry.loaded_models import ModelCache
 from shared.registry.watcher import ModelWatcher
 from worker.heartbeat import Heartbeat, arm_kernel
@@ -57,6 +58,8 @@ def start_child(*, lanes: Sequence[str]) -> Runtime:
     app = current_app._get_current_object()  # the proxy would look it up at every use
     bulk_engine = make_engine(settings.database, pool_size=4)
     _runtime = Runtime(settings, name, engine, claim_engine, bulk_engine, make_redis(), app, models, pulse)
+    if settings.tracing == "otlp":
+        _runtime.tracing = start_tracing("guichet-worker")
     models.guard = pulse.loading
     pulse.start()  # first: whatever loading does, leases and timeouts have to work
     _runtime.timer = Timer(_runtime, schedule(settings))

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from shared.config.settings import Settings
 from shared.database.engine import run_again
+from shared.observability.tracing import Tracing
 from shared.registry.loaded_models import ModelCache
 from shared.registry.watcher import ModelWatcher
 from worker.heartbeat import Heartbeat
@@ -54,6 +55,7 @@ class Runtime:
     timer: Stoppable | None = None
     parent: Parent | None = None
     counting: "Counting | None" = None
+    tracing: Tracing | None = None  # where TRACING=otlp
     paces: dict[tuple[int, str], float] = field(
         default_factory=dict
     )  # rows/s of the last claim, by version and handler
@@ -118,6 +120,8 @@ class Runtime:
         for engine in (self.bulk_engine, self.claim_engine, self.engine):
             engine.dispose()
         self.redis.close()
+        if self.tracing is not None:
+            self.tracing.stop()
 
 
 def _passes(error: DBAPIError | psycopg2.Error) -> bool:

@@ -6,6 +6,7 @@ Plain ASGI: it costs a few microseconds.
 import re
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,12 +26,29 @@ LEFT = 499  # the caller left before the answer began
 Note = Callable[[Scope, str, str, int, int, float], None]
 
 
+class Span(Protocol):
+    """The span of a request, where requests are traced."""
+
+    @property
+    def traceparent(self) -> str:
+        """What names it, for the spans below it."""
+
+    def end(self, scope: Scope, method: str, path: str, status: int) -> None:
+        """End it with what is told of each request."""
+
+
+Trace = Callable[[str | None], Span]  # begins one, below that of the caller's traceparent
+
+
 class RequestContext:
     """Takes X-Request-Id and traceparent (W3C Trace Context) from the caller, or makes an id, and returns them."""
 
-    def __init__(self, app: ASGIApp, prefix: Prefix, headers: SecurityHeaders, note: Note) -> None:
+    def __init__(
+        self, app: ASGIApp, prefix: Prefix, headers: SecurityHeaders, note: Note, trace: Trace | None = None
+    ) -> None:
         self._app = app
         self._note = note
+        self._trace = trace
         self._pages = Pages(app, headers)
         self._prefix = prefix
         self._headers = headers
@@ -53,7 +71,8 @@ class RequestContext:
             traceparent = None
         scope["request_id"] = request_id
         begin(request_id=request_id)
-        scope["traceparent"] = traceparent
+        span = None if self._trace is None else self._trace(traceparent)
+        scope["traceparent"] = traceparent if span is None else span.traceparent
         if prefix := self._prefix.of(scope):
             scope = self._prefix.put_on(scope, prefix)
         path = route_path(scope)
@@ -91,6 +110,8 @@ class RequestContext:
             raise
         finally:
             self._note(inner, scope["method"], path, status, size, time.perf_counter() - began)
+            if span is not None:
+                span.end(inner, scope["method"], path, status)
 
 
 def is_head(request: Request) -> bool:

@@ -33,7 +33,8 @@ from shared.jobs.kinds import Claiming, kind_of
 from shared.jobs.queries import StoredJob, StoredOutput, find_jobs
 from shared.jobs.recording import record
 from shared.jobs.results import outcome_of
-from shared.jobs.submission import Submission
+from shared.jobs.submission import Submission, time_of
+from shared.observability import tracing
 from shared.observability.metrics import METRICS, SCORE_SECONDS, SCORED_ROWS
 from shared.registry.watcher import ModelWatcher
 from shared.scoring.batch import split_results
@@ -198,8 +199,11 @@ class SyncRuntime:
                 refusal = Unavailable(f"The model cannot be loaded now: {error.detail}", retry_after=10)
                 answers.update((member.id, refusal) for member in members)
             else:
-                _measure(model, members, time.monotonic() - began)
+                scored = time.monotonic()
+                _measure(model, members, scored - began)
                 answers.update(self._store(computed, started_at))
+                if (traced := tracing.current()) is not None:
+                    _trace(traced, model, computed, began=began, scored=scored)
         return [answers[submission.id] for submission in group]
 
     # ── the model ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -337,6 +341,26 @@ def _measure(model: ModelProcess, members: Sequence[Submission], seconds: float)
     labels = (model.label, members[0].lane)
     METRICS.observe(SCORE_SECONDS, seconds, labels)
     METRICS.count(SCORED_ROWS, labels, sum(len(member.rows) - member.failed_count for member in members))
+
+
+def _trace(
+    traced: tracing.Tracing, model: ModelProcess, computed: Sequence[Computed], *, began: float, scored: float
+) -> None:
+    """Add a group that was stored to the traces of its requests."""
+    stored = time.monotonic()
+    for one in computed:
+        member = one.submission
+        about = {
+            "guichet.job_id": member.id,
+            "guichet.request_id": member.request_id,
+            "guichet.model": model.label,
+            "guichet.lane": member.lane,
+            "guichet.attempt": one.attempt,
+            "guichet.rows": len(member.rows),
+            "guichet.jobs_in_claim": len(computed),
+        }
+        times = {"began": began, "scored": scored, "stored": stored}
+        traced.add_job(member.traceparent, about, accepted_at=time_of(member.id), **times)
 
 
 def in_thread(call: Callable[[], Result], *, name: str) -> "Future[Result]":

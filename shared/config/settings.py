@@ -171,6 +171,11 @@ class Settings(BaseSettings):
         description="How many entries `request_logs` keeps, at most; 0: requests are only counted in the metrics.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level logged.")
+    tracing: Literal["off", "otlp"] = Field(
+        "off",
+        description="`otlp`: traces are sent to a collector of OpenTelemetry, as its own variables say "
+        "(`OTEL_EXPORTER_OTLP_ENDPOINT` and others); needs requirements/tracing.txt.",
+    )
     log_format: Literal["auto", "json", "text"] = Field(
         "auto", description="How lines are logged; `auto` is text on a terminal, and one JSON object a line elsewhere."
     )

@@ -25,7 +25,9 @@ from shared.config.settings import Settings
 from shared.database.prepared import Statement
 from shared.errors import ArtefactError
 from shared.handlers.scores import SCORES
+from shared.observability.tracing import Tracing
 from shared.scoring.selection import Scores
+from tests.support.collector import collecting
 from tests.support.databases import empty, job_row, postgres_engine, queue, settings_of
 from tests.support.log_lines import written
 from worker.drain import drain
@@ -166,6 +168,28 @@ def test_lines_name_the_lane_the_model_and_the_job_or_jobs_that_they_are_about(r
         sent = request_ids(database, ids)
         assert about.get("request_id" if count == 1 else "request_ids") == ",".join(sent)
         assert "request_id" not in done  # it is about all of them
+
+
+def test_spans_of_a_job_go_on_from_its_requests_trace(runtime, database, scorer, monkeypatch):
+    parents = [f"00-{number:032x}-{number:016x}-01" for number in (17, 18)]
+    with collecting() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        runtime.tracing = Tracing("guichet-worker")
+        ids = [queued(database, 1, traceparent=parent)[0] for parent in [*parents, None, parents[0][:-2] + "00"]]
+        drain(runtime, "interactive", 1)
+        runtime.tracing.stop()
+        runtime.tracing = None
+        assert states(database, ids) == {"succeeded"}
+        for number, job_id in zip((17, 18), ids, strict=False):
+            spans = collector.of_trace(f"{number:032x}", 3)
+            assert spans.keys() == {"queue", "score", "store"}
+            for span in spans.values():
+                assert (span["parent"], span["service"]) == (f"{number:016x}", "guichet-worker")
+                assert span["attributes"]["guichet.job_id"] == job_id
+                assert span["attributes"]["guichet.jobs_in_claim"] == 4
+                assert span["attributes"]["guichet.is_stored"] is True
+            assert spans["queue"]["start"] <= spans["queue"]["end"] <= spans["store"]["end"]
+        assert len(collector.spans) == 6
 
 
 def test_full_claim_wakes_another_worker(runtime, database):
