@@ -27,7 +27,7 @@ IMAGES = guichet-api guichet-sync guichet-worker
 
 .DEFAULT_GOAL := help
 .PHONY: help architecture package run test coverage coverage-summary faults interop fuzz openapi-lint stores e2e-compose check format format-check lint types \
-    lock monitoring bench bench-csv bench-explain bench-guards bench-monitoring migration schema samples settings clean audit sbom workflows images push-images space \
+    lock monitoring bench bench-csv bench-explain bench-guards bench-monitoring bench-observability migration schema samples settings clean audit sbom workflows images push-images space \
     space-image deploy rollback smoke release-notes publish-release
 
 help: ## List the targets
@@ -93,6 +93,9 @@ bench-explain: .venv/.installed-dev ## Measure explanations, beside shap where i
 bench-guards: .venv/.installed-dev ## Measure what the guards of the API cost a submission, beside the same API without them
 	$(PY) -m benchmarks.guards $(ARGS)
 
+bench-observability: .venv/.installed-dev ## Measure requests with metrics and logs beside the same service without them
+	$(PY) -m benchmarks.observability $(ARGS)
+
 bench-monitoring: .venv/.installed-dev ## Measure drift by counters beside a scan of the rows
 	$(PY) -m benchmarks.monitoring $(ARGS)
 
@@ -113,7 +116,7 @@ settings: .venv/.installed ## Write docs/settings.md from shared/config/settings
 
 lock: .venv/.installed-dev ## Compile requirements.in and requirements/*.in to pinned, hashed files (UPGRADE=--upgrade for newer ones)
 	$(LOCK) $(UPGRADE) requirements.in requirements/dev.in -o requirements/dev.txt
-	for name in requirements requirements/api requirements/sync requirements/worker requirements/uv; do \
+	for name in requirements requirements/api requirements/sync requirements/worker requirements/tracing requirements/uv; do \
 	    cp requirements/dev.txt $$name.txt && $(LOCK) $$name.in -o $$name.txt || exit 1; \
 	done  # uv keeps the pins that it finds in its output: every file has the same ones
 	sed -nE 's/^((numpy|scipy|pandas|joblib|scikit-learn|lightgbm)==[^\\]*).*/\1/p' requirements/dev.txt > .venv/models.txt
