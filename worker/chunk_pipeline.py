@@ -73,31 +73,31 @@ class ChunkPipeline:
 
     def step(self) -> bool:
         """Claim and compute one chunk, and hand it over to be stored; return whether there was one."""
-        taken = run_again(self._claim)
-        if taken is None:
+        claim = run_again(self._claim)
+        if claim is None:
             return False
-        with bound(job_id=taken.job_id, request_id=taken.request_id):
-            self._handle(taken)
+        with bound(job_id=claim.job_id, request_id=claim.request_id):
+            self._handle(claim)
         return True
 
-    def _handle(self, taken: ChunkClaim) -> None:
+    def _handle(self, claim: ChunkClaim) -> None:
         runtime = self._runtime
-        handler = CHUNK_HANDLERS[taken.kind]
-        if taken.should_split:
-            log.warning("rows %d to %d of job %s take workers down: they are tried in smaller chunks", *_place(taken))
-            parts = handler.cut(taken)
+        handler = CHUNK_HANDLERS[claim.kind]
+        if claim.should_split:
+            log.warning("rows %d to %d of job %s take workers down: they are tried in smaller chunks", *_place(claim))
+            parts = handler.cut(claim)
             with runtime.bulk_engine.begin() as connection:
-                chunks.split(connection, taken, parts)
+                chunks.split(connection, claim, parts)
             return
         with ExitStack() as stack:  # the lease is renewed from here until the chunk is stored
-            held = stack.enter_context(runtime.pulse.holding_chunk(taken, timeout_seconds=taken.timeout_seconds))
+            held = stack.enter_context(runtime.pulse.holding_chunk(claim, timeout_seconds=claim.timeout_seconds))
             began = time.monotonic()
             try:
-                done, state = handler.compute(self._model, taken)
+                done, state = handler.compute(self._model, claim)
             except Exception as error:  # MemoryError, or something that nobody foresaw: the chunk must not be lost
-                log.exception("rows %d to %d of job %s could not be computed", *_place(taken), exc_info=error)
+                log.exception("rows %d to %d of job %s could not be computed", *_place(claim), exc_info=error)
                 with runtime.bulk_engine.begin() as connection:
-                    chunks.give_up(connection, taken)
+                    chunks.requeue_after_crash(connection, claim)
                 return
             runtime.pulse.unlimit(held)  # to be stored takes as long as it takes
             times = (began, time.monotonic())
@@ -105,18 +105,18 @@ class ChunkPipeline:
                 self._wait_for_stores(STORING - 1)
             except Exception:
                 with runtime.bulk_engine.begin() as connection:
-                    chunks.release(connection, taken)
+                    chunks.release(connection, claim)
                 raise
             if self._threads is None:
                 self._threads = ThreadPoolExecutor(STORING, thread_name_prefix="storing")
-            store = partial(self._store, taken, done, state, stack.pop_all(), times)
+            store = partial(self._store, claim, done, state, stack.pop_all(), times)
             self._storing.append(self._threads.submit(copy_context().run, store))
         if self._is_interactive_busy():
             self._wait_for_stores(0)
         self.chunk_count += 1
-        self.row_count += taken.row_count
+        self.row_count += claim.row_count
         label = f"{self._model.card.name}@{self._model.card.version}"
-        METRICS.count(SCORED_ROWS, (label, Lane.BULK.value), taken.row_count)
+        METRICS.count(SCORED_ROWS, (label, Lane.BULK.value), claim.row_count)
 
     def _wait_for_stores(self, count: int) -> None:
         """Wait until no more than so many chunks are being stored."""
@@ -144,36 +144,36 @@ class ChunkPipeline:
             )
 
     def _store(
-        self, taken: ChunkClaim, done: "Lines", state: ChunkState, lease: ExitStack, times: tuple[float, float]
+        self, claim: ChunkClaim, done: "Lines", state: ChunkState, lease: ExitStack, times: tuple[float, float]
     ) -> None:
         """Store what a chunk came to; `times` are when its computation began and ended."""
         from shared.jobs.chunk_storage import Stale, store
 
-        runtime, write = self._runtime, CHUNK_HANDLERS[taken.kind].write
+        runtime, write = self._runtime, CHUNK_HANDLERS[claim.kind].write
         with lease:
             try:
                 ended = runtime.retry_while_away(
-                    lambda: store(runtime.bulk_engine, taken, done, write=write, state=state)
+                    lambda: store(runtime.bulk_engine, claim, done, write=write, state=state)
                 )
             except Stale:
-                log.warning("rows %d to %d of job %s were no longer ours; nothing was stored", *_place(taken))
+                log.warning("rows %d to %d of job %s were no longer ours; nothing was stored", *_place(claim))
                 return
         if runtime.tracing is not None:
             about = {
-                "guichet.job_id": taken.job_id,
-                "guichet.request_id": taken.request_id,
+                "guichet.job_id": claim.job_id,
+                "guichet.request_id": claim.request_id,
                 "guichet.model": f"{self._model.card.name}@{self._model.card.version}",
                 "guichet.lane": Lane.BULK.value,
-                "guichet.first_row": taken.first_row,
-                "guichet.rows": taken.row_count,
+                "guichet.first_row": claim.first_row,
+                "guichet.rows": claim.row_count,
             }
             began, scored = times
             runtime.tracing.add_job(
-                taken.traceparent, about, accepted_at=None, began=began, scored=scored, stored=time.monotonic()
+                claim.traceparent, about, accepted_at=None, began=began, scored=scored, stored=time.monotonic()
             )
         if ended is not None:
-            self._ended(taken.job_id)
+            self._ended(claim.job_id)
 
 
-def _place(taken: ChunkClaim) -> tuple[int, int, str]:
-    return taken.first_row + 1, taken.first_row + taken.row_count, taken.job_id
+def _place(claim: ChunkClaim) -> tuple[int, int, str]:
+    return claim.first_row + 1, claim.first_row + claim.row_count, claim.job_id

@@ -85,9 +85,9 @@ class Heartbeat:
             yield held
 
     @contextmanager
-    def holding_chunk(self, taken: ChunkClaim, *, timeout_seconds: float) -> "Iterator[HeldLease]":
+    def holding_chunk(self, claim: ChunkClaim, *, timeout_seconds: float) -> "Iterator[HeldLease]":
         """Keep the lease of a chunk of a CSV file alive while the block runs, and end the process after the timeout."""
-        held = _HeldChunk(taken)
+        held = _HeldChunk(claim)
         with self._keeping(held, timeout_seconds):
             yield held
 
@@ -268,18 +268,18 @@ class _HeldJobs(HeldLease):
 class _HeldChunk(HeldLease):
     """A chunk of a CSV file."""
 
-    def __init__(self, taken: ChunkClaim) -> None:
-        self._taken = taken
-        self.name = f"a chunk of job {taken.job_id} is"
+    def __init__(self, claim: ChunkClaim) -> None:
+        self._claim = claim
+        self.name = f"a chunk of job {claim.job_id} is"
 
     def tokens(self) -> list[int]:
         """Return the token of the chunk."""
-        return [self._taken.token]
+        return [self._claim.token]
 
     def renew(self, connection: Connection, lease_seconds: float) -> None:
         """Renew the lease if it is still ours."""
-        chunks.heartbeat(connection, [self._taken], lease_seconds=lease_seconds)
+        chunks.heartbeat(connection, [self._claim], lease_seconds=lease_seconds)
 
     def give_up(self, connection: Connection) -> None:
         """Queue it again; after its second death it is cut into smaller ones."""
-        chunks.give_up(connection, self._taken)
+        chunks.requeue_after_crash(connection, self._claim)

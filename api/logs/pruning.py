@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Engine, delete, func, select
 
-from shared.jobs.transitions import clock
+from shared.database.clock import clock
 from shared.tables import ErrorLog, RequestLog
 
 PRUNE_SECONDS = 3_600.0

@@ -228,7 +228,7 @@ async def retry_job(
 
     def retry() -> bool:
         with services.bulk_engine.begin() as connection:
-            return chunks.retry(connection, job.id)
+            return chunks.reopen(connection, job.id)
 
     reopened = await run_in_threadpool(retry)
     job = await find_own_job(services, caller, job_id)

@@ -110,33 +110,33 @@ class ChunkThread:
     def _step(self, model_version_id: int, process: ModelProcess) -> bool:
         """Score and store one chunk; return whether there was one."""
         with self._engine.begin() as connection:
-            taken = chunks.claim(
+            claim = chunks.claim(
                 connection,
                 model_version_id=model_version_id,
                 worker="sync",
                 lease_seconds=self._settings.lease_seconds,
             )
-        if taken is not None:
-            bind(job_id=taken.job_id, request_id=taken.request_id)
-            self._handle(process, taken)
-        return taken is not None
+        if claim is not None:
+            bind(job_id=claim.job_id, request_id=claim.request_id)
+            self._handle(process, claim)
+        return claim is not None
 
-    def _handle(self, process: ModelProcess, taken: ChunkClaim) -> None:
+    def _handle(self, process: ModelProcess, claim: ChunkClaim) -> None:
         from shared.jobs.chunk_storage import store
 
-        handler = CHUNK_HANDLERS[taken.kind]
+        handler = CHUNK_HANDLERS[claim.kind]
         try:
-            if taken.should_split:
-                parts = handler.cut(taken)
+            if claim.should_split:
+                parts = handler.cut(claim)
                 with self._engine.begin() as connection:
-                    chunks.split(connection, taken, parts)
+                    chunks.split(connection, claim, parts)
             else:
-                done, state = process.compute_chunk(taken, taken.timeout_seconds)
-                store(self._engine, taken, done, write=handler.write, state=state)
+                done, state = process.compute_chunk(claim, claim.timeout_seconds)
+                store(self._engine, claim, done, write=handler.write, state=state)
         except (TooLate, ProcessLost):  # counted as a death: after a few the guilty row stands alone, and fails
             with self._engine.begin() as connection:
-                chunks.give_up(connection, taken)
+                chunks.requeue_after_crash(connection, claim)
         except Exception:
             with self._engine.begin() as connection:
-                chunks.give_up(connection, taken)
+                chunks.requeue_after_crash(connection, claim)
             raise

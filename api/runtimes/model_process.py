@@ -90,9 +90,9 @@ class ModelProcess:
         found: list[Any] = self._call("rows", (kind, rows), seconds)
         return found
 
-    def compute_chunk(self, taken: "ChunkClaim", seconds: float) -> "tuple[Lines, ChunkState]":
+    def compute_chunk(self, claim: "ChunkClaim", seconds: float) -> "tuple[Lines, ChunkState]":
         """Have the handler of a chunk's kind compute it; raises as `compute` does."""
-        found: tuple[Lines, ChunkState] = self._call("chunk", taken, seconds)
+        found: tuple[Lines, ChunkState] = self._call("chunk", claim, seconds)
         return found
 
     def close(self) -> None:

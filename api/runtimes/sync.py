@@ -31,7 +31,7 @@ from shared.faults import Fault
 from shared.handlers.table import GROUPS
 from shared.jobs.kinds import Claiming, kind_of
 from shared.jobs.queries import StoredJob, StoredOutput, find_jobs
-from shared.jobs.recording import record
+from shared.jobs.recording import insert_finished
 from shared.jobs.results import outcome_of
 from shared.jobs.submission import Submission, time_of
 from shared.observability import tracing
@@ -310,7 +310,7 @@ class SyncRuntime:
             for handler, _, kinds in GROUPS:
                 some = [one for one in computed if one.submission.kind in kinds]
                 if some:
-                    now = record(
+                    now = insert_finished(
                         connection,
                         [one.submission for one in some],
                         [one.results for one in some],

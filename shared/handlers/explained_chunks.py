@@ -30,24 +30,24 @@ class ExplainedChunk:
     errors: bytes = b""  # records of errors.csv
 
 
-def explain_chunk(model: "LoadedModel", taken: ChunkClaim) -> tuple[ExplainedChunk, ChunkState]:
+def explain_chunk(model: "LoadedModel", claim: ChunkClaim) -> tuple[ExplainedChunk, ChunkState]:
     """Explain the rows of a chunk; a row without a score, or whose explanation is refused, gets a fault."""
     from shared.csv.chunk_reader import row_error
     from shared.csv.output import error_records
     from shared.explanations.explain import explain_rows
     from shared.explanations.lines import explanation_records
 
-    faults = {offset: [NOT_SCORED] for offset in range(taken.row_count)}
+    faults = {offset: [NOT_SCORED] for offset in range(claim.row_count)}
     explained: dict[int, Explanation] = {}
     chunk = ExplainedChunk()
-    good = [row for row in taken.source if row.faults is None]
-    for row in taken.source:
-        faults[row.index - taken.first_row] = [Fault(**fault) for fault in row.faults or ()]
+    good = [row for row in claim.source if row.faults is None]
+    for row in claim.source:
+        faults[row.index - claim.first_row] = [Fault(**fault) for fault in row.faults or ()]
     found = (
-        [WORKER_LOST] * len(good) if taken.is_out_of_attempts else explain_rows(model, [row.features for row in good])
+        [WORKER_LOST] * len(good) if claim.is_out_of_attempts else explain_rows(model, [row.features for row in good])
     )
     for row, result in zip(good, found, strict=True):
-        offset = row.index - taken.first_row
+        offset = row.index - claim.first_row
         if isinstance(result, Fault):
             faults[offset] = [result]
         else:
@@ -57,48 +57,48 @@ def explain_chunk(model: "LoadedModel", taken: ChunkClaim) -> tuple[ExplainedChu
     chunk.failed_count = len(faults)
     chunk.output = explanation_records(
         model.card,
-        taken.format,
-        _kept_cells(model.card, taken),
+        claim.format,
+        _kept_cells(model.card, claim),
         explained,
         faults,
-        first_row=taken.first_row,
-        row_count=taken.row_count,
+        first_row=claim.first_row,
+        row_count=claim.row_count,
     )
     errors = [
-        row_error(taken.first_row + offset, fault, {}) for offset, some in sorted(faults.items()) for fault in some
+        row_error(claim.first_row + offset, fault, {}) for offset, some in sorted(faults.items()) for fault in some
     ]
-    chunk.errors = error_records(errors, taken.format)
-    return chunk, ChunkState.FAILED if taken.is_out_of_attempts else ChunkState.DONE
+    chunk.errors = error_records(errors, claim.format)
+    return chunk, ChunkState.FAILED if claim.is_out_of_attempts else ChunkState.DONE
 
 
-def _kept_cells(card: "Card", taken: ChunkClaim) -> list[list[str]]:
+def _kept_cells(card: "Card", claim: ChunkClaim) -> list[list[str]]:
     """Return the cells of the columns that the output repeats, by column; empty where the file has the row no more."""
     from shared.csv.output import clean, kept_columns, spread_cells
     from shared.csv.packing import unpack
     from shared.csv.records import parse_records
 
-    names = kept_columns(card, taken.format)
-    if not names or not taken.payload:
-        return [[""] * taken.row_count for _ in names]
-    records = parse_records(unpack(taken.payload), taken.format)
+    names = kept_columns(card, claim.format)
+    if not names or not claim.payload:
+        return [[""] * claim.row_count for _ in names]
+    records = parse_records(unpack(claim.payload), claim.format)
     columns = []
     for name in names:
-        cells = clean(spread_cells(records, name, taken.format.columns.index(name)))
-        some = cells[taken.skipped : taken.skipped + taken.row_count]
-        columns.append(some + [""] * (taken.row_count - len(some)))
+        cells = clean(spread_cells(records, name, claim.format.columns.index(name)))
+        some = cells[claim.skipped : claim.skipped + claim.row_count]
+        columns.append(some + [""] * (claim.row_count - len(some)))
     return columns
 
 
-def _write(connection: Connection, taken: ChunkClaim, chunk: ExplainedChunk) -> None:
+def _write(connection: Connection, claim: ChunkClaim, chunk: ExplainedChunk) -> None:
     if chunk.explanations:
-        store_explanations(connection, taken.model_version_id, chunk.explanations)
+        store_explanations(connection, claim.model_version_id, chunk.explanations)
 
 
-def cut(taken: ChunkClaim) -> list[PackedChunk]:
+def cut(claim: ChunkClaim) -> list[PackedChunk]:
     """Return a suspect chunk as smaller ones."""
-    size = max(1, -(-taken.row_count // PARTS))
-    end = taken.first_row + taken.row_count
-    return [PackedChunk(first, min(size, end - first), b"") for first in range(taken.first_row, end, size)]
+    size = max(1, -(-claim.row_count // PARTS))
+    end = claim.first_row + claim.row_count
+    return [PackedChunk(first, min(size, end - first), b"") for first in range(claim.first_row, end, size)]
 
 
 EXPLAINED_CHUNKS = ChunkHandler(explain_chunk, _write, cut)

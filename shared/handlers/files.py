@@ -22,21 +22,21 @@ def _work() -> "ChunkWork":
     return ChunkWork()
 
 
-def score(model: "LoadedModel", taken: "ChunkClaim") -> "tuple[ScoredChunk, ChunkState]":
+def score(model: "LoadedModel", claim: "ChunkClaim") -> "tuple[ScoredChunk, ChunkState]":
     """Read, validate and score the records of a chunk."""
-    return _work().score(model, taken)
+    return _work().score(model, claim)
 
 
-def _write(connection: Connection, taken: "ChunkClaim", scored: "ScoredChunk") -> None:
+def _write(connection: Connection, claim: "ChunkClaim", scored: "ScoredChunk") -> None:
     from shared.jobs.chunk_storage import write_scores
 
-    write_scores(connection, taken, scored)
+    write_scores(connection, claim, scored)
 
 
-def _cut(taken: "ChunkClaim") -> "list[PackedChunk]":
-    from shared.jobs.chunk_work import cut_chunk
+def _cut(claim: "ChunkClaim") -> "list[PackedChunk]":
+    from shared.jobs.chunk_work import split_suspect
 
-    return cut_chunk(taken)
+    return split_suspect(claim)
 
 
 FILES = ChunkHandler(score, _write, _cut)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sqlalchemy import Connection, Engine, select, update
 
 from shared.csv.packing import pack
+from shared.database.clock import clock
 from shared.database.engine import dumps
 from shared.jobs import chunks
 from shared.jobs.chunks import ChunkClaim
-from shared.jobs.transitions import clock
 from shared.tables import ChunkState, JobChunk, JobState
 
 if TYPE_CHECKING:
@@ -42,17 +42,17 @@ class Stale(Exception):
     """The chunk is no longer ours: its lease ran out, and what we made of it is undone."""
 
 
-def write_scores(connection: Connection, taken: ChunkClaim, scored: "ScoredChunk") -> None:
+def write_scores(connection: Connection, claim: ChunkClaim, scored: "ScoredChunk") -> None:
     """Write the inputs of a chunk and their outputs."""
     if connection.dialect.name == "sqlite":
-        _insert_rows(connection, taken, scored)
+        _insert_rows(connection, claim, scored)
     else:
-        _copy_rows(connection, taken, scored)
+        _copy_rows(connection, claim, scored)
 
 
 def store(
     engine: Engine,
-    taken: ChunkClaim,
+    claim: ChunkClaim,
     done: Lines,
     *,
     write: Write = write_scores,
@@ -64,15 +64,15 @@ def store(
     """
     output, errors = pack(done.output), pack(done.errors)
     with engine.begin() as connection:
-        _check_ours(connection, taken)
-        write(connection, taken, done)
+        _check_held(connection, claim)
+        write(connection, claim, done)
         # Last, so that heartbeats need not wait for the rows: a stale token undoes them.
         ours = connection.execute(
             update(JobChunk)
-            .where(chunks.ours(taken))
+            .where(chunks.held_by(claim))
             .values(
                 {
-                    **chunks.UNCLAIMED,
+                    **chunks.NO_CLAIM,
                     "state": state.value,
                     "finished_at": clock(connection),
                     "failed_count": done.failed_count,
@@ -85,16 +85,16 @@ def store(
         )
         if ours.rowcount == 0:
             raise Stale
-        return chunks.count_stored(connection, taken, failed_count=done.failed_count)
+        return chunks.count_stored(connection, claim, failed_count=done.failed_count)
 
 
-def _check_ours(connection: Connection, taken: ChunkClaim) -> None:
+def _check_held(connection: Connection, claim: ChunkClaim) -> None:
     """Raise Stale when a claim is no longer ours; it may be lost a moment later."""
-    if connection.scalar(select(JobChunk.id).where(chunks.ours(taken))) is None:
+    if connection.scalar(select(JobChunk.id).where(chunks.held_by(claim))) is None:
         raise Stale
 
 
-def _copy_rows(connection: Connection, taken: ChunkClaim, scored: "ScoredChunk") -> None:
+def _copy_rows(connection: Connection, claim: ChunkClaim, scored: "ScoredChunk") -> None:
     """Write inputs and outputs by COPY in its text format (PostgreSQL manual, COPY)."""
     count = scored.row_count
     ids: list[int] = connection.exec_driver_sql(_IDS, (count,)).scalar_one()
@@ -102,7 +102,7 @@ def _copy_rows(connection: Connection, taken: ChunkClaim, scored: "ScoredChunk")
     if any("\\" in text for text in features):
         features = [text.replace("\\", "\\\\") for text in features]
     faults = {offset: _escaped(dumps(found)) for offset, found in scored.faults.items()}
-    job, first = taken.job_id, taken.first_row
+    job, first = claim.job_id, claim.first_row
     if faults:
         lines = [
             f"{number}\t{job}\t{first + offset}\t{text}\t{faults.get(offset, _NULL)}\n"
@@ -117,7 +117,7 @@ def _copy_rows(connection: Connection, taken: ChunkClaim, scored: "ScoredChunk")
     if not scored.offsets:
         return
     known = {label: _NULL if label is None else _escaped(label) for label in set(scored.label)}
-    start = f"{taken.model_version_id}\t{scored.task}"
+    start = f"{claim.model_version_id}\t{scored.task}"
     end = _NULL if scored.threshold is None else repr(scored.threshold)
     _copy(
         connection,
@@ -147,14 +147,14 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
 
 
-def _insert_rows(connection: Connection, taken: ChunkClaim, scored: "ScoredChunk") -> None:
+def _insert_rows(connection: Connection, claim: ChunkClaim, scored: "ScoredChunk") -> None:
     """Write inputs and outputs with executemany: the only writer at this moment can foresee their numbers."""
     last: int = connection.exec_driver_sql("SELECT coalesce(max(id), 0) FROM model_inputs").scalar_one()
     faults = {offset: dumps(found) for offset, found in scored.faults.items()}
     connection.exec_driver_sql(
         "INSERT INTO model_inputs (id, job_id, row_index, features, faults) VALUES (?, ?, ?, ?, ?)",
         [
-            (last + 1 + offset, taken.job_id, taken.first_row + offset, text, faults.get(offset))
+            (last + 1 + offset, claim.job_id, claim.first_row + offset, text, faults.get(offset))
             for offset, text in enumerate(scored.features)
         ],
     )
@@ -163,7 +163,7 @@ def _insert_rows(connection: Connection, taken: ChunkClaim, scored: "ScoredChunk
             "INSERT INTO model_outputs (input_id, model_version_id, task, prediction, label, probability, "
             "probabilities, threshold) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [
-                (last + 1 + offset, taken.model_version_id, scored.task, *score, scored.threshold)
+                (last + 1 + offset, claim.model_version_id, scored.task, *score, scored.threshold)
                 for offset, *score in zip(
                     scored.offsets,
                     scored.prediction,

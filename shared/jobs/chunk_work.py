@@ -24,41 +24,41 @@ class ChunkWork:
         self._readers: OrderedDict[tuple[int, CsvFormat], ChunkReader] = OrderedDict()  # the last one used stands last
         self._lock = Lock()  # a model that never returns leaves its thread behind, and another one scores beside it
 
-    def score(self, model: ScoredModel, taken: ChunkClaim) -> tuple[ScoredChunk, ChunkState]:
+    def score(self, model: ScoredModel, claim: ChunkClaim) -> tuple[ScoredChunk, ChunkState]:
         """Score a chunk; return what is to be stored, and the state that it comes to.
 
         A single row that took down every worker that tried it is not tried again: it gets that fault.
         """
-        reader = self._reader(model.card, taken)
-        data = unpack(taken.payload)
-        if taken.is_out_of_attempts:
+        reader = self._reader(model.card, claim)
+        data = unpack(claim.payload)
+        if claim.is_out_of_attempts:
             message = "every worker that tried this row died or went silent; it may crash the model"
             failed = fail_chunk(
                 reader,
                 model.card,
                 data,
-                first_row=taken.first_row,
-                row_count=taken.row_count,
+                first_row=claim.first_row,
+                row_count=claim.row_count,
                 code="worker_lost",
                 message=message,
             )
             return failed, ChunkState.FAILED
-        scored = score_chunk(model, reader, data, first_row=taken.first_row, row_count=taken.row_count)
+        scored = score_chunk(model, reader, data, first_row=claim.first_row, row_count=claim.row_count)
         return scored, ChunkState.DONE
 
-    def _reader(self, card: Card, taken: ChunkClaim) -> ChunkReader:
-        key = (taken.model_version_id, taken.format)  # versions are immutable: one id is one card
+    def _reader(self, card: Card, claim: ChunkClaim) -> ChunkReader:
+        key = (claim.model_version_id, claim.format)  # versions are immutable: one id is one card
         with self._lock:
             reader = self._readers.get(key)
             if reader is None:
-                reader = self._readers[key] = ChunkReader(card, RowValidator(card), taken.format)
+                reader = self._readers[key] = ChunkReader(card, RowValidator(card), claim.format)
                 if len(self._readers) > _READERS:
                     self._readers.popitem(last=False)
             self._readers.move_to_end(key)
         return reader
 
 
-def cut_chunk(taken: ChunkClaim) -> list[PackedChunk]:
+def split_suspect(claim: ChunkClaim) -> list[PackedChunk]:
     """Return a suspect chunk as smaller ones, packed."""
-    parts = cut(unpack(taken.payload), taken.format.delimiter, rows=max(1, -(-taken.row_count // PARTS)))
-    return [PackedChunk(taken.first_row + part.first_row, part.row_count, pack(part.data)) for part in parts]
+    parts = cut(unpack(claim.payload), claim.format.delimiter, rows=max(1, -(-claim.row_count // PARTS)))
+    return [PackedChunk(claim.first_row + part.first_row, part.row_count, pack(part.data)) for part in parts]

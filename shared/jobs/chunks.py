@@ -4,7 +4,8 @@
                  ▲  │        │  └────▶ failed          store: its row took every worker down
                  │  │        │
                  │  └──▶ canceled ◀── (the job ended)  cancel, too many errors, expiry
-                 └───────────┘                         recover (lease ran out), give_up (stuck, or out of memory)
+                 └───────────┘                         recover (lease ran out), requeue_after_crash (stuck, or out of
+                                                       memory)
 
 A chunk that took its worker down twice is cut into smaller ones (`split`), until the guilty row stands alone.
 Whoever stores a chunk writes its inputs, its outputs, its lines of the output files, the progress of its job and,
@@ -25,10 +26,10 @@ from sqlalchemy import ColumnElement, Connection, delete, exists, insert, select
 from sqlalchemy.engine import RowMapping
 
 from shared.csv.format import CsvFormat
+from shared.database.clock import clock
 from shared.jobs import transitions as jobs
 from shared.jobs.kinds import CHUNKED
 from shared.jobs.submission import Submission
-from shared.jobs.transitions import clock
 from shared.tables import ChunkState, CsvFile, Job, JobChunk, JobEvent, JobKind, JobState, ModelInput
 
 DEATHS = 2  # after so many a chunk is cut: one may have been an innocent bystander's
@@ -230,9 +231,9 @@ def claim(connection: Connection, *, model_version_id: int, worker: str, lease_s
         if started is None:  # its job has ended, or is about to
             _set(connection, JobChunk.id == row["id"], state=ChunkState.CANCELED.value)
             if jobs.expire_csv(connection, row["job_id"]):
-                close(connection, [row["job_id"]])
+                abandon_chunks(connection, [row["job_id"]])
             else:  # it may have waited for this chunk alone, which was given back or cut after the cancellation
-                settle(connection, row["job_id"])
+                end_if_done(connection, row["job_id"])
             continue
         if started:
             add_event(connection, row["job_id"], "started")
@@ -293,33 +294,33 @@ def _read_source(connection: Connection, chunk: RowMapping) -> tuple[tuple[Sourc
 
 def heartbeat(connection: Connection, claims: Sequence[ChunkClaim], *, lease_seconds: float) -> None:
     """Renew the leases of claims that are still ours."""
-    for taken in claims:
-        _set(connection, ours(taken), lease_expires_at=clock(connection, lease_seconds))
+    for claim in claims:
+        _set(connection, held_by(claim), lease_expires_at=clock(connection, lease_seconds))
 
 
 # ── back to the queue ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def give_up(connection: Connection, taken: ChunkClaim) -> None:
+def requeue_after_crash(connection: Connection, claim: ChunkClaim) -> None:
     """Give a claim back that got stuck or ran out of memory: it counts as a death."""
-    _set(connection, ours(taken), **_QUEUED, crash_count=JobChunk.crash_count + 1, run_after=clock(connection, 1.0))
+    _set(connection, held_by(claim), **_QUEUED, crash_count=JobChunk.crash_count + 1, run_after=clock(connection, 1.0))
 
 
-def release(connection: Connection, taken: ChunkClaim) -> None:
+def release(connection: Connection, claim: ChunkClaim) -> None:
     """Give a claim back at once; it is no fault of the chunk."""
-    _set(connection, ours(taken), **_QUEUED, attempt=JobChunk.attempt - 1)
+    _set(connection, held_by(claim), **_QUEUED, attempt=JobChunk.attempt - 1)
 
 
-def split(connection: Connection, taken: ChunkClaim, parts: Iterable[PackedChunk]) -> bool:
+def split(connection: Connection, claim: ChunkClaim, parts: Iterable[PackedChunk]) -> bool:
     """Put smaller chunks in the place of a claimed one; return whether it was still ours.
 
     The next death of a part is enough to cut it again.
     """
-    if connection.execute(delete(JobChunk).where(ours(taken))).rowcount == 0:
+    if connection.execute(delete(JobChunk).where(held_by(claim))).rowcount == 0:
         return False
-    count = _insert_chunks(connection, taken.job_id, taken.model_version_id, parts, crash_count=DEATHS - 1)
+    count = _insert_chunks(connection, claim.job_id, claim.model_version_id, parts, crash_count=DEATHS - 1)
     connection.execute(
-        update(CsvFile).where(CsvFile.job_id == taken.job_id).values(chunk_count=CsvFile.chunk_count + count - 1)
+        update(CsvFile).where(CsvFile.job_id == claim.job_id).values(chunk_count=CsvFile.chunk_count + count - 1)
     )
     return True
 
@@ -343,35 +344,35 @@ def recover(connection: Connection, *, all_of_them: bool = False) -> tuple[int, 
         run_after=clock(connection, secrets.randbelow(1000) / 1000),
     )
     # In one order, so that two who recover do not wait for each other.
-    ended = [job_id for job_id in sorted({row.job_id for row in found}) if settle(connection, job_id) is not None]
+    ended = [job_id for job_id in sorted({row.job_id for row in found}) if end_if_done(connection, job_id) is not None]
     return len(found), ended
 
 
-UNCLAIMED: dict[str, Any] = {"claim_token": None, "leased_by": None, "lease_expires_at": None}  # nobody holds it
-_QUEUED = UNCLAIMED | {"state": ChunkState.QUEUED.value}
+NO_CLAIM: dict[str, Any] = {"claim_token": None, "leased_by": None, "lease_expires_at": None}  # nobody holds it
+_QUEUED = NO_CLAIM | {"state": ChunkState.QUEUED.value}
 
 
 # ── the job's progress and its end ───────────────────────────────────────────────────────────────────────────────
 
 
-def count_stored(connection: Connection, taken: ChunkClaim, *, failed_count: int) -> JobState | None:
+def count_stored(connection: Connection, claim: ChunkClaim, *, failed_count: int) -> JobState | None:
     """Count a chunk that was just stored; return the state in which its job ended with it, if it did."""
     connection.execute(
         update(CsvFile)
-        .where(CsvFile.job_id == taken.job_id)
+        .where(CsvFile.job_id == claim.job_id)
         .values(
             chunks_done=CsvFile.chunks_done + 1,
-            rows_done=CsvFile.rows_done + taken.row_count,
+            rows_done=CsvFile.rows_done + claim.row_count,
             rows_failed=CsvFile.rows_failed + failed_count,
         )
     )
-    ended = settle(connection, taken.job_id)
+    ended = end_if_done(connection, claim.job_id)
     if ended is None:
-        add_event(connection, taken.job_id, "progress")
+        add_event(connection, claim.job_id, "progress")
     return ended
 
 
-def settle(connection: Connection, job_id: str) -> JobState | None:
+def end_if_done(connection: Connection, job_id: str) -> JobState | None:
     """End a CSV job that has nothing left to do; return its final state, None when it goes on.
 
     It has succeeded when every chunk is stored and some row was scored. When its cancellation was asked for, or more
@@ -420,9 +421,9 @@ def cancel(connection: Connection, job_id: str) -> str | None:
     if state is None:
         return None
     if state == JobState.CANCELED:
-        close(connection, [job_id])
+        abandon_chunks(connection, [job_id])
         return state
-    return settle(connection, job_id) or state
+    return end_if_done(connection, job_id) or state
 
 
 def expire(connection: Connection) -> list[str]:
@@ -438,11 +439,11 @@ def expire(connection: Connection) -> list[str]:
         _lock_file(connection, job_id)
         if jobs.expire_csv(connection, job_id):
             ended.append(job_id)
-    close(connection, ended)
+    abandon_chunks(connection, ended)
     return ended
 
 
-def close(connection: Connection, job_ids: Iterable[str]) -> None:
+def abandon_chunks(connection: Connection, job_ids: Iterable[str]) -> None:
     """Give up the chunks of jobs that have just ended without a worker, and tell their followers."""
     for job_id in job_ids:
         if connection.scalar(select(CsvFile.job_id).where(CsvFile.job_id == job_id)) is not None:
@@ -450,7 +451,7 @@ def close(connection: Connection, job_ids: Iterable[str]) -> None:
             add_event(connection, job_id, "finished")
 
 
-def retry(connection: Connection, job_id: str) -> bool:
+def reopen(connection: Connection, job_id: str) -> bool:
     """Queue an ended CSV job again for the chunks that are not stored, or whose row took workers down.
 
     What is stored stays, and `max_error_rate` counts no more. Returns whether there was anything to take up.
@@ -572,9 +573,9 @@ def progress(
 # ── small parts ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def ours(taken: ChunkClaim) -> ColumnElement[bool]:
+def held_by(claim: ChunkClaim) -> ColumnElement[bool]:
     """Return the fence: the condition that a claimed chunk is still held by this very claim."""
-    return (JobChunk.id == taken.id) & (JobChunk.claim_token == taken.token)
+    return (JobChunk.id == claim.id) & (JobChunk.claim_token == claim.token)
 
 
 def _set(connection: Connection, which: ColumnElement[bool], **values: Any) -> int:  # noqa: ANN401 - column values

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, Engine, extract, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from shared.jobs.transitions import clock
+from shared.database.clock import clock
 from shared.observability.metrics import JOBS_FINISHED, add, sample_key
 from shared.tables import ChunkState, Job, JobChunk, JobState, MetricSample, ModelVersion
 

@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, func, literal, select, text, tuple_
 from sqlalchemy.dialects import postgresql
 
+from shared.database.clock import clock
 from shared.database.prepared import Statement, array
 from shared.jobs.csv_queries import StoredCsv, find_files
 from shared.jobs.kinds import SINGLE, kind_of
-from shared.jobs.transitions import clock
 from shared.tables import Job, JobState, ModelInput, ModelOutput
 
 TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED, JobState.EXPIRED})

@@ -13,7 +13,7 @@ from shared.scoring.outputs import Output
 from shared.tables import Job, ModelInput, ModelOutput
 
 
-def record(
+def insert_finished(
     connection: Connection,
     group: Sequence[Submission],
     results: Sequence[Sequence[object]],

@@ -27,16 +27,16 @@ these connections plan no hash joins (shared/database/engine.py).
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, literal, select, update
+from sqlalchemy import Connection, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from shared.database.clock import clock
 from shared.database.engine import dumps
 from shared.database.prepared import Statement, array
-from shared.database.types import UtcDateTime
 from shared.faults import Fault
 from shared.jobs.kinds import CLAIMED_BY_JOB, RESUMABLE
 from shared.jobs.results import Store, outcome_of
@@ -539,11 +539,3 @@ def reopen_csv(connection: Connection, job_id: str) -> bool:
             )
         ).rowcount
     )
-
-
-def clock(connection: Connection, plus_seconds: float = 0.0) -> ColumnElement[datetime]:
-    """Return the database's time; on SQLite, which one process has to itself, that process's."""
-    plus = timedelta(seconds=plus_seconds)
-    if connection.dialect.name == "sqlite":
-        return literal(datetime.now(UTC) + plus, UtcDateTime())
-    return func.now() + plus

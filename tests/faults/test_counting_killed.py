@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import text
 
 from scripts.servers.postgres import Postgres
-from shared.jobs.recording import record
+from shared.jobs.recording import insert_finished
 from shared.monitoring.settled import settled_id
 from shared.monitoring.windows import Window, find_profile, sum_counts
 from tests.shared.monitoring.test_counting import CARD, CHAMPION, NOON, rows, score
@@ -51,7 +51,7 @@ def test_counters_that_are_killed_count_every_row_once(session_postgres: Postgre
             piece = stored[first : first + 5000]
             with engine.begin() as connection:
                 results = [[score(row) for row in piece]]
-                record(connection, [submission(rows=piece)], results, attempts=[1], started_at=NOON)
+                insert_finished(connection, [submission(rows=piece)], results, attempts=[1], started_at=NOON)
         with engine.begin() as connection:
             connection.execute(
                 text("UPDATE model_outputs SET created_at = :noon + (id % 50) * interval '1 hour'"), {"noon": NOON}

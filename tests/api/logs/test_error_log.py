@@ -12,8 +12,8 @@ from sqlalchemy import Engine, delete, insert, select, update
 from api.logs import error_log
 from api.logs.error_log import ErrorLogWriter
 from scripts.servers.postgres import Postgres
+from shared.database.clock import clock
 from shared.faults import Fault
-from shared.jobs.transitions import clock
 from shared.tables import ErrorLog
 from tests.support.databases import either_engine
 

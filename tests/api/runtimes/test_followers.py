@@ -67,7 +67,7 @@ def end(engine: Engine, job_id: str) -> None:
 
 def again(engine: Engine, job_id: str) -> None:
     with engine.begin() as connection:
-        assert chunks.retry(connection, job_id)
+        assert chunks.reopen(connection, job_id)
 
 
 def stored(engine: Engine, job_id: str) -> StoredJob:

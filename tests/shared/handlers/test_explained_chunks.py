@@ -190,7 +190,7 @@ def test_canceled_job_keeps_what_is_explained_and_takes_up_the_rest(engine, mode
         assert chunks.cancel(connection, bulk) == "canceled"
     assert len(read(engine, bulk)) == 2
     with engine.begin() as connection:
-        assert chunks.retry(connection, bulk)
+        assert chunks.reopen(connection, bulk)
     assert [work(engine, model, take(engine)) for _ in range(2)] == [None, "succeeded"]
     assert len(read(engine, bulk)) == 5
 

@@ -302,7 +302,7 @@ def test_chunk_that_was_given_up_waits_a_moment(engine):
     upload(engine, 2)
     taken = must_take(engine)
     with engine.begin() as connection:
-        chunks.give_up(connection, taken)
+        chunks.requeue_after_crash(connection, taken)
     assert take(engine) is None
 
 
@@ -350,7 +350,7 @@ def test_canceled_job_whose_last_chunk_was_given_up_ends_with_the_next_look(engi
     held = must_take(engine)
     cancel(engine, job_id)
     with engine.begin() as connection:
-        chunks.give_up(connection, held)
+        chunks.requeue_after_crash(connection, held)
         connection.execute(text("UPDATE job_chunks SET run_after = :now"), {"now": "2020-01-01 00:00:00.000000"})
     assert take(engine) is None
     assert row_of(engine, job_id)["state"] == "canceled"
@@ -409,7 +409,7 @@ def test_job_that_queued_too_long_expires_instead_of_starting(engine):
 
 def retry(engine: Engine, job_id: str) -> bool:
     with engine.begin() as connection:
-        return chunks.retry(connection, job_id)
+        return chunks.reopen(connection, job_id)
 
 
 def test_canceled_job_takes_up_the_rest_and_keeps_what_was_done(engine):
@@ -488,7 +488,7 @@ def test_no_race_loses_a_job_or_a_row(database, seed):
             store(database, taken, scored(taken))
         elif taken is not None:
             with database.begin() as connection:
-                chunks.give_up(connection, taken)
+                chunks.requeue_after_crash(connection, taken)
 
     def meddle(chance: random.Random) -> None:
         job_id = chance.choice(ids)

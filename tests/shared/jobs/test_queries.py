@@ -20,7 +20,7 @@ from shared.jobs.queries import (
     list_ready,
     list_rows,
 )
-from shared.jobs.recording import record
+from shared.jobs.recording import insert_finished
 from shared.scoring.outputs import Output
 from tests.support.databases import FAULT, empty, end, good, postgres_engine, queue, sqlite_engine, submission, take
 
@@ -55,7 +55,7 @@ def either(request: pytest.FixtureRequest, postgres: Engine, sqlite: Engine) -> 
 def recorded(connection: Connection, results=None, **changes) -> str:
     job = submission(**changes)
     outcomes = results or [good() for fault in job.faults if fault is None]
-    record(connection, [job], [outcomes], attempts=[1], started_at=datetime.now(UTC))
+    insert_finished(connection, [job], [outcomes], attempts=[1], started_at=datetime.now(UTC))
     return job.id
 
 

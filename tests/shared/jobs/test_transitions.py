@@ -25,7 +25,7 @@ from sqlalchemy.exc import IntegrityError
 
 from scripts.servers.postgres import Postgres
 from shared.jobs import transitions as jobs
-from shared.jobs.recording import record
+from shared.jobs.recording import insert_finished
 from shared.jobs.submission import COLUMNS
 from shared.jobs.transitions import Claim, ClaimGroup, Output
 from shared.tables import Job, JobState
@@ -566,7 +566,7 @@ def test_cancel_speaks_both_dialects(dialect, connection, sqlite):
         return
     with sqlite.begin() as own:
         job = submission()
-        record(own, [job], [[good()]], attempts=[1], started_at=datetime.now(UTC))
+        insert_finished(own, [job], [[good()]], attempts=[1], started_at=datetime.now(UTC))
         assert jobs.cancel(own, job.id) is None
         assert job_row(own, job.id)["state"] == "succeeded"
         assert jobs.cancel(own, submission().id) is None
@@ -809,7 +809,7 @@ def test_recorded_jobs_have_what_the_queue_would_have_given_them(either):
     mixed = submission(rows=3, faults=[None, [FAULT], None], expires_in=60.0, model_version_id=2)
     bad = submission()
     with either.begin() as connection:
-        finished = record(
+        finished = insert_finished(
             connection,
             [one, mixed, bad],
             [[good(0.9)], [FAULT, good(0.25)], [FAULT]],
@@ -846,7 +846,7 @@ def test_recorded_group_is_stored_wholly_or_not_at_all(either):
         if either.dialect.name == "postgresql":
             connection.exec_driver_sql("BEGIN")  # the engine commits statement by statement
         try:
-            record(
+            insert_finished(
                 connection, [submission(), bad], [[good()], [good(2.0)]], attempts=[1, 1], started_at=datetime.now(UTC)
             )
         finally:
@@ -861,7 +861,7 @@ def test_outputs_of_many_rows_belong_to_their_own_inputs(either):
     group = [submission(rows=7) for _ in range(150)]
     results = [[good(round((job * 7 + row) / 1050, 6)) for row in range(7)] for job in range(150)]
     with either.begin() as connection:
-        record(connection, group, results, attempts=[1] * len(group), started_at=datetime.now(UTC))
+        insert_finished(connection, group, results, attempts=[1] * len(group), started_at=datetime.now(UTC))
     with either.connect() as connection:
         for job, expected in zip(group, results, strict=True):
             assert outputs_of(connection, job.id) == [
@@ -967,7 +967,7 @@ def test_output_that_cannot_be_is_refused(either, case):
     values = {"label": None, "probability": None, "threshold": None} | BAD_OUTPUTS[case]
     job = submission()
     with either.begin() as connection:
-        record(connection, [job], [[FAULT]], attempts=[1], started_at=datetime.now(UTC))
+        insert_finished(connection, [job], [[FAULT]], attempts=[1], started_at=datetime.now(UTC))
     insert = text(
         "INSERT INTO model_outputs (input_id, model_version_id, task, prediction, label, probability, threshold) "
         "SELECT id, 1, :task, :prediction, :label, :probability, :threshold FROM model_inputs WHERE job_id = :job"
@@ -994,7 +994,7 @@ def test_second_output_for_one_input_and_version_is_refused(either):
         "SELECT id, :version, 'regression', 1 FROM model_inputs WHERE job_id = :job"
     )
     with either.begin() as connection:
-        record(connection, [job], [[good()]], attempts=[1], started_at=datetime.now(UTC))
+        insert_finished(connection, [job], [[good()]], attempts=[1], started_at=datetime.now(UTC))
         connection.execute(again, {"job": job.id, "version": 2})  # another version may score the same row
     with pytest.raises(IntegrityError), either.begin() as connection:
         connection.execute(again, {"job": job.id, "version": 1})
@@ -1003,7 +1003,7 @@ def test_second_output_for_one_input_and_version_is_refused(either):
 def test_inputs_and_outputs_go_with_their_job(either):
     job = submission(rows=2)
     with either.begin() as connection:
-        record(connection, [job], [[good(), good()]], attempts=[1], started_at=datetime.now(UTC))
+        insert_finished(connection, [job], [[good(), good()]], attempts=[1], started_at=datetime.now(UTC))
         connection.execute(text("DELETE FROM jobs WHERE id = :id"), {"id": job.id})
         assert connection.scalar(text("SELECT count(*) FROM model_inputs")) == 0
         assert connection.scalar(text("SELECT count(*) FROM model_outputs")) == 0

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, text
 from scripts.servers.postgres import Postgres
 from shared.database.engine import reader
 from shared.errors import Conflict, NotFound
-from shared.jobs.recording import record
+from shared.jobs.recording import insert_finished
 from shared.monitoring import settled
 from shared.monitoring.alerts import acknowledge, check_drift, list_alerts
 from shared.monitoring.counting import Counting, Rows
@@ -68,7 +68,7 @@ def store(engine: Engine, batch: Rows, *, at: datetime = NOON) -> None:
     """Store rows as the sync runtime does, scored at a moment."""
     with engine.begin() as connection:
         job = submission(rows=batch)
-        record(connection, [job], [[score(row) for row in batch]], attempts=[1], started_at=at)
+        insert_finished(connection, [job], [[score(row) for row in batch]], attempts=[1], started_at=at)
         connection.execute(
             text(
                 "UPDATE model_outputs SET created_at = :at WHERE input_id IN "
@@ -135,7 +135,7 @@ def test_row_that_is_committed_behind_a_higher_id_is_counted(engine: Engine, tmp
         return
     late = engine.connect()
     batch = rows(5)
-    record(late, [submission(rows=batch)], [[score(row) for row in batch]], attempts=[1], started_at=NOON)
+    insert_finished(late, [submission(rows=batch)], [[score(row) for row in batch]], attempts=[1], started_at=NOON)
     store(engine, rows(10))  # ids above those of `late`, committed before them
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(settled, "PATIENCE_SECONDS", 0.1)

@@ -16,7 +16,7 @@ from shared.cards.features import Feature
 from shared.commands.registry import main
 from shared.database.engine import session_scope
 from shared.errors import CardError, Conflict, NotFound
-from shared.jobs.recording import record
+from shared.jobs.recording import insert_finished
 from shared.jobs.transitions import Output
 from shared.reference.load import load
 from shared.registry.versions import resolve
@@ -67,7 +67,9 @@ def score(engine, *rows, outcomes=None, faults=None, version=1):
     """Store one job of these rows, scored."""
     job = submission(rows=rows, faults=faults or [None] * len(rows), model_version_id=version)
     with engine.begin() as connection:
-        record(connection, [job], [outcomes or [good() for _ in rows]], attempts=[1], started_at=datetime.now(UTC))
+        insert_finished(
+            connection, [job], [outcomes or [good() for _ in rows]], attempts=[1], started_at=datetime.now(UTC)
+        )
 
 
 def columns(engine, view):
