@@ -54,7 +54,7 @@ class ChunkPipeline:
         self._ended = ended
         self._threads: ThreadPoolExecutor | None = None
         self._storing: deque[Future[None]] = deque()
-        self._somebody_waits = False
+        self._interactive_waiting = False
         self._asked_at = -math.inf
         self.chunk_count = 0
         self.row_count = 0
@@ -71,7 +71,7 @@ class ChunkPipeline:
             while self._storing:
                 self._storing.popleft().result()
 
-    def step(self) -> bool:
+    def process_next(self) -> bool:
         """Claim and compute one chunk, and hand it over to be stored; return whether there was one."""
         claim = run_again(self._claim)
         if claim is None:
@@ -90,7 +90,7 @@ class ChunkPipeline:
                 chunks.split(connection, claim, parts)
             return
         with ExitStack() as stack:  # the lease is renewed from here until the chunk is stored
-            held = stack.enter_context(runtime.pulse.holding_chunk(claim, timeout_seconds=claim.timeout_seconds))
+            held = stack.enter_context(runtime.heartbeat.hold_chunk(claim, timeout_seconds=claim.timeout_seconds))
             began = time.monotonic()
             try:
                 done, state = handler.compute(self._model, claim)
@@ -99,7 +99,7 @@ class ChunkPipeline:
                 with runtime.bulk_engine.begin() as connection:
                     chunks.requeue_after_crash(connection, claim)
                 return
-            runtime.pulse.unlimit(held)  # to be stored takes as long as it takes
+            runtime.heartbeat.unlimit(held)  # to be stored takes as long as it takes
             times = (began, time.monotonic())
             try:
                 self._wait_for_stores(STORING - 1)
@@ -128,10 +128,10 @@ class ChunkPipeline:
         if now - self._asked_at > ASK_SECONDS:
             self._asked_at = now
             try:
-                self._somebody_waits = bool(self._runtime.redis.exists(INTERACTIVE_KEY))
+                self._interactive_waiting = bool(self._runtime.redis.exists(INTERACTIVE_KEY))
             except RedisError:  # then nobody is woken for single predictions either
-                self._somebody_waits = False
-        return self._somebody_waits
+                self._interactive_waiting = False
+        return self._interactive_waiting
 
     def _claim(self) -> ChunkClaim | None:
         runtime = self._runtime

@@ -115,7 +115,7 @@ def _drain(runtime: Runtime, queue: Queue, pipeline: ChunkPipeline | None) -> in
             suspects = _claim(runtime, queue, crashed=True)
             has_suspects = bool(suspects)
             count += _handle(runtime, queue, suspects)
-        had_chunk = pipeline is not None and pipeline.step()
+        had_chunk = pipeline is not None and pipeline.process_next()
         if is_last_look and not (claims or has_suspects or had_chunk):
             return count
     wakeup.wake_another()
@@ -160,13 +160,13 @@ class Wakeup:
         if now - self._renewed_at <= RENEW_SECONDS and not (self._is_fresh and has_more):
             return
         self._renewed_at, self._is_fresh = now, False
-        waiting = self._hold()
+        waiting = self._renew_wakeup()
         others = len(waiting - {self._queue.model_version_id})
         self._seconds = self._runtime.settings.drain_seconds / (1 + others)
         if has_more and not waiting:
             self.wake_another()
 
-    def _hold(self) -> set[int]:
+    def _renew_wakeup(self) -> set[int]:
         """Renew the key, and return which versions wait in the lane."""
         try:
             self._runtime.redis.set(self._key, b"1", ex=PENDING_SECONDS)
@@ -241,10 +241,10 @@ def _claim(runtime: Runtime, queue: Queue, *, crashed: bool = False) -> list[Cla
     except DBAPIError as error:
         if not error.connection_invalidated:
             raise
-    held = runtime.pulse.tokens()
-    count = runtime.database(lambda connection: jobs.release_unheld(connection, worker=runtime.name, held=held))
+    held = runtime.heartbeat.tokens()
+    count = runtime.execute(lambda connection: jobs.release_unheld(connection, worker=runtime.name, held=held))
     log.warning("the database closed the connection in a claim; %d jobs that it took are given back", count)
-    return runtime.database(take, durable=False)
+    return runtime.execute(take, durable=False)
 
 
 def _handle(runtime: Runtime, queue: Queue, claims: list[Claim]) -> int:
@@ -269,16 +269,16 @@ def _fields(claims: list[Claim]) -> dict[str, str]:
 def _compute_and_store(runtime: Runtime, queue: Queue, claims: list[Claim]) -> None:
     handler = HANDLERS[claims[0].kind]
     rows = [row for claim in claims for row in claim.rows]
-    with runtime.pulse.holding(claims) as held:  # until it is stored: the leases hold as long as this process lives
+    with runtime.heartbeat.hold(claims) as held:  # until it is stored: the leases hold as long as this process lives
         began = time.monotonic()
         try:
             results = handler.compute(queue.model, rows)
         except MemoryError:
-            runtime.pulse.unlimit(held)
+            runtime.heartbeat.unlimit(held)
             message = "the worker ran out of memory; send fewer rows at once"
-            runtime.database(lambda connection: jobs.requeue(connection, claims, code="out_of_memory", message=message))
+            runtime.execute(lambda connection: jobs.requeue(connection, claims, code="out_of_memory", message=message))
             return
-        runtime.pulse.unlimit(held)  # to be stored takes as long as it takes
+        runtime.heartbeat.unlimit(held)  # to be stored takes as long as it takes
         scored = time.monotonic()
         seconds = scored - began
         runtime.paces[queue.model_version_id, handler.name] = len(rows) / max(seconds, 1e-6)
@@ -339,7 +339,7 @@ def _finish(
         with runtime.bulk_engine.begin() as connection:
             return finish(connection)
 
-    return runtime.database(finish) if handler.store is None else run_again(finish_in_transaction)
+    return runtime.execute(finish) if handler.store is None else run_again(finish_in_transaction)
 
 
 def announce(runtime: Runtime, job_ids: Sequence[str], *, lane: str, model_version_id: int) -> None:

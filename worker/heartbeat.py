@@ -1,7 +1,7 @@
-"""The pulse of a worker process: it renews leases, shows that it lives, and ends what is stuck.
+"""The heartbeat of a worker process: it renews leases, shows that it lives, and ends what is stuck.
 
 It beats in a thread of its own, so that leases hold while the main thread scores. A model that never returns cannot
-be interrupted from Python, only ended with its process: the pulse gives the jobs back first (one that ran alone has
+be interrupted from Python, only ended with its process: the heartbeat gives the jobs back first (one that ran alone has
 then failed by its own timeout; several are tried again one by one) and kills the process; the pool starts another.
 Where native code keeps the GIL, no thread of Python runs, and this one neither: then an alarm of the kernel ends the
 process a second later, and its leases run out as those of any that died.
@@ -30,8 +30,8 @@ from shared.tables import Worker
 
 log = logging.getLogger(__name__)
 
-ALARM_SECONDS = 1.0  # after a deadline: the pulse looks five times a second, unless it cannot
-GIVE_UP_SECONDS = 40.0  # for the pulse to give back what is stuck; a database that is silent is left after 35
+ALARM_SECONDS = 1.0  # after a deadline: the heartbeat looks five times a second, unless it cannot
+GIVE_UP_SECONDS = 40.0  # for the heartbeat to give back what is stuck; a database that is silent is left after 35
 
 
 class Heartbeat:
@@ -62,13 +62,13 @@ class Heartbeat:
         self._next_beat = 0.0
         self._lock = threading.Lock()
         self._held: list[HeldLease] = []
-        self._thread = Background(self._run, name="pulse")
+        self._thread = Background(self._run, name="heartbeat")
 
     def start(self) -> None:
         """Begin to beat."""
         self._thread.start()
 
-    def show(self) -> None:
+    def mark_ready(self) -> None:
         """Let the process be seen in the table of workers from now on: it can score."""
         self._visible = True
         self._next_beat = 0.0
@@ -78,14 +78,14 @@ class Heartbeat:
         self._thread.stop(2)
 
     @contextmanager
-    def holding(self, claims: Sequence[Claim]) -> "Iterator[HeldLease]":
+    def hold(self, claims: Sequence[Claim]) -> "Iterator[HeldLease]":
         """Keep the leases of these claims alive while the block runs, and end the process after the least timeout."""
         held = _HeldJobs(claims)
         with self._keeping(held, min(claim.timeout_seconds for claim in claims)):
             yield held
 
     @contextmanager
-    def holding_chunk(self, claim: ChunkClaim, *, timeout_seconds: float) -> "Iterator[HeldLease]":
+    def hold_chunk(self, claim: ChunkClaim, *, timeout_seconds: float) -> "Iterator[HeldLease]":
         """Keep the lease of a chunk of a CSV file alive while the block runs, and end the process after the timeout."""
         held = _HeldChunk(claim)
         with self._keeping(held, timeout_seconds):
@@ -138,7 +138,7 @@ class Heartbeat:
             now = time.monotonic()
             for one in held:
                 if now > one.deadline:
-                    self._end(one)
+                    self._kill_stuck(one)
             if now >= self._next_beat:
                 self._next_beat = now + self._settings.heartbeat_seconds
                 try:
@@ -147,7 +147,7 @@ class Heartbeat:
                     if self._is_missed:
                         log.info("heartbeats are stored again")
                     self._is_missed = False
-                except Exception:  # without a pulse, leases run out and nothing ends a stuck model: it must go on
+                except Exception:  # without a heartbeat, leases run out and nothing ends a stuck model: it must go on
                     if not self._is_missed:
                         log.exception("a heartbeat was missed; leases last %s s", self._settings.lease_seconds)
                     self._is_missed = True
@@ -176,7 +176,7 @@ class Heartbeat:
             .on_conflict_do_update(index_elements=[Worker.id], set_={"seen_at": func.now(), **told})
         )
 
-    def _end(self, held: "HeldLease") -> None:
+    def _kill_stuck(self, held: "HeldLease") -> None:
         with self._lock:
             self._grace = GIVE_UP_SECONDS  # this thread runs, and needs its time to give back what is stuck
             self._set_alarm()

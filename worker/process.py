@@ -36,7 +36,7 @@ _runtime: Runtime | None = None
 
 
 def start_child(*, lanes: Sequence[str]) -> Runtime:
-    """Set up this process after the fork: connections, pulse, clock, and the models that serve by default."""
+    """Set up this process after the fork: connections, heartbeat, clock, and the models that serve by default."""
     global _runtime
     settings = get_settings()
     name = f"{socket.gethostname()}:{os.getpid()}"
@@ -45,7 +45,7 @@ def start_child(*, lanes: Sequence[str]) -> Runtime:
     claim_engine = make_engine(settings.database, pool_size=1, autocommit=True, durable=False)
     models = ModelCache(engine, settings.models, settings.models_uri)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # Celery's pool gave it a handler, which would be Python
-    pulse = Heartbeat(
+    heartbeat = Heartbeat(
         engine,
         settings,
         name=name,
@@ -57,20 +57,20 @@ def start_child(*, lanes: Sequence[str]) -> Runtime:
     )
     app = current_app._get_current_object()  # the proxy would look it up at every use
     bulk_engine = make_engine(settings.database, pool_size=4)
-    _runtime = Runtime(settings, name, engine, claim_engine, bulk_engine, make_redis(), app, models, pulse)
+    _runtime = Runtime(settings, name, engine, claim_engine, bulk_engine, make_redis(), app, models, heartbeat)
     if settings.tracing == "otlp":
         _runtime.tracing = start_tracing("guichet-worker")
-    models.guard = pulse.loading
-    pulse.start()  # first: whatever loading does, leases and timeouts have to work
+    models.guard = heartbeat.loading
+    heartbeat.start()  # first: whatever loading does, leases and timeouts have to work
     _runtime.timer = Timer(_runtime, schedule(settings))
     _runtime.timer.start()
     models.preload()
     # Who looks after the others also looks into the store; the rest fetch and load what is registered.
     _runtime.arrivals = ModelWatcher(models, settings, engine=bulk_engine if Lane.MAINTENANCE in lanes else None)
     _runtime.arrivals.start()
-    pulse.show()
+    heartbeat.mark_ready()
     if lanes:  # a child of a pool
-        _runtime.parent = Parent(_runtime.redis, lanes=lanes, is_holding=pulse.is_holding)
+        _runtime.parent = Parent(_runtime.redis, lanes=lanes, is_holding=heartbeat.is_holding)
         _runtime.parent.start()
     return _runtime
 

@@ -1,4 +1,4 @@
-"""What one worker process holds: its connections, its loaded models, its pulse."""
+"""What one worker process holds: its connections, its loaded models, its heartbeat."""
 
 import logging
 import time
@@ -50,7 +50,7 @@ class Runtime:
     redis: Redis
     app: Celery  # sends wake-ups to other workers
     models: ModelCache
-    pulse: Heartbeat
+    heartbeat: Heartbeat
     arrivals: ModelWatcher | None = None
     timer: Stoppable | None = None
     parent: Parent | None = None
@@ -62,7 +62,7 @@ class Runtime:
     suspects_checked_at: dict[tuple[str, int], float] = field(default_factory=dict)  # monotonic, by lane and version
     _connections: dict[bool, Connection] = field(default_factory=dict)  # by whether they are durable
 
-    def database(self, statement: Callable[[Connection], Result], *, durable: bool = True) -> Result:
+    def execute(self, statement: Callable[[Connection], Result], *, durable: bool = True) -> Result:
         """Run one statement on this process's connection, with a new one if the server closed the old one.
 
         Each statement is a transaction of its own, and each is fenced or conditional: to run it twice is safe. What
@@ -112,7 +112,7 @@ class Runtime:
             self.parent.stop()
         if self.timer is not None:
             self.timer.stop()
-        self.pulse.stop()
+        self.heartbeat.stop()
         if self.arrivals is not None:
             self.arrivals.stop()
         for connection in self._connections.values():

@@ -23,7 +23,7 @@ def test_line_of_the_thread_that_stores_names_the_job(monkeypatch: pytest.Monkey
         job_id="j1", kind="csv", request_id="r1", first_row=0, row_count=9, should_split=False, timeout_seconds=30
     )
     runtime: Any = SimpleNamespace(
-        pulse=SimpleNamespace(holding_chunk=lambda *_, **__: nullcontext(), unlimit=lambda _: None),
+        heartbeat=SimpleNamespace(hold_chunk=lambda *_, **__: nullcontext(), unlimit=lambda _: None),
         retry_while_away=lambda store: store(),
         redis=SimpleNamespace(exists=lambda _: 0),
         bulk_engine=None,
@@ -32,7 +32,7 @@ def test_line_of_the_thread_that_stores_names_the_job(monkeypatch: pytest.Monkey
     pipeline = ChunkPipeline(runtime, model, 7, ended=lambda _: None)
     monkeypatch.setattr(pipeline, "_claim", lambda: chunk)
     with written("worker.chunk_pipeline") as entries, pipeline:
-        assert pipeline.step()
+        assert pipeline.process_next()
     [entry] = entries
     assert entry["message"] == "rows 1 to 9 of job j1 were no longer ours; nothing was stored"
     assert entry["job_id"] == "j1"

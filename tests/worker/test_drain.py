@@ -100,11 +100,11 @@ def runtime(database: Engine, broker: Redis, scorer: Scorer) -> Iterator[Runtime
     url = database.url.render_as_string(hide_password=False)
     with settings_of(RUNTIME="queue", DATABASE_URL=url, REDIS_URL=broker.url):
         settings = Settings(max_claim_jobs=4)
-        pulse = Heartbeat(database, settings, name="here:1", lanes=["interactive"], loaded=list)
+        heartbeat = Heartbeat(database, settings, name="here:1", lanes=["interactive"], loaded=list)
         client = make_redis()
         client.flushdb()
         runtime = Runtime(
-            settings, "here:1", database, database, database, client, make_app(), ModelCache(scorer), pulse
+            settings, "here:1", database, database, database, client, make_app(), ModelCache(scorer), heartbeat
         )  # type: ignore[arg-type]
         yield runtime
         runtime._disconnect()
@@ -335,10 +335,10 @@ def test_results_wait_for_what_passes_and_for_nothing_else(runtime, database):
                 cursor.copy_expert("COPY (SELECT pg_sleep(1)) TO STDOUT", io.BytesIO())
         connection.exec_driver_sql("SET statement_timeout = 0")
 
-    runtime.retry_while_away(lambda: runtime.database(locked))
+    runtime.retry_while_away(lambda: runtime.execute(locked))
     assert len(tried) == 4
     with pytest.raises(ProgrammingError):
-        runtime.retry_while_away(lambda: runtime.database(lambda c: c.exec_driver_sql("SELECT * FROM nowhere")))
+        runtime.retry_while_away(lambda: runtime.execute(lambda c: c.exec_driver_sql("SELECT * FROM nowhere")))
 
 
 def test_worker_goes_on_after_the_server_closed_two_connections_in_a_row(runtime, database):
@@ -346,8 +346,8 @@ def test_worker_goes_on_after_the_server_closed_two_connections_in_a_row(runtime
         connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
 
     with pytest.raises(OperationalError):
-        runtime.database(cut)
-    assert runtime.database(lambda connection: connection.exec_driver_sql("SELECT 1").scalar()) == 1
+        runtime.execute(cut)
+    assert runtime.execute(lambda connection: connection.exec_driver_sql("SELECT 1").scalar()) == 1
 
 
 def test_statement_that_could_not_be_prepared_again_is_prepared_the_next_time(database, monkeypatch):

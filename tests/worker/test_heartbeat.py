@@ -1,4 +1,4 @@
-"""The pulse of a worker process: leases hold while it scores, and what is stuck is ended."""
+"""The heartbeat of a worker process: leases hold while it scores, and what is stuck is ended."""
 
 import signal
 import time
@@ -17,7 +17,7 @@ from worker.heartbeat import Heartbeat
 
 @pytest.fixture(scope="module")
 def database(session_postgres: Postgres) -> Iterator[Engine]:
-    with postgres_engine(session_postgres, "pulse") as engine:
+    with postgres_engine(session_postgres, "heartbeat") as engine:
         yield engine
 
 
@@ -54,22 +54,22 @@ def loaded() -> Loaded:
 
 
 @pytest.fixture
-def pulse(database: Engine, kills: list[int], loaded: Callable[[], list[str]]) -> Iterator[Heartbeat]:
+def heartbeat(database: Engine, kills: list[int], loaded: Callable[[], list[str]]) -> Iterator[Heartbeat]:
     empty(database)
     with database.connect() as connection:
         connection.exec_driver_sql("DELETE FROM workers")
     settings = Settings(runtime="sync", lease_seconds=15, heartbeat_seconds=0.1)
-    pulse = Heartbeat(database, settings, name="here:1", lanes=["bulk", "maintenance"], loaded=loaded)
-    yield pulse
-    pulse.stop()
+    heartbeat = Heartbeat(database, settings, name="here:1", lanes=["bulk", "maintenance"], loaded=loaded)
+    yield heartbeat
+    heartbeat.stop()
 
 
 def soon(what: Callable[[], bool]) -> bool:
     return wait_until(what, timeout=30, every=0.02)
 
 
-def test_worker_shows_that_it_lives_with_its_lanes_and_models(pulse, database):
-    pulse.start()
+def test_worker_shows_that_it_lives_with_its_lanes_and_models(heartbeat, database):
+    heartbeat.start()
 
     def seen() -> list:
         with database.connect() as connection:
@@ -81,13 +81,13 @@ def test_worker_shows_that_it_lives_with_its_lanes_and_models(pulse, database):
     assert soon(lambda: seen()[0].seen_at > first.seen_at)
 
 
-def test_leases_are_renewed_while_claims_are_held_and_no_longer(pulse, database):
+def test_leases_are_renewed_while_claims_are_held_and_no_longer(heartbeat, database):
     with database.connect() as connection:
         job_id = queue(connection)
         claims = take(connection, lease_seconds=1.0)
         before = job_row(connection, job_id)["lease_expires_at"]
-        with pulse.holding(claims):
-            pulse.start()
+        with heartbeat.hold(claims):
+            heartbeat.start()
             assert soon(lambda: job_row(connection, job_id)["lease_expires_at"] > before)
         time.sleep(0.5)
         after = job_row(connection, job_id)["lease_expires_at"]
@@ -95,67 +95,67 @@ def test_leases_are_renewed_while_claims_are_held_and_no_longer(pulse, database)
         assert job_row(connection, job_id)["lease_expires_at"] == after
 
 
-def test_job_that_runs_alone_past_its_timeout_fails_and_its_process_ends(pulse, database, kills):
+def test_job_that_runs_alone_past_its_timeout_fails_and_its_process_ends(heartbeat, database, kills):
     with database.connect() as connection:
         job_id = queue(connection, timeout_seconds=0.1)
-        with pulse.holding(take(connection)):
-            pulse.start()
+        with heartbeat.hold(take(connection)):
+            heartbeat.start()
             assert soon(lambda: bool(kills))
         row = job_row(connection, job_id)
     assert (row["state"], row["error"]["code"]) == ("failed", "timeout")
     assert kills[0] == signal.SIGKILL
 
 
-def test_jobs_that_are_stuck_together_are_given_back_as_suspects(pulse, database, kills):
+def test_jobs_that_are_stuck_together_are_given_back_as_suspects(heartbeat, database, kills):
     with database.connect() as connection:
         stuck = [queue(connection, timeout_seconds=30.0), queue(connection, timeout_seconds=0.1)]
-        with pulse.holding(take(connection)):
-            pulse.start()
+        with heartbeat.hold(take(connection)):
+            heartbeat.start()
             assert soon(lambda: bool(kills))
         rows = [job_row(connection, job_id) for job_id in stuck]
     assert [(row["state"], row["crash_count"], row["attempt"]) for row in rows] == [("queued", 1, 0)] * 2
 
 
-def test_claim_within_its_timeout_is_left_alone(pulse, database, kills):
+def test_claim_within_its_timeout_is_left_alone(heartbeat, database, kills):
     with database.connect() as connection:
         queue(connection, timeout_seconds=30.0)
-        with pulse.holding(take(connection)):
-            pulse.start()
+        with heartbeat.hold(take(connection)):
+            heartbeat.start()
             time.sleep(0.5)
     assert kills == []
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_error_that_nobody_foresaw_does_not_stop_the_pulse(pulse, database, kills, loaded):
-    """A dict of models that changes while it is read, say: without a pulse, nothing ends a model that loops."""
+def test_error_that_nobody_foresaw_does_not_stop_the_heartbeat(heartbeat, database, kills, loaded):
+    """A dict of models that changes while it is read, say: without a heartbeat, nothing ends a model that loops."""
     loaded.error = RuntimeError("dictionary changed size during iteration")
-    pulse.start()
+    heartbeat.start()
     time.sleep(0.5)
     loaded.error = None
     with database.connect() as connection:
         queue(connection, timeout_seconds=0.1)
-        with pulse.holding(take(connection)):
+        with heartbeat.hold(take(connection)):
             assert soon(lambda: bool(kills))
 
 
 def test_alarm_is_set_for_the_first_deadline_and_taken_back_when_all_is_scored(database):
-    """The kernel's own: it goes off when native code keeps the pulse from running."""
+    """The kernel's own: it goes off when native code keeps the heartbeat from running."""
     set_to: list[float] = []
     settings = Settings(runtime="sync")
-    pulse = Heartbeat(database, settings, name="here:1", lanes=[], loaded=list, alarm=set_to.append)
+    heartbeat = Heartbeat(database, settings, name="here:1", lanes=[], loaded=list, alarm=set_to.append)
     with database.connect() as connection:
         empty(database)
         queue(connection, timeout_seconds=30.0)
         long = take(connection)
         queue(connection, timeout_seconds=5.0)
         short = take(connection)
-    with pulse.holding(long) as one:
+    with heartbeat.hold(long) as one:
         assert 30.5 < set_to[-1] <= 31
-        with pulse.holding(short):
+        with heartbeat.hold(short):
             assert 5.5 < set_to[-1] <= 6
         assert 30 < set_to[-1] <= 31
-        pulse.unlimit(one)
+        heartbeat.unlimit(one)
         assert set_to[-1] == 0
-        assert pulse.is_holding()
+        assert heartbeat.is_holding()
     assert set_to[-1] == 0
-    assert not pulse.is_holding()
+    assert not heartbeat.is_holding()
