@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Matrix = NDArray[np.float64]
-Fitted = Any  # a fitted estimator or transformer: scikit-learn has no types for them
+Estimator = Any  # a fitted estimator or transformer: scikit-learn has no types for them
 FeatureOrigin = tuple[str, float, float]  # feature, scale, shift: encoded * scale + shift is the feature's value
 
 
@@ -67,14 +67,14 @@ class FeatureBlock:
     fills: dict[str, Any] = field(default_factory=dict)
     steps: tuple[BlockStep, ...] = ()
 
-    def replacing(self, step: Fitted, fills: dict[str, Any], *, becomes: str) -> "FeatureBlock":
+    def replacing(self, step: Estimator, fills: dict[str, Any], *, becomes: str) -> "FeatureBlock":
         """Return the same features, a missing value of each replaced by this unless a step before replaces it."""
         made = BlockStep(type(step).__name__, becomes, len(self.names), is_compiled=True)
         return FeatureBlock(self.plan, self.names, fills | self.fills, (*self.steps, made))
 
     def then(
         self,
-        step: Fitted,
+        step: Estimator,
         fill: Fill,
         features: Sequence[tuple[str, ...]],
         *,
@@ -102,7 +102,7 @@ class EncodedBlock:
 
     def then(
         self,
-        step: Fitted,
+        step: Estimator,
         fill: Fill,
         *,
         becomes: str,

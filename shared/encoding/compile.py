@@ -11,9 +11,9 @@ from shared.cards.card import Card
 from shared.encoding import encoders, transformers
 from shared.encoding.blocks import (
     EncodedBlock,
+    Estimator,
     FeatureBlock,
     FeatureOrigin,
-    Fitted,
     InputPlan,
     Matrix,
     RowValues,
@@ -31,7 +31,7 @@ from shared.encoding.pipelines import (
     trained_names,
 )
 from shared.encoding.trained_columns import as_written, dropped_columns
-from shared.encoding.transformers import apply_own_transform, as_matrix, nameless
+from shared.encoding.transformers import apply_own_transform, as_matrix, without_feature_names
 from shared.errors import CardError
 
 Row = Mapping[str, Any]
@@ -113,7 +113,7 @@ class Encoding:
         return out
 
 
-def compile_encoding(card: Card, estimator: Fitted) -> tuple[Encoding, Fitted]:
+def compile_encoding(card: Card, estimator: Estimator) -> tuple[Encoding, Estimator]:
     """Return the encoding of a fitted pipeline and the bare estimator behind it, which takes the encoded matrix.
 
     Raises Unsupported when a step has no equivalent on arrays.
@@ -131,7 +131,7 @@ def compile_encoding(card: Card, estimator: Fitted) -> tuple[Encoding, Fitted]:
         numeric = {"numerical": "passthrough"}
         entries = [(name, numeric.get(name, part), where) for name, part, where in preprocessor.transformers_]
         block = _column_transformer(entries, block)
-        final = nameless(final)
+        final = without_feature_names(final)
         final._preprocessor = None
     return Encoding(
         as_matrix(block),
@@ -140,10 +140,10 @@ def compile_encoding(card: Card, estimator: Fitted) -> tuple[Encoding, Fitted]:
         tuple(plan.numbers),
         tuple(plan.columns),
         sparse,
-    ), nameless(final)
+    ), without_feature_names(final)
 
 
-def feature_origins(card: Card, estimator: Fitted) -> list[tuple[str, ...]]:
+def feature_origins(card: Card, estimator: Estimator) -> list[tuple[str, ...]]:
     """Return for each column that the bare estimator of a fitted pipeline sees the card's features behind it.
 
     The columns are those of `compile_encoding(card, estimator)[0].encode(rows)`, (n, width), in that order, so the
@@ -154,7 +154,7 @@ def feature_origins(card: Card, estimator: Fitted) -> list[tuple[str, ...]]:
     return compile_encoding(card, estimator)[0].features
 
 
-def input_names(card: Card, estimator: Fitted) -> list[str]:
+def input_names(card: Card, estimator: Estimator) -> list[str]:
     """Return the features in the order in which the estimator was trained with them.
 
     An estimator that was trained on an array has no names: it takes the card's order. Raises CardError.
@@ -180,14 +180,14 @@ def input_names(card: Card, estimator: Fitted) -> list[str]:
     return [name for name in names if name in known]
 
 
-def _all_names(card: Card, estimator: Fitted) -> list[str]:
+def _all_names(card: Card, estimator: Estimator) -> list[str]:
     """Return the columns as `input_names` does, also those that the model drops: positions count them too."""
     names = fitted_names(estimator)
     used = input_names(card, estimator)
     return used if names is None else as_written(estimator, names, used)
 
 
-def fitted_names(estimator: Fitted) -> list[str] | None:
+def fitted_names(estimator: Estimator) -> list[str] | None:
     """Return the column names of the training DataFrame, or None when it was an array."""
     return trained_names(first_step(estimator))
 
@@ -202,7 +202,7 @@ def getter(names: list[str]) -> Getter:
     return operator.itemgetter(*names)
 
 
-def compile_step(step: Fitted, block: FeatureBlock | EncodedBlock) -> FeatureBlock | EncodedBlock:
+def compile_step(step: Estimator, block: FeatureBlock | EncodedBlock) -> FeatureBlock | EncodedBlock:
     """Compile one fitted step behind what came before; raise Unsupported when that cannot be done."""
     kind, module = type(step).__name__, type(step).__module__ + "."
     if step is None or step == "passthrough" or (kind == "FunctionTransformer" and step.func is None):

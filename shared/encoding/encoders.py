@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from shared.encoding.blocks import EncodedBlock, FeatureBlock, Fitted, Matrix, RowValues, Unsupported
+from shared.encoding.blocks import EncodedBlock, Estimator, FeatureBlock, Matrix, RowValues, Unsupported
 from shared.encoding.pipelines import one_hot_widths
-from shared.encoding.transformers import apply_own_transform, dense, is_missing, nameless
+from shared.encoding.transformers import apply_own_transform, is_missing, to_float64, without_feature_names
 
 
 class UnknownCategory(ValueError):
@@ -39,7 +39,7 @@ class CategoryTable(dict[Any, float]):
         return self.unknown
 
 
-def one_hot(step: Fitted, block: FeatureBlock | EncodedBlock) -> EncodedBlock:
+def one_hot(step: Estimator, block: FeatureBlock | EncodedBlock) -> EncodedBlock:
     """OneHotEncoder: one column per category, by a table of which column a value sets."""
     if isinstance(block, EncodedBlock):
         return apply_own_transform(step, block)
@@ -72,7 +72,7 @@ def one_hot(step: Fitted, block: FeatureBlock | EncodedBlock) -> EncodedBlock:
     return block.then(step, fill, features, becomes=f"one column a category, by a table: {counts}")
 
 
-def ordinal_or_target(step: Fitted, block: FeatureBlock | EncodedBlock) -> EncodedBlock:
+def ordinal_or_target(step: Estimator, block: FeatureBlock | EncodedBlock) -> EncodedBlock:
     """OrdinalEncoder or TargetEncoder: one number per feature, by a table."""
     if isinstance(block, EncodedBlock):
         return apply_own_transform(step, block)
@@ -118,8 +118,8 @@ class _ProbeResult:
         return table
 
 
-def _probe(step: Fitted, names: list[str]) -> list[_ProbeResult]:
-    encoder = nameless(step)
+def _probe(step: Estimator, names: list[str]) -> list[_ProbeResult]:
+    encoder = without_feature_names(step)
     categories = [list(np.asarray(values).tolist()) for values in step.categories_]
     text = any(np.asarray(values).dtype.kind not in "biuf" for values in step.categories_)
     known = [[value for value in values if not is_missing(value)] for values in categories]
@@ -128,7 +128,7 @@ def _probe(step: Fitted, names: list[str]) -> list[_ProbeResult]:
 
     def send(lines: list[list[Any]]) -> Matrix | None:
         try:
-            return dense(encoder.transform(np.array(lines, dtype=object if text else np.float64)))
+            return to_float64(encoder.transform(np.array(lines, dtype=object if text else np.float64)))
         except ValueError:
             return None  # the encoder refuses such a value
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from shared.cards.card import Card
 from shared.cards.features import Category, Feature
-from shared.encoding.blocks import Fitted, Unsupported
+from shared.encoding.blocks import Estimator, Unsupported
 from shared.encoding.compile import Row, fitted_names, input_names
 from shared.encoding.encoders import UnknownCategory
 from shared.encoding.native_categories import NativeCategories, native_categories
@@ -27,11 +27,11 @@ from shared.encoding.pipelines import (
     trained_names,
     walk_steps,
 )
-from shared.encoding.transformers import dense, nameless
+from shared.encoding.transformers import to_float64, without_feature_names
 from shared.encoding.whole_inputs import form_of, takes_dicts, takes_texts
 
 
-def make_frame_input(card: Card, estimator: Fitted) -> Callable[[Sequence[Row]], Any]:
+def make_frame_input(card: Card, estimator: Estimator) -> Callable[[Sequence[Row]], Any]:
     """Return a function from rows to the estimator's input, as it was trained on it.
 
     That is a DataFrame, an array, a Series of texts or a list of dicts. Raises CardError or ArtefactError where it is
@@ -40,7 +40,7 @@ def make_frame_input(card: Card, estimator: Fitted) -> Callable[[Sequence[Row]],
     names = input_names(card, estimator)
     features = {feature.name: feature for feature in card.features}
     if fitted_names(estimator) is None and hasattr(first_step(estimator), "n_features_in_"):
-        return lambda rows: narrow(columns_of(rows, names, set()), [features[name] for name in names])
+        return lambda rows: as_float64(object_block(rows, names, set()), [features[name] for name in names])
 
     import pandas as pd
 
@@ -65,7 +65,7 @@ def make_frame_input(card: Card, estimator: Fitted) -> Callable[[Sequence[Row]],
     return frame if form == "table" else lambda rows: frame(rows)[names[0]]
 
 
-def make_array_input(card: Card, estimator: Fitted) -> Callable[[Sequence[Row]], Any]:
+def make_array_input(card: Card, estimator: Estimator) -> Callable[[Sequence[Row]], Any]:
     """Return a function from rows to the final estimator's input, by each fitted step's own `transform` on arrays."""
     names = input_names(card, estimator)
     features = {feature.name: feature for feature in card.features}
@@ -76,11 +76,11 @@ def make_array_input(card: Card, estimator: Fitted) -> Callable[[Sequence[Row]],
     keep_none = _columns_with(estimator, lambda category: category is None)
 
     def arrays(rows: Sequence[Row]) -> Any:  # noqa: ANN401 - dense or sparse, as the steps leave it
-        block: Any = columns_of(rows, names, keep_none)
+        block: Any = object_block(rows, names, keep_none)
         at: list[Feature] | None = [features[name] for name in names]
         for step in steps:
-            block, at = _through(step, block, at)
-        return block if at is None else narrow(block, at)
+            block, at = _transform(step, block, at)
+        return block if at is None else as_float64(block, at)
 
     return arrays
 
@@ -90,7 +90,7 @@ def may_be_null(card: Card, feature: Feature) -> bool:
     return feature.nullable or not feature.required or card.missing == "null"
 
 
-def columns_of(rows: Sequence[Row], names: list[str], keep_none: set[str]) -> NDArray[np.object_]:
+def object_block(rows: Sequence[Row], names: list[str], keep_none: set[str]) -> NDArray[np.object_]:
     """Return the (n, p) object array of these features, with NaN for None except in the columns to keep it in."""
     block = np.empty((len(rows), len(names)), dtype=object)
     for j, name in enumerate(names):
@@ -99,18 +99,18 @@ def columns_of(rows: Sequence[Row], names: list[str], keep_none: set[str]) -> ND
     return block
 
 
-def narrow(block: NDArray[Any], features: list[Feature]) -> NDArray[Any]:
+def as_float64(block: NDArray[Any], features: list[Feature]) -> NDArray[Any]:
     """Return a block as float64 when none of its features is text, else as it is."""
     return block if any(feature.type == "string" for feature in features) else block.astype(np.float64)
 
 
-def _through(step: Fitted, block: Any, features: list[Feature] | None) -> tuple[Any, list[Feature] | None]:  # noqa: ANN401
+def _transform(step: Estimator, block: Any, features: list[Feature] | None) -> tuple[Any, list[Feature] | None]:  # noqa: ANN401
     kind = type(step).__name__
     if step is None or step == "passthrough":
         return block, features
     if is_pipeline(step):
         for part in serving_steps(step):
-            block, features = _through(part, block, features)
+            block, features = _transform(part, block, features)
         return block, features
     if kind == "ColumnTransformer" and features is not None:
         places = {feature.name: j for j, feature in enumerate(features)}
@@ -123,8 +123,8 @@ def _through(step: Fitted, block: Any, features: list[Feature] | None) -> tuple[
             if not index:
                 continue
             some: list[Feature] | None = [features[j] for j in index]
-            out, some = _through(part, block[:, index], some)
-            parts.append(dense(out if some is None else narrow(out, some)))
+            out, some = _transform(part, block[:, index], some)
+            parts.append(to_float64(out if some is None else as_float64(out, some)))
         joined = np.hstack(parts)
         if step.sparse_output_:
             from scipy.sparse import csr_matrix
@@ -132,9 +132,9 @@ def _through(step: Fitted, block: Any, features: list[Feature] | None) -> tuple[
             return csr_matrix(joined), None
         return joined, None
     holds_objects = any(np.asarray(known).dtype == object for known in getattr(step, "categories_", ()))
-    given = block if features is None or holds_objects else narrow(block, features)
+    given = block if features is None or holds_objects else as_float64(block, features)
     keeps = kind == "SimpleImputer" and not step.add_indicator
-    return nameless(step).transform(given), features if keeps else None
+    return without_feature_names(step).transform(given), features if keeps else None
 
 
 def _dtype(card: Card, feature: Feature, keep_none: set[str]) -> str:
@@ -145,7 +145,7 @@ def _dtype(card: Card, feature: Feature, keep_none: set[str]) -> str:
     return "int64" if feature.type == "integer" else "bool"
 
 
-def _columns_with(estimator: Fitted, is_wanted: Callable[[object], bool]) -> set[str]:
+def _columns_with(estimator: Estimator, is_wanted: Callable[[object], bool]) -> set[str]:
     """Return the columns whose encoder was trained with such a value in an object column.
 
     It tells None from NaN, and True from 1.0, so it must be given the same.

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from shared.encoding.blocks import Fitted
+from shared.encoding.blocks import Estimator
 from shared.encoding.pipelines import objects_within
 from shared.errors import ArtefactError
 
@@ -30,7 +30,7 @@ class NativeCategories:
 
 
 def native_categories(
-    estimator: Fitted, names: Sequence[str], seen: Mapping[str, Sequence[Category]]
+    estimator: Estimator, names: Sequence[str], seen: Mapping[str, Sequence[Category]]
 ) -> dict[str, NativeCategories]:
     """Return the columns, of those with these names, that must be handed over as categories, each with its list.
 
@@ -48,7 +48,7 @@ def native_categories(
     return found
 
 
-def boosters(estimator: Fitted) -> Iterator[Fitted]:
+def boosters(estimator: Estimator) -> Iterator[Estimator]:
     """Yield every Booster of XGBoost or LightGBM inside a fitted estimator, however deep it lies."""
     for item in objects_within(estimator):
         if type(item).__name__ == "Booster" and type(item).__module__.partition(".")[0] in ("xgboost", "lightgbm"):
@@ -56,7 +56,7 @@ def boosters(estimator: Fitted) -> Iterator[Fitted]:
 
 
 def _lists_of(
-    booster: Fitted, names: Sequence[str], seen: Mapping[str, Sequence[Category]]
+    booster: Estimator, names: Sequence[str], seen: Mapping[str, Sequence[Category]]
 ) -> dict[str, NativeCategories]:
     if type(booster).__module__.startswith("xgboost"):
         return _xgboost_lists(booster, names, seen)
@@ -83,7 +83,7 @@ def _lists_of(
 
 
 def _lightgbm_columns(
-    booster: Fitted, names: Sequence[str], seen: Mapping[str, Sequence[Category]], count: int
+    booster: Estimator, names: Sequence[str], seen: Mapping[str, Sequence[Category]], count: int
 ) -> list[str]:
     """Return the columns that LightGBM was trained with as categories, in its order."""
     told = booster.dump_model(num_iteration=1)["feature_infos"]
@@ -100,7 +100,7 @@ def _lightgbm_columns(
 
 
 def _xgboost_lists(
-    booster: Fitted, names: Sequence[str], seen: Mapping[str, Sequence[Category]]
+    booster: Estimator, names: Sequence[str], seen: Mapping[str, Sequence[Category]]
 ) -> dict[str, NativeCategories]:
     written, kinds = booster.feature_names, booster.feature_types
     if written is None or kinds is None or "c" not in kinds:
@@ -176,7 +176,7 @@ def _whole(pieces: list[bytes]) -> list[str] | None:
         return None
 
 
-def _recorded(booster: Fitted) -> dict[str, Any]:
+def _recorded(booster: Estimator) -> dict[str, Any]:
     """Return XGBoost's own lists by column, None where there is none; nothing from a release that records none."""
     if not hasattr(booster, "get_categories"):
         return {}
@@ -194,7 +194,7 @@ def _recorded(booster: Fitted) -> dict[str, Any]:
     return lists
 
 
-def _checked(booster: Fitted, place: int, name: str, seen: list[Category]) -> list[Category]:
+def _checked(booster: Estimator, place: int, name: str, seen: list[Category]) -> list[Category]:
     if not seen:
         raise ArtefactError(
             f"XGBoost before 3.1 saved this model without the categories of {name}: give reference rows in which each "
@@ -209,7 +209,7 @@ def _checked(booster: Fitted, place: int, name: str, seen: list[Category]) -> li
     return seen
 
 
-def _largest_code(booster: Fitted, place: int) -> int:
+def _largest_code(booster: Estimator, place: int) -> int:
     """Return the largest category code at which some tree splits this column; -1 if none does."""
     own = booster.feature_names[place]
     largest = -1

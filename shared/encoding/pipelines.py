@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from shared.encoding.blocks import Fitted
+from shared.encoding.blocks import Estimator
 
 Features = tuple[str, ...]  # of one column: the features that it is computed from
 
@@ -26,17 +26,17 @@ _COLUMN_BY_COLUMN = frozenset(
 )
 
 
-def is_pipeline(estimator: Fitted) -> bool:
+def is_pipeline(estimator: Estimator) -> bool:
     """Tell whether an estimator is a pipeline of scikit-learn or of imbalanced-learn."""
     return type(estimator).__name__ == "Pipeline" and hasattr(estimator, "steps")
 
 
-def serving_steps(pipeline: Fitted) -> list[Fitted]:
+def serving_steps(pipeline: Estimator) -> list[Estimator]:
     """Return the steps through which rows go that are scored: samplers resample only what a model is trained on."""
     return [step for _, step in pipeline.steps if not hasattr(step, "fit_resample")]
 
 
-def split(estimator: Fitted) -> tuple[list[Any], Any]:
+def split(estimator: Estimator) -> tuple[list[Any], Any]:
     """Return the preprocessing steps and the final estimator, through searches and nested pipelines."""
     estimator = getattr(estimator, "best_estimator_", estimator)
     if not is_pipeline(estimator):
@@ -46,7 +46,7 @@ def split(estimator: Fitted) -> tuple[list[Any], Any]:
     return [*parts[:-1], *inner], final
 
 
-def first_step(estimator: Fitted, *, through_wrappers: bool = False) -> Fitted:
+def first_step(estimator: Estimator, *, through_wrappers: bool = False) -> Estimator:
     """Return the step that rows reach first, through searches and nested pipelines.
 
     `through_wrappers` looks into calibration and other estimators of one estimator as well.
@@ -66,7 +66,7 @@ def first_step(estimator: Fitted, *, through_wrappers: bool = False) -> Fitted:
     return estimator
 
 
-def trained_names(estimator: Fitted) -> list[str] | None:
+def trained_names(estimator: Estimator) -> list[str] | None:
     """Return the names of the columns that an estimator was trained on, in order; None where it saw a bare array.
 
     LightGBM writes its names with `_` for a blank: see `as_written` (shared/encoding/trained_columns.py).
@@ -80,8 +80,8 @@ def trained_names(estimator: Fitted) -> list[str] | None:
 
 
 def column_entries(
-    transformers: Iterable[tuple[str, Fitted, object]], names: Sequence[str]
-) -> Iterator[tuple[str, Fitted, list[str]]]:
+    transformers: Iterable[tuple[str, Estimator, object]], names: Sequence[str]
+) -> Iterator[tuple[str, Estimator, list[str]]]:
     """Yield the entries of a ColumnTransformer's `transformers_` with the names that each selects, none that drops.
 
     `names` are those of all columns that the ColumnTransformer takes: positions count also those that are dropped.
@@ -91,7 +91,7 @@ def column_entries(
             yield label, part, selected_columns(where, names)
 
 
-def takes_vector(transformers: Iterable[tuple[str, Fitted, object]]) -> bool:
+def takes_vector(transformers: Iterable[tuple[str, Estimator, object]]) -> bool:
     """Tell whether an entry of a ColumnTransformer selects one column by its bare name, and so takes it as a vector."""
     return any(isinstance(where, str) for _, part, where in transformers if not isinstance(part, str))
 
@@ -110,7 +110,7 @@ def selected_columns(where: object, names: Sequence[str]) -> list[str]:
     return [column if isinstance(column, str) else names[column] for column in chosen]
 
 
-def walk_steps(estimator: Fitted, names: Sequence[str] | None) -> Iterator[tuple[Fitted, list[str] | None]]:
+def walk_steps(estimator: Estimator, names: Sequence[str] | None) -> Iterator[tuple[Estimator, list[str] | None]]:
     """Yield each fitted step that rows go through, with the names of the original columns that it takes, in order.
 
     That is None behind a step that makes other columns: an imputer alone leaves them what they were. `names` are those
@@ -131,7 +131,7 @@ def walk_steps(estimator: Fitted, names: Sequence[str] | None) -> Iterator[tuple
         yield estimator, None if names is None else list(names)
 
 
-def objects_within(estimator: Fitted) -> Iterator[object]:
+def objects_within(estimator: Estimator) -> Iterator[object]:
     """Yield the estimator and all that it holds, each once: in attributes, containers and arrays of objects."""
     seen: set[int] = set()
     waiting = [estimator]
@@ -160,7 +160,7 @@ def is_estimator(item: object) -> bool:
     )
 
 
-def output_features(step: Fitted, features: Sequence[Features], width: int) -> list[Features]:
+def output_features(step: Estimator, features: Sequence[Features], width: int) -> list[Features]:
     """Return for each of the `width` columns that a fitted step makes the features that it is computed from.
 
     `features` are those of each column that the step takes. A step that is not known may mix all of them, as a
@@ -185,7 +185,7 @@ def output_features(step: Fitted, features: Sequence[Features], width: int) -> l
     return found if len(found) == width else [_union(features)] * width
 
 
-def one_hot_widths(step: Fitted) -> list[int]:
+def one_hot_widths(step: Estimator) -> list[int]:
     """Return how many columns a fitted OneHotEncoder makes of each column that it takes."""
     widths = []
     infrequent = getattr(step, "infrequent_categories_", None) or [None] * len(step.categories_)
@@ -196,21 +196,21 @@ def one_hot_widths(step: Fitted) -> list[int]:
     return widths
 
 
-def _number_widths(step: Fitted) -> list[int]:
+def _number_widths(step: Estimator) -> list[int]:
     """Return how many numbers OrdinalEncoder or TargetEncoder makes of each column: the latter one for each class."""
     classes = len(step.classes_) if getattr(step, "target_type_", "") == "multiclass" else 1
     return [classes] * len(step.categories_)
 
 
-def _bin_widths(step: Fitted) -> list[int]:
+def _bin_widths(step: Estimator) -> list[int]:
     return [1] * len(step.n_bins_) if step.encode == "ordinal" else np.asarray(step.n_bins_).tolist()
 
 
-def _spline_widths(step: Fitted) -> list[int]:
+def _spline_widths(step: Estimator) -> list[int]:
     return [step.n_features_out_ // step.n_features_in_] * step.n_features_in_
 
 
-_COUNTS: dict[str, Callable[[Fitted], list[int]]] = {  # transformers that make so many columns of each
+_COUNTS: dict[str, Callable[[Estimator], list[int]]] = {  # transformers that make so many columns of each
     "KBinsDiscretizer": _bin_widths,
     "OneHotEncoder": one_hot_widths,
     "OrdinalEncoder": _number_widths,

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from shared.encoding.blocks import Fitted
+from shared.encoding.blocks import Estimator
 from shared.encoding.pipelines import column_entries, first_step, is_pipeline, trained_names
 
 
-def dropped_columns(estimator: Fitted) -> set[str]:
+def dropped_columns(estimator: Estimator) -> set[str]:
     """Return the columns that a ColumnTransformer at the start drops: an id, say, whose values change no score."""
     first = first_step(estimator)
     if type(first).__name__ != "ColumnTransformer" or not hasattr(first, "transformers_"):
@@ -18,7 +18,7 @@ def dropped_columns(estimator: Fitted) -> set[str]:
     return set(names) - used
 
 
-def used_names(estimator: Fitted) -> list[str] | None:
+def used_names(estimator: Estimator) -> list[str] | None:
     """Return the names of the columns whose values reach the estimator, in order; None where it saw a bare array."""
     names = trained_names(estimator)
     if names is None and is_pipeline(estimator):
@@ -29,7 +29,7 @@ def used_names(estimator: Fitted) -> list[str] | None:
     return [name for name in names if name not in dropped]
 
 
-def as_written(estimator: Fitted, trained: Sequence[str], columns: Sequence[str]) -> list[str]:
+def as_written(estimator: Estimator, trained: Sequence[str], columns: Sequence[str]) -> list[str]:
     """Return the trained names as these columns have them: LightGBM writes `_` for each blank of a name."""
     if all(name in columns for name in trained) or not _has_lightgbm(first_step(estimator)):
         return list(trained)
@@ -39,7 +39,7 @@ def as_written(estimator: Fitted, trained: Sequence[str], columns: Sequence[str]
     return [name if name in columns or len(written.get(name, [])) != 1 else written[name][0] for name in trained]
 
 
-def _has_lightgbm(estimator: Fitted) -> bool:
+def _has_lightgbm(estimator: Estimator) -> bool:
     inner = getattr(estimator, "estimators_", None)  # of a vote, which takes its names from the first
     some = [estimator, *(inner if isinstance(inner, list) else [])]
     return any(type(one).__module__.startswith("lightgbm.") for one in some)

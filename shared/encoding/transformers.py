@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.encoding.blocks import EncodedBlock, FeatureBlock, Fitted, Matrix, RowValues, Unsupported
+from shared.encoding.blocks import EncodedBlock, Estimator, FeatureBlock, Matrix, RowValues, Unsupported
 from shared.encoding.pipelines import output_features
 
 SHOWN_VALUES = 5  # replacements of missing values that a plan lists
 
 
-def nameless(estimator: Fitted) -> Fitted:
+def without_feature_names(estimator: Estimator) -> Estimator:
     """Return a shallow copy that takes arrays without warning that the feature names are gone."""
     clone = copy.copy(estimator)
     for name in ("feature_names_in_", "_sklearn_output_config"):
@@ -45,7 +45,7 @@ def as_matrix(block: FeatureBlock | EncodedBlock) -> EncodedBlock:
     return EncodedBlock(fill, list(origins), [(name,) for name in block.names], block.steps)
 
 
-def impute(step: Fitted, block: FeatureBlock | EncodedBlock) -> FeatureBlock | EncodedBlock:
+def impute(step: Estimator, block: FeatureBlock | EncodedBlock) -> FeatureBlock | EncodedBlock:
     """SimpleImputer: remember the replacement of each feature, or write it where a matrix has NaN."""
     if not (isinstance(step.missing_values, float) and np.isnan(step.missing_values)):
         raise Unsupported("SimpleImputer replaces something else than NaN")
@@ -67,12 +67,12 @@ def impute(step: Fitted, block: FeatureBlock | EncodedBlock) -> FeatureBlock | E
     return block.then(step, fill, origins=block.origins, becomes=becomes)
 
 
-def standardise(step: Fitted, block: FeatureBlock | EncodedBlock) -> EncodedBlock:
+def standardise(step: Estimator, block: FeatureBlock | EncodedBlock) -> EncodedBlock:
     """StandardScaler: x - mean, then / scale, as scikit-learn does it."""
     return _affine(step, block, minus=step.mean_ if step.with_mean else None, over=step.scale_, words="mean")
 
 
-def scale_robustly(step: Fitted, block: FeatureBlock | EncodedBlock) -> EncodedBlock:
+def scale_robustly(step: Estimator, block: FeatureBlock | EncodedBlock) -> EncodedBlock:
     """RobustScaler: x - center, then / scale."""
     return _affine(
         step,
@@ -83,14 +83,14 @@ def scale_robustly(step: Fitted, block: FeatureBlock | EncodedBlock) -> EncodedB
     )
 
 
-def scale_to_maximum(step: Fitted, block: FeatureBlock | EncodedBlock) -> EncodedBlock:
+def scale_to_maximum(step: Estimator, block: FeatureBlock | EncodedBlock) -> EncodedBlock:
     """MaxAbsScaler: x / scale."""
     if getattr(step, "clip", False):
         return apply_own_transform(step, block)
     return _affine(step, block, minus=None, over=step.scale_, words="")
 
 
-def scale_to_range(step: Fitted, block: FeatureBlock | EncodedBlock) -> EncodedBlock:
+def scale_to_range(step: Estimator, block: FeatureBlock | EncodedBlock) -> EncodedBlock:
     """MinMaxScaler: x * scale, then + min, then clipped if it was asked for."""
     before = as_matrix(block)
     scale, low = step.scale_, step.min_
@@ -112,30 +112,30 @@ def scale_to_range(step: Fitted, block: FeatureBlock | EncodedBlock) -> EncodedB
     return before.then(step, fill, origins=origins, becomes=f"x times scale plus minimum{clipped}")
 
 
-def apply_own_transform(step: Fitted, block: FeatureBlock | EncodedBlock) -> EncodedBlock:
+def apply_own_transform(step: Estimator, block: FeatureBlock | EncodedBlock) -> EncodedBlock:
     """Any step that takes a float64 array: let it transform ours, which saves the DataFrame only."""
     before = as_matrix(block)
-    clone = nameless(step)
-    width = int(dense(clone.transform(np.zeros((1, before.width)))).shape[1])
+    clone = without_feature_names(step)
+    width = int(to_float64(clone.transform(np.zeros((1, before.width)))).shape[1])
     inner, inner_width = before.fill, before.width
 
     def fill(rows: RowValues, out: Matrix) -> None:
         array = np.empty((len(out), inner_width))
         inner(rows, array)
-        out[:] = dense(clone.transform(array))
+        out[:] = to_float64(clone.transform(array))
 
     features = output_features(step, before.features, width)
     return before.then(step, fill, features=features, becomes="its own transform", is_compiled=False)
 
 
-def dense(values: Fitted) -> Matrix:
+def to_float64(values: Any) -> Matrix:  # noqa: ANN401 - an array of any type, sparse too
     """Return a float64 array of what a transformer gave: an array, a sparse matrix or a DataFrame."""
     array = values.toarray() if hasattr(values, "toarray") else values
     return np.asarray(array, dtype=np.float64)
 
 
 def _affine(
-    step: Fitted, block: FeatureBlock | EncodedBlock, *, minus: Matrix | None, over: Matrix | None, words: str
+    step: Estimator, block: FeatureBlock | EncodedBlock, *, minus: Matrix | None, over: Matrix | None, words: str
 ) -> EncodedBlock:
     before = as_matrix(block)
     inner = before.fill

@@ -9,14 +9,14 @@ from typing import Any, Literal
 import numpy as np
 
 from shared.cards.card import Card
-from shared.encoding.blocks import Fitted
+from shared.encoding.blocks import Estimator
 from shared.encoding.pipelines import first_step
 from shared.errors import ArtefactError
 
 Form = Literal["table", "texts", "dicts"]
 
 
-def takes_texts(estimator: Fitted) -> bool:
+def takes_texts(estimator: Estimator) -> bool:
     """Tell whether scikit-learn's vectorisers of texts come first, so that it takes one sequence of texts."""
     first = first_step(estimator, through_wrappers=True)
     if type(first).__name__ == "FeatureUnion":
@@ -25,14 +25,14 @@ def takes_texts(estimator: Fitted) -> bool:
     return hasattr(first, "build_analyzer")
 
 
-def takes_dicts(estimator: Fitted) -> bool:
+def takes_dicts(estimator: Estimator) -> bool:
     """Tell whether a DictVectorizer, or a FeatureHasher of dicts, comes first."""
     first = first_step(estimator, through_wrappers=True)
     kind = type(first).__name__
     return kind == "DictVectorizer" or (kind == "FeatureHasher" and first.input_type == "dict")
 
 
-def form_of(card: Card, estimator: Fitted, table: Callable[[Any], Any]) -> Form:
+def form_of(card: Card, estimator: Estimator, table: Callable[[Any], Any]) -> Form:
     """Return what the estimator takes; `table` makes a DataFrame of rows.
 
     Raises ArtefactError where it takes a table and a sequence of texts, and answers differently.
@@ -62,7 +62,7 @@ def form_of(card: Card, estimator: Fitted, table: Callable[[Any], Any]) -> Form:
     return "table"
 
 
-def _answers(estimator: Fitted, given: Fitted) -> Fitted:
+def _answers(estimator: Estimator, given: Estimator) -> Estimator:
     """Return as many answers as rows, or None where it gives no such."""
     try:
         answers = np.asarray(getattr(estimator, "predict_proba", estimator.predict)(given))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.cards.card import Card
-from shared.encoding.blocks import Fitted, Matrix, Unsupported
+from shared.encoding.blocks import Estimator, Matrix, Unsupported
 from shared.encoding.compile import Encoding, compile_encoding
 from shared.explanations.attribution import Attribution, ExplainedModel, Method, Row, Scale, explained_column
 from shared.explanations.tree_paths import TreePaths, read_trees
@@ -80,7 +80,7 @@ class LinearSum:
 
     method: Method = "linear"
 
-    def __init__(self, estimator: Fitted, reference: Matrix, players: Sequence[int], count: int) -> None:
+    def __init__(self, estimator: Estimator, reference: Matrix, players: Sequence[int], count: int) -> None:
         coefficients, intercept = getattr(estimator, "coef_", None), getattr(estimator, "intercept_", None)
         if intercept is None or not isinstance(coefficients, np.ndarray):
             raise Unsupported(f"{type(estimator).__name__} is not a linear model")
@@ -114,7 +114,7 @@ class AdditiveExplainer:
 
     card: Card
     encoding: Encoding
-    final: Fitted
+    final: Estimator
     sum: Sum
     scale: Scale
     tolerance: float
@@ -247,7 +247,7 @@ def _by_score(scale: Scale, outputs: Sequence[Output]) -> NDArray[np.float64]:
         return np.asarray(logit(served) if scale == "log_odds" else served, dtype=np.float64)
 
 
-def _as_served(final: Fitted, features: Matrix, scale: Scale) -> Matrix:
+def _as_served(final: Estimator, features: Matrix, scale: Scale) -> Matrix:
     """Return what the estimator itself says on this scale, shape (n, K)."""
     library = type(final).__module__.partition(".")[0]
     answer: Any
@@ -268,6 +268,6 @@ def _as_served(final: Fitted, features: Matrix, scale: Scale) -> Matrix:
     return served
 
 
-def _steepness(booster: Fitted, scale: Scale) -> float:
+def _steepness(booster: Estimator, scale: Scale) -> float:
     """Return what LightGBM multiplies a raw score by to make it log-odds (its parameter `sigmoid`)."""
     return float(booster.get_params().get("sigmoid", 1.0)) if scale == "log_odds" else 1.0

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.encoding.blocks import Fitted, Matrix, Unsupported
+from shared.encoding.blocks import Estimator, Matrix, Unsupported
 from shared.scoring.trees import TreeInput, import_trees
 
 Masks = NDArray[Any]  # unsigned integers, as narrow as the longest path allows
@@ -73,7 +73,7 @@ class TreePaths:
         return np.where(np.isnan(values), self.default_left, left)
 
 
-def read_trees(estimator: Fitted, players: Sequence[int], *, sparse: bool) -> TreePaths:
+def read_trees(estimator: Estimator, players: Sequence[int], *, sparse: bool) -> TreePaths:
     """Return the paths of a fitted ensemble; `players` is the feature of each encoded column.
 
     `sparse` tells that the pipeline hands over a sparse matrix, in which XGBoost takes a zero for missing. Raises

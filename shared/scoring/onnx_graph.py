@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.cards.card import Card
-from shared.encoding.blocks import Fitted, Unsupported
+from shared.encoding.blocks import Estimator, Unsupported
 from shared.encoding.columns import Columns
 from shared.encoding.compile import Row, getter, input_names
 from shared.encoding.estimator_inputs import make_array_input
 from shared.encoding.pipelines import column_entries, split, takes_vector, trained_names
-from shared.encoding.transformers import nameless
+from shared.encoding.transformers import without_feature_names
 from shared.encoding.whole_inputs import takes_dicts, takes_texts
 from shared.scoring.scorers import PipelineScorer
 from shared.scoring.scores import ResponseReader, Scores
@@ -32,7 +32,7 @@ class OnnxScorer:
 
     kind = "onnx"
 
-    def __init__(self, card: Card, estimator: Fitted, judge: ResponseReader) -> None:
+    def __init__(self, card: Card, estimator: Estimator, judge: ResponseReader) -> None:
         if judge.task != "regression" and judge.answer != "predict_proba":
             raise Unsupported("the ONNX path gives probabilities, and this classifier has none")
         if takes_texts(estimator) or takes_dicts(estimator):
@@ -46,7 +46,8 @@ class OnnxScorer:
         graph = _convert(_by_position(estimator, names, numbers + texts), len(numbers), len(texts), judge)
         self.judge = judge
         self.card, self.estimator = card, estimator
-        self.arrays, self.final = make_array_input(card, estimator), nameless(split(estimator)[1])  # for close calls
+        self.arrays = make_array_input(card, estimator)
+        self.final = without_feature_names(split(estimator)[1])  # for close calls
         self.number_names, self.text_names = numbers, texts
         self.numbers = getter(numbers) if numbers else None
         self.texts = getter(texts) if texts else None
@@ -98,7 +99,7 @@ def _single(numbers: NDArray[np.float64]) -> NDArray[np.float32] | None:
     return None if np.isinf(single).any() else single
 
 
-def _by_position(estimator: Fitted, names: list[str], order: list[str]) -> Fitted:
+def _by_position(estimator: Estimator, names: list[str], order: list[str]) -> Estimator:
     """Return a copy of a pipeline whose columns are selected by their position in `order`."""
     estimator = getattr(estimator, "best_estimator_", estimator)
     kind = type(estimator).__name__
@@ -110,8 +111,8 @@ def _by_position(estimator: Fitted, names: list[str], order: list[str]) -> Fitte
     if kind != "ColumnTransformer":
         if names != order:
             raise Unsupported(f"{kind} takes text and numbers mixed, which two tensors cannot hold in order")
-        return nameless(estimator)
-    clone = nameless(estimator)
+        return without_feature_names(estimator)
+    clone = without_feature_names(estimator)
     known = trained_names(estimator) or names  # positions count also the columns that are dropped
     if takes_vector(estimator.transformers_):
         raise Unsupported("a transformer takes one column as a vector")
@@ -122,7 +123,7 @@ def _by_position(estimator: Fitted, names: list[str], order: list[str]) -> Fitte
     return clone
 
 
-def _convert(estimator: Fitted, numbers: int, texts: int, judge: ResponseReader) -> bytes:
+def _convert(estimator: Estimator, numbers: int, texts: int, judge: ResponseReader) -> bytes:
     try:
         import skl2onnx
         from skl2onnx.common.data_types import FloatTensorType, StringTensorType

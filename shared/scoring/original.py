@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from shared.cards.card import Card
-from shared.encoding.blocks import Fitted
+from shared.encoding.blocks import Estimator
 from shared.encoding.compile import Row
 from shared.encoding.estimator_inputs import make_frame_input
 from shared.errors import CardError
@@ -29,7 +29,7 @@ class Original:
     def __init__(
         self,
         card: Card,
-        estimator: Fitted,
+        estimator: Estimator,
         judge: ResponseReader,
         features: Callable[[Sequence[Row]], Any] | None = None,
     ) -> None:
@@ -82,7 +82,7 @@ class Original:
         return "its columns" if count is None else f"{count} columns"
 
 
-def decided(card: Card, estimator: Fitted, ask: Callable[[ResponseReader], Original]) -> Card:
+def decided(card: Card, estimator: Estimator, ask: Callable[[ResponseReader], Original]) -> Card:
     """Return the card with what decides: what it says itself, or else what the estimator's own `predict` follows.
 
     `ask` puts many rows to an original with this judge and returns it. A threshold of the estimator's own

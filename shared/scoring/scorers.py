@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from shared.cards.card import Card
-from shared.encoding.blocks import Fitted, Matrix, Unsupported
+from shared.encoding.blocks import Estimator, Matrix, Unsupported
 from shared.encoding.columns import Columns
 from shared.encoding.compile import Encoding, Row
 from shared.encoding.estimator_inputs import make_frame_input
@@ -35,7 +35,7 @@ class PipelineScorer:
 
     kind = "pipeline"
 
-    def __init__(self, card: Card, estimator: Fitted, judge: ResponseReader) -> None:
+    def __init__(self, card: Card, estimator: Estimator, judge: ResponseReader) -> None:
         self.estimator = estimator
         self.judge = judge
         self.frame = make_frame_input(card, estimator)
@@ -53,7 +53,7 @@ class EncodedScorer:
     """An own encoding into float64, then a model that takes arrays; `final` settles its close calls."""
 
     def __init__(
-        self, kind: Kind, encoding: Encoding, model: Callable[[Matrix], Scores], judge: ResponseReader, final: Fitted
+        self, kind: Kind, encoding: Encoding, model: Callable[[Matrix], Scores], judge: ResponseReader, final: Estimator
     ) -> None:
         self.kind: str = kind
         self.encode = encoding.encode
@@ -75,14 +75,14 @@ class EncodedScorer:
         return scores if scores.close is None else self.judge.settle(scores, self.final, features)
 
 
-def native(estimator: Fitted, judge: ResponseReader, *, sparse: bool) -> Callable[[Matrix], Scores]:
+def native(estimator: Estimator, judge: ResponseReader, *, sparse: bool) -> Callable[[Matrix], Scores]:
     """Return the estimator's own method on the encoded array, on one thread."""
     if sparse and type(estimator).__module__.startswith("xgboost."):
         return lambda features: judge.ask(estimator, zeros_as_missing(features))
     return lambda features: judge.ask(estimator, features)
 
 
-def linear(estimator: Fitted, judge: ResponseReader) -> Callable[[Matrix], Scores]:
+def linear(estimator: Estimator, judge: ResponseReader) -> Callable[[Matrix], Scores]:
     """Return a linear model as one product and scikit-learn's own link; raise Unsupported for other models."""
     if judge.asks_twice:
         raise Unsupported("predict decides beside the probabilities, which a product does not give")

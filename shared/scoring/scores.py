@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.cards.card import Card, DecidedBy
-from shared.encoding.blocks import Fitted, Matrix
+from shared.encoding.blocks import Estimator, Matrix
 from shared.encoding.pipelines import split
 from shared.errors import CardError
 
+EstimatorInput = Any  # what the estimator is handed: an array or a DataFrame
 Answer = Literal["predict_proba", "decision_function", "predict"]  # methods of an estimator
 
 CLOSE = 1e-6  # a probability or a decision within this of going the other way is left to the estimator itself
@@ -61,18 +62,18 @@ class ResponseReader:
         many = np.empty((0, 0 if self.classes is None else len(self.classes)))
         return Scores(none, none if chances else None, many if chances and self.task == "multiclass" else None)
 
-    def read(self, estimator: Fitted, features: Fitted) -> Scores:
+    def read(self, estimator: Estimator, features: EstimatorInput) -> Scores:
         """Call the estimator on what it takes (array or DataFrame) and judge its answer, close calls by itself."""
         return self.settle(self.ask(estimator, features), estimator, features)
 
-    def ask(self, estimator: Fitted, features: Fitted) -> Scores:
+    def ask(self, estimator: Estimator, features: EstimatorInput) -> Scores:
         """Return what `read` does, but for close calls, which are not settled."""
         scores = self.judge(np.asarray(getattr(estimator, self.answer)(features)))
         if not self.asks_twice:
             return scores
         return self.with_prediction(scores, self.index_of(estimator.predict(features)))
 
-    def settle(self, scores: Scores, estimator: Fitted, features: Fitted) -> Scores:
+    def settle(self, scores: Scores, estimator: Estimator, features: EstimatorInput) -> Scores:
         """Return the scores with close calls as the estimator itself decides them, on the same features."""
         if scores.close is None or self.decided_by == "predict":
             return scores
@@ -157,7 +158,7 @@ class ResponseReader:
         return Scores((decision > 0.0).astype(np.float64), None, None, close)
 
 
-def response_reader(card: Card, estimator: Fitted) -> ResponseReader:
+def response_reader(card: Card, estimator: Estimator) -> ResponseReader:
     """Return how this estimator's answers are read; raise CardError when it cannot do the card's task.
 
     A card that does not say what decides (`decided_by`) gets what the estimator has: shared/scoring/original.py finds
@@ -191,7 +192,7 @@ def response_reader(card: Card, estimator: Fitted) -> ResponseReader:
     return ResponseReader(card.task, answer, threshold, classes, decided_by, is_own, is_sigmoid)
 
 
-def answer_of(estimator: Fitted) -> Answer:
+def answer_of(estimator: Estimator) -> Answer:
     """Return the method of a classifier that says most: probabilities, else decisions, else classes."""
     answers: Sequence[Answer] = ("predict_proba", "decision_function", "predict")
     return next(name for name in answers if hasattr(estimator, name))
@@ -201,7 +202,7 @@ def _decider(answer: Answer, *, is_sigmoid: bool) -> DecidedBy:
     return "probability" if answer == "predict_proba" or is_sigmoid else answer
 
 
-def own_threshold(estimator: Fitted) -> float | None:
+def own_threshold(estimator: Estimator) -> float | None:
     """Return the probability of the second class from which on a binary classifier predicts it.
 
     It is 0.5 but for those that were given another one; None where it is not one of that probability.
@@ -222,7 +223,7 @@ def own_threshold(estimator: Fitted) -> float | None:
     return float(threshold) if threshold is not None and 0 <= float(threshold) <= 1 else None
 
 
-def _check_decision(card: Card, estimator: Fitted, answer: Answer, decided_by: DecidedBy) -> None:
+def _check_decision(card: Card, estimator: Estimator, answer: Answer, decided_by: DecidedBy) -> None:
     """Raise CardError where the card wants a decision or a probability that the estimator has not."""
     who = f"{card.name}@{card.version}"
     kind = type(split(estimator)[1]).__name__

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from shared.cards.card import Card
-from shared.encoding.blocks import Fitted, Unsupported
+from shared.encoding.blocks import Estimator, Unsupported
 from shared.encoding.compile import Encoding, compile_encoding
 from shared.encoding.estimator_inputs import make_array_input
 from shared.encoding.pipelines import split
-from shared.encoding.transformers import nameless
+from shared.encoding.transformers import without_feature_names
 from shared.errors import ArtefactError, GuichetError
 from shared.scoring.boundary_rows import edge_rows
 from shared.scoring.onnx_graph import OnnxScorer
@@ -58,15 +58,15 @@ class _Model:
     """One model version while its paths are built."""
 
     card: Card
-    estimator: Fitted
+    estimator: Estimator
     judge: ResponseReader
     reference: list[Row]
     encoding: Encoding | None  # None when a step has no equivalent on arrays
-    final: Fitted  # takes what the encoding gives
+    final: Estimator  # takes what the encoding gives
     obstacle: str  # why there is no encoding
 
 
-def choose(card: Card, estimator: Fitted, reference: list[Row]) -> Choice:
+def choose(card: Card, estimator: Estimator, reference: list[Row]) -> Choice:
     """Return the fastest exact scorer for a fitted estimator, with a report on every candidate.
 
     `reference` holds canonical rows, as RowValidator returns them. Speed is the geometric mean of the time of one
@@ -115,7 +115,7 @@ def choose(card: Card, estimator: Fitted, reference: list[Row]) -> Choice:
     return Choice(best[0], report, card)
 
 
-def build(card: Card, estimator: Fitted, kind: str, reference: list[Row]) -> Scorer:
+def build(card: Card, estimator: Estimator, kind: str, reference: list[Row]) -> Scorer:
     """Return the scorer of a kind that was chosen before, proved again on the reference sample and its edges.
 
     Here the truth is each fitted step's own `transform` on arrays and the estimator itself, without pandas, so that
@@ -138,7 +138,7 @@ def build(card: Card, estimator: Fitted, kind: str, reference: list[Row]) -> Sco
     return scorer
 
 
-def decide(card: Card, estimator: Fitted, reference: list[Row]) -> Card:
+def decide(card: Card, estimator: Estimator, reference: list[Row]) -> Card:
     """Return the card of a version that was registered before cards said what decides, with that."""
     if card.task == "regression" or card.decided_by is not None:
         return card
@@ -146,7 +146,7 @@ def decide(card: Card, estimator: Fitted, reference: list[Row]) -> Card:
     return decided(card, estimator, lambda judge: _asked(_by_parts(_prepare(card, estimator, rows, judge)), rows))
 
 
-def _prepare(card: Card, estimator: Fitted, reference: list[Row], judge: ResponseReader | None = None) -> _Model:
+def _prepare(card: Card, estimator: Estimator, reference: list[Row], judge: ResponseReader | None = None) -> _Model:
     judge = judge or response_reader(card, estimator)
     reference = reference or [card.example()]
     try:
@@ -192,7 +192,7 @@ def _truth(model: _Model, original: Original, rows: list[Row], *, seconds: float
 def _by_parts(model: _Model) -> Original:
     """Return the estimator behind each fitted step's own `transform` on arrays, which needs no pandas."""
     arrays = make_array_input(model.card, model.estimator)
-    original = Original(model.card, nameless(split(model.estimator)[1]), model.judge, arrays)
+    original = Original(model.card, without_feature_names(split(model.estimator)[1]), model.judge, arrays)
     if ask(original.score, model.reference[:1], task=model.card.task).refused.any():
         return Original(model.card, model.estimator, model.judge)  # a step insists on a DataFrame
     return original

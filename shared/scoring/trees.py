@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.encoding.blocks import Fitted, Matrix, Unsupported
+from shared.encoding.blocks import Estimator, Matrix, Unsupported
 from shared.scoring.scores import ResponseReader, Scores
 
 SKLEARN = ("HistGradientBoosting", "GradientBoosting", "RandomForest", "ExtraTrees")  # then Classifier, Regressor
@@ -18,7 +18,7 @@ SMALLEST_SWITCH = 128  # rows; the proof scores fewer at a time, so that it exer
 class TreeInput:
     """Turns an encoded matrix into the numbers that an ensemble's tests compare."""
 
-    def __init__(self, estimator: Fitted, model: Any, *, sparse: bool) -> None:  # noqa: ANN401 - a treelite.Model
+    def __init__(self, estimator: Estimator, model: Any, *, sparse: bool) -> None:  # noqa: ANN401 - a treelite.Model
         library = type(estimator).__module__.partition(".")[0]
         # scikit-learn's own trees, except histogram boosting, compare float32 values with float64 thresholds.
         self.rounds = library == "sklearn" and not type(estimator).__name__.startswith("Hist")
@@ -47,7 +47,7 @@ class Trees:
     row by row within one tree, overtakes it. Both are exact, so the switch is a matter of time only.
     """
 
-    def __init__(self, estimator: Fitted, judge: ResponseReader, *, sparse: bool) -> None:
+    def __init__(self, estimator: Estimator, judge: ResponseReader, *, sparse: bool) -> None:
         if judge.asks_twice:
             raise Unsupported("predict decides beside the probabilities, which trees do not give")
         if judge.answer == "decision_function" or (judge.answer == "predict" and judge.task != "regression"):
@@ -93,7 +93,7 @@ def zeros_as_missing(features: Matrix) -> Matrix:
     return features
 
 
-def import_trees(estimator: Fitted) -> Any:  # noqa: ANN401 - a treelite.Model, imported only here
+def import_trees(estimator: Estimator) -> Any:  # noqa: ANN401 - a treelite.Model, imported only here
     """Return the treelite model of an ensemble; raise Unsupported for anything else."""
     kind, library = type(estimator).__name__, type(estimator).__module__.partition(".")[0]
     known = library == "sklearn" and kind.removesuffix("Classifier").removesuffix("Regressor") in SKLEARN
@@ -117,7 +117,7 @@ def import_trees(estimator: Fitted) -> Any:  # noqa: ANN401 - a treelite.Model, 
         raise Unsupported(f"treelite cannot read this {kind}: {first[:200]}") from error
 
 
-def thresholds(estimator: Fitted) -> dict[int, NDArray[np.float64]]:
+def thresholds(estimator: Estimator) -> dict[int, NDArray[np.float64]]:
     """Return for each encoded column the values at which some tree splits it, sorted; empty if there are no trees."""
     try:
         model = import_trees(estimator)
@@ -160,7 +160,7 @@ def _predictor(model: Any, dtype: np.dtype[Any]) -> Callable[[NDArray[Any]], NDA
     return call
 
 
-def _allows_nan(estimator: Fitted) -> bool:
+def _allows_nan(estimator: Estimator) -> bool:
     from sklearn.utils import get_tags
 
     return bool(get_tags(estimator).input_tags.allow_nan)
