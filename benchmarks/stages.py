@@ -15,8 +15,8 @@ from shared.cards.card import Card
 from shared.cards.validator import RowValidator
 from shared.csv.chunk_reader import ChunkReader
 from shared.csv.chunk_scoring import score_chunk
-from shared.csv.format import Chunk, CsvFormat, Given, Limits
-from shared.csv.upload import CsvFile
+from shared.csv.format import Chunk, CsvFormat, CsvOptions, Limits
+from shared.csv.upload import UploadReader
 from shared.jobs.chunks import pack, unpack
 from shared.registry.loading import LoadedModel, load
 from shared.tables import ModelVersion
@@ -73,7 +73,7 @@ def newest(models: Path) -> LoadedModel:
 def split(card: Card, data: bytes) -> tuple[list[Chunk], CsvFormat]:
     """Cut a file into its chunks as the API does it."""
     size = len(data) + 1
-    file = CsvFile(card, Given(), Limits(size, size, 1_000_000))
+    file = UploadReader(card, CsvOptions(), Limits(size, size, 1_000_000))
     chunks = [
         chunk for start in range(0, len(data), 256 * 1024) for chunk in file.feed(data[start : start + 256 * 1024])
     ]

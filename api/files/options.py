@@ -8,7 +8,7 @@ from starlette.requests import Request
 from api.jobs.requests import MAX_EXPIRES_IN, SubmitOptions, find_version, join_references, sum_up
 from api.parameters import find_strangers
 from api.services import Services
-from shared.csv.format import Given, normalise_options
+from shared.csv.format import CsvOptions, normalise_options
 from shared.errors import InvalidRequest
 from shared.faults import Fault
 
@@ -44,16 +44,16 @@ class CsvQuery(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class CsvOptions:
+class UploadOptions:
     """A checked query."""
 
     common: SubmitOptions
-    given: Given
+    given: CsvOptions
     max_error_rate: float | None
     validate_only: bool
 
 
-async def check_query(services: Services, request: Request, query: CsvQuery, model: str | None) -> CsvOptions:
+async def check_query(services: Services, request: Request, query: CsvQuery, model: str | None) -> UploadOptions:
     """Return the options of an upload, with the version that it means; `model` is the name in the path."""
     faults = find_strangers(request)
     reference = model
@@ -67,10 +67,10 @@ async def check_query(services: Services, request: Request, query: CsvQuery, mod
     if faults:
         raise InvalidRequest(sum_up(faults), faults=faults)
     given = normalise_options(
-        Given(query.delimiter, query.encoding, query.decimal, query.id_column, query.strict, query.thousands),
+        CsvOptions(query.delimiter, query.encoding, query.decimal, query.id_column, query.strict, query.thousands),
     )
     version = await find_version(services, reference, query.version)
-    return CsvOptions(
+    return UploadOptions(
         SubmitOptions(version, query.timeout or services.settings.job_timeout_seconds, query.expires_in),
         given,
         query.max_error_rate,

@@ -23,7 +23,7 @@ from api.models.catalog import Snapshot
 from api.runtimes.idempotency import client_scope
 from api.services import Services
 from shared.cards.numbers import NumberForm
-from shared.csv.format import Given, Limits, read_records
+from shared.csv.format import CsvOptions, Limits, read_records
 from shared.errors import MAX_FAULTS, Conflict, RowFaults
 from shared.faults import Fault, counted, sentence
 from shared.jobs.csv_queries import list_chunks, read_chunk
@@ -33,7 +33,7 @@ from shared.observability.audit import OUTCOME_REVISED, audit
 from shared.tables import Job
 
 if TYPE_CHECKING:
-    from shared.csv.upload import CsvFile
+    from shared.csv.upload import UploadReader
 
 MAX_ROWS = 100_000
 MAX_BYTES = 20_000_000
@@ -69,7 +69,7 @@ async def receive_outcomes(request: Request, body: Body) -> OutcomeFile:
     """Read a file of outcomes; raise for what is no such file, before anything is stored."""
     envelope = read_envelope(request.headers)
     decoder = UploadDecoder(envelope, max_bytes=MAX_BYTES)
-    given = Given(encoding=envelope.charset)
+    given = CsvOptions(encoding=envelope.charset)
     file = await to_thread.run_sync(_open, given, limiter=_RECEIVING)
     lines: list[list[str]] = []
 
@@ -89,16 +89,16 @@ async def receive_outcomes(request: Request, body: Body) -> OutcomeFile:
     return OutcomeFile(columns, lines, file.format.numbers)
 
 
-def _open(given: Given) -> "CsvFile":
+def _open(given: CsvOptions) -> "UploadReader":
     # Imported here: a process that never receives a file does without the libraries that split it.
     from shared.csv.columns import ExpectedColumns
-    from shared.csv.upload import CsvFile
+    from shared.csv.upload import UploadReader
 
     limits = Limits(MAX_BYTES, MAX_ROWS, 10_000)
-    return CsvFile(None, given, limits, expected=ExpectedColumns(dict.fromkeys(("actual",)), others=()))
+    return UploadReader(None, given, limits, expected=ExpectedColumns(dict.fromkeys(("actual",)), others=()))
 
 
-def _keep(file: "CsvFile", chunks: Iterable[Any], lines: list[list[str]]) -> None:
+def _keep(file: "UploadReader", chunks: Iterable[Any], lines: list[list[str]]) -> None:
     for chunk in chunks:
         assert file.format is not None
         lines += read_records(chunk.data.decode(), file.format.delimiter)

@@ -20,7 +20,7 @@ from shared.cards.card import Card
 from shared.cards.classes import classes_of
 from shared.cards.response import ResponseField
 from shared.csv.format import CsvFormat
-from shared.csv.output import escape, joined_columns, kept_columns, output_columns, shaped_columns, spread_cells
+from shared.csv.output import escape, joined_columns, output_columns, passthrough_columns, shaped_columns, spread_cells
 from shared.csv.records import parse_records
 from shared.explanations.lines import explanation_columns
 from shared.jobs.csv_queries import read_chunk
@@ -72,14 +72,14 @@ class Layout:
 
     def __init__(self, card: Card, form: CsvFormat, *, join: bool) -> None:
         self._form = form
-        self.kept = list(form.columns) if join else kept_columns(card, form)
+        self.kept = list(form.columns) if join else passthrough_columns(card, form)
         names = joined_columns(card, form) if join else output_columns(card, form)
         ours = _response_types(card)
         types = [pa.int32(), *[pa.string()] * len(self.kept), *ours]
         self.schema = pa.schema([pa.field(name, kind) for name, kind in zip(names, types, strict=True)])
         # A line of output.csv has the row number, the kept columns (which are not read from there), and the scores.
         # A label follows from its class.
-        skipped = 1 + len(kept_columns(card, form))
+        skipped = 1 + len(passthrough_columns(card, form))
         self._written = [str(place) for place in range(skipped + len(ours))]
         self._types = {"0": pa.int32()} | {
             name: kind
@@ -131,7 +131,7 @@ class ExplanationLayout:
         names = explanation_columns(card, form)
         types = [
             pa.int32(),
-            *[text] * len(kept_columns(card, form)),
+            *[text] * len(passthrough_columns(card, form)),
             *[text, text, text, number],  # label, method, scale, base_value
             *[number] * len(card.features),
             *[number, number, text, text],  # value, standard_error, top, error

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from api.auth.callers import Caller
 from api.auth.rate_limit import payer
-from api.files.options import CsvOptions
+from api.files.options import UploadOptions
 from api.files.report import CsvReport
 from api.files.spool import Spool
 from api.files.unwrapping import UploadDecoder, read_envelope
@@ -26,7 +26,7 @@ from api.runtimes.idempotency import find_earlier
 from api.services import Services
 from shared.broker.names import Lane
 from shared.cards.card import Card
-from shared.csv.format import Chunk, CsvFormat, Given, Limits
+from shared.csv.format import Chunk, CsvFormat, CsvOptions, Limits
 from shared.database.engine import reader, run_again
 from shared.errors import GuichetError
 from shared.jobs import chunks
@@ -36,7 +36,7 @@ from shared.jobs.submission import Submission
 from shared.tables import JobKind
 
 if TYPE_CHECKING:
-    from shared.csv.upload import CsvFile
+    from shared.csv.upload import UploadReader
 
 _PLACES = UploadSlots(MAX_UPLOADS, of_one=MAX_OF_ONE)
 # So many threads for all uploads: the event loop, which answers everyone else, need not stand in line with more.
@@ -58,7 +58,9 @@ class Received:
     sha256: str  # of the file as it was sent, its name and the query
 
 
-async def submit_csv(services: Services, request: Request, body: Body, caller: Caller, options: CsvOptions) -> Response:
+async def submit_csv(
+    services: Services, request: Request, body: Body, caller: Caller, options: UploadOptions
+) -> Response:
     """Receive a file and commit it as one job of queued chunks; answer 202 with the job."""
     version = options.common.version
     services.runtime.check_room(Lane.BULK, version)
@@ -76,7 +78,9 @@ async def submit_csv(services: Services, request: Request, body: Body, caller: C
     return accepted_response(services, request, job, applied)
 
 
-async def report_csv(services: Services, request: Request, body: Body, caller: Caller, options: CsvOptions) -> Response:
+async def report_csv(
+    services: Services, request: Request, body: Body, caller: Caller, options: UploadOptions
+) -> Response:
     """Receive a file, check every row, and answer 200 with what is wrong with it."""
     report = CsvReport(options.common.version)
     await spend_file(services, request, caller)
@@ -115,7 +119,7 @@ def _holder(services: Services, request: Request, caller: Caller) -> str | None:
     return payer(request, caller.id, proxy_hops=services.settings.proxy_hops)
 
 
-async def _receive(services: Services, request: Request, body: Body, options: CsvOptions, keep: Keep) -> Received:
+async def _receive(services: Services, request: Request, body: Body, options: UploadOptions, keep: Keep) -> Received:
     """Give every chunk of the file to `keep` as soon as it is there; raise for a file that is refused."""
     settings = services.settings
     envelope = read_envelope(request.headers)
@@ -145,15 +149,15 @@ async def _receive(services: Services, request: Request, body: Body, options: Cs
     return Received(file.format, file.notices, file.row_count, file.byte_count, unwrapper.filename, digest.hexdigest())
 
 
-def _open(card: Card, given: Given, limits: Limits) -> "CsvFile":
+def _open(card: Card, given: CsvOptions, limits: Limits) -> "UploadReader":
     # Imported here: a process that never receives a file does without the libraries that split it.
-    from shared.csv.upload import CsvFile
+    from shared.csv.upload import UploadReader
 
-    return CsvFile(card, given, limits)
+    return UploadReader(card, given, limits)
 
 
 def _store(
-    services: Services, submission: Submission, received: Received, options: CsvOptions, spool: Spool
+    services: Services, submission: Submission, received: Received, options: UploadOptions, spool: Spool
 ) -> StoredJob:
     """Commit the job with its chunks; return it, or the job which the same request made before."""
     file = CsvUpload(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.cards.numbers import DECIMALS, THOUSANDS
-from shared.csv.format import DELIMITERS, ENCODINGS, Given
+from shared.csv.format import DELIMITERS, ENCODINGS, CsvOptions
 from shared.csv.output import fault_column
 from shared.database.engine import get_engine, session_scope
 from shared.errors import RowFaults
@@ -73,9 +73,9 @@ def add_file_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--thousands", help=f"what separates thousands: one of {', '.join(THOUSANDS)}")
 
 
-def given_of(options: argparse.Namespace) -> Given:
+def csv_options_of(options: argparse.Namespace) -> CsvOptions:
     """Return what was said about how a file is written."""
-    return Given(
+    return CsvOptions(
         delimiter=options.delimiter, encoding=options.encoding, decimal=options.decimal, thousands=options.thousands
     )
 
@@ -90,7 +90,7 @@ def _load(options: argparse.Namespace) -> int:
             model=options.model,
             version=options.version,
             target=options.target,
-            given=given_of(options),
+            given=csv_options_of(options),
             skip_bad=options.skip_bad,
         )
     except RowFaults as error:

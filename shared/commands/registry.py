@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.cards.card import Card
 from shared.cards.features import Feature
-from shared.commands.reference import add_file_options, add_parsers, given_of
+from shared.commands.reference import add_file_options, add_parsers, csv_options_of
 from shared.config.addresses import is_address
 from shared.config.settings import get_settings
 from shared.database.engine import session_scope
@@ -123,7 +123,7 @@ def describe(row: ModelVersion, aliases: Sequence[str] = ()) -> str:
 
 def _add(options: argparse.Namespace) -> int:
     chosen = {field.name: getattr(options, field.name) for field in fields(AddOptions) if field.name != "csv"}
-    add_options = AddOptions(**chosen, csv=given_of(options))
+    add_options = AddOptions(**chosen, csv=csv_options_of(options))
     settings = get_settings()
     with _at_hand(options.artefact, add_options) as source, session_scope() as session:
         row = add(session, source.path, add_options, uri=None if settings.models_uri else source.address)

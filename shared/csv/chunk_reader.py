@@ -21,7 +21,7 @@ from shared.cards.validator import RowValidator, check_feature
 from shared.csv.cells import Cells, absent_cells, derived_cells, read_cells
 from shared.csv.column_rules import possibly_broken_rows
 from shared.csv.format import CsvFormat
-from shared.csv.output import RowError, clean, fault_column, kept_columns, spread_cells
+from shared.csv.output import RowError, clean, fault_column, passthrough_columns, spread_cells
 from shared.csv.records import Records, parse_records, split_records
 from shared.encoding.columns import Columns
 from shared.faults import Fault, pointer
@@ -42,7 +42,7 @@ class ReadChunk:
     features: list[str]  # of every row, JSON text: canonical, or the cells as they were sent where the row is bad
     faults: dict[int, list[Fault]]  # of the bad rows, in their order
     errors: list[RowError]  # the same, as errors.csv lists them
-    kept: list[list[str]]  # cells of every row in each of `kept_columns`
+    kept: list[list[str]]  # cells of every row in each of `passthrough_columns`
 
 
 class ChunkReader:
@@ -55,7 +55,7 @@ class ChunkReader:
         features = {feature.name for feature in card.row_features}
         self._in_file = features.intersection(form.columns)
         self._extra = [name for name in form.columns if name not in features]
-        self._kept = kept_columns(card, form)
+        self._kept = passthrough_columns(card, form)
         self._rules = [parse_rule(rule.expression, rule.message, card.row_features) for rule in card.rules]
         # PostgreSQL sorts the keys of a jsonb by length, then by bytes; keys that come so are not sorted again.
         keys = sorted((feature.name for feature in card.row_features), key=_as_jsonb)
@@ -77,10 +77,10 @@ class ChunkReader:
             name = formula.feature.name
             cells[name] = derived_cells(formula, cells, given[name] if name in self._in_file else None, count)
         doubtful = np.flatnonzero(self._doubtful(cells, records, count))
-        sent = self._sent(given, records, doubtful)
+        sent = self._raw_cells(given, records, doubtful)
         found = [
             [_EMPTY] if faults and not any(map(str.strip, cells)) else faults
-            for faults, *cells in zip(self._judge(sent, len(doubtful)), *sent.values(), strict=True)
+            for faults, *cells in zip(self._validate(sent, len(doubtful)), *sent.values(), strict=True)
         ]
         bad = np.zeros(count, dtype=bool)
         bad[doubtful] = [bool(faults) for faults in found]
@@ -93,12 +93,12 @@ class ChunkReader:
             if why:
                 faults[offsets[row]] = why
                 values[offsets[row]] = {name: column[place] for name, column in sent.items()}
-                features[row] = as_sent(list(values[offsets[row]].values()), self.format)
+                features[row] = raw_row_json(list(values[offsets[row]].values()), self.format)
         if records.ragged:
             by_offset = dict(zip(offsets, features, strict=True))
             for offset, record in records.ragged.items():
                 faults[offset] = [_ragged(record, self.format)]
-                by_offset[offset] = as_sent(record, self.format)
+                by_offset[offset] = raw_row_json(record, self.format)
             features = [by_offset[offset] for offset in range(records.row_count)]
             faults = dict(sorted(faults.items()))
 
@@ -120,7 +120,7 @@ class ChunkReader:
             self._keep(records),
         )
 
-    def read_plainly(self, data: bytes, *, row_count: int | None = None) -> tuple[list[str], list[list[str]]]:
+    def read_unvalidated(self, data: bytes, *, row_count: int | None = None) -> tuple[list[str], list[list[str]]]:
         """Return the features as they were sent and the kept cells, by the simplest means there is.
 
         For a chunk that did not survive `read` or its scoring: no Arrow, no validation, no model.
@@ -129,7 +129,7 @@ class ChunkReader:
         _check_count(len(records), row_count)
         places = [self.format.columns.index(name) for name in self._kept]
         kept = [clean([record[place] if place < len(record) else "" for record in records]) for place in places]
-        return [as_sent(record, self.format) for record in records], kept
+        return [raw_row_json(record, self.format) for record in records], kept
 
     def _cells(self, records: Records, feature: Feature, count: int) -> Cells:
         if feature.name not in self._in_file:
@@ -154,7 +154,7 @@ class ChunkReader:
                 doubtful |= np.array(["\x00" in cell for cell in column])
         return doubtful
 
-    def _sent(self, cells: dict[str, Cells], records: Records, rows: Rows) -> dict[str, list[str]]:
+    def _raw_cells(self, cells: dict[str, Cells], records: Records, rows: Rows) -> dict[str, list[str]]:
         """Return the cells of these rows in every column of the file."""
         if not len(rows):
             return {name: [] for name in self.format.columns}
@@ -164,7 +164,7 @@ class ChunkReader:
             for name in self.format.columns
         }
 
-    def _judge(self, sent: dict[str, list[str]], count: int) -> list[list[Fault]]:
+    def _validate(self, sent: dict[str, list[str]], count: int) -> list[list[Fault]]:
         """Return what is wrong with each of these rows: what RowValidator says about it, and NULs anywhere else."""
         columns = []
         for feature in self.card.row_features:
@@ -205,7 +205,7 @@ def row_error(row_index: int, fault: Fault, sent: dict[str, str]) -> RowError:
     return RowError(row_index + 1, column, fault.code, fault.message, sent.get(column, ""))
 
 
-def as_sent(record: list[str], form: CsvFormat) -> str:
+def raw_row_json(record: list[str], form: CsvFormat) -> str:
     """Return the cells of a record as a JSON object by column, those beyond the header in a list without a name."""
     row: dict[str, Any] = dict(zip(form.columns, record, strict=False))
     if len(record) > len(form.columns):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from shared.cards.card import Card
 from shared.csv.chunk_reader import ChunkReader, row_error
 from shared.csv.format import CsvFormat
-from shared.csv.output import Answers, error_records, output_records
+from shared.csv.output import ChunkScores, error_records, output_records
 from shared.encoding.columns import Columns
 from shared.faults import Fault
 from shared.scoring.batch import ScoredModel, no_number, score_rows, usable
@@ -80,13 +80,13 @@ def fail_chunk(
 
     Its features are stored as they were sent, since whatever killed the worker is not tried again.
     """
-    features, kept = reader.read_plainly(data, row_count=row_count)
+    features, kept = reader.read_unvalidated(data, row_count=row_count)
     fault = Fault("", code, message)
     errors = [row_error(first_row + offset, fault, {}) for offset in range(len(features))]
     return _scored(
         card,
         reader.format,
-        answers=Answers([], [], [], [], None),
+        answers=ChunkScores([], [], [], [], None),
         features=features,
         kept=kept,
         faults={offset: [fault] for offset in range(len(features))},
@@ -99,7 +99,7 @@ def _scored(
     card: Card,
     form: CsvFormat,
     *,
-    answers: Answers,
+    answers: ChunkScores,
     features: list[str],
     kept: list[list[str]],
     faults: dict[int, list[Fault]],
@@ -126,10 +126,10 @@ def _scored(
     )
 
 
-def _ask(model: ScoredModel, columns: Columns, offsets: NDArray[np.intp]) -> tuple[Answers, dict[int, Fault]]:
+def _ask(model: ScoredModel, columns: Columns, offsets: NDArray[np.intp]) -> tuple[ChunkScores, dict[int, Fault]]:
     """Score the good rows, which have these offsets; return the answers, and the faults of the other rows by offset."""
     if not columns.count:
-        return Answers([], [], [], [], None), {}
+        return ChunkScores([], [], [], [], None), {}
     card = model.card
     try:
         scores = model.scorer.score_columns(columns)
@@ -146,11 +146,11 @@ def _ask(model: ScoredModel, columns: Columns, offsets: NDArray[np.intp]) -> tup
     return _by_rows(score_rows(model, columns.rows()), offsets.tolist())
 
 
-def _answers(card: Card, scores: Scores, fine: NDArray[np.bool_], offsets: NDArray[np.intp]) -> Answers:
+def _answers(card: Card, scores: Scores, fine: NDArray[np.bool_], offsets: NDArray[np.intp]) -> ChunkScores:
     prediction: list[float] = scores.prediction[fine].tolist()
     count = len(prediction)
     labels: list[str] = list(card.labels.values())
-    return Answers(
+    return ChunkScores(
         offsets[fine].tolist(),
         prediction,
         [None] * count if card.task == "regression" else [labels[int(value)] for value in prediction],
@@ -159,10 +159,10 @@ def _answers(card: Card, scores: Scores, fine: NDArray[np.bool_], offsets: NDArr
     )
 
 
-def _by_rows(results: list[Output | Fault], offsets: list[int]) -> tuple[Answers, dict[int, Fault]]:
+def _by_rows(results: list[Output | Fault], offsets: list[int]) -> tuple[ChunkScores, dict[int, Fault]]:
     scored = [(offset, result) for offset, result in zip(offsets, results, strict=True) if isinstance(result, Output)]
     every = [output.probabilities for _, output in scored if output.probabilities is not None]
-    answers = Answers(
+    answers = ChunkScores(
         [offset for offset, _ in scored],
         [output.prediction for _, output in scored],
         [output.label for _, output in scored],

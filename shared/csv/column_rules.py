@@ -39,7 +39,7 @@ def possibly_broken_rows(
     """Return for each row whether some rule is not plainly kept; None when all are. A null is NaN."""
     found: NDArray[np.bool_] | None = None
     for rule in rules:
-        sight = _Sight({variable(name): columns[name] for name in rule.names})
+        sight = _ColumnEvaluator({variable(name): columns[name] for name in rule.names})
         with np.errstate(all="ignore"):
             doubt: NDArray[np.bool_] = ~(sight.truth(rule.condition) & sight.sure)
         doubt = np.broadcast_to(doubt, columns[rule.names[0]].shape)
@@ -49,7 +49,7 @@ def possibly_broken_rows(
     return found
 
 
-class _Sight:
+class _ColumnEvaluator:
     """Evaluate one rule's tree, which shared/cards/rules.py built from few kinds of nodes, on all rows at once."""
 
     def __init__(self, columns: Mapping[str, NDArray[np.float64]]) -> None:

@@ -42,7 +42,7 @@ class CsvFormat:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class CsvOptions:
     """What the caller said about the file; None: detect it."""
 
     delimiter: str | None = None
@@ -73,7 +73,7 @@ class Chunk:
     data: bytes  # UTF-8 text of the records without the header, newlines as they came
 
 
-def normalise_options(given: Given) -> Given:
+def normalise_options(given: CsvOptions) -> CsvOptions:
     """Return what the caller said in our own words (`;`, `cp1252`); raise InvalidRequest for what cannot be meant."""
     words = {name: name for name in ENCODINGS} | {word: name for name, words in ENCODINGS.items() for word in words}
     known = {"delimiter": DELIMITERS, "decimal": DECIMALS, "thousands": THOUSANDS, "encoding": words}

@@ -11,7 +11,7 @@ from typing import Any
 
 from shared.cards.card import Card
 from shared.cards.validator import may_be_absent
-from shared.csv.format import DELIMITERS, Given, read_records
+from shared.csv.format import DELIMITERS, CsvOptions, read_records
 from shared.errors import RowFaults, TooLarge
 from shared.faults import Fault, closest, did_you_mean, pointer_to_unknown, sentence
 
@@ -39,7 +39,7 @@ class Header:
     renamed: tuple[tuple[str, str], ...] = ()  # what the file writes, and the feature that is read for it
 
 
-def read_header(text: str, features: Collection[str], given: Given, *, final: bool) -> Header | None:
+def read_header(text: str, features: Collection[str], given: CsvOptions, *, final: bool) -> Header | None:
     """Return the header at the start of a text, by the delimiter that finds most features in it.
 
     What stands above it, without any name of a feature, is no part of it; names may differ in case where that leaves
@@ -61,7 +61,9 @@ def read_header(text: str, features: Collection[str], given: Given, *, final: bo
     return replace(best, size=best.size + start, line=line)
 
 
-def _read_with(delimiter: str, text: str, features: Collection[str], given: Given, *, final: bool) -> Header | None:
+def _read_with(
+    delimiter: str, text: str, features: Collection[str], given: CsvOptions, *, final: bool
+) -> Header | None:
     lines = io.StringIO(text, newline="")
     # `readline` tells how far the reader has read, which iterating over the lines would not.
     as_in_pandas = any(name.startswith(" ") for name in features)
@@ -83,7 +85,13 @@ def _read_with(delimiter: str, text: str, features: Collection[str], given: Give
     return replace(found, skipped=skipped)
 
 
-def _next_record(delimiter: str, records: Any, lines: io.StringIO, features: Collection[str], given: Given) -> Header:  # noqa: ANN401 - the csv module has no type for its reader
+def _next_record(
+    delimiter: str,
+    records: Any,  # noqa: ANN401 - the csv module has no type for its reader
+    lines: io.StringIO,
+    features: Collection[str],
+    given: CsvOptions,
+) -> Header:
     line = records.line_num + 1
     names: list[str] = []
     for record in records:
@@ -102,7 +110,7 @@ def _has_feature(header: Header, features: Collection[str]) -> bool:
     return not features or any(name in features for name in header.columns)
 
 
-def _by_case(names: Sequence[str], features: Collection[str], given: Given) -> dict[str, str]:
+def _by_case(names: Sequence[str], features: Collection[str], given: CsvOptions) -> dict[str, str]:
     """Return the features that columns mean whose names differ in case alone, where nothing else can be meant."""
     there = set(names)
     lacking: dict[str, list[str]] = {}
@@ -122,7 +130,7 @@ def _by_case(names: Sequence[str], features: Collection[str], given: Given) -> d
     }
 
 
-def accept_header(card: Card, columns: tuple[str, ...], given: Given) -> None:
+def accept_header(card: Card, columns: tuple[str, ...], given: CsvOptions) -> None:
     """Raise TooLarge, or RowFaults with everything that is wrong with a header."""
     if len(columns) > MAX_COLUMNS:
         raise TooLarge(f"The header has more than {MAX_COLUMNS} columns: send those that the model needs.")
@@ -145,7 +153,7 @@ def check_duplicates(columns: Iterable[str]) -> None:
         raise RowFaults(sentence(faults, subject="The header names columns twice"), faults=faults)
 
 
-def check_header(card: Card, columns: tuple[str, ...], given: Given) -> list[Fault]:
+def check_header(card: Card, columns: tuple[str, ...], given: CsvOptions) -> list[Fault]:
     """Return a fault for each name that is missing, there twice, or not taken; pointers like `/columns/age`."""
     features = [feature.name for feature in card.row_features]
     counts = Counter(columns)

@@ -20,7 +20,7 @@ from shared.csv.format import CsvFormat
 from shared.encoding.blocks import Matrix
 from shared.faults import Fault, unpointer
 
-OURS = ("row_no", "error")  # the first and the last column of output.csv
+OWN_COLUMNS = ("row_no", "error")  # the first and the last column of output.csv
 ERRORS = ("row_no", "column", "code", "message", "value")
 # Excel's Japanese version takes the wide forms, too.
 SIGNS = "=+-@＝＋－＠"
@@ -45,7 +45,7 @@ class RowError:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class ChunkScores:
     """What the model said about the rows of a chunk that it could score."""
 
     offsets: list[int]  # of these rows in the chunk; by row:
@@ -55,7 +55,7 @@ class Answers:
     probabilities: Matrix | None  # (n, k) of many classes, where the model gives them
 
 
-def kept_columns(card: Card, form: CsvFormat) -> list[str]:
+def passthrough_columns(card: Card, form: CsvFormat) -> list[str]:
     """Return the input columns that output.csv repeats: the id column, then those that are no features."""
     features = {feature.name for feature in card.row_features}
     extra = [name for name in form.columns if name not in features and name != form.id_column]
@@ -69,7 +69,7 @@ def response_columns(card: Card) -> list[str]:
     given = {"regression": 1, "multiclass": 3, "binary": 4}[card.task]
     positive = list(card.labels.values())[1] if card.task == "binary" and card.labels else None
     shaped = _shaped_fields(card)
-    others = [*OURS, *chances, *shaped]
+    others = [*OWN_COLUMNS, *chances, *shaped]
     return [*rename(card.response, sources[:given], others=others, positive=positive), *chances, *shaped]
 
 
@@ -80,12 +80,12 @@ def shaped_columns(card: Card) -> list[ResponseField]:
 
 def _shaped_fields(card: Card) -> dict[str, ResponseField]:
     chances = [f"probability_{label}" for label in card.labels.values()]
-    return shaped_fields(card.response, others=[*OURS, *chances])
+    return shaped_fields(card.response, others=[*OWN_COLUMNS, *chances])
 
 
 def output_columns(card: Card, form: CsvFormat) -> list[str]:
     """Return the columns of output.csv; an input column that is called like one of ours becomes `input_...`."""
-    return _around(kept_columns(card, form), card)
+    return _around(passthrough_columns(card, form), card)
 
 
 def joined_columns(card: Card, form: CsvFormat) -> list[str]:
@@ -112,7 +112,7 @@ def output_records(
     card: Card,
     form: CsvFormat,
     kept: Sequence[list[str]],
-    answers: Answers,
+    answers: ChunkScores,
     faults: Mapping[int, list[Fault]],
     *,
     first_row: int,
@@ -120,7 +120,7 @@ def output_records(
 ) -> bytes:
     """Return the records of a chunk: every row in its order, scored or with its error.
 
-    `kept` holds one list of cells for each of `kept_columns`, `faults` is by offset in the chunk.
+    `kept` holds one list of cells for each of `passthrough_columns`, `faults` is by offset in the chunk.
     """
     numbers = list(map(str, range(first_row + 1, first_row + row_count + 1)))
     before = [escape_column(cells, form.delimiter) for cells in kept]
@@ -160,7 +160,7 @@ def join_records(card: Card, form: CsvFormat, data: bytes, output: bytes) -> byt
     if written.row_count != given.row_count or written.ragged:
         raise ValueError(f"{written.row_count} records of output do not belong to {given.row_count} rows")
     row_no, *answers = [written.cells(name) for name in names]
-    answers = answers[len(kept_columns(card, form)) :]
+    answers = answers[len(passthrough_columns(card, form)) :]
     return records_of([row_no, *(escape_column(cells, form.delimiter) for cells in [*columns, *answers])], form)
 
 
@@ -234,7 +234,7 @@ def number_cells(values: Sequence[float], form: CsvFormat) -> list[str]:
     return escape_column(cells, form.delimiter) if form.decimal == form.delimiter else cells
 
 
-def _response(card: Card, form: CsvFormat, answers: Answers) -> list[list[str]]:
+def _response(card: Card, form: CsvFormat, answers: ChunkScores) -> list[list[str]]:
     """Return the cells of each response column for the scored rows."""
     count = len(answers.offsets)
     shaped = [_shaped(field, card, form, answers) for field in shaped_columns(card)]
@@ -257,7 +257,7 @@ def _response(card: Card, form: CsvFormat, answers: Answers) -> list[list[str]]:
     return [*columns, *(number_cells(column, form) for column in by_class), *shaped]
 
 
-def _shaped(field: ResponseField, card: Card, form: CsvFormat, answers: Answers) -> list[str]:
+def _shaped(field: ResponseField, card: Card, form: CsvFormat, answers: ChunkScores) -> list[str]:
     """Return the cells of a field that holds something else than its source."""
     contents = list(map(field.shape, _source(field, card, answers)))
     if contents and all(isinstance(content, float) for content in contents):
@@ -265,7 +265,7 @@ def _shaped(field: ResponseField, card: Card, form: CsvFormat, answers: Answers)
     return [_cell(content, form) for content in contents]
 
 
-def _source(field: ResponseField, card: Card, answers: Answers) -> Sequence[Any]:
+def _source(field: ResponseField, card: Card, answers: ChunkScores) -> Sequence[Any]:
     """Return what a field's source holds, by row."""
     if field.source == "threshold":
         return [None if chance is None else card.threshold for chance in answers.probability]
@@ -318,7 +318,7 @@ def records_of(columns: Sequence[list[str]], form: CsvFormat) -> bytes:
 
 
 def _around(names: Iterable[str], card: Card) -> list[str]:
-    ours = [OURS[0], *response_columns(card), OURS[1]]
+    ours = [OWN_COLUMNS[0], *response_columns(card), OWN_COLUMNS[1]]
     taken = {*ours, *names}
     shown = []
     for name in names:

@@ -12,7 +12,7 @@ from shared.cards.numbers import NumberForm, find_number_form, told_numbers
 from shared.csv.blanks import cut_empty_rows, has_blanks, without_blanks
 from shared.csv.columns import ExpectedColumns
 from shared.csv.decoding import BadBytes, TextDecoder, wrong_bytes
-from shared.csv.format import Chunk, CsvFormat, Given, Limits, find_id_column, normalise_options, read_records
+from shared.csv.format import Chunk, CsvFormat, CsvOptions, Limits, find_id_column, normalise_options, read_records
 from shared.csv.gunzip import Gunzip
 from shared.csv.header import Header, accept_header, check_duplicates, check_width, read_header
 from shared.csv.splitter import RecordSplitter
@@ -25,7 +25,7 @@ SAMPLED_ROWS = 1000  # in which numbers and texts are looked at
 HELD_CHUNKS = 8  # of empty rows, until it is known whether they are the last ones
 
 
-class CsvFile:
+class UploadReader:
     """Takes the bytes of one upload and gives out its chunks; it holds a few chunks at most, whatever it is fed.
 
     Chunks are made while the caller iterates, which is also when RowFaults (422), UnsupportedMediaType (415),
@@ -35,7 +35,7 @@ class CsvFile:
     def __init__(
         self,
         card: Card | None,
-        given: Given,
+        given: CsvOptions,
         limits: Limits,
         *,
         expected: ExpectedColumns | None = None,
@@ -258,7 +258,7 @@ class CsvFile:
         self._notices += self._expected.strange_values(columns, records)
 
 
-def cut(data: bytes, delimiter: str, *, rows: int) -> list[Chunk]:
+def split_chunk(data: bytes, delimiter: str, *, rows: int) -> list[Chunk]:
     """Return the records of a chunk as chunks of so many rows; their first one is row 0."""
     size = len(data) + 1
     splitter = RecordSplitter(delimiter, Limits(size, size, size, chunk_bytes=size, chunk_rows=rows))

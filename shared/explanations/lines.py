@@ -9,8 +9,8 @@ from shared.csv.output import (
     escape,
     escape_column,
     header_line,
-    kept_columns,
     number_cells,
+    passthrough_columns,
     records_of,
     spread,
 )
@@ -30,7 +30,7 @@ def explanation_columns(card: Card, form: CsvFormat) -> list[str]:
     """
     taken = {*_OURS}
     features = [_free(feature.name, "contribution", taken) for feature in card.features]
-    kept = [_free(name, "input", taken) for name in kept_columns(card, form)]
+    kept = [_free(name, "input", taken) for name in passthrough_columns(card, form)]
     return [*BEFORE, *kept, *ABOUT, *features, *AFTER]
 
 
@@ -58,7 +58,8 @@ def explanation_records(
 ) -> bytes:
     """Return the records of a chunk: every row in its order, explained or with its error.
 
-    `kept` holds one list of cells for each of `kept_columns`; `explained` and `faults` are by offset in the chunk.
+    `kept` holds one list of cells for each of `passthrough_columns`; `explained` and `faults` are by offset in the
+    chunk.
     """
     offsets = sorted(explained)
     found = [explained[offset] for offset in offsets]

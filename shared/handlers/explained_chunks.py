@@ -73,11 +73,11 @@ def explain_chunk(model: "LoadedModel", claim: ChunkClaim) -> tuple[ExplainedChu
 
 def _kept_cells(card: "Card", claim: ChunkClaim) -> list[list[str]]:
     """Return the cells of the columns that the output repeats, by column; empty where the file has the row no more."""
-    from shared.csv.output import clean, kept_columns, spread_cells
+    from shared.csv.output import clean, passthrough_columns, spread_cells
     from shared.csv.packing import unpack
     from shared.csv.records import parse_records
 
-    names = kept_columns(card, claim.format)
+    names = passthrough_columns(card, claim.format)
     if not names or not claim.payload:
         return [[""] * claim.row_count for _ in names]
     records = parse_records(unpack(claim.payload), claim.format)

@@ -9,7 +9,7 @@ from shared.csv.chunk_reader import ChunkReader
 from shared.csv.chunk_scoring import ScoredChunk, fail_chunk, score_chunk
 from shared.csv.format import CsvFormat
 from shared.csv.packing import pack, unpack
-from shared.csv.upload import cut
+from shared.csv.upload import split_chunk
 from shared.jobs.chunks import PARTS, ChunkClaim, PackedChunk
 from shared.scoring.batch import ScoredModel
 from shared.tables import ChunkState
@@ -60,5 +60,5 @@ class ChunkWork:
 
 def split_suspect(claim: ChunkClaim) -> list[PackedChunk]:
     """Return a suspect chunk as smaller ones, packed."""
-    parts = cut(unpack(claim.payload), claim.format.delimiter, rows=max(1, -(-claim.row_count // PARTS)))
+    parts = split_chunk(unpack(claim.payload), claim.format.delimiter, rows=max(1, -(-claim.row_count // PARTS)))
     return [PackedChunk(claim.first_row + part.first_row, part.row_count, pack(part.data)) for part in parts]

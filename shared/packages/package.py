@@ -30,7 +30,7 @@ from pydantic import ValidationError
 
 from shared.cards.card import Card
 from shared.cards.features import FeatureType
-from shared.csv.format import Given
+from shared.csv.format import CsvOptions
 from shared.encoding.pipelines import objects_within
 from shared.errors import ArtefactError, CardError
 from shared.files import open_file
@@ -308,7 +308,7 @@ def read_package(
     changes: Mapping[str, Any],
     *,
     answers: Sequence[str] = (),
-    given: Given | None = None,
+    given: CsvOptions | None = None,
     is_assembled: bool = False,
     complete: Complete = as_they_are,
 ) -> Package:
@@ -348,7 +348,7 @@ def read_package(
 
 
 def _reference_rows(
-    card: Card, reference: Path | None, answers: Sequence[str], given: Given | None
+    card: Card, reference: Path | None, answers: Sequence[str], given: CsvOptions | None
 ) -> ReferenceRows | None:
     from shared.csv.columns import ExpectedColumns
 
@@ -371,7 +371,7 @@ def infer_package(
     changes: Mapping[str, Any],
     *,
     without: str | None = None,
-    given: Given | None = None,
+    given: CsvOptions | None = None,
     complete: Complete = as_they_are,
 ) -> Package:
     """Return the package of a bare artefact, whose card is inferred from it and its reference rows.

@@ -23,14 +23,14 @@ from shared.cards.cell_values import read_cell
 from shared.cards.features import FeatureType, missing_words
 from shared.cards.numbers import POINT, NumberForm
 from shared.cards.validator import RowValidator
-from shared.csv.format import Chunk, Given, Limits
+from shared.csv.format import Chunk, CsvOptions, Limits
 from shared.errors import CardError, GuichetError
 from shared.faults import few, sentence
 from shared.files import open_file
 
 if TYPE_CHECKING:
     from shared.csv.columns import ExpectedColumns
-    from shared.csv.upload import CsvFile
+    from shared.csv.upload import UploadReader
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class ReferenceRows:
     unit: Literal["line", "row"] = "line"  # what `lines` counts: a table and a JSON array have no lines
 
 
-def read_rows(path: Path, expected: "ExpectedColumns | None" = None, given: Given | None = None) -> ReferenceRows:
+def read_rows(path: Path, expected: "ExpectedColumns | None" = None, given: CsvOptions | None = None) -> ReferenceRows:
     """Return the rows of a file: CSV, an Excel workbook, Parquet, JSON lines or a JSON array; CardError otherwise.
 
     `expected` is what is known of the model's columns, `given` what is known of a CSV file; the rest is detected.
@@ -71,7 +71,7 @@ def read_rows(path: Path, expected: "ExpectedColumns | None" = None, given: Give
     elif path.suffix in {".parquet", ".pq"}:
         found = _read_parquet(path)
     else:
-        found = _read_csv(path, expected, given or Given())
+        found = _read_csv(path, expected, given or CsvOptions())
     if not found.rows:
         raise CardError(f"{path} holds no rows: give at least one, and some hundreds if you can.")
     for notice in found.notices:
@@ -146,11 +146,11 @@ def _plain(path: Path, name: str, value: object) -> object:
     raise CardError(f"{path}: the column {name!r} holds {type(value).__name__}, which is no number and no text.")
 
 
-def _read_csv(path: Path, expected: "ExpectedColumns | None", given: Given) -> ReferenceRows:
+def _read_csv(path: Path, expected: "ExpectedColumns | None", given: CsvOptions) -> ReferenceRows:
     from shared.csv.columns import ExpectedColumns
-    from shared.csv.upload import CsvFile  # heavy; a package's own rows are JSON lines
+    from shared.csv.upload import UploadReader  # heavy; a package's own rows are JSON lines
 
-    file = CsvFile(None, given, LIMITS, expected=expected or ExpectedColumns(others=None))
+    file = UploadReader(None, given, LIMITS, expected=expected or ExpectedColumns(others=None))
     rows: list[dict[str, Any]] = []
     lines: list[int] = []
     read = 0  # lines of the chunks so far
@@ -179,7 +179,7 @@ def _read_csv(path: Path, expected: "ExpectedColumns | None", given: Given) -> R
     return ReferenceRows(rows, lines, file.format.numbers, file.notices)
 
 
-def _chunks(file: "CsvFile", source: BufferedReader) -> Iterator[Chunk]:
+def _chunks(file: "UploadReader", source: BufferedReader) -> Iterator[Chunk]:
     while data := source.read(READ_BYTES):
         yield from file.feed(data)
     yield from file.finish()

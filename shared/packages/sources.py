@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.cards.card import Card
-from shared.csv.format import Given
+from shared.csv.format import CsvOptions
 from shared.errors import ArtefactError
 from shared.packages.assembly import assembled
 from shared.packages.contract import read_contract
@@ -42,7 +42,7 @@ class AddOptions:
     probability: str | None = None  # `sigmoid`: of decision_function, where the model gives no probabilities
     task: str | None = None  # read off the model
     reference: Path | None = None  # rows like those that the model was trained on
-    csv: Given | None = None  # how that file is written, as far as it is known; the rest is detected
+    csv: CsvOptions | None = None  # how that file is written, as far as it is known; the rest is detected
     scores: str | None = None  # column of these rows with the scores that the model gave where it was trained
     skip_bad: bool = False  # leave rows that break the contract out of the sample, instead of refusing the model
     card: Path | None = None  # inferred from the model and the reference rows

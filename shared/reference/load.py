@@ -17,11 +17,11 @@ from sqlalchemy.orm import Session
 from shared.cards.card import Card
 from shared.cards.validator import RowValidator
 from shared.csv.chunk_reader import ChunkReader
-from shared.csv.format import Chunk, CsvFormat, Given, Limits, normalise_options
-from shared.csv.output import kept_columns
+from shared.csv.format import Chunk, CsvFormat, CsvOptions, Limits, normalise_options
+from shared.csv.output import passthrough_columns
 from shared.csv.packing import pack, unpack
 from shared.csv.targets import TargetReader
-from shared.csv.upload import CsvFile
+from shared.csv.upload import UploadReader
 from shared.database.engine import dumps, reader
 from shared.errors import InvalidRequest, NotFound, RowFaults, Unavailable
 from shared.faults import Fault, few
@@ -72,7 +72,7 @@ def load(
     model: str,
     version: int | None = None,
     target: str | None = None,
-    given: Given | None = None,
+    given: CsvOptions | None = None,
     skip_bad: bool = False,
 ) -> Loaded:
     """Make a CSV file the reference data of a model, in place of those that it has.
@@ -81,7 +81,7 @@ def load(
     the card's own where the file has it. Loading the same file again changes nothing. Raises RowFaults for bad rows,
     unless `skip_bad` leaves them out, and for a header that does not fit; InvalidRequest or NotFound.
     """
-    given = normalise_options(given or Given())
+    given = normalise_options(given or CsvOptions())
     with Session(reader(engine)) as session:
         chosen = resolve(session, model, version)
         before = find_set(session.connection(), model)
@@ -120,7 +120,7 @@ def load(
 class ReferenceFile:
     """Reads one file; its good rows wait, compressed, in a file without a name until they are asked for."""
 
-    def __init__(self, card: Card, given: Given, target: str | None) -> None:
+    def __init__(self, card: Card, given: CsvOptions, target: str | None) -> None:
         self.sha256 = ""
         self.row_count = 0  # good rows
         self.bad = BadRows()
@@ -129,7 +129,7 @@ class ReferenceFile:
         self._given_target = target
         self._card = card
         answers = [name for name in (target or card.target,) if name is not None and card.task == "regression"]
-        self._csv = CsvFile(card, given, LIMITS, answers=answers)
+        self._csv = UploadReader(card, given, LIMITS, answers=answers)
         self._reader: ChunkReader | None = None
         self._answers: TargetReader | None = None
         self._place = 0  # of the target among the kept columns
@@ -199,7 +199,7 @@ class ReferenceFile:
     def _begin(self) -> ChunkReader:
         form = self._csv.format
         assert form is not None
-        extra = kept_columns(self._card, form)
+        extra = passthrough_columns(self._card, form)
         if self._given_target is None:
             self.target = self._card.target if self._card.target in extra else None
         elif self._given_target not in extra:
@@ -227,7 +227,13 @@ class ReferenceFile:
 
 
 def _is_loaded(
-    before: StoredSet, file: BufferedReader, chosen: ModelVersion, target: str | None, given: Given, *, skip_bad: bool
+    before: StoredSet,
+    file: BufferedReader,
+    chosen: ModelVersion,
+    target: str | None,
+    given: CsvOptions,
+    *,
+    skip_bad: bool,
 ) -> bool:
     """Tell whether loading the file, read and checked as is asked, would give what is there.
 
@@ -247,7 +253,7 @@ def _is_loaded(
     )
 
 
-def _options(given: Given, target: str | None) -> dict[str, str | None]:
+def _options(given: CsvOptions, target: str | None) -> dict[str, str | None]:
     names = ("delimiter", "encoding", "decimal", "thousands")
     return {name: getattr(given, name) for name in names} | {"target": target}
 

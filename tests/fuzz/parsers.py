@@ -48,8 +48,8 @@ from shared.cards.card import Card
 from shared.cards.validator import RowValidator
 from shared.config.settings import Settings, get_settings
 from shared.csv.chunk_reader import ChunkReader
-from shared.csv.format import DELIMITERS, ENCODINGS, Given, Limits
-from shared.csv.upload import CsvFile
+from shared.csv.format import DELIMITERS, ENCODINGS, CsvOptions, Limits
+from shared.csv.upload import UploadReader
 from shared.errors import ArtefactError, CardError, GuichetError
 from shared.packages import package as packages
 from shared.packages.artefact import check_start
@@ -121,7 +121,7 @@ def try_csv(chance: random.Random) -> tuple[object, Callable[[], object]]:
         data = gzip.compress(data, mtime=0)
         if chance.random() < 0.7:
             data = mutant(chance, data, CSV_PIECES)
-    given = Given(
+    given = CsvOptions(
         delimiter=chance.choice([None] * 12 + [*DELIMITERS]),
         encoding=chance.choice([None] * 12 + [*ENCODINGS, "nonsense"]),
         decimal=chance.choice([None] * 4 + ["point", "comma"]),
@@ -132,8 +132,8 @@ def try_csv(chance: random.Random) -> tuple[object, Callable[[], object]]:
     return (given, piece, data), lambda: _read_upload(data, given, piece)
 
 
-def _read_upload(data: bytes, given: Given, piece: int) -> int:
-    file = CsvFile(CARD, given, LIMITS)
+def _read_upload(data: bytes, given: CsvOptions, piece: int) -> int:
+    file = UploadReader(CARD, given, LIMITS)
     chunks = [chunk for start in range(0, len(data), piece) for chunk in file.feed(data[start : start + piece])]
     chunks += file.finish()
     assert file.format is not None
@@ -181,7 +181,7 @@ def try_workbook(chance: random.Random) -> tuple[object, Callable[[], object]]:
     data = packed.getvalue()
     if chance.random() < 0.3:
         data = mutant(chance, data, XML_PIECES)
-    return data, lambda: _read_upload(data, Given(), 1 << 16)
+    return data, lambda: _read_upload(data, CsvOptions(), 1 << 16)
 
 
 def _parquet() -> bytes:

@@ -81,11 +81,11 @@ def check_frame(version: Version, given: Given) -> DataFrame:
 def read_csv_frame(version: Version, body: bytes, settings: Settings, *, encoding: str | None) -> DataFrame:
     """Return the rows of a CSV body with a header; raise as files in CSV are refused, or RowFaults."""
     from shared.csv.chunk_reader import ChunkReader
-    from shared.csv.upload import CsvFile  # Arrow: an API that is never sent CSV does without
+    from shared.csv.upload import UploadReader  # Arrow: an API that is never sent CSV does without
 
     limits = csv_format.Limits(settings.max_body_bytes, settings.max_batch_rows, settings.max_csv_record_bytes)
     strict = version.card.extra == "refuse"
-    file = CsvFile(version.card, csv_format.Given(encoding=encoding, strict=strict), limits)
+    file = UploadReader(version.card, csv_format.CsvOptions(encoding=encoding, strict=strict), limits)
     chunks = [*file.feed(body), *file.finish()]
     assert file.format is not None
     reader = ChunkReader(version.card, version.validator, file.format)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from shared.cards.card import Card, Feature
 from shared.cards.examples import MADE_UP, with_examples
 from shared.cards.numbers import NumberForm
-from shared.csv.format import Given
+from shared.csv.format import CsvOptions
 from shared.encoding.trained_columns import as_written, dropped_columns
 from shared.errors import ArtefactError, CardError
 from shared.packages.agreement import feature_names
@@ -33,7 +33,7 @@ def mlflow_package(
     changes: Mapping[str, Any],
     *,
     without: str | None = None,
-    given: Given | None = None,
+    given: CsvOptions | None = None,
     complete: Complete = as_they_are,
 ) -> Package:
     """Return the package of a model from MLflow: the card follows the signature, as far as there is one.
@@ -129,7 +129,7 @@ def _rows(
     columns: Sequence[SignatureColumn],
     estimator: object,
     target: str | None,
-    given: Given | None,
+    given: CsvOptions | None,
 ) -> ReferenceRows:
     if reference is not None:
         expected = expected_columns(estimator)

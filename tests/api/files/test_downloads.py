@@ -22,7 +22,7 @@ from scripts.servers.postgres import Postgres
 from shared.cards.card import Card
 from shared.cards.validator import RowValidator
 from shared.csv.format import CsvFormat
-from shared.csv.output import Answers, output_header, output_records
+from shared.csv.output import ChunkScores, output_header, output_records
 from shared.csv.packing import pack
 from shared.database.engine import reader
 from shared.errors import Conflict
@@ -367,10 +367,10 @@ def test_parquet_reads_back_exactly(delimiter, decimal):
     form = CsvFormat(delimiter, "utf-8", decimal, ("note", "x", "label"), None)
     names = list(LABELS.values())
     best = [0.1 * place for place in range(6)]
-    answers = Answers([0, 1, 2, 3, 4, 5], [float(place) for place in range(6)], names, best, CHANCES)
+    answers = ChunkScores([0, 1, 2, 3, 4, 5], [float(place) for place in range(6)], names, best, CHANCES)
     output = output_records(card, form, [NOTES, ["l"] * 6], answers, {}, first_row=10, row_count=6)
     faulty = {0: [Fault("/x", "missing", "is missing; =send it")]}
-    nothing = Answers([], [], [], [], None)
+    nothing = ChunkScores([], [], [], [], None)
     output += output_records(card, form, [["n"], ["m"]], nothing, faulty, first_row=16, row_count=1)
     given = io.StringIO()
     writer = csv.writer(given, delimiter=delimiter)

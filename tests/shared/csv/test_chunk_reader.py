@@ -14,7 +14,7 @@ from pandas._libs.parsers import STR_NA_VALUES  # what pandas.read_csv takes for
 from shared.cards.card import Card
 from shared.cards.features import Feature
 from shared.cards.validator import RowValidator
-from shared.csv.chunk_reader import ChunkReader, as_sent
+from shared.csv.chunk_reader import ChunkReader, raw_row_json
 from shared.csv.format import CsvFormat
 from shared.csv.output import RowError
 from shared.csv.records import parse_records, split_records
@@ -248,13 +248,13 @@ def test_nul_in_any_cell_is_a_fault_of_its_row_and_is_never_stored(place):
 
 
 def test_cells_beyond_the_header_stand_beside_the_column_without_a_name():
-    assert json.loads(as_sent(["a", "b", "c"], form_of(["x", ""]))) == {"x": "a", "": ["b", "c"]}
+    assert json.loads(raw_row_json(["a", "b", "c"], form_of(["x", ""]))) == {"x": "a", "": ["b", "c"]}
 
 
 def test_nul_in_a_ragged_record_is_never_stored():
-    assert json.loads(as_sent(["a"], form_of(["x\x00"]))) == {"x\ufffd": "a"}
-    assert json.loads(as_sent(["a\x00", "b", "c\x00"], form_of(["x"]))) == {"x": "a\ufffd", "": ["b", "c\ufffd"]}
-    assert json.loads(as_sent(["\\u0000"], form_of(["x"]))) == {"x": "\\u0000"}
+    assert json.loads(raw_row_json(["a"], form_of(["x\x00"]))) == {"x\ufffd": "a"}
+    assert json.loads(raw_row_json(["a\x00", "b", "c\x00"], form_of(["x"]))) == {"x": "a\ufffd", "": ["b", "c\ufffd"]}
+    assert json.loads(raw_row_json(["\\u0000"], form_of(["x"]))) == {"x": "\\u0000"}
 
 
 def test_column_that_the_file_lacks_is_null_where_the_card_allows_it():

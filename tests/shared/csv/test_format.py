@@ -6,7 +6,7 @@ from examples.attrition.features import FEATURES
 from shared.cards.card import Card
 from shared.cards.numbers import NumberForm, find_number_form
 from shared.csv.columns import ExpectedColumns
-from shared.csv.format import Given, find_id_column, normalise_options, read_records
+from shared.csv.format import CsvOptions, find_id_column, normalise_options, read_records
 from shared.csv.header import MAX_COLUMNS, accept_header, check_header, read_header
 from shared.errors import InvalidRequest, RowFaults, TooLarge
 
@@ -19,7 +19,7 @@ def card(**changes):
 
 
 CARD = card()
-DETECT = Given()
+DETECT = CsvOptions()
 PAIR = [{"name": "age", "type": "integer"}, {"name": "pay", "type": "number", "required": False}]
 
 
@@ -34,14 +34,14 @@ def messages(columns, given=DETECT, of=CARD):
 @pytest.mark.parametrize(
     ("said", "meant"),
     [
-        (Given(delimiter="semicolon"), Given(delimiter=";")),
-        (Given(delimiter="Tab"), Given(delimiter="\t")),
-        (Given(delimiter="|"), Given(delimiter="|")),
-        (Given(encoding="UTF8"), Given(encoding="utf-8")),
-        (Given(encoding="Windows-1252"), Given(encoding="cp1252")),
-        (Given(encoding="ISO_8859-1"), Given(encoding="latin-1")),
-        (Given(decimal="comma"), Given(decimal=",")),
-        (Given(id_column="ref", strict=True), Given(id_column="ref", strict=True)),
+        (CsvOptions(delimiter="semicolon"), CsvOptions(delimiter=";")),
+        (CsvOptions(delimiter="Tab"), CsvOptions(delimiter="\t")),
+        (CsvOptions(delimiter="|"), CsvOptions(delimiter="|")),
+        (CsvOptions(encoding="UTF8"), CsvOptions(encoding="utf-8")),
+        (CsvOptions(encoding="Windows-1252"), CsvOptions(encoding="cp1252")),
+        (CsvOptions(encoding="ISO_8859-1"), CsvOptions(encoding="latin-1")),
+        (CsvOptions(decimal="comma"), CsvOptions(decimal=",")),
+        (CsvOptions(id_column="ref", strict=True), CsvOptions(id_column="ref", strict=True)),
     ],
 )
 def test_options_are_taken_by_their_usual_names(said, meant):
@@ -51,7 +51,7 @@ def test_options_are_taken_by_their_usual_names(said, meant):
 
 def test_options_that_nothing_can_be_made_of_are_refused_together():
     with pytest.raises(InvalidRequest) as caught:
-        normalise_options(Given(delimiter=":", encoding="ebcdic", decimal=";"))
+        normalise_options(CsvOptions(delimiter=":", encoding="ebcdic", decimal=";"))
     assert [(fault.pointer, fault.code) for fault in caught.value.faults] == [
         ("/query/delimiter", "delimiter"),
         ("/query/decimal", "decimal"),
@@ -63,27 +63,27 @@ def test_options_that_nothing_can_be_made_of_are_refused_together():
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 def test_delimiter_is_the_one_that_finds_the_features(delimiter):
     names = ["note, brute", "a;b", "c|d", *NAMES]
-    header = read_header(delimiter.join(f'"{name}"' for name in names) + "\r\n1", NAMES, Given(), final=False)
+    header = read_header(delimiter.join(f'"{name}"' for name in names) + "\r\n1", NAMES, CsvOptions(), final=False)
     assert header is not None
     assert (header.delimiter, header.columns) == (delimiter, tuple(names))
 
 
 def test_excels_own_first_line_names_the_delimiter():
-    header = read_header("sep=;\r\nage;pay\r\n1;2\r\n", ("age", "pay"), Given(), final=True)
+    header = read_header("sep=;\r\nage;pay\r\n1;2\r\n", ("age", "pay"), CsvOptions(), final=True)
     assert header is not None
     assert (header.delimiter, header.columns, header.size) == (";", ("age", "pay"), len("sep=;\r\nage;pay\r\n"))
 
 
 def test_names_are_stripped_unless_the_card_has_the_blank():
-    header = read_header(" age, pay, city\n1", ("age", " pay"), Given(), final=True)
+    header = read_header(" age, pay, city\n1", ("age", " pay"), CsvOptions(), final=True)
     assert header is not None
     assert header.columns == ("age", " pay", "city")
 
 
 def test_header_that_may_go_on_is_not_read_yet():
-    assert read_header("age,pay", ("age", "pay"), Given(), final=False) is None
-    assert read_header("age,pay\r", ("age", "pay"), Given(), final=False) is None
-    assert read_header('age,"pa\ny', ("age", "pay"), Given(), final=False) is None
+    assert read_header("age,pay", ("age", "pay"), CsvOptions(), final=False) is None
+    assert read_header("age,pay\r", ("age", "pay"), CsvOptions(), final=False) is None
+    assert read_header('age,"pa\ny', ("age", "pay"), CsvOptions(), final=False) is None
 
 
 def test_header_with_every_feature_fits():
@@ -126,27 +126,27 @@ def test_column_that_is_there_twice_is_refused():
 def test_strict_file_has_no_other_columns():
     columns = [*NAMES, "matricule", "agee"]
     assert faults(columns) == []
-    found = messages(columns, Given(strict=True))
+    found = messages(columns, CsvOptions(strict=True))
     assert found == {
         "/columns/matricule": "is not a feature of this model: remove it",
         "/columns/agee": 'is not a feature of this model: did you mean "age"?',
     }
-    assert faults([*NAMES, "matricule"], Given(strict=True, id_column="matricule")) == []
+    assert faults([*NAMES, "matricule"], CsvOptions(strict=True, id_column="matricule")) == []
 
 
 def test_given_id_column_must_be_in_the_header():
-    assert faults(NAMES, Given(id_column="matricule")) == [("/columns/matricule", "missing")]
+    assert faults(NAMES, CsvOptions(id_column="matricule")) == [("/columns/matricule", "missing")]
 
 
 def test_pointer_is_escaped_and_cut():
-    (escaped, cut) = faults([*NAMES, "a/b~c", "x" * 500], Given(strict=True))
+    (escaped, cut) = faults([*NAMES, "a/b~c", "x" * 500], CsvOptions(strict=True))
     assert escaped == ("/columns/a~1b~0c", "unknown_feature")
     assert cut[0] == "/columns/" + "x" * 99
 
 
 def test_refusal_sums_up_the_first_faults():
     with pytest.raises(RowFaults) as caught:
-        accept_header(CARD, NAMES[5:], Given())
+        accept_header(CARD, NAMES[5:], CsvOptions())
     assert caught.value.detail.startswith("The header does not fit attrition@3: age is not in the header: add")
     assert caught.value.detail.endswith("; and 2 more.")
     assert len(caught.value.faults) == 5
@@ -154,15 +154,15 @@ def test_refusal_sums_up_the_first_faults():
 
 def test_single_column_leads_to_the_delimiter():
     with pytest.raises(RowFaults, match="single column: name the file's delimiter, one of comma, semicolon"):
-        accept_header(CARD, ("age:pay",), Given())
+        accept_header(CARD, ("age:pay",), CsvOptions())
 
 
 def test_absurd_headers_are_refused_quickly_with_a_bounded_answer():
     with pytest.raises(TooLarge, match="more than 20000 columns"):
-        accept_header(CARD, ("a",) * (MAX_COLUMNS + 1), Given())
+        accept_header(CARD, ("a",) * (MAX_COLUMNS + 1), CsvOptions())
     names = tuple(f"{'long name ' * 5}{number}" for number in range(MAX_COLUMNS // 2))
     with pytest.raises(RowFaults) as caught:
-        accept_header(CARD, names + names, Given(strict=True))
+        accept_header(CARD, names + names, CsvOptions(strict=True))
     assert len(caught.value.faults) <= 2000 + len(NAMES)
 
 
@@ -275,4 +275,4 @@ def test_misplaced_separators_are_no_number(text):
 
 def test_mark_of_thousands_is_another_than_the_decimal_one():
     with pytest.raises(InvalidRequest, match="thousands must be another mark than the decimal one"):
-        normalise_options(Given(decimal="comma", thousands="comma"))
+        normalise_options(CsvOptions(decimal="comma", thousands="comma"))

@@ -13,8 +13,8 @@ from shared.cards.features import Feature
 from shared.cards.validator import RowValidator
 from shared.csv.chunk_reader import ChunkReader
 from shared.csv.columns import ExpectedColumns
-from shared.csv.format import Given, normalise_options
-from shared.csv.upload import CsvFile
+from shared.csv.format import CsvOptions, normalise_options
+from shared.csv.upload import UploadReader
 from shared.errors import CardError, GuichetError
 from shared.faults import sentence
 from shared.packages.sample import LIMITS, canonical_rows, read_rows
@@ -60,7 +60,7 @@ def written(path: Path, rows: list[list[str]], delimiter: str, encoding: str) ->
     return path
 
 
-def as_reference(path: Path, given: Given) -> list[object]:
+def as_reference(path: Path, given: CsvOptions) -> list[object]:
     """Return what `registry add --reference` makes of each row: its values, or what is wrong with it."""
     try:
         found = read_rows(path, ExpectedColumns.of(CARD), given)
@@ -75,12 +75,12 @@ def as_reference(path: Path, given: Given) -> list[object]:
     return results
 
 
-def as_upload(path: Path, given: Given) -> list[object]:
+def as_upload(path: Path, given: CsvOptions) -> list[object]:
     """Return what `/predict_csv` makes of each row: its values, or what is wrong with it."""
     results: list[object] = []
     validator = RowValidator(CARD)
     try:
-        file = CsvFile(CARD, given, LIMITS)
+        file = UploadReader(CARD, given, LIMITS)
         for chunk in [*file.feed(path.read_bytes()), *file.finish()]:
             assert file.format is not None
             read = ChunkReader(CARD, validator, file.format).read(chunk.data, first_row=0, row_count=chunk.row_count)
@@ -94,7 +94,7 @@ def as_upload(path: Path, given: Given) -> list[object]:
     return results
 
 
-def loaded(path: Path, given: Given) -> int:
+def loaded(path: Path, given: CsvOptions) -> int:
     """Return how many rows `reference load` keeps; -1 where it refuses the file."""
     with ReferenceFile(CARD, given, None) as rows, path.open("rb") as file:
         try:
@@ -104,7 +104,7 @@ def loaded(path: Path, given: Given) -> int:
         return rows.row_count
 
 
-def compared(path: Path, rows: list[list[str]], delimiter: str, encoding: str, given: Given) -> list[object]:
+def compared(path: Path, rows: list[list[str]], delimiter: str, encoding: str, given: CsvOptions) -> list[object]:
     written(path, rows, delimiter, encoding)
     uploaded = as_upload(path, given)
     assert as_reference(path, given) == uploaded, f"{rows} written with {delimiter!r} in {encoding}"
@@ -121,7 +121,7 @@ def test_reference_rows_and_uploads_are_read_to_the_same_values(tmp_path: Path) 
     for group in zip(*[iter(cells)] * 4, strict=False):
         encoding, delimiter = next(forms)
         rows = [[cell if kind == odd else PLAIN[kind] for kind in TYPES] for cell in group for odd in TYPES]
-        outcomes += compared(tmp_path / "rows.csv", rows, delimiter, encoding, normalise_options(Given()))
+        outcomes += compared(tmp_path / "rows.csv", rows, delimiter, encoding, normalise_options(CsvOptions()))
     values = sum(isinstance(row, dict) for row in outcomes)
     assert values > len(cells)  # most cells are a text at least
     assert len(outcomes) - values > len(cells)
@@ -139,7 +139,7 @@ def test_reference_rows_and_uploads_are_read_to_the_same_values(tmp_path: Path) 
 )
 def test_words_for_values_mean_the_same_at_every_door(tmp_path: Path, kind: str, cell: str, value: object) -> None:
     rows = [[cell if kind == name else PLAIN[name] for name in TYPES], [PLAIN[name] for name in TYPES]]
-    found = compared(tmp_path / "rows.csv", rows, ",", "utf-8", normalise_options(Given()))
+    found = compared(tmp_path / "rows.csv", rows, ",", "utf-8", normalise_options(CsvOptions()))
     assert isinstance(found[0], dict)
     assert found[0][kind] == value
 
@@ -151,5 +151,5 @@ def test_what_only_one_of_two_readers_took_for_a_number_is_refused_at_every_door
     tmp_path: Path, kind: str, cell: str
 ) -> None:
     rows = [[cell if kind == name else PLAIN[name] for name in TYPES], [PLAIN[name] for name in TYPES]]
-    found = compared(tmp_path / "rows.csv", rows, "|", "utf-16", normalise_options(Given()))
+    found = compared(tmp_path / "rows.csv", rows, "|", "utf-16", normalise_options(CsvOptions()))
     assert str(found[0]).startswith(f"{kind} must be ")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shared.cards.card import Card
 from shared.csv.format import CsvFormat
 from shared.csv.output import (
-    Answers,
+    ChunkScores,
     RowError,
     error_records,
     errors_header,
@@ -50,7 +50,7 @@ def back(data, form):
     return list(csv.reader(io.StringIO(data.decode(), newline=""), delimiter=form.delimiter))
 
 
-BINARY = Answers([0, 2], [1.0, 0.0], ["=leaves", "stays"], [0.75, 1e-7], None)
+BINARY = ChunkScores([0, 2], [1.0, 0.0], ["=leaves", "stays"], [0.75, 1e-7], None)
 FAULTS = {1: [Fault("/age", "range", "must be an integer"), Fault("/age", "rule", "age, or what?")]}
 KEPT = [["a1", "a2", "a3"], ["x", '=1+"1"', ""]]
 
@@ -119,7 +119,7 @@ def test_number_with_the_delimiter_as_its_decimal_mark_is_quoted():
 
 
 def test_classes_are_written_by_name_with_a_probability_each():
-    answers = Answers(
+    answers = ChunkScores(
         [0, 1], [0.0, 1.0], ["red", "a;b"], [0.5, 0.625], np.array([[0.5, 0.25, 0.25], [0.25, 0.625, 0.125]])
     )
     form = form_of("age", "city", delimiter=";")
@@ -132,7 +132,7 @@ def test_classes_are_written_by_name_with_a_probability_each():
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
 def test_model_without_probabilities_leaves_their_cells_empty(task):
-    answers = Answers([0], [1.0], [list(LABELS[task].values())[1]], [None], None)
+    answers = ChunkScores([0], [1.0], [list(LABELS[task].values())[1]], [None], None)
     form = form_of("age", "city")
     (line,) = back(output_records(card_of(task), form, [], answers, {}, first_row=0, row_count=1), form)
     assert set(line[3:]) <= {"", "0.5"}
@@ -143,7 +143,7 @@ def test_model_without_probabilities_leaves_their_cells_empty(task):
 def test_chunk_without_a_scored_row_has_all_its_lines(task):
     faults = {offset: [Fault("", "timeout", "took too long")] for offset in range(3)}
     form = form_of(id_column="id")
-    nothing = Answers([], [], [], [], None)
+    nothing = ChunkScores([], [], [], [], None)
     lines = back(output_records(card_of(task), form, KEPT, nothing, faults, first_row=0, row_count=3), form)
     assert [line[0] for line in lines] == ["1", "2", "3"]
     assert {line[-1] for line in lines} == {"took too long"}
@@ -215,7 +215,7 @@ def test_column_is_escaped_as_each_of_its_cells_is(cells, delimiter):
 def test_cells_read_back_as_they_were_but_for_the_apostrophe(rows, delimiter):
     form = form_of("a", "b", "age", "city", delimiter=delimiter)
     kept = [list(cells) for cells in zip(*rows, strict=True)]
-    scored = Answers(list(range(len(rows))), [1.5] * len(rows), [None] * len(rows), [None] * len(rows), None)
+    scored = ChunkScores(list(range(len(rows))), [1.5] * len(rows), [None] * len(rows), [None] * len(rows), None)
     data = output_records(card_of("regression"), form, kept, scored, {}, first_row=0, row_count=len(rows))
     lines = back(data, form)
     assert len(lines) == len(rows)

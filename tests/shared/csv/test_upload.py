@@ -20,8 +20,8 @@ import shared.csv.upload
 from examples.attrition.features import FEATURES
 from shared.cards.card import Card
 from shared.cards.features import Feature
-from shared.csv.format import Chunk, Given, Limits
-from shared.csv.upload import CsvFile, cut
+from shared.csv.format import Chunk, CsvOptions, Limits
+from shared.csv.upload import UploadReader, split_chunk
 from shared.errors import GuichetError, MalformedBody, RowFaults, TooLarge, UnsupportedMediaType
 
 
@@ -40,12 +40,12 @@ SMALL = card(
         {"name": "job", "type": "string", "required": False},
     ]
 )
-DETECT = Given()
+DETECT = CsvOptions()
 LIMITS = Limits(max_bytes=10_000_000, max_rows=100_000, max_record_bytes=100_000)
 
 
 def read(data, of=SMALL, given=DETECT, limits=LIMITS, piece=1 << 16):
-    file = CsvFile(of, given, limits)
+    file = UploadReader(of, given, limits)
     chunks = []
     for start in range(0, len(data), piece):
         chunks += file.feed(data[start : start + piece])
@@ -124,7 +124,7 @@ def test_big_endian_utf16_is_read():
 def test_utf16_without_a_mark_is_read_when_the_caller_says_so():
     data = "age;job\n1;é\n".encode("utf-16-le")
     assert "NUL byte in its first line" in refusal(data, UnsupportedMediaType).detail
-    assert body(data, given=Given(encoding="utf-16")).decode() == "1;é\n"
+    assert body(data, given=CsvOptions(encoding="utf-16")).decode() == "1;é\n"
 
 
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
@@ -170,13 +170,13 @@ def test_extra_columns_and_the_id_column_are_in_the_format():
 
 def test_caller_overrides_what_would_be_detected():
     data = b"ref;age;pay\nx,y;1;2.5\n"
-    said = Given(delimiter="semicolon", encoding="latin-1", decimal="comma", id_column="ref")
+    said = CsvOptions(delimiter="semicolon", encoding="latin-1", decimal="comma", id_column="ref")
     found = form(data, given=said)
     assert (found.delimiter, found.encoding, found.decimal, found.id_column) == (";", "latin-1", ",", "ref")
 
 
 def test_format_is_known_with_the_first_chunk():
-    file = CsvFile(SMALL, Given(), replace(LIMITS, chunk_rows=1, chunk_bytes=10))
+    file = UploadReader(SMALL, CsvOptions(), replace(LIMITS, chunk_rows=1, chunk_bytes=10))
     assert file.format is None
     assert list(file.feed(b"age;pay\n")) == []
     next(file.feed(b"1;0,5\n" * 20_000))
@@ -209,7 +209,7 @@ def test_character_cut_in_two_on_its_way_is_one_character(size):
 
 
 def test_bytes_that_cp1252_leaves_open_are_read_as_browsers_do_where_it_is_given():
-    assert body(b"age;job\n1;\x80\x81\xe9\n", given=Given(encoding="cp1252")).decode() == "1;€\x81é\n"
+    assert body(b"age;job\n1;\x80\x81\xe9\n", given=CsvOptions(encoding="cp1252")).decode() == "1;€\x81é\n"
     assert code(b"age;job\n1;\x80\x81\xe9\n") == "encoding"
 
 
@@ -225,7 +225,7 @@ OTHERS = [
 def test_encodings_that_are_not_read_are_refused_and_not_taken_for_cp1252(encoding, rows):
     data = ("age;job\n" + rows).encode(encoding)
     assert "make no sense in cp1252: save it as UTF-8" in refusal(data).detail
-    assert form(data, given=Given(encoding="cp1252")).encoding == "cp1252"  # who says so is believed
+    assert form(data, given=CsvOptions(encoding="cp1252")).encoding == "cp1252"  # who says so is believed
 
 
 WESTERN = [
@@ -251,15 +251,15 @@ def test_languages_of_western_europe_are_read_as_cp1252_and_it_is_told(text):
 def test_utf8_is_not_read_as_what_it_is_said_to_be(given):
     data = "age;job\n1;Célibataire\n2;Mariée\n".encode()
     for piece in (1, 1000):
-        error = refusal(data, given=Given(encoding=given), piece=piece)
+        error = refusal(data, given=CsvOptions(encoding=given), piece=piece)
         assert "The file is UTF-8, not" in error.detail
         assert [fault.code for fault in error.faults] == ["encoding"]
-    assert form(b"age;job\n1;x\n", given=Given(encoding=given)).encoding in ("cp1252", "latin-1")  # all is ASCII
+    assert form(b"age;job\n1;x\n", given=CsvOptions(encoding=given)).encoding in ("cp1252", "latin-1")  # all is ASCII
 
 
 def test_signs_that_latin_1_does_not_have_are_not_read_as_control_characters():
     data = "age;job\n1;l’été à 5€\n".encode("cp1252")
-    assert "give encoding=cp1252" in refusal(data, given=Given(encoding="latin-1")).detail
+    assert "give encoding=cp1252" in refusal(data, given=CsvOptions(encoding="latin-1")).detail
 
 
 @pytest.mark.parametrize(
@@ -275,11 +275,11 @@ def test_signs_that_latin_1_does_not_have_are_not_read_as_control_characters():
 def test_utf16_is_read_in_its_own_order_of_bytes(codec, given):
     data = "age;job\n1;é😀\n".encode(codec)
     for piece in (1, 1000):
-        assert body(data, given=Given(encoding=given), piece=piece).decode() == "1;é😀\n"
+        assert body(data, given=CsvOptions(encoding=given), piece=piece).decode() == "1;é😀\n"
 
 
 def test_mark_of_the_other_order_is_a_contradiction():
-    assert code("age;job\n1;é\n".encode("utf-16"), given=Given(encoding="utf-16-be")) == "encoding"
+    assert code("age;job\n1;é\n".encode("utf-16"), given=CsvOptions(encoding="utf-16-be")) == "encoding"
 
 
 # ── read otherwise than it is written ────────────────────────────────────────────────────────────────────────────
@@ -365,14 +365,14 @@ def test_row_of_a_spoilt_byte_is_counted_through_all_chunks():
 
 
 def test_spoilt_header_is_named():
-    assert "the header has bytes" in refusal(b"age;job\xff;x\n1;a\n", given=Given(encoding="utf-8")).detail
-    assert "row 1 has bytes" in refusal(b"age;job\n\xff;x\n", given=Given(encoding="utf-8")).detail
+    assert "the header has bytes" in refusal(b"age;job\xff;x\n1;a\n", given=CsvOptions(encoding="utf-8")).detail
+    assert "row 1 has bytes" in refusal(b"age;job\n\xff;x\n", given=CsvOptions(encoding="utf-8")).detail
 
 
 def test_mark_of_another_encoding_than_the_given_one_is_refused():
-    assert code(b"\xef\xbb\xbfage\n1\n", given=Given(encoding="cp1252")) == "encoding"
-    assert code("age\n1\n".encode("utf-16"), given=Given(encoding="utf-8")) == "encoding"
-    assert form(b"\xef\xbb\xbfage\n1\n", given=Given(encoding="utf-8")).bom
+    assert code(b"\xef\xbb\xbfage\n1\n", given=CsvOptions(encoding="cp1252")) == "encoding"
+    assert code("age\n1\n".encode("utf-16"), given=CsvOptions(encoding="utf-8")) == "encoding"
+    assert form(b"\xef\xbb\xbfage\n1\n", given=CsvOptions(encoding="utf-8")).bom
 
 
 def test_utf16_cut_within_a_character_is_refused():
@@ -432,7 +432,7 @@ def test_header_alone_is_refused(data):
 
 
 def test_header_that_does_not_fit_is_refused_before_the_rest_arrives():
-    file = CsvFile(ATTRITION, Given(), LIMITS)
+    file = UploadReader(ATTRITION, CsvOptions(), LIMITS)
     data = people(times=2).replace("poste,", "metier,", 1).encode()
     with pytest.raises(RowFaults) as caught:
         list(file.feed(data + b"\n" * (1 << 16)))
@@ -532,7 +532,7 @@ def test_file_with_too_many_rows_is_refused():
 
 
 def test_endless_line_is_refused_as_soon_as_it_is_too_long():
-    file = CsvFile(SMALL, Given(), LIMITS)
+    file = UploadReader(SMALL, CsvOptions(), LIMITS)
     list(file.feed(b"age,job\n1,a\n"))
     with pytest.raises(TooLarge, match="Row 2 is longer than 100000 bytes"):
         any(list(file.feed(b"x" * 16_384)) for _ in range(6000))
@@ -567,7 +567,7 @@ def test_chunks_hold_at_most_so_many_rows_and_bytes():
 
 def test_chunk_is_cut_again_at_its_records():
     data = b'1,"a\n"\n\n2,b\r\n3,c\n4,d\n5,e'
-    assert cut(data, ",", rows=2) == [
+    assert split_chunk(data, ",", rows=2) == [
         Chunk(0, 2, b'1,"a\n"\n\n2,b\r\n'),
         Chunk(2, 2, b"3,c\n4,d\n"),
         Chunk(4, 1, b"5,e"),
@@ -585,7 +585,7 @@ HEADER = "age;job\n"
 
 def attempt(data, cuts=(), **options):
     """Return the chunks and the format, or the refusal, of a file that arrives in pieces that end at `cuts`."""
-    file = CsvFile(SMALL, Given(), replace(LIMITS, **options))
+    file = UploadReader(SMALL, CsvOptions(), replace(LIMITS, **options))
     chunks = []
     try:
         for start, end in pairwise([0, *sorted(cuts), len(data)]):
@@ -681,7 +681,7 @@ def test_chunks_are_the_file_but_for_blank_lines(text, chunk_rows, chunk_bytes):
         assert found
         assert not before.strip(b"\r\n")
         assert 1 <= chunk.row_count <= chunk_rows
-        assert len(chunk.data) <= chunk_bytes or len(cut(chunk.data, ";", rows=1)) == 1
+        assert len(chunk.data) <= chunk_bytes or len(split_chunk(chunk.data, ";", rows=1)) == 1
     assert not rest.replace(b'""', b"").strip(b"\r\n; ")  # empty rows
 
 

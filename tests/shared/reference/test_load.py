@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 
 from shared.cards.numbers import NumberForm
 from shared.commands.registry import main
-from shared.csv.format import Given
+from shared.csv.format import CsvOptions
 from shared.csv.targets import TargetReader
 from shared.errors import Conflict, InvalidRequest, NotFound, RowFaults, Unavailable, UnsupportedMediaType
 from shared.reference import load as reference_load
@@ -90,7 +90,7 @@ def count(engine):
 def test_file_of_a_french_spreadsheet_is_stored_in_the_cards_own_form(engine, tmp_path, encoding, given, used):
     lines = [line.replace("😀", "é") if encoding in ("cp1252", "latin-1") else line for line in FRENCH]
     path = written(tmp_path, lines, encoding=encoding)
-    loaded = load(engine, path, model="m", target="parti", given=Given(encoding=given))
+    loaded = load(engine, path, model="m", target="parti", given=CsvOptions(encoding=given))
     expected = [dict(row) for row in ROWS]
     if encoding in ("cp1252", "latin-1"):
         expected[2]["poste"] = expected[2]["poste"].replace("😀", "é")
@@ -147,7 +147,7 @@ def test_many_rows_keep_their_order(engine, tmp_path):
 def test_same_file_again_changes_nothing(engine, tmp_path):
     path = written(tmp_path)
     first = load(engine, path, model="m", target="parti")
-    for asked in (Given(), Given(delimiter=";", encoding="utf-8", decimal="comma")):
+    for asked in (CsvOptions(), CsvOptions(delimiter=";", encoding="utf-8", decimal="comma")):
         again = load(engine, path, model="m", target="parti", given=asked)
         assert again.unchanged
         assert again.stored == first.stored
@@ -155,17 +155,17 @@ def test_same_file_again_changes_nothing(engine, tmp_path):
 
 def test_same_file_with_other_options_is_read_again(engine, tmp_path):
     path = written(tmp_path, [good(1), good(2)], encoding="cp1252")
-    said = load(engine, path, model="m", target="parti", given=Given(encoding="latin-1"))
+    said = load(engine, path, model="m", target="parti", given=CsvOptions(encoding="latin-1"))
     assert said.stored.encoding == "latin-1"
-    assert load(engine, path, model="m", target="parti", given=Given(encoding="latin-1")).unchanged
+    assert load(engine, path, model="m", target="parti", given=CsvOptions(encoding="latin-1")).unchanged
     detected = load(engine, path, model="m", target="parti")
     assert (detected.unchanged, detected.stored.encoding) == (False, "cp1252")
-    assert not load(engine, path, model="m", target="parti", given=Given(thousands="space")).unchanged
+    assert not load(engine, path, model="m", target="parti", given=CsvOptions(thousands="space")).unchanged
 
 
 def test_utf8_that_is_said_to_be_latin_1_is_not_loaded(engine, tmp_path):
     with pytest.raises(RowFaults, match="The file is UTF-8, not latin-1"):
-        load(engine, written(tmp_path), model="m", given=Given(encoding="latin-1"))
+        load(engine, written(tmp_path), model="m", given=CsvOptions(encoding="latin-1"))
     assert count(engine) == [0, 0]
 
 
@@ -298,7 +298,12 @@ def test_faults_of_several_chunks_are_counted_and_the_first_twenty_told(engine, 
         (b"PK\x03\x04 xl/workbook.xml", {}, UnsupportedMediaType, "Excel workbook cannot be read"),
         ("\r\n".join([HEADER, *FRENCH]).encode(), {"target": "gone"}, InvalidRequest, "no column 'gone' .* matricule"),
         ("\r\n".join([HEADER, *FRENCH]).encode(), {"target": "age"}, InvalidRequest, "'age' is a feature of m"),
-        ("\r\n".join([HEADER, *FRENCH]).encode(), {"given": Given(encoding="x")}, InvalidRequest, "encoding must be"),
+        (
+            "\r\n".join([HEADER, *FRENCH]).encode(),
+            {"given": CsvOptions(encoding="x")},
+            InvalidRequest,
+            "encoding must be",
+        ),
         ("\r\n".join([HEADER, *FRENCH]).encode(), {"model": "n"}, NotFound, "no model 'n'"),
         ("\r\n".join([HEADER, *FRENCH]).encode(), {"version": 7}, NotFound, "no version 7 of m"),
     ],
