@@ -16,8 +16,8 @@ from starlette.responses import Response
 from api.deps import Asks, asks, may_read
 from api.http.about import Protocol, about_of, api_routes
 from api.jobs.requests import WRAPPER
-from api.jobs.serializers import batch_request_body, request_body, words_body
 from api.models.catalog import Catalog, Version
+from api.models.serializers import batch_request_body, request_body, words_body
 from api.protocols.open_inference.inference import example_request
 from api.protocols.open_inference.schemas import InferenceBody
 from api.schemas.answers import PROBLEM, header

@@ -8,11 +8,11 @@ from typing import Any
 from sqlalchemy import Connection
 
 from api.http.prefix import link
-from api.models.catalog import Catalog, Version
+from api.models.catalog import Version
 from api.runtimes.runtime import FARTHEST
 from shared.cards.card import Card
 from shared.cards.classes import classes_of
-from shared.cards.response import Refusal, Response, fill
+from shared.cards.response import Response, fill
 from shared.errors import Conflict
 from shared.explanations.storage import find_explanation
 from shared.jobs.csv_queries import StoredCsv
@@ -209,76 +209,6 @@ def _latency(job: StoredJob) -> float | None:
 def latency_ms(start: datetime, end: datetime | None) -> float | None:
     """Return the milliseconds from acceptance to the stored result."""
     return None if end is None else round((end - start).total_seconds() * 1000, 3)
-
-
-def version_body(version: Version, catalog: Catalog) -> dict[str, Any]:
-    """Return a model version: its card, how it is scored, and which aliases mean it."""
-    aliases = catalog.picture.aliases.get(version.card.name, {})
-    return {
-        "model": version.card.name,
-        "model_version": version.card.version,
-        "model_sha256": version.sha256,
-        "aliases": sorted(alias for alias, number in aliases.items() if number == version.id),
-        "created_at": version.created_at,
-        "card": version.card.model_dump(mode="json"),
-        "example": version.card.example(),
-        "words": words_body(version.card),
-        "scorer": {name: value for name, value in version.scorer.items() if name not in _NOT_OF_SCORER},
-        "explanation": version.scorer.get("explanation"),
-        "links": {
-            "self": link(f"/models/{version.card.name}/versions/{version.card.version}"),
-            "predict": link(f"/models/{version.card.name}/predict"),
-        },
-    }
-
-
-_NOT_OF_SCORER = ("reference_sha256", "explanation")  # what the report holds besides
-ANSWER = ("prediction", "label", "probability", "threshold", "latency_ms")
-
-
-def words_body(card: Card) -> dict[str, Any]:
-    """Return how a model is spoken to, and in whose words: those of a client that its card names, or the service's."""
-    refusal = card.refusal or Refusal()
-    fields = list(card.response.fields) if card.response is not None else []
-    is_own = card.response is None and card.refusal is None
-    return {
-        "whose": card.client or ("Guichet's own" if is_own else "those of a client, by the model's card"),
-        "row": "the body itself" if card.input == "flat" else f"in `{card.wrapper}`",
-        "batch": "the body itself, a list" if card.batch_input == "flat" else f"in `{card.batch_wrapper}`",
-        "answer": fields or list(ANSWER),
-        "refusal": {"status": refusal.status, "body": refusal.body},
-    }
-
-
-def request_body(card: Card, row: dict[str, Any]) -> dict[str, Any]:
-    """Return the body that sends a row to this model's own `predict`."""
-    return row if card.input == "flat" else {card.wrapper: row}
-
-
-def batch_request_body(card: Card, rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401 - an object, or a list
-    """Return the body that sends rows to this model's own `predict_batch`."""
-    return rows if card.batch_input == "flat" else {card.batch_wrapper: rows}
-
-
-def features_body(version: Version) -> dict[str, Any]:
-    """Return what a model takes: its features with their types and limits, and how strictly they are read."""
-    card = version.card
-    return {
-        "model": card.name,
-        "model_version": card.version,
-        "n_features": len(card.asked),
-        "names": [feature.name for feature in card.asked],
-        "input": card.input,
-        "wrapper": None if card.input == "flat" else card.wrapper,
-        "batch_input": card.batch_input,
-        "batch_wrapper": card.batch_wrapper,
-        "missing": card.missing,
-        "extra": card.extra,
-        "text": card.text,
-        "features": [feature.model_dump(mode="json", exclude_none=True) for feature in card.asked],
-        "derived": {feature.name: feature.derived for feature in card.features if feature.derived is not None},
-        "rules": [rule.expression for rule in card.rules],
-    }
 
 
 # ── the result of each kind of job ───────────────────────────────────────────────────────────────────────────────

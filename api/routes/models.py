@@ -6,10 +6,9 @@ from fastapi import APIRouter, Path
 from starlette.responses import Response
 
 from api.deps import ModelName, ReadCaller, ServicesDep
-from api.http.prefix import link
 from api.http.responses import json_response
 from api.jobs.requests import find_version
-from api.jobs.serializers import version_body
+from api.models.serializers import models_body, version_body
 from api.schemas.answers import NO_MODEL, OF_MODELS
 from api.schemas.native import ModelBody, ModelList
 
@@ -19,27 +18,7 @@ router = APIRouter(tags=["models"])
 @router.get("/models", responses={200: {"model": ModelList}, **OF_MODELS}, response_model=None)
 async def get_models(services: ServicesDep, caller: ReadCaller) -> Response:
     """List the models with their versions and aliases."""
-    picture = services.catalog.picture
-    default = services.catalog.default_model()
-    items = []
-    for name, versions in sorted(picture.by_name.items()):
-        served = services.catalog.find(name, None)
-        assert served is not None
-        items.append(
-            {
-                "model": name,
-                "description": served.card.description,
-                "task": served.card.task,
-                "versions": sorted(versions),
-                "aliases": {
-                    alias: picture.by_id[number].card.version
-                    for alias, number in sorted(picture.aliases.get(name, {}).items())
-                },
-                "is_default": name == default,
-                "links": {"self": link(f"/models/{name}"), "predict": link(f"/models/{name}/predict")},
-            }
-        )
-    return json_response({"items": items})
+    return json_response(models_body(services.catalog))
 
 
 @router.get("/models/{name}", responses={200: {"model": ModelBody}, **OF_MODELS, **NO_MODEL}, response_model=None)

@@ -26,7 +26,8 @@ LAYERS: dict[str, tuple[frozenset[str], ...]] = {
         frozenset({"commands", "handlers"}),
     ),
     "api": (
-        frozenset({"http", "logs", "models", "schemas"}),
+        frozenset({"http", "logs", "schemas"}),
+        frozenset({"models"}),
         frozenset({"auth"}),
         frozenset({"check", "runtimes"}),
         frozenset({"keys", "probe", "services"}),

@@ -1,0 +1,30 @@
+"""Rows to try a model with, made up from its card, and as a CSV file."""
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+
+from api.models.catalog import Version
+from shared.cards.examples import example_rows
+
+
+async def draw_rows(version: Version, count: int) -> list[dict[str, Any]]:
+    """Return at most `count` rows that the version takes; the same ones at every call."""
+    # Variations that break the rules are drawn again: milliseconds, which others should not wait for.
+    return await run_in_threadpool(example_rows, version.validator, count)
+
+
+def rows_as_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """Return one or more rows as a CSV file with a header, as `/predict_csv` takes it: booleans in lower case."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(rows[0])
+    writer.writerows([_cell(value) for value in row.values()] for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    return str(value).lower() if isinstance(value, bool) else value
