@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -20,7 +19,6 @@ from shared.errors import GuichetError, Unavailable
 from shared.jobs.queries import StoredJob
 from shared.jobs.submission import Submission
 from shared.observability.metrics import GROUP_SIZE, METRICS
-from shared.tables import JobState
 
 log = logging.getLogger(__name__)
 
@@ -204,30 +202,6 @@ def _take(waiting: deque[Waiter], most: int) -> list[Waiter]:
         except IndexError:  # also when everyone was answered meanwhile
             break
     return group
-
-
-def queued_job(submission: Submission, created_at: datetime, state: JobState = JobState.QUEUED) -> StoredJob:
-    """Return a job as it stands right after its submission was committed."""
-    return StoredJob(
-        id=submission.id,
-        kind=submission.kind,
-        lane=submission.lane,
-        state=state.value,
-        model_version_id=submission.model_version_id,
-        owner=submission.owner,
-        request_id=submission.request_id,
-        priority=submission.priority,
-        row_count=len(submission.rows),
-        failed_count=submission.failed_count,
-        attempt=0,
-        run_after=created_at,
-        created_at=created_at,
-        started_at=None,
-        finished_at=None,
-        expires_at=submission.expires_at(created_at),
-        cancel_requested_at=None,
-        error=None,
-    )
 
 
 def unsure(submission: Submission) -> Unavailable:

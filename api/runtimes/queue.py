@@ -14,7 +14,7 @@ from api.auth.shared_buckets import SharedBuckets
 from api.models.catalog import Catalog, Version
 from api.runtimes.backlog import Backlog
 from api.runtimes.completions import Completions
-from api.runtimes.group_commit import Accepted, Intake, queued_job, unsure
+from api.runtimes.group_commit import Accepted, Intake, unsure
 from api.runtimes.idempotency import KeysInFlight, find_earlier
 from api.runtimes.runtime import FARTHEST, Condition, ModelStates, Place
 from api.runtimes.wakeup_sender import Notifier
@@ -25,7 +25,7 @@ from shared.database.engine import reader
 from shared.errors import GuichetError, Unavailable
 from shared.jobs import transitions as jobs
 from shared.jobs.kinds import kind_of
-from shared.jobs.queries import StoredJob, count_ahead, find_jobs
+from shared.jobs.queries import StoredJob, count_ahead, find_jobs, queued_job
 from shared.jobs.submission import Submission
 from shared.observability.timed_tasks import is_recovery_late
 from shared.tables import JobState

@@ -20,7 +20,7 @@ from api.models.catalog import Version
 from api.runtimes.counting_thread import CountingThread
 from api.runtimes.csv_thread import ChunkThread
 from api.runtimes.followers import JobFollowers
-from api.runtimes.group_commit import Accepted, Intake, Intakes, queued_job, unsure
+from api.runtimes.group_commit import Accepted, Intake, Intakes, unsure
 from api.runtimes.idempotency import KeysInFlight, find_earlier
 from api.runtimes.model_process import ModelProcess, ModelProcesses, ProcessLost, TooLate
 from api.runtimes.runtime import Condition, ModelStates, Place
@@ -30,7 +30,7 @@ from shared.errors import GuichetError, ModelError, Unavailable
 from shared.faults import Fault
 from shared.handlers.table import GROUPS
 from shared.jobs.kinds import Claiming, kind_of
-from shared.jobs.queries import StoredJob, StoredOutput, find_jobs
+from shared.jobs.queries import StoredJob, StoredOutput, find_jobs, queued_job
 from shared.jobs.recording import insert_finished
 from shared.jobs.results import outcome_of
 from shared.jobs.submission import Submission, time_of

@@ -12,6 +12,7 @@ from shared.database.clock import clock
 from shared.database.prepared import Statement, array
 from shared.jobs.csv_queries import StoredCsv, find_files
 from shared.jobs.kinds import SINGLE, kind_of
+from shared.jobs.submission import COLUMNS, Submission
 from shared.tables import Job, JobState, ModelInput, ModelOutput
 
 TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED, JobState.EXPIRED})
@@ -46,11 +47,11 @@ class StoredJob:
     attempt: int
     run_after: datetime
     created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    expires_at: datetime | None
-    cancel_requested_at: datetime | None
-    error: dict[str, Any] | None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    expires_at: datetime | None = None
+    cancel_requested_at: datetime | None = None
+    error: dict[str, Any] | None = None
     output: StoredOutput | None = None
     csv: StoredCsv | None = None
 
@@ -70,6 +71,7 @@ class RowResult:
 
 
 _JOB = tuple(getattr(Job, column.name) for column in fields(StoredJob) if column.name not in ("output", "csv"))
+_SUBMITTED = tuple(column.name for column in fields(StoredJob) if column.name in COLUMNS)
 _OUTPUT = (
     ModelOutput.prediction,
     ModelOutput.label,
@@ -92,6 +94,18 @@ def _stored_job(row: Sequence[Any]) -> StoredJob:
     job = StoredJob(str(row[0]), *row[1 : len(_JOB)])
     job.output = None if output[0] is None else StoredOutput(*output)
     return job
+
+
+def queued_job(submission: Submission, created_at: datetime, state: JobState = JobState.QUEUED) -> StoredJob:
+    """Return a job as it stands right after its submission was committed."""
+    return StoredJob(
+        **{name: getattr(submission, name) for name in _SUBMITTED},
+        state=state.value,
+        attempt=0,
+        run_after=created_at,
+        created_at=created_at,
+        expires_at=submission.expires_at(created_at),
+    )
 
 
 # Polls and waits are most of the reading: on PostgreSQL they are prepared.
