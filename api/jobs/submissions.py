@@ -207,13 +207,25 @@ def accepted_response(
     services: Services, request: Request, job: StoredJob, headers: dict[str, str], *, place: Place | None = None
 ) -> Response:
     """Return 202 with the job, where to find it, and when to ask; its place is estimated unless it was counted."""
-    version = services.catalog.picture.by_id[job.model_version_id]
     position, eta, retry_after = place or services.runtime.estimate_place(job)
     return json_response(
-        job_body(job, version, response_names(request, version.card), position=position, eta_seconds=eta),
+        describe_job(services, request, job, position=position, eta_seconds=eta),
         status=202,
         headers={"Location": link(f"/jobs/{job.id}"), "Retry-After": str(retry_after), **headers},
     )
+
+
+def describe_job(
+    services: Services,
+    request: Request,
+    job: StoredJob,
+    *,
+    position: int | None = None,
+    eta_seconds: float | None = None,
+) -> dict[str, Any]:
+    """Return a job in the words of its model's card, or in those that the request asks for."""
+    version = services.catalog.picture.by_id[job.model_version_id]
+    return job_body(job, version, response_names(request, version.card), position=position, eta_seconds=eta_seconds)
 
 
 async def result_of(services: Services, request: Request, job: StoredJob) -> dict[str, Any]:

@@ -1,35 +1,24 @@
 """Jobs: list, poll, read the result, cancel, run the rest again."""
 
-import hashlib
-from typing import Annotated, Any, Literal
-from urllib.parse import urlencode
+from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from api.deps import ChangeCaller, JobId, ListCaller, ReadCaller, ServicesDep
-from api.http.conditional import matches
 from api.http.prefer import read_preference
-from api.http.prefix import link
 from api.http.responses import json_response
-from api.http.wording import response_names
 from api.jobs.audits import audit_read
+from api.jobs.changing import cancel, take_up
 from api.jobs.finding import find_own_job
 from api.jobs.include import INCLUDES
-from api.jobs.serializers import job_body
-from api.jobs.submissions import accepted_response, error_of, find_job, result_of
+from api.jobs.reading import JobFilter, list_page, poll_response
+from api.jobs.submissions import accepted_response, describe_job, error_of, find_job, result_of
 from api.schemas.answers import APPLIED, OF_JOBS, PROBLEM, TICKET, header
 from api.schemas.native import BatchResult, CsvResult, JobBody, JobPage, Result
-from api.services import Services
 from shared.errors import Conflict
-from shared.faults import counted
-from shared.jobs import chunks
-from shared.jobs import transitions as jobs
-from shared.jobs.kinds import kind_of
-from shared.jobs.queries import TERMINAL, StoredJob, list_jobs
-from shared.tables import JobKind, JobState
+from shared.tables import JobState
 
 router = APIRouter(tags=["jobs"])
 
@@ -51,36 +40,8 @@ async def get_jobs(
     before: Annotated[UUID | None, Query(description="Only jobs older than this one: the cursor")] = None,
 ) -> Response:
     """List your jobs, newest first; follow `next` for older ones."""
-    versions = None if model is None else _versions(services, model)
-
-    def read() -> list[StoredJob]:
-        with services.reader.connect() as connection:
-            return list_jobs(
-                connection,
-                owner=caller.sees,
-                before=None if before is None else str(before),
-                limit=limit + 1,
-                state=None if status is None else status.value,
-                model_version_ids=versions,
-            )
-
-    found = await run_in_threadpool(read)
-    page = found[:limit]
-    following = None
-    if len(found) > limit:
-        place = {"limit": limit, "before": page[-1].id, "status": status and status.value, "model": model}
-        following = link("/jobs?") + urlencode(
-            {name: value for name, value in place.items() if value is not None}, safe="@"
-        )
-    return json_response({"items": [_body(services, request, job) for job in page], "next": following})
-
-
-def _versions(services: Services, reference: str) -> list[int]:
-    """Return the ids of the versions that `name` means, which are all of them, or `name@3` or `name@alias`."""
-    if "@" not in reference:
-        return [version.id for version in services.catalog.picture.by_name.get(reference, {}).values()]
-    version = services.catalog.find(reference, None)
-    return [] if version is None else [version.id]
+    chosen = JobFilter(status, model, None if before is None else str(before), limit)
+    return json_response(await list_page(services, request, caller, chosen))
 
 
 _ETAG = header("Of the answer as it stands, for `If-None-Match`", always=True)
@@ -123,18 +84,7 @@ async def get_job(request: Request, services: ServicesDep, caller: ReadCaller, j
     if preference.wait > 0 and not job.is_terminal:
         ended = await services.runtime.wait_for_end(job.id, preference.wait)
         job = ended or await find_job(services, job.id)
-    place = await services.runtime.count_place(job)
-    headers = {} if job.is_terminal else {"Retry-After": str(place.retry_after)}
-    if preference.applied is not None:
-        headers["Preference-Applied"] = preference.applied
-    response = json_response(
-        _body(services, request, job, position=place.position, eta_seconds=place.eta_seconds), headers=headers
-    )
-    etag = f'"{hashlib.sha256(bytes(response.body)).hexdigest()[:32]}"'
-    if matches(request.headers.get("if-none-match"), etag):
-        return Response(status_code=304, headers={"ETag": etag, **headers})
-    response.headers["ETag"] = etag
-    return response
+    return await poll_response(services, request, job, preference)
 
 
 @router.get(
@@ -181,21 +131,9 @@ async def cancel_job(request: Request, services: ServicesDep, caller: ChangeCall
 
     Rows of a file that are scored already stay: `output.csv?partial=true` has them.
     """
-    found = await find_own_job(services, caller, job_id)
-
-    def cancel() -> str | None:
-        if kind_of(found.kind).is_chunked:
-            with services.bulk_engine.begin() as connection:
-                return chunks.cancel(connection, found.id)
-        with services.engine.begin() as connection:
-            return jobs.cancel(connection, found.id)
-
-    state = await run_in_threadpool(cancel)
-    job = await find_own_job(services, caller, job_id)
-    if state is None:
-        raise Conflict(f"The job has already ended: it {_ended_as(job)}.", job_id=job.id)
-    if state in TERMINAL:
-        return json_response(_body(services, request, job))
+    job, has_ended = await cancel(services, caller, job_id)
+    if has_ended:
+        return json_response(describe_job(services, request, job))
     return accepted_response(services, request, job, {})
 
 
@@ -220,44 +158,5 @@ async def retry_job(
 
     What is stored stays. Rows that do not fit the card are not tried again: send them, corrected, as a new file.
     """
-    job = await find_own_job(services, caller, job_id)
-    if not kind_of(job.kind).can_resume:
-        raise Conflict("Only CSV jobs can be taken up again: send this request again as a new job.", job_id=job.id)
-    if not job.is_terminal:
-        raise Conflict(f"The job is still {job.state}: cancel it first, or wait for its end.", job_id=job.id)
-
-    def retry() -> bool:
-        with services.bulk_engine.begin() as connection:
-            return chunks.reopen(connection, job.id)
-
-    reopened = await run_in_threadpool(retry)
-    job = await find_own_job(services, caller, job_id)
-    if not reopened:
-        raise Conflict(_why_not_again(job), job_id=job.id)
-    services.runtime.notify_files(job.model_version_id)
+    job = await take_up(services, caller, job_id)
     return accepted_response(services, request, job, {})
-
-
-def _why_not_again(job: StoredJob) -> str:
-    if not job.is_terminal:
-        return f"The job is {job.state} already: somebody else has taken it up."
-    if job.kind == JobKind.EXPLAIN_BATCH and job.csv is not None and job.csv.rows_failed:
-        return (
-            f"There is nothing to take up: {counted(job.csv.rows_failed, 'row')} cannot be explained. "
-            f"{link(f'/jobs/{job.id}/errors.csv')} says why."
-        )
-    if job.csv is not None and job.csv.rows_failed:
-        return (
-            f"There is nothing to take up: the model's card refuses {counted(job.csv.rows_failed, 'row')}. "
-            f"{link(f'/jobs/{job.id}/errors.csv')} says why; send them, corrected, as a new file."
-        )
-    return "There is nothing to take up: every row was scored."
-
-
-def _ended_as(job: StoredJob) -> str:
-    return f"was {job.state}" if job.state == JobState.CANCELED else job.state
-
-
-def _body(services: Services, request: Request, job: StoredJob, **place: Any) -> dict[str, Any]:  # noqa: ANN401
-    version = services.catalog.picture.by_id[job.model_version_id]
-    return job_body(job, version, response_names(request, version.card), **place)
