@@ -3,6 +3,7 @@
 Nothing of it happens on the event loop but the reading: threads unpack, split and compress.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -15,11 +16,12 @@ from starlette.responses import Response
 
 from api.auth.callers import Caller
 from api.auth.rate_limit import payer
-from api.files.options import UploadOptions
+from api.errors.handlers import respond
+from api.files.options import CsvQuery, UploadOptions, check_query
 from api.files.report import CsvReport
 from api.files.spool import Spool
 from api.files.unwrapping import UploadDecoder, read_envelope
-from api.files.uploads import MAX_OF_ONE, MAX_UPLOADS, Body, UploadSlots
+from api.files.uploads import MAX_OF_ONE, MAX_UPLOADS, Body, EarlyResponse, UploadSlots
 from api.http.responses import json_response
 from api.jobs.submissions import accepted_response, new_submission, preference_of, set_idempotency_key
 from api.runtimes.idempotency import find_earlier
@@ -28,7 +30,7 @@ from shared.broker.names import Lane
 from shared.cards.card import Card
 from shared.csv.format import Chunk, CsvFormat, CsvOptions, Limits
 from shared.database.engine import reader, run_again
-from shared.errors import GuichetError
+from shared.errors import GuichetError, Unavailable
 from shared.jobs import chunks
 from shared.jobs.chunks import CsvUpload, PackedChunk
 from shared.jobs.queries import StoredJob, find_jobs
@@ -56,6 +58,27 @@ class Received:
     byte_count: int  # uncompressed
     filename: str | None
     sha256: str  # of the file as it was sent, its name and the query
+
+
+async def receive_csv(
+    services: Services, request: Request, caller: Caller, query: CsvQuery, model: str | None
+) -> Response:
+    """Receive a file and answer: 202 with its job, or with `validate_only` 200 with what is wrong with it.
+
+    A refusal may be answered while the body still comes: the rest of it is taken, for a while, and thrown away.
+    """
+    body = Body(request, max_bytes=services.settings.max_csv_bytes)
+    try:
+        options = await check_query(services, request, query, model)
+        if options.validate_only:
+            return await report_csv(services, request, body, caller, options)
+        return await submit_csv(services, request, body, caller, options)
+    except GuichetError as error:
+        refusal = error
+    except asyncio.CancelledError:  # by the server, which shuts down
+        refusal = Unavailable("The service is being restarted: send the file again.", retry_after=5)
+    response = await respond(request, refusal)
+    return response if body.is_complete else EarlyResponse(response)
 
 
 async def submit_csv(

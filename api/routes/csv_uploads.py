@@ -1,22 +1,16 @@
 """Submitting CSV files: `/predict_csv`, `/models/{name}/predict_csv`."""
 
-import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
-from api.auth.callers import Caller
 from api.deps import PredictCaller, ServicesDep
-from api.errors.handlers import respond
-from api.files.options import CsvQuery, check_query
-from api.files.submit import report_csv, submit_csv
-from api.files.uploads import Body, EarlyResponse
+from api.files.options import CsvQuery
+from api.files.submit import receive_csv
 from api.http.about import About
 from api.schemas.answers import PROBLEM, TICKET
 from api.schemas.native import CsvReportBody, JobBody
-from api.services import Services
-from shared.errors import GuichetError, Unavailable
 
 router = APIRouter(tags=["csv"])
 
@@ -93,7 +87,7 @@ async def predict_csv(
     Delimiter, encoding, decimal mark and thousands separator are detected unless they are given; a file that can be
     read in two ways is refused. An Excel workbook (.xlsx) is read as its first sheet.
     """
-    return await _receive(request, services, caller, query, None)
+    return await receive_csv(services, request, caller, query, None)
 
 
 @router.post(
@@ -108,19 +102,4 @@ async def predict_csv_with(
     name: str = Path(description="Model: `name`, `name@3` or `name@alias`"),
 ) -> Response:
     """Score a CSV file with a named model, as `/predict_csv` does with the default one."""
-    return await _receive(request, services, caller, query, name)
-
-
-async def _receive(request: Request, services: Services, caller: Caller, query: CsvQuery, name: str | None) -> Response:
-    body = Body(request, max_bytes=services.settings.max_csv_bytes)
-    try:
-        options = await check_query(services, request, query, name)
-        if options.validate_only:
-            return await report_csv(services, request, body, caller, options)
-        return await submit_csv(services, request, body, caller, options)
-    except GuichetError as error:
-        refusal = error
-    except asyncio.CancelledError:  # by the server, which shuts down
-        refusal = Unavailable("The service is being restarted: send the file again.", retry_after=5)
-    response = await respond(request, refusal)
-    return response if body.is_complete else EarlyResponse(response)
+    return await receive_csv(services, request, caller, query, name)
