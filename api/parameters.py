@@ -4,7 +4,6 @@ What is ignored in silence is answered wrongly: `/models/churn/predict?version=2
 """
 
 import inspect
-import re
 from collections.abc import Mapping
 
 from fastapi.dependencies.models import Dependant
@@ -18,33 +17,10 @@ from api.schemas.native import BatchBody, SubmitBody
 from shared.errors import InvalidRequest
 from shared.faults import Fault, closest, pointer_to_unknown
 
-# What callers write into the query of other services, and where it is said here: by path and method, then for any.
+# What callers write into the query of other services, and where it is said here.
 _IN_BODY = '`{name}` is a field of the body: {{..., "{name}": ...}}'
-_SAID = _IN_BODY + "; or name the version in the path: /models/NAME@VERSION/predict"
+_IN_BODY_OR_PATH = _IN_BODY + "; or name the version in the path: /models/NAME@VERSION/predict"
 _IN_PATH = "the path names model and version: "
-_PLACES: tuple[tuple[re.Pattern[str], str, Mapping[str, str]], ...] = (
-    (
-        re.compile(r"/jobs|/jobs/\{id\}|(/models/\{name\})?/predict"),
-        "POST PUT",
-        dict.fromkeys(SubmitBody.model_fields, _IN_BODY) | {"version": _SAID},
-    ),
-    (re.compile(r"(/models/\{name\})?/predict_batch"), "POST", dict.fromkeys(BatchBody.model_fields, _IN_BODY)),
-    (
-        re.compile(r"/v2/models/.*"),
-        "GET POST",
-        dict.fromkeys(("model", "version"), _IN_PATH + "/v2/models/NAME/versions/VERSION"),
-    ),
-    (
-        re.compile(r"(/models/\{name\})?/invocations"),
-        "POST",
-        dict.fromkeys(("model", "version"), _IN_PATH + "/models/NAME@VERSION/invocations"),
-    ),
-    (
-        re.compile(r"/models.*|/features"),
-        "GET",
-        dict.fromkeys(("model", "version"), _IN_PATH + "/models/NAME@VERSION"),
-    ),
-)
 _HEADERS = {
     "wait": "send the header `Prefer: wait=SECONDS`",
     "idempotency_key": "send the header `Idempotency-Key`",
@@ -66,9 +42,9 @@ async def refuse_strangers(request: Request) -> None:
 def find_strangers(request: Request) -> list[Fault]:
     """Return a fault for each query parameter that the route of a request does not know."""
     route: APIRoute = request.scope["route"]
-    known = known_parameters(route)
+    known, elsewhere = known_parameters(route), {**_HEADERS, **_elsewhere(request, route)}
     return [
-        Fault(f"/query{pointer_to_unknown(name)}", "unknown_parameter", _explain(route, request.method, name, known))
+        Fault(f"/query{pointer_to_unknown(name)}", "unknown_parameter", _explain(name, known, elsewhere))
         for name in dict.fromkeys(request.query_params)
         if name not in known
     ]
@@ -91,8 +67,7 @@ def _is_model(kind: object) -> bool:
     return inspect.isclass(kind) and issubclass(kind, BaseModel)
 
 
-def _explain(route: APIRoute, method: str, name: str, known: frozenset[str]) -> str:
-    elsewhere = {**_HEADERS, **_places(route.path, method)}
+def _explain(name: str, known: frozenset[str], elsewhere: Mapping[str, str]) -> str:
     text = "is not a query parameter of this request, which takes " + (", ".join(sorted(known)) or "none")
     # What lies elsewhere under this very name is meant rather than a parameter of a similar one.
     near = name if name in elsewhere else closest(name, [*known, *elsewhere], cutoff=0.7)
@@ -101,8 +76,13 @@ def _explain(route: APIRoute, method: str, name: str, known: frozenset[str]) -> 
     return f"{text}; did you mean `{near}`?" if near in known else f"{text}; {elsewhere[near].format(name=near)}"
 
 
-def _places(path: str, method: str) -> Mapping[str, str]:
-    for pattern, methods, places in _PLACES:
-        if method in methods.split() and pattern.fullmatch(path):
-            return places
-    return {}
+def _elsewhere(request: Request, route: APIRoute) -> Mapping[str, str]:
+    """Return what callers of a route may look for in its query, each with where it is said instead."""
+    about = about_of(route)
+    protocol = request.app.state.paths.at(route.path).protocol
+    version_path = about.version_path if protocol is None else protocol.version_path
+    if version_path is not None:
+        return dict.fromkeys(("model", "version"), _IN_PATH + version_path)
+    if about.sends == "row" and not about.explains:
+        return dict.fromkeys(SubmitBody.model_fields, _IN_BODY) | {"version": _IN_BODY_OR_PATH}
+    return dict.fromkeys(BatchBody.model_fields, _IN_BODY) if about.sends == "rows" else {}

@@ -21,6 +21,7 @@ class Protocol:
     error_body: Callable[[GuichetError], dict[str, Any]]
     prefix: str | None = None  # every path below it is the protocol's, also where there is nothing
     has_bytes: bool = False  # a body without a Content-Type need not be JSON
+    version_path: str | None = None  # how its paths name a version, for who writes that into the query
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,7 @@ class About:
     explains: bool = False  # and not of every model: some cannot be explained
     protocol: Protocol | None = None  # None: errors are problem documents, or what a model's card says
     is_fast: bool = False  # it carries the load: api/fast_path.py calls it without FastAPI's layers
+    version_path: str | None = None  # how its path names a version, for who writes that into the query
     reads_query: bool = False  # it looks at its query itself, and answers while the body still comes
 
     def __call__(self, function: Function) -> Function:
@@ -40,6 +42,7 @@ class About:
 
 
 NOTHING = About()
+OF_A_MODEL = About(version_path="/models/NAME@VERSION")  # it tells about one model, or about all
 
 
 def about_of(route: APIRoute) -> About:

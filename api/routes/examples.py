@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from api.deps import ModelName, ReadCaller, ServicesDep
+from api.http.about import OF_A_MODEL
 from api.http.responses import json_response
 from api.jobs.requests import find_version
 from api.models.examples import draw_rows, rows_as_csv
@@ -26,6 +27,7 @@ FILE: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("/features", responses={200: {"model": FeatureList}, **OF_MODELS, **NO_MODEL}, response_model=None)
+@OF_A_MODEL
 async def get_features(services: ServicesDep, caller: ReadCaller, model: ModelQuery = None) -> Response:
     """List the features that the default model takes, or the one that is named: types, limits, how it is sent."""
     return json_response(features_body(await find_version(services, model, None)))
@@ -34,6 +36,7 @@ async def get_features(services: ServicesDep, caller: ReadCaller, model: ModelQu
 @router.get(
     "/models/{name}/features", responses={200: {"model": FeatureList}, **OF_MODELS, **NO_MODEL}, response_model=None
 )
+@OF_A_MODEL
 async def get_features_of(services: ServicesDep, caller: ReadCaller, name: ModelName) -> Response:
     """List the features that a model takes."""
     return json_response(features_body(await find_version(services, name, None)))
@@ -50,6 +53,7 @@ async def get_examples(services: ServicesDep, caller: ReadCaller) -> Response:
     responses={200: {"model": ExampleRows}, **OF_MODELS, **NO_MODEL},
     response_model=None,
 )
+@OF_A_MODEL
 async def get_example_rows(services: ServicesDep, caller: ReadCaller, name: ModelName, rows: Rows = 5) -> Response:
     """Give rows that the model takes, made up from its card: the body of a `/models/{name}/predict_batch`."""
     return json_response({"rows": await draw_rows(await find_version(services, name, None), rows)})
@@ -61,6 +65,7 @@ async def get_example_rows(services: ServicesDep, caller: ReadCaller, name: Mode
     response_class=Response,  # FastAPI would say that it is JSON, too
     response_model=None,
 )
+@OF_A_MODEL
 async def get_example_file(services: ServicesDep, caller: ReadCaller, name: ModelName, rows: Rows = 5) -> Response:
     """Give the same rows as a CSV file, as `/models/{name}/predict_csv` takes it."""
     version = await find_version(services, name, None)

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Path
 from starlette.responses import Response
 
 from api.deps import ModelName, ReadCaller, ServicesDep
+from api.http.about import OF_A_MODEL
 from api.http.responses import json_response
 from api.jobs.requests import find_version
 from api.models.serializers import models_body, version_body
@@ -16,12 +17,14 @@ router = APIRouter(tags=["models"])
 
 
 @router.get("/models", responses={200: {"model": ModelList}, **OF_MODELS}, response_model=None)
+@OF_A_MODEL
 async def get_models(services: ServicesDep, caller: ReadCaller) -> Response:
     """List the models with their versions and aliases."""
     return json_response(models_body(services.catalog))
 
 
 @router.get("/models/{name}", responses={200: {"model": ModelBody}, **OF_MODELS, **NO_MODEL}, response_model=None)
+@OF_A_MODEL
 async def get_model(services: ServicesDep, caller: ReadCaller, name: ModelName) -> Response:
     """Read the version of a model that serves now: its card, an example row, and how it is scored."""
     return json_response(version_body(await find_version(services, name, None), services.catalog))
@@ -32,6 +35,7 @@ async def get_model(services: ServicesDep, caller: ReadCaller, name: ModelName) 
     responses={200: {"model": ModelBody}, **OF_MODELS, **NO_MODEL},
     response_model=None,
 )
+@OF_A_MODEL
 async def get_version(
     services: ServicesDep,
     caller: ReadCaller,

@@ -11,4 +11,4 @@ def _body(error: GuichetError) -> dict[str, Any]:
     return {"error_code": "INTERNAL_ERROR" if error.status >= 500 else "BAD_REQUEST", "message": error.detail}
 
 
-MLFLOW = Protocol(InvocationError.__name__, _body)
+MLFLOW = Protocol(InvocationError.__name__, _body, version_path="/models/NAME@VERSION/invocations")

@@ -13,4 +13,10 @@ def _body(error: GuichetError) -> dict[str, Any]:
     return {"error": error.detail}
 
 
-OPEN_INFERENCE = Protocol(InferenceError.__name__, _body, prefix=PREFIX, has_bytes=True)
+OPEN_INFERENCE = Protocol(
+    InferenceError.__name__,
+    _body,
+    prefix=PREFIX,
+    has_bytes=True,
+    version_path=f"{PREFIX}/models/NAME/versions/VERSION",
+)
