@@ -9,6 +9,7 @@ from alembic import context
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from migrations.rendering import render_type
 from shared.config.settings import get_settings
 from shared.database.engine import get_engine, take_time
 from shared.database.messages import first_line
@@ -30,6 +31,7 @@ def run() -> None:
                 target_metadata=Table.metadata,
                 render_as_batch=connection.dialect.name == "sqlite",
                 compare_server_default=False,
+                render_item=render_type,
                 transactional_ddl=True,  # SQLite's is, too: shared/database/engine.py begins its transactions itself
             )
             with context.begin_transaction():

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 from alembic import command
+from alembic.autogenerate import produce_migrations, render_python_code
+from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Engine, inspect
 
+from migrations.rendering import render_type
 from scripts.servers.postgres import Postgres
 from shared.database.engine import make_engine
 from shared.database.revision import stored_revision
@@ -17,6 +20,19 @@ from tests.conftest import create_database
 from tests.support.databases import alembic_config, migrate, settings_for, settings_of
 
 DIALECTS = ["postgresql", "sqlite"]
+
+
+def test_migration_written_from_the_tables_names_nothing_of_the_service():
+    engine = make_engine("sqlite://")
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection)
+        changes = produce_migrations(context, Table.metadata).upgrade_ops
+        assert changes is not None
+        text = render_python_code(changes, render_item=render_type, migration_context=context)
+    engine.dispose()
+    assert "op.create_table('jobs'" in text
+    assert "sa.Column('created_at', sa.DateTime(timezone=True)" in text
+    assert "shared." not in text
 
 
 def new_database(dialect: str, name: str, postgres: Postgres, folder: Path) -> str:
