@@ -58,15 +58,20 @@ def submitted_rows(services: Services, version: Version, rows: list[Any], raw: b
 
 
 async def read_single(
-    services: Services, request: Request, model: str | None, *, client_id: str | None = None
+    services: Services,
+    request: Request,
+    model: str | None,
+    *,
+    kind: JobKind = JobKind.PREDICT,
+    client_id: str | None = None,
 ) -> Submitted:
     """Read `{features, model?, version?, expires_in?, timeout?}`; `model` is the name in the path.
 
     The card may call the wrapper otherwise, or want none: the body is then the row, and what is none of its features
-    may be an option.
+    may be an option. The row is submitted as a job of this `kind`.
     """
     body, raw = await read_json(request, max_bytes=services.settings.max_body_bytes)
-    return await read_row(services, request, body, raw, model, kind=JobKind.PREDICT, client_id=client_id)
+    return await read_row(services, request, body, raw, model, kind=kind, client_id=client_id)
 
 
 async def read_row(
