@@ -187,21 +187,28 @@ def store_scores(engine: Engine, folder: Path, rows: int) -> None:
         "INSERT INTO jobs (id, kind, lane, state, model_version_id, request_id, row_count, max_attempts, "
         "timeout_seconds, finished_at) VALUES (:job, 'batch', 'bulk', 'succeeded', 2, 'r', :rows, 1, 1, now())",
         "INSERT INTO model_inputs (id, job_id, row_index, features) "
-        "SELECT 100000000 + n, CAST(:job AS uuid), n, jsonb_build_object('x', n % 500 / 100.0) "
+        "SELECT CAST(:first AS bigint) + n, CAST(:job AS uuid), n, jsonb_build_object('x', n % 500 / 100.0) "
         "FROM generate_series(1, :rows) n",
         "INSERT INTO model_outputs "
         "(id, input_id, model_version_id, task, prediction, label, probability, threshold, created_at) "
-        "SELECT 100000000 + n, 100000000 + n, 2, 'binary', (p >= 0.5)::int, "
+        "SELECT CAST(:first AS bigint) + n, CAST(:first AS bigint) + n, 2, 'binary', (p >= 0.5)::int, "
         "CASE WHEN p >= 0.5 THEN 'yes' ELSE 'no' END, p, 0.5, "
         "CAST(:start AS timestamptz) + n * interval '30 days' / (:rows + 1) "
         "FROM (SELECT n, random() AS p FROM generate_series(1, :rows) n) scores",
         "INSERT INTO outcomes (input_id, revision, actual, label, request_id) "
-        "SELECT 100000000 + n, 1, n / 10 % 2, CASE n / 10 % 2 WHEN 1 THEN 'yes' ELSE 'no' END, 'r' "
+        "SELECT CAST(:first AS bigint) + n, 1, n / 10 % 2, CASE n / 10 % 2 WHEN 1 THEN 'yes' ELSE 'no' END, 'r' "
         "FROM generate_series(1, :rows, 10) n",
     )
-    values = {"sha256": "0" * 64, "card": json.dumps(card), "job": job, "rows": rows, "start": START.isoformat()}
+    values: dict[str, Any] = {
+        "sha256": "0" * 64,
+        "card": json.dumps(card),
+        "job": job,
+        "rows": rows,
+        "start": START.isoformat(),
+    }
     with engine.begin() as connection:
         take_time(connection)
+        values["first"] = connection.scalar(text("SELECT coalesce(max(id), 0) FROM model_inputs"))
         for statement in statements:
             connection.execute(text(statement), {key: values[key] for key in values if f":{key}" in statement})
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

@@ -92,7 +92,8 @@ class _Sums:
 def list_days(connection: Connection, scope: Scope, *, margin: float) -> list[Day]:
     """Return what was scored day by day; `margin` is the distance from the threshold that counts as near."""
     days: defaultdict[str, _Sums] = defaultdict(_Sums)
-    stored = StoredScores(connection, scope.model_version_id, scope.start, scope.end)
+    needs_decisions = scope.threshold is None and scope.task == "binary"
+    stored = StoredScores(connection, scope.model_version_id, scope.start, scope.end, with_decisions=needs_decisions)
     for part in stored.days():
         days[part.day].add(_sum(part, scope, margin))
     for day, sums in _sum_rows(connection, scope, margin, stored.packed_through):
@@ -161,7 +162,14 @@ def find_confusion(
     """Return the confusion counts of a binary version, None where no outcome is known."""
     if connection.scalar(select(Outcome.id).limit(1)) is None:
         return None
-    stored = StoredScores(connection, scope.model_version_id, scope.start, scope.end, with_ids=True)
+    stored = StoredScores(
+        connection,
+        scope.model_version_id,
+        scope.start,
+        scope.end,
+        with_ids=True,
+        with_decisions=scope.threshold is None,
+    )
     counts = np.zeros(4, dtype=np.int64)  # rows, then true positives, false positives, false negatives
     for part in stored.days():
         counts += _compare(connection, part, scope)

@@ -7,7 +7,7 @@ score up to the watermark exactly once. What lies beyond it is read from the row
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from itertools import groupby
 from typing import Any
 
@@ -31,7 +31,9 @@ class Scores:
     threshold: float | None
     input_ids: NDArray[np.int64]  # empty where they were not asked for
     scores: NDArray[np.float64]  # probability, or the number of a regression; NaN: the model gives none
-    decisions: NDArray[np.int16]  # index of the class as in model_outputs.prediction; empty for a regression
+    decisions: NDArray[
+        np.int16
+    ]  # index of the class as in model_outputs.prediction; empty as above, or for a regression
 
 
 def add_scores(
@@ -80,14 +82,21 @@ class StoredScores:
     """
 
     def __init__(
-        self, connection: Connection, model_version_id: int, start: datetime, end: datetime, *, with_ids: bool = False
+        self,
+        connection: Connection,
+        model_version_id: int,
+        start: datetime,
+        end: datetime,
+        *,
+        with_ids: bool = False,
+        with_decisions: bool = False,
     ) -> None:
         self.packed_through = 0
         self._connection = connection
-        self._with_ids = with_ids
-        columns = [ScorePart.starts_at, ScorePart.threshold, ScorePart.scores, ScorePart.decisions]
-        if with_ids:
-            columns.append(ScorePart.input_ids)
+        # What is not asked for is not fetched: most of the time goes into bytes on their way.
+        packed = (("scores", True), ("input_ids", with_ids), ("decisions", with_decisions))
+        self._names = [name for name, is_wanted in packed if is_wanted]
+        columns = [ScorePart.starts_at, ScorePart.threshold, *(getattr(ScorePart, name) for name in self._names)]
         # One statement, and so one moment: the watermark is that of the parts.
         self._query = (
             select(FeatureProfile.packed_through, *columns)
@@ -109,19 +118,19 @@ class StoredScores:
         for (day, threshold), group in groupby(rows, key=self._place):
             if day is None:
                 continue
-            parts = list(group)
+            columns = dict(zip(self._names, zip(*(row[3:] for row in group), strict=True), strict=True))
 
-            def joined(name: str, kind: "np.dtype[Any]", parts: list[Any] = parts) -> NDArray[Any]:
-                return np.frombuffer(b"".join(getattr(part, name) for part in parts), kind)
+            def joined(name: str, kind: "np.dtype[Any]", columns: dict[str, Any] = columns) -> NDArray[Any]:
+                return np.frombuffer(b"".join(columns.get(name, ())), kind)
 
             yield Scores(
-                day,
+                day.isoformat(),
                 threshold,
-                joined("input_ids", _ID) if self._with_ids else np.empty(0, _ID),
+                joined("input_ids", _ID),
                 joined("scores", _SCORE),
                 joined("decisions", _DECISION),
             )
 
-    def _place(self, row: Any) -> tuple[str | None, float | None]:  # noqa: ANN401 - a row of the query
-        self.packed_through = row.packed_through
-        return None if row.starts_at is None else f"{row.starts_at:%Y-%m-%d}", row.threshold
+    def _place(self, row: Any) -> tuple[date | None, float | None]:  # noqa: ANN401 - a row of the query
+        self.packed_through, starts_at, threshold = row[:3]
+        return None if starts_at is None else starts_at.date(), threshold
