@@ -125,7 +125,7 @@ lock: .venv/.installed-dev ## Compile requirements.in and requirements/*.in to p
 
 audit: .venv-ci/.installed ## Look for known vulnerabilities in what is pinned
 	@# --strict: a package that could not be looked up is no package without vulnerabilities
-	$(CI)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements.txt -r requirements/ci.txt
+	$(CI)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements.txt -r requirements/tracing.txt -r requirements/ci.txt
 
 sbom: .venv-ci/.installed ## List the parts of the service and of each image (CycloneDX), in sbom/
 	@mkdir -p sbom
