@@ -7,6 +7,8 @@ installed (`.venv/bin/python -m pip install shap`); the service does without it.
 
 - POST /explain: from the request to the answer with the explanation, one at a time, through the queue: stored, claimed,
   computed, stored, answered. POST /predict in the same way, for comparison.
+- bulk: POST /jobs/{id}/explain of a CSV job with so many rows, from the request to the end of the job, with one worker
+  process; beside it, how long the same worker took to score the file.
 - one row, rows/s: `explain_rows` in this process on one core, sentences and checks included.
 - shap: `TreeExplainer.shap_values` of encoded rows against the same 200 encoded rows, without its additivity check;
   gap: the most by which its values miss the model's own output on these rows.
@@ -79,13 +81,37 @@ def through_queue(stack: stacks.Stack, rows: list[dict[str, Any]], requests: int
         before = stacks.memory_mb(stack.processes("worker"))["pss_mb"]
         explain = milliseconds(ask("/explain"), requests)
         after = stacks.memory_mb(stack.processes("worker"))["pss_mb"]
+        table = ",".join(rows[0]) + "\n"
+        table += "".join(",".join("" if cell is None else str(cell) for cell in row.values()) + "\n" for row in rows)
+        scored, seconds = finished(
+            client, "/models/attrition/predict_csv", content=table, headers={"Content-Type": "text/csv"}
+        )
+        _, bulk_seconds = finished(client, f"/jobs/{scored}/explain")
+        after_bulk = stacks.memory_mb(stack.processes("bulk"))["pss_mb"]
     return {
         "predict_p50_ms": statistics.median(predict),
         "explain_p50_ms": statistics.median(explain),
         "explain_p99_ms": explain[int(len(explain) * 0.99)],
         "worker_mb_scoring": before,
         "worker_mb_explaining": after,
+        "csv_rows_per_s": len(rows) / seconds,
+        "bulk_explained_rows_per_s": len(rows) / bulk_seconds,
+        "bulk_worker_mb": after_bulk,
     }
+
+
+def finished(client: httpx2.Client, route: str, **request: Any) -> tuple[str, float]:
+    """Submit a job of chunks and wait for its end; return its id, and the seconds that it took."""
+    began = time.perf_counter()
+    answer = client.post(route, **request)
+    answer.raise_for_status()
+    job_id: str = answer.json()["id"]
+    while True:
+        job = client.get(f"/jobs/{job_id}", headers={"Prefer": "wait=30"}).json()
+        if job["status"] == "succeeded":
+            return job_id, time.perf_counter() - began
+        if job["status"] not in ("queued", "running"):
+            raise RuntimeError(f"the job {job['status']}: {job.get('error')}")
 
 
 def in_process(model: LoadedModel, rows: list[dict[str, Any]]) -> Result:
@@ -128,6 +154,7 @@ def measure(folder: Path, args: argparse.Namespace) -> Result:
         stack = stacks.guichet_queue(folder, models, postgres, redis)
         try:
             stack.start_worker(1)
+            stack.start("bulk", stacks.guichet_bulk())
             stack.start_api()
             result = through_queue(stack, rows, args.requests)
             assert stack.database is not None
