@@ -179,6 +179,9 @@ def scrape(stack: Stack, jobs: int) -> Result:
             "FROM generate_series(1, %s) n) jobs",
             (jobs, jobs),
         )
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute("VACUUM ANALYZE jobs")  # which autovacuum does within minutes
     connection.close()
     first, *others = scrapes(stack.port, SCRAPES + 1)
     return {
@@ -221,7 +224,7 @@ def render(result: Result) -> str:
     if "jobs" in result:
         lines.append(
             f"A scrape of /metrics with {result['jobs']:,} ended jobs: {result['scrape_ms']:.1f} ms (best "
-            f"{result['scrape_ms_best']:.1f}; the first one, which counts them, {result['scrape_ms_first']:.0f}); "
+            f"{result['scrape_ms_best']:.1f}; the first one {result['scrape_ms_first']:.0f}); "
             f"without them {result['scrape_ms_before']:.1f} ms."
         )
     return "\n".join([*lines, json.dumps(result["machine"])])

@@ -286,7 +286,7 @@ CREATE TABLE jobs (
 )
  WITH (fillfactor = 70);
 CREATE INDEX ix_jobs_expiring ON jobs (expires_at) WHERE state = 'queued' AND expires_at IS NOT NULL;
-CREATE INDEX ix_jobs_finished_at ON jobs USING brin (finished_at);
+CREATE INDEX ix_jobs_finished_at ON jobs USING brin (finished_at) WITH (autosummarize = on);
 CREATE INDEX ix_jobs_leases ON jobs (lease_expires_at) WHERE state = 'running';
 CREATE INDEX ix_jobs_ready ON jobs (model_version_id, lane, priority, run_after, id) WHERE state = 'queued';
 CREATE UNIQUE INDEX uq_jobs_idempotency ON jobs (idempotency_scope, idempotency_key) WHERE idempotency_key IS NOT NULL;
@@ -729,4 +729,4 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL,
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO alembic_version (version_num) VALUES ('0014');
+INSERT INTO alembic_version (version_num) VALUES ('0015');
