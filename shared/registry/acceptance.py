@@ -14,7 +14,7 @@ from shared.encoding.estimator_inputs import known_categories, may_be_null
 from shared.encoding.native_categories import native_categories
 from shared.errors import CardError
 from shared.packages.package import Package
-from shared.scoring.parity import ask, refuses_all
+from shared.scoring.parity import refuses_all, score_with_refusals
 from shared.scoring.scorers import PipelineScorer
 from shared.scoring.scores import response_reader
 
@@ -43,7 +43,7 @@ def learn(package: Package) -> Acceptance:
     if refuses_all(score, package.reference, task=card.task):
         bad = [True] * len(package.reference)
     else:
-        bad = ask(score, package.reference, task=card.task).refused.tolist()
+        bad = score_with_refusals(score, package.reference, task=card.task).refused.tolist()
     rows = [row for row, is_bad in zip(package.reference, bad, strict=True) if not is_bad]
     if not rows:
         return Acceptance(replace(package, card=card), [])
@@ -54,7 +54,7 @@ def learn(package: Package) -> Acceptance:
         [
             probe
             for probe, is_bad in zip(
-                probes, ask(score, asked, task=card.task).refused.reshape(len(probes), -1), strict=True
+                probes, score_with_refusals(score, asked, task=card.task).refused.reshape(len(probes), -1), strict=True
             )
             if is_bad.all() and not any(_is_like(row, *probe) for row in rows)
         ]

@@ -11,7 +11,7 @@ from shared.cards.numbers import POINT, NumberForm
 from shared.errors import ArtefactError, CardError
 from shared.packages.package import Package, version_advice
 from shared.packages.sample import ReferenceRows, check_target, sample, value_of
-from shared.scoring.parity import TOLERANCE, Answers, ask
+from shared.scoring.parity import TOLERANCE, Predictions, score_with_refusals
 from shared.scoring.scorers import PipelineScorer
 from shared.scoring.scores import response_reader
 
@@ -89,11 +89,11 @@ def check_probabilities(card: Card, package: Package) -> None:
         )
 
 
-def _answers(card: Card, estimator: object, rows: list[dict[str, Any]]) -> tuple[Answers, bool]:
+def _answers(card: Card, estimator: object, rows: list[dict[str, Any]]) -> tuple[Predictions, bool]:
     """Return what the pipeline says of these rows, and whether that is probabilities."""
     judge = response_reader(card, estimator)
     pipeline = PipelineScorer(card, estimator, judge)
-    answers = ask(pipeline.score, rows, task=card.task)
+    answers = score_with_refusals(pipeline.score, rows, task=card.task)
     return answers, judge.gives_probabilities
 
 
@@ -108,7 +108,7 @@ def _numbers(known: ExpectedScores) -> Any:  # noqa: ANN401 - an array of floats
     return np.asarray(values, dtype=np.float64)
 
 
-def _wrong_classes(card: Card, answers: Answers, values: Sequence[Any]) -> list[bool]:
+def _wrong_classes(card: Card, answers: Predictions, values: Sequence[Any]) -> list[bool]:
     names = list(card.labels.items())  # (class, label), in the order of the model's classes
     told = zip(answers.prediction, answers.refused, values, strict=True)
     return [bool(refused) or str(value) not in names[int(index)] for index, refused, value in told]

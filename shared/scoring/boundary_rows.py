@@ -17,13 +17,13 @@ from shared.encoding.blocks import FeatureOrigin
 from shared.encoding.estimator_inputs import may_be_null
 
 SPLITS_PER_FEATURE = 24  # thresholds of one feature that are tried, evenly spread over all of them
-SINGLES = 600  # rows in which one feature alone lies on an edge
+MAX_SINGLE_CHANGES = 600  # rows in which one feature alone lies on an edge
 CATEGORIES_PER_FEATURE = 30
 
 Row = dict[str, Any]
 
 
-def edge_rows(
+def boundary_rows(
     card: Card, reference: list[Row], origins: list[FeatureOrigin | None], splits: dict[int, NDArray[np.float64]]
 ) -> list[Row]:
     """Return rows around the edges, made from rows of the reference sample by changing features.
@@ -47,7 +47,7 @@ def edge_rows(
     for i in range(longest):  # all features at once: every edge of every feature in few rows
         changes = {name: values[i % len(values)] for name, values in edges.items()}
         rows.append(reference[i % len(reference)] | changes)
-    share = max(1, SINGLES // max(1, len(edges)))
+    share = max(1, MAX_SINGLE_CHANGES // max(1, len(edges)))
     for name, values in edges.items():  # one at a time, so that the rest of the row stays usual
         some = np.linspace(0, len(values) - 1, min(share, len(values))).astype(int).tolist()
         rows += [reference[(i * 7) % len(reference)] | {name: values[i]} for i in some]
@@ -75,14 +75,14 @@ def _edges(feature: Feature, points: list[float], reference: list[Row]) -> list[
         ends.append(math.nextafter(feature.exclusive_min, math.inf))
     if feature.exclusive_max is not None:
         ends.append(math.nextafter(feature.exclusive_max, -math.inf))
-    beside = [near for point in points + ends for near in _beside(point)]
+    beside = [near for point in points + ends for near in _neighbours(point)]
     if feature.type == "integer":
         whole = sorted({math.floor(value) for value in beside} | {math.ceil(value) for value in beside})
-        return [value for value in whole if _inside(feature, value)]
-    return [value for value in dict.fromkeys(beside) if _inside(feature, value)]
+        return [value for value in whole if _fits(feature, value)]
+    return [value for value in dict.fromkeys(beside) if _fits(feature, value)]
 
 
-def _beside(point: float) -> Iterable[float]:
+def _neighbours(point: float) -> Iterable[float]:
     yield point
     yield math.nextafter(point, math.inf)
     yield math.nextafter(point, -math.inf)
@@ -94,7 +94,7 @@ def _beside(point: float) -> Iterable[float]:
         yield float(np.nextafter(single, np.float32(-np.inf)))
 
 
-def _inside(feature: Feature, value: float) -> bool:
+def _fits(feature: Feature, value: float) -> bool:
     return (
         math.isfinite(value)
         and (feature.type != "integer" or abs(value) <= 2**53)
@@ -119,7 +119,7 @@ def _categories(feature: Feature) -> list[Any]:
             values.append("")
     elif values:
         values.append(math.floor(max(values)) + 1)
-        values = [value for value in values if _inside(feature, value)]
+        values = [value for value in values if _fits(feature, value)]
     return values
 
 

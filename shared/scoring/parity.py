@@ -21,17 +21,17 @@ from shared.errors import ArtefactError, GuichetError
 from shared.scoring.scores import Scores
 
 TOLERANCE = 1e-6  # of a probability or a value; relative for values beyond 1
-FEW = 64  # rows per call, so that a path for few rows is proved as well as one for many
+SMALL_BATCH = 64  # rows per call, so that a path for few rows is proved as well as one for many
 SAMPLE = 20  # rows that stand for all of them
-LEAST = {1: 8, FEW: 4}  # batches of single rows, and of a few, that the original is asked for at the least
+LEAST = {1: 8, SMALL_BATCH: 4}  # batches of single rows, and of a few, that the original is asked for at the least
 SHUFFLE = 1729  # any number: the order of a proof is always the same
 
 Row = dict[str, Any]
-Score = Callable[[Sequence[Row]], Scores]
+ScoreFunction = Callable[[Sequence[Row]], Scores]
 
 
 @dataclass(slots=True)
-class Answers:
+class Predictions:
     """What a scorer said of n rows; a refused row has NaN everywhere."""
 
     prediction: Matrix  # (n,)
@@ -39,16 +39,16 @@ class Answers:
     refused: NDArray[np.bool_]  # (n,): scoring this row raises
     decides: bool  # classification: predictions are classes, and must be equal
 
-    def at(self, rows: NDArray[np.intp]) -> "Answers":
+    def at(self, rows: NDArray[np.intp]) -> "Predictions":
         """Return the answers of these rows, in their order."""
-        return Answers(self.prediction[rows], self.values[rows], self.refused[rows], self.decides)
+        return Predictions(self.prediction[rows], self.values[rows], self.refused[rows], self.decides)
 
 
 @dataclass(slots=True)
 class Truth:
     """What the estimator itself says of n rows, whoever is beside them."""
 
-    answers: Answers
+    answers: Predictions
     lone: NDArray[np.intp]  # rows that were asked alone
     swaying: NDArray[np.bool_]  # (n,): a tie that rounding decides, so that either class is right
 
@@ -68,7 +68,7 @@ class Parity:
         return not self.reason
 
 
-def ask(score: Score, rows: list[Row], *, task: str, chunk: int | None = None) -> Answers:
+def score_with_refusals(score: ScoreFunction, rows: list[Row], *, task: str, chunk: int | None = None) -> Predictions:
     """Score all rows, `chunk` at a time, and find by bisection those that make the scorer raise.
 
     What the service says about the model as a whole (GuichetError) passes through.
@@ -101,7 +101,7 @@ def ask(score: Score, rows: list[Row], *, task: str, chunk: int | None = None) -
     blocks = [None if part is None else _values(part) for part in parts]
     width = next((block.shape[1] for block in blocks if block is not None), 1)
     nothing = np.full((1, width), np.nan)
-    return Answers(
+    return Predictions(
         np.concatenate([[np.nan] if part is None else part.prediction for part in parts]),
         np.concatenate([nothing if block is None else block for block in blocks]),
         np.repeat([part is None for part in parts], sizes),
@@ -109,23 +109,23 @@ def ask(score: Score, rows: list[Row], *, task: str, chunk: int | None = None) -
     )
 
 
-def refuses_all(score: Score, rows: list[Row], *, task: str) -> bool:
+def refuses_all(score: ScoreFunction, rows: list[Row], *, task: str) -> bool:
     """Tell whether the model refuses all of SAMPLE rows from everywhere: then it is useless to ask it for each."""
-    return bool(ask(score, rows[:: max(1, len(rows) // SAMPLE)], task=task).refused.all())
+    return bool(score_with_refusals(score, rows[:: max(1, len(rows) // SAMPLE)], task=task).refused.all())
 
 
-def find_truth(score: Score, rows: list[Row], *, card: Card, seconds: float | None) -> Truth:
+def find_truth(score: ScoreFunction, rows: list[Row], *, card: Card, seconds: float | None) -> Truth:
     """Return the original's answers to n rows; ArtefactError where the answer to a row depends on those beside it.
 
     All rows are asked together. Then rows from everywhere are asked alone, and FEW at a time beside others than their
     neighbours: as many as `seconds` are enough for, and not fewer than LEAST; none where that is None.
     """
-    together = ask(score, rows, task=card.task)
-    companies: list[tuple[NDArray[np.intp], Answers, str]] = []
+    together = score_with_refusals(score, rows, task=card.task)
+    companies: list[tuple[NDArray[np.intp], Predictions, str]] = []
     if seconds is not None:
         companies = [
             (*_ask_some(score, rows, card, size=1, seconds=seconds), "alone"),
-            (*_ask_some(score, rows, card, size=FEW, seconds=seconds), f"among {FEW} in another order"),
+            (*_ask_some(score, rows, card, size=SMALL_BATCH, seconds=seconds), f"among {SMALL_BATCH} in another order"),
         ]
     swaying = np.zeros(len(rows), dtype=bool)
     for places, answers, company in companies:
@@ -134,18 +134,20 @@ def find_truth(score: Score, rows: list[Row], *, card: Card, seconds: float | No
     return Truth(together, companies[0][0] if companies else np.empty(0, dtype=np.intp), swaying)
 
 
-def prove(score: Score, by_columns: Callable[[Columns], Scores], rows: list[Row], truth: Truth, card: Card) -> Parity:
+def prove(
+    score: ScoreFunction, by_columns: Callable[[Columns], Scores], rows: list[Row], truth: Truth, card: Card
+) -> Parity:
     """Return the worst verdict on a way to score: all rows, by columns, a few in another order, and single ones."""
     order = _shuffled(len(rows))
     taken = [rows[i] for i in truth.lone]
     columns = _by_columns(card, by_columns)
-    asked: list[tuple[NDArray[np.intp], Callable[[], Answers]]] = [
-        (np.arange(len(rows)), lambda: ask(score, rows, task=card.task)),
-        (np.arange(len(rows)), lambda: ask(columns, rows, task=card.task)),
-        (order, lambda: ask(score, [rows[i] for i in order], task=card.task, chunk=FEW)),
+    asked: list[tuple[NDArray[np.intp], Callable[[], Predictions]]] = [
+        (np.arange(len(rows)), lambda: score_with_refusals(score, rows, task=card.task)),
+        (np.arange(len(rows)), lambda: score_with_refusals(columns, rows, task=card.task)),
+        (order, lambda: score_with_refusals(score, [rows[i] for i in order], task=card.task, chunk=SMALL_BATCH)),
     ]
     if taken:
-        asked.append((truth.lone, lambda: ask(score, taken, task=card.task, chunk=1)))
+        asked.append((truth.lone, lambda: score_with_refusals(score, taken, task=card.task, chunk=1)))
     worst = Parity(0.0, 0, len(rows), "")
     for places, answers in asked:
         verdict = compare(truth.answers.at(places), answers(), swaying=truth.swaying[places], total=len(rows))
@@ -156,7 +158,7 @@ def prove(score: Score, by_columns: Callable[[Columns], Scores], rows: list[Row]
 
 
 def compare(
-    truth: Answers, other: Answers, *, swaying: NDArray[np.bool_] | None = None, total: int | None = None
+    truth: Predictions, other: Predictions, *, swaying: NDArray[np.bool_] | None = None, total: int | None = None
 ) -> Parity:
     """Return the verdict over a path's answers: within TOLERANCE, the same decisions, the same refusals.
 
@@ -188,22 +190,22 @@ def compare(
 
 
 def _ask_some(
-    score: Score, rows: list[Row], card: Card, *, size: int, seconds: float
-) -> tuple[NDArray[np.intp], Answers]:
+    score: ScoreFunction, rows: list[Row], card: Card, *, size: int, seconds: float
+) -> tuple[NDArray[np.intp], Predictions]:
     """Return which rows were asked in batches of this size, in a shuffled order, and the answers to them."""
     order = _shuffled(len(rows))
     end = time.perf_counter() + seconds
-    found: list[Answers] = []
+    found: list[Predictions] = []
     for start in range(0, len(rows), size):
         if len(found) >= LEAST[size] and time.perf_counter() > end:
             break
-        found.append(ask(score, [rows[place] for place in order[start : start + size]], task=card.task))
+        found.append(score_with_refusals(score, [rows[place] for place in order[start : start + size]], task=card.task))
     width = max(answers.values.shape[1] for answers in found)  # a batch that is refused has one
     nothing = np.full((size, width), np.nan)
     values = [
         answers.values if answers.values.shape[1] == width else nothing[: len(answers.values)] for answers in found
     ]
-    return order[: sum(map(len, values))], Answers(
+    return order[: sum(map(len, values))], Predictions(
         np.concatenate([answers.prediction for answers in found]),
         np.concatenate(values),
         np.concatenate([answers.refused for answers in found]),
@@ -211,7 +213,9 @@ def _ask_some(
     )
 
 
-def _check_steady(card: Card, together: Answers, other: Answers, places: NDArray[np.intp], company: str) -> None:
+def _check_steady(
+    card: Card, together: Predictions, other: Predictions, places: NDArray[np.intp], company: str
+) -> None:
     """Raise ArtefactError where rows have another answer in this company than among all of them, or none at all."""
     advice = (
         "Look for a step that takes something from the whole table (a mean, a rank, the categories or the columns of "
@@ -252,7 +256,7 @@ def _shuffled(count: int) -> NDArray[np.intp]:
     return np.random.default_rng(SHUFFLE).permutation(count)
 
 
-def _by_columns(card: Card, score: Callable[[Columns], Scores]) -> Score:
+def _by_columns(card: Card, score: Callable[[Columns], Scores]) -> ScoreFunction:
     kinds = {feature.name: feature.type for feature in card.features}
     return lambda rows: score(Columns.of(rows, kinds))
 

@@ -13,7 +13,7 @@ from shared.encoding.pipelines import split
 from shared.errors import CardError
 
 EstimatorInput = Any  # what the estimator is handed: an array or a DataFrame
-Answer = Literal["predict_proba", "decision_function", "predict"]  # methods of an estimator
+ResponseMethod = Literal["predict_proba", "decision_function", "predict"]  # methods of an estimator
 
 CLOSE = 1e-6  # a probability or a decision within this of going the other way is left to the estimator itself
 TUNED = ("FixedThresholdClassifier", "TunedThresholdClassifierCV")  # of scikit-learn: with thresholds of their own
@@ -38,7 +38,7 @@ class ResponseReader:
     """
 
     task: str
-    answer: Answer  # the method of the estimator whose answer the score is
+    answer: ResponseMethod  # the method of the estimator whose answer the score is
     threshold: float  # binary: of the probability
     classes: NDArray[Any] | None
     decided_by: DecidedBy = "probability"  # what the class follows from
@@ -192,13 +192,13 @@ def response_reader(card: Card, estimator: Estimator) -> ResponseReader:
     return ResponseReader(card.task, answer, threshold, classes, decided_by, is_own, is_sigmoid)
 
 
-def answer_of(estimator: Estimator) -> Answer:
+def answer_of(estimator: Estimator) -> ResponseMethod:
     """Return the method of a classifier that says most: probabilities, else decisions, else classes."""
-    answers: Sequence[Answer] = ("predict_proba", "decision_function", "predict")
+    answers: Sequence[ResponseMethod] = ("predict_proba", "decision_function", "predict")
     return next(name for name in answers if hasattr(estimator, name))
 
 
-def _decider(answer: Answer, *, is_sigmoid: bool) -> DecidedBy:
+def _decider(answer: ResponseMethod, *, is_sigmoid: bool) -> DecidedBy:
     return "probability" if answer == "predict_proba" or is_sigmoid else answer
 
 
@@ -223,7 +223,7 @@ def own_threshold(estimator: Estimator) -> float | None:
     return float(threshold) if threshold is not None and 0 <= float(threshold) <= 1 else None
 
 
-def _check_decision(card: Card, estimator: Estimator, answer: Answer, decided_by: DecidedBy) -> None:
+def _check_decision(card: Card, estimator: Estimator, answer: ResponseMethod, decided_by: DecidedBy) -> None:
     """Raise CardError where the card wants a decision or a probability that the estimator has not."""
     who = f"{card.name}@{card.version}"
     kind = type(split(estimator)[1]).__name__

@@ -24,10 +24,19 @@ from shared.encoding.estimator_inputs import make_array_input
 from shared.encoding.pipelines import split
 from shared.encoding.transformers import without_feature_names
 from shared.errors import ArtefactError, GuichetError
-from shared.scoring.boundary_rows import edge_rows
+from shared.scoring.boundary_rows import boundary_rows
 from shared.scoring.onnx_graph import OnnxScorer
 from shared.scoring.original import Original, decided
-from shared.scoring.parity import FEW, Parity, Truth, ask, compare, find_truth, prove, refuses_all
+from shared.scoring.parity import (
+    SMALL_BATCH,
+    Parity,
+    Truth,
+    compare,
+    find_truth,
+    prove,
+    refuses_all,
+    score_with_refusals,
+)
 from shared.scoring.scorers import EncodedScorer, Kind, PipelineScorer, Scorer, linear, native
 from shared.scoring.scores import ResponseReader, Scores, response_reader
 from shared.scoring.trees import Trees, thresholds
@@ -35,9 +44,9 @@ from shared.scoring.trees import Trees, thresholds
 __all__ = ["Choice", "Scorer", "Scores", "build", "choose"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
-FAST: tuple[Kind, ...] = ("numpy", "treelite", "onnx")  # the lighter on memory first
-MARGIN = 0.85  # a heavier path must take less than this part of the time to be preferred
-SECONDS = 0.15  # spent on one measurement of one path
+CANDIDATES: tuple[Kind, ...] = ("numpy", "treelite", "onnx")  # the lighter on memory first
+REQUIRED_SPEEDUP = 0.85  # a heavier path must take less than this part of the time to be preferred
+MEASURE_SECONDS = 0.15  # spent on one measurement of one path
 PROOF = 4  # times as much is spent on asking the original for single rows, and for a few
 BATCH = 1000  # rows
 
@@ -78,9 +87,9 @@ def choose(card: Card, estimator: Estimator, reference: list[Row]) -> Choice:
     card = decided(card, estimator, lambda judge: _asked(Original(card, estimator, judge), reference))
     model = _prepare(card, estimator, reference)
     rows = _rows(model)
-    truth = _truth(model, Original(card, estimator, model.judge), rows, seconds=PROOF * SECONDS)
+    truth = _baseline(model, Original(card, estimator, model.judge), rows, seconds=PROOF * MEASURE_SECONDS)
     pipeline = PipelineScorer(card, estimator, model.judge)
-    by_itself = compare(truth.answers, ask(pipeline.score, rows, task=card.task), swaying=truth.swaying)
+    by_itself = compare(truth.answers, score_with_refusals(pipeline.score, rows, task=card.task), swaying=truth.swaying)
     if not by_itself.exact:
         advice = (
             "its predict does not follow from its probabilities: leave decided_by and a threshold of 0.5 out"
@@ -92,8 +101,8 @@ def choose(card: Card, estimator: Estimator, reference: list[Row]) -> Choice:
         )
     found: list[tuple[Scorer, dict[str, Any]]] = []
     candidates: list[dict[str, Any]] = []
-    for kind in FAST:
-        scorer, verdict, reason = _candidate(model, kind, rows, truth)
+    for kind in CANDIDATES:
+        scorer, verdict, reason = _try_kind(model, kind, rows, truth)
         entry = _entry(kind, verdict, reason)
         candidates.append(entry)
         if scorer is not None:
@@ -105,7 +114,7 @@ def choose(card: Card, estimator: Estimator, reference: list[Row]) -> Choice:
     candidates.append(itself)
     best: tuple[Scorer, dict[str, Any]] | None = None
     for scorer, entry in [*found, (pipeline, itself)]:
-        if best is None or _cost(entry) < MARGIN * _cost(best[1]):
+        if best is None or _cost(entry) < REQUIRED_SPEEDUP * _cost(best[1]):
             best = scorer, entry
     assert best is not None
     names = ("kind", "max_abs_diff", "decisions_differ", "rows_checked", "one_row_us", "rows_per_s")
@@ -128,11 +137,11 @@ def build(card: Card, estimator: Estimator, kind: str, reference: list[Row]) -> 
         original = Original(card, estimator, model.judge)
         _check_scores(model, original)
         return PipelineScorer(card, estimator, model.judge)
-    wanted = next((known for known in FAST if known == kind), None)
+    wanted = next((known for known in CANDIDATES if known == kind), None)
     if wanted is None:
         raise ArtefactError(f"{who}: '{kind}' is no way to score a model; {advice}.")
     rows = _rows(model)
-    scorer, verdict, reason = _candidate(model, wanted, rows, _truth(model, _by_parts(model), rows, seconds=None))
+    scorer, verdict, reason = _try_kind(model, wanted, rows, _baseline(model, _by_parts(model), rows, seconds=None))
     if scorer is None or verdict is None or not verdict.exact:
         raise ArtefactError(f"{who} cannot be scored by {kind} any more ({reason}); {advice}.")
     return scorer
@@ -161,14 +170,14 @@ def _prepare(card: Card, estimator: Estimator, reference: list[Row], judge: Resp
 def _asked(original: Original, rows: list[Row]) -> Original:
     """Return the original after it was asked for these rows; what it refuses alone does not matter here."""
     if not refuses_all(original.score, rows, task=original.judge.task):
-        ask(original.score, rows, task=original.judge.task)
+        score_with_refusals(original.score, rows, task=original.judge.task)
     return original
 
 
 def _rows(model: _Model) -> list[Row]:
     origins = [] if model.encoding is None else model.encoding.origins
     splits = {} if model.encoding is None else thresholds(model.final)
-    return model.reference + edge_rows(model.card, model.reference, origins, splits)
+    return model.reference + boundary_rows(model.card, model.reference, origins, splits)
 
 
 def _check_scores(model: _Model, original: Original) -> None:
@@ -184,7 +193,7 @@ def _check_scores(model: _Model, original: Original) -> None:
             ) from error
 
 
-def _truth(model: _Model, original: Original, rows: list[Row], *, seconds: float | None) -> Truth:
+def _baseline(model: _Model, original: Original, rows: list[Row], *, seconds: float | None) -> Truth:
     _check_scores(model, original)
     return find_truth(original.score, rows, card=model.card, seconds=seconds)
 
@@ -193,17 +202,17 @@ def _by_parts(model: _Model) -> Original:
     """Return the estimator behind each fitted step's own `transform` on arrays, which needs no pandas."""
     arrays = make_array_input(model.card, model.estimator)
     original = Original(model.card, without_feature_names(split(model.estimator)[1]), model.judge, arrays)
-    if ask(original.score, model.reference[:1], task=model.card.task).refused.any():
+    if score_with_refusals(original.score, model.reference[:1], task=model.card.task).refused.any():
         return Original(model.card, model.estimator, model.judge)  # a step insists on a DataFrame
     return original
 
 
-def _candidate(model: _Model, kind: Kind, rows: list[Row], truth: Truth) -> tuple[Scorer | None, Parity | None, str]:
+def _try_kind(model: _Model, kind: Kind, rows: list[Row], truth: Truth) -> tuple[Scorer | None, Parity | None, str]:
     """Return the first exact scorer of a kind, or the last that was tried; its verdict; and why it was refused."""
     scorer: Scorer | None = None
     verdict: Parity | None = None
     reason = "nothing of this kind applies"
-    for make in _makers(model, kind):
+    for make in _builders(model, kind):
         try:
             scorer = make()
             verdict = prove(scorer.score, scorer.score_columns, rows, truth, model.card)
@@ -220,7 +229,7 @@ def _candidate(model: _Model, kind: Kind, rows: list[Row], truth: Truth) -> tupl
     return scorer, verdict, reason
 
 
-def _makers(model: _Model, kind: Kind) -> Iterator[Callable[[], Scorer]]:
+def _builders(model: _Model, kind: Kind) -> Iterator[Callable[[], Scorer]]:
     judge = model.judge
     if kind == "onnx":
         yield lambda: OnnxScorer(model.card, model.estimator, judge)
@@ -236,7 +245,7 @@ def _makers(model: _Model, kind: Kind) -> Iterator[Callable[[], Scorer]]:
 
         def trees() -> Scorer:
             compiled = Trees(model.final, judge, sparse=encoding.sparse)
-            compiled.find_switch(encoding.encode(model.reference[:FEW]))
+            compiled.find_switch(encoding.encode(model.reference[:SMALL_BATCH]))
             return EncodedScorer("treelite", encoding, compiled.score, judge, model.final)
 
         yield trees
@@ -274,7 +283,7 @@ def _times(call: Callable[[int], object], *, least: int) -> list[float]:
     """Return the seconds of processor time that calls take: on a busy machine, chance would choose by the clock."""
     call(0)
     times: list[float] = []
-    end = time.perf_counter() + SECONDS
+    end = time.perf_counter() + MEASURE_SECONDS
     while len(times) < least or (time.perf_counter() < end and len(times) < 500):
         began = time.process_time()
         call(len(times))

@@ -6,12 +6,12 @@ import numpy as np
 
 from shared.cards.card import Card
 from shared.cards.features import Feature
-from shared.scoring.boundary_rows import edge_rows
+from shared.scoring.boundary_rows import boundary_rows
 
 
 def edges(*features, reference=None, origins=(), splits=None, **more):
     card = Card(name="m", version=1, task="regression", sha256="0" * 64, features=list(features), **more)
-    return edge_rows(card, reference or [{feature.name: None for feature in features}], list(origins), splits or {})
+    return boundary_rows(card, reference or [{feature.name: None for feature in features}], list(origins), splits or {})
 
 
 def test_values_on_a_threshold_and_beside_it_are_tried():
