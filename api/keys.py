@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from api.auth.callers import Scope, hash_key, make_key
 from api.auth.key_format import is_key
 from shared.database.engine import session_scope
-from shared.database.messages import explain
+from shared.database.messages import explain_database_error
 from shared.observability.audit import KEY_CREATED, KEY_REVOKED, audit
 from shared.tables import ApiKey
 
@@ -116,7 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _run(options)
     except SQLAlchemyError as error:
-        print(f"error: {explain(error)}", file=sys.stderr)
+        print(f"error: {explain_database_error(error)}", file=sys.stderr)
         return 1
 
 

@@ -16,7 +16,7 @@ from shared.cards.card import Card
 from shared.commands.registry import describe
 from shared.config.settings import get_settings
 from shared.database.engine import session_scope
-from shared.database.messages import explain
+from shared.database.messages import explain_database_error
 from shared.errors import Conflict, GuichetError, NotFound
 from shared.packages.contract import apply_contract
 from shared.packages.fetching import local_folder, upload_package
@@ -75,7 +75,7 @@ def make_named_views(row: ModelVersion) -> None:
     except Conflict as error:
         print(f"note: {row.name} has no SQL views: {error.detail}", file=sys.stderr)
     except ProgrammingError as error:  # guichet_app makes none
-        print(f"note: {row.name} has no SQL views: {explain(error)}", file=sys.stderr)
+        print(f"note: {row.name} has no SQL views: {explain_database_error(error)}", file=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"error: {name}: {error.detail}", file=sys.stderr)
             return 1
         except SQLAlchemyError as error:
-            print(f"error: {name}: {explain(error)}", file=sys.stderr)
+            print(f"error: {name}: {explain_database_error(error)}", file=sys.stderr)
             return 1
         print(f"{describe(row, [CHAMPION])}; {done}")
     return 0

@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from shared.config.settings import get_settings
 from shared.csv.output import escape
 from shared.database.engine import make_engine
-from shared.database.messages import explain
+from shared.database.messages import explain_database_error
 from shared.startup.checks import check_file_is_there
 from shared.tables import Job, JobState, ModelInput, ModelOutput, ModelVersion
 
@@ -279,7 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         count = _run(engine, options)
     except SQLAlchemyError as error:
-        print(f"query_predictions: {explain(error)}", file=sys.stderr)
+        print(f"query_predictions: {explain_database_error(error)}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # `| head` has seen enough
         _give_up_stdout()

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from shared.cards.card import Card
 from shared.config.settings import Settings, get_settings
 from shared.database.engine import make_engine, reader, take_time
-from shared.database.messages import explain
+from shared.database.messages import explain_database_error
 from shared.errors import GuichetError, NotFound
 from shared.monitoring.counting import read_reference
 from shared.monitoring.drift import THRESHOLDS, compare
@@ -67,7 +67,9 @@ def _count(text: str) -> int:
 
 
 def _reason(error: SQLAlchemyError | OSError) -> str:
-    return explain(error) if isinstance(error, SQLAlchemyError) else f"{error.filename}: {error.strerror}"
+    return (
+        explain_database_error(error) if isinstance(error, SQLAlchemyError) else f"{error.filename}: {error.strerror}"
+    )
 
 
 def make_report(engine: Engine, settings: Settings, reference: str, limit: int) -> tuple[dict[str, Any], str]:

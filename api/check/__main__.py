@@ -24,7 +24,7 @@ from shared.database.engine import make_engine, reader
 from shared.database.messages import first_line
 from shared.database.pooler import what_pooler_lacks
 from shared.scoring.threads import prefer_one_thread
-from shared.startup.checks import ELSEWHERE, CannotStart, check_file, check_file_is_there
+from shared.startup.checks import CHANGE_LOCATION, CannotStart, check_file, check_file_is_there
 
 
 def examine(settings: Settings, *, loading: bool = True) -> Iterator[Finding]:
@@ -50,7 +50,7 @@ def examine(settings: Settings, *, loading: bool = True) -> Iterator[Finding]:
         with engine.connect() as connection:
             yield machine.check_clocks(connection, redis)
     except SQLAlchemyError as error:
-        how = ELSEWHERE if settings.database.startswith("sqlite") else "start it, or correct DATABASE_URL"
+        how = CHANGE_LOCATION if settings.database.startswith("sqlite") else "start it, or correct DATABASE_URL"
         yield Finding("database", "failed", f"{without_password(settings.database)}: {first_line(error)}: {how}")
     finally:
         engine.dispose()

@@ -10,7 +10,7 @@ from api.check.finding import Finding
 from api.check.machine import fetches_models
 from shared.config.settings import Settings
 from shared.errors import GuichetError
-from shared.packages.fetching import address_of, local_folder
+from shared.packages.fetching import local_folder, store_address
 from shared.packages.package import MODEL_FILE, check_reference, is_complete, references_of, sha256_of
 from shared.registry.loading import load
 from shared.registry.versions import CHAMPION, aliases_of, list_versions
@@ -64,7 +64,7 @@ def check_store(store: str) -> Finding:
 def _check(version: ModelVersion, settings: Settings, *, loading: bool) -> Finding:
     label = f"{version.name}@{version.version}"
     began = time.perf_counter()
-    address = address_of(version, settings.models_uri)
+    address = store_address(version, settings.models_uri)
     if address is not None and not is_complete(
         local_folder(version, settings.models), version.sha256, references_of(version)
     ):

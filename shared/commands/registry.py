@@ -20,10 +20,10 @@ from shared.commands.reference import add_file_options, add_parsers, csv_options
 from shared.config.addresses import is_address
 from shared.config.settings import get_settings
 from shared.database.engine import session_scope
-from shared.database.messages import explain
+from shared.database.messages import explain_database_error
 from shared.errors import GuichetError
 from shared.faults import counted
-from shared.packages.fetching import Source, fetched, upload_package
+from shared.packages.fetching import Source, downloaded, upload_package
 from shared.packages.sklearn_versions import SCIKIT_LEARN
 from shared.packages.sources import AddOptions
 from shared.registry.adding import add
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error.detail}", file=sys.stderr)
         return 1
     except SQLAlchemyError as error:
-        print(f"error: {explain(error)}", file=sys.stderr)
+        print(f"error: {explain_database_error(error)}", file=sys.stderr)
         return 1
 
 
@@ -204,7 +204,7 @@ def _at_hand(artefact: str, options: AddOptions) -> Iterator[Source]:
     if not is_address(artefact):
         yield Source(Path(artefact), None)
         return
-    with fetched(artefact, get_settings().models) as source:
+    with downloaded(artefact, get_settings().models) as source:
         yield source if _is_as_it_lies(options) else Source(source.path, None)
 
 

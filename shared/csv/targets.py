@@ -12,7 +12,7 @@ from shared.errors import CardError
 from shared.faults import Fault, pointer
 
 
-def check_answers(card: Card, column: str, values: Iterable[Any], numbers: NumberForm = POINT) -> None:
+def check_targets(card: Card, column: str, values: Iterable[Any], numbers: NumberForm = POINT) -> None:
     """Raise CardError where most of what a target column holds are no answers that this model could give."""
     reader = TargetReader(card, column, numbers)
     given = [str(value) for value in values if value is not None]

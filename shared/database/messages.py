@@ -14,7 +14,7 @@ def first_line(error: SQLAlchemyError) -> str:
     return said[0].removeprefix("connection to server ").strip() if said else type(error).__name__
 
 
-def explain(error: SQLAlchemyError) -> str:
+def explain_database_error(error: SQLAlchemyError) -> str:
     """Return what a command could not do with the database, and what to do about it."""
     reason, code = first_line(error), getattr(getattr(error, "orig", None), "pgcode", None)
     if code in _NOT_ALLOWED:

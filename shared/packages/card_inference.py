@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Encoding:
+class EncoderCategories:
     """What a fitted encoder says about one column."""
 
     categories: list[Category]  # without null
@@ -151,7 +151,7 @@ def expected_columns(estimator: object) -> ExpectedColumns:
 
 
 def _feature(
-    name: str, values: Sequence[object], encoding: Encoding | None, numbers: NumberForm, *, text: bool
+    name: str, values: Sequence[object], encoding: EncoderCategories | None, numbers: NumberForm, *, text: bool
 ) -> tuple[Feature, list[object]]:
     """Return a feature, and its values as they are of its type."""
     if encoding and set(encoding.categories) <= {0, 1} and narrowest_type(values, numbers) == "boolean":
@@ -212,7 +212,7 @@ def _category_type(categories: Sequence[Category]) -> FeatureType:
     return "integer" if all(isinstance(value, int) for value in categories) else "number"
 
 
-def _encodings(estimator: object, names: Sequence[str]) -> Iterator[tuple[str, Encoding]]:
+def _encodings(estimator: object, names: Sequence[str]) -> Iterator[tuple[str, EncoderCategories]]:
     """Yield what each encoder that sees original columns knows about them."""
     for step, columns in walk_steps(estimator, names):
         categories = getattr(step, "categories_", ())
@@ -223,7 +223,10 @@ def _encodings(estimator: object, names: Sequence[str]) -> Iterator[tuple[str, E
 
 
 def _add_native(
-    encodings: dict[str, Encoding], estimator: object, columns: Mapping[str, Sequence[object]], numbers: NumberForm
+    encodings: dict[str, EncoderCategories],
+    estimator: object,
+    columns: Mapping[str, Sequence[object]],
+    numbers: NumberForm,
 ) -> list[str]:
     """Add the categories that gradient boosting learnt itself; return a sentence about each list that is supposed."""
     seen = {name: _distinct(values, numbers) for name, values in columns.items() if name not in encodings}
@@ -250,7 +253,7 @@ def _distinct(values: Sequence[object], numbers: NumberForm) -> list[Category]:
     return sorted(known - MISSING_WORDS if kind == "string" else known)
 
 
-def _encoding(name: str, categories: Sequence[object], unknown: str) -> Iterator[tuple[str, Encoding]]:
+def _encoding(name: str, categories: Sequence[object], unknown: str) -> Iterator[tuple[str, EncoderCategories]]:
     plain = [value.item() if isinstance(value, np.generic) else value for value in categories]
     known: list[Category] = [value for value in plain if isinstance(value, str | int | float) and value == value]
     nulls = sum(value is None or value != value for value in plain)  # NaN alone differs from itself
@@ -258,4 +261,4 @@ def _encoding(name: str, categories: Sequence[object], unknown: str) -> Iterator
         return  # a kind of object that JSON does not have: the rows tell the type
     if all(isinstance(value, float) and value.is_integer() for value in known):
         known = [int(value) for value in known]  # blanks make pandas hold integer codes as floats
-    yield name, Encoding(known, nullable=nulls > 0, unknown=unknown)
+    yield name, EncoderCategories(known, nullable=nulls > 0, unknown=unknown)

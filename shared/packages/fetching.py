@@ -46,7 +46,7 @@ def local_folder(row: ModelVersion, models_dir: Path) -> Path:
     return models_dir / (f"{row.name}/{row.version}" if is_address(row.uri) else row.uri)
 
 
-def address_of(row: ModelVersion, store: str | None) -> str | None:
+def store_address(row: ModelVersion, store: str | None) -> str | None:
     """Return the address in a store from which a version's package can be fetched, None when there is none."""
     if is_address(row.uri):
         return row.uri
@@ -59,12 +59,12 @@ def ensure_local(row: ModelVersion, models_dir: Path, store: str | None) -> Path
     Its SHA-256 is that of the database, or nothing is put in place. Raises ArtefactError with what to do.
     """
     folder = local_folder(row, models_dir)
-    address = address_of(row, store)
+    address = store_address(row, store)
     if address is None or is_complete(folder, row.sha256, references_of(row)):
         return folder  # whether it is whole, or what it lacks, is said by who reads it
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(folder):
+        with _exclusive(folder):
             if not is_complete(folder, row.sha256, references_of(row)):  # another process may just have fetched it
                 _fetch(row, address, folder)
     except OSError as error:
@@ -103,13 +103,13 @@ def upload_package(row: ModelVersion, models_dir: Path, store: str | None) -> No
 
 
 @contextmanager
-def fetched(address: str, models_dir: Path) -> Iterator[Source]:
+def downloaded(address: str, models_dir: Path) -> Iterator[Source]:
     """Yield the model at an address, fetched into a folder of MODELS_DIR that goes when the block ends.
 
     The address is that of a folder (a package, or one that MLflow saved) or of a joblib file, whose card and reference
     rows are fetched too when they lie beside it.
     """
-    address = stores.pinned(address.rstrip("/"))
+    address = stores.pin_revision(address.rstrip("/"))
     files = stores.list_files(address)
     name = ""
     if list(files) == [""]:
@@ -191,7 +191,7 @@ def _replace(draft: Path, folder: Path) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _exclusive(folder: Path) -> Iterator[None]:
     """Let one process at a time fetch a package; the lock ends with its holder, however that ends."""
     descriptor = os.open(folder.with_name(f".{folder.name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
     try:

@@ -45,7 +45,13 @@ from shared.packages.sample import (
     sample,
     write_rows,
 )
-from shared.packages.sklearn_versions import SCIKIT_LEARN, load_with_shims, mend, reads_otherwise, recorded_version
+from shared.packages.sklearn_versions import (
+    SCIKIT_LEARN,
+    load_with_shims,
+    patch_attributes,
+    reads_otherwise,
+    recorded_version,
+)
 from shared.packages.verified_file import BLOCK_BYTES, VerifiedFile
 from shared.tables import ModelVersion
 from shared.validation_errors import first_faults
@@ -109,10 +115,10 @@ def load_estimator(directory: Path, card: Card) -> Any:  # noqa: ANN401 - estima
 
 def unpickle(path: Path, *, sha256: str | None, libraries: Mapping[str, str] | None = None) -> Any:  # noqa: ANN401
     """Return the object in a joblib file whose SHA-256 has been checked; None trusts the file as it is."""
-    return unpickle_and_date(path, sha256=sha256, libraries=libraries)[0]
+    return unpickle_with_versions(path, sha256=sha256, libraries=libraries)[0]
 
 
-def unpickle_and_date(
+def unpickle_with_versions(
     path: Path, *, sha256: str | None, libraries: Mapping[str, str] | None = None
 ) -> tuple[Any, dict[str, str]]:
     """Unpickle a joblib file as `unpickle` does; return also the library versions that the file itself tells.
@@ -130,13 +136,13 @@ def read_artefact(
     with _opened(path) as opened:
         file = opened if sha256 is None else _verified(opened, path, sha256)
         known = dict(libraries or {})
-        warn_of_versions(path, known)
+        warn_version_mismatch(path, known)
         check_start(path, file.peek(START_BYTES)[:START_BYTES])
         thing, told = _read_pickle(path, file, known)
     content = content_of(thing, path)
-    mend(objects_within(content.estimator))
+    patch_attributes(objects_within(content.estimator))
     if SCIKIT_LEARN not in known:
-        warn_of_versions(path, told)
+        warn_version_mismatch(path, told)
     if told and (what := reads_otherwise(content.estimator)):
         raise ArtefactError(
             f"{path} holds {what}: it would give other scores than those that it was trained to. {version_advice(told)}"
@@ -176,7 +182,7 @@ def _read_pickle(
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=UserWarning, module="xgboost|lightgbm")
-            # warn_of_versions says it once, in our words, for every library.
+            # warn_version_mismatch says it once, in our words, for every library.
             with recorded_version() as told, main_stood_in(stand_in):
                 return load_with_shims(joblib.load, file), told
     except ArtefactError:  # the file was overwritten meanwhile
@@ -281,7 +287,7 @@ def main_stood_in(stand_in: ModuleType | None = None) -> Iterator[None]:
             sys.modules["__main__"] = program
 
 
-def warn_of_versions(path: Path, libraries: Mapping[str, str]) -> list[str]:
+def warn_version_mismatch(path: Path, libraries: Mapping[str, str]) -> list[str]:
     """Log one warning for libraries that differ from those at training; return `name trained -> installed`."""
     differing = []
     for name, trained in libraries.items():
@@ -321,7 +327,7 @@ def read_package(
     card = Card.load(card_path)
     if is_assembled:  # of a file that had the card's SHA-256 when it was read
         card = card.model_copy(update={"sha256": sha256_of(artefact)})
-    estimator, told = unpickle_and_date(artefact, sha256=card.sha256, libraries=card.libraries)
+    estimator, told = unpickle_with_versions(artefact, sha256=card.sha256, libraries=card.libraries)
     if "task" in changes:
         check_task(changes["task"], estimator)
     try:

@@ -61,11 +61,11 @@ def load_with_shims(load: Callable[[BinaryIO], Any], file: BinaryIO) -> Any:  # 
         if error.name not in _REMOVED and not any(f"'{name}'" in str(error) for name in _REMOVED):
             raise
         file.seek(0)
-        with _put_back():
+        with _shims():
             return load(file)
 
 
-def mend(parts: Iterable[object]) -> None:
+def patch_attributes(parts: Iterable[object]) -> None:
     """Give the parts of an older model the attributes that the installed scikit-learn looks for."""
     for part in parts:
         # Since 1.8 an imputer keeps the type that it fills with; before, it was the type that it was fitted on.
@@ -107,7 +107,7 @@ def _has_other_probabilities(regression: object) -> bool:
 
 
 @contextmanager
-def _put_back() -> Iterator[None]:
+def _shims() -> Iterator[None]:
     """Hold a class and a module under the names that older pickles call them by; take them away again."""
     columns = importlib.import_module("sklearn.compose._column_transformer")
     is_gone = not hasattr(columns, "_RemainderColsList")  # removed in 1.7

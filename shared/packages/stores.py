@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 
-class Found(NamedTuple):
+class StoredFile(NamedTuple):
     """A file in a store."""
 
     size: int  # bytes
@@ -39,23 +39,23 @@ def join(address: str, name: str) -> str:
     return f"{address.rstrip('/')}/{name}"
 
 
-def list_files(address: str, *, depth: int | None = None) -> dict[str, Found]:
+def list_files(address: str, *, depth: int | None = None) -> dict[str, StoredFile]:
     """Return the files below an address by relative name; where the address is that of a file, its name is ''.
 
     Raises ArtefactError when there is none, or the store refuses or does not answer.
     """
 
-    def look() -> dict[str, Found]:
+    def look() -> dict[str, StoredFile]:
         system, root = _opened(address)
         found = system.find(root, maxdepth=depth, detail=True)
         if not found:
             raise FileNotFoundError(address)
         return {_relative(name, root): _found(entry) for name, entry in found.items()}
 
-    return _tried(address, look)
+    return _with_retries(address, look)
 
 
-def fetch(address: str, files: Mapping[str, Found], folder: Path) -> None:
+def fetch(address: str, files: Mapping[str, StoredFile], folder: Path) -> None:
     """Copy these files below an address into a folder; raise ArtefactError when one cannot be."""
     if len(files) > MOST_FILES:
         raise ArtefactError(f"{address} holds {len(files)} files, which is no model: name the model's own folder.")
@@ -68,7 +68,7 @@ def fetch(address: str, files: Mapping[str, Found], folder: Path) -> None:
     for name in files:
         if ".." in PurePosixPath(name).parts:
             raise ArtefactError(f"{address} holds a file named {name!r}, which would leave the folder: rename it.")
-        _tried(join(address, name), partial(_copy, join(address, name), folder / name))
+        _with_retries(join(address, name), partial(_copy, join(address, name), folder / name))
 
 
 def read_small(address: str, *, limit: int = 10_000_000) -> bytes:
@@ -80,7 +80,7 @@ def read_small(address: str, *, limit: int = 10_000_000) -> bytes:
             content: bytes = file.read(limit + 1)
         return content
 
-    content = _tried(address, read)
+    content = _with_retries(address, read)
     if len(content) > limit:
         raise ArtefactError(f"{address} is larger than {limit / 1e6:.0f} MB: it cannot be a card.")
     return content
@@ -89,7 +89,7 @@ def read_small(address: str, *, limit: int = 10_000_000) -> bytes:
 def upload(folder: Path, names: Iterable[str], address: str) -> None:
     """Copy files of a folder to an address, in this order; raise ArtefactError when the store refuses."""
     for name in names:
-        _tried(join(address, name), partial(_send, folder / name, join(address, name)))
+        _with_retries(join(address, name), partial(_send, folder / name, join(address, name)))
 
 
 def is_writable(address: str) -> bool:
@@ -97,7 +97,7 @@ def is_writable(address: str) -> bool:
     return not address.startswith("hf://")
 
 
-def pinned(address: str) -> str:
+def pin_revision(address: str) -> str:
     """Return the address at which the same files will be found later: on the hub, that of the present commit."""
     if not address.startswith("hf://"):
         return address
@@ -112,7 +112,7 @@ def pinned(address: str) -> str:
         kind = "" if place.repo_type == "model" else f"{place.repo_type}s/"
         return f"hf://{kind}{place.repo_id}@{commit}/{place.path_in_repo}".rstrip("/")
 
-    return _tried(address, pin)
+    return _with_retries(address, pin)
 
 
 def _opened(address: str) -> tuple[Any, str]:
@@ -146,16 +146,16 @@ def _send(source: Path, address: str) -> None:
     system.put_file(str(source), path)
 
 
-def _found(entry: Mapping[str, Any]) -> Found:
+def _found(entry: Mapping[str, Any]) -> StoredFile:
     told = (entry.get(key) for key in ("size", "ETag", "blob_id", "mtime"))
-    return Found(int(entry.get("size") or 0), " ".join(str(value) for value in told))
+    return StoredFile(int(entry.get("size") or 0), " ".join(str(value) for value in told))
 
 
 def _relative(name: str, root: str) -> str:
     return "" if name.rstrip("/") == root.rstrip("/") else name.removeprefix(root.rstrip("/")).lstrip("/")
 
 
-def _tried(address: str, act: Callable[[], Result]) -> Result:
+def _with_retries(address: str, act: Callable[[], Result]) -> Result:
     """Do something with a store, several times if it fails for a moment; raise ArtefactError with what to do."""
     fault = address_fault(address)
     if fault is not None:
@@ -170,7 +170,7 @@ def _tried(address: str, act: Callable[[], Result]) -> Result:
             ) from error
         except Exception as error:  # each store has errors of its own
             log.info("%s failed: %s", address, _short(error))
-            told = _permanent(address, error)
+            told = _permanent_error(address, error)
             if told is not None:
                 raise ArtefactError(told) from error
             if attempt == TRIES:
@@ -184,7 +184,7 @@ def _tried(address: str, act: Callable[[], Result]) -> Result:
     raise AssertionError("the last try returns or raises")
 
 
-def _permanent(address: str, error: Exception) -> str | None:
+def _permanent_error(address: str, error: Exception) -> str | None:
     """Return what to do about an error that the next try would meet again, None for all others."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
     status = getattr(getattr(error, "response", None), "status_code", None)
@@ -200,7 +200,7 @@ def _permanent(address: str, error: Exception) -> str | None:
     if isinstance(error, FileNotFoundError) or status == 404:
         private = ", and HF_TOKEN if the repository is private" if is_hub else ""
         return f"There is nothing at {address}: put it there, or check the address{private}."
-    if isinstance(error, OSError) and error.errno in _LASTING:
+    if isinstance(error, OSError) and error.errno in _PERMANENT:
         return f"{address} cannot be read or written here ({_short(error)}): check the folder and its rights."
     is_wish = isinstance(error, ValueError) or bool(kinds & {"ProfileNotFound", "ParamValidationError"})
     if is_wish or (isinstance(error, OSError) and error.errno == errno.EINVAL):
@@ -208,7 +208,7 @@ def _permanent(address: str, error: Exception) -> str | None:
     return None
 
 
-_LASTING = {
+_PERMANENT = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
     *(errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG),
 }

@@ -78,10 +78,10 @@ def add(
     with open_source(path, options) as candidate:
         package, proof = candidate.package, candidate.package.reference
         if options.target is not None and candidate.reference is not None:
-            from shared.csv.targets import check_answers  # heavy, and most models come with a card
+            from shared.csv.targets import check_targets  # heavy, and most models come with a card
 
             given = package.given_rows or read_rows(candidate.reference)
-            check_answers(package.card, options.target, (row.get(options.target) for row in given.rows), given.numbers)
+            check_targets(package.card, options.target, (row.get(options.target) for row in given.rows), given.numbers)
         if options.contract is not None:
             package = _with_contract(candidate, options, options.contract)
             if len(package.reference) == len(proof):

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from shared.cards.card import Card
 from shared.errors import ArtefactError, ModelError, NotFound
 from shared.observability.redaction import told
-from shared.packages.fetching import address_of, ensure_local, local_folder
+from shared.packages.fetching import ensure_local, local_folder, store_address
 from shared.packages.package import is_complete, references_of
 from shared.registry.load_marks import marked
 from shared.registry.loading import LoadedModel, load
@@ -114,7 +114,7 @@ class Versions(Generic[Model]):
             yield
 
     def _check_here(self, version: ModelVersion, label: str) -> None:
-        address = address_of(version, self._store)
+        address = store_address(version, self._store)
         if address is not None and not is_complete(
             local_folder(version, self._directory), version.sha256, references_of(version)
         ):

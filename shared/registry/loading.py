@@ -23,7 +23,7 @@ from shared.packages.package import (
     check_reference,
     load_estimator,
     references_of,
-    warn_of_versions,
+    warn_version_mismatch,
 )
 from shared.packages.sample import canonical_rows, read_rows
 from shared.registry.versions import resolve
@@ -96,7 +96,7 @@ def verify(session: Session, name: str, version: int, *, models_dir: Path | None
         "reference_rows": len(model.reference),
         "scorer": model.scorer.kind,
         "registered_scorer": row.scorer["kind"],
-        "other_library_versions": warn_of_versions(folder / MODEL_FILE, card.libraries),
+        "other_library_versions": warn_version_mismatch(folder / MODEL_FILE, card.libraries),
     }
 
 

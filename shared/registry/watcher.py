@@ -17,7 +17,7 @@ from shared.database.engine import is_sqlite, session_scope
 from shared.errors import CardError, Conflict, GuichetError
 from shared.observability.redaction import told, without_words
 from shared.packages import stores
-from shared.packages.fetching import fetched
+from shared.packages.fetching import downloaded
 from shared.packages.package import CARD_FILE, MODEL_FILE
 from shared.packages.sources import AddOptions
 from shared.registry.adding import add
@@ -163,7 +163,7 @@ class ModelWatcher:
         if registered is None:
             if not self._models.names():  # it may take minutes, in which /health would tell to add what is on its way
                 self._models.refused[address] = f"{address} is being fetched."
-            with fetched(address, self._settings.models) as source, session_scope(engine) as session:
+            with downloaded(address, self._settings.models) as source, session_scope(engine) as session:
                 uri = None if folder == f"{card.name}/{card.version}" else source.address
                 add(session, source.path, AddOptions(version=card.version), uri=uri, models_dir=self._settings.models)
             log.info("%s was registered from %s", label, address)

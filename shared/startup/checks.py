@@ -39,7 +39,7 @@ _WRONG = (
     "not permitted",
 )
 _MAKE = "correct DATABASE_URL, or make it with `python -m scripts.create_db`"
-ELSEWHERE = "set DATA_DIR or DATABASE_URL to another place"
+CHANGE_LOCATION = "set DATA_DIR or DATABASE_URL to another place"
 _AWAY = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, OSError)
 
 
@@ -114,17 +114,17 @@ def check_file(url: str) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CannotStart(f"the folder {file.parent} cannot be made ({error.strerror}): {ELSEWHERE}") from None
+        raise CannotStart(f"the folder {file.parent} cannot be made ({error.strerror}): {CHANGE_LOCATION}") from None
     # SQLite keeps its log beside the file, so that the folder counts, too.
     if not os.access(file.parent, os.W_OK | os.X_OK) or (file.exists() and not os.access(file, os.W_OK)):
         place = file if file.exists() and not os.access(file, os.W_OK) else file.parent
-        raise CannotStart(f"{place} is read-only for this user: change its rights, or {ELSEWHERE}")
+        raise CannotStart(f"{place} is read-only for this user: change its rights, or {CHANGE_LOCATION}")
 
 
 def check_file_is_there(url: str) -> None:
     """Raise CannotStart if the URL is a SQLite file that is not there: opening it would make it."""
     if url.startswith("sqlite") and not (file := Path(make_url(url).database or "")).exists():
-        raise CannotStart(f"there is no {file}: make it with `python -m alembic upgrade head`, or {ELSEWHERE}")
+        raise CannotStart(f"there is no {file}: make it with `python -m alembic upgrade head`, or {CHANGE_LOCATION}")
 
 
 def _missing(engine: Engine) -> str | None:
@@ -141,7 +141,7 @@ def _patiently(ask: Callable[[], str | None], settings: Settings) -> str | None:
         except SQLAlchemyError as error:
             reason = first_line(error)
             if not _is_away(error, reason):
-                mend = ELSEWHERE if settings.database.startswith("sqlite") else _MAKE
+                mend = CHANGE_LOCATION if settings.database.startswith("sqlite") else _MAKE
                 raise CannotStart(
                     f"the database {without_password(settings.database)} cannot be used ({reason}): {mend}"
                 ) from None

@@ -50,7 +50,7 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class ViewChange:
     """What became of a view."""
 
     view: View
@@ -65,7 +65,7 @@ def list_views(connection: Connection, model: str | None = None) -> list[View]:
     return sorted(wanted, key=lambda view: (view.model, KINDS.index(view.kind)))
 
 
-def make_views(session: Session, model: str, names: Mapping[ViewKind, str | None] | None = None) -> list[Made]:
+def make_views(session: Session, model: str, names: Mapping[ViewKind, str | None] | None = None) -> list[ViewChange]:
     """Make the views of a model by its champion's card; those that are there already follow the card.
 
     A view has the given name, or else the card's, or the one that it has, or `<model>_<kind>`. Views that a client
@@ -88,7 +88,7 @@ def drop_views(connection: Connection, model: str | None = None) -> list[View]:
 
 
 @contextmanager
-def views_aside(connection: Connection) -> Iterator[None]:
+def without_views(connection: Connection) -> Iterator[None]:
     """Keep the views out of the way of a migration that changes what they are made of, and make them again."""
     grants = {view.name: _grants(connection, view.name, onto=view.name) for view in list_views(connection)}
     dropped = drop_views(connection)
@@ -113,7 +113,7 @@ def _names(card: Card, present: list[View], given: Mapping[ViewKind, str | None]
 
 def _remake(
     connection: Connection, card: Card, present: list[View], names: Mapping[ViewKind, str], *, target: str | None
-) -> list[Made]:
+) -> list[ViewChange]:
     _check_names(connection, card.name, names)
     selects = {kind: select_of(kind, card, connection.dialect.name, target=target) for kind in KINDS}
     wanted = {kind: View(kind, card.name, names[kind], digest(sql)) for kind, sql in selects.items()}
@@ -122,15 +122,15 @@ def _remake(
     for kind, view in before.items():
         if view != wanted[kind]:
             _drop(connection, view)
-    made: list[Made] = []
+    made: list[ViewChange] = []
     for kind, view in wanted.items():
         if before.get(kind) == view:
-            made.append(Made(view, "unchanged"))
+            made.append(ViewChange(view, "unchanged"))
             continue
         _create(connection, view, selects[kind])
         _grant(connection, grants.get(kind, []))
         former = before[kind].name if kind in before and before[kind].name != view.name else None
-        made.append(Made(view, "replaced" if kind in before else "made", former))
+        made.append(ViewChange(view, "replaced" if kind in before else "made", former))
     return made
 
 

@@ -177,8 +177,8 @@ def test_first_model_is_said_to_be_on_its_way(service, place, packages, monkeypa
     put_package(place, packages / "people/1", "people/1")
     models, arriving = service(place.root)
     told = []
-    fetched = watcher.fetched
-    monkeypatch.setattr(watcher, "fetched", lambda *given: told.append(dict(models.refused)) or fetched(*given))
+    downloaded = watcher.downloaded
+    monkeypatch.setattr(watcher, "downloaded", lambda *given: told.append(dict(models.refused)) or downloaded(*given))
     arriving.look()
     address = f"{place.root}/people/1"
     assert told == [{address: f"{address} is being fetched."}]
@@ -202,7 +202,7 @@ def test_package_that_was_refused_is_not_fetched_again_and_again(service, place,
     place.put("a/model.joblib", b"altered")
     _, arriving = service(place.root)
     arriving.look()
-    monkeypatch.setattr(watcher, "fetched", lambda *_: pytest.fail("it was fetched again"))
+    monkeypatch.setattr(watcher, "downloaded", lambda *_: pytest.fail("it was fetched again"))
     arriving.look()
 
 

@@ -9,7 +9,7 @@ import pytest
 from shared.database.engine import session_scope
 from shared.errors import ArtefactError, Conflict
 from shared.packages import fetching
-from shared.packages.fetching import ensure_local, fetched, local_folder, upload_package
+from shared.packages.fetching import downloaded, ensure_local, local_folder, upload_package
 from shared.packages.package import is_complete
 from shared.packages.sources import AddOptions
 from shared.registry.adding import add
@@ -103,7 +103,7 @@ def test_folder_that_cannot_be_written_is_told_in_one_sentence(row, tmp_path):
     (tmp_path / "models").write_text("in the way")
     with pytest.raises(ArtefactError, match=r"cannot be written .*: set MODELS_DIR to a folder that this process may"):
         ensure_local(row, tmp_path / "models", (tmp_path / "store").as_uri())
-    with pytest.raises(ArtefactError, match="set MODELS_DIR"), fetched(tmp_path.as_uri(), tmp_path / "models"):
+    with pytest.raises(ArtefactError, match="set MODELS_DIR"), downloaded(tmp_path.as_uri(), tmp_path / "models"):
         pass
 
 
@@ -124,7 +124,7 @@ def test_package_stays_here_where_the_store_is_only_read(row, tmp_path, caplog):
 
 def test_model_is_added_from_an_address_and_found_there_again(engine, store, packages, models, tmp_path):
     put_package(store, packages / "people/1", "new")
-    with fetched(f"{store.root}/new/", models) as source:
+    with downloaded(f"{store.root}/new/", models) as source:
         row = add_from(engine, source.path, models, uri=source.address)
     assert row.uri.startswith(f"{store.root.partition('@')[0]}")
     assert list(models.glob(".incoming-*")) == []
@@ -135,10 +135,10 @@ def test_joblib_file_at_an_address_brings_its_card_along(engine, tmp_path, packa
     store = Folder(tmp_path / "store")
     put_package(store, packages / "people/1", "new")
     store.put("new/other.joblib", b"")
-    with fetched(f"{store.root}/new/model.joblib", models) as source:
+    with downloaded(f"{store.root}/new/model.joblib", models) as source:
         assert {path.name for path in source.path.parent.iterdir()} == FILES
         assert source.address == f"{store.root}/new"
-    with fetched(f"{store.root}/new/other.joblib", models) as source:
+    with downloaded(f"{store.root}/new/other.joblib", models) as source:
         assert source.path.name == "other.joblib"
         assert source.address is None  # the card beside it is another model's
 

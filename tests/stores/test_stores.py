@@ -9,7 +9,7 @@ import pytest
 from shared.config.addresses import address_fault
 from shared.errors import ArtefactError
 from shared.packages import stores
-from shared.packages.stores import fetch, is_writable, list_files, pinned, read_small, upload
+from shared.packages.stores import fetch, is_writable, list_files, pin_revision, read_small, upload
 from tests.stores.places import KEYS, Bucket, Repository, enter
 from tests.support.stack import free_port
 
@@ -70,12 +70,12 @@ def test_address_on_the_hub_is_pinned_to_the_commit_of_now(hub, monkeypatch):
     repository = Repository(hub, "somebody/pinned")
     enter(monkeypatch, repository)
     repository.put("v/model.json", b"first")
-    address = pinned("hf://somebody/pinned/v")
+    address = pin_revision("hf://somebody/pinned/v")
     repository.put("v/model.json", b"second")
     assert read_small("hf://somebody/pinned/v/model.json") == b"second"
     assert read_small(f"{address}/model.json") == b"first"
-    assert pinned(address) == address
-    assert pinned("s3://bucket/folder") == "s3://bucket/folder"
+    assert pin_revision(address) == address
+    assert pin_revision("s3://bucket/folder") == "s3://bucket/folder"
 
 
 @pytest.mark.parametrize("status", [500, 503, 429])
@@ -168,14 +168,14 @@ def test_right_address_has_no_fault(address):
 
 def test_file_that_would_leave_the_folder_is_not_fetched(tmp_path):
     with pytest.raises(ArtefactError, match="would leave the folder"):
-        fetch("s3://bucket/models", {"../model.joblib": stores.Found(1, "")}, tmp_path)
+        fetch("s3://bucket/models", {"../model.joblib": stores.StoredFile(1, "")}, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["a" * 300 + "/b", "file/b"])
 def test_file_whose_folder_cannot_be_made_is_told_in_one_sentence(tmp_path, name):
     (tmp_path / "file").touch()
     with pytest.raises(ArtefactError, match=r"cannot be read or written here \(.*: check the folder"):
-        fetch("file:///srv/models", {name: stores.Found(1, "")}, tmp_path)
+        fetch("file:///srv/models", {name: stores.StoredFile(1, "")}, tmp_path)
 
 
 @pytest.mark.parametrize("address", [pytest.param("s3://bucket/models", marks=pytest.mark.long), "hf://me/people"])
@@ -190,9 +190,9 @@ def test_endpoint_that_is_no_url_is_named_and_not_shown(monkeypatch, address):
 
 def test_store_that_is_no_model_or_larger_than_the_disk_is_not_fetched(tmp_path):
     with pytest.raises(ArtefactError, match="1001 files, which is no model"):
-        fetch("s3://bucket", {str(number): stores.Found(1, "") for number in range(1001)}, tmp_path)
+        fetch("s3://bucket", {str(number): stores.StoredFile(1, "") for number in range(1001)}, tmp_path)
     with pytest.raises(ArtefactError, match="make room, or set MODELS_DIR to another disk"):
-        fetch("s3://bucket", {"model.joblib": stores.Found(10**18, "")}, tmp_path)
+        fetch("s3://bucket", {"model.joblib": stores.StoredFile(10**18, "")}, tmp_path)
 
 
 def test_full_disk_is_not_taken_for_a_network_that_fails(tmp_path, monkeypatch):
@@ -201,7 +201,7 @@ def test_full_disk_is_not_taken_for_a_network_that_fails(tmp_path, monkeypatch):
 
     monkeypatch.setattr(stores, "_copy", full)
     with pytest.raises(ArtefactError, match=r"cannot be read or written here \(.*No space left on device"):
-        fetch("file:///srv/models", {"model.joblib": stores.Found(1, "")}, tmp_path)
+        fetch("file:///srv/models", {"model.joblib": stores.StoredFile(1, "")}, tmp_path)
 
 
 def test_library_that_is_not_installed_is_named(monkeypatch):

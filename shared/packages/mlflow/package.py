@@ -19,7 +19,14 @@ from shared.packages.card_inference import expected_columns, infer_card
 from shared.packages.libraries import library_versions
 from shared.packages.mlflow.folder import MLMODEL, MlflowFolder, Row, advice_of, example_of
 from shared.packages.mlflow.signature import SHOWN, Signature, SignatureColumn, read_signature
-from shared.packages.package import Complete, Package, as_they_are, sha256_of, unpickle_and_date, warn_of_versions
+from shared.packages.package import (
+    Complete,
+    Package,
+    as_they_are,
+    sha256_of,
+    unpickle_with_versions,
+    warn_version_mismatch,
+)
 from shared.packages.sample import ReferenceRows, canonical_rows, check_target, read_rows, sample, value_of
 from shared.validation_errors import first_faults
 
@@ -63,7 +70,7 @@ def mlflow_package(
     said = {key: value for key, value in changes.items() if key != "target"} if columns else dict(changes)
     card = infer_card(estimator, rows, sha256=sha256, numbers=found.numbers, **({"version": 1} | said))
     libraries = {name: folder.libraries[name] for name in library_versions(estimator) if name in folder.libraries}
-    warn_of_versions(folder.artefact, {name: libraries[name] for name in libraries if name not in told})
+    warn_version_mismatch(folder.artefact, {name: libraries[name] for name in libraries if name not in told})
     if folder.answers not in ("predict", "predict_proba"):
         log.warning("MLflow answers with %s of this model; /invocations answers with predict", folder.answers)
     card = _signed(card, columns, found.numbers, rows, source).model_copy(
@@ -89,7 +96,7 @@ def mlflow_package(
 
 def _load(folder: MlflowFolder, artefact: Path, sha256: str) -> tuple[Any, dict[str, str]]:
     try:
-        return unpickle_and_date(artefact, sha256=sha256)
+        return unpickle_with_versions(artefact, sha256=sha256)
     except ArtefactError as error:
         raise ArtefactError(error.detail + advice_of(folder, versions="saved it" not in error.detail)) from error
 

@@ -9,7 +9,7 @@ from examples.build import make_named_views
 from scripts.query_predictions import main as query_predictions
 from shared.commands.registry import main as registry
 from shared.database.engine import session_scope
-from shared.database.messages import explain
+from shared.database.messages import explain_database_error
 from shared.registry.versions import resolve
 from tests.support.cards import people, use
 from tests.support.databases import postgres_engine, settings_for, settings_of
@@ -72,4 +72,6 @@ def test_database_that_is_away_is_told_without_its_password(command, capsys):
 
 
 def test_row_that_somebody_else_stored_asks_to_run_it_again():
-    assert explain(IntegrityError("INSERT", {}, Exception("duplicate key"))).endswith("(duplicate key): run it again.")
+    assert explain_database_error(IntegrityError("INSERT", {}, Exception("duplicate key"))).endswith(
+        "(duplicate key): run it again."
+    )

@@ -20,7 +20,7 @@ from shared.jobs.recording import insert_finished
 from shared.jobs.transitions import Output
 from shared.reference.load import load
 from shared.registry.versions import resolve
-from shared.views.views import drop_views, list_views, make_views, views_aside
+from shared.views.views import drop_views, list_views, make_views, without_views
 from tests.support.cards import PEOPLE, people, use
 from tests.support.databases import FAULT, alembic_config, either_engine, good, settings_for, settings_of, submission
 
@@ -194,7 +194,7 @@ def test_rights_that_were_granted_on_a_view_outlive_another_card(engine):
         run(engine, 'GRANT SELECT ON inputs TO "old client", PUBLIC')
         use(engine, people(features=PEOPLE[:-1]))
         make(engine)
-        with engine.begin() as connection, views_aside(connection):
+        with engine.begin() as connection, without_views(connection):
             pass
         with engine.connect() as connection:
             connection.exec_driver_sql('SET ROLE "old client"')
@@ -304,7 +304,7 @@ def test_migration_that_changes_what_views_are_made_of_takes_them_aside(engine):
     with pytest.raises(DBAPIError, match=refused), engine.connect() as connection:
         widen(connection)
     with engine.connect() as connection, connection.begin() as transaction:
-        with views_aside(connection):
+        with without_views(connection):
             assert list_views(connection) == []
             widen(connection)
         assert [view.name for view in list_views(connection)] == list(NAMES.values())
@@ -317,7 +317,7 @@ def test_migration_that_changes_what_views_are_made_of_takes_them_aside(engine):
 def test_views_of_a_model_without_a_champion_do_not_end_a_migration(engine, caplog):
     make(engine, **NAMES)
     use(engine)
-    with engine.begin() as connection, views_aside(connection):
+    with engine.begin() as connection, without_views(connection):
         pass
     assert "the views inputs, predictions, employees_dataset are gone" in caplog.text
 
