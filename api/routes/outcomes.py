@@ -54,8 +54,8 @@ async def post_outcome(
 ) -> Response:
     """Tell what became of a row that was scored. Telling the same again changes nothing."""
     _, raw = await read_json(request, max_bytes=services.settings.max_body_bytes)
-    outcome = read_fields(OutcomeBody, raw)
     job = await find_own_job(services, caller, job_id)
+    outcome = read_fields(OutcomeBody, raw)
     created, stored = await run_in_threadpool(_store, services, request, caller, job, outcome, revise)
     return json_response(stored, status=201 if created else 200)
 

@@ -16,6 +16,24 @@ pytestmark = pytest.mark.fuzz
 
 OPEN = {"/health", "/livez", "/readyz", "/version", "/ping", "/v2/health/live", "/v2/health/ready"}
 READING = {"/v2/repository/index"}  # POST, and changes nothing
+# What is made of everyone's rows, and what changes a model: only for keys with the scope `admin`.
+ADMIN = {
+    "/alerts",
+    "/alerts/{id}/acknowledge",
+    "/drift",
+    "/logs/audit",
+    "/logs/errors",
+    "/logs/requests",
+    "/metrics/feature-distribution",
+    "/metrics/kpis",
+    "/metrics/model",
+    "/models/{name}/history",
+    "/models/{name}/aliases/{alias}/rollback",
+    "/models/{name}/versions/{version}/archive",
+    "/models/{name}/versions/{version}/restore",
+}
+CHANGES = {("PUT", "/models/{name}/aliases/{alias}"), ("DELETE", "/models/{name}/aliases/{alias}")}
+CHANGES |= {("DELETE", "/models/{name}/versions/{version}")}
 CALLERS = {"nobody": None, "a guess": "guess", "reader": "read", "predictor": "predict", "both": "read,predict"}
 
 
@@ -58,6 +76,8 @@ def expected(path: str, method: str, scopes: str | None, *, is_known: bool) -> s
     if not is_known:
         return {401}
     assert scopes is not None
+    if path in ADMIN or (method, path) in CHANGES:
+        return {403}
     if method != "GET" and path not in READING and "predict" not in scopes:
         return {403}
     if path.startswith("/jobs/{id}") and method != "PUT":
@@ -67,6 +87,7 @@ def expected(path: str, method: str, scopes: str | None, *, is_known: bool) -> s
 
 def ask(client: httpx2.Client, path: str, method: str, job: str, headers: dict[str, str]) -> int:
     place = path.replace("{id}", job if method != "PUT" else "of-mine").replace("{name}", "attrition")
+    place = place.replace("{alias}", "champion")
     content = {} if method == "GET" else {"json": {}}
     return client.request(method, place.replace("{version}", "1"), headers=headers, **content).status_code
 

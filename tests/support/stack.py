@@ -24,7 +24,7 @@ from shared.views.views import make_views
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = sys.executable
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 DATABASE, MODELS = "guichet.db", "models"
 NEW = "new.db"  # the database of a sync stack as it was before its first start, with the example models alone
 
