@@ -36,6 +36,7 @@ from api.routes import (
     open_inference,
     outcomes,
     predict,
+    registry,
     welcome,
 )
 from api.runtimes.followers import on_shutdown
@@ -53,6 +54,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     events.router,
     outcomes.router,
     models.router,
+    registry.router,
     monitoring.router,
     kpis.router,
     examples.router,

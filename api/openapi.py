@@ -25,6 +25,7 @@ from api.schemas.cards import add_refusals, add_rows, add_words
 from api.schemas.explanations import ExplainJobBody
 from api.schemas.monitoring import AcknowledgeBody, OutcomeBody
 from api.schemas.native import BatchBody, Problem, SubmitBody
+from api.schemas.registry import PromotionBody, ReasonBody
 from shared.cards.card import Card
 from shared.version import VERSION
 
@@ -57,13 +58,25 @@ TAGS = {
     "jobs": "Poll, follow, read, cancel and take up what was submitted.",
     "files": "Download the rows of a CSV job with their scores, and what was wrong with the others.",
     "outcomes": "Tell what became of the rows that were scored.",
-    "models": "Which models there are, what they take, and rows to try.",
+    "models": "Which models there are, what they take, rows to try, and which version decides.",
     "monitoring": "Whether the population is still the one that a model was trained on, and how good the model is now.",
     "open inference": "The Open Inference Protocol, version 2, as KServe, Triton and MLServer speak it.",
     "mlflow": "What MLflow's scoring server and SageMaker's hosts are asked.",
     "operations": "Numbers of the whole service, for Prometheus and for people, and its logs.",
     "health": "Whether the service lives, is ready, and how it is: open to everyone.",
 }
+# Bodies that routes read by hand, of which FastAPI knows nothing.
+_READ_BY_HAND = (
+    SubmitBody,
+    BatchBody,
+    ExplainJobBody,
+    InferenceBody,
+    OutcomeBody,
+    AcknowledgeBody,
+    PromotionBody,
+    ReasonBody,
+    Problem,
+)
 MAX_WRITTEN = 8
 
 
@@ -148,7 +161,7 @@ def _describe(app: FastAPI, routers: Iterable[APIRouter]) -> dict[str, Any]:
         title="Guichet", version=VERSION, description=description, routes=app.routes, tags=tags, license_info=LICENSE
     )
     schemas = base["components"]["schemas"]
-    for body in (SubmitBody, BatchBody, ExplainJobBody, InferenceBody, OutcomeBody, AcknowledgeBody, Problem):
+    for body in _READ_BY_HAND:
         schema = body.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(schema.pop("$defs", {}))
         schemas[body.__name__] = schema

@@ -50,12 +50,12 @@ _SCHEMA = (
 _TABLES = (
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {app}",
     "REVOKE INSERT, UPDATE, DELETE ON alembic_version, api_keys FROM {app}",
-    "REVOKE UPDATE, DELETE ON audit_logs, service_secrets FROM {app}",
+    "REVOKE UPDATE, DELETE ON audit_logs, alias_events, service_secrets FROM {app}",
     "GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {app}",
     "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {reader}",
     "REVOKE SELECT ON api_keys, service_secrets FROM {reader}",
 )
-_MODELS = "REVOKE INSERT, UPDATE, DELETE ON model_versions, model_aliases FROM {app}"
+_MODELS = "REVOKE INSERT, UPDATE, DELETE ON model_versions FROM {app}"
 
 
 class Refused(Exception):

@@ -8,6 +8,7 @@ GuichetError
 ├── NotAcceptable          406  nothing that there is has the type that Accept asks for
 ├── SlowRequest            408  the body hardly moves
 ├── Conflict               409  the job's state does not allow it, or the first request with this key still runs
+├── PreconditionFailed     412  what is to be changed is not what the caller saw (If-Match)
 ├── TooLarge               413  more bytes or rows than the limit
 ├── UnsupportedMediaType   415  not application/json
 ├── RangeNotSatisfiable    416  the file has no such bytes
@@ -96,6 +97,12 @@ class Conflict(GuichetError):
     """The present state does not allow it."""
 
     status, code, title = 409, "conflict", "Conflict"
+
+
+class PreconditionFailed(GuichetError):
+    """What is to be changed is not any more what the caller saw."""
+
+    status, code, title = 412, "precondition_failed", "Somebody was first"
 
 
 class TooLarge(GuichetError):

@@ -283,12 +283,15 @@ def read_options(services: Services, body: dict[str, Any], version: Version, fau
     return SubmitOptions(version, timeout or settings.job_timeout_seconds, expires_in)
 
 
-async def find_version(services: Services, name: str | None, number: int | None) -> Version:
-    """Return the version that a request means; raise NotFound, or Unavailable where no model is registered."""
-    version = services.catalog.find(name, number)
+async def find_version(services: Services, name: str | None, number: int | None, *, archived: bool = False) -> Version:
+    """Return the version that a request means; raise NotFound, or Unavailable where no model is registered.
+
+    With `archived`, it may be one that serves no more, asked for by its number: to read about it.
+    """
+    version = services.catalog.find(name, number, archived=archived)
     if version is None:
         answered = await run_in_threadpool(services.catalog.refresh_after_miss)  # it may have been registered just now
-        version = services.catalog.find(name, number)
+        version = services.catalog.find(name, number, archived=archived)
         if version is None and not answered:
             raise silence()
     if version is None:

@@ -19,7 +19,7 @@ from shared.cards.validator import RowValidator
 from shared.config.settings import Settings
 from shared.errors import NotFound, Unavailable
 from shared.observability.timed_tasks import RECOVER, seconds_since
-from shared.tables import ApiKey, ModelAlias, ModelVersion, Worker
+from shared.tables import ApiKey, ModelAlias, ModelArchive, ModelVersion, Worker
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +81,9 @@ class LiveWorker:
 class Snapshot:
     """Everything at one moment."""
 
-    by_id: dict[int, Version] = field(default_factory=dict)
-    by_name: dict[str, dict[int, Version]] = field(default_factory=dict)
+    by_id: dict[int, Version] = field(default_factory=dict)  # with the archived ones
+    by_name: dict[str, dict[int, Version]] = field(default_factory=dict)  # those that serve
+    archived: dict[str, dict[int, Version]] = field(default_factory=dict)  # those that do not
     aliases: dict[str, dict[str, int]] = field(default_factory=dict)  # name -> alias -> model version id
     keys: dict[str, Key] = field(default_factory=dict)  # SHA-256 -> key
     workers: list[LiveWorker] = field(default_factory=list)
@@ -166,10 +167,11 @@ class Catalog:
             return self._settings.default_model
         return min(names, key=lambda name: min(version.id for version in names[name].values())) if names else None
 
-    def find(self, name: str | None, version: int | None) -> Version | None:
+    def find(self, name: str | None, version: int | None, *, archived: bool = False) -> Version | None:
         """Return the version that a request means, None when there is none.
 
-        `name` is that of a model, or `name@3`, or `name@alias`; None means the default model.
+        `name` is that of a model, or `name@3`, or `name@alias`; None means the default model. With `archived`, a number
+        may be that of a version that serves no more.
         """
         picture = self.picture
         name = name if name is not None else self.default_model()
@@ -182,8 +184,10 @@ class Catalog:
                 if version not in (None, number):
                     return None
                 version = number
-        versions = picture.by_name.get(name)
-        if versions is None:
+        versions = picture.by_name.get(name, {})
+        if archived and version is not None:
+            versions = versions | picture.archived.get(name, {})
+        if not versions:
             return None
         if version is not None:
             found = versions.get(version)
@@ -193,6 +197,15 @@ class Catalog:
         if meant is not None:
             return picture.by_id[meant]
         return versions[max(versions)] if alias == CHAMPION else None
+
+    def is_archived(self, version: Version) -> bool:
+        """Tell whether a version serves no more."""
+        return version.card.version in self.picture.archived.get(version.card.name, {})
+
+    def versions_of(self, name: str) -> list[Version]:
+        """Return all versions of a model, also those that serve no more, the newest first."""
+        found = self.picture.by_name.get(name, {}) | self.picture.archived.get(name, {})
+        return [found[number] for number in sorted(found, reverse=True)]
 
     def explain_missing(self, name: str | None, version: int | None) -> NotFound | Unavailable:
         """Return the error for a version that does not exist, in words that name those that do."""
@@ -207,6 +220,12 @@ class Catalog:
             )
         name = name if name is not None else self.default_model()
         name, _, suffix = (name or "").partition("@")
+        number = int(suffix) if suffix.isascii() and suffix.isdigit() and len(suffix) < 10 else version
+        put_away = self.picture.archived.get(name, {})
+        if number in put_away or (put_away and name not in names):
+            known = f"serving: {', '.join(map(str, sorted(names.get(name, {})))) or 'none'}"
+            which = f"Version {number} of {name} is" if number in put_away else f"All versions of {name} are"
+            return NotFound(f"{which} archived: an operator can restore it. Versions that are {known}.")
         if name not in names:
             return NotFound(f"There is no model of that name. Known models: {', '.join(sorted(names))}.")
         known = f"Known versions: {', '.join(str(number) for number in sorted(names[name]))}."
@@ -266,6 +285,20 @@ def _read(connection: Connection, old: Snapshot) -> Snapshot:
             continue
         by_id[number] = version
         by_name.setdefault(version.card.name, {})[version.card.version] = version
+    put_away = {
+        row.model_version_id: row.deleted_at
+        for row in connection.execute(select(ModelArchive.model_version_id, ModelArchive.deleted_at))
+    }
+    archived: dict[str, dict[int, Version]] = {}
+    for number in [number for number in by_id if number in put_away]:
+        version = by_id[number]
+        del by_name[version.card.name][version.card.version]
+        if not by_name[version.card.name]:
+            del by_name[version.card.name]
+        if put_away[number] is None:
+            archived.setdefault(version.card.name, {})[version.card.version] = version
+        else:
+            del by_id[number]  # nothing refers to it
     aliases: dict[str, dict[str, int]] = {}
     for alias in connection.execute(select(ModelAlias.name, ModelAlias.alias, ModelAlias.model_version_id)):
         if alias[2] in by_id:  # read a moment after the versions: it may mean one that is not among them yet
@@ -286,4 +319,4 @@ def _read(connection: Connection, old: Snapshot) -> Snapshot:
     ]
     recovery_age = seconds_since(connection, RECOVER) if connection.dialect.name == "postgresql" else None
     widest = max((len(version.card.asked) for version in by_id.values()), default=0)
-    return Snapshot(by_id, by_name, aliases, keys, workers, recovery_age, time.monotonic(), widest)
+    return Snapshot(by_id, by_name, archived, aliases, keys, workers, recovery_age, time.monotonic(), widest)

@@ -22,6 +22,7 @@ def models_body(catalog: Catalog) -> dict[str, Any]:
                 "description": version.card.description,
                 "task": version.card.task,
                 "versions": sorted(picture.by_name[name]),
+                "archived": sorted(picture.archived.get(name, {})),
                 "aliases": {
                     alias: picture.by_id[number].card.version
                     for alias, number in sorted(picture.aliases.get(name, {}).items())
@@ -41,6 +42,7 @@ def version_body(version: Version, catalog: Catalog) -> dict[str, Any]:
         "model_version": version.card.version,
         "model_sha256": version.sha256,
         "aliases": sorted(alias for alias, number in aliases.items() if number == version.id),
+        "state": "archived" if catalog.is_archived(version) else "serving",
         "created_at": version.created_at,
         "card": version.card.model_dump(mode="json"),
         "example": version.card.example(),

@@ -54,7 +54,7 @@ def versions_meant(services: Services, meant: Version, model: str | None, versio
     """Return the one version that was named, or every version of the model, the newest first."""
     if names_version(model, version):
         return [meant]
-    return sorted(services.catalog.picture.by_name[meant.card.name].values(), key=lambda each: -each.card.version)
+    return services.catalog.versions_of(meant.card.name)
 
 
 def names_version(model: str | None, version: int | None) -> bool:

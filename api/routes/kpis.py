@@ -61,7 +61,7 @@ async def get_kpis(
 
     With `threshold`, stored probabilities are decided anew, and nothing is scored again.
     """
-    meant = await find_version(services, model, version)
+    meant = await find_version(services, model, version, archived=True)
     window = read_window(from_, to)
     if meant.card.task != "binary":
         _refuse_decisions(meant, threshold=threshold, cost_fp=cost_fp, cost_fn=cost_fn)
@@ -142,7 +142,7 @@ async def get_feature_distribution(
     cursor: Annotated[int, Query(ge=0, le=100_000, description="Features before this page")] = 0,
 ) -> Response:
     """Tell how features are spread: rows by bin, of the window and of the reference; follow `next` for more."""
-    meant = await find_version(services, model, version)
+    meant = await find_version(services, model, version, archived=True)
     window = read_window(from_, to)
     body = await run_in_threadpool(_distribution, services, meant, window, feature, limit, cursor)
     if body["next"] is not None:

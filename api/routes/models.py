@@ -43,4 +43,4 @@ async def get_version(
     version: Annotated[int, Path(ge=1, description="Version number")],
 ) -> Response:
     """Read one version of a model."""
-    return json_response(version_body(await find_version(services, name, version), services.catalog))
+    return json_response(version_body(await find_version(services, name, version, archived=True), services.catalog))

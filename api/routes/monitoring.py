@@ -66,7 +66,7 @@ async def get_drift(
 
     It sums counters of whole hours; a level needs a PSI of 0.1, 0.2 or 0.3 and p < 0.01 after Benjamini and Hochberg.
     """
-    meant = await find_version(services, model, version)
+    meant = await find_version(services, model, version, archived=True)
     window = read_window(from_, to)
     return json_response(await run_in_threadpool(_drift, services, meant, window, against))
 
@@ -101,7 +101,7 @@ async def get_model_metrics(
 
     Each version that scored in the window is judged, or the one that is asked for; each figure has a 95 % interval.
     """
-    meant = await find_version(services, model, version)
+    meant = await find_version(services, model, version, archived=True)
     window = read_window(from_, to)
     is_one = names_version(model, version)
     versions = versions_meant(services, meant, model, version)

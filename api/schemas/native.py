@@ -289,7 +289,8 @@ class ModelSummary(BaseModel):
     model: str
     description: str
     task: str
-    versions: list[int]
+    versions: list[int] = Field(description="Those that serve.")
+    archived: list[int] = Field(description="Those that are put away: they take no rows.")
     aliases: dict[str, int]
     is_default: bool
     links: dict[str, str]
@@ -308,6 +309,7 @@ class ModelBody(BaseModel):
     model_version: int
     model_sha256: str
     aliases: list[str]
+    state: Literal["serving", "archived"]
     created_at: datetime
     card: dict[str, Any]
     example: dict[str, Any]

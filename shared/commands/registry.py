@@ -1,13 +1,14 @@
-"""`python -m shared.registry`: add, list, verify and promote model versions from a shell."""
+"""`python -m shared.registry`: add, list, verify, promote and put away model versions from a shell."""
 
 # ruff: noqa: T201 - a command prints
 
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,11 @@ from shared.packages.fetching import Source, downloaded, upload_package
 from shared.packages.sklearn_versions import SCIKIT_LEARN
 from shared.packages.sources import AddOptions
 from shared.registry.adding import add
+from shared.registry.aliases import Change, list_events, promote, roll_back
+from shared.registry.archiving import archive, delete, remove_files, restore
 from shared.registry.loading import load, verify
 from shared.registry.plan import describe_plan
-from shared.registry.versions import CHAMPION, aliases_of, list_versions, promote, resolve
+from shared.registry.versions import CHAMPION, aliases_of, list_versions, resolve
 from shared.tables import ModelVersion
 
 SHOWN = 5  # categories of a feature that are printed
@@ -41,6 +44,7 @@ PROBABILITY_HELP = "binary, no probabilities: answer the sigmoid of decision_fun
 PREPROCESSOR_HELP = "joblib file of the fitted transformer that comes before the model, where it was saved apart"
 CODE_HELP = "your own .py file, or the folder with the modules that the model needs: it is carried along in the model"
 TRUST_HELP = "types in a skops file that you trust, beside those that skops knows"
+REASON_HELP = "why, for whoever reads the history"
 LABELS_HELP = "names of the classes; the left side is the model's own class, as in its classes_"
 
 
@@ -100,7 +104,31 @@ def _parser() -> argparse.ArgumentParser:
     promoting = commands.add_parser("promote", help="let an alias mean this version")
     promoting.add_argument("model", type=_reference, metavar="name@version")
     promoting.add_argument("--alias", default=CHAMPION, help=f"which alias ({CHAMPION})")
+    promoting.add_argument("--reason", help=REASON_HELP)
     promoting.set_defaults(run=_promote)
+
+    returning = commands.add_parser("rollback", help="let an alias mean again what it meant before its last move")
+    returning.add_argument("name")
+    returning.add_argument("--alias", default=CHAMPION, help=f"which alias ({CHAMPION})")
+    returning.add_argument("--reason", help=REASON_HELP)
+    returning.set_defaults(run=_roll_back)
+
+    telling = commands.add_parser("history", help="list how a model's aliases were moved: when, from, to, who, why")
+    telling.add_argument("name")
+    telling.set_defaults(run=_history)
+
+    for word, move, told, text in (
+        ("archive", archive, "is archived: it takes no rows until it is restored", "put a version away"),
+        ("restore", restore, "serves again", "let an archived version serve again"),
+    ):
+        moving = commands.add_parser(word, help=text)
+        moving.add_argument("model", type=_reference, metavar="name@version")
+        moving.add_argument("--reason", help=REASON_HELP)
+        moving.set_defaults(run=partial(_move, move=move, told=told))
+    deleting = commands.add_parser("delete", help="delete an archived version that scored nothing, with its files")
+    deleting.add_argument("model", type=_reference, metavar="name@version")
+    deleting.add_argument("--reason", help=REASON_HELP)
+    deleting.set_defaults(run=_delete)
 
     add_parsers(commands)
     return parser
@@ -277,9 +305,47 @@ def _sound(found: dict[str, Any]) -> str:
 def _promote(options: argparse.Namespace) -> int:
     name, version = options.model
     with session_scope() as session:
-        promote(session, name, version, options.alias)
+        promote(session, name, version, options.alias, Change(options.reason))
     print(f"{name}@{version} is now the {options.alias} of {name}.")
     return 0
+
+
+def _roll_back(options: argparse.Namespace) -> int:
+    with session_scope() as session:
+        row = roll_back(session, options.name, options.alias, Change(options.reason))
+    print(f"{row.name}@{row.version} is the {options.alias} of {row.name} again.")
+    return 0
+
+
+def _history(options: argparse.Namespace) -> int:
+    with session_scope(read_only=True) as session:
+        if not list_versions(session, options.name):
+            resolve(session, options.name)  # which says what there is
+        events, _ = list_events(session, options.name, limit=1_000)
+    for event in events:
+        moved = f"{event['from'] or 'none'} -> {event['to'] or 'none'}"
+        why = f": {event['reason']}" if event["reason"] else ""
+        print(f"{event['created_at']:%Y-%m-%d %H:%M:%S}  {event['alias']:12}  {moved:12}  {event['actor']}{why}")
+    return 0
+
+
+def _move(options: argparse.Namespace, *, move: Callable[..., ModelVersion], told: str) -> int:
+    name, version = options.model
+    with session_scope() as session:
+        move(session, name, version, Change(options.reason))
+    print(f"{name}@{version} {told}.")
+    return 0
+
+
+def _delete(options: argparse.Namespace) -> int:
+    name, version = options.model
+    with session_scope() as session:
+        row = delete(session, name, version, Change(options.reason))
+    left = remove_files(row, get_settings().models)
+    print(f"{name}@{version} is deleted.")
+    if left is not None:
+        print(f"error: {left} could not be removed: remove it by hand.", file=sys.stderr)
+    return 0 if left is None else 1
 
 
 def _model(text: str) -> tuple[str, int | None]:

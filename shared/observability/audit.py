@@ -9,7 +9,8 @@ from sqlalchemy import Connection, insert
 from shared.tables import AuditLog
 
 KEY_CREATED, KEY_REVOKED = "key.created", "key.revoked"
-MODEL_ADDED, MODEL_PROMOTED = "model.added", "model.promoted"
+MODEL_ADDED, MODEL_PROMOTED, ALIAS_REMOVED = "model.added", "model.promoted", "model.alias_removed"
+MODEL_ARCHIVED, MODEL_RESTORED, MODEL_DELETED = "model.archived", "model.restored", "model.deleted"
 ALERT_ACKNOWLEDGED = "alert.acknowledged"
 OUTCOME_REVISED = "outcome.revised"
 JOB_READ, JOB_EXPORTED = "job.read", "job.exported"  # what somebody else sent, by an administrator; files of rows

@@ -38,6 +38,7 @@ from shared.packages.package import (
 from shared.packages.sample import read_rows
 from shared.packages.sources import AddOptions, Candidate, open_source
 from shared.registry.acceptance import learn
+from shared.registry.aliases import promote
 from shared.registry.loading import LoadedModel, as_in_a_worker
 from shared.registry.score_check import (
     ExpectedScores,
@@ -46,11 +47,11 @@ from shared.registry.score_check import (
     read_known_scores,
     without_refused,
 )
-from shared.registry.versions import CHAMPION, NAME, NAME_RULE, list_versions, promote
+from shared.registry.versions import CHAMPION, NAME, NAME_RULE, list_versions
 from shared.scoring.scorers import PipelineScorer
 from shared.scoring.scores import response_reader
 from shared.scoring.selection import choose
-from shared.tables import ModelAlias, ModelVersion
+from shared.tables import ModelAlias, ModelArchive, ModelVersion
 
 TOLD_ROWS = 20  # of the reference rows that the model refuses, so many are named
 
@@ -181,6 +182,7 @@ def _publish(
     )
     if row is not None:
         _check_same(card, row)
+        _check_kept(session, row)
         if "scores" in report:
             row.scorer = row.scorer | {"scores": report["scores"]}
         if not is_complete(local_folder(row, models_dir), row.sha256, references_of(row)):
@@ -263,7 +265,8 @@ def _free_version(session: Session, card: Card, models_dir: Path) -> int:
     for row in rows:
         if row.sha256 == card.sha256 and _same_card(card.model_copy(update={"version": row.version}), row):
             return row.version
-    number = max([card.version, *(row.version + 1 for row in rows)])
+    given = session.scalars(select(ModelVersion.version).where(ModelVersion.name == card.name))
+    number = max([card.version, *(version + 1 for version in given)])  # also those of deleted versions
     # A folder without a row is left over from another database or a crash: the same artefact is taken over.
     while (path := models_dir / card.name / str(number) / MODEL_FILE).exists() and sha256_of(path) != card.sha256:
         number += 1
@@ -296,6 +299,15 @@ def _check_same(card: Card, row: ModelVersion) -> None:
         f"{card.name}@{card.version} is registered with {what}, and versions are immutable: leave out the version "
         "to register this one under the next number."
     )
+
+
+def _check_kept(session: Session, row: ModelVersion) -> None:
+    found = session.get(ModelArchive, row.id)
+    if found is not None and found.deleted_at is not None:
+        raise Conflict(
+            f"{row.name}@{row.version} was deleted, and its number is not given again: leave out the version to "
+            "register the model under the next one."
+        )
 
 
 def _insert(session: Session, card: Card, *, uri: str, report: dict[str, Any]) -> ModelVersion:

@@ -1,14 +1,12 @@
-"""Versions and aliases as the tables hold them: which there are, what an alias means, and moving one."""
+"""Versions and aliases as the tables hold them: which there are, and what an alias means."""
 
 import re
-from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-from shared.errors import Conflict, NotFound
-from shared.observability.audit import MODEL_PROMOTED, audit
-from shared.tables import ModelAlias, ModelVersion
+from shared.errors import NotFound
+from shared.tables import ModelAlias, ModelArchive, ModelVersion
 
 CHAMPION = "champion"
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
@@ -16,8 +14,8 @@ NAME_RULE = "use a to z, 0 to 9, _ and -, starting with a letter, 63 characters 
 
 
 def list_versions(session: Session, name: str | None = None) -> list[ModelVersion]:
-    """Return the versions of one model, or of all, by name and number."""
-    query = select(ModelVersion).order_by(ModelVersion.name, ModelVersion.version)
+    """Return the versions of one model, or of all, by name and number; archived ones are among them."""
+    query = _kept().order_by(ModelVersion.name, ModelVersion.version)
     return list(session.scalars(query.where(ModelVersion.name == name) if name else query))
 
 
@@ -31,7 +29,7 @@ def aliases_of(session: Session) -> dict[int, list[str]]:
 
 def resolve(session: Session, name: str, version: int | None = None, alias: str = CHAMPION) -> ModelVersion:
     """Return a version by its number, or the one that the alias means; raise NotFound with the names that exist."""
-    query = select(ModelVersion).where(ModelVersion.name == name)
+    query = _kept().where(ModelVersion.name == name)
     if version is not None:
         query = query.where(ModelVersion.version == version)
     else:
@@ -43,23 +41,15 @@ def resolve(session: Session, name: str, version: int | None = None, alias: str 
     return found
 
 
-def promote(session: Session, name: str, version: int, alias: str = CHAMPION) -> ModelVersion:
-    """Let the alias mean this version from now on; jobs that are already accepted keep the version they have."""
-    if not NAME.fullmatch(alias):
-        raise Conflict(f"{alias[:70]!r} cannot be an alias: {NAME_RULE}.")
-    chosen = resolve(session, name, version)
-    details: dict[str, Any] = {"alias": alias, "before": None}
-    current = session.scalar(select(ModelAlias).where(ModelAlias.name == name, ModelAlias.alias == alias))
-    if current is None:
-        session.add(ModelAlias(name=name, alias=alias, model_version_id=chosen.id))
-    else:
-        former = session.get_one(ModelVersion, current.model_version_id)
-        details["before"] = former.version
-        current.model_version_id = chosen.id
-        current.updated_at = func.now()
-    session.flush()
-    audit(session.connection(), MODEL_PROMOTED, f"{name}@{version}", details=details)
-    return chosen
+def archived_ids(session: Session) -> set[int]:
+    """Return the ids of the versions that are archived."""
+    return set(session.scalars(select(ModelArchive.model_version_id).where(ModelArchive.deleted_at.is_(None))))
+
+
+def _kept() -> Select[ModelVersion]:
+    """Return the query of the versions that were not deleted."""
+    gone = select(ModelArchive.model_version_id).where(ModelArchive.deleted_at.is_not(None))
+    return select(ModelVersion).where(ModelVersion.id.not_in(gone))
 
 
 def _not_found(session: Session, name: str, version: int | None, alias: str) -> str:

@@ -6,8 +6,12 @@ from shared.faults import few
 from shared.tables import Table
 
 _RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
-READ_ONLY = ("api_keys", "model_versions", "model_aliases")  # made by the owner's commands (scripts/create_db.py)
-APPEND_ONLY = ("audit_logs", "service_secrets")  # what was done stays written; a secret stays what it is
+READ_ONLY = ("api_keys", "model_versions")  # made by the owner's commands (scripts/create_db.py)
+APPEND_ONLY = (
+    "audit_logs",
+    "alias_events",
+    "service_secrets",
+)  # what was done stays written, a secret what it is
 # A table that is lost is another fault than a right.
 _DENIED = text(
     "SELECT r.name || ' on ' || t.name FROM unnest(:tables) WITH ORDINALITY AS t (name, place), "

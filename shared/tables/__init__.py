@@ -12,13 +12,14 @@ from shared.tables.jobs import Job, JobKind, JobState, ModelInput, ModelOutput
 from shared.tables.keys import ApiKey
 from shared.tables.logs import AuditLog, ErrorLog, RequestLog
 from shared.tables.metrics import MetricSample, ServiceSecret
-from shared.tables.models import ModelAlias, ModelVersion
+from shared.tables.models import AliasEvent, ModelAlias, ModelArchive, ModelVersion
 from shared.tables.monitoring import Alert, FeatureCount, FeatureProfile, Outcome, ScorePart
 from shared.tables.reference import ReferenceRow, ReferenceSet
 from shared.tables.workers import TimedTask, Worker
 
 __all__ = [
     "Alert",
+    "AliasEvent",
     "ApiKey",
     "AuditLog",
     "ChunkState",
@@ -33,6 +34,7 @@ __all__ = [
     "JobState",
     "MetricSample",
     "ModelAlias",
+    "ModelArchive",
     "ModelInput",
     "ModelOutput",
     "ModelVersion",

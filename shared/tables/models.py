@@ -1,4 +1,4 @@
-"""Versions of models, and the aliases that point to them."""
+"""Versions of models, the aliases that point to them, and what became of both."""
 
 from datetime import datetime
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     ForeignKey,
+    Identity,
+    Index,
     Integer,
     String,
     Text,
@@ -14,7 +16,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from shared.database.types import Json, UtcDateTime
+from shared.database.types import BigId, Json, UtcDateTime
 from shared.tables.base import Table
 
 
@@ -62,3 +64,42 @@ class ModelAlias(Table):
     updated_at: Mapped[datetime] = mapped_column(
         UtcDateTime, server_default=func.now(), comment="When it was moved last"
     )
+
+
+class AliasEvent(Table):
+    """An alias that was moved, or taken away."""
+
+    __tablename__ = "alias_events"
+    __table_args__ = (
+        Index("ix_alias_events_name_id", "name", "id"),
+        {"comment": "Every move of an alias: who, when, from, to, why; entries are never changed"},
+    )
+
+    id: Mapped[int] = mapped_column(BigId, Identity(always=False), primary_key=True, comment="Number of the event")
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, comment="When it was moved")
+    name: Mapped[str] = mapped_column(String(63), comment="Model name")
+    alias: Mapped[str] = mapped_column(String(63), comment="Alias, e.g. champion")
+    from_version: Mapped[int | None] = mapped_column(Integer, comment="Version that it meant; null: there was none")
+    to_version: Mapped[int | None] = mapped_column(Integer, comment="Version that it means; null: it was taken away")
+    reason: Mapped[str | None] = mapped_column(Text, comment="Why, in the words of who did it")
+    actor: Mapped[str] = mapped_column(
+        String(200), comment="key:ID of an API key, anyone, or command:USER@HOST for who ran a command"
+    )
+    request_id: Mapped[str | None] = mapped_column(String(128), comment="X-Request-Id where it was a request")
+
+
+class ModelArchive(Table):
+    """A version that was put away: it serves nothing, and what it scored keeps it."""
+
+    __tablename__ = "model_archives"
+    __table_args__ = ({"comment": "Versions that are archived now: they score nothing until they are restored"},)
+
+    model_version_id: Mapped[int] = mapped_column(
+        ForeignKey("model_versions.id"), primary_key=True, autoincrement=False, comment="The version"
+    )
+    archived_at: Mapped[datetime] = mapped_column(UtcDateTime, comment="When it was archived")
+    deleted_at: Mapped[datetime | None] = mapped_column(
+        UtcDateTime, comment="When its files were deleted, which ends it; the number is not given again"
+    )
+    reason: Mapped[str | None] = mapped_column(Text, comment="Why, in the words of who did it")
+    actor: Mapped[str] = mapped_column(String(200), comment="Who did it, as in alias_events")

@@ -46,6 +46,7 @@ OF_ALL = (
     "/metrics/kpis",
     "/metrics/model",
     "/metrics/system",
+    "/models/{name}/history",
 )
 PROBES = ("/health", "/livez", "/readyz", "/ping", "/version", "/v2/health/live", "/v2/health/ready")
 
@@ -132,12 +133,19 @@ def test_document_demands_a_key_where_the_service_does(visitor: httpx2.Client) -
         if demands_key(operation):
             found.append((method, path))
     assert sorted(found) == [
+        ("delete", "/models/{name}/aliases/{alias}"),
+        ("delete", "/models/{name}/versions/{version}"),
         *(("get", path) for path in OF_ALL),
+        ("post", "/alerts/{id}/acknowledge"),
         ("post", "/jobs/{id}/cancel"),
         ("post", "/jobs/{id}/outcome"),
         ("post", "/jobs/{id}/retry"),
+        ("post", "/models/{name}/aliases/{alias}/rollback"),
+        ("post", "/models/{name}/versions/{version}/archive"),
+        ("post", "/models/{name}/versions/{version}/restore"),
         ("post", "/outcomes"),
         ("put", "/jobs/{id}"),
+        ("put", "/models/{name}/aliases/{alias}"),
     ]
 
 

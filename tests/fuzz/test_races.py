@@ -28,7 +28,7 @@ from shared.database.engine import make_engine, reader, session_scope
 from shared.jobs.queries import TERMINAL
 from shared.packages.sources import AddOptions
 from shared.registry.adding import add
-from shared.registry.versions import promote
+from shared.registry.aliases import promote
 from shared.tables import ApiKey, CsvFile, Job, JobChunk, JobEvent, ModelInput, ModelOutput
 from tests.contracts.helpers import apart, wait_until
 from tests.fuzz.wire import CSV, JSON, Answer, Wire

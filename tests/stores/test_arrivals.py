@@ -12,8 +12,9 @@ from shared.errors import ArtefactError
 from shared.packages.sources import AddOptions
 from shared.registry import watcher
 from shared.registry.adding import add
+from shared.registry.aliases import promote
 from shared.registry.loaded_models import ModelCache
-from shared.registry.versions import aliases_of, list_versions, promote
+from shared.registry.versions import aliases_of, list_versions
 from shared.registry.watcher import ModelWatcher
 from shared.tables import ModelVersion
 from tests.stores.places import Folder, put_package

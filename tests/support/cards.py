@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from shared.cards.card import Card
 from shared.cards.features import Feature
-from shared.registry.versions import promote
+from shared.registry.aliases import promote
 from shared.tables import ModelAlias, ModelVersion
 
 PEOPLE = [

@@ -9,6 +9,7 @@ with Client("http://127.0.0.1:8000") as client:
 
 from guichet.aio import AsyncClient, AsyncJob
 from guichet.calls import CsvOptions
+from guichet.changes import Alias, AliasEvent
 from guichet.client import Client, Job
 from guichet.errors import ConnectionFailed, Fault, GuichetError, JobFailed, Refused, TimedOut, Unusable
 from guichet.events import Event
@@ -34,6 +35,8 @@ from guichet.records import (
 from guichet.version import __version__
 
 __all__ = [
+    "Alias",
+    "AliasEvent",
     "AsyncClient",
     "AsyncJob",
     "BatchItem",

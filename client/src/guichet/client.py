@@ -10,8 +10,9 @@ from typing import Any, Generic, Literal, Self, TypeVar, cast
 
 import httpx2
 
-from guichet import calls
+from guichet import calls, changes
 from guichet.calls import BatchOptions, CsvOptions, RowOptions
+from guichet.changes import Alias, AliasEvent
 from guichet.connection import Connection, JobFacts, file_of
 from guichet.downloads import Download
 from guichet.events import Event, Following
@@ -306,6 +307,40 @@ class Client:
     def model(self, name: str) -> Model:
         """Read a model, `name`, `name@3` or `name@alias`: its card, its features, and an example row."""
         return self._run(calls.model(name, retries=self._retries))
+
+    # ── changing models (scope `admin`) ──────────────────────────────────────────────────────────────────────────
+
+    def alias(self, name: str, alias: str = "champion") -> Alias:
+        """Read which version an alias means."""
+        return self._run(changes.find_alias(name, alias, retries=self._retries))
+
+    def promote(self, reference: str, *, reason: str, alias: str = "champion", etag: str | None = None) -> Alias:
+        """Let an alias mean `name@3`; with the `etag` that you saw, only if nobody moved it meanwhile."""
+        return self._run(changes.promote(reference, reason, alias, etag, retries=self._retries))
+
+    def roll_back(self, name: str, *, reason: str, alias: str = "champion") -> Alias:
+        """Let an alias mean again what it meant before its last move."""
+        return self._run(changes.roll_back(name, reason, alias, retries=self._retries))
+
+    def remove_alias(self, name: str, alias: str, *, reason: str) -> None:
+        """Take an alias away; the champion can only be moved."""
+        self._run(changes.remove_alias(name, alias, reason, retries=self._retries))
+
+    def history(self, name: str) -> list[AliasEvent]:
+        """List how a model's aliases were moved, newest first."""
+        return self._run(changes.history(name, retries=self._retries))
+
+    def archive(self, reference: str, *, reason: str) -> None:
+        """Put `name@3` away: it takes no rows until it is restored."""
+        self._run(changes.move(reference, reason, to="archive", retries=self._retries))
+
+    def restore(self, reference: str, *, reason: str) -> None:
+        """Let an archived `name@3` serve again."""
+        self._run(changes.move(reference, reason, to="restore", retries=self._retries))
+
+    def delete(self, reference: str, *, reason: str) -> None:
+        """Delete an archived `name@3` that never scored anything, with its files."""
+        self._run(changes.move(reference, reason, to="delete", retries=self._retries))
 
     # ── how flows and streams are carried out ────────────────────────────────────────────────────────────────────
 

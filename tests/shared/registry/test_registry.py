@@ -30,8 +30,9 @@ from shared.packages import package
 from shared.packages.sources import AddOptions
 from shared.registry import adding as registry
 from shared.registry.adding import add, register
+from shared.registry.aliases import promote
 from shared.registry.loading import load, verify
-from shared.registry.versions import aliases_of, list_versions, promote, resolve
+from shared.registry.versions import aliases_of, list_versions, resolve
 from shared.tables import ModelVersion, Table
 from tests.support.brief import prove_briefly
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from guichet.client import Client
 from guichet.command.bench import bench
+from guichet.command.changes import history, move, promote, roll_back
 from guichet.command.console import Console
 from guichet.command.explaining import explain_score
 from guichet.command.files import score_csv
@@ -25,6 +26,12 @@ _COMMANDS: dict[str, Callable[[Client, argparse.Namespace, Console], int]] = {
     "cancel": cancel,
     "retry": retry,
     "models": list_models,
+    "promote": promote,
+    "rollback": roll_back,
+    "history": history,
+    "archive": move,
+    "restore": move,
+    "delete": move,
     "bench": bench,
 }
 

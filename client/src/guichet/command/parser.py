@@ -104,6 +104,30 @@ def make_parser() -> argparse.ArgumentParser:
     models = add("models", "list the models")
     _add_json(models)
 
+    for name, text in (
+        ("promote", "let an alias of a model mean a version"),
+        ("rollback", "let an alias of a model mean again what it meant before its last move"),
+    ):
+        moving = add(name, text)
+        if name == "promote":
+            moving.add_argument("model", metavar="NAME@VERSION")
+        else:
+            moving.add_argument("name", metavar="NAME")
+        moving.add_argument("--alias", default="champion", help="which alias (default: champion)")
+        _add_reason(moving)
+    for name, text in (
+        ("archive", "put a version of a model away: it takes no rows until it is restored"),
+        ("restore", "let an archived version serve again"),
+        ("delete", "delete an archived version that never scored anything, with its files"),
+    ):
+        moving = add(name, text)
+        moving.add_argument("model", metavar="NAME@VERSION")
+        _add_reason(moving)
+
+    history = add("history", "list how a model's aliases were moved: when, from, to, who, why")
+    history.add_argument("name", metavar="NAME")
+    _add_json(history)
+
     bench = add("bench", "measure how fast the service answers, one request after the other")
     bench.add_argument("--n", type=_whole, default=50, help="requests of each kind (default: 50)")
     bench.add_argument("--batch-size", type=_whole, default=200, help="rows in a batch (default: 200)")
@@ -121,6 +145,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _add_model(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--model", metavar="NAME[@VERSION]", help="the model (default: the service's default model)")
+
+
+def _add_reason(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--reason", required=True, help="why, for whoever reads the history")
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,245 @@
+"""Changing models: what an alias means, which versions serve. For keys with the scope `admin`."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any, TypeVar
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Header, Path, Query, Request
+from pydantic import BaseModel
+from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from api.auth.callers import Caller
+from api.deps import AdminCaller, ReadCaller, ServicesDep
+from api.http.prefix import link
+from api.http.responses import json_response, request_id_of
+from api.jobs.json_body import read_json
+from api.jobs.requests import find_version, read_fields
+from api.models.changes import change
+from api.schemas.answers import PROBLEM, header
+from api.schemas.registry import AliasBody, HistoryBody, PromotionBody, ReasonBody, VersionStateBody
+from api.services import Services
+from shared.database.engine import session_scope
+from shared.registry.aliases import AliasState, Change, find_alias, list_events, promote, remove_alias, roll_back
+from shared.registry.archiving import archive, delete, remove_files, restore
+from shared.tables import ModelVersion
+
+router = APIRouter(tags=["models"])
+
+Body = TypeVar("Body", bound=BaseModel)
+Name = Annotated[str, Path(max_length=200, description="Name of the model, without a version")]
+Alias = Annotated[str, Path(max_length=200, description="Name of the alias, e.g. `champion`")]
+Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="Version number")]
+IfMatch = Annotated[
+    str | None, Header(description="The alias' `ETag` as you saw it: 412 when somebody moved it meanwhile; `*`: any")
+]
+IfNoneMatch = Annotated[str | None, Header(description="`*`: only if there is no such alias yet")]
+
+_ETAG = {"ETag": header("Of the alias as it stands, for `If-Match`", always=True)}
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {**PROBLEM, "description": "The body is not plain JSON."},
+    401: {**PROBLEM, "description": "No API key, or an unknown one."},
+    403: {**PROBLEM, "description": "The key lacks the scope `admin`."},
+    404: {**PROBLEM, "description": "No such model, version or alias."},
+    409: {**PROBLEM, "description": "It cannot be done as things are; `detail` says why, and what to do first."},
+    413: {**PROBLEM, "description": "Too many bytes."},
+    415: {**PROBLEM, "description": "The body is not JSON."},
+    422: {**PROBLEM, "description": "The body lacks something, or holds what it must not."},
+    503: {**PROBLEM, "description": "The database does not answer."},
+}
+_PRECONDITION: dict[int | str, dict[str, Any]] = {
+    412: {**PROBLEM, "description": "Somebody was first: the alias is not what `If-Match` says."}
+}
+
+
+def _body_of(model: type[BaseModel]) -> dict[str, Any]:
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+@router.get(
+    "/models/{name}/aliases/{alias}",
+    responses={200: {"model": AliasBody, "headers": _ETAG}, **{code: _REFUSALS[code] for code in (401, 403, 404, 503)}},
+    response_model=None,
+)
+async def get_alias(services: ServicesDep, caller: ReadCaller, name: Name, alias: Alias) -> Response:
+    """Read what an alias means. Its `ETag` is what a change that must not overwrite another one says in `If-Match`."""
+
+    def read() -> AliasState:
+        with session_scope(services.reader, read_only=True) as session:
+            return find_alias(session, name, alias)
+
+    return _alias(await run_in_threadpool(read))
+
+
+@router.put(
+    "/models/{name}/aliases/{alias}",
+    responses={200: {"model": AliasBody, "headers": _ETAG}, **_REFUSALS, **_PRECONDITION},
+    openapi_extra=_body_of(PromotionBody),
+    response_model=None,
+)
+async def put_alias(
+    request: Request,
+    services: ServicesDep,
+    caller: AdminCaller,
+    name: Name,
+    alias: Alias,
+    if_match: IfMatch = None,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """Let an alias mean a version: of `champion`, promote it. Every process does so within 5 seconds.
+
+    Jobs that are already accepted keep the version that they have.
+    """
+    body = await _read(services, request, PromotionBody)
+    expected = "" if if_none_match is not None and if_none_match.strip() == "*" else if_match
+
+    def work(session: Session) -> AliasState:
+        promote(session, name, body.version, alias, _change(request, caller, body), expected=expected)
+        return find_alias(session, name, alias)
+
+    return _alias(await _do(services, work))
+
+
+@router.delete(
+    "/models/{name}/aliases/{alias}",
+    status_code=204,
+    responses={204: {"description": "Taken away."}, **_REFUSALS, **_PRECONDITION},
+    openapi_extra=_body_of(ReasonBody),
+    response_model=None,
+)
+async def delete_alias(
+    request: Request, services: ServicesDep, caller: AdminCaller, name: Name, alias: Alias, if_match: IfMatch = None
+) -> Response:
+    """Take an alias away. The champion can only be moved: it answers where no version is named."""
+    body = await _read(services, request, ReasonBody)
+
+    def work(session: Session) -> None:
+        remove_alias(session, name, alias, _change(request, caller, body), expected=if_match)
+
+    await _do(services, work)
+    return Response(status_code=204)
+
+
+@router.post(
+    "/models/{name}/aliases/{alias}/rollback",
+    responses={200: {"model": AliasBody, "headers": _ETAG}, **_REFUSALS, **_PRECONDITION},
+    openapi_extra=_body_of(ReasonBody),
+    response_model=None,
+)
+async def post_rollback(
+    request: Request, services: ServicesDep, caller: AdminCaller, name: Name, alias: Alias, if_match: IfMatch = None
+) -> Response:
+    """Let an alias mean again what it meant before it was moved last."""
+    body = await _read(services, request, ReasonBody)
+
+    def work(session: Session) -> AliasState:
+        roll_back(session, name, alias, _change(request, caller, body), expected=if_match)
+        return find_alias(session, name, alias)
+
+    return _alias(await _do(services, work))
+
+
+@router.get(
+    "/models/{name}/history",
+    responses={200: {"model": HistoryBody}, **{code: _REFUSALS[code] for code in (401, 403, 404, 422, 503)}},
+    response_model=None,
+)
+async def get_history(
+    services: ServicesDep,
+    caller: AdminCaller,
+    name: Name,
+    cursor: Annotated[int | None, Query(ge=0, le=2**63 - 1, description="Only older moves: from `next`")] = None,
+    limit: Annotated[int, Query(ge=1, le=1_000, description="Moves on a page")] = 100,
+) -> Response:
+    """List how a model's aliases were moved, newest first: who, when, from, to, why."""
+    if not services.catalog.versions_of(name):
+        await find_version(services, name, None)
+
+    def read() -> tuple[list[dict[str, Any]], int | None]:
+        with session_scope(services.reader, read_only=True) as session:
+            return list_events(session, name, before=cursor, limit=limit)
+
+    items, following = await run_in_threadpool(read)
+    place = urlencode({"limit": limit, "cursor": following})
+    more = None if following is None else link(f"/models/{name}/history?") + place
+    return json_response({"items": items, "next": more})
+
+
+@router.post(
+    "/models/{name}/versions/{version}/archive",
+    responses={200: {"model": VersionStateBody}, **_REFUSALS},
+    openapi_extra=_body_of(ReasonBody),
+    response_model=None,
+)
+async def post_archive(
+    request: Request, services: ServicesDep, caller: AdminCaller, name: Name, version: Number
+) -> Response:
+    """Put a version away: it takes no rows until it is restored, and everything that it scored stays."""
+    return await _move(request, services, caller, name, version, archive, "archived")
+
+
+@router.post(
+    "/models/{name}/versions/{version}/restore",
+    responses={200: {"model": VersionStateBody}, **_REFUSALS},
+    openapi_extra=_body_of(ReasonBody),
+    response_model=None,
+)
+async def post_restore(
+    request: Request, services: ServicesDep, caller: AdminCaller, name: Name, version: Number
+) -> Response:
+    """Let an archived version serve again."""
+    return await _move(request, services, caller, name, version, restore, "serving")
+
+
+@router.delete(
+    "/models/{name}/versions/{version}",
+    responses={200: {"model": VersionStateBody}, **_REFUSALS},
+    openapi_extra=_body_of(ReasonBody),
+    response_model=None,
+)
+async def delete_version(
+    request: Request, services: ServicesDep, caller: AdminCaller, name: Name, version: Number
+) -> Response:
+    """Delete an archived version that never scored anything, with its files. Its number is not given again."""
+    body = await _read(services, request, ReasonBody)
+    row: ModelVersion = await _do(
+        services, lambda session: delete(session, name, version, _change(request, caller, body))
+    )
+    left = await run_in_threadpool(remove_files, row, services.settings.models)
+    told = None if left is None else "Its files could not be removed: remove them from MODELS_DIR by hand."
+    return json_response({"model": name, "version": version, "state": "deleted", "left": told})
+
+
+async def _move(
+    request: Request,
+    services: Services,
+    caller: Caller,
+    name: str,
+    version: int,
+    move: Callable[[Session, str, int, Change], ModelVersion],
+    state: str,
+) -> Response:
+    body = await _read(services, request, ReasonBody)
+    await _do(services, lambda session: move(session, name, version, _change(request, caller, body)))
+    return json_response({"model": name, "version": version, "state": state, "left": None})
+
+
+async def _do(services: Services, work: Callable[[Session], Any]) -> Any:  # noqa: ANN401 - what the work returns
+    return await run_in_threadpool(partial(change, services.bulk_engine, services.catalog, work))
+
+
+async def _read(services: Services, request: Request, model: type[Body]) -> Body:
+    _, raw = await read_json(request, max_bytes=services.settings.max_body_bytes)
+    return read_fields(model, raw)
+
+
+def _change(request: Request, caller: Caller, body: ReasonBody) -> Change:
+    return Change(body.reason, caller.actor, request_id_of(request))
+
+
+def _alias(state: AliasState) -> Response:
+    body = {"model": state.name, "alias": state.alias, "version": state.version, "updated_at": state.updated_at}
+    return json_response(body, headers={"ETag": state.etag})

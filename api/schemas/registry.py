@@ -1,0 +1,58 @@
+"""Bodies of changes to models and their aliases."""
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.registry.aliases import MAX_REASON
+
+
+class ReasonBody(BaseModel):
+    """Why something is changed."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    reason: str = Field(min_length=1, max_length=MAX_REASON, description="Why, for whoever reads the history.")
+
+
+class PromotionBody(ReasonBody):
+    """Which version an alias is to mean, and why."""
+
+    version: int = Field(ge=1, le=2**31 - 1, description="Version number.")
+
+
+class AliasBody(BaseModel):
+    """What an alias means."""
+
+    model: str
+    alias: str
+    version: int
+    updated_at: datetime = Field(description="When it was moved last.")
+
+
+class AliasEventBody(BaseModel):
+    """A move of an alias."""
+
+    id: int
+    created_at: datetime
+    alias: str
+    from_: int | None = Field(alias="from", description="Version that it meant; null: there was no such alias.")
+    to: int | None = Field(description="Version that it means since; null: it was taken away.")
+    reason: str | None
+    actor: str = Field(description="`key:ID`, `anyone` where AUTH=open, or `command:USER@HOST`.")
+    request_id: str | None
+
+
+class HistoryBody(BaseModel):
+    """A page of a model's history."""
+
+    items: list[AliasEventBody]
+    next: str | None = Field(description="Where the next page is; null on the last one.")
+
+
+class VersionStateBody(BaseModel):
+    """What became of a version."""
+
+    model: str
+    version: int
+    state: str = Field(description="`serving`, `archived` or `deleted`.")
+    left: str | None = Field(None, description="Of a deleted one: what could not be removed, and what to do.")

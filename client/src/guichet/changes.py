@@ -1,0 +1,138 @@
+"""Changing models: aliases and versions, for keys with the scope `admin`. Flows, as in calls.py."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Self
+from urllib.parse import quote
+
+from guichet.errors import Unusable
+from guichet.exchange import exchange
+from guichet.wire import Answer, Flow, Request, check, encode, read, refusal
+
+CHAMPION = "champion"
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """What an alias means; `etag` is another one after every move."""
+
+    model: str
+    alias: str
+    version: int
+    updated_at: datetime
+    etag: str = field(compare=False)
+
+    @classmethod
+    def read(cls, answer: Answer) -> Self:
+        """Read it from an answer."""
+        return read(
+            check(answer),
+            lambda body: cls(
+                str(body["model"]),
+                str(body["alias"]),
+                int(body["version"]),
+                datetime.fromisoformat(body["updated_at"]),
+                answer.headers.get("etag", ""),
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AliasEvent:
+    """A move of an alias; None as a version: there was none, or it was taken away."""
+
+    id: int
+    created_at: datetime
+    alias: str
+    from_version: int | None
+    to_version: int | None
+    reason: str | None
+    actor: str
+
+    @classmethod
+    def read(cls, body: dict[str, Any]) -> Self:
+        """Read it from JSON."""
+        return cls(
+            int(body["id"]),
+            datetime.fromisoformat(body["created_at"]),
+            str(body["alias"]),
+            body["from"],
+            body["to"],
+            body["reason"],
+            str(body["actor"]),
+        )
+
+
+def split(reference: str) -> tuple[str, int]:
+    """Return name and version of `name@3`; raise Unusable for anything else."""
+    name, _, version = reference.partition("@")
+    if not name or not version.isascii() or not version.isdigit():
+        raise Unusable(f"{reference!r} names no version: write it as name@version, e.g. attrition@2.")
+    return name, int(version)
+
+
+def find_alias(name: str, alias: str, *, retries: int) -> Flow[Alias]:
+    """Read what an alias means."""
+    answer = yield from exchange(Request("GET", _alias_path(name, alias)), retries)
+    return Alias.read(answer)
+
+
+def promote(reference: str, reason: str, alias: str, etag: str | None, *, retries: int) -> Flow[Alias]:
+    """Let an alias mean `name@3`. Doing it twice changes nothing."""
+    name, version = split(reference)
+    request = _request("PUT", _alias_path(name, alias), {"version": version, "reason": reason}, etag)
+    answer = yield from exchange(request, retries)
+    if answer.status == 412 and etag is not None:
+        # The first attempt may have done it, and only its answer was lost.
+        found = yield from find_alias(name, alias, retries=retries)
+        if found.version == version:
+            return found
+    return Alias.read(answer)
+
+
+def roll_back(name: str, reason: str, alias: str, *, retries: int) -> Flow[Alias]:
+    """Let an alias mean what it meant before its last move: once, however often the request has to be sent."""
+    seen = yield from find_alias(name, alias, retries=retries)
+    request = _request("POST", f"{_alias_path(name, alias)}/rollback", {"reason": reason}, seen.etag)
+    answer = yield from exchange(request, retries)
+    if answer.status == 412:
+        newest = next((event for event in (yield from history(name, retries=retries)) if event.alias == alias), None)
+        if newest is not None and (newest.from_version, newest.reason) == (seen.version, reason):
+            return (yield from find_alias(name, alias, retries=retries))
+    return Alias.read(answer)
+
+
+def remove_alias(name: str, alias: str, reason: str, *, retries: int) -> Flow[None]:
+    """Take an alias away. One that is not there is no error after a lost answer."""
+    answer = yield from exchange(_request("DELETE", _alias_path(name, alias), {"reason": reason}, None), retries)
+    if answer.status != 204:
+        raise refusal(answer)
+
+
+def history(name: str, *, retries: int) -> Flow[list[AliasEvent]]:
+    """List the moves of a model's aliases, newest first: the last thousand."""
+    request = Request("GET", f"/models/{quote(name, safe='')}/history", {"limit": "1000"})
+    answer = yield from exchange(request, retries)
+    return read(check(answer), lambda body: [AliasEvent.read(item) for item in body["items"]])
+
+
+def move(reference: str, reason: str, *, to: str, retries: int) -> Flow[str]:
+    """Archive or restore `name@3` (`to`: the last part of the path), or delete it; return its state."""
+    name, version = split(reference)
+    path = f"/models/{quote(name, safe='')}/versions/{version}"
+    request = (
+        _request("DELETE", path, {"reason": reason}, None)
+        if to == "delete"
+        else _request("POST", f"{path}/{to}", {"reason": reason}, None)
+    )
+    answer = yield from exchange(request, retries)
+    return read(check(answer), lambda body: str(body["state"]))
+
+
+def _alias_path(name: str, alias: str) -> str:
+    return f"/models/{quote(name, safe='')}/aliases/{quote(alias, safe='')}"
+
+
+def _request(method: str, path: str, body: dict[str, Any], etag: str | None) -> Request:
+    headers = {"Content-Type": "application/json"} | ({} if etag is None else {"If-Match": etag})
+    return Request(method, path, headers=headers, content=encode(body))

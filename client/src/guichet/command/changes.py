@@ -1,0 +1,53 @@
+"""The commands that change models."""
+
+import argparse
+from dataclasses import asdict
+
+from guichet.client import Client
+from guichet.command.console import Console
+from guichet.command.outcomes import DONE
+
+
+def promote(client: Client, options: argparse.Namespace, console: Console) -> int:
+    """Let an alias mean a version."""
+    found = client.promote(options.model, reason=options.reason, alias=options.alias)
+    console.say(f"{found.model}@{found.version} is now the {found.alias} of {found.model}.")
+    return DONE
+
+
+def roll_back(client: Client, options: argparse.Namespace, console: Console) -> int:
+    """Let an alias mean what it meant before."""
+    found = client.roll_back(options.name, reason=options.reason, alias=options.alias)
+    console.say(f"{found.model}@{found.version} is the {found.alias} of {found.model} again.")
+    return DONE
+
+
+def move(client: Client, options: argparse.Namespace, console: Console) -> int:
+    """Archive, restore or delete a version."""
+    getattr(client, options.command)(options.model, reason=options.reason)
+    told = {"archive": "is archived: it takes no rows until it is restored", "restore": "serves again"}
+    console.say(f"{options.model} {told.get(options.command, 'is deleted')}.")
+    return DONE
+
+
+def history(client: Client, options: argparse.Namespace, console: Console) -> int:
+    """List how a model's aliases were moved."""
+    events = client.history(options.name)
+    if options.is_json:
+        console.say_json([asdict(event) | {"created_at": event.created_at.isoformat()} for event in events])
+        return DONE
+    console.table(
+        ("WHEN", "ALIAS", "FROM", "TO", "WHO", "WHY"),
+        [
+            (
+                f"{event.created_at:%Y-%m-%d %H:%M:%S}",
+                event.alias,
+                "" if event.from_version is None else f"@{event.from_version}",
+                "" if event.to_version is None else f"@{event.to_version}",
+                event.actor,
+                event.reason or "",
+            )
+            for event in events
+        ],
+    )
+    return DONE

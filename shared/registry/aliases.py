@@ -1,0 +1,213 @@
+"""Moving the names of versions: who lets an alias mean what, why, and what it meant before.
+
+Every move is an entry of `alias_events` and of the audit log, in the transaction that makes it.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import insert, select
+from sqlalchemy.orm import Session
+
+from shared.errors import CardError, Conflict, PreconditionFailed
+from shared.observability.audit import ALIAS_REMOVED, MODEL_PROMOTED, audit, operator
+from shared.registry.versions import CHAMPION, NAME, NAME_RULE, resolve
+from shared.tables import AliasEvent, ModelAlias, ModelArchive, ModelVersion
+
+MAX_REASON = 1_000  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Who changes something, and why."""
+
+    reason: str | None = None
+    actor: str | None = None  # key:ID, or anyone; None: who runs this process
+    request_id: str | None = None
+
+    @property
+    def by(self) -> str:
+        """Who it is, as the tables have it."""
+        return (self.actor or operator())[:200]
+
+
+@dataclass(frozen=True, slots=True)
+class AliasState:
+    """What an alias means, and since when."""
+
+    name: str
+    alias: str
+    version: int
+    updated_at: datetime
+
+    @property
+    def etag(self) -> str:
+        """The entity tag of this state: another one after every move."""
+        return f'"{self.version}-{self.updated_at.timestamp() * 1e6:.0f}"'
+
+
+def find_alias(session: Session, name: str, alias: str) -> AliasState:
+    """Return what an alias means now; raise NotFound with the names that exist."""
+    found = _current(session, name, alias)
+    if found is None:
+        resolve(session, name, alias=alias)  # which says what there is
+        raise AssertionError("an alias that means a version has a row")
+    return found[1]
+
+
+def promote(
+    session: Session,
+    name: str,
+    version: int,
+    alias: str = CHAMPION,
+    change: Change = Change(),
+    *,
+    expected: str | None = None,
+) -> ModelVersion:
+    """Let the alias mean this version from now on; jobs that are already accepted keep the version they have.
+
+    `expected` is the entity tag that the alias must have, `*` for any, or empty for an alias that is not there yet.
+    Raises NotFound, Conflict for an archived version, PreconditionFailed when somebody was first.
+    """
+    if not NAME.fullmatch(alias):
+        raise Conflict(f"{alias[:70]!r} cannot be an alias: {NAME_RULE}.")
+    chosen = resolve(session, name, version)
+    if session.get(ModelArchive, chosen.id) is not None:
+        raise Conflict(f"{name}@{version} is archived: restore it before an alias may mean it.")
+    found = _current(session, name, alias)
+    _check_expected(name, alias, None if found is None else found[1], expected)
+    if found is not None and found[1].version == version:
+        return chosen  # it does already
+    now = datetime.now(UTC)
+    if found is None:
+        session.add(ModelAlias(name=name, alias=alias, model_version_id=chosen.id, updated_at=now))
+    else:
+        found[0].model_version_id = chosen.id
+        found[0].updated_at = now
+    session.flush()
+    _write_down(session, name, alias, None if found is None else found[1].version, version, now, change)
+    return chosen
+
+
+def roll_back(
+    session: Session,
+    name: str,
+    alias: str = CHAMPION,
+    change: Change = Change(),
+    *,
+    expected: str | None = None,
+) -> ModelVersion:
+    """Let an alias mean again what it meant before its last move; raise Conflict where it never meant another version.
+
+    A second roll back is not the first one undone: it goes one move further back.
+    """
+    state = find_alias(session, name, alias)
+    _check_expected(name, alias, state, expected)
+    before = _before(session, state)
+    if before is None:
+        raise Conflict(f"{name}@{alias} has never meant another version than {state.version}: there is no way back.")
+    return promote(session, name, before, alias, change)
+
+
+def remove_alias(
+    session: Session,
+    name: str,
+    alias: str,
+    change: Change = Change(),
+    *,
+    expected: str | None = None,
+) -> None:
+    """Take an alias away; raise Conflict for the champion, NotFound, PreconditionFailed when somebody was first."""
+    if alias == CHAMPION:
+        raise Conflict(f"The {CHAMPION} of a model cannot be taken away, only moved: it answers when none is named.")
+    found = _current(session, name, alias)
+    if found is None:
+        resolve(session, name, alias=alias)
+        raise AssertionError("an alias that means a version has a row")
+    _check_expected(name, alias, found[1], expected)
+    session.delete(found[0])
+    session.flush()
+    _write_down(session, name, alias, found[1].version, None, datetime.now(UTC), change)
+
+
+def list_events(
+    session: Session, name: str, *, before: int | None = None, limit: int = 100
+) -> tuple[list[dict[str, Any]], int | None]:
+    """Return the moves of a model's aliases, newest first, and the number of the last one if there are more.
+
+    `before` is that number: only older ones are returned.
+    """
+    query = select(AliasEvent).where(AliasEvent.name == name).order_by(AliasEvent.id.desc()).limit(limit + 1)
+    if before is not None:
+        query = query.where(AliasEvent.id < before)
+    events = list(session.scalars(query))
+    return [_told(event) for event in events[:limit]], events[limit - 1].id if len(events) > limit else None
+
+
+def _told(event: AliasEvent) -> dict[str, Any]:
+    return {
+        "id": event.id,
+        "created_at": event.created_at,
+        "alias": event.alias,
+        "from": event.from_version,
+        "to": event.to_version,
+        "reason": event.reason,
+        "actor": event.actor,
+        "request_id": event.request_id,
+    }
+
+
+def _before(session: Session, state: AliasState) -> int | None:
+    """Return the version before the last move that was no roll back of another one: moves back are taken off."""
+    moves = session.execute(
+        select(AliasEvent.from_version, AliasEvent.to_version)
+        .where(AliasEvent.name == state.name, AliasEvent.alias == state.alias)
+        .order_by(AliasEvent.id)
+    )
+    trail: list[int] = []
+    for before, after in moves:
+        if not trail and before is not None:
+            trail.append(before)
+        if after is None:
+            continue
+        if len(trail) > 1 and trail[-2] == after:
+            trail.pop()  # back to where it came from
+        else:
+            trail.append(after)
+    return trail[-2] if len(trail) > 1 else None
+
+
+def _current(session: Session, name: str, alias: str) -> tuple[ModelAlias, AliasState] | None:
+    """Return the row of an alias, which is locked until the transaction ends, and its state."""
+    row = session.scalar(select(ModelAlias).where(ModelAlias.name == name, ModelAlias.alias == alias).with_for_update())
+    if row is None:
+        return None
+    version = session.get_one(ModelVersion, row.model_version_id).version
+    return row, AliasState(name, alias, version, row.updated_at)
+
+
+def _check_expected(name: str, alias: str, state: AliasState | None, expected: str | None) -> None:
+    if expected is None or (state is not None and expected in ("*", state.etag)) or (state is None and expected == ""):
+        return
+    now = f"means version {state.version} since {state.updated_at:%Y-%m-%d %H:%M:%S}" if state else "is not there"
+    raise PreconditionFailed(f"{name}@{alias} {now}, which is not what you saw: read it again, and decide again.")
+
+
+def _write_down(
+    session: Session, name: str, alias: str, before: int | None, after: int | None, now: datetime, change: Change
+) -> None:
+    if change.reason is not None and len(change.reason) > MAX_REASON:
+        raise CardError(f"A reason has {MAX_REASON} characters at most.")
+    event = {"created_at": now, "name": name, "alias": alias, "from_version": before, "to_version": after}
+    session.execute(
+        insert(AliasEvent).values(**event, reason=change.reason, actor=change.by, request_id=change.request_id)
+    )
+    audit(
+        session.connection(),
+        ALIAS_REMOVED if after is None else MODEL_PROMOTED,
+        f"{name}@{before if after is None else after}",
+        actor=change.by,
+        details={"alias": alias, "before": before, "reason": change.reason},
+        request_id=change.request_id,
+    )
