@@ -1,5 +1,6 @@
 """Reference rows as callers send them: the features that a contract computes are added before a card is inferred."""
 
+import ast
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -47,7 +48,8 @@ def with_derived(
             text=contract.text or "refuse", missing=contract.missing or "refuse",
         )  # fmt: skip
     except (RuleError, ValidationError) as error:
-        if absent := [name for name in kinds if name not in columns and name not in derived]:
+        named = {name for term in derived.values() for name in _names_in(str(term.derived))}
+        if absent := [name for name in kinds if name in named - columns - derived.keys()]:
             raise CardError(
                 f"{source} lacks {few(absent)}, which the model takes and the contract does not derive: give rows with "
                 "every column that callers send."
@@ -89,6 +91,14 @@ def _computed(
         else:
             raise reason
     return known[len(sent) :]
+
+
+def _names_in(formula: str) -> set[str]:
+    """Return the names that a formula uses; none where it cannot be read."""
+    try:
+        return {node.id for node in ast.walk(ast.parse(formula, mode="eval")) if isinstance(node, ast.Name)}
+    except SyntaxError:
+        return set()
 
 
 def _feature(term: FeatureOverrides, kind: FeatureType) -> Feature:

@@ -34,6 +34,10 @@ def describe_plan(row: ModelVersion, model: LoadedModel) -> Iterator[str]:
     yield f"Scorer: {model.scorer.kind}: {SCORERS[model.scorer.kind]}. Measured when the version was registered:"
     for candidate in report.get("candidates", []):
         yield f"  {_measured(candidate, is_chosen=candidate['kind'] == report['kind'])}"
+    explanation = report.get("explanation", {})
+    if explanation:
+        yield ""
+        yield f"Explanations: {explanation.get('method') or 'none: it ' + explanation['refused']}."
     yield ""
     yield (
         f"Proof: {counted(report['rows_checked'], 'row')} ({counted(len(model.reference), 'reference row')}, and rows "
@@ -41,10 +45,6 @@ def describe_plan(row: ModelVersion, model: LoadedModel) -> Iterator[str]:
         f"{report['kind']} and by the pipeline. Largest difference: {_figure(report['max_abs_diff'])}; decisions that "
         f"differ: {report['decisions_differ']}. The reference rows and edges were checked again now."
     )
-    explanation = report.get("explanation", {})
-    if explanation:
-        yield ""
-        yield f"Explanations: {explanation.get('method') or 'none: it ' + explanation['refused']}."
 
 
 def _inputs(model: LoadedModel) -> Iterator[str]:

@@ -112,7 +112,16 @@ def test_pages_of_the_log_hold_each_entry_once_newest_first(client: httpx2.Clien
     for _ in range(5):
         client.get(f"/models/{name}")
     wait_until(
-        lambda: len(client.get("/logs/requests", params={"status": 404, "limit": 5}).json()["items"]) == 5 or None
+        lambda: (
+            [
+                item["path"]
+                for item in client.get("/logs/requests", params={"route": "/models/{name}", "limit": 50}).json()[
+                    "items"
+                ]
+            ].count(f"/models/{name}")
+            == 5
+            or None
+        )
     )
     first = client.get("/logs/requests", params={"limit": 3, "route": "/models/{name}"}).json()
     second = client.get(first["next"]).json()
@@ -318,7 +327,8 @@ def test_metrics_count_requests_rows_and_jobs(client: httpx2.Client, attrition_r
     buckets = [
         (float(dict(labels)["le"]), count)
         for (name, labels), count in samples(client).items()
-        if name == "guichet_http_request_duration_seconds_bucket" and ("route", "/predict_batch") in labels
+        if name == "guichet_http_request_duration_seconds_bucket"
+        and {("route", "/predict_batch"), ("method", "POST")} <= set(labels)
     ]
     counts = [count for _, count in sorted(buckets)]
     assert counts == sorted(counts)

@@ -97,6 +97,7 @@ def test_every_thread_of_the_service_is_watched() -> None:
         "api/runtimes/sync.py": "runs one call, whose error is raised where its result is waited for",
         "api/runtimes/csv_thread.py": "scores the files that there are, and is started again for the next ones",
         "worker/main.py": "ends a beat that nobody needs",
+        "shared/observability/tracing.py": "sends the last spans while a process ends, and is waited for two seconds",
     }
     found = {
         str(path.relative_to(ROOT))

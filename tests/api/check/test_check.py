@@ -181,7 +181,7 @@ def test_role_without_rights_is_told_which_it_lacks(session_postgres):
         connection.exec_driver_sql("RESET ROLE")
     assert found.status == "failed"
     assert found.detail.startswith(
-        "check_weak lacks INSERT on audit_logs, INSERT on error_logs, UPDATE on error_logs and "
+        "check_weak lacks INSERT on alias_events, INSERT on audit_logs, INSERT on error_logs and "
     )
     assert "set DATABASE_URL to the address of guichet_app" in found.detail
 

@@ -291,7 +291,8 @@ def test_model_that_is_not_there_has_no_views(engine):
 
 
 def widen(connection):
-    """Change a column that the views are made of, as a migration does."""
+    """Change a column that the views are made of, as a migration does; it takes the view `lineage` away itself."""
+    connection.exec_driver_sql("DROP VIEW lineage")
     operations = Operations(MigrationContext.configure(connection))
     with operations.batch_alter_table("model_outputs") as batch:
         batch.alter_column("label", type_=String(90))
