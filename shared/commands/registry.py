@@ -32,7 +32,7 @@ from shared.registry.aliases import Change, list_events, promote, roll_back
 from shared.registry.archiving import archive, delete, remove_files, restore
 from shared.registry.loading import load, verify
 from shared.registry.plan import describe_plan
-from shared.registry.versions import CHAMPION, aliases_of, list_versions, resolve
+from shared.registry.versions import CHAMPION, aliases_of, archived_ids, list_versions, resolve
 from shared.tables import ModelVersion
 
 SHOWN = 5  # categories of a feature that are printed
@@ -244,10 +244,11 @@ def _is_as_it_lies(options: AddOptions) -> bool:
 def _list(options: argparse.Namespace) -> int:
     with session_scope(read_only=True) as session:
         rows, aliases = list_versions(session, options.name), aliases_of(session)
+        archived = archived_ids(session)
     broken = 0
     for row in rows:
         try:
-            print(_listed(row, aliases.get(row.id, []), as_json=options.json))
+            print(_listed(row, aliases.get(row.id, []), row.id in archived, as_json=options.json))
         except (AttributeError, KeyError, TypeError, ValueError) as error:  # the others are to be listed all the same
             print(
                 f"error: the entry of {row.name}@{row.version} cannot be read ({type(error).__name__}: {error}): add "
@@ -260,11 +261,12 @@ def _list(options: argparse.Namespace) -> int:
     return 1 if broken else 0
 
 
-def _listed(row: ModelVersion, aliases: Sequence[str], *, as_json: bool) -> str:
+def _listed(row: ModelVersion, aliases: Sequence[str], is_archived: bool, *, as_json: bool) -> str:
     if not as_json:
-        return describe(row, aliases)
+        return describe(row, ["archived"] if is_archived else aliases)
     told = {"name": row.name, "version": row.version, "sha256": row.sha256, "aliases": list(aliases)}
-    return json.dumps(told | {"created_at": row.created_at.isoformat(), "scorer": row.scorer})
+    more = {"archived": is_archived, "created_at": row.created_at.isoformat(), "scorer": row.scorer}
+    return json.dumps(told | more)
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -37,6 +37,7 @@ from shared.tables import (
     FeatureCount,
     FeatureProfile,
     ModelAlias,
+    ModelArchive,
     ModelInput,
     ModelOutput,
     ModelVersion,
@@ -202,6 +203,7 @@ class Counting:
         Also where an older release has counted, which packs no scores: its rows are counted anew.
         """
         profile, data = FeatureProfile, ReferenceSet
+        deleted = select(ModelArchive.model_version_id).where(ModelArchive.deleted_at.is_not(None))  # with their files
         is_whole = profile.packed_through == profile.counted_through
         source = case((is_whole, profile.source)).label("source")
         query = (
@@ -209,6 +211,7 @@ class Counting:
             .outerjoin(profile, profile.model_version_id == ModelVersion.id)
             .outerjoin(data, data.model_name == ModelVersion.name)
             .where(source.is_(None) | (source != func.coalesce(data.sha256, source)))
+            .where(ModelVersion.id.not_in(deleted))
         )
         with Session(reader(self._engine)) as session:
             wanting = session.execute(query).all()

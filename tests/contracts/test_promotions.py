@@ -242,6 +242,7 @@ def test_commands_do_the_same(client, stack: Stack, register):
     assert "let that mean another version first" in refused.stderr
     assert run("archive", f"{name}@2", "--reason", "worse").stdout.startswith(f"{name}@2 is archived")
     wait_until(lambda: client.get(f"/models/{name}/versions/2").json()["state"] == "archived" or None)
+    assert [f"{name}@2 (archived):" in line for line in run("list", name).stdout.splitlines()] == [False, True]
     assert run("restore", f"{name}@2").stdout == f"{name}@2 serves again.\n"
     assert "archive it first" in run("delete", f"{name}@2").stderr
 
