@@ -49,11 +49,7 @@ class AliasState:
 
 def find_alias(session: Session, name: str, alias: str) -> AliasState:
     """Return what an alias means now; raise NotFound with the names that exist."""
-    found = _current(session, name, alias)
-    if found is None:
-        resolve(session, name, alias=alias)  # which says what there is
-        raise AssertionError("an alias that means a version has a row")
-    return found[1]
+    return _existing(session, name, alias, lock=False)[1]
 
 
 def promote(
@@ -75,7 +71,7 @@ def promote(
     chosen = resolve(session, name, version)
     if session.get(ModelArchive, chosen.id) is not None:
         raise Conflict(f"{name}@{version} is archived: restore it before an alias may mean it.")
-    found = _current(session, name, alias)
+    found = _current(session, name, alias, lock=True)
     _check_expected(name, alias, None if found is None else found[1], expected)
     if found is not None and found[1].version == version:
         return chosen  # it does already
@@ -102,7 +98,7 @@ def roll_back(
 
     A second roll back is not the first one undone: it goes one move further back.
     """
-    state = find_alias(session, name, alias)
+    _, state = _existing(session, name, alias, lock=True)
     _check_expected(name, alias, state, expected)
     before = _before(session, state)
     if before is None:
@@ -121,14 +117,11 @@ def remove_alias(
     """Take an alias away; raise Conflict for the champion, NotFound, PreconditionFailed when somebody was first."""
     if alias == CHAMPION:
         raise Conflict(f"The {CHAMPION} of a model cannot be taken away, only moved: it answers when none is named.")
-    found = _current(session, name, alias)
-    if found is None:
-        resolve(session, name, alias=alias)
-        raise AssertionError("an alias that means a version has a row")
-    _check_expected(name, alias, found[1], expected)
-    session.delete(found[0])
+    row, state = _existing(session, name, alias, lock=True)
+    _check_expected(name, alias, state, expected)
+    session.delete(row)
     session.flush()
-    _write_down(session, name, alias, found[1].version, None, datetime.now(UTC), change)
+    _write_down(session, name, alias, state.version, None, datetime.now(UTC), change)
 
 
 def list_events(
@@ -178,9 +171,19 @@ def _before(session: Session, state: AliasState) -> int | None:
     return trail[-2] if len(trail) > 1 else None
 
 
-def _current(session: Session, name: str, alias: str) -> tuple[ModelAlias, AliasState] | None:
-    """Return the row of an alias, which is locked until the transaction ends, and its state."""
-    row = session.scalar(select(ModelAlias).where(ModelAlias.name == name, ModelAlias.alias == alias).with_for_update())
+def _existing(session: Session, name: str, alias: str, *, lock: bool) -> tuple[ModelAlias, AliasState]:
+    """Return the row of an alias and its state; raise NotFound with the names that exist."""
+    found = _current(session, name, alias, lock=lock)
+    if found is None:
+        resolve(session, name, alias=alias)  # which says what there is
+        raise AssertionError("an alias that means a version has a row")
+    return found
+
+
+def _current(session: Session, name: str, alias: str, *, lock: bool) -> tuple[ModelAlias, AliasState] | None:
+    """Return the row of an alias and its state; who is to move it locks it until the transaction ends."""
+    query = select(ModelAlias).where(ModelAlias.name == name, ModelAlias.alias == alias)
+    row = session.scalar(query.with_for_update() if lock else query)
     if row is None:
         return None
     version = session.get_one(ModelVersion, row.model_version_id).version
