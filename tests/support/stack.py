@@ -57,7 +57,8 @@ class Stack:
         return self.env["DATABASE_URL"]
 
     def client(self, **headers: str) -> httpx2.Client:
-        return httpx2.Client(base_url=self.url, headers=headers, timeout=30)
+        """Return a client whose own limit is longer than the longest `Prefer: wait` (60 s)."""
+        return httpx2.Client(base_url=self.url, headers=headers, timeout=90)
 
     def run(self, *arguments: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
         """Run a module of the service (`python -m ...`) in the stack's environment."""
