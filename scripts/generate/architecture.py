@@ -21,7 +21,7 @@ LAYERS: dict[str, tuple[frozenset[str], ...]] = {
         frozenset({"csv"}),
         frozenset({"packages"}),
         frozenset({"explanations", "monitoring"}),
-        frozenset({"registry"}),
+        frozenset({"comparison", "registry"}),
         frozenset({"jobs", "reference", "views"}),
         frozenset({"commands", "handlers"}),
     ),

@@ -186,7 +186,7 @@ def make_profile(card: Card, rows: Sequence[Mapping[str, Any]], scores: Sequence
     Without scores a probability has ten equal bins and the decisions are those of the card; their reference counts stay
     empty, so that windows can be compared with each other only.
     """
-    features = [_feature_bins(feature, [row.get(feature.name) for row in rows]) for feature in card.row_features]
+    features = [feature_bins(feature, [row.get(feature.name) for row in rows]) for feature in card.row_features]
     surprise = Surprise(features)
     surprises = [surprise.of(surprise.places(row)) for row in rows]
     known = [value for score in scores or () if (value := score[SCORE]) is not None]
@@ -214,7 +214,8 @@ def _output_bins(card: Card, scores: Sequence[Mapping[str, Any]] | None) -> list
     return outputs
 
 
-def _feature_bins(feature: Feature, values: Sequence[Value]) -> Bins:
+def feature_bins(feature: Feature, values: Sequence[Value]) -> Bins:
+    """Return the bins of a feature by the n values that a reference has of it (None: missing)."""
     if feature.type in ("integer", "number") and feature.categories is None:
         return number_bins(feature.name, values)
     known: list[Any] = [False, True] if feature.type == "boolean" else list(feature.categories or ())

@@ -1,0 +1,217 @@
+"""The report of a comparison: figures with their intervals, and in words what a task does not have.
+
+Intervals are of 95 %: Wilson's of shares of rows, the normal one of means of paired differences, DeLong's of the
+difference of ROC AUC. p-values of segments are of the G-test against all other rows, after Benjamini and Hochberg.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from shared.comparison.judged import Judged, Twice
+from shared.comparison.segments import flattened
+from shared.comparison.statistics import Moments, mcnemar
+from shared.comparison.tally import STEPS, Disagreement, Tally
+from shared.monitoring.quality import wilson
+from shared.monitoring.statistics import false_discovery, g_test
+
+SHOWN = 30  # segments, and changes from class to class
+LEAST_ROWS = 20  # of a segment that is shown
+
+Report = dict[str, Any]
+
+
+def make_report(tally: Tally, judged: Judged, labels: Sequence[str]) -> Report:
+    """Return the report of all pairs and of those whose outcome is known; `labels` are the classes in card order.
+
+    `largest` has ids of inputs; who shows it knows their jobs.
+    """
+    is_number = tally.task == "regression"
+    return {
+        "pairs": tally.rows,
+        "refused": tally.refused,
+        "agreement": None if is_number or not tally.rows else share(tally.agreed, tally.rows),
+        "flips": None if is_number else _flips(tally, labels),
+        "score_shift": _shift(tally),
+        "segments": _segments(tally),
+        "cost": _cost(judged),
+        "outcomes": _outcomes(judged),
+        "largest": [_disagreement(each, labels) for each in tally.largest],
+        "notes": _notes(tally, judged),
+    }
+
+
+def share(hits: int, count: int) -> dict[str, Any]:
+    """Return a share of rows with Wilson's interval."""
+    low, high = wilson(hits, count)
+    return {"value": hits / count, "low": low, "high": high, "method": "wilson"}
+
+
+def _flips(tally: Tally, labels: Sequence[str]) -> dict[str, Any]:
+    changed = {change: count for change, count in tally.transitions.items() if change[0] != change[1]}
+    found: dict[str, Any] = {"count": sum(changed.values()), "up": None, "down": None, "p_value": None}
+    if tally.task == "binary":
+        up, down = changed.get((0, 1), 0), changed.get((1, 0), 0)
+        found |= {"up": up, "down": down, "p_value": mcnemar(up, down)}
+    most = sorted(changed.items(), key=lambda item: (-item[1], item[0]))[:SHOWN]
+    found["transitions"] = [
+        {"from": labels[before], "to": labels[after], "rows": count} for (before, after), count in most
+    ]
+    decided: list[dict[int, int]] = [{}, {}]
+    for change, count in tally.transitions.items():
+        for of_one, place in zip(decided, change, strict=True):
+            of_one[place] = of_one.get(place, 0) + count
+    found["decisions"] = [
+        {"label": label, "before": decided[0].get(place, 0), "after": decided[1].get(place, 0)}
+        for place, label in enumerate(labels)
+    ]
+    return found
+
+
+def _shift(tally: Tally) -> dict[str, Any] | None:
+    if not tally.shift.count:
+        return None
+    spread = math.sqrt(tally.shift.squares / (tally.shift.count - 1)) if tally.shift.count > 1 else None
+    found = asdict(tally.shift.estimate()) | {
+        "rows": tally.shift.count,
+        "before": tally.before.mean,
+        "after": tally.after.mean,
+        "deviation": spread,
+        "mean_absolute": tally.absolute.mean,
+        "largest": tally.most,
+    }
+    if tally.task != "regression":
+        found["moved"] = [
+            {"by_more_than": step, "rows": count, "share": count / tally.shift.count}
+            for step, count in zip(STEPS, tally.moved, strict=True)
+        ]
+    return found
+
+
+def _segments(tally: Tally) -> list[dict[str, Any]]:
+    """Return the segments that changed most surely, with the interval of how much."""
+    every = [each for each in flattened(tally.segments) if each[2][0] >= LEAST_ROWS]
+    if tally.task == "regression":
+        found = [_shifted(*each) for each in every]
+        found.sort(key=lambda each: -_surely(each["shift"]))
+        return found[:SHOWN]
+    total = sum(count for change, count in tally.transitions.items() if change[0] != change[1])
+    p_values = false_discovery([_apart(sums, total, tally.rows) for _, _, sums in every])
+    found = []
+    for (feature, segment, sums), p_value in zip(every, p_values, strict=True):
+        rows, up, down = (int(number) for number in sums)
+        directions = {"up": up, "down": down} if tally.task == "binary" else {"up": None, "down": None}
+        place = {"feature": feature, "segment": segment, "rows": rows, "flips": up + down}
+        found.append(place | directions | {"share": share(up + down, rows), "p_value": p_value})
+    found.sort(key=lambda each: (-each["share"]["low"], -each["rows"], each["feature"], each["segment"]))
+    return [each for each in found if each["flips"]][:SHOWN]
+
+
+def _apart(sums: Sequence[float], total: int, rows: int) -> float:
+    """Return the p-value that as many rows of a segment flip as of all others."""
+    inside, flips = int(sums[0]), int(sums[1] + sums[2])
+    others = total - flips
+    return g_test([flips, inside - flips], [others, rows - inside - others])
+
+
+def _shifted(feature: str, segment: str, sums: Sequence[float]) -> dict[str, Any]:
+    rows, total, squares = sums
+    moments = Moments(int(rows), total / rows, max(squares - total * total / rows, 0.0))
+    return {"feature": feature, "segment": segment, "rows": int(rows), "shift": asdict(moments.estimate())}
+
+
+def _surely(shift: dict[str, Any]) -> float:
+    """Return how far a mean lies from 0 at least."""
+    return float(max(shift["low"], -shift["high"], 0.0))
+
+
+def _cost(judged: Judged) -> dict[str, Any] | None:
+    if judged.task != "binary" or not judged.rows:
+        return None
+    weights = {"false_positive": judged.costs[0], "false_negative": judged.costs[1]}
+    sides = {
+        name: {"false_positives": positives, "false_negatives": negatives, "cost": moments.mean * judged.rows}
+        for name, (positives, negatives), moments in zip(
+            ("before", "after"), judged.false, (judged.cost.before, judged.cost.after), strict=True
+        )
+    }
+    difference = judged.cost.difference.estimate(judged.rows)
+    return {"rows": judged.rows, "weights": weights} | sides | {"difference": asdict(difference)}
+
+
+def _outcomes(judged: Judged) -> dict[str, Any] | None:
+    if not judged.rows:
+        return None
+    found: dict[str, Any] = {"rows": judged.rows}
+    if judged.task == "regression":
+        return found | {"mae": _twice(judged.errors), "mse": _twice(judged.squares)}
+    accuracy = {
+        "before": 1.0 - judged.errors.before.mean,
+        "after": 1.0 - judged.errors.after.mean,
+        "difference": asdict(judged.errors.difference.estimate(-1.0)),
+        "mended": judged.mended,
+        "spoilt": judged.spoilt,
+        "p_value": judged.p_value(),
+    }
+    found["accuracy"] = accuracy
+    if judged.task == "binary" and judged.ranked:
+        auc = judged.auc()
+        found["roc_auc"] = {
+            "before": auc.before,
+            "after": auc.after,
+            "difference": asdict(auc.difference),
+            "p_value": auc.p_value,
+            "rows": judged.sampled,
+        }
+        found["brier"] = _twice(judged.squares)
+    return found
+
+
+def _twice(twice: Twice) -> dict[str, Any]:
+    return {
+        "before": twice.before.mean,
+        "after": twice.after.mean,
+        "difference": asdict(twice.difference.estimate()),
+    }
+
+
+def _disagreement(found: Disagreement, labels: Sequence[str]) -> dict[str, Any]:
+    decided = (found.decided_before, found.decided_after)
+    before, after = (None if place is None else labels[place] for place in decided)
+    return {
+        "input_id": found.input_id,
+        "before": found.before,
+        "after": found.after,
+        "difference": found.after - found.before,
+        "label_before": before,
+        "label_after": after,
+    }
+
+
+def _notes(tally: Tally, judged: Judged) -> list[str]:
+    """Return what the figures leave out, and why, as sentences."""
+    notes = []
+    if tally.task == "regression":
+        notes.append(
+            "A regression decides nothing: there is no agreement, no flip and no cost; segments show the mean shift."
+        )
+    if tally.task == "multiclass":
+        notes.append(
+            "Of several classes no flip is up or down: transitions say which class became which. Scores are those of "
+            "the class that each version decides for. There is no cost, ROC AUC or Brier score of two classes."
+        )
+    if tally.task != "regression" and tally.shift.count < tally.rows:
+        without = tally.rows - tally.shift.count
+        notes.append(f"{without} of {tally.rows} pairs have no probability of both versions, and no score shift.")
+    if tally.refused:
+        notes.append(
+            f"{tally.refused} rows are not among the pairs: the version refuses them, or their decision is gone."
+        )
+    if not judged.rows:
+        notes.append("No outcome of these rows is known: POST /outcomes tells them, and then costs are shown.")
+    elif judged.rows < tally.rows:
+        notes.append(f"Outcomes are known of {judged.rows} of {tally.rows} rows: costs and quality are of these.")
+    if judged.task == "binary" and judged.sampled < judged.ranked:
+        notes.append(f"ROC AUC is of a random {judged.sampled} of the {judged.ranked} rows with outcome and scores.")
+    return notes

@@ -1,0 +1,60 @@
+"""Segments: the bins of each feature, in which changes are counted apart."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.cards.card import Card
+from shared.encoding.columns import Column, Columns
+from shared.monitoring.profiles import Bins, feature_bins
+
+# By feature and segment: the rows, and two sums over them (what of, says the tally).
+Counts = dict[str, dict[str, list[float]]]
+
+
+class Segments:
+    """The segments of one version: the deciles of numbers, and the categories of everything else."""
+
+    def __init__(self, card: Card, reference: Sequence[Mapping[str, Any]]) -> None:
+        self._bins = [feature_bins(each, [row.get(each.name) for row in reference]) for each in card.row_features]
+        self._labels = [bins.labels for bins in self._bins]
+
+    def count(self, columns: Columns, one: NDArray[np.float64], other: NDArray[np.float64]) -> Counts:
+        """Return, by feature and segment, the rows and the sums of `one` and `other` (n,) over n rows."""
+        found: Counts = {}
+        for bins, labels in zip(self._bins, self._labels, strict=True):
+            places = _places(bins, columns.columns[bins.name])
+            width = bins.width
+            rows = np.bincount(places, minlength=width)
+            sums = [np.bincount(places, weights=weights, minlength=width) for weights in (one, other)]
+            of_feature = found.setdefault(bins.name, {})
+            for place in np.flatnonzero(rows).tolist():
+                of_feature[labels[place]] = [float(rows[place]), float(sums[0][place]), float(sums[1][place])]
+        return found
+
+
+def _places(bins: Bins, column: Column) -> NDArray[np.intp]:
+    """Return the place of each row's bin: each distinct value is looked up once."""
+    find = bins.finder()
+    values = column.distinct.tolist()
+    if bins.kind == "category" and column.kind != "string":
+        make = {"integer": int, "number": float, "boolean": bool}[column.kind]
+        values = [None if value != value else make(value) for value in values]
+    places: NDArray[np.intp] = np.array([find(value) for value in values], dtype=np.intp)[column.codes]
+    return places
+
+
+def add_counts(total: Counts, more: Counts) -> None:
+    """Add the counts of other rows."""
+    for feature, segments in more.items():
+        of_feature = total.setdefault(feature, {})
+        for label, sums in segments.items():
+            known = of_feature.get(label)
+            of_feature[label] = sums if known is None else [a + b for a, b in zip(known, sums, strict=True)]
+
+
+def flattened(counts: Counts) -> list[tuple[str, str, Sequence[float]]]:
+    """Return every (feature, segment, sums)."""
+    return [(feature, label, sums) for feature, segments in counts.items() for label, sums in segments.items()]
