@@ -150,17 +150,24 @@ async def post_rollback(
 async def get_history(
     services: ServicesDep,
     caller: AdminCaller,
-    name: Name,
+    name: Annotated[str, Path(max_length=200, description="Name of the model: `name`, `name@3` or `name@alias`")],
     cursor: Annotated[int | None, Query(ge=0, le=2**63 - 1, description="Only older moves: from `next`")] = None,
     limit: Annotated[int, Query(ge=1, le=1_000, description="Moves on a page")] = 100,
 ) -> Response:
-    """List how a model's aliases were moved, newest first: who, when, from, to, why."""
-    if not services.catalog.versions_of(name):
+    """List how a model's aliases were moved, newest first: who, when, from, to, why.
+
+    Of `name@3` or `name@alias`: the moves to that version, and away from it.
+    """
+    model, version = name, None
+    if "@" in name:
+        meant = await find_version(services, name, None, archived=True)
+        model, version = meant.card.name, meant.card.version
+    elif not services.catalog.versions_of(name):
         await find_version(services, name, None)
 
     def read() -> tuple[list[dict[str, Any]], int | None]:
         with session_scope(services.reader, read_only=True) as session:
-            return list_events(session, name, before=cursor, limit=limit)
+            return list_events(session, model, version=version, before=cursor, limit=limit)
 
     items, following = await run_in_threadpool(read)
     place = urlencode({"limit": limit, "cursor": following})

@@ -24,6 +24,7 @@ from shared.database.engine import session_scope
 from shared.database.messages import explain_database_error
 from shared.errors import GuichetError
 from shared.faults import counted
+from shared.packages.beside import read_labels, read_threshold
 from shared.packages.fetching import Source, downloaded, upload_package
 from shared.packages.sklearn_versions import SCIKIT_LEARN
 from shared.packages.sources import AddOptions
@@ -32,7 +33,7 @@ from shared.registry.aliases import Change, list_events, promote, roll_back
 from shared.registry.archiving import archive, delete, remove_files, restore
 from shared.registry.loading import load, verify
 from shared.registry.plan import describe_plan
-from shared.registry.versions import CHAMPION, aliases_of, archived_ids, list_versions, resolve
+from shared.registry.versions import CHAMPION, aliases_of, archived_ids, find_reference, list_versions
 from shared.tables import ModelVersion
 
 SHOWN = 5  # categories of a feature that are printed
@@ -45,7 +46,8 @@ PREPROCESSOR_HELP = "joblib file of the fitted transformer that comes before the
 CODE_HELP = "your own .py file, or the folder with the modules that the model needs: it is carried along in the model"
 TRUST_HELP = "types in a skops file that you trust, beside those that skops knows"
 REASON_HELP = "why, for whoever reads the history"
-LABELS_HELP = "names of the classes; the left side is the model's own class, as in its classes_"
+LABELS_HELP = "names of the classes, or a JSON file of them; the left side is the model's own class, as in its classes_"
+THRESHOLD_FROM_HELP = "JSON file that holds the threshold: a number, or an object with one under `threshold`"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,9 +79,11 @@ def _parser() -> argparse.ArgumentParser:
     adding.add_argument("--name", help="model name; the card's when not given")
     adding.add_argument("--version", type=_positive, help="version number; the next one when not given")
     adding.add_argument("--target", help="column of the reference rows that is the answer, not a feature")
-    adding.add_argument("--threshold", type=float, help=THRESHOLD_HELP)
+    deciding = adding.add_mutually_exclusive_group()
+    deciding.add_argument("--threshold", type=float, help=THRESHOLD_HELP)
+    deciding.add_argument("--threshold-from", type=Path, metavar="threshold.json", help=THRESHOLD_FROM_HELP)
     adding.add_argument("--probability", choices=["sigmoid"], help=PROBABILITY_HELP)
-    adding.add_argument("--labels", type=_labels, metavar="0=No,1=Yes", help=LABELS_HELP)
+    adding.add_argument("--labels", type=_labels, metavar="0=No,1=Yes|FILE", help=LABELS_HELP)
     adding.add_argument("--task", choices=["binary", "multiclass", "regression"], help="read off the model by default")
     adding.add_argument("--contract", type=Path, metavar="contract.json", help=CONTRACT_HELP)
     adding.add_argument("--skip-bad", action="store_true", help="leave out reference rows that break the contract")
@@ -92,17 +96,17 @@ def _parser() -> argparse.ArgumentParser:
     adding.set_defaults(run=_add)
 
     listing = commands.add_parser("list", help="list the versions, their aliases and how they are scored")
-    listing.add_argument("name", nargs="?", help="one model only")
+    listing.add_argument("name", nargs="?", metavar="name[@version]", help="one model only, or one version")
     listing.add_argument("--json", action="store_true", help="one JSON object a line")
     listing.set_defaults(run=_list)
 
     verifying = commands.add_parser("verify", help="check files, SHA-256, card and scorer of one version, or of all")
-    verifying.add_argument("model", nargs="?", type=_model, metavar="name[@version]", help=f"or its {CHAMPION}")
+    verifying.add_argument("model", nargs="?", metavar="name[@version]", help=f"or @alias; its {CHAMPION} without")
     verifying.add_argument("--plan", action="store_true", help="print how a row becomes a score, step by step")
     verifying.set_defaults(run=_verify)
 
     promoting = commands.add_parser("promote", help="let an alias mean this version")
-    promoting.add_argument("model", type=_reference, metavar="name@version")
+    promoting.add_argument("model", type=_reference, metavar="name@version|name@alias")
     promoting.add_argument("--alias", default=CHAMPION, help=f"which alias ({CHAMPION})")
     promoting.add_argument("--reason", help=REASON_HELP)
     promoting.set_defaults(run=_promote)
@@ -114,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     returning.set_defaults(run=_roll_back)
 
     telling = commands.add_parser("history", help="list how a model's aliases were moved: when, from, to, who, why")
-    telling.add_argument("name")
+    telling.add_argument("name", metavar="name[@version]")
     telling.set_defaults(run=_history)
 
     for word, move, told, text in (
@@ -122,11 +126,11 @@ def _parser() -> argparse.ArgumentParser:
         ("restore", restore, "serves again", "let an archived version serve again"),
     ):
         moving = commands.add_parser(word, help=text)
-        moving.add_argument("model", type=_reference, metavar="name@version")
+        moving.add_argument("model", type=_reference, metavar="name@version|name@alias")
         moving.add_argument("--reason", help=REASON_HELP)
         moving.set_defaults(run=partial(_move, move=move, told=told))
     deleting = commands.add_parser("delete", help="delete an archived version that scored nothing, with its files")
-    deleting.add_argument("model", type=_reference, metavar="name@version")
+    deleting.add_argument("model", type=_reference, metavar="name@version|name@alias")
     deleting.add_argument("--reason", help=REASON_HELP)
     deleting.set_defaults(run=_delete)
 
@@ -151,6 +155,10 @@ def describe(row: ModelVersion, aliases: Sequence[str] = ()) -> str:
 
 def _add(options: argparse.Namespace) -> int:
     chosen = {field.name: getattr(options, field.name) for field in fields(AddOptions) if field.name != "csv"}
+    if isinstance(options.labels, Path):
+        chosen["labels"] = read_labels(options.labels)
+    if options.threshold_from is not None:
+        chosen["threshold"] = read_threshold(options.threshold_from)
     add_options = AddOptions(**chosen, csv=csv_options_of(options))
     settings = get_settings()
     with _at_hand(options.artefact, add_options) as source, session_scope() as session:
@@ -243,7 +251,11 @@ def _is_as_it_lies(options: AddOptions) -> bool:
 
 def _list(options: argparse.Namespace) -> int:
     with session_scope(read_only=True) as session:
-        rows, aliases = list_versions(session, options.name), aliases_of(session)
+        if options.name is not None and "@" in options.name:
+            rows = [find_reference(session, options.name)]
+        else:
+            rows = list_versions(session, options.name)
+        aliases = aliases_of(session)
         archived = archived_ids(session)
     broken = 0
     for row in rows:
@@ -275,9 +287,8 @@ def _verify(options: argparse.Namespace) -> int:
         return 1
     with session_scope(read_only=True) as session:
         if options.model:
-            name, number = options.model
-            row = resolve(session, name, number)
-            print(_sound(verify(session, name, row.version)))
+            row = find_reference(session, options.model)
+            print(_sound(verify(session, row.name, row.version)))
             if options.plan:
                 print("\n".join(describe_plan(row, load(row, get_settings().models))))
             return 0
@@ -305,10 +316,10 @@ def _sound(found: dict[str, Any]) -> str:
 
 
 def _promote(options: argparse.Namespace) -> int:
-    name, version = options.model
     with session_scope() as session:
-        promote(session, name, version, options.alias, Change(options.reason))
-    print(f"{name}@{version} is now the {options.alias} of {name}.")
+        row = find_reference(session, options.model)
+        promote(session, row.name, row.version, options.alias, Change(options.reason))
+    print(f"{row.name}@{row.version} is now the {options.alias} of {row.name}.")
     return 0
 
 
@@ -321,9 +332,11 @@ def _roll_back(options: argparse.Namespace) -> int:
 
 def _history(options: argparse.Namespace) -> int:
     with session_scope(read_only=True) as session:
-        if not list_versions(session, options.name):
-            resolve(session, options.name)  # which says what there is
-        events, _ = list_events(session, options.name, limit=1_000)
+        name, at, _ = options.name.partition("@")
+        version = None
+        if at or not list_versions(session, name):
+            version = find_reference(session, options.name).version  # or it says what there is
+        events, _ = list_events(session, name, version=version, limit=1_000)
     for event in events:
         moved = f"{event['from'] or 'none'} -> {event['to'] or 'none'}"
         why = f": {event['reason']}" if event["reason"] else ""
@@ -332,33 +345,29 @@ def _history(options: argparse.Namespace) -> int:
 
 
 def _move(options: argparse.Namespace, *, move: Callable[..., ModelVersion], told: str) -> int:
-    name, version = options.model
     with session_scope() as session:
-        move(session, name, version, Change(options.reason))
-    print(f"{name}@{version} {told}.")
+        row = find_reference(session, options.model)
+        move(session, row.name, row.version, Change(options.reason))
+    print(f"{row.name}@{row.version} {told}.")
     return 0
 
 
 def _delete(options: argparse.Namespace) -> int:
-    name, version = options.model
     with session_scope() as session:
-        row = delete(session, name, version, Change(options.reason))
+        meant = find_reference(session, options.model)
+        row = delete(session, meant.name, meant.version, Change(options.reason))
     left = remove_files(row, get_settings().models)
-    print(f"{name}@{version} is deleted.")
+    print(f"{row.name}@{row.version} is deleted.")
     if left is not None:
         print(f"error: {left} could not be removed: remove it by hand.", file=sys.stderr)
     return 0 if left is None else 1
 
 
-def _model(text: str) -> tuple[str, int | None]:
-    return _reference(text) if "@" in text else (text, None)
-
-
-def _reference(text: str) -> tuple[str, int]:
-    name, at, version = text.partition("@")
-    if not at or not name or not version.isdecimal() or int(version) < 1:
-        raise argparse.ArgumentTypeError("write it as name@version, e.g. attrition@2")
-    return name, int(version)
+def _reference(text: str) -> str:
+    name, _, version = text.partition("@")
+    if not name or not version or version == "0":
+        raise argparse.ArgumentTypeError("write it as name@version or name@alias, e.g. attrition@2")
+    return text
 
 
 def _positive(text: str) -> int:
@@ -371,8 +380,10 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _labels(text: str) -> dict[str, str]:
+def _labels(text: str) -> dict[str, str] | Path:
+    if "=" not in text and text.endswith(".json"):
+        return Path(text)
     pairs = [pair.partition("=") for pair in text.split(",")]
     if any(not at or not key.strip() or not label.strip() for key, at, label in pairs):
-        raise argparse.ArgumentTypeError("write them as class=label, e.g. 0=Reste,1=Part")
+        raise argparse.ArgumentTypeError("write them as class=label, e.g. 0=Reste,1=Part, or name a .json file")
     return {key.strip(): label.strip() for key, _, label in pairs}

@@ -125,13 +125,15 @@ def remove_alias(
 
 
 def list_events(
-    session: Session, name: str, *, before: int | None = None, limit: int = 100
+    session: Session, name: str, *, version: int | None = None, before: int | None = None, limit: int = 100
 ) -> tuple[list[dict[str, Any]], int | None]:
     """Return the moves of a model's aliases, newest first, and the number of the last one if there are more.
 
-    `before` is that number: only older ones are returned.
+    `before` is that number: only older ones are returned. With a `version`, only those to it or away from it.
     """
     query = select(AliasEvent).where(AliasEvent.name == name).order_by(AliasEvent.id.desc()).limit(limit + 1)
+    if version is not None:
+        query = query.where((AliasEvent.from_version == version) | (AliasEvent.to_version == version))
     if before is not None:
         query = query.where(AliasEvent.id < before)
     events = list(session.scalars(query))

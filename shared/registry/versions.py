@@ -41,6 +41,16 @@ def resolve(session: Session, name: str, version: int | None = None, alias: str 
     return found
 
 
+def find_reference(session: Session, reference: str) -> ModelVersion:
+    """Return the version that `name`, `name@3` or `name@alias` means; raise NotFound with the names that exist."""
+    name, at, what = reference.partition("@")
+    if not at:
+        return resolve(session, name)
+    if what.isascii() and what.isdigit() and len(what) < 10:
+        return resolve(session, name, int(what))
+    return resolve(session, name, alias=what)
+
+
 def archived_ids(session: Session) -> set[int]:
     """Return the ids of the versions that are archived."""
     return set(session.scalars(select(ModelArchive.model_version_id).where(ModelArchive.deleted_at.is_(None))))

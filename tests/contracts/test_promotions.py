@@ -207,6 +207,17 @@ def test_bad_changes_are_refused_with_what_to_do(client, register):
     assert client.get(place).json()["version"] == 1
 
 
+def test_history_of_one_version_holds_its_own_moves(client, register):
+    name = register(3)
+    for version, alias in ((2, "champion"), (3, "challenger"), (1, "champion")):
+        client.put(f"/models/{name}/aliases/{alias}", json={"version": version, **WHY})
+    for reference in (f"{name}@3", f"{name}@challenger"):
+        moves = client.get(f"/models/{reference}/history").json()["items"]
+        assert [(move["from"], move["to"]) for move in moves] == [(None, 3)]
+    assert [move["to"] for move in client.get(f"/models/{name}@2/history").json()["items"]] == [1, 2]
+    check_problem(client.get(f"/models/{name}@nobody/history"), 404)
+
+
 def test_history_is_read_page_by_page(client, engine, register):
     name = register()
     for place in range(5):
@@ -233,10 +244,15 @@ def test_commands_do_the_same(client, stack: Stack, register):
             check=False,
         )
 
-    assert run("promote", f"{name}@2", "--reason", "by hand").returncode == 0
+    assert run("promote", f"{name}@2", "--alias", "challenger").returncode == 0
+    assert run("promote", f"{name}@challenger", "--reason", "by hand").returncode == 0
+    assert f"{name}@2: sound." in run("verify", f"{name}@challenger").stdout
+    assert run("list", f"{name}@challenger").stdout.startswith(f"{name}@2 (challenger, champion):")
+    assert run("history", f"{name}@challenger").stdout.count("1 -> 2") == 1
+    assert "No version of" in run("verify", f"{name}@nobody").stderr
     assert run("rollback", name).stdout == f"{name}@1 is the champion of {name} again.\n"
     lines = run("history", name).stdout.splitlines()
-    assert ["1 -> 2" in line and line.endswith(": by hand") for line in lines] == [False, True, False]
+    assert ["1 -> 2" in line and line.endswith(": by hand") for line in lines] == [False, True, False, False]
     refused = run("archive", f"{name}@1")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "let that mean another version first" in refused.stderr
@@ -260,6 +276,7 @@ def test_client_and_its_command_do_the_same(stack: Stack, register, capsys: pyte
         with pytest.raises(Unusable, match="name@version"):
             service.promote(name, reason="which one?")
         service.promote(f"{name}@3", reason="aside", alias="challenger")
+        assert [event.to_version for event in service.history(f"{name}@challenger")] == [3]
         service.remove_alias(name, "challenger", reason="no more")
         assert service.roll_back(name, reason="back").version == 1
         told = [(event.from_version, event.to_version, event.reason) for event in service.history(name)]

@@ -63,12 +63,15 @@ class AliasEvent:
         )
 
 
-def split(reference: str) -> tuple[str, int]:
-    """Return name and version of `name@3`; raise Unusable for anything else."""
+def find_version(reference: str, *, retries: int) -> Flow[tuple[str, int]]:
+    """Return name and version of `name@3` or `name@alias`; raise Unusable for what names no version."""
     name, _, version = reference.partition("@")
-    if not name or not version.isascii() or not version.isdigit():
-        raise Unusable(f"{reference!r} names no version: write it as name@version, e.g. attrition@2.")
-    return name, int(version)
+    if not name or not version:
+        raise Unusable(f"{reference!r} names no version: write it as name@version or name@alias, e.g. attrition@2.")
+    if version.isascii() and version.isdigit():
+        return name, int(version)
+    alias = yield from find_alias(name, version, retries=retries)
+    return name, alias.version
 
 
 def find_alias(name: str, alias: str, *, retries: int) -> Flow[Alias]:
@@ -78,8 +81,8 @@ def find_alias(name: str, alias: str, *, retries: int) -> Flow[Alias]:
 
 
 def promote(reference: str, reason: str, alias: str, etag: str | None, *, retries: int) -> Flow[Alias]:
-    """Let an alias mean `name@3`. Doing it twice changes nothing."""
-    name, version = split(reference)
+    """Let an alias mean `name@3`, or what another alias means. Doing it twice changes nothing."""
+    name, version = yield from find_version(reference, retries=retries)
     request = _request("PUT", _alias_path(name, alias), {"version": version, "reason": reason}, etag)
     answer = yield from exchange(request, retries)
     if answer.status == 412 and etag is not None:
@@ -117,8 +120,8 @@ def history(name: str, *, retries: int) -> Flow[list[AliasEvent]]:
 
 
 def move(reference: str, reason: str, *, to: str, retries: int) -> Flow[str]:
-    """Archive or restore `name@3` (`to`: the last part of the path), or delete it; return its state."""
-    name, version = split(reference)
+    """Archive or restore `name@3` or `name@alias` (`to`: the last part of the path), or delete it; return its state."""
+    name, version = yield from find_version(reference, retries=retries)
     path = f"/models/{quote(name, safe='')}/versions/{version}"
     request = (
         _request("DELETE", path, {"reason": reason}, None)

@@ -130,6 +130,16 @@ def test_threshold_of_the_command_goes_before_that_of_the_dict(command):
     assert served().card.threshold == 0.6
 
 
+def test_labels_and_threshold_are_taken_from_json_files_beside_the_model(command, tmp_path):
+    names, threshold = tmp_path / "labels.json", tmp_path / "threshold.json"
+    names.write_text('{"Stays": 0, "Leaves": 1}')
+    threshold.write_text('{"best": {"threshold": 0.37}}')
+    options = ("--labels", str(names), "--threshold-from", str(threshold))
+    assert command(LogisticRegression().fit(NUMBERS, LEFT), NUMBERS, *options)[0] == 0
+    card = served().card
+    assert (card.labels, card.threshold) == ({"0": "Stays", "1": "Leaves"}, 0.37)
+
+
 def test_dict_puts_its_preprocessor_before_its_model(command):
     first = encoder().fit(MIXED)
     model = LogisticRegression().fit(first.transform(MIXED), LEFT)

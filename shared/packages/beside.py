@@ -1,0 +1,78 @@
+"""What lies beside a model in JSON files of its project: the names of its classes, and its threshold."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from shared.errors import CardError
+from shared.files import read_file
+
+SHOWN = 8  # names that a sentence gives
+
+
+def read_labels(path: Path) -> dict[str, str]:
+    """Return class -> label from a JSON object; raise CardError where the file holds none.
+
+    `{"No": 0, "Yes": 1}`, as people write a LabelEncoder, is turned around: names there lead to classes.
+    """
+    return labels_of(_read_json(path), str(path))
+
+
+def labels_of(value: object, source: str) -> dict[str, str]:
+    """Return class -> label from a parsed JSON value; raise CardError, naming the source, where it is none."""
+    if isinstance(value, list) and value and all(isinstance(name, str) for name in value):
+        return {str(place): name for place, name in enumerate(value)}
+    if not isinstance(value, Mapping) or not value:
+        raise CardError(f'{source} names no classes: write {{"0": "No", "1": "Yes"}}, from class to label.')
+    if all(isinstance(label, str) for label in value.values()):
+        return {str(key): label for key, label in value.items()}
+    if all(type(number) is int for number in value.values()) and len(set(value.values())) == len(value):
+        return {str(number): key for key, number in sorted(value.items(), key=lambda pair: pair[1])}
+    raise CardError(f'{source} gives classes names that are no text: write {{"0": "No", "1": "Yes"}}.')
+
+
+def read_threshold(path: Path) -> float:
+    """Return the threshold in a JSON file: a number, or the one entry of an object whose name says `threshold`.
+
+    Raises CardError where there is none, are several, or it is no probability.
+    """
+    content = _read_json(path)
+    if isinstance(content, Mapping):
+        found = dict(_thresholds(content))
+        if "threshold" in found:
+            found = {"threshold": found["threshold"]}
+        if len(found) != 1:
+            names = ", ".join(list(found)[:SHOWN]) if found else ", ".join(list(map(str, content))[:SHOWN])
+            what = "several thresholds" if found else "no threshold"
+            raise CardError(f"{path} holds {what} ({names}): give the number itself with --threshold.")
+        [content] = found.values()
+    if not _is_number(content) or not 0 <= content <= 1:
+        raise CardError(f"{path} holds no threshold from 0 to 1: give the number itself with --threshold.")
+    return float(content)
+
+
+def _thresholds(content: Mapping[Any, Any], place: str = "") -> list[tuple[str, Any]]:
+    """Return the numbers whose name says threshold, also those one object further down, by where they stand."""
+    found: list[tuple[str, Any]] = []
+    for key, value in content.items():
+        name = str(key)
+        if _is_number(value) and ("threshold" in name.lower() or "cutoff" in name.lower()):
+            found.append((place + name, value))
+        elif isinstance(value, Mapping) and not place:
+            found += _thresholds(value, f"{name}.")
+    return found
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _read_json(path: Path) -> Any:  # noqa: ANN401 - any JSON value
+    try:
+        return json.loads(read_file(path, limit=1_000_000))
+    except OSError as error:
+        raise CardError(f"{path} cannot be read ({error.strerror}): check the path.") from error
+    except (ValueError, RecursionError) as error:
+        raise CardError(f"{path} is not JSON: write it as JSON, in UTF-8.") from error
