@@ -132,8 +132,8 @@ class AdditiveExplainer:
         column = explained_column(self.card.task, outputs, raw.shape[1])
         contributions = np.empty((len(rows), len(self.card.features)))
         for output in np.unique(column):
-            some = column == output
-            contributions[some] = self.sum.contributions(read[some], int(output))[:, : contributions.shape[1]]
+            selected = column == output
+            contributions[selected] = self.sum.contributions(read[selected], int(output))[:, : contributions.shape[1]]
         value = raw[np.arange(len(rows)), column]
         return Attribution(self.sum.base[column], value, self._served(features, outputs, value, column), contributions)
 
@@ -175,14 +175,14 @@ def additive(model: ExplainedModel, reference: Sequence[Row] | None) -> Additive
     reasons = []
     for make in makers:
         try:
-            found = make()
-            raw = found.outputs(found.read(checked.copy()))
+            terms = make()
+            raw = terms.outputs(terms.read(checked.copy()))
             scale = _find_scale(model, raw, list(reference or model.reference))
             _check_own(_as_served(final, checked.copy(), scale), raw, tolerance)
         except Unsupported as reason:
             reasons.append(str(reason))
             continue
-        return AdditiveExplainer(model.card, encoding, final, found, scale, tolerance)
+        return AdditiveExplainer(model.card, encoding, final, terms, scale, tolerance)
     raise Unsupported("; ".join(reasons))
 
 

@@ -79,7 +79,7 @@ def _explain(
 ) -> list[Explanation | Fault]:
     card, explainer = model.card, prepared.explainer
     try:
-        found = explainer.attribute(rows, outputs)
+        attribution = explainer.attribute(rows, outputs)
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - anyone's code, asked for mixtures of rows that nobody sent
@@ -91,10 +91,10 @@ def _explain(
             "the model refuses a mixture of this row with a reference row, so that its features cannot be told apart"
         )
         return [Fault("", "not_explainable", f"cannot be explained: {advice}") for _ in rows]
-    sums = found.base + found.contributions.sum(axis=1)
-    gaps = np.maximum(np.abs(sums - found.served), np.abs(found.value - found.served))
-    bad = ~(gaps <= explainer.tolerance * np.maximum(1.0, np.abs(found.served))) | ~_matches(
-        explainer, found.served, outputs
+    sums = attribution.base + attribution.contributions.sum(axis=1)
+    gaps = np.maximum(np.abs(sums - attribution.served), np.abs(attribution.value - attribution.served))
+    bad = ~(gaps <= explainer.tolerance * np.maximum(1.0, np.abs(attribution.served))) | ~_matches(
+        explainer, attribution.served, outputs
     )
     explanations: list[Explanation | Fault] = []
     for place, (row, output) in enumerate(zip(rows, outputs, strict=True)):
@@ -114,8 +114,8 @@ def _explain(
             card,
             row,
             prepared.reference,
-            contributions=found.contributions[place].tolist(),
-            errors=None if found.errors is None else found.errors[place].tolist(),
+            contributions=attribution.contributions[place].tolist(),
+            errors=None if attribution.errors is None else attribution.errors[place].tolist(),
             scale=explainer.scale,
             label=label,
         )
@@ -125,7 +125,7 @@ def _explain(
                 label,
                 explainer.method,
                 explainer.scale,
-                float(found.base[place]),
+                float(attribution.base[place]),
                 float(sums[place]),
                 prepared.reference.about(),
                 factors,
@@ -167,10 +167,10 @@ def _prepared(model: ExplainedModel) -> _Prepared:
             while len(_cache) > CACHED:
                 _cache.popitem(last=False)
         _cache.move_to_end(key)
-        found = _cache[key]
-    if isinstance(found, NotExplainable):
-        raise found
-    return found
+        prepared = _cache[key]
+    if isinstance(prepared, NotExplainable):
+        raise prepared
+    return prepared
 
 
 def _prepare(model: ExplainedModel) -> _Prepared:

@@ -28,16 +28,16 @@ def explanation_columns(card: Card, form: CsvFormat) -> list[str]:
 
     A feature that is called like a column of ours becomes `contribution_...`, a kept column `input_...`.
     """
-    taken = {*_OURS}
-    features = [_free(feature.name, "contribution", taken) for feature in card.features]
-    kept = [_free(name, "input", taken) for name in passthrough_columns(card, form)]
+    used = {*_OURS}
+    features = [_free(feature.name, "contribution", used) for feature in card.features]
+    kept = [_free(name, "input", used) for name in passthrough_columns(card, form)]
     return [*BEFORE, *kept, *ABOUT, *features, *AFTER]
 
 
-def _free(name: str, prefix: str, taken: set[str]) -> str:
-    while name in taken:
+def _free(name: str, prefix: str, used: set[str]) -> str:
+    while name in used:
         name = f"{prefix}_{name}"
-    taken.add(name)
+    used.add(name)
     return name
 
 
@@ -62,22 +62,24 @@ def explanation_records(
     chunk.
     """
     offsets = sorted(explained)
-    found = [explained[offset] for offset in offsets]
-    amounts = [{one["feature"]: one["contribution"] for one in each.contributions} for each in found]
-    errors = [[one.get("standard_error") for one in each.contributions] for each in found]
+    explanations = [explained[offset] for offset in offsets]
+    amounts = [{one["feature"]: one["contribution"] for one in each.contributions} for each in explanations]
+    errors = [[one.get("standard_error") for one in each.contributions] for each in explanations]
     delimiter = form.delimiter
     columns = [
-        [escape(each.label or "", delimiter) for each in found],
-        [each.method for each in found],
-        [each.scale for each in found],
-        number_cells([each.base_value for each in found], form),
+        [escape(each.label or "", delimiter) for each in explanations],
+        [each.method for each in explanations],
+        [each.scale for each in explanations],
+        number_cells([each.base_value for each in explanations], form),
         *(number_cells([amount[feature.name] for amount in amounts], form) for feature in card.features),
-        number_cells([each.value for each in found], form),
+        number_cells([each.value for each in explanations], form),
         [
-            "".join(number_cells([max(some)], form)) if (some := [e for e in each if e is not None]) else ""
+            "".join(number_cells([max(standard_errors)], form))
+            if (standard_errors := [e for e in each if e is not None])
+            else ""
             for each in errors
         ],
-        [escape(" ".join(each.top), delimiter) for each in found],
+        [escape(" ".join(each.top), delimiter) for each in explanations],
     ]
     error = [""] * row_count
     for offset, some_faults in faults.items():

@@ -124,7 +124,7 @@ def list_explanations(
             StoredExplanation.input_id.in_([row.id for row in inputs]),
         )
     )
-    by_input = {found.input_id: found for found in own}
+    by_input = {row.input_id: row for row in own}
     hashes = {row.id: row_sha256(row.features) for row in inputs if row.id not in by_input}
     others = connection.execute(
         select(table)
@@ -134,9 +134,9 @@ def list_explanations(
         )
         .order_by(StoredExplanation.id)
     )
-    by_hash = {found.row_sha256: found for found in others}  # the newest
+    by_hash = {row.row_sha256: row for row in others}  # the newest
     pairs = ((row.row_index, by_input.get(row.id) or by_hash.get(hashes.get(row.id))) for row in inputs)
-    return [(index, found) for index, found in pairs if found is not None]
+    return [(index, row) for index, row in pairs if row is not None]
 
 
 def row_sha256(row: Mapping[str, Any]) -> str:

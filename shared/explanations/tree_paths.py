@@ -67,8 +67,8 @@ class TreePaths:
         left = np.where(self.or_equal, values <= self.threshold, values < self.threshold)
         for node, (categories, listed_left) in self.categories.items():
             column = values[:, node]
-            known = np.isfinite(column) & (column >= 0)
-            listed = known & np.isin(np.where(known, column, -1).astype(np.int64), categories)
+            is_category = np.isfinite(column) & (column >= 0)
+            listed = is_category & np.isin(np.where(is_category, column, -1).astype(np.int64), categories)
             left[:, node] = listed == listed_left
         return np.where(np.isnan(values), self.default_left, left)
 

@@ -64,11 +64,11 @@ def interventional(paths: TreePaths, reference: ReferenceMasks, masks: Masks, ou
     ends = np.cumsum(pairs)
     low = 0
     while low < len(rows.leaf):  # masks of the rows with those of the reference rows, some millions of pairs at a time
-        taken = ends[low - 1] if low else 0
-        high = max(low + 1, int(np.searchsorted(ends, taken + PAIRS_AT_ONCE, side="right")))
+        before = ends[low - 1] if low else 0
+        high = max(low + 1, int(np.searchsorted(ends, before + PAIRS_AT_ONCE, side="right")))
         leaf, sizes = rows.leaf[low:high], pairs[low:high]
         entry = np.repeat(np.arange(low, high), sizes)
-        other = np.arange(sizes.sum()) + np.repeat(reference.first[leaf] - (ends[low:high] - sizes - taken), sizes)
+        other = np.arange(sizes.sum()) + np.repeat(reference.first[leaf] - (ends[low:high] - sizes - before), sizes)
         amounts[low * width : high * width] = _amounts(paths, reference, rows, (low, high), entry, other, output)
         low = high
     return _sum_by_feature(paths, amounts.reshape(-1, width), rows.place, count)

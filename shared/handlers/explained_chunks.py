@@ -43,10 +43,10 @@ def explain_chunk(model: "LoadedModel", claim: ChunkClaim) -> tuple[ExplainedChu
     good = [row for row in claim.source if row.faults is None]
     for row in claim.source:
         faults[row.index - claim.first_row] = [Fault(**fault) for fault in row.faults or ()]
-    found = (
+    explanations = (
         [WORKER_LOST] * len(good) if claim.is_out_of_attempts else explain_rows(model, [row.features for row in good])
     )
-    for row, result in zip(good, found, strict=True):
+    for row, result in zip(good, explanations, strict=True):
         offset = row.index - claim.first_row
         if isinstance(result, Fault):
             faults[offset] = [result]
@@ -65,7 +65,9 @@ def explain_chunk(model: "LoadedModel", claim: ChunkClaim) -> tuple[ExplainedChu
         row_count=claim.row_count,
     )
     errors = [
-        row_error(claim.first_row + offset, fault, {}) for offset, some in sorted(faults.items()) for fault in some
+        row_error(claim.first_row + offset, fault, {})
+        for offset, row_faults in sorted(faults.items())
+        for fault in row_faults
     ]
     chunk.errors = error_records(errors, claim.format)
     return chunk, ChunkState.FAILED if claim.is_out_of_attempts else ChunkState.DONE
@@ -84,8 +86,8 @@ def _kept_cells(card: "Card", claim: ChunkClaim) -> list[list[str]]:
     columns = []
     for name in names:
         cells = clean(spread_cells(records, name, claim.format.columns.index(name)))
-        some = cells[claim.skipped : claim.skipped + claim.row_count]
-        columns.append(some + [""] * (claim.row_count - len(some)))
+        own_cells = cells[claim.skipped : claim.skipped + claim.row_count]
+        columns.append(own_cells + [""] * (claim.row_count - len(own_cells)))
     return columns
 
 

@@ -37,17 +37,17 @@ def check_drift(engine: Engine, *, now: datetime | None = None) -> str:
             .where(FeatureCount.span == "hour", FeatureCount.starts_at >= window.start, FeatureCount.starts_at < end)
             .distinct()
         ).all()
-        found = {}
+        drifts = {}
         for version in active:
             stored = find_profile(connection, version)
             if stored is not None:
-                found[version] = find_drift(connection, version, stored.profile, window, "reference")
+                drifts[version] = find_drift(connection, version, stored.profile, window, "reference")
     raised = 0
-    for version, drift in found.items():
+    for version, drift in drifts.items():
         if drift.level != "too_few_rows":
             with engine.begin() as connection:
                 raised += _record(connection, version, drift, window)
-    return f"{len(found)} versions checked, {raised} alerts open"
+    return f"{len(drifts)} versions checked, {raised} alerts open"
 
 
 def _record(connection: Connection, version: int, drift: Drift, window: Window) -> int:
@@ -65,15 +65,15 @@ def _record(connection: Connection, version: int, drift: Drift, window: Window) 
     for subject, each in drifted.items():
         values: Mapping[str, Any] = {"level": each.level, "details": _details(each, drift, window), "seen_at": now}
         if subject in open_alerts:
-            known = open_alerts[subject]
-            if known.acknowledged_level is not None and _is_worse(each.level, known.acknowledged_level):
+            alert = open_alerts[subject]
+            if alert.acknowledged_level is not None and _is_worse(each.level, alert.acknowledged_level):
                 values = {**values, **_NOT_ACKNOWLEDGED}
-            connection.execute(update(Alert).where(Alert.id == known.id).values(values))
+            connection.execute(update(Alert).where(Alert.id == alert.id).values(values))
         else:
             connection.execute(
                 insert(Alert).values(model_version_id=version, kind=DRIFT, subject=subject, opened_at=now, **values)
             )
-    gone = [known.id for subject, known in open_alerts.items() if subject not in drifted]
+    gone = [alert.id for subject, alert in open_alerts.items() if subject not in drifted]
     if gone:
         connection.execute(update(Alert).where(Alert.id.in_(gone)).values(closed_at=now))
     return len(drifted)
@@ -129,19 +129,19 @@ def acknowledge(
     The same again changes nothing. Raises NotFound for an unknown id, Conflict where somebody else was first or gave
     another reason. The caller commits.
     """
-    found = connection.execute(_WITH_VERSION.where(Alert.id == alert_id).with_for_update(of=Alert)).one_or_none()
-    if found is None:
+    alert = connection.execute(_WITH_VERSION.where(Alert.id == alert_id).with_for_update(of=Alert)).one_or_none()
+    if alert is None:
         raise NotFound("There is no alert with this id: GET /alerts lists them.")
-    if found.acknowledged_at is not None:
-        if (found.acknowledged_by, found.reason) == (by, reason):
-            return found
+    if alert.acknowledged_at is not None:
+        if (alert.acknowledged_by, alert.reason) == (by, reason):
+            return alert
         raise Conflict(
-            f"{found.acknowledged_by} has acknowledged this alert already, with another reason: GET /alerts shows it."
-            if found.reason != reason
-            else f"{found.acknowledged_by} has acknowledged this alert already."
+            f"{alert.acknowledged_by} has acknowledged this alert already, with another reason: GET /alerts shows it."
+            if alert.reason != reason
+            else f"{alert.acknowledged_by} has acknowledged this alert already."
         )
-    said = {"acknowledged_by": by, "acknowledged_level": found.level, "reason": reason}
-    connection.execute(update(Alert).where(Alert.id == alert_id).values(**said, acknowledged_at=datetime.now(UTC)))
-    about = {"model": f"{found.name}@{found.version}", "subject": found.subject, "level": found.level, "reason": reason}
+    values = {"acknowledged_by": by, "acknowledged_level": alert.level, "reason": reason}
+    connection.execute(update(Alert).where(Alert.id == alert_id).values(**values, acknowledged_at=datetime.now(UTC)))
+    about = {"model": f"{alert.name}@{alert.version}", "subject": alert.subject, "level": alert.level, "reason": reason}
     audit(connection, ALERT_ACKNOWLEDGED, f"alert:{alert_id}", actor=by, details=about, request_id=request_id)
     return connection.execute(_WITH_VERSION.where(Alert.id == alert_id)).one()

@@ -78,7 +78,7 @@ class Counting:
         self._store = store
         self._score = score
         self._retry_at: dict[int, float] = {}  # model version id -> when its reference may be tried again
-        self._known: dict[int, tuple[datetime, Profile, Card]] = {}
+        self._profiles: dict[int, tuple[datetime, Profile, Card]] = {}
 
     def run(self, *, seconds: float, pause: float = 0.0, is_stopping: Callable[[], bool] = lambda: False) -> int:
         """Count what has been scored, for so many seconds at most; return how many rows were counted.
@@ -91,10 +91,10 @@ class Counting:
         last = settled_id(self._engine)
         counted = 0
         while last is not None and not is_stopping():
-            found = self.count_next(last)
-            if found is None or time.monotonic() > deadline:
+            piece = self.count_next(last)
+            if piece is None or time.monotonic() > deadline:
                 break
-            counted += found
+            counted += piece
             time.sleep(pause)
         return counted
 
@@ -122,24 +122,24 @@ class Counting:
             for (version, start), (rows, counts) in sorted(periods.items()):
                 _add(connection, version, start, rows, counts)
             for (version, start), packed in sorted(scored.items()):
-                is_regression = self._known[version][2].task == "regression"
+                is_regression = self._profiles[version][2].task == "regression"
                 add_scores(connection, version, start, packed, is_regression=is_regression)
         return sum(rows for rows, _ in periods.values())
 
     def _find_position(self, last: int) -> _Position | None:
         with reader(self._engine).connect() as connection:
-            found = connection.execute(
+            positions = connection.execute(
                 select(FeatureProfile.counted_through, FeatureProfile.model_version_id, FeatureProfile.made_at)
                 .where(FeatureProfile.counted_through < last)
                 .order_by(FeatureProfile.counted_through, FeatureProfile.model_version_id)
             ).all()
-        if not found:
+        if not positions:
             return None
-        position = found[0][0]
+        position = positions[0][0]
         return _Position(
             position,
-            {version: made_at for place, version, made_at in found if place == position},
-            min([last, *(place for place, *_ in found if place > position)]),
+            {version: made_at for place, version, made_at in positions if place == position},
+            min([last, *(place for place, *_ in positions if place > position)]),
         )
 
     def _count(
@@ -185,14 +185,14 @@ class Counting:
         return counted, scored
 
     def _profile_of(self, connection: Connection, version: int, made_at: datetime) -> tuple[Profile, Card]:
-        if version not in self._known or self._known[version][0] != made_at:
+        if version not in self._profiles or self._profiles[version][0] != made_at:
             made_at, stored, card = connection.execute(
                 select(FeatureProfile.made_at, FeatureProfile.profile, ModelVersion.card)
                 .join(ModelVersion, ModelVersion.id == FeatureProfile.model_version_id)
                 .where(FeatureProfile.model_version_id == version)
             ).one()
-            self._known[version] = (made_at, Profile.load(stored), Card.model_validate(card))
-        _, profile, card = self._known[version]
+            self._profiles[version] = (made_at, Profile.load(stored), Card.model_validate(card))
+        _, profile, card = self._profiles[version]
         return profile, card
 
     # ── profiles ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -120,14 +120,14 @@ def _sum(part: Scores, scope: Scope, margin: float) -> _Sums:
     if scope.task == "binary":
         threshold = part.threshold if scope.threshold is None else scope.threshold
         sums.decided = rows if scope.threshold is None else scores
-        sums.positive = int(np.count_nonzero(_said(part, scope)))
+        sums.positive = int(np.count_nonzero(_positives(part, scope)))
         if threshold is not None:
             sums.compared = rows if scope.threshold is None else scores
             sums.near = int(np.count_nonzero(np.abs(part.scores - threshold) <= margin))
     return sums
 
 
-def _said(part: Scores, scope: Scope) -> NDArray[np.bool_]:
+def _positives(part: Scores, scope: Scope) -> NDArray[np.bool_]:
     """Return which scores of a binary model are decided as the positive class."""
     return part.decisions == 1 if scope.threshold is None else part.scores >= scope.threshold
 
@@ -184,16 +184,16 @@ def find_confusion(
 
 def _compare(connection: Connection, part: Scores, scope: Scope) -> NDArray[np.int64]:
     """Compare packed scores with their outcomes."""
-    known, did = _outcomes(connection, int(part.input_ids.min()), int(part.input_ids.max()), scope.positive)
+    judged_ids, did = _outcomes(connection, int(part.input_ids.min()), int(part.input_ids.max()), scope.positive)
     order = np.argsort(part.input_ids, kind="stable")
     ids = part.input_ids[order]
-    places = np.searchsorted(ids, known)
-    is_there = ids[np.minimum(places, len(ids) - 1)] == known
+    places = np.searchsorted(ids, judged_ids)
+    is_there = ids[np.minimum(places, len(ids) - 1)] == judged_ids
     places, did = order[places[is_there]], did[is_there]
-    said = _said(part, scope)[places]
-    is_decided = np.ones(len(said), dtype=bool) if scope.threshold is None else ~np.isnan(part.scores[places])
-    found = [is_decided, said & did, said & ~did, ~said & did & is_decided]
-    return np.array([np.count_nonzero(each) for each in found], dtype=np.int64)
+    positive = _positives(part, scope)[places]
+    is_decided = np.ones(len(positive), dtype=bool) if scope.threshold is None else ~np.isnan(part.scores[places])
+    counted = [is_decided, positive & did, positive & ~did, ~positive & did & is_decided]
+    return np.array([np.count_nonzero(each) for each in counted], dtype=np.int64)
 
 
 def _outcomes(
@@ -209,8 +209,8 @@ def _outcomes(
         )
         pairs = np.frombuffer(packed or b"", dtype=">i8").astype(np.int64)
     else:
-        found = connection.scalars(select(Outcome.input_id * 2 + is_positive).where(of_inputs)).all()
-        pairs = np.array(found, dtype=np.int64)
+        packed_pairs = connection.scalars(select(Outcome.input_id * 2 + is_positive).where(of_inputs)).all()
+        pairs = np.array(packed_pairs, dtype=np.int64)
     pairs.sort()
     return pairs >> 1, (pairs & 1).astype(bool)
 
@@ -218,13 +218,13 @@ def _outcomes(
 def _compare_rows(connection: Connection, scope: Scope, packed_through: int) -> NDArray[np.int64]:
     """Compare what is not in the packed copy yet with its outcomes."""
     did = Outcome.label == scope.positive
-    said = scope.is_positive
-    counts = [func.count().filter(both) for both in (and_(said, did), and_(said, ~did), and_(~said, did))]
+    positive = scope.is_positive
+    counts = [func.count().filter(both) for both in (and_(positive, did), and_(positive, ~did), and_(~positive, did))]
     query = (
         select(func.count(), *counts)
         .select_from(Outcome)
         .join(ModelOutput, ModelOutput.input_id == Outcome.input_id)
-        .where(scope.beyond(packed_through), Outcome.replaced_at.is_(None), said.is_not(None))
+        .where(scope.beyond(packed_through), Outcome.replaced_at.is_(None), positive.is_not(None))
     )
     return np.array([int(count) for count in connection.execute(query).one()], dtype=np.int64)
 
@@ -237,8 +237,8 @@ def find_latency(connection: Connection, model_version_id: int) -> dict[str, flo
         last.c.kind == JobKind.PREDICT,
         last.c.state == JobState.SUCCEEDED,
     )
-    taken = [(end - start).total_seconds() * 1000 for start, end in connection.execute(query)]
-    if not taken:
+    times = [(end - start).total_seconds() * 1000 for start, end in connection.execute(query)]
+    if not times:
         return None
-    median, high = np.quantile(taken, [0.5, 0.95]).tolist()
-    return {"p50": median, "p95": high, "jobs": float(len(taken))}
+    median, high = np.quantile(times, [0.5, 0.95]).tolist()
+    return {"p50": median, "p95": high, "jobs": float(len(times))}

@@ -54,20 +54,20 @@ class TruthReader:
         """Return class index and label, or the number and None; a Fault for what the model could never answer."""
         if isinstance(value, bool):
             value = str(value).lower()
-        found = self._reader.read("" if value is None else str(value))
-        if isinstance(found, Fault):
-            return found
+        reading = self._reader.read("" if value is None else str(value))
+        if isinstance(reading, Fault):
+            return reading
         if self._is_number:
-            return float(found), None
-        place = self._places[found]
+            return float(reading), None
+        place = self._places[reading]
         return float(place), self._labels[place]
 
 
 def find_rows(connection: Connection, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, bool]]:
     """Return input id and whether it was scored by (job id, row index from 0); rows that are not there are missing."""
-    found: dict[tuple[str, int], tuple[int, bool]] = {}
-    wanted = list(dict.fromkeys(places))
-    for start in range(0, len(wanted), PIECE):
+    rows: dict[tuple[str, int], tuple[int, bool]] = {}
+    distinct = list(dict.fromkeys(places))
+    for start in range(0, len(distinct), PIECE):
         query = (
             select(ModelInput.job_id, ModelInput.row_index, ModelInput.id, ModelOutput.id)
             .join(Job, Job.id == ModelInput.job_id)
@@ -75,11 +75,11 @@ def find_rows(connection: Connection, places: Sequence[tuple[str, int]]) -> dict
                 ModelOutput,
                 and_(ModelOutput.input_id == ModelInput.id, ModelOutput.model_version_id == Job.model_version_id),
             )
-            .where(tuple_(ModelInput.job_id, ModelInput.row_index).in_(wanted[start : start + PIECE]))
+            .where(tuple_(ModelInput.job_id, ModelInput.row_index).in_(distinct[start : start + PIECE]))
         )
         for job_id, row, input_id, output_id in connection.execute(query):
-            found[str(job_id), row] = (input_id, output_id is not None)
-    return found
+            rows[str(job_id), row] = (input_id, output_id is not None)
+    return rows
 
 
 def record_outcomes(
@@ -124,12 +124,12 @@ def _record(
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     statement = dialect.insert(Outcome).on_conflict_do_nothing().returning(Outcome.input_id)
     new = set(connection.scalars(statement, [line(truth, 1) for _, truth in truths]))
-    known = {row.input_id: row for row in _current(connection, [truth.input_id for _, truth in truths])}
+    current = {row.input_id: row for row in _current(connection, [truth.input_id for _, truth in truths])}
     for place, truth in truths:
         if truth.input_id in new:
             result.created.append(place)
             continue
-        row = known.get(truth.input_id)
+        row = current.get(truth.input_id)
         if row is None:  # it was erased at this moment
             result.refused.append(place)
         elif row.actual == truth.actual:

@@ -98,15 +98,15 @@ class Bins:
 
     def _count_numbers(self, values: NDArray[np.float64]) -> list[int]:
         is_missing = np.isnan(values)
-        known = values[~is_missing]
+        numbers = values[~is_missing]
         if self.low is None:  # a reference without numbers: every number is out of its range
-            return [int(is_missing.sum()), 0, len(known)]
-        places = np.searchsorted(np.array(self.uppers), known, side="left") + 2
-        places[known < self.low] = 1
+            return [int(is_missing.sum()), 0, len(numbers)]
+        places = np.searchsorted(np.array(self.uppers), numbers, side="left") + 2
+        places[numbers < self.low] = 1
         counts = np.bincount(places, minlength=self.width)
         counts[0] = is_missing.sum()
-        found: list[int] = counts.tolist()
-        return found
+        bin_counts: list[int] = counts.tolist()
+        return bin_counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +189,8 @@ def make_profile(card: Card, rows: Sequence[Mapping[str, Any]], scores: Sequence
     features = [feature_bins(feature, [row.get(feature.name) for row in rows]) for feature in card.row_features]
     surprise = Surprise(features)
     surprises = [surprise.of(surprise.places(row)) for row in rows]
-    known = [value for score in scores or () if (value := score[SCORE]) is not None]
-    return Profile(features, _output_bins(card, scores), len(rows), _thinned(surprises), _thinned(known))
+    scored = [value for score in scores or () if (value := score[SCORE]) is not None]
+    return Profile(features, _output_bins(card, scores), len(rows), _thinned(surprises), _thinned(scored))
 
 
 def _thinned(values: Sequence[float]) -> list[float]:
@@ -218,25 +218,25 @@ def feature_bins(feature: Feature, values: Sequence[Value]) -> Bins:
     """Return the bins of a feature by the n values that a reference has of it (None: missing)."""
     if feature.type in ("integer", "number") and feature.categories is None:
         return number_bins(feature.name, values)
-    known: list[Any] = [False, True] if feature.type == "boolean" else list(feature.categories or ())
+    categories: list[Any] = [False, True] if feature.type == "boolean" else list(feature.categories or ())
     seen = Counter(_key(value) for value in values if value is not None)
     originals = {_key(value): value for value in values}
-    listed = {_key(value) for value in known}
-    known += [originals[key] for key, _ in seen.most_common() if key not in listed]
-    is_open = len(known) > MAX_CATEGORIES
+    listed = {_key(value) for value in categories}
+    categories += [originals[key] for key, _ in seen.most_common() if key not in listed]
+    is_open = len(categories) > MAX_CATEGORIES
     if is_open:
-        known = sorted(known, key=lambda value: -seen[_key(value)])[:MAX_CATEGORIES]
-    return _with_reference(Bins(feature.name, "category", categories=known, is_open=is_open), values)
+        categories = sorted(categories, key=lambda value: -seen[_key(value)])[:MAX_CATEGORIES]
+    return _with_reference(Bins(feature.name, "category", categories=categories, is_open=is_open), values)
 
 
 def number_bins(name: str, values: Sequence[Value]) -> Bins:
     """Return the quantile bins of some numbers (None: missing), of which ties are merged."""
     numbers = np.array(values, dtype=np.float64)
-    known = np.sort(numbers[np.isfinite(numbers)])
-    if not len(known):
+    finite = np.sort(numbers[np.isfinite(numbers)])
+    if not len(finite):
         return _with_reference(Bins(name, "number"), values)
-    places = -(-len(known) * np.arange(1, BINS + 1) // BINS) - 1  # the inverse of the distribution function
-    return _with_reference(Bins(name, "number", float(known[0]), np.unique(known[places]).tolist()), values)
+    places = -(-len(finite) * np.arange(1, BINS + 1) // BINS) - 1  # the inverse of the distribution function
+    return _with_reference(Bins(name, "number", float(finite[0]), np.unique(finite[places]).tolist()), values)
 
 
 def _with_reference(bins: Bins, values: Sequence[Value] | None) -> Bins:

@@ -57,11 +57,11 @@ def classification_metrics(
     `probabilities` are (n, 1) of the positive class, or (n, classes); None where the model gives none. Metrics that the
     rows do not define (ROC AUC of one class, precision without a positive prediction) are None.
     """
-    truth, said = np.asarray(actual, dtype=np.intp), np.asarray(predicted, dtype=np.intp)
-    found = {"accuracy": _share(int((truth == said).sum()), len(truth))}
-    tallies = [_tally(truth == each, said == each) for each in range(classes)]
+    truth, predictions = np.asarray(actual, dtype=np.intp), np.asarray(predicted, dtype=np.intp)
+    metrics = {"accuracy": _share(int((truth == predictions).sum()), len(truth))}
+    tallies = [_tally(truth == each, predictions == each) for each in range(classes)]
     recalls = [_share(true, true + missed) for true, _, missed in tallies if true + missed]
-    found["balanced_accuracy"] = _mover(recalls)
+    metrics["balanced_accuracy"] = _mover(recalls)
     kept = tallies[1:] if classes == 2 else tallies
     of_classes: dict[str, list[Estimate]] = {
         "precision": [_share(true, true + false) for true, false, _ in kept],
@@ -76,15 +76,15 @@ def classification_metrics(
         of_classes["average_precision"] = [average_precision(truth == each, chances[:, each]) for each in places]
         one_hot = (truth[:, None] == np.arange(classes)).astype(np.float64)
         squares = (chances - one_hot) ** 2
-        found["log_loss"] = _mean(_log_losses(truth, chances))
-        found["brier"] = _mean(squares[:, 1] if classes == 2 else squares.sum(axis=1))
-    return found | {name: _macro(estimates) for name, estimates in of_classes.items()}
+        metrics["log_loss"] = _mean(_log_losses(truth, chances))
+        metrics["brier"] = _mean(squares[:, 1] if classes == 2 else squares.sum(axis=1))
+    return metrics | {name: _macro(estimates) for name, estimates in of_classes.items()}
 
 
 def regression_metrics(actual: Sequence[float], predicted: Sequence[float]) -> dict[str, Estimate]:
     """Return the metrics of n rows of a regression; bias is the mean of prediction less actual value."""
-    truth, said = np.asarray(actual, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
-    errors = said - truth
+    truth, predictions = np.asarray(actual, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
+    errors = predictions - truth
     squares = errors**2
     mse = _mean(squares)
     root = [None if each is None else math.sqrt(max(each, 0.0)) for each in (mse.value, mse.low, mse.high)]
@@ -101,7 +101,7 @@ def calibration(actual: Sequence[int], probability: Sequence[float]) -> list[Cal
     truth, chances = np.asarray(actual, dtype=np.intp), np.asarray(probability, dtype=np.float64)
     ends = np.linspace(0.0, 1.0, CALIBRATION_BINS + 1)
     places = np.searchsorted(ends[1:-1], chances)
-    found = []
+    bins = []
     for place in np.unique(places):
         inside = places == place
         share = _share(int(truth[inside].sum()), int(inside.sum()))
@@ -110,16 +110,16 @@ def calibration(actual: Sequence[int], probability: Sequence[float]) -> list[Cal
         assert share.high is not None
         mean = float(chances[inside].mean())
         bounds = float(ends[place]), float(ends[place + 1])
-        found.append(CalibrationBin(*bounds, int(inside.sum()), mean, share.value, share.low, share.high))
-    return found
+        bins.append(CalibrationBin(*bounds, int(inside.sum()), mean, share.value, share.low, share.high))
+    return bins
 
 
 # ── one metric ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _tally(truth: NDArray[np.bool_], said: NDArray[np.bool_]) -> tuple[int, int, int]:
+def _tally(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> tuple[int, int, int]:
     """Return true positives, false positives, false negatives."""
-    return int((truth & said).sum()), int((~truth & said).sum()), int((truth & ~said).sum())
+    return int((truth & prediction).sum()), int((~truth & prediction).sum()), int((truth & ~prediction).sum())
 
 
 def wilson(hits: float, count: float) -> tuple[float, float]:
@@ -144,12 +144,12 @@ def _f1(true: int, false: int, missed: int) -> Estimate:
 
 def _mover(shares: Sequence[Estimate]) -> Estimate:
     """Return the mean of independent shares (method of variance estimates recovery)."""
-    known = [(each.value, each.low, each.high) for each in shares if each.value is not None]
-    if not known:
+    shares_there = [(each.value, each.low, each.high) for each in shares if each.value is not None]
+    if not shares_there:
         return Estimate(None, None, None, "mover")
-    mean = math.fsum(value for value, _, _ in known) / len(known)
-    below = math.sqrt(sum((value - (low or 0.0)) ** 2 for value, low, _ in known)) / len(known)
-    above = math.sqrt(sum(((high or 0.0) - value) ** 2 for value, _, high in known)) / len(known)
+    mean = math.fsum(value for value, _, _ in shares_there) / len(shares_there)
+    below = math.sqrt(sum((value - (low or 0.0)) ** 2 for value, low, _ in shares_there)) / len(shares_there)
+    above = math.sqrt(sum(((high or 0.0) - value) ** 2 for value, _, high in shares_there)) / len(shares_there)
     return Estimate(mean, max(0.0, mean - below), min(1.0, mean + above), "mover")
 
 
@@ -211,8 +211,8 @@ def _logit_interval(share: float, error: float) -> tuple[float, float]:
 
 def _log_losses(truth: Ints, chances: Floats) -> Floats:
     clipped = np.clip(chances, EPSILON, 1 - EPSILON)
-    found: Floats = -np.log(clipped[np.arange(len(truth)), truth])
-    return found
+    losses: Floats = -np.log(clipped[np.arange(len(truth)), truth])
+    return losses
 
 
 def _mean(values: Floats) -> Estimate:
@@ -241,12 +241,14 @@ def judge(card: Card, judged: Judged) -> tuple[dict[str, Estimate], list[Calibra
     """Return the metrics of a version's scores with known outcomes, and its calibration where it has probabilities."""
     if card.task == "regression":
         return regression_metrics(judged.actual, judged.prediction), []
-    actual, said = [int(each) for each in judged.actual], [int(each) for each in judged.prediction]
+    actual, predictions = [int(each) for each in judged.actual], [int(each) for each in judged.prediction]
     if card.task == "multiclass":
         every = [each for each in judged.probabilities if each is not None]
         chances = every if every and len(every) == len(actual) else None
-        return classification_metrics(actual, said, chances, len(card.labels)), []
-    known = [each for each in judged.probability if each is not None]
-    if not known or len(known) < len(actual):
-        return classification_metrics(actual, said, None, 2), []
-    return classification_metrics(actual, said, [[each] for each in known], 2), calibration(actual, known)
+        return classification_metrics(actual, predictions, chances, len(card.labels)), []
+    probabilities = [each for each in judged.probability if each is not None]
+    if not probabilities or len(probabilities) < len(actual):
+        return classification_metrics(actual, predictions, None, 2), []
+    return classification_metrics(actual, predictions, [[each] for each in probabilities], 2), calibration(
+        actual, probabilities
+    )

@@ -43,5 +43,5 @@ def settled_id(engine: Engine) -> int | None:
 
 
 def _writers(connection: Connection) -> frozenset[str]:
-    found: Sequence[str] = connection.scalars(_WRITERS).all()
-    return frozenset(found)
+    writers: Sequence[str] = connection.scalars(_WRITERS).all()
+    return frozenset(writers)

@@ -19,11 +19,11 @@ def psi(reference: Sequence[int], window: Sequence[int]) -> float:
     """
     pairs = [pair for pair in zip(reference, window, strict=True) if pair[0] or pair[1]]
     total_before, total_after = sum(reference) + SMOOTHING * len(pairs), sum(window) + SMOOTHING * len(pairs)
-    found = 0.0
+    index = 0.0
     for before, after in pairs:
         share_before, share_after = (before + SMOOTHING) / total_before, (after + SMOOTHING) / total_after
-        found += (share_after - share_before) * math.log(share_after / share_before)
-    return found
+        index += (share_after - share_before) * math.log(share_after / share_before)
+    return index
 
 
 def g_test(reference: Sequence[int], window: Sequence[int]) -> float:
@@ -39,17 +39,17 @@ def g_test(reference: Sequence[int], window: Sequence[int]) -> float:
     degrees = len(pairs) - 1
     if not degrees:
         return 1.0
-    found = inverse = 0.0
+    sums = inverse = 0.0
     for before, after in pairs:
         expected = (before + after) * total_before / total
         if before:
-            found += before * math.log(before / expected)
+            sums += before * math.log(before / expected)
         if after:
-            found += after * math.log(after / (before + after - expected))
+            sums += after * math.log(after / (before + after - expected))
         inverse += 1 / (before + after)
     columns = total / total_before + total / total_after - 1
     correction = 1 + (total * inverse - 1) * columns / (6 * total * degrees)
-    return chi2_sf(max(2 * found, 0.0) / correction, degrees)
+    return chi2_sf(max(2 * sums, 0.0) / correction, degrees)
 
 
 def _pooled(reference: Sequence[int], window: Sequence[int], least: float) -> list[tuple[int, int]]:

@@ -55,7 +55,7 @@ class StoredProfile:
     made_at: datetime
 
 
-_known: dict[int, tuple[datetime, Profile]] = {}  # by model version id: a profile is read far more often than made
+_profiles: dict[int, tuple[datetime, Profile]] = {}  # by model version id: a profile is read far more often than made
 
 
 def find_profile(connection: Connection, model_version_id: int) -> StoredProfile | None:
@@ -67,8 +67,8 @@ def find_profile(connection: Connection, model_version_id: int) -> StoredProfile
     ).one_or_none()
     if row is None:
         return None
-    known = _known.get(model_version_id)
-    if known is None or known[0] != row.made_at:
+    cached = _profiles.get(model_version_id)
+    if cached is None or cached[0] != row.made_at:
         stored: dict[str, Any] | None = connection.scalar(
             select(FeatureProfile.profile).where(
                 FeatureProfile.model_version_id == model_version_id, FeatureProfile.made_at == row.made_at
@@ -76,8 +76,8 @@ def find_profile(connection: Connection, model_version_id: int) -> StoredProfile
         )
         if stored is None:  # made anew at this moment
             return find_profile(connection, model_version_id)
-        known = _known[model_version_id] = (row.made_at, Profile.load(stored))
-    return StoredProfile(known[1], row.source, row.counted_through, row.made_at)
+        cached = _profiles[model_version_id] = (row.made_at, Profile.load(stored))
+    return StoredProfile(cached[1], row.source, row.counted_through, row.made_at)
 
 
 def sum_counts(
@@ -97,13 +97,13 @@ def sum_counts(
         for start, end in ((window.start, min(first, window.end)), (max(last, window.start), window.end)):
             if start < end:
                 conditions.append(and_(table.span == "hour", table.starts_at >= start, table.starts_at < end))
-    found = connection.execute(
+    pairs = connection.execute(
         select(table.row_count, table.counts).where(table.model_version_id == model_version_id, or_(*conditions))
     ).all()
-    if not found:
+    if not pairs:
         return 0, None
-    total = [sum(counts) for counts in zip(*(counts for _, counts in found), strict=True)]  # numpy would take longer
-    return sum(rows for rows, _ in found), total
+    total = [sum(counts) for counts in zip(*(counts for _, counts in pairs), strict=True)]  # numpy would take longer
+    return sum(rows for rows, _ in pairs), total
 
 
 def is_counted(connection: Connection, model_version_id: int, counted_through: int, end: datetime) -> bool:
