@@ -13,7 +13,7 @@ from migrations.rendering import render_type
 from shared.config.settings import get_settings
 from shared.database.engine import get_engine, take_time
 from shared.database.messages import first_line
-from shared.database.revision import stored_revision, wanted_revision
+from shared.database.revision import newest_revision, stored_revision
 from shared.startup.checks import CannotStart, check_database
 from shared.tables import Table
 
@@ -47,7 +47,7 @@ def run() -> None:
 
 def _is_done_by_a_newer_release(connection: Connection) -> bool:
     """Tell whether the newest tables are asked for, and there are newer ones: what a release rolled back to finds."""
-    stored, wanted = stored_revision(connection), wanted_revision()
+    stored, wanted = stored_revision(connection), newest_revision()
     if stored is None or wanted is None or stored <= wanted:
         return False
     if context.get_context().opts.get("destination_rev") != "head":

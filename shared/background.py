@@ -79,8 +79,8 @@ os.register_at_fork(after_in_child=_started.clear)  # the threads are the parent
 
 def ended() -> dict[str, str]:
     """Return a sentence by name for each thread of this process that has ended though nobody stopped it."""
-    found = {thread.name: thread.ended_at for thread in list(_started) if thread.ended_at is not None}
+    ends = {thread.name: thread.ended_at for thread in list(_started) if thread.ended_at is not None}
     return {
         name: f"The thread {name} has ended at {datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC: restart it."
-        for name, at in sorted(found.items())
+        for name, at in sorted(ends.items())
     }

@@ -96,7 +96,7 @@ def closest(name: str, names: Iterable[str], *, cutoff: float = 0.6) -> str | No
 
     The search is slow: callers make only a few of them for one request.
     """
-    by_lower = {known.lower(): known for known in names}
+    by_lower = {spelling.lower(): spelling for spelling in names}
     close = get_close_matches(name[:COMPARED].lower(), by_lower, 1, cutoff)
     return by_lower[close[0]] if close else None
 

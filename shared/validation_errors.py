@@ -20,9 +20,9 @@ def list_faults(error: ValidationError) -> list[tuple[str, str]]:
 def first_faults(error: ValidationError, limit: int = 3) -> str:
     """Return the first faults as a part of a sentence."""
     faults = list_faults(error)
-    said = [f"{place}: {reason}" if place else reason for place, reason in faults[:limit]]
+    sentences = [f"{place}: {reason}" if place else reason for place, reason in faults[:limit]]
     more = len(faults) - limit
-    return "; ".join(said) + (f"; and {more} more" if more > 0 else "")
+    return "; ".join(sentences) + (f"; and {more} more" if more > 0 else "")
 
 
 def _reword(reason: str) -> str:

@@ -25,7 +25,7 @@ from shared.jobs.submission import time_of
 from shared.jobs.transitions import Claim, ClaimGroup
 from shared.observability.logs import bound
 from shared.observability.metrics import CLAIM_JOBS, METRICS, SCORE_SECONDS, SCORED_ROWS, WAIT_SECONDS
-from shared.observability.redaction import told
+from shared.observability.redaction import safe_text
 from shared.observability.tracing import Tracing
 from shared.registry.loading import LoadedModel
 from shared.scoring.batch import split_results
@@ -62,7 +62,7 @@ def drain(runtime: Runtime, lane: str, model_version_id: int) -> str:
         except Exception as error:
             # Nothing was claimed: the jobs stay queued, and recovery asks again.
             log.exception("jobs of model version %s wait: it cannot be loaded", model_version_id)
-            return f"model version {model_version_id} cannot be loaded: {told(error)}"
+            return f"model version {model_version_id} cannot be loaded: {safe_text(error)}"
         with bound(model=f"{model.card.name}@{model.card.version}"):
             return _drain_and_report(runtime, Queue(lane, model_version_id, model))
 

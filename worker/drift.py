@@ -87,8 +87,8 @@ def make_report(engine: Engine, settings: Settings, reference: str, limit: int) 
         else stored.profile
     )
     rows, counts = _count_rows(engine, version.id, card, profile, limit)
-    found = asdict(compare(profile, counts, rows=rows, baseline=None, baseline_rows=profile.rows))
-    features = found["features"]
+    drift = asdict(compare(profile, counts, rows=rows, baseline=None, baseline_rows=profile.rows))
+    features = drift["features"]
     by_missing = sorted(features, key=lambda each: -abs(each["missing_delta"]))
     report = {
         "model": version.name,
@@ -97,14 +97,14 @@ def make_report(engine: Engine, settings: Settings, reference: str, limit: int) 
         "n_ref_rows": profile.rows,
         "n_prod_rows": rows,
         "features_total": len(features),
-        "level": found["level"],
-        "advice": found["advice"],
+        "level": drift["level"],
+        "advice": drift["advice"],
         "thresholds": THRESHOLDS,
         "top_psi": [{key: each[key] for key in ("feature", "psi", "level")} for each in features[:TOP]],
         "top_missing_delta": [{key: each[key] for key in ("feature", "missing_delta")} for each in by_missing[:TOP]],
         "all_features": features,
-        "score": found["score"],
-        "decision": found["decision"],
+        "score": drift["score"],
+        "decision": drift["decision"],
     }
     plots: list[tuple[Bins, Sequence[int], Sequence[int]]] = [
         (bins, bins.reference, window) for bins, window in profile.split(counts)
@@ -113,17 +113,17 @@ def make_report(engine: Engine, settings: Settings, reference: str, limit: int) 
 
 
 def _find_version(session: Session, reference: str) -> ModelVersion:
-    name, _, wanted = reference.partition("@")
+    name, _, which = reference.partition("@")
     query = select(ModelVersion).where(ModelVersion.name == name)
-    if wanted.isascii() and wanted.isdigit() and len(wanted) < 10:
-        query = query.where(ModelVersion.version == int(wanted))
+    if which.isascii() and which.isdigit() and len(which) < 10:
+        query = query.where(ModelVersion.version == int(which))
     else:
         query = query.join(ModelAlias, ModelAlias.model_version_id == ModelVersion.id)
-        query = query.where(ModelAlias.alias == (wanted or "champion"))
+        query = query.where(ModelAlias.alias == (which or "champion"))
     version = session.scalar(query)
     if version is None:
-        known = ", ".join(f"{row.name}@{row.version}" for row in session.scalars(select(ModelVersion))) or "none"
-        raise NotFound(f"There is no model {reference[:70]!r}; there are: {known}.")
+        labels = ", ".join(f"{row.name}@{row.version}" for row in session.scalars(select(ModelVersion))) or "none"
+        raise NotFound(f"There is no model {reference[:70]!r}; there are: {labels}.")
     return version
 
 

@@ -169,11 +169,11 @@ class Heartbeat:
             one.renew(connection, self._settings.lease_seconds)
         if not self._visible:
             return
-        told = {"lanes": self._lanes, "models": self._loaded(), "refused": self._refused()}
+        values = {"lanes": self._lanes, "models": self._loaded(), "refused": self._refused()}
         connection.execute(
             insert(Worker)
-            .values(id=self._name, **told)
-            .on_conflict_do_update(index_elements=[Worker.id], set_={"seen_at": func.now(), **told})
+            .values(id=self._name, **values)
+            .on_conflict_do_update(index_elements=[Worker.id], set_={"seen_at": func.now(), **values})
         )
 
     def _kill_stuck(self, held: "HeldLease") -> None:

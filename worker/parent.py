@@ -92,9 +92,9 @@ class Parent:
             self._deaf_seconds,
         )
         os.kill(self._pid, RECONNECT_SIGNAL)
-        asked = time.monotonic()
-        while self._idle_since < asked and not self._working and self._do_messages_wait():
-            if time.monotonic() - asked > PATIENCE_SECONDS:
+        asked_at = time.monotonic()
+        while self._idle_since < asked_at and not self._working and self._do_messages_wait():
+            if time.monotonic() - asked_at > PATIENCE_SECONDS:
                 log.error("this worker hears nothing: it is killed, and what started it has to start it again")
                 os.kill(self._pid, signal.SIGKILL)
             if self._thread.wait(LOOK_SECONDS):

@@ -15,7 +15,7 @@ from shared.broker.names import Lane
 from shared.config.settings import get_settings
 from shared.database.engine import make_engine
 from shared.observability.logs import identify
-from shared.observability.redaction import told
+from shared.observability.redaction import safe_text
 from shared.observability.tracing import start as start_tracing
 from shared.registry.loaded_models import ModelCache
 from shared.registry.watcher import ModelWatcher
@@ -51,7 +51,7 @@ def start_child(*, lanes: Sequence[str]) -> Runtime:
         name=name,
         lanes=lanes,
         loaded=models.names,
-        refused=lambda: models.refused | {name: f"In a worker: {told}" for name, told in ended().items()},
+        refused=lambda: models.refused | {name: f"In a worker: {reason}" for name, reason in ended().items()},
         visible=False,
         alarm=arm_kernel,
     )
@@ -95,7 +95,7 @@ def working() -> Iterator[Runtime]:
             yield runtime
     except Exception as error:
         log.exception("a task failed; what it had claimed comes back by its leases")
-        raise TaskFailed(told(error)) from None
+        raise TaskFailed(safe_text(error)) from None
 
 
 def get_runtime() -> Runtime:

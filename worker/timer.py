@@ -53,7 +53,7 @@ class Timer:
 
     def _try(self, task: Timed) -> None:
         try:
-            said = self.do(task)
+            summary = self.do(task)
         except SQLAlchemyError as error:
             self._spare()
             if self._answers:
@@ -63,7 +63,7 @@ class Timer:
             log.exception("%s failed; it is tried again in %g s", task.name, task.seconds)
         else:
             self._answers = True
-            log.debug("%s: %s", task.name, said)
+            log.debug("%s: %s", task.name, summary)
 
     def do(self, task: Timed) -> str:
         """Do a task now unless somebody else does, or has just done it; return what was done, in words.
@@ -79,9 +79,9 @@ class Timer:
                 self._spare()
             if age is not None and 0 <= age < task.seconds / 2:  # less than nothing: the database's clock went back
                 return "somebody else has just done it"
-            said = task.run(self._runtime, time.monotonic() < self._spare_until)
+            summary = task.run(self._runtime, time.monotonic() < self._spare_until)
             note_done(connection, task.name)
-        return said
+        return summary
 
     def _spare(self) -> None:
         # While the database was away, nobody could renew a lease: whoever lives gets the time to do it.

@@ -5,7 +5,7 @@ from sqlalchemy import Connection, func, inspect, select, text
 from api.check.finding import Finding, milliseconds
 from shared.config.addresses import without_password
 from shared.config.settings import Settings
-from shared.database.revision import revision_problem, stored_revision, wanted_revision
+from shared.database.revision import newest_revision, revision_problem, stored_revision
 from shared.startup.grants import missing_grants
 from shared.tables import ApiKey, Table
 
@@ -35,7 +35,7 @@ def check_server(connection: Connection, settings: Settings) -> Finding:
 
 def check_tables(connection: Connection) -> Finding:
     """Look whether the tables are those of this release."""
-    stored, wanted = stored_revision(connection), wanted_revision()
+    stored, wanted = stored_revision(connection), newest_revision()
     if (missing := revision_problem(stored)) is not None:
         return Finding("migrations", "failed", missing)
     there = set(inspect(connection).get_table_names())

@@ -62,7 +62,7 @@ class CsvReport:
             },
             "columns": {
                 "features": [name for name in form.columns if name in features],
-                "missing": [feature.name for feature in card.asked if feature.name not in form.columns],
+                "missing": [feature.name for feature in card.sent_features if feature.name not in form.columns],
                 "extra": [name for name in form.columns if name not in features],
             },
             "error_count": self._by_code.total(),

@@ -196,7 +196,7 @@ def _shape_of(version: Version | None) -> tuple[str, str]:
         return f"`{WRAPPER}`", WRAPPER
     card = version.card
     if card.input == "flat":
-        return f"the features of {version.label}", card.asked[0].name
+        return f"the features of {version.label}", card.sent_features[0].name
     return f"`{card.wrapper}`", card.wrapper
 
 

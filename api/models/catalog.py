@@ -318,5 +318,5 @@ def _read(connection: Connection, old: Snapshot) -> Snapshot:
         )
     ]
     recovery_age = seconds_since(connection, RECOVER) if connection.dialect.name == "postgresql" else None
-    widest = max((len(version.card.asked) for version in by_id.values()), default=0)
+    widest = max((len(version.card.sent_features) for version in by_id.values()), default=0)
     return Snapshot(by_id, by_name, archived, aliases, keys, workers, recovery_age, time.monotonic(), widest)

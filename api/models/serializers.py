@@ -90,8 +90,8 @@ def features_body(version: Version) -> dict[str, Any]:
     return {
         "model": card.name,
         "model_version": card.version,
-        "n_features": len(card.asked),
-        "names": [feature.name for feature in card.asked],
+        "n_features": len(card.sent_features),
+        "names": [feature.name for feature in card.sent_features],
         "input": card.input,
         "wrapper": None if card.input == "flat" else card.wrapper,
         "batch_input": card.batch_input,
@@ -99,7 +99,7 @@ def features_body(version: Version) -> dict[str, Any]:
         "missing": card.missing,
         "extra": card.extra,
         "text": card.text,
-        "features": [feature.model_dump(mode="json", exclude_none=True) for feature in card.asked],
+        "features": [feature.model_dump(mode="json", exclude_none=True) for feature in card.sent_features],
         "derived": {feature.name: feature.derived for feature in card.features if feature.derived is not None},
         "rules": [rule.expression for rule in card.rules],
     }

@@ -20,7 +20,7 @@ from shared.cards.card import Card
 from shared.errors import ArtefactError, GuichetError, ModelError
 from shared.handlers.table import CHUNK_HANDLERS, HANDLERS
 from shared.observability.logs import Format, configure_logging, current_format, identify
-from shared.observability.redaction import told
+from shared.observability.redaction import safe_text
 from shared.registry.loaded_models import Versions, load_here
 from shared.tables import ModelVersion
 
@@ -200,7 +200,7 @@ def _serve(connection: Connection, version: ModelVersion, directory: Path, log_l
         return
     except BaseException as error:
         log.exception("%s@%s could not be loaded", version.name, version.version)
-        connection.send(ArtefactError(f"It could not be loaded ({told(error)}); the log says where."))
+        connection.send(ArtefactError(f"It could not be loaded ({safe_text(error)}); the log says where."))
         return
     connection.send(None)
     with open(os.devnull, "w") as nowhere:

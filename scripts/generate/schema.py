@@ -17,7 +17,7 @@ from scripts.checkout import ROOT
 from scripts.generate.migrated import migrated_postgres
 from scripts.servers.server import ServerError
 from shared.database.engine import make_engine
-from shared.database.revision import wanted_revision
+from shared.database.revision import newest_revision
 from shared.tables import Table
 
 SQL_FILE = ROOT / "docs" / "schema.sql"
@@ -81,7 +81,7 @@ def render_sql(connection: Connection) -> str:
         "\tversion_num VARCHAR(32) NOT NULL,\n"
         "\tCONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)\n"
         ");\n"
-        f"INSERT INTO alembic_version (version_num) VALUES ('{wanted_revision()}');\n"
+        f"INSERT INTO alembic_version (version_num) VALUES ('{newest_revision()}');\n"
     )
     return "\n".join(blocks)
 

@@ -56,11 +56,11 @@ def list_waiting(redis: Redis, lane: str) -> set[int]:
 
 def _versions(messages: Iterable[bytes | str]) -> set[int]:
     """Return the model version ids of messages as Celery writes them (its protocol 2); others hold none."""
-    found = set()
+    versions = set()
     for message in messages:
         try:
             arguments = orjson.loads(binascii.a2b_base64(orjson.loads(message)["body"]))[0]
-            found.add(arguments[1])
+            versions.add(arguments[1])
         except (orjson.JSONDecodeError, binascii.Error, LookupError, TypeError):
             continue
-    return found
+    return versions

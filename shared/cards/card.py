@@ -126,7 +126,7 @@ class Card(BaseModel):
         for feature in self.inputs:
             if feature.derived is not None:
                 raise ValueError(f"the input {feature.name} is derived; only features of the model are")
-        if not self.asked:
+        if not self.sent_features:
             raise ValueError("every feature is derived; name what callers send among the inputs")
         if self.task == "regression" and self.invocations != "predict":
             raise ValueError("regression has no probabilities to answer invocations with; leave that out")
@@ -143,7 +143,7 @@ class Card(BaseModel):
         return [*self.features, *self.inputs] if self.inputs else self.features
 
     @property
-    def asked(self) -> list[Feature]:
+    def sent_features(self) -> list[Feature]:
         """Return what callers send: the features of a row that are not derived."""
         return [feature for feature in self.row_features if feature.derived is None]
 
@@ -172,7 +172,7 @@ class Card(BaseModel):
 
         Made-up values respect each feature alone; only the card's own examples can keep its rules.
         """
-        return {feature.name: _likely_example(feature) for feature in self.asked}
+        return {feature.name: _likely_example(feature) for feature in self.sent_features}
 
     def json_schema(self) -> dict[str, Any]:
         """Return the JSON Schema (2020-12) of one row; rules between features cannot be said in it."""
@@ -184,10 +184,12 @@ class Card(BaseModel):
                 feature.name: _feature_schema(
                     feature, null=absent or feature.nullable or not feature.required, text=self.text == "read"
                 )
-                for feature in self.asked
+                for feature in self.sent_features
             },
             "required": [
-                feature.name for feature in self.asked if feature.required and feature.default is None and not absent
+                feature.name
+                for feature in self.sent_features
+                if feature.required and feature.default is None and not absent
             ],
             "additionalProperties": self.extra == "ignore",
             "examples": [self.example()],

@@ -33,11 +33,11 @@ def with_examples(card: Card, rows: Sequence[Mapping[str, Any]]) -> Card:
     They are medians and frequent values, rounded; together they keep the card's rules and are none of the rows. Where
     no such row is found, the features of rules are left without.
     """
-    wanted = [feature for feature in card.asked if feature.example is None]
-    if not wanted:
+    bare = [feature for feature in card.sent_features if feature.example is None]
+    if not bare:
         return card
     choices = {
-        feature.name: _fitting(feature, _like([row.get(feature.name) for row in rows], feature)) for feature in wanted
+        feature.name: _fitting(feature, _like([row.get(feature.name) for row in rows], feature)) for feature in bare
     }
     choices = {name: values for name, values in choices.items() if values}
     chosen = {name: values[0] for name, values in choices.items()}
@@ -78,20 +78,20 @@ def _like(values: Sequence[Any], feature: Feature) -> list[Any]:
         return list(feature.categories[:ENOUGH])
     if feature.type == "boolean":
         return [False, True]
-    known = [value for value in values if value is not None]
+    present = [value for value in values if value is not None]
     if feature.type == "string":
-        return _like_texts(known)
-    known.sort()
-    digits = 2 if len(known) >= ENOUGH else 1
-    places = (len(known) // 2, len(known) // 4, 3 * len(known) // 4, 0, len(known) - 1)
-    found = [_rounded(known[place], digits) for place in places] if known else []
-    return list(dict.fromkeys([*found, *(value + 1 for value in found)]))
+        return _like_texts(present)
+    present.sort()
+    digits = 2 if len(present) >= ENOUGH else 1
+    places = (len(present) // 2, len(present) // 4, 3 * len(present) // 4, 0, len(present) - 1)
+    typical = [_rounded(present[place], digits) for place in places] if present else []
+    return list(dict.fromkeys([*typical, *(value + 1 for value in typical)]))
 
 
-def _like_texts(known: Sequence[str]) -> list[str]:
-    if not known:
+def _like_texts(texts: Sequence[str]) -> list[str]:
+    if not texts:
         return []
-    [(text, count)] = Counter(known).most_common(1)
+    [(text, count)] = Counter(texts).most_common(1)
     return [text] if count >= ENOUGH else [masked(text)]
 
 
@@ -99,9 +99,9 @@ def masked(text: str) -> str:
     """Return a text of the same form: x for letters, other digits, dates on the first of January 2000."""
     # Of dates, however they are written, a date: 2024-05-17 becomes 2000-01-01, and 17/05/24 becomes 01/01/01.
     forms = {8: "20000101", 4: "2000", 2: "01"}
-    text = _DIGITS.sub(lambda found: forms.get(len(found[0]), "1" * len(found[0])), text[:MASKED_LENGTH])
+    text = _DIGITS.sub(lambda match: forms.get(len(match[0]), "1" * len(match[0])), text[:MASKED_LENGTH])
     is_time = re.search(r"\d[T ]\d", text) is not None or text.endswith("Z")  # its letters are part of the form
-    return text if is_time else _LETTERS.sub(lambda found: "X" if found[0].isupper() else "x", text)
+    return text if is_time else _LETTERS.sub(lambda match: "X" if match[0].isupper() else "x", text)
 
 
 def _rounded(value: float, digits: int) -> float:
@@ -131,7 +131,7 @@ def example_rows(validator: RowValidator, count: int) -> list[dict[str, Any]]:
     [canonical], _ = validator.validate_many([first])
     if canonical is None:
         return [first]
-    rows = [first := {feature.name: canonical[feature.name] for feature in card.asked}]
+    rows = [first := {feature.name: canonical[feature.name] for feature in card.sent_features}]
     rng = random.Random(SEED)  # noqa: S311 - not a secret
     for _ in range(TRIES * count):
         if len(rows) >= count:
@@ -143,8 +143,8 @@ def example_rows(validator: RowValidator, count: int) -> list[dict[str, Any]]:
 
 
 def _vary(card: Card, row: dict[str, Any], rng: random.Random) -> dict[str, Any]:
-    asked = card.asked
-    chosen = rng.sample(asked, k=min(rng.randint(1, 3), len(asked)))
+    features = card.sent_features
+    chosen = rng.sample(features, k=min(rng.randint(1, 3), len(features)))
     return row | {feature.name: _other_value(feature, row[feature.name], rng) for feature in chosen}
 
 

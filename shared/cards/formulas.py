@@ -30,46 +30,46 @@ class Formula:
 
     feature: Feature
     names: tuple[str, ...]
-    asked: tuple[str, ...]  # what callers send for these: where the formula takes derived features, what those take
+    sent_names: tuple[str, ...]  # what callers send for these: where the formula takes derived features, what those take
     may_be_null: bool  # whether the model takes null for the feature
     compute: Callable[[Mapping[str, Any]], Any]
 
     def value(self, row: Mapping[str, Any]) -> tuple[Any, Fault | None]:
         """Return the feature's canonical value in a row that holds the others, or None and why there is none."""
-        told = f"{self.feature.name}, which is {self.feature.derived},"
+        subject = f"{self.feature.name}, which is {self.feature.derived},"
         try:
             value = None if any(row[name] is None for name in self.names) else self.compute(row)
         except (ArithmeticError, ValueError):
-            return None, self._fault(f"{told} cannot be computed from these values: correct {self._told()}")
+            return None, self._fault(f"{subject} cannot be computed from these values: correct {self._sent_list()}")
         if value is None:
             if self.may_be_null:
                 return None, None
-            return None, self._fault(f"{told} cannot be computed from null: give {self._told()}")
+            return None, self._fault(f"{subject} cannot be computed from null: give {self._sent_list()}")
         if self.feature.type in ("integer", "number") and isinstance(value, bool):
             value = int(value)
         if isinstance(value, float) and not math.isfinite(value):
-            return None, self._fault(f"{told} cannot be computed from these values: correct {self._told()}")
+            return None, self._fault(f"{subject} cannot be computed from these values: correct {self._sent_list()}")
         canonical, fault = check_value(self.feature, value)
         if fault is None:
             return canonical, None
-        return None, self._fault(f"{told} {fault.message}: correct {self._told()}")
+        return None, self._fault(f"{subject} {fault.message}: correct {self._sent_list()}")
 
-    def misfit(self, given: object, value: object) -> Fault | None:
+    def misfit(self, sent: object, value: object) -> Fault | None:
         """Return what is wrong with a value that a caller sent for the feature although it is computed."""
-        if given is None or given == value:
+        if sent is None or sent == value:
             return None
-        numbers = isinstance(given, int | float) and isinstance(value, int | float)
-        if numbers and math.isclose(cast(float, given), cast(float, value), rel_tol=RELATIVE, abs_tol=ABSOLUTE):
+        numbers = isinstance(sent, int | float) and isinstance(value, int | float)
+        if numbers and math.isclose(cast(float, sent), cast(float, value), rel_tol=RELATIVE, abs_tol=ABSOLUTE):
             return None
         message = f"must be left out, or be {self.feature.derived}"
         return Fault(pointer(self.feature.name), "derived", message)
 
     def _fault(self, sentence: str) -> Fault:
         own = (self.feature.message or {}).get("derived")
-        return OwnWords(pointer(self.asked[0]), "derived", own or sentence)
+        return OwnWords(pointer(self.sent_names[0]), "derived", own or sentence)
 
-    def _told(self) -> str:
-        return ", ".join(self.asked)
+    def _sent_list(self) -> str:
+        return ", ".join(self.sent_names)
 
 
 def compile_formulas(
@@ -77,22 +77,22 @@ def compile_formulas(
 ) -> list[Formula]:
     """Return the formulas of derived features, each behind those that it needs; raise RuleError with what to change."""
     waiting = [feature for feature in features if feature.derived is not None]
-    known: dict[str, tuple[str, ...]] = {
+    origins: dict[str, tuple[str, ...]] = {
         feature.name: (feature.name,) for feature in features if feature.derived is None
     }
     formulas: list[Formula] = []
     parsed = {feature.name: _parse(feature, features) for feature in waiting}
     while waiting:
-        ready = [feature for feature in waiting if known.keys() >= set(parsed[feature.name].names)]
+        ready = [feature for feature in waiting if origins.keys() >= set(parsed[feature.name].names)]
         if not ready:
             names = ", ".join(feature.name for feature in waiting)
             raise RuleError(f"{names} cannot be computed, because each needs itself or another of them")
         for feature in ready:
             reader = parsed[feature.name]
             compute = _compile(reader.tree, reader.names)
-            known[feature.name] = tuple(dict.fromkeys(name for taken in reader.names for name in known[taken]))
-            asked = known[feature.name]
-            formulas.append(Formula(feature, tuple(reader.names), asked, takes_null(feature), compute))
+            origins[feature.name] = tuple(dict.fromkeys(name for operand in reader.names for name in origins[operand]))
+            sent_names = origins[feature.name]
+            formulas.append(Formula(feature, tuple(reader.names), sent_names, takes_null(feature), compute))
             waiting.remove(feature)
     return formulas
 

@@ -55,13 +55,13 @@ class NumberForm:
 
     def plain(self, text: str) -> str | None:
         """Return a number's text with a decimal point and nothing else between its digits; None if it is no number."""
-        found = _pattern(self).fullmatch(text.strip())
-        if found is None or (found["sign"] and found["inner"]):
+        match = _pattern(self).fullmatch(text.strip())
+        if match is None or (match["sign"] and match["inner"]):
             return None
-        body = found["body"]
+        body = match["body"]
         if self.thousands:
             body = re.sub(_class(self.thousands), "", body)
-        return f"{found['sign']}{found['inner']}{body.replace(self.decimal, '.')}"
+        return f"{match['sign']}{match['inner']}{body.replace(self.decimal, '.')}"
 
 
 POINT = NumberForm()
@@ -102,16 +102,16 @@ def find_number_form(
     return NumberForm(decimal, thousands or "", currency)
 
 
-def told_numbers(form: NumberForm) -> list[str]:
+def number_notices(form: NumberForm) -> list[str]:
     """Return what has to be said about how numbers are read, as sentences."""
     words = {",": "a comma", ".": "a point", " ": "a blank", "'": "an apostrophe"}
-    told = []
+    notices = []
     if form.thousands:
         decimal = f", and the decimal mark is {words[form.decimal]}"
-        told.append(f"Numbers are read with {words[form.thousands]} between thousands{decimal}.")
+        notices.append(f"Numbers are read with {words[form.thousands]} between thousands{decimal}.")
     if form.currency:
-        told.append(f"The sign {form.currency} beside numbers was left out.")
-    return told
+        notices.append(f"The sign {form.currency} beside numbers was left out.")
+    return notices
 
 
 class _Marks:
@@ -217,16 +217,16 @@ def _without_currency(bare: str) -> tuple[str, str]:
     """Return the currency sign of a cell, if it has one, and the cell without it."""
     if bare.isascii() and "$" not in bare:
         return "", bare
-    found = _PRICE.fullmatch(bare)
-    if found is None or not (found["first"] or found["last"]):
+    match = _PRICE.fullmatch(bare)
+    if match is None or not (match["first"] or match["last"]):
         return "", bare
-    return found["first"] or found["last"], found["before"] + found["rest"]
+    return match["first"] or match["last"], match["before"] + match["rest"]
 
 
 def _are_numbers(cells: Iterable[str]) -> bool:
     """Tell whether all cells that hold something look like numbers of some form."""
-    known = [bare for cell in cells if (bare := cell.strip()) not in NULLS]
-    return bool(known) and all(_LIKE_A_NUMBER.fullmatch(_without_currency(bare)[1]) for bare in known)
+    bare_cells = [bare for cell in cells if (bare := cell.strip()) not in NULLS]
+    return bool(bare_cells) and all(_LIKE_A_NUMBER.fullmatch(_without_currency(bare)[1]) for bare in bare_cells)
 
 
 @cache

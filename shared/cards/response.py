@@ -83,7 +83,7 @@ class ResponseField(BaseModel):
         for key, is_given in numeric.items():
             if is_given and self.source not in NUMBERS:
                 raise ValueError(f"{key} {'belong' if key[-1] == 's' else 'belongs'} to a source that is a number")
-        if self.bands is not None and any(key != "bands" and given for key, given in numeric.items()):
+        if self.bands is not None and any(key != "bands" and is_used for key, is_used in numeric.items()):
             raise ValueError("bands stand for the number itself: leave out times, digits and whole")
         if self.whole and self.digits is not None:
             raise ValueError("a whole number has no digits: leave them out")
@@ -158,8 +158,8 @@ class Response(BaseModel):
             if field.source == "threshold" and task != "binary":
                 raise ValueError(f"the response field {name} holds the threshold, which only binary models have")
             if field.label is not None and field.label not in labels.values():
-                known = ", ".join(labels.values()) or "none"
-                raise ValueError(f"the response field {name} means a label that is not one of: {known}")
+                labels_there = ", ".join(labels.values()) or "none"
+                raise ValueError(f"the response field {name} means a label that is not one of: {labels_there}")
 
 
 class Refusal(BaseModel):
@@ -187,8 +187,8 @@ def rename(
         is_plain = field.label in (None, positive) and not field.is_shaped
         if field.source is not None and field.source in sources and is_plain and name not in others:
             named.setdefault(field.source, name)
-    taken = {name.casefold() for name in [*named.values(), *others]}
-    return [named.get(source) or (f"{source}_raw" if source in taken else source) for source in sources]
+    used = {name.casefold() for name in [*named.values(), *others]}
+    return [named.get(source) or (f"{source}_raw" if source in used else source) for source in sources]
 
 
 def shaped_fields(response: Response | None, *, others: Collection[str]) -> dict[str, ResponseField]:
@@ -196,20 +196,20 @@ def shaped_fields(response: Response | None, *, others: Collection[str]) -> dict
 
     They stand for the row's score; `others` are the table's other columns, whose names are not free.
     """
-    taken = {name.casefold() for name in others}
+    used = {name.casefold() for name in others}
     return {
         name: field
         for name, field in (response.fields if response is not None else {}).items()
-        if field.is_shaped and field.source in SCORE_SOURCES and name.casefold() not in taken
+        if field.is_shaped and field.source in SCORE_SOURCES and name.casefold() not in used
     }
 
 
-def _check_sources(fields: Mapping[str, ResponseField], known: tuple[str, ...]) -> None:
+def _check_sources(fields: Mapping[str, ResponseField], sources: tuple[str, ...]) -> None:
     for name, field in fields.items():
         if not name:
             raise ValueError("a response field has no name")
-        if field.source is not None and field.source not in known:
-            raise ValueError(f"the source of {name} is not one of {', '.join(known)}")
+        if field.source is not None and field.source not in sources:
+            raise ValueError(f"the source of {name} is not one of {', '.join(sources)}")
 
 
 def fill(fields: Mapping[str, ResponseField], sources: Mapping[str, Any]) -> dict[str, Any]:

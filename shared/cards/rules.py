@@ -109,11 +109,11 @@ def assignment(name: str) -> ast.Assign:
 
 
 def _test(rule: ParsedRule, may_be_null: Collection[str]) -> ast.If:
-    known: list[ast.expr] = [
+    present: list[ast.expr] = [
         ast.Compare(_load(name), [ast.IsNot()], [ast.Constant(None)]) for name in rule.names if name in may_be_null
     ]
     broken = ast.UnaryOp(ast.Not(), rule.condition)
-    test = ast.BoolOp(ast.And(), [*known, broken]) if known else broken
+    test = ast.BoolOp(ast.And(), [*present, broken]) if present else broken
     return ast.If(test=test, body=[ast.Return(ast.Constant(False))], orelse=[])
 
 

@@ -171,10 +171,10 @@ class RowValidator:
     def _unknown(self, row: dict[Any, Any], tally: Tally) -> list[Fault]:
         """Return a fault for each key that the card does not name, with the name that was probably meant."""
         unknown = [key for key in row if key not in self.names]
-        told = unknown[: max(1, tally.left)]
-        tally.count += len(unknown) - len(told)
+        shown = unknown[: max(1, tally.left)]
+        tally.count += len(unknown) - len(shown)
         faults = []
-        for key in map(str, told):
+        for key in map(str, shown):
             tally.searches -= 1
             hint = did_you_mean(key, self.names if tally.searches >= 0 else ())
             faults.append(Fault(pointer_to_unknown(key), "unknown_feature", f"is not a feature of this model: {hint}"))
@@ -236,9 +236,9 @@ def odd_features(card: Card, row: Mapping[str, Any]) -> tuple[list[str], str]:
         for feature in card.features
         if feature.categories is not None and row[feature.name] not in (None, *feature.categories)
     ]
-    told = [f"{few(null)} null"] if null else []
-    told += [f"a category in {few(unknown)} that its training did not have"] if unknown else []
-    return null + unknown, " and ".join(told)
+    reasons = [f"{few(null)} null"] if null else []
+    reasons += [f"a category in {few(unknown)} that its training did not have"] if unknown else []
+    return null + unknown, " and ".join(reasons)
 
 
 def _row_schema(card: Card) -> CoreSchema:

@@ -90,7 +90,7 @@ def _load(options: argparse.Namespace) -> int:
             model=options.model,
             version=options.version,
             target=options.target,
-            given=csv_options_of(options),
+            csv_options=csv_options_of(options),
             skip_bad=options.skip_bad,
         )
     except RowFaults as error:
@@ -131,9 +131,9 @@ def describe(stored: StoredSet) -> str:
 def _tell(faults: Iterable[Fault]) -> None:
     """Write what is wrong with rows to stderr, never what they hold."""
     for fault in faults:
-        if found := _ROW.fullmatch(fault.pointer):
-            column = fault_column(Fault(found[2], fault.code, fault.message))
-            where = f"row {found[1]}, {column}" if column else f"row {found[1]}"
+        if match := _ROW.fullmatch(fault.pointer):
+            column = fault_column(Fault(match[2], fault.code, fault.message))
+            where = f"row {match[1]}, {column}" if column else f"row {match[1]}"
             print(f"{where}: {fault.message} ({fault.code})", file=sys.stderr)
 
 

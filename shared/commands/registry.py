@@ -121,14 +121,14 @@ def _parser() -> argparse.ArgumentParser:
     telling.add_argument("name", metavar="name[@version]")
     telling.set_defaults(run=_history)
 
-    for word, move, told, text in (
+    for word, move, outcome, text in (
         ("archive", archive, "is archived: it takes no rows until it is restored", "put a version away"),
         ("restore", restore, "serves again", "let an archived version serve again"),
     ):
         moving = commands.add_parser(word, help=text)
         moving.add_argument("model", type=_reference, metavar="name@version|name@alias")
         moving.add_argument("--reason", help=REASON_HELP)
-        moving.set_defaults(run=partial(_move, move=move, told=told))
+        moving.set_defaults(run=partial(_move, move=move, outcome=outcome))
     deleting = commands.add_parser("delete", help="delete an archived version that scored nothing, with its files")
     deleting.add_argument("model", type=_reference, metavar="name@version|name@alias")
     deleting.add_argument("--reason", help=REASON_HELP)
@@ -167,8 +167,8 @@ def _add(options: argparse.Namespace) -> int:
         # Whatever cannot be said of it is found before the COMMIT, after which it serves.
         aliases = aliases_of(session).get(row.id, [])
         takes = _what_it_takes(row, is_default=CHAMPION in aliases)
-        told = [describe(row, aliases), _checks(row), takes]
-    print("\n".join(filter(None, told)))
+        lines = [describe(row, aliases), _checks(row), takes]
+    print("\n".join(filter(None, lines)))
     return 0
 
 
@@ -276,9 +276,9 @@ def _list(options: argparse.Namespace) -> int:
 def _listed(row: ModelVersion, aliases: Sequence[str], is_archived: bool, *, as_json: bool) -> str:
     if not as_json:
         return describe(row, ["archived"] if is_archived else aliases)
-    told = {"name": row.name, "version": row.version, "sha256": row.sha256, "aliases": list(aliases)}
+    content = {"name": row.name, "version": row.version, "sha256": row.sha256, "aliases": list(aliases)}
     more = {"archived": is_archived, "created_at": row.created_at.isoformat(), "scorer": row.scorer}
-    return json.dumps(told | more)
+    return json.dumps(content | more)
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -305,13 +305,13 @@ def _verify(options: argparse.Namespace) -> int:
     return 1 if bad else 0
 
 
-def _sound(found: dict[str, Any]) -> str:
-    differing = ", ".join(found["other_library_versions"]) or "none"
-    kind, registered = found["scorer"], found["registered_scorer"]
+def _sound(report: dict[str, Any]) -> str:
+    differing = ", ".join(report["other_library_versions"]) or "none"
+    kind, registered = report["scorer"], report["registered_scorer"]
     fallback = "" if kind == registered else f" {registered} is not exact any more, so it is not used."
     return (
-        f"{found['model']}: sound. SHA-256, card and artefact agree; {kind} gives the pipeline's answers on "
-        f"{counted(found['reference_rows'], 'reference row')}.{fallback} Other library versions: {differing}."
+        f"{report['model']}: sound. SHA-256, card and artefact agree; {kind} gives the pipeline's answers on "
+        f"{counted(report['reference_rows'], 'reference row')}.{fallback} Other library versions: {differing}."
     )
 
 
@@ -344,11 +344,11 @@ def _history(options: argparse.Namespace) -> int:
     return 0
 
 
-def _move(options: argparse.Namespace, *, move: Callable[..., ModelVersion], told: str) -> int:
+def _move(options: argparse.Namespace, *, move: Callable[..., ModelVersion], outcome: str) -> int:
     with session_scope() as session:
         row = find_reference(session, options.model)
         move(session, row.name, row.version, Change(options.reason))
-    print(f"{row.name}@{row.version} {told}.")
+    print(f"{row.name}@{row.version} {outcome}.")
     return 0
 
 

@@ -8,23 +8,23 @@ _SHORT = 6  # letters; HOST is one letter from POST and COST, so that short name
 
 def find_misspelt(env: Mapping[str, str], fields: Iterable[str]) -> list[str]:
     """Return a sentence for each variable that is almost a setting while that setting itself is not set."""
-    known = [name.upper() for name in fields]
-    given = {name.upper() for name in env}  # settings may be written in small letters
+    settings = [name.upper() for name in fields]
+    variables = {name.upper() for name in env}  # settings may be written in small letters
     faults = []
     for name, value in sorted(env.items()):
-        meant = None if name.upper() in known else _meant(name.upper(), known)
+        setting = None if name.upper() in settings else _nearest(name.upper(), settings)
         # Kubernetes sets GUICHET_PORT=tcp://... in every pod beside a service of this name.
-        if meant is not None and meant not in given and not value.startswith("tcp://"):
-            faults.append(f"{name}: is no setting; write {meant}, or remove it")
+        if setting is not None and setting not in variables and not value.startswith("tcp://"):
+            faults.append(f"{name}: is no setting; write {setting}, or remove it")
     return faults
 
 
-def _meant(name: str, known: list[str]) -> str | None:
+def _nearest(name: str, settings: list[str]) -> str | None:
     if name.startswith(_PREFIX):
         name = name.removeprefix(_PREFIX)
-        if name in known:
+        if name in settings:
             return name
-    for setting in known:
+    for setting in settings:
         if len(setting) > _SHORT and _is_near(name, setting):
             return setting
     return None
@@ -37,10 +37,10 @@ def _is_near(name: str, setting: str) -> bool:
     start = 0
     while start < min(len(name), len(setting)) and name[start] == setting[start]:
         start += 1
-    rest, meant = name[start:], setting[start:]
+    rest, target = name[start:], setting[start:]
     return (
-        rest[1:] == meant[1:]
-        or rest == meant[1:]
-        or rest[1:] == meant
-        or (rest[:2] == meant[1::-1] and rest[2:] == meant[2:])
+        rest[1:] == target[1:]
+        or rest == target[1:]
+        or rest[1:] == target
+        or (rest[:2] == target[1::-1] and rest[2:] == target[2:])
     )

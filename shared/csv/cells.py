@@ -62,12 +62,12 @@ class Cells:
 def read_cells(card: Card, feature: Feature, texts: Any, codes: NDArray[Any], numbers: NumberForm) -> Cells:  # noqa: ANN401
     """Read a column: `texts` holds its distinct cells (a pyarrow.StringArray), `codes` which of them each row has."""
     closed = feature.categories is not None and feature.unknown == "refuse"
-    found: tuple[NDArray[Any], NDArray[np.bool_]] | None = None
+    read: tuple[NDArray[Any], NDArray[np.bool_]] | None = None
     if not closed and feature.type in ("integer", "number"):
-        found = _numbers(card, feature, texts, numbers)
+        read = _numbers(card, feature, texts, numbers)
     elif not closed and feature.type == "string":
-        found = _texts(card, feature, texts)
-    distinct, good = found or _one_by_one(card, feature, texts.to_pylist(), numbers)
+        read = _texts(card, feature, texts)
+    distinct, good = read or _one_by_one(card, feature, texts.to_pylist(), numbers)
     return Cells(feature, texts, codes, distinct, good)
 
 
@@ -78,12 +78,16 @@ def absent_cells(card: Card, feature: Feature, count: int) -> Cells:
     return Cells(feature, None, np.zeros(count, dtype=np.int32), nothing, good)
 
 
-def derived_cells(formula: Formula, cells: Mapping[str, Cells], given: Cells | None, count: int) -> Cells:
+def derived_cells(formula: Formula, cells: Mapping[str, Cells], sent_cells: Cells | None, count: int) -> Cells:
     """Return what a formula gives for every row; bad where it gives nothing, or the file has another value."""
     feature = formula.feature
-    taken = [cells[name].column() for name in formula.names]
-    sent = [None] * count if given is None else Columns({feature.name: given.column()}, count).objects(feature.name)
-    operands = Columns(dict(zip(formula.names, taken, strict=True)), count)
+    operand_columns = [cells[name].column() for name in formula.names]
+    sent = (
+        [None] * count
+        if sent_cells is None
+        else Columns({feature.name: sent_cells.column()}, count).objects(feature.name)
+    )
+    operands = Columns(dict(zip(formula.names, operand_columns, strict=True)), count)
     distinct = np.full(count, None, dtype=object if feature.type == "string" else np.float64)
     good = np.ones(count, dtype=bool)
     for place, row in enumerate(operands.rows()):
@@ -91,7 +95,7 @@ def derived_cells(formula: Formula, cells: Mapping[str, Cells], given: Cells | N
         good[place] = fault is None and formula.misfit(sent[place], value) is None
         if good[place]:
             distinct[place] = value
-    if given is not None and (bad := given.bad) is not None:
+    if sent_cells is not None and (bad := sent_cells.bad) is not None:
         good &= ~bad
     return Cells(feature, None, np.arange(count), distinct, good)
 

@@ -71,25 +71,25 @@ class ChunkReader:
         records = parse_records(data, self.format, self._in_file)
         _check_count(records.row_count, row_count)
         count = len(records.offsets)
-        given = {feature.name: self._cells(records, feature, count) for feature in self.card.row_features}
-        cells = dict(given)
+        file_cells = {feature.name: self._cells(records, feature, count) for feature in self.card.row_features}
+        cells = dict(file_cells)
         for formula in self.validator.formulas:
             name = formula.feature.name
-            cells[name] = derived_cells(formula, cells, given[name] if name in self._in_file else None, count)
+            cells[name] = derived_cells(formula, cells, file_cells[name] if name in self._in_file else None, count)
         doubtful = np.flatnonzero(self._doubtful(cells, records, count))
-        sent = self._raw_cells(given, records, doubtful)
-        found = [
+        sent = self._raw_cells(file_cells, records, doubtful)
+        row_faults = [
             [_EMPTY] if faults and not any(map(str.strip, cells)) else faults
             for faults, *cells in zip(self._validate(sent, len(doubtful)), *sent.values(), strict=True)
         ]
         bad = np.zeros(count, dtype=bool)
-        bad[doubtful] = [bool(faults) for faults in found]
+        bad[doubtful] = [bool(faults) for faults in row_faults]
 
         offsets = records.offsets.tolist()
         features = self._features(cells, count)
         faults: dict[int, list[Fault]] = {}
         values: dict[int, dict[str, str]] = {}
-        for place, (row, why) in enumerate(zip(doubtful.tolist(), found, strict=True)):
+        for place, (row, why) in enumerate(zip(doubtful.tolist(), row_faults, strict=True)):
             if why:
                 faults[offsets[row]] = why
                 values[offsets[row]] = {name: column[place] for name, column in sent.items()}
@@ -170,8 +170,8 @@ class ChunkReader:
         for feature in self.card.row_features:
             if feature.name in self._in_file:
                 texts = sent[feature.name]
-                known = {text: self._check(feature, text) for text in set(texts)}
-                columns.append([known[text] for text in texts])
+                faults_of = {text: self._check(feature, text) for text in set(texts)}
+                columns.append([faults_of[text] for text in texts])
             else:
                 columns.append([check_feature(self.card, feature, {})] * count)
         faults = [self.validator.weigh(row)[1] for row in zip(*columns, strict=True)]
@@ -225,6 +225,6 @@ def _ragged(record: list[str], form: CsvFormat) -> Fault:
     return Fault("", "columns", message)
 
 
-def _check_count(found: int, expected: int | None) -> None:
-    if expected is not None and found != expected:
-        raise ValueError(f"the chunk holds {found} records, not {expected}")
+def _check_count(count: int, expected: int | None) -> None:
+    if expected is not None and count != expected:
+        raise ValueError(f"the chunk holds {count} records, not {expected}")

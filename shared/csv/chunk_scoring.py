@@ -108,7 +108,7 @@ def _scored(
 ) -> ScoredChunk:
     count = len(features)
     output = output_records(card, form, kept, answers, faults, first_row=first_row, row_count=count)
-    many = [] if answers.probabilities is None else answers.probabilities.tolist()
+    rows = [] if answers.probabilities is None else answers.probabilities.tolist()
     return ScoredChunk(
         row_count=count,
         failed_count=len(faults),
@@ -118,7 +118,7 @@ def _scored(
         prediction=answers.prediction,
         label=answers.label,
         probability=answers.probability,
-        probabilities=[orjson.dumps(chances).decode() for chances in many] or [None] * len(answers.offsets),
+        probabilities=[orjson.dumps(chances).decode() for chances in rows] or [None] * len(answers.offsets),
         task=card.task,
         threshold=None if answers.probability[:1] == [None] else card.threshold,
         output=output,

@@ -37,16 +37,16 @@ def possibly_broken_rows(
     rules: Iterable[ParsedRule], columns: Mapping[str, NDArray[np.float64]]
 ) -> NDArray[np.bool_] | None:
     """Return for each row whether some rule is not plainly kept; None when all are. A null is NaN."""
-    found: NDArray[np.bool_] | None = None
+    suspects: NDArray[np.bool_] | None = None
     for rule in rules:
         sight = _ColumnEvaluator({variable(name): columns[name] for name in rule.names})
         with np.errstate(all="ignore"):
             doubt: NDArray[np.bool_] = ~(sight.truth(rule.condition) & sight.sure)
         doubt = np.broadcast_to(doubt, columns[rule.names[0]].shape)
         if doubt.any():
-            known = ~np.isnan([columns[name] for name in rule.names]).any(axis=0)
-            found = doubt & known if found is None else found | (doubt & known)
-    return found
+            present = ~np.isnan([columns[name] for name in rule.names]).any(axis=0)
+            suspects = doubt & present if suspects is None else suspects | (doubt & present)
+    return suspects
 
 
 class _ColumnEvaluator:
@@ -60,10 +60,10 @@ class _ColumnEvaluator:
         match node:
             case ast.BoolOp(op, values):
                 join = operator.and_ if isinstance(op, ast.And) else operator.or_
-                found = self.truth(values[0])
+                result = self.truth(values[0])
                 for value in values[1:]:
-                    found = join(found, self.truth(value))
-                return found
+                    result = join(result, self.truth(value))
+                return result
             case ast.UnaryOp(ast.Not(), operand):
                 return ~self.truth(operand)
             case ast.Compare(left, [op], [right]):
@@ -92,10 +92,10 @@ class _ColumnEvaluator:
                 return np.abs(self.number(value))
             case ast.Call(ast.Name(id=function), arguments):
                 choose = np.minimum if function == "min" else np.maximum
-                found = self.number(arguments[0])
+                best = self.number(arguments[0])
                 for argument in arguments[1:]:
-                    found = choose(found, self.number(argument))
-                return found
+                    best = choose(best, self.number(argument))
+                return best
         raise AssertionError(ast.dump(node))
 
     def _checked(self, number: Numbers) -> Numbers:

@@ -53,19 +53,19 @@ class ExpectedColumns:
 
     def strange_values(self, columns: Sequence[str], records: Iterable[Sequence[str]]) -> list[str]:
         """Return a sentence for each column most of whose values the model was not trained with."""
-        told = []
+        notices = []
         held = list(records)
         for place, name in enumerate(columns):
-            if not (known := self.categories.get(name)):
+            if not (categories := self.categories.get(name)):
                 continue
             values = [record[place] for record in held if place < len(record) and record[place] not in NULLS]
-            texts = frozenset(known)
+            texts = frozenset(categories)
             unknown = sum(value not in texts for value in values)
             if unknown * 2 > len(values):
-                told.append(
+                notices.append(
                     f"{unknown:,} of the first {len(values):,} values of {name!r} are unknown to the model: check the "
                     "column, and the encoding of the file."
                 )
-        if len(told) > SHOWN_COLUMNS:
-            told[SHOWN_COLUMNS:] = [f"So are most values of {len(told) - SHOWN_COLUMNS} more columns."]
-        return told
+        if len(notices) > SHOWN_COLUMNS:
+            notices[SHOWN_COLUMNS:] = [f"So are most values of {len(notices) - SHOWN_COLUMNS} more columns."]
+        return notices

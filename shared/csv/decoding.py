@@ -68,23 +68,23 @@ class BadBytes(Exception):
 class TextDecoder:
     """Turns the bytes of one upload into UTF-8 as they come; the first of them must hold the first line."""
 
-    def __init__(self, head: bytes, given: str | None) -> None:
-        self._encoding = given  # None: ASCII so far
-        self._codec = _CODECS[given] if given else None
-        self._is_checked = given not in ("cp1252", "latin-1")  # nothing speaks against the given encoding
+    def __init__(self, head: bytes, encoding: str | None) -> None:
+        self._encoding = encoding  # None: ASCII so far
+        self._codec = _CODECS[encoding] if encoding else None
+        self._is_checked = encoding not in ("cp1252", "latin-1")  # nothing speaks against the given encoding
         self._before = b""  # the last bytes of text that was ASCII so far
         self._held = b""  # bytes that cannot be turned into text before more of them have come
         self.is_guess = False  # it is cp1252 because it is not UTF-8
         self._skip = 0  # bytes of the byte order mark that are still to come by
-        self.bom = given not in (None, "utf-8")
-        self._check_head(head, given)
+        self.bom = encoding not in (None, "utf-8")
+        self._check_head(head, encoding)
 
     @property
     def encoding(self) -> str:
         """Return the encoding; while all was ASCII it is UTF-8, and may still turn out to be cp1252."""
         return self._encoding or "utf-8"
 
-    def _check_head(self, head: bytes, given: str | None) -> None:
+    def _check_head(self, head: bytes, named: str | None) -> None:
         """Find the byte order mark; raise 415 for what is no CSV, 422 for a mark of another encoding."""
         for pattern, kind, advice in _NOT_CSV:
             if pattern.match(head.removeprefix(codecs.BOM_UTF8)):
@@ -93,10 +93,10 @@ class TextDecoder:
             raise UnsupportedMediaType("The file is text in UTF-32: save it as UTF-8.")
         for mark, encodings, codec in _MARKS:
             if head.startswith(mark):
-                if given not in (None, *encodings):
-                    raise _wrong_encoding(f"The file is marked as {encodings[0]}, not {given}: leave out encoding.")
-                self._encoding, self._codec, self._skip, self.bom = given or encodings[0], codec, len(mark), True
-        if given == "utf-16" and not self._skip and head[::2].count(0) > head[1::2].count(0):
+                if named not in (None, *encodings):
+                    raise _wrong_encoding(f"The file is marked as {encodings[0]}, not {named}: leave out encoding.")
+                self._encoding, self._codec, self._skip, self.bom = named or encodings[0], codec, len(mark), True
+        if named == "utf-16" and not self._skip and head[::2].count(0) > head[1::2].count(0):
             self._codec = codecs.utf_16_be_decode
         if not self._is_wide and _NUL_IN_FIRST_LINE.match(head):
             raise UnsupportedMediaType(
@@ -166,8 +166,8 @@ class TextDecoder:
 
 
 def _start_beyond_ascii(data: bytes) -> int:
-    found = _BEYOND_ASCII.search(data)
-    return found.start() if found else len(data)
+    match = _BEYOND_ASCII.search(data)
+    return match.start() if match else len(data)
 
 
 def _decide(sample: bytes) -> str:

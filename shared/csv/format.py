@@ -73,16 +73,16 @@ class Chunk:
     data: bytes  # UTF-8 text of the records without the header, newlines as they came
 
 
-def normalise_options(given: CsvOptions) -> CsvOptions:
+def normalise_options(options: CsvOptions) -> CsvOptions:
     """Return what the caller said in our own words (`;`, `cp1252`); raise InvalidRequest for what cannot be meant."""
     words = {name: name for name in ENCODINGS} | {word: name for name, words in ENCODINGS.items() for word in words}
-    known = {"delimiter": DELIMITERS, "decimal": DECIMALS, "thousands": THOUSANDS, "encoding": words}
+    words_of = {"delimiter": DELIMITERS, "decimal": DECIMALS, "thousands": THOUSANDS, "encoding": words}
     faults: list[Fault] = []
     settled: dict[str, str | None] = {}
-    for option, names in known.items():
-        said = getattr(given, option)
-        settled[option] = said if said in names.values() else names.get((said or "").lower().replace("_", "-"))
-        if said is not None and settled[option] is None:
+    for option, names in words_of.items():
+        word = getattr(options, option)
+        settled[option] = word if word in names.values() else names.get((word or "").lower().replace("_", "-"))
+        if word is not None and settled[option] is None:
             allowed = ", ".join(ENCODINGS if names is words else names)
             faults.append(Fault(f"/query/{option}", option, f"must be one of {allowed}"))
     if settled["thousands"] and settled["thousands"] == settled["decimal"]:
@@ -90,7 +90,7 @@ def normalise_options(given: CsvOptions) -> CsvOptions:
     if faults:
         detail = "; ".join(f"{fault.code} {fault.message}" for fault in faults)
         raise InvalidRequest(f"The file cannot be read as asked: {detail}.", faults=faults)
-    return replace(given, **settled)  # type: ignore[arg-type] # all four are texts or None
+    return replace(options, **settled)  # type: ignore[arg-type] # all four are texts or None
 
 
 def read_records(text: str, delimiter: str) -> Iterator[list[str]]:
@@ -98,10 +98,10 @@ def read_records(text: str, delimiter: str) -> Iterator[list[str]]:
     return (record for record in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if record)
 
 
-def find_id_column(columns: tuple[str, ...], features: Collection[str], given: str | None) -> str | None:
+def find_id_column(columns: tuple[str, ...], features: Collection[str], id_column: str | None) -> str | None:
     """Return the column that identifies rows: the given one, else an extra one named `id`, `x_id` or `id_x`."""
-    if given is not None:
-        return given
+    if id_column is not None:
+        return id_column
     extra = [name for name in columns if name not in features]
     exact = [name for name in extra if name.lower() == "id"]
     alike = [name for name in extra if name.lower().endswith("_id") or name.lower().startswith("id_")]

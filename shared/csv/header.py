@@ -39,7 +39,7 @@ class Header:
     renamed: tuple[tuple[str, str], ...] = ()  # what the file writes, and the feature that is read for it
 
 
-def read_header(text: str, features: Collection[str], given: CsvOptions, *, final: bool) -> Header | None:
+def read_header(text: str, features: Collection[str], options: CsvOptions, *, final: bool) -> Header | None:
     """Return the header at the start of a text, by the delimiter that finds most features in it.
 
     What stands above it, without any name of a feature, is no part of it; names may differ in case where that leaves
@@ -47,10 +47,10 @@ def read_header(text: str, features: Collection[str], given: CsvOptions, *, fina
     """
     directive = re.match(r"\s*sep=([,;\t|])(?:\r\n|\r(?!\n)|\n)", text)  # Excel's own, read by nothing else
     start = directive.end() if directive else 0
-    delimiter = given.delimiter or (directive[1] if directive else None)
+    delimiter = options.delimiter or (directive[1] if directive else None)
     best, best_score = None, (-1, -1)
     for candidate in [delimiter] if delimiter else DELIMITERS.values():
-        header = _read_with(candidate, text[start:], features, given, final=final)
+        header = _read_with(candidate, text[start:], features, options, final=final)
         if header is None:
             return None  # this candidate may still turn out to be the best one
         score = (len(set(features).intersection(header.columns)), len(header.columns))
@@ -62,27 +62,27 @@ def read_header(text: str, features: Collection[str], given: CsvOptions, *, fina
 
 
 def _read_with(
-    delimiter: str, text: str, features: Collection[str], given: CsvOptions, *, final: bool
+    delimiter: str, text: str, features: Collection[str], options: CsvOptions, *, final: bool
 ) -> Header | None:
     lines = io.StringIO(text, newline="")
     # `readline` tells how far the reader has read, which iterating over the lines would not.
     as_in_pandas = any(name.startswith(" ") for name in features)
     records = csv.reader(iter(lines.readline, ""), delimiter=delimiter, skipinitialspace=not as_in_pandas)
-    first = _next_record(delimiter, records, lines, features, given)
-    found, skipped = first, 0
-    while not _has_feature(found, features) and found.columns and skipped < LINES_ABOVE:
-        found = _next_record(delimiter, records, lines, features, given)
+    first = _next_record(delimiter, records, lines, features, options)
+    header, skipped = first, 0
+    while not _has_feature(header, features) and header.columns and skipped < LINES_ABOVE:
+        header = _next_record(delimiter, records, lines, features, options)
         skipped += 1
-    if found.columns and skipped and lines.tell() == len(text) and not final:
+    if header.columns and skipped and lines.tell() == len(text) and not final:
         return None
     # A line of data may hold a word that is a feature's name as well; a header holds most of them.
-    if 2 * len(set(features).intersection(found.columns)) < len(features) or not _has_feature(found, features):
-        found, skipped = first, 0
-    if max(map(len, found.columns), default=0) > LONGEST_NAME:
+    if 2 * len(set(features).intersection(header.columns)) < len(features) or not _has_feature(header, features):
+        header, skipped = first, 0
+    if max(map(len, header.columns), default=0) > LONGEST_NAME:
         raise TooLarge(f"A name in the header is longer than {LONGEST_NAME} characters: a quote is never closed.")
-    if found.size == len(text) and not final:  # a quote may be open, or \n may follow \r
+    if header.size == len(text) and not final:  # a quote may be open, or \n may follow \r
         return None
-    return replace(found, skipped=skipped)
+    return replace(header, skipped=skipped)
 
 
 def _next_record(
@@ -90,7 +90,7 @@ def _next_record(
     records: Any,  # noqa: ANN401 - the csv module has no type for its reader
     lines: io.StringIO,
     features: Collection[str],
-    given: CsvOptions,
+    options: CsvOptions,
 ) -> Header:
     line = records.line_num + 1
     names: list[str] = []
@@ -101,7 +101,7 @@ def _next_record(
         line = records.line_num + 1
     # A card may name a feature with a blank around it, as pandas reads a header written with ", ".
     stripped = [name if name in features else name.strip() for name in names]
-    renamed = _by_case(stripped, features, given)
+    renamed = _by_case(stripped, features, options)
     columns = tuple(renamed.get(name, name) for name in stripped)
     return Header(delimiter, columns, lines.tell(), line, renamed=tuple(renamed.items()))
 
@@ -110,7 +110,7 @@ def _has_feature(header: Header, features: Collection[str]) -> bool:
     return not features or any(name in features for name in header.columns)
 
 
-def _by_case(names: Sequence[str], features: Collection[str], given: CsvOptions) -> dict[str, str]:
+def _by_case(names: Sequence[str], features: Collection[str], options: CsvOptions) -> dict[str, str]:
     """Return the features that columns mean whose names differ in case alone, where nothing else can be meant."""
     there = set(names)
     lacking: dict[str, list[str]] = {}
@@ -121,24 +121,24 @@ def _by_case(names: Sequence[str], features: Collection[str], given: CsvOptions)
         return {}
     written: dict[str, list[str]] = {}
     for name in names:
-        if name not in features and name != given.id_column:
+        if name not in features and name != options.id_column:
             written.setdefault(name.casefold(), []).append(name)
     return {
-        found[0]: lacking[key][0]
-        for key, found in written.items()
-        if len(found) == 1 and len(lacking.get(key, ())) == 1
+        spellings[0]: lacking[key][0]
+        for key, spellings in written.items()
+        if len(spellings) == 1 and len(lacking.get(key, ())) == 1
     }
 
 
-def accept_header(card: Card, columns: tuple[str, ...], given: CsvOptions) -> None:
+def accept_header(card: Card, columns: tuple[str, ...], options: CsvOptions) -> None:
     """Raise TooLarge, or RowFaults with everything that is wrong with a header."""
     if len(columns) > MAX_COLUMNS:
         raise TooLarge(f"The header has more than {MAX_COLUMNS} columns: send those that the model needs.")
-    faults = check_header(card, columns, given)
+    faults = check_header(card, columns, options)
     if not faults:
         return
     hint = ""
-    if len(columns) == 1 and len(card.asked) > 1:
+    if len(columns) == 1 and len(card.sent_features) > 1:
         words = ", ".join(DELIMITERS)
         hint = f" The header has a single column: name the file's delimiter, one of {words}."
     raise RowFaults(
@@ -153,7 +153,7 @@ def check_duplicates(columns: Iterable[str]) -> None:
         raise RowFaults(sentence(faults, subject="The header names columns twice"), faults=faults)
 
 
-def check_header(card: Card, columns: tuple[str, ...], given: CsvOptions) -> list[Fault]:
+def check_header(card: Card, columns: tuple[str, ...], options: CsvOptions) -> list[Fault]:
     """Return a fault for each name that is missing, there twice, or not taken; pointers like `/columns/age`."""
     features = [feature.name for feature in card.row_features]
     counts = Counter(columns)
@@ -165,10 +165,10 @@ def check_header(card: Card, columns: tuple[str, ...], given: CsvOptions) -> lis
         return [Fault("", "no_header", "no column of the file is a feature: name the columns as the model does")]
     faults = [_duplicate(name, count) for name, count in counts.items() if count > 1][:MAX_FAULTS]
     faults += _missing(missing, extra)
-    if given.id_column is not None and given.id_column not in counts:
-        faults.append(Fault(_pointer(given.id_column), "missing", "is the given id_column but not in the header"))
-    if given.strict:
-        faults += _unknown([name for name in extra if name != given.id_column][:MAX_FAULTS], features)
+    if options.id_column is not None and options.id_column not in counts:
+        faults.append(Fault(_pointer(options.id_column), "missing", "is the given id_column but not in the header"))
+    if options.strict:
+        faults += _unknown([name for name in extra if name != options.id_column][:MAX_FAULTS], features)
     return faults
 
 

@@ -66,11 +66,11 @@ def response_columns(card: Card) -> list[str]:
     """Return the columns that the model fills, without `error`: named as in the card's response where it says so."""
     sources = ["prediction", "label", "probability", "threshold"]
     chances = [f"probability_{label}" for label in card.labels.values()] if card.task == "multiclass" else []
-    given = {"regression": 1, "multiclass": 3, "binary": 4}[card.task]
+    source_count = {"regression": 1, "multiclass": 3, "binary": 4}[card.task]
     positive = list(card.labels.values())[1] if card.task == "binary" and card.labels else None
     shaped = _shaped_fields(card)
     others = [*OWN_COLUMNS, *chances, *shaped]
-    return [*rename(card.response, sources[:given], others=others, positive=positive), *chances, *shaped]
+    return [*rename(card.response, sources[:source_count], others=others, positive=positive), *chances, *shaped]
 
 
 def shaped_columns(card: Card) -> list[ResponseField]:
@@ -126,8 +126,8 @@ def output_records(
     before = [escape_column(cells, form.delimiter) for cells in kept]
     response = [spread(cells, answers.offsets, row_count) for cells in _response(card, form, answers)]
     error = [""] * row_count
-    for offset, found in faults.items():
-        error[offset] = escape(error_text(found), form.delimiter)
+    for offset, row_faults in faults.items():
+        error[offset] = escape(error_text(row_faults), form.delimiter)
     return records_of([numbers, *before, *response, error], form)
 
 
@@ -153,12 +153,12 @@ def join_records(card: Card, form: CsvFormat, data: bytes, output: bytes) -> byt
     """
     from shared.csv.records import parse_records
 
-    given = parse_records(data, form)
-    columns = [clean(spread_cells(given, name, place)) for place, name in enumerate(form.columns)]
+    records = parse_records(data, form)
+    columns = [clean(spread_cells(records, name, place)) for place, name in enumerate(form.columns)]
     names = [str(place) for place in range(len(output_columns(card, form)))]
     written = parse_records(output, CsvFormat(form.delimiter, "utf-8", form.decimal, tuple(names), None))
-    if written.row_count != given.row_count or written.ragged:
-        raise ValueError(f"{written.row_count} records of output do not belong to {given.row_count} rows")
+    if written.row_count != records.row_count or written.ragged:
+        raise ValueError(f"{written.row_count} records of output do not belong to {records.row_count} rows")
     row_no, *answers = [written.cells(name) for name in names]
     answers = answers[len(passthrough_columns(card, form)) :]
     return records_of([row_no, *(escape_column(cells, form.delimiter) for cells in [*columns, *answers])], form)
@@ -201,12 +201,12 @@ def escape(text: str, delimiter: str) -> str:
     return text
 
 
-def _defused(found: re.Match[str]) -> str:
+def _defused(match: re.Match[str]) -> str:
     """Return a delimiter with an apostrophe behind it, unless a plain number follows."""
-    text, start, mark = found.string, found.end(), found[1]
+    text, start, mark = match.string, match.end(), match[1]
     end = text.find(mark, start)
     cell = text[start : len(text) if end < 0 else end].strip('"')
-    return found[0] if PLAIN_NUMBER.fullmatch(cell) else found[0] + "'"
+    return match[0] if PLAIN_NUMBER.fullmatch(cell) else match[0] + "'"
 
 
 def escape_column(cells: list[str], delimiter: str) -> list[str]:
@@ -276,17 +276,17 @@ def _source(field: ResponseField, card: Card, answers: ChunkScores) -> Sequence[
             return answers.prediction
         names = list(classes_of(card).values())
         return [int(value) if card.task == "binary" else names[int(value)] for value in answers.prediction]
-    wanted = field.label
+    label = field.label
     if card.task == "binary":
         positive = list(card.labels.values())[1]
-        whose = answers.label if field.source == "confidence" else [wanted or positive] * len(answers.label)
+        whose = answers.label if field.source == "confidence" else [label or positive] * len(answers.label)
         return [
             chance if chance is None or label == positive else 1.0 - chance
             for chance, label in zip(answers.probability, whose, strict=True)
         ]
-    if wanted is None:  # of many classes, the probability is that of the predicted one
+    if label is None:  # of many classes, the probability is that of the predicted one
         return answers.probability
-    place = list(card.labels.values()).index(wanted)
+    place = list(card.labels.values()).index(label)
     return [None] * len(answers.offsets) if answers.probabilities is None else answers.probabilities[:, place].tolist()
 
 
@@ -319,13 +319,13 @@ def records_of(columns: Sequence[list[str]], form: CsvFormat) -> bytes:
 
 def _around(names: Iterable[str], card: Card) -> list[str]:
     ours = [OWN_COLUMNS[0], *response_columns(card), OWN_COLUMNS[1]]
-    taken = {*ours, *names}
+    used = {*ours, *names}
     shown = []
     for name in names:
         free = name
-        while name in ours and free in taken:
+        while name in ours and free in used:
             free = f"input_{free}"
-        taken.add(free)
+        used.add(free)
         shown.append(free)
     return [ours[0], *shown, *ours[1:]]
 

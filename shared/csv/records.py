@@ -42,7 +42,7 @@ class Records:
 def parse_records(data: bytes, form: CsvFormat, encoded: Collection[str] = ()) -> Records:
     """Return the records of a chunk, the named columns with each distinct cell once; ValueError where not UTF-8."""
     width = len(form.columns)
-    wanted = {place: name in encoded for place, name in enumerate(form.columns)}
+    is_encoded = {place: name in encoded for place, name in enumerate(form.columns)}
     texts, pairs = pa.string(), pa.dictionary(pa.int32(), pa.string())
     try:
         if data.startswith(BOM):  # here it belongs to a cell, and Arrow would drop it
@@ -52,7 +52,7 @@ def parse_records(data: bytes, form: CsvFormat, encoded: Collection[str] = ()) -
             read_options=pyarrow.csv.ReadOptions(
                 use_threads=False,
                 block_size=min(len(data) + 1, 2**31 - 1),  # one block: no cell is cut, no column is in pieces
-                column_names=[str(place) for place in wanted],
+                column_names=[str(place) for place in is_encoded],
             ),
             parse_options=pyarrow.csv.ParseOptions(
                 delimiter=form.delimiter,
@@ -63,20 +63,20 @@ def parse_records(data: bytes, form: CsvFormat, encoded: Collection[str] = ()) -
                 ignore_empty_lines=True,
             ),
             convert_options=pyarrow.csv.ConvertOptions(
-                column_types={str(place): pairs if pair else texts for place, pair in wanted.items()},
+                column_types={str(place): pairs if pair else texts for place, pair in is_encoded.items()},
                 null_values=[],
                 strings_can_be_null=False,
             ),
         )
     except pa.ArrowInvalid:
         return _sort(split_records(data, form), form, encoded)
-    found = {name: table.column(place).combine_chunks() for place, name in enumerate(form.columns)}
+    columns = {name: table.column(place).combine_chunks() for place, name in enumerate(form.columns)}
     assert table.num_columns == width
     return Records(
         table.num_rows,
         np.arange(table.num_rows),
-        {name: _pair(found[name]) for place, name in enumerate(form.columns) if wanted[place]},
-        {name: found[name].to_pylist() for place, name in enumerate(form.columns) if not wanted[place]},
+        {name: _pair(columns[name]) for place, name in enumerate(form.columns) if is_encoded[place]},
+        {name: columns[name].to_pylist() for place, name in enumerate(form.columns) if not is_encoded[place]},
         {},
     )
 

@@ -33,17 +33,17 @@ class RecordSplitter:
         self._before_quote[[ord(delimiter), LF, CR, QUOTE]] = True
         self._pieces: list[bytes] = []  # text that is in no chunk yet; it starts with a record
         self._size = 0
-        self._wanted = limits.chunk_bytes + 1  # look for chunks when there is so much text
+        self._needed = limits.chunk_bytes + 1  # look for chunks when there is so much text
 
     def feed(self, text: bytes) -> Iterator[Chunk]:
         """Yield the chunks that are full; raise TooLarge for a record or a file beyond the limits."""
         place = 0
         while place < len(text):
-            piece = text[place : place + self._wanted - self._size]
+            piece = text[place : place + self._needed - self._size]
             place += len(piece)
             self._pieces.append(piece)
             self._size += len(piece)
-            if self._size >= self._wanted:
+            if self._size >= self._needed:
                 yield from self._cut(final=False)
 
     def finish(self) -> Iterator[Chunk]:
@@ -74,7 +74,7 @@ class RecordSplitter:
         rest = text[int(ends[line]) :]
         self._pieces, self._size = [rest], len(rest)
         # A record larger than a chunk is looked at again when it has doubled, not with each piece.
-        self._wanted = max(self._limits.chunk_bytes, min(2 * len(rest), self._limits.max_record_bytes)) + 1
+        self._needed = max(self._limits.chunk_bytes, min(2 * len(rest), self._limits.max_record_bytes)) + 1
 
     def _check(self, text: bytes, ends: Offsets, rows: Offsets, *, final: bool) -> None:
         longest = self._limits.max_record_bytes

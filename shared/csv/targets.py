@@ -15,11 +15,11 @@ from shared.faults import Fault, pointer
 def check_targets(card: Card, column: str, values: Iterable[Any], numbers: NumberForm = POINT) -> None:
     """Raise CardError where most of what a target column holds are no answers that this model could give."""
     reader = TargetReader(card, column, numbers)
-    given = [str(value) for value in values if value is not None]
-    strange = sum(isinstance(reader.read(text), Fault) for text in given)
-    if strange * 2 > len(given):
+    texts = [str(value) for value in values if value is not None]
+    strange = sum(isinstance(reader.read(text), Fault) for text in texts)
+    if strange * 2 > len(texts):
         raise CardError(
-            f"The target column {column[:70]!r} does not hold this model's answers: {strange} of {len(given)} rows are "
+            f"The target column {column[:70]!r} does not hold this model's answers: {strange} of {len(texts)} rows are "
             f"not {reader.expected}. Name the right one with --target."
         )
 
@@ -30,7 +30,7 @@ class TargetReader:
     def __init__(self, card: Card, column: str, numbers: NumberForm) -> None:
         self.column = column
         self._form = numbers
-        self._known: dict[str, ClassValue | Fault] = {}
+        self._cache: dict[str, ClassValue | Fault] = {}
         self._task = card.task
         self._words = _words(card) if card.task != "regression" else {}
         self._numbers = {value: value for value in set(self._words.values()) if not isinstance(value, str)}
@@ -44,11 +44,11 @@ class TargetReader:
 
     def read(self, cell: str) -> ClassValue | Fault:
         """Return the class or the number that a cell stands for, or what is wrong with it."""
-        if cell not in self._known:
-            if len(self._known) > 100_000:  # of a regression every cell may be new
-                self._known.clear()
-            self._known[cell] = self._read(cell)
-        return self._known[cell]
+        if cell not in self._cache:
+            if len(self._cache) > 100_000:  # of a regression every cell may be new
+                self._cache.clear()
+            self._cache[cell] = self._read(cell)
+        return self._cache[cell]
 
     def _read(self, cell: str) -> ClassValue | Fault:
         bare = cell.strip()

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import IO
 
 from shared.cards.card import Card
-from shared.cards.numbers import NumberForm, find_number_form, told_numbers
+from shared.cards.numbers import NumberForm, find_number_form, number_notices
 from shared.csv.blanks import cut_empty_rows, has_blanks, without_blanks
 from shared.csv.columns import ExpectedColumns
 from shared.csv.decoding import BadBytes, TextDecoder, wrong_bytes
@@ -35,7 +35,7 @@ class UploadReader:
     def __init__(
         self,
         card: Card | None,
-        given: CsvOptions,
+        options: CsvOptions,
         limits: Limits,
         *,
         expected: ExpectedColumns | None = None,
@@ -47,14 +47,14 @@ class UploadReader:
         self.first_line = 1  # line of the file where the first row begins
         self._card = card
         self._expected = expected or (ExpectedColumns() if card is None else ExpectedColumns.of(card, answers))
-        self._given = normalise_options(given)
+        self._options = normalise_options(options)
         self._limits = limits
         self._gunzip = Gunzip()
         self._head = bytearray()  # until there is a decoder: bytes; from then on until there is a header: text
         self._decoder: TextDecoder | None = None
         self._workbook: IO[bytes] | None = None  # an upload that is no CSV but one, until it is there whole
         self._header: Header | None = None
-        self._wanted = HEAD_BYTES  # characters of text with which to look for the header
+        self._needed = HEAD_BYTES  # characters of text with which to look for the header
         self._numbers: NumberForm | None = None  # until there is a chunk
         self._has_blanks = False
         self._splitter: RecordSplitter | None = None
@@ -64,10 +64,10 @@ class UploadReader:
     @property
     def notices(self) -> list[str]:
         """What was read otherwise than it is written, as sentences; final after `finish`."""
-        told = list(self._notices)
+        notices = list(self._notices)
         if self._decoder is not None and self._decoder.is_guess:
-            told.insert(0, "The file is not UTF-8: it is read as cp1252, as Excel in western Europe writes it.")
-        return told
+            notices.insert(0, "The file is not UTF-8: it is read as cp1252, as Excel in western Europe writes it.")
+        return notices
 
     @property
     def format(self) -> CsvFormat | None:
@@ -83,7 +83,7 @@ class UploadReader:
             encoding=self._decoder.encoding,
             decimal=self._numbers.decimal,
             columns=self._header.columns,
-            id_column=find_id_column(self._header.columns, features, self._given.id_column),
+            id_column=find_id_column(self._header.columns, features, self._options.id_column),
             bom=self._decoder.bom,
             thousands=self._numbers.thousands,
             currency=self._numbers.currency,
@@ -120,7 +120,7 @@ class UploadReader:
             if is_workbook(data[:HEAD_BYTES]):
                 self._workbook = tempfile.NamedTemporaryFile(suffix=".xlsx")  # noqa: SIM115 - closed by `_open_workbook`
             else:
-                self._decoder = TextDecoder(data[:HEAD_BYTES], self._given.encoding)
+                self._decoder = TextDecoder(data[:HEAD_BYTES], self._options.encoding)
         if self._workbook is not None:
             self._workbook.write(data)
             if final:
@@ -133,7 +133,7 @@ class UploadReader:
         assert self._workbook is not None
         self._decoder = TextDecoder(b"", "utf-8")
         self._decoder.bom = True  # Excel reads the output, too
-        self._given = replace(self._given, delimiter=",", encoding=None)
+        self._options = replace(self._options, delimiter=",", encoding=None)
         size = 0
         with self._workbook as file:
             file.flush()
@@ -155,7 +155,7 @@ class UploadReader:
             for text in self._decoder.decode(data, final=final):
                 yield from self._take(text)
         except BadBytes:
-            self._wanted = 0  # the header may be there, and tells the row
+            self._needed = 0  # the header may be there, and tells the row
             self._empty.clear()
             yield from self._take(b"")
             raise wrong_bytes(self._decoder.encoding, self._place()) from None
@@ -173,7 +173,7 @@ class UploadReader:
     def _take(self, text: bytes, *, final: bool = False) -> Iterator[Chunk]:
         if self._splitter is None:
             self._head += text
-            if len(self._head) < self._wanted and not final:
+            if len(self._head) < self._needed and not final:
                 return
             self._begin(final=final)
             text = bytes(self._head)
@@ -184,9 +184,9 @@ class UploadReader:
         """Read the header if it is there whole; raise for a header that does not fit."""
         text, longest = self._head.decode(), self._limits.max_record_bytes
         names = self._expected.kinds
-        header = read_header(text, names, self._given, final=final or len(self._head) > longest)
+        header = read_header(text, names, self._options, final=final or len(self._head) > longest)
         if header is None:
-            self._wanted = min(2 * len(self._head), longest) + 1
+            self._needed = min(2 * len(self._head), longest) + 1
             return
         size = len(text[: header.size].encode())
         if size > longest:
@@ -198,7 +198,7 @@ class UploadReader:
         if self._card is None:
             check_duplicates(header.columns)
         else:
-            accept_header(self._card, header.columns, self._given)
+            accept_header(self._card, header.columns, self._options)
         self._header = header
         self.first_line += len(re.findall(r"\r\n|\r|\n", text[: header.size]))
         self._tell_header(header)
@@ -215,7 +215,7 @@ class UploadReader:
         if header.skipped:
             self._notices.append(f"The header is in line {header.line}: what stands above it was left out.")
         if header.renamed:
-            pairs = few([f"{given[:70]!r} as {name!r}" for given, name in header.renamed], 5)
+            pairs = few([f"{written[:70]!r} as {name!r}" for written, name in header.renamed], 5)
             self._notices.append(f"Columns are taken for features whose names differ in case: {pairs}.")
 
     def _give(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
@@ -251,10 +251,10 @@ class UploadReader:
         self._numbers = find_number_form(
             self._expected.number_columns(columns, records),
             delimiter=delimiter,
-            decimal=self._given.decimal,
-            thousands=self._given.thousands,
+            decimal=self._options.decimal,
+            thousands=self._options.thousands,
         )
-        self._notices += told_numbers(self._numbers)
+        self._notices += number_notices(self._numbers)
         self._notices += self._expected.strange_values(columns, records)
 
 

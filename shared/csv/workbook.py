@@ -44,11 +44,11 @@ def read_workbook(path: str) -> Iterator[bytes]:
                 with contextlib.suppress(ProcessLookupError):
                     child.kill()
         errors.seek(0)
-        told = errors.read(1000).decode("utf-8", "replace").strip()
+        message = errors.read(1000).decode("utf-8", "replace").strip()
     if child.returncode == 0:
-        yield b"\x00" + told.encode()
+        yield b"\x00" + message.encode()
     elif child.returncode == REFUSED:
-        raise BadWorkbook(told)
+        raise BadWorkbook(message)
     else:
         raise BadWorkbook("it takes more memory or time than a workbook may: save the sheet as CSV UTF-8 and send that")
 
@@ -105,12 +105,12 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     out = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", newline="")
     try:
-        told = _write(sys.argv[1], out)
+        message = _write(sys.argv[1], out)
         out.flush()
     except BadWorkbook as error:
         sys.stderr.buffer.write(str(error).encode())
         return REFUSED
-    sys.stderr.buffer.write(told.encode())
+    sys.stderr.buffer.write(message.encode())
     return 0
 
 

@@ -10,8 +10,8 @@ _NO_TABLE = "42P01"
 
 def first_line(error: SQLAlchemyError) -> str:
     """Return what a database said, in one line."""
-    said = str(getattr(error, "orig", None) or error).strip().splitlines()
-    return said[0].removeprefix("connection to server ").strip() if said else type(error).__name__
+    lines = str(getattr(error, "orig", None) or error).strip().splitlines()
+    return lines[0].removeprefix("connection to server ").strip() if lines else type(error).__name__
 
 
 def explain_database_error(error: SQLAlchemyError) -> str:

@@ -32,8 +32,8 @@ def _is_pooled(connection: Connection) -> bool:
     """Tell whether another process answers than the one that the connection was told of: a pooler makes that up."""
     driver = connection.connection.driver_connection
     assert driver is not None
-    told: int = driver.info.backend_pid
-    return _server_of(connection) != told
+    backend_pid: int = driver.info.backend_pid
+    return _server_of(connection) != backend_pid
 
 
 def _shares_servers(first: Connection, second: Connection) -> bool:
@@ -51,5 +51,5 @@ def _shares_servers(first: Connection, second: Connection) -> bool:
 
 def _server_of(connection: Connection) -> int:
     """Return the id of the server process that answers a statement."""
-    found: int = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
-    return found
+    backend_pid: int = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+    return backend_pid

@@ -9,9 +9,9 @@ _VERSIONS = Path(__file__).resolve().parents[2] / "migrations" / "versions"
 UPGRADE = "run `python -m alembic upgrade head`"
 
 
-def wanted_revision() -> str | None:
+def newest_revision() -> str | None:
     """Return the number of the last migration of this release; None where its migrations are not installed."""
-    numbers = [found[0] for file in _VERSIONS.glob("*.py") if (found := re.match(r"\d{4}(?=_)", file.name))]
+    numbers = [match[0] for file in _VERSIONS.glob("*.py") if (match := re.match(r"\d{4}(?=_)", file.name))]
     return max(numbers, default=None)
 
 
@@ -25,9 +25,9 @@ def stored_revision(connection: Connection) -> str | None:
 
 def revision_problem(stored: str | None) -> str | None:
     """Return what is wrong with a database at this revision; a newer one is not: releases overlap in an upgrade."""
-    wanted = wanted_revision()
+    newest = newest_revision()
     if stored is None:
         return f"the database has no tables yet: {UPGRADE} first"
-    if wanted is not None and stored < wanted:
-        return f"the tables are at migration {stored}, and this release needs {wanted}: {UPGRADE} first"
+    if newest is not None and stored < newest:
+        return f"the tables are at migration {stored}, and this release needs {newest}: {UPGRADE} first"
     return None

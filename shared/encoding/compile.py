@@ -159,25 +159,25 @@ def input_names(card: Card, estimator: Estimator) -> list[str]:
 
     An estimator that was trained on an array has no names: it takes the card's order. Raises CardError.
     """
-    known = [feature.name for feature in card.features]
+    described = [feature.name for feature in card.features]
     names = fitted_names(estimator)
     if names is None:
-        count = getattr(first_step(estimator), "n_features_in_", len(known))
-        if count != len(known):
+        count = getattr(first_step(estimator), "n_features_in_", len(described))
+        if count != len(described):
             raise CardError(
-                f"{card.name}@{card.version}: the estimator takes {count} features, but model.json has {len(known)}; "
-                "describe in model.json exactly those that it was trained with."
+                f"{card.name}@{card.version}: the estimator takes {count} features, but model.json has "
+                f"{len(described)}; describe in model.json exactly those that it was trained with."
             )
-        return known
-    names = as_written(estimator, names, known)
+        return described
+    names = as_written(estimator, names, described)
     dropped = dropped_columns(estimator)
-    absent = [name for name in names if name not in known and name not in dropped]
+    absent = [name for name in names if name not in described and name not in dropped]
     if absent:
         raise CardError(
             f"{card.name}@{card.version}: the estimator was trained with {', '.join(absent[:5])}, "
             "which model.json does not describe; add it to the features."
         )
-    return [name for name in names if name in known]
+    return [name for name in names if name in described]
 
 
 def _all_names(card: Card, estimator: Estimator) -> list[str]:

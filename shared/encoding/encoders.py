@@ -122,8 +122,8 @@ def _probe(step: Estimator, names: list[str]) -> list[_ProbeResult]:
     encoder = without_feature_names(step)
     categories = [list(np.asarray(values).tolist()) for values in step.categories_]
     text = any(np.asarray(values).dtype.kind not in "biuf" for values in step.categories_)
-    known = [[value for value in values if not is_missing(value)] for values in categories]
-    if not all(known):
+    present = [[value for value in values if not is_missing(value)] for values in categories]
+    if not all(present):
         raise Unsupported(f"{type(step).__name__} has a feature without categories")
 
     def send(lines: list[list[Any]]) -> Matrix | None:
@@ -135,16 +135,16 @@ def _probe(step: Estimator, names: list[str]) -> list[_ProbeResult]:
     answers = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # encoders warn about the unknown value that we send on purpose
-        first = [values[0] for values in known]
+        first = [values[0] for values in present]
         for j, name in enumerate(names):
-            encoded = send([[*first[:j], value, *first[j + 1 :]] for value in known[j]])
+            encoded = send([[*first[:j], value, *first[j + 1 :]] for value in present[j]])
             if encoded is None:
                 raise Unsupported(f"{type(step).__name__} refuses its own categories of {name}")
             absent = None if None in categories[j] else np.nan
-            outside = _outside(known[j], text=text)
+            outside = _outside(present[j], text=text)
             unknown = send([[*first[:j], outside, *first[j + 1 :]]])
             missing = send([[*first[:j], absent, *first[j + 1 :]]])
-            lines = dict(zip(known[j], encoded, strict=True))
+            lines = dict(zip(present[j], encoded, strict=True))
             answers.append(
                 _ProbeResult(
                     name,
@@ -157,7 +157,7 @@ def _probe(step: Estimator, names: list[str]) -> list[_ProbeResult]:
     return answers
 
 
-def _outside(known: list[Any], *, text: bool) -> str | float:
+def _outside(categories: list[Any], *, text: bool) -> str | float:
     if text:
         return "\x00outside"
-    return float(max(known)) + 1.0
+    return float(max(categories)) + 1.0

@@ -72,7 +72,7 @@ def make_array_input(card: Card, estimator: Estimator) -> Callable[[Sequence[Row
     steps, _ = split(estimator)
     if takes_texts(estimator) or takes_dicts(estimator):
         whole = make_frame_input(card, estimator)
-        return lambda rows: reduce(lambda given, step: step.transform(given), steps, whole(rows))
+        return lambda rows: reduce(lambda block, step: step.transform(block), steps, whole(rows))
     keep_none = _columns_with(estimator, lambda category: category is None)
 
     def arrays(rows: Sequence[Row]) -> Any:  # noqa: ANN401 - dense or sparse, as the steps leave it
@@ -114,27 +114,27 @@ def _transform(step: Estimator, block: Any, features: list[Feature] | None) -> t
         return block, features
     if kind == "ColumnTransformer" and features is not None:
         places = {feature.name: j for j, feature in enumerate(features)}
-        known = trained_names(step) or list(places)  # positions count also the columns that are dropped
+        columns = trained_names(step) or list(places)  # positions count also the columns that are dropped
         if takes_vector(step.transformers_):
             raise Unsupported("a transformer takes one column as a vector")
         parts = []
-        for _, part, names in column_entries(step.transformers_, known):
+        for _, part, names in column_entries(step.transformers_, columns):
             index = [places[name] for name in names]
             if not index:
                 continue
-            some: list[Feature] | None = [features[j] for j in index]
-            out, some = _transform(part, block[:, index], some)
-            parts.append(to_float64(out if some is None else as_float64(out, some)))
+            kept: list[Feature] | None = [features[j] for j in index]
+            out, kept = _transform(part, block[:, index], kept)
+            parts.append(to_float64(out if kept is None else as_float64(out, kept)))
         joined = np.hstack(parts)
         if step.sparse_output_:
             from scipy.sparse import csr_matrix
 
             return csr_matrix(joined), None
         return joined, None
-    holds_objects = any(np.asarray(known).dtype == object for known in getattr(step, "categories_", ()))
-    given = block if features is None or holds_objects else as_float64(block, features)
+    holds_objects = any(np.asarray(columns).dtype == object for columns in getattr(step, "categories_", ()))
+    matrix = block if features is None or holds_objects else as_float64(block, features)
     keeps = kind == "SimpleImputer" and not step.add_indicator
-    return without_feature_names(step).transform(given), features if keeps else None
+    return without_feature_names(step).transform(matrix), features if keeps else None
 
 
 def _dtype(card: Card, feature: Feature, keep_none: set[str]) -> str:
@@ -150,12 +150,12 @@ def _columns_with(estimator: Estimator, is_wanted: Callable[[object], bool]) -> 
 
     It tells None from NaN, and True from 1.0, so it must be given the same.
     """
-    found: set[str] = set()
+    columns: set[str] = set()
     for step, _ in walk_steps(estimator, None):
         for name, values in zip(getattr(step, "feature_names_in_", []), getattr(step, "categories_", []), strict=False):
             if np.asarray(values).dtype == object and any(map(is_wanted, values)):
-                found.add(str(name))
-    return found
+                columns.add(str(name))
+    return columns
 
 
 def known_categories(card: Card) -> dict[str, list[Category]]:

@@ -37,15 +37,15 @@ def native_categories(
     `seen` holds the categories that are known from elsewhere, without nulls and in the order of the training column
     (pandas sorts them). Raises ArtefactError where the model's own list is not known, with what to do.
     """
-    found: dict[str, NativeCategories] = {}
+    columns: dict[str, NativeCategories] = {}
     for booster in boosters(estimator):
         for name, own in _lists_of(booster, names, seen).items():
-            if found.setdefault(name, own).categories != own.categories:
+            if columns.setdefault(name, own).categories != own.categories:
                 raise ArtefactError(
                     f"Two parts of the model know different categories of {name}: train them on one DataFrame whose "
                     "category column lists all of them."
                 )
-    return found
+    return columns
 
 
 def boosters(estimator: Estimator) -> Iterator[Estimator]:
@@ -86,9 +86,9 @@ def _lightgbm_columns(
     booster: Estimator, names: Sequence[str], seen: Mapping[str, Sequence[Category]], count: int
 ) -> list[str]:
     """Return the columns that LightGBM was trained with as categories, in its order."""
-    told = booster.dump_model(num_iteration=1)["feature_infos"]
+    infos = booster.dump_model(num_iteration=1)["feature_infos"]
     by_written = {name.replace(" ", "_"): name for name in names}  # LightGBM writes blanks so
-    split = [name for name, facts in told.items() if facts["values"]]
+    split = [name for name, facts in infos.items() if facts["values"]]
     if len(split) < count:  # of ordered categories, and of one only, LightGBM does not tell: then text is a category
         split += [
             name
@@ -106,21 +106,21 @@ def _xgboost_lists(
     if written is None or kinds is None or "c" not in kinds:
         return {}
     recorded = _recorded(booster)
-    found = {}
+    lists = {}
     for place, (own, kind) in enumerate(zip(written, kinds, strict=True)):
         # A ColumnTransformer that gives DataFrames writes its own name before that of the column.
-        name = next((known for known in (own, own.partition("__")[2]) if known in names), None)
+        name = next((label for label in (own, own.partition("__")[2]) if label in names), None)
         if kind != "c" or name is None:
             continue
         others = list(seen.get(name, ()))
         values = recorded.get(own)
         if values is None:
-            found[name] = NativeCategories(_checked(booster, place, name, others), strict=True, recorded=False)
+            lists[name] = NativeCategories(_checked(booster, place, name, others), strict=True, recorded=False)
         elif isinstance(values, _Texts):
-            found[name] = NativeCategories(values.read(name, others), strict=True, recorded=True)
+            lists[name] = NativeCategories(values.read(name, others), strict=True, recorded=True)
         else:
-            found[name] = NativeCategories([_plain(value) for value in values], strict=True, recorded=True)
-    return found
+            lists[name] = NativeCategories([_plain(value) for value in values], strict=True, recorded=True)
+    return lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +159,9 @@ class _Texts:
         text = self.data.decode("utf-8", "ignore")  # what is cut is the end
         if len(text.encode()) < len(self.data) - 3:
             return None
-        known = [text[low:high] for low, high in zip(starts, self.ends, strict=True) if high <= len(text)]
-        rest = sorted({str(value) for value in seen} - set(known))
-        whole = [*known, *rest]
+        texts = [text[low:high] for low, high in zip(starts, self.ends, strict=True) if high <= len(text)]
+        rest = sorted({str(value) for value in seen} - set(texts))
+        whole = [*texts, *rest]
         lengths = [high - low for low, high in zip(starts, self.ends, strict=True)]
         fits = [len(one) for one in whole] == lengths and "".join(whole).startswith(text)
         # Which of several lacking texts comes first is known only where they were sorted, as pandas does.

@@ -123,10 +123,10 @@ def walk_steps(estimator: Estimator, names: Sequence[str] | None) -> Iterator[tu
             if not isinstance(step, str) and not hasattr(step, "statistics_"):
                 names = None
     elif hasattr(estimator, "transformers_"):
-        known = trained_names(estimator) or names
+        columns = trained_names(estimator) or names
         for _, part, where in estimator.transformers_:
             if not isinstance(part, str):
-                yield from walk_steps(part, None if known is None else selected_columns(where, known))
+                yield from walk_steps(part, None if columns is None else selected_columns(where, columns))
     elif not isinstance(estimator, str):
         yield estimator, None if names is None else list(names)
 
@@ -173,16 +173,16 @@ def output_features(step: Estimator, features: Sequence[Features], width: int) -
         return [features[place] for place in step.get_support(indices=True)]
     counts = _COUNTS.get(kind)
     if counts is not None:
-        found = [names for names, count in zip(features, counts(step), strict=True) for _ in range(count)]
+        origins = [names for names, count in zip(features, counts(step), strict=True) for _ in range(count)]
     elif kind == "SimpleImputer" and step.indicator_ is not None:
-        found = [*features, *(features[place] for place in step.indicator_.features_)]
+        origins = [*features, *(features[place] for place in step.indicator_.features_)]
     elif kind == "MissingIndicator":
-        found = [features[place] for place in step.features_]
+        origins = [features[place] for place in step.features_]
     elif kind == "PolynomialFeatures":
-        found = [_union([features[place] for place in np.flatnonzero(powers).tolist()]) for powers in step.powers_]
+        origins = [_union([features[place] for place in np.flatnonzero(powers).tolist()]) for powers in step.powers_]
     else:
-        found = []
-    return found if len(found) == width else [_union(features)] * width
+        origins = []
+    return origins if len(origins) == width else [_union(features)] * width
 
 
 def one_hot_widths(step: Estimator) -> list[int]:

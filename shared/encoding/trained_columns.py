@@ -14,7 +14,7 @@ def dropped_columns(estimator: Estimator) -> set[str]:
     names = trained_names(first)
     if names is None:
         return set()
-    used = {name for _, _, taken in column_entries(first.transformers_, names) for name in taken}
+    used = {name for _, _, columns in column_entries(first.transformers_, names) for name in columns}
     return set(names) - used
 
 
@@ -41,5 +41,5 @@ def as_written(estimator: Estimator, trained: Sequence[str], columns: Sequence[s
 
 def _has_lightgbm(estimator: Estimator) -> bool:
     inner = getattr(estimator, "estimators_", None)  # of a vote, which takes its names from the first
-    some = [estimator, *(inner if isinstance(inner, list) else [])]
-    return any(type(one).__module__.startswith("lightgbm.") for one in some)
+    estimators = [estimator, *(inner if isinstance(inner, list) else [])]
+    return any(type(one).__module__.startswith("lightgbm.") for one in estimators)

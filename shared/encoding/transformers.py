@@ -153,8 +153,8 @@ def _affine(
         origin and (origin[0], origin[1] * scale, origin[1] * shift + origin[2])
         for origin, scale, shift in zip(before.origins, scales.tolist(), shifts.tolist(), strict=True)
     ]
-    said = "x" if minus is None else f"x minus {words}"
-    return before.then(step, fill, origins=origins, becomes=said if over is None else f"{said}, divided by scale")
+    formula = "x" if minus is None else f"x minus {words}"
+    return before.then(step, fill, origins=origins, becomes=formula if over is None else f"{formula}, divided by scale")
 
 
 def _selection(index: list[int]) -> slice | NDArray[np.intp]:

@@ -62,10 +62,10 @@ def form_of(card: Card, estimator: Estimator, table: Callable[[Any], Any]) -> Fo
     return "table"
 
 
-def _answers(estimator: Estimator, given: Estimator) -> Estimator:
+def _answers(estimator: Estimator, frame: Estimator) -> Estimator:
     """Return as many answers as rows, or None where it gives no such."""
     try:
-        answers = np.asarray(getattr(estimator, "predict_proba", estimator.predict)(given))
+        answers = np.asarray(getattr(estimator, "predict_proba", estimator.predict)(frame))
     except Exception:  # noqa: BLE001 - anyone's code, which is asked whether it takes this
         return None
-    return answers if len(answers) == len(given) else None
+    return answers if len(answers) == len(frame) else None

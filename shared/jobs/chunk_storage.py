@@ -101,7 +101,7 @@ def _copy_rows(connection: Connection, claim: ChunkClaim, scored: "ScoredChunk")
     features = scored.features
     if any("\\" in text for text in features):
         features = [text.replace("\\", "\\\\") for text in features]
-    faults = {offset: _escaped(dumps(found)) for offset, found in scored.faults.items()}
+    faults = {offset: _escaped(dumps(row_faults)) for offset, row_faults in scored.faults.items()}
     job, first = claim.job_id, claim.first_row
     if faults:
         lines = [
@@ -116,14 +116,14 @@ def _copy_rows(connection: Connection, claim: ChunkClaim, scored: "ScoredChunk")
     _copy(connection, _INPUTS, lines)
     if not scored.offsets:
         return
-    known = {label: _NULL if label is None else _escaped(label) for label in set(scored.label)}
+    label_text = {label: _NULL if label is None else _escaped(label) for label in set(scored.label)}
     start = f"{claim.model_version_id}\t{scored.task}"
     end = _NULL if scored.threshold is None else repr(scored.threshold)
     _copy(
         connection,
         _OUTPUTS,
         [
-            f"{ids[offset]}\t{start}\t{prediction!r}\t{known[label]}\t"
+            f"{ids[offset]}\t{start}\t{prediction!r}\t{label_text[label]}\t"
             f"{_NULL if probability is None else repr(probability)}\t{probabilities or _NULL}\t{end}\n"
             for offset, prediction, label, probability, probabilities in zip(
                 scored.offsets,
@@ -150,7 +150,7 @@ def _escaped(text: str) -> str:
 def _insert_rows(connection: Connection, claim: ChunkClaim, scored: "ScoredChunk") -> None:
     """Write inputs and outputs with executemany: the only writer at this moment can foresee their numbers."""
     last: int = connection.exec_driver_sql("SELECT coalesce(max(id), 0) FROM model_inputs").scalar_one()
-    faults = {offset: dumps(found) for offset, found in scored.faults.items()}
+    faults = {offset: dumps(row_faults) for offset, row_faults in scored.faults.items()}
     connection.exec_driver_sql(
         "INSERT INTO model_inputs (id, job_id, row_index, features, faults) VALUES (?, ?, ?, ?, ?)",
         [

@@ -101,7 +101,7 @@ def _insert_chunks(
 ) -> int:
     count = 0
     waiting = iter(chunks)
-    while some := list(islice(waiting, _BATCH)):
+    while batch := list(islice(waiting, _BATCH)):
         connection.execute(
             insert(JobChunk),
             [
@@ -114,10 +114,10 @@ def _insert_chunks(
                     "payload": chunk.payload,
                     "crash_count": crash_count,
                 }
-                for chunk in some
+                for chunk in batch
             ],
         )
-        count += len(some)
+        count += len(batch)
     return count
 
 
@@ -282,14 +282,14 @@ def _read_source(connection: Connection, chunk: RowMapping) -> tuple[tuple[Sourc
         .where(ModelInput.job_id == source, ModelInput.row_index.between(first, first + chunk["row_count"] - 1))
         .order_by(ModelInput.row_index)
     )
-    found = tuple(SourceRow(*row) for row in rows)
+    source = tuple(SourceRow(*row) for row in rows)
     records = connection.execute(
         select(JobChunk.first_row, JobChunk.payload)
         .where(JobChunk.job_id == source, JobChunk.first_row <= first)
         .order_by(JobChunk.first_row.desc())
         .limit(1)
     ).first()
-    return (found, b"", 0) if records is None else (found, records.payload, first - records.first_row)
+    return (source, b"", 0) if records is None else (source, records.payload, first - records.first_row)
 
 
 def heartbeat(connection: Connection, claims: Sequence[ChunkClaim], *, lease_seconds: float) -> None:
@@ -333,19 +333,19 @@ def recover(connection: Connection, *, all_of_them: bool = False) -> tuple[int, 
     late = select(JobChunk.id, JobChunk.job_id).where(JobChunk.state == ChunkState.RUNNING)
     if not all_of_them:
         late = late.where(JobChunk.lease_expires_at < clock(connection))
-    found = connection.execute(late.limit(500).with_for_update(skip_locked=True)).all()
-    if not found:
+    lost = connection.execute(late.limit(500).with_for_update(skip_locked=True)).all()
+    if not lost:
         return 0, []
     _set(
         connection,
-        JobChunk.id.in_([row.id for row in found]),
+        JobChunk.id.in_([row.id for row in lost]),
         **_QUEUED,
         crash_count=JobChunk.crash_count + 1,
         run_after=clock(connection, secrets.randbelow(1000) / 1000),
     )
     # In one order, so that two who recover do not wait for each other.
-    ended = [job_id for job_id in sorted({row.job_id for row in found}) if end_if_done(connection, job_id) is not None]
-    return len(found), ended
+    ended = [job_id for job_id in sorted({row.job_id for row in lost}) if end_if_done(connection, job_id) is not None]
+    return len(lost), ended
 
 
 NO_CLAIM: dict[str, Any] = {"claim_token": None, "leased_by": None, "lease_expires_at": None}  # nobody holds it
@@ -510,24 +510,24 @@ def add_event(connection: Connection, job_id: str, kind: str) -> None:
         .values(event_count=CsvFile.event_count + 1)
         .returning(CsvFile.event_count)
     )
-    found = connection.execute(
+    job = connection.execute(
         select(Job.state, Job.row_count, Job.claimed_at, CsvFile.rows_done, CsvFile.rows_failed)
         .add_columns(CsvFile.rows_before, CsvFile.chunks_done, CsvFile.chunk_count, clock(connection).label("now"))
         .join(CsvFile, CsvFile.job_id == Job.id)
         .where(Job.id == job_id)
     ).one()
     data = {
-        "status": found.state,
-        "counts": row_counts(found.row_count, rows_done=found.rows_done, rows_failed=found.rows_failed),
+        "status": job.state,
+        "counts": row_counts(job.row_count, rows_done=job.rows_done, rows_failed=job.rows_failed),
         "progress": progress(
-            state=found.state,
-            row_count=found.row_count,
-            rows_done=found.rows_done,
-            rows_before=found.rows_before,
-            chunks_done=found.chunks_done,
-            chunk_count=found.chunk_count,
-            since=found.claimed_at,
-            until=found.now.replace(tzinfo=found.now.tzinfo or UTC),
+            state=job.state,
+            row_count=job.row_count,
+            rows_done=job.rows_done,
+            rows_before=job.rows_before,
+            chunks_done=job.chunks_done,
+            chunk_count=job.chunk_count,
+            since=job.claimed_at,
+            until=job.now.replace(tzinfo=job.now.tzinfo or UTC),
         ),
     }
     connection.execute(insert(JobEvent).values(job_id=job_id, seq=seq, type=kind, data=data))

@@ -128,13 +128,13 @@ def find_jobs(connection: Connection, job_ids: Sequence[str]) -> dict[str, Store
         rows = _FIND.run(connection, array(job_ids))
     else:
         rows = connection.execute(_WITH_OUTPUT.where(Job.id.in_(job_ids)))
-    found = {str(row[0]): _stored_job(row) for row in rows}
-    _attach_files(connection, found.values())
-    return found
+    jobs = {str(row[0]): _stored_job(row) for row in rows}
+    _attach_files(connection, jobs.values())
+    return jobs
 
 
-def _attach_files(connection: Connection, found: Iterable[StoredJob]) -> None:
-    csv_jobs = {job.id: job for job in found if kind_of(job.kind).is_chunked}
+def _attach_files(connection: Connection, jobs: Iterable[StoredJob]) -> None:
+    csv_jobs = {job.id: job for job in jobs if kind_of(job.kind).is_chunked}
     if csv_jobs:
         for job_id, file in find_files(connection, list(csv_jobs)).items():
             csv_jobs[job_id].csv = file

@@ -32,8 +32,8 @@ def insert_finished(
     jobs: list[dict[str, Any]] = []
     inputs: list[dict[str, Any]] = []
     computed: list[tuple[int, Submission, object]] = []  # place among the inputs, job, result
-    for job, found, attempt in zip(group, results, attempts, strict=True):
-        pending = iter(found)
+    for job, own_results, attempt in zip(group, results, attempts, strict=True):
+        pending = iter(own_results)
         for index, row in enumerate(job.rows):
             faults = job.faults[index]
             if faults is None:
@@ -43,7 +43,7 @@ def insert_finished(
                 else:
                     computed.append((len(inputs), job, result))
             inputs.append({"job_id": job.id, "row_index": index, "features": row, "faults": faults, "created_at": now})
-        end = outcome_of(found)
+        end = outcome_of(own_results)
         jobs.append(
             job.columns()
             | {

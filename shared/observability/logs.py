@@ -85,9 +85,9 @@ def _describe(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDi
 
 
 def _add_exception(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDict:
-    found = entry.pop("exc_info", None)
-    if found and found[1] is not None:
-        entry["exception"] = places_of(found[1])
+    exc_info = entry.pop("exc_info", None)
+    if exc_info and exc_info[1] is not None:
+        entry["exception"] = places_of(exc_info[1])
     return entry
 
 

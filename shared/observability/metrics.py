@@ -96,13 +96,13 @@ class Metrics:
         with self._lock:
             counts, self._counts = self._counts, {}
             histograms, self._histograms = self._histograms, {}
-        taken = {(name, _text(labels), "count"): value for (name, labels), value in counts.items()}
+        samples = {(name, _text(labels), "count"): value for (name, labels), value in counts.items()}
         for (name, labels), (*numbers, total) in histograms.items():
             text = _text(labels)
             bounds = [*map(repr, FAMILIES[name].buckets), "+Inf"]
-            taken |= {(name, text, bound): number for bound, number in zip(bounds, numbers, strict=True) if number}
-            taken[name, text, "sum"] = total
-        return taken
+            samples |= {(name, text, bound): number for bound, number in zip(bounds, numbers, strict=True) if number}
+            samples[name, text, "sum"] = total
+        return samples
 
     def give_back(self, samples: dict[Sample, float]) -> None:
         """Take samples again that could not be stored."""
@@ -127,12 +127,12 @@ class Metrics:
 
     @staticmethod
     def _key(
-        known: dict[tuple[str, tuple[str, ...]], float] | dict[tuple[str, tuple[str, ...]], list[float]],
+        series: dict[tuple[str, tuple[str, ...]], float] | dict[tuple[str, tuple[str, ...]], list[float]],
         family: Family,
         labels: tuple[str, ...],
     ) -> tuple[str, tuple[str, ...]]:
         key = (family.name, labels)
-        if key in known or len(known) < MAX_SERIES:
+        if key in series or len(series) < MAX_SERIES:
             return key
         return (family.name, (OTHER,) * len(family.labels))
 
@@ -179,14 +179,14 @@ def read(connection: Connection) -> dict[str, list[Series]]:
     parts: dict[tuple[str, str], dict[str, float]] = {}
     for name, text, part, value in rows:
         parts.setdefault((name, text), {})[part] = value
-    found: dict[str, list[Series]] = {name: [] for name in FAMILIES}
+    series_of: dict[str, list[Series]] = {name: [] for name in FAMILIES}
     for (name, text), numbers in parts.items():
         family = FAMILIES.get(name)
         labels = tuple(json.loads(text))
         if family is None or len(labels) != len(family.labels):
             continue  # of an earlier or a later release
-        found[name].append(_series(family, labels, numbers))
-    return found
+        series_of[name].append(_series(family, labels, numbers))
+    return series_of
 
 
 def _series(family: Family, labels: tuple[str, ...], numbers: dict[str, float]) -> Series:
@@ -205,13 +205,13 @@ def quantile(buckets: Iterable[tuple[str, float]], share: float) -> float | None
     pairs = [(float(bound), count) for bound, count in buckets]
     if not pairs or not pairs[-1][1]:
         return None
-    wanted = share * pairs[-1][1]
+    rank = share * pairs[-1][1]
     lower, below = 0.0, 0.0
     for bound, count in pairs:
-        if count >= wanted:
+        if count >= rank:
             if bound == float("inf") or count == below:
                 return lower
-            return lower + (bound - lower) * (wanted - below) / (count - below)
+            return lower + (bound - lower) * (rank - below) / (count - below)
         lower, below = bound, count
     return lower
 

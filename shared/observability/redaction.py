@@ -26,7 +26,7 @@ def is_away(error: BaseException) -> bool:
     return (is_clients or is_systems) and not _AWAY.isdisjoint(kinds)
 
 
-class _Told(str):
+class _SafeText(str):
     """What stands in a message for an exception, whether it is asked for by %s or by %r."""
 
     __slots__ = ()
@@ -35,7 +35,7 @@ class _Told(str):
         return str(self)
 
 
-def told(error: BaseException) -> str:
+def safe_text(error: BaseException) -> str:
     """Return an exception as it may be logged or shown: its type, with its words where they hold nobody's values."""
     name = type(error).__name__
     if isinstance(error, GuichetError):
@@ -66,7 +66,9 @@ def without_words(text: str, error: BaseException) -> str:
 def message_of(record: logging.LogRecord) -> str:
     """Return a record's message, in which exceptions are told without their words."""
     if isinstance(record.args, tuple) and any(isinstance(value, BaseException) for value in record.args):
-        arguments = (_Told(told(value)) if isinstance(value, BaseException) else value for value in record.args)
+        arguments = (
+            _SafeText(safe_text(value)) if isinstance(value, BaseException) else value for value in record.args
+        )
         message = str(record.msg) % tuple(arguments)
     else:
         message = record.getMessage()
@@ -78,7 +80,7 @@ def places_of(error: BaseException) -> str:
     """Return an exception and those that led to it: what each may tell, and where it was raised, a line for a place."""
     lines = []
     for each in reversed(list(_chain(error))):
-        lines.append(f"{type(each).__name__}: {told(each)}" if isinstance(each, GuichetError) else told(each))
+        lines.append(f"{type(each).__name__}: {safe_text(each)}" if isinstance(each, GuichetError) else safe_text(each))
         frames = [
             f"  {frame.f_code.co_filename}:{line} in {frame.f_code.co_name}"
             for frame, line in traceback.walk_tb(each.__traceback__)

@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from shared.observability.redaction import is_away, message_of, told
+from shared.observability.redaction import is_away, message_of, safe_text
 
 QUIET_SECONDS = 60.0  # what was not said for so long is news
 AGAIN_SECONDS = 600.0  # what goes on for so long is said again
@@ -21,7 +21,7 @@ _VARYING = re.compile(r"\d+\.\d+|\(\d+/\d+\)|0x[0-9a-f]+|[0-9a-f]{8}-[0-9a-f]{4}
 
 
 @dataclass(slots=True)
-class _Said:
+class _Entry:
     """A sentence that was logged."""
 
     logged_at: float
@@ -38,7 +38,7 @@ class Once(logging.Filter):
     def __init__(self) -> None:
         super().__init__()
         self._lock = threading.Lock()
-        self._said: OrderedDict[tuple[object, ...], _Said] = OrderedDict()
+        self._entries: OrderedDict[tuple[object, ...], _Entry] = OrderedDict()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Tell whether to log a record; shorten it where its traceback says nothing."""
@@ -47,18 +47,18 @@ class Once(logging.Filter):
         key = _sentence_of(record)
         now = time.monotonic()
         with self._lock:
-            said = self._said.get(key)
-            if said is not None:
-                is_news = now - said.heard_at > QUIET_SECONDS or now - said.logged_at > AGAIN_SECONDS
-                said.heard_at = now
+            entry = self._entries.get(key)
+            if entry is not None:
+                is_news = now - entry.heard_at > QUIET_SECONDS or now - entry.logged_at > AGAIN_SECONDS
+                entry.heard_at = now
                 if not is_news:
-                    said.count += 1
+                    entry.count += 1
                     return False
-            count = 0 if said is None else said.count
-            self._said[key] = _Said(now, now)
-            self._said.move_to_end(key)
-            while len(self._said) > _KEPT:
-                self._said.popitem(last=False)
+            count = 0 if entry is None else entry.count
+            self._entries[key] = _Entry(now, now)
+            self._entries.move_to_end(key)
+            while len(self._entries) > _KEPT:
+                self._entries.popitem(last=False)
         _shorten(record, count)
         return True
 
@@ -68,8 +68,8 @@ def _sentence_of(record: logging.LogRecord) -> tuple[object, ...]:
     kinds = [kind for kind in _SPEC.findall(text) if kind != "%"]
     arguments = record.args if isinstance(record.args, tuple) else ()
     if arguments and len(kinds) == len(arguments):
-        told_of = (told(value) if isinstance(value, BaseException) else str(value) for value in arguments)
-        names = tuple(name for kind, name in zip(kinds, told_of, strict=True) if kind not in "dfgi")
+        texts = (safe_text(value) if isinstance(value, BaseException) else str(value) for value in arguments)
+        names = tuple(name for kind, name in zip(kinds, texts, strict=True) if kind not in "dfgi")
     else:
         names = (message_of(record),)
     return (record.name, record.levelno, text, *(_VARYING.sub("#", name) for name in names), *_error_of(record))
@@ -93,7 +93,7 @@ def _shorten(record: logging.LogRecord, count: int) -> None:
         return
     message = message_of(record)
     if error is not None and is_servers:
-        message = f"{message} ({told(error)})"
+        message = f"{message} ({safe_text(error)})"
         record.exc_info = record.exc_text = None
     if count:
         message = f"{message} (and {count} times more before)"

@@ -27,8 +27,8 @@ def note_done(connection: Connection, name: str) -> None:
 def seconds_since(connection: Connection, name: str) -> float | None:
     """Return how many seconds ago a timed task was done last, None if it never was; by the database's clock alone."""
     age = extract("epoch", func.clock_timestamp() - TimedTask.done_at)
-    found = connection.scalar(select(age).where(TimedTask.name == name))
-    return None if found is None else float(found)
+    seconds = connection.scalar(select(age).where(TimedTask.name == name))
+    return None if seconds is None else float(seconds)
 
 
 def recovery_age(engine: Engine) -> float | None:

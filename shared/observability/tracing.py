@@ -27,10 +27,10 @@ def what_is_missing() -> str | None:
     """Return what has to be installed before traces can be sent; None where nothing is missing."""
     for name in _NEEDED:
         try:
-            found = importlib.util.find_spec(name)
+            spec = importlib.util.find_spec(name)
         except ModuleNotFoundError:  # not even the package that it is in
-            found = None
-        if found is None:
+            spec = None
+        if spec is None:
             return (
                 f"TRACING=otlp needs the library {name}, which is not installed: "
                 "`pip install --no-deps -r requirements/tracing.txt`, or set TRACING=off"
@@ -120,10 +120,10 @@ class Tracing:
         if accepted_at is not None:
             waited = accepted_at - offset
             spans.insert(0, ("queue", SpanKind.INTERNAL, waited, max(waited, began)))
-        given = {key: value for key, value in attributes.items() if value is not None}
+        set_attributes = {key: value for key, value in attributes.items() if value is not None}
         for name, kind, start_at, end_at in spans:
             span = self._tracer.start_span(
-                name, context, kind=kind, attributes=given, start_time=_nanoseconds(start_at + offset)
+                name, context, kind=kind, attributes=set_attributes, start_time=_nanoseconds(start_at + offset)
             )
             span.end(_nanoseconds(end_at + offset))
 

@@ -62,10 +62,10 @@ def _names_disagree(card: Card, names: list[str], trained: list[str]) -> str:
             f"The card of {card.name} lists the model's features in another order: "
             f"give them as the model was trained, starting with {', '.join(trained[:3])}."
         )
-    said = [f"lacks {', '.join(absent[:5])}"] if absent else []
-    said += [f"names {', '.join(foreign[:5])}, which the model does not know"] if foreign else []
+    differences = [f"lacks {', '.join(absent[:5])}"] if absent else []
+    differences += [f"names {', '.join(foreign[:5])}, which the model does not know"] if foreign else []
     return (
-        f"The card of {card.name} and the model disagree: the card {' and '.join(said)}. "
+        f"The card of {card.name} and the model disagree: the card {' and '.join(differences)}. "
         f"List in the card exactly the {len(trained)} features that the model was trained on."
     )
 
@@ -95,7 +95,7 @@ def class_names(estimator: object) -> list[str] | None:
     Raises CardError where there are classes of several outputs.
     """
     classes = getattr(estimator, "classes_", None)
-    if isinstance(classes, list) and any(hasattr(some, "__len__") and not isinstance(some, str) for some in classes):
+    if isinstance(classes, list) and any(hasattr(entry, "__len__") and not isinstance(entry, str) for entry in classes):
         raise CardError(
             f"{type(estimator).__name__} predicts {len(classes)} outputs for each row: several outputs are not served. "
             "Train one model for each of them."

@@ -81,7 +81,7 @@ class Content:
     threshold: float | None = None
     labels: dict[str, str] = field(default_factory=dict)  # class as text -> label
     columns: list[str] | None = None  # the names of the columns of an estimator that knows none
-    told: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     booster: Any = None  # a bare Booster that the estimator was made of
 
 
@@ -106,10 +106,10 @@ def content_of(thing: object, path: Path) -> Content:
         content = _from_parts({str(place): value for place, value in enumerate(thing, start=1)}, path)
     else:
         content = Content(thing)
-    estimator, told = _estimator_of(content.estimator, path)
+    estimator, notes = _estimator_of(content.estimator, path)
     check_estimator(estimator, path)
     booster = content.estimator if type(content.estimator).__name__ == "Booster" else None
-    return Content(estimator, content.threshold, content.labels, content.columns, [*content.told, *told], booster)
+    return Content(estimator, content.threshold, content.labels, content.columns, [*content.notes, *notes], booster)
 
 
 def check_booster(content: Content, frame: Any) -> None:  # noqa: ANN401 - a DataFrame, or an array
@@ -118,18 +118,18 @@ def check_booster(content: Content, frame: Any) -> None:  # noqa: ANN401 - a Dat
         return
     import numpy as np
 
-    given = frame
+    data = frame
     if _root(content.booster) == "xgboost":
         import xgboost
 
-        given = xgboost.DMatrix(frame, enable_categorical=True, feature_names=content.booster.feature_names)
-    said = np.asarray(content.booster.predict(given), dtype=np.float64)
+        data = xgboost.DMatrix(frame, enable_categorical=True, feature_names=content.booster.feature_names)
+    expected = np.asarray(content.booster.predict(data), dtype=np.float64)
     if hasattr(content.estimator, "classes_"):
-        found = content.estimator.predict_proba(frame)
-        found = found if said.ndim == 2 else found[:, 1]
+        answers = content.estimator.predict_proba(frame)
+        answers = answers if expected.ndim == 2 else answers[:, 1]
     else:
-        found = content.estimator.predict(frame)
-    if said.shape != found.shape or not np.allclose(said, found, rtol=1e-6, atol=1e-6):
+        answers = content.estimator.predict(frame)
+    if expected.shape != answers.shape or not np.allclose(expected, answers, rtol=1e-6, atol=1e-6):
         raise ArtefactError(
             f"The Booster's own predict answers otherwise than {type(content.estimator).__name__} does with it: save "
             f"the {type(content.estimator).__name__} that was trained, not its Booster."
@@ -196,21 +196,21 @@ def behind(preprocessor: Content, model: Content, source: Path, path: Path) -> C
     from sklearn.pipeline import Pipeline
 
     joined = Pipeline([("preprocessor", first), ("model", model.estimator)])
-    told = f"Before it comes the preprocessor ({type(first).__name__})."
-    return Content(joined, model.threshold, model.labels, None, [*model.told, told])
+    note = f"Before it comes the preprocessor ({type(first).__name__})."
+    return Content(joined, model.threshold, model.labels, None, [*model.notes, note])
 
 
 def preprocessor_of(thing: object, source: Path) -> Content:
     """Return a fitted transformer that was read from a file; ArtefactError says what else it is."""
     if isinstance(thing, Mapping | tuple | list):
         values = thing.values() if isinstance(thing, Mapping) else thing
-        found = [value for value in values if _transforms(value)]
-        if len(found) != 1:
+        transformers = [value for value in values if _transforms(value)]
+        if len(transformers) != 1:
             raise ArtefactError(
-                f"{source} holds {len(found)} transformers: save one that makes all columns (a ColumnTransformer or a "
-                "Pipeline)."
+                f"{source} holds {len(transformers)} transformers: save one that makes all columns (a "
+                "ColumnTransformer or a Pipeline)."
             )
-        thing = found[0]
+        thing = transformers[0]
     name = type(thing).__name__
     if name in ("LabelEncoder", "LabelBinarizer"):
         raise ArtefactError(f"{source} holds a {name}, which names the classes: give their names with --labels.")
@@ -249,26 +249,26 @@ def _from_parts(parts: Mapping[str, Any], path: Path) -> Content:
         )
     threshold, threshold_key = _threshold(parts, path)
     columns, columns_key = _columns(parts)
-    told = [f"The model is what the file calls {key} ({type(model).__name__})."]
+    notes = [f"The model is what the file calls {key} ({type(model).__name__})."]
     if threshold is not None:
-        told.append(f"Its threshold is {threshold:g}, which the file calls {threshold_key}.")
+        notes.append(f"Its threshold is {threshold:g}, which the file calls {threshold_key}.")
     labels = _labels(parts, encoders, model)
     if labels:
-        told.append(f"Its classes are called {', '.join(f'{value}={label}' for value, label in labels.items())}.")
-    content = Content(model, threshold, labels, columns, told)
+        notes.append(f"Its classes are called {', '.join(f'{value}={label}' for value, label in labels.items())}.")
+    content = Content(model, threshold, labels, columns, notes)
     if transformers:
         [(name, first)] = transformers.items()
         content = behind(Content(first), content, Path(f"{path.name}[{name}]"), path)
         names = [str(column) for column in getattr(first, "feature_names_in_", [])]
-        content = Content(content.estimator, threshold, labels, None if names else columns, content.told)
+        content = Content(content.estimator, threshold, labels, None if names else columns, content.notes)
     elif columns is not None and hasattr(model, "feature_names_in_"):
-        content = Content(model, threshold, labels, None, told)  # it knows them itself
+        content = Content(model, threshold, labels, None, notes)  # it knows them itself
     if content.columns is not None:
-        content.told.append(f"Its {columns_key} are the names of the model's {len(content.columns)} columns.")
+        content.notes.append(f"Its {columns_key} are the names of the model's {len(content.columns)} columns.")
     used = {key, threshold_key, columns_key, *transformers}
     left = [name for name in parts if name not in used and not any(parts[name] is encoder for encoder in encoders)]
     if left:
-        content.told.append(f"Not used: {', '.join(left[:8])}.")
+        content.notes.append(f"Not used: {', '.join(left[:8])}.")
     return content
 
 
@@ -324,9 +324,9 @@ def _labels(parts: Mapping[str, Any], encoders: Sequence[Any], model: object) ->
 def label_names(mapping: Mapping[Any, Any], classes: Sequence[str]) -> dict[str, str]:
     """Return class -> label from a mapping either way round, or nothing where it does not name exactly the classes."""
     for pairs in (mapping.items(), [(value, key) for key, value in mapping.items()]):
-        found = {str(value): str(label) for value, label in pairs}
-        if set(found) == set(classes) and len(set(found.values())) == len(found):
-            return {value: found[value] for value in classes}
+        labels = {str(value): str(label) for value, label in pairs}
+        if set(labels) == set(classes) and len(set(labels.values())) == len(labels):
+            return {value: labels[value] for value in classes}
     return {}
 
 

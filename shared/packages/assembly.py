@@ -146,12 +146,12 @@ class _Code:
                 inner._DYNAMIC_CLASS_TRACKER_BY_ID.pop(name, None)
 
     def _own(self) -> list[ModuleType]:
-        found = []
+        modules = []
         for name, module in list(sys.modules.items()):
             file = getattr(module, "__file__", None)
             if file is None or name == "__main__":
                 continue
             path = Path(file).resolve()
             if path == self.place or (self.place.is_dir() and path.is_relative_to(self.place)):
-                found.append(module)
-        return sorted(found, key=lambda module: module.__name__)
+                modules.append(module)
+        return sorted(modules, key=lambda module: module.__name__)

@@ -162,11 +162,11 @@ def _feature(
     if kind == "string" and encoding:
         words = MISSING_WORDS.difference(map(str, encoding.categories))
         typed = [None if isinstance(value, str) and value in words else value for value in typed]
-    known = [value for value in typed if value is not None]
+    present = [value for value in typed if value is not None]
     feature = Feature(
         name=name,
         type=kind,
-        nullable=len(known) < len(typed) or (encoding is not None and encoding.nullable),
+        nullable=len(present) < len(typed) or (encoding is not None and encoding.nullable),
         categories=encoding.categories if encoding else None,
         unknown="refuse" if encoding and encoding.unknown == "refuse" else "accept",
     )
@@ -175,15 +175,15 @@ def _feature(
 
 def narrowest_type(values: Sequence[object], numbers: NumberForm) -> FeatureType:
     """Return the narrowest type that holds every value of a column; text is read as a spreadsheet would."""
-    known = [value for value in values if not _is_null(value)]
-    if known and all(isinstance(value, bool) or _word(value) in {"true", "false"} for value in known):
+    present = [value for value in values if not _is_null(value)]
+    if present and all(isinstance(value, bool) or _word(value) in {"true", "false"} for value in present):
         return "boolean"
-    if not known:
+    if not present:
         return "number"  # nothing but blanks: an imputer can take only numbers here
-    read = [value_of(value, "number", numbers) for value in known]
+    read = [value_of(value, "number", numbers) for value in present]
     if any(isinstance(value, bool) or not isinstance(value, int | float) for value in read):
         return "string"
-    return "integer" if all(_is_integer(value, numbers) for value in known) else "number"
+    return "integer" if all(_is_integer(value, numbers) for value in present) else "number"
 
 
 def _is_integer(value: object, numbers: NumberForm) -> bool:
@@ -249,16 +249,16 @@ def _distinct(values: Sequence[object], numbers: NumberForm) -> list[Category]:
     """Return the categories among these cells as pandas would find and sort them."""
     kind = narrowest_type(values, numbers)
     typed = (value_of(value, kind, numbers) for value in values if not _is_null(value))
-    known = {value for value in typed if isinstance(value, str | int | float)}
-    return sorted(known - MISSING_WORDS if kind == "string" else known)
+    distinct = {value for value in typed if isinstance(value, str | int | float)}
+    return sorted(distinct - MISSING_WORDS if kind == "string" else distinct)
 
 
 def _encoding(name: str, categories: Sequence[object], unknown: str) -> Iterator[tuple[str, EncoderCategories]]:
     plain = [value.item() if isinstance(value, np.generic) else value for value in categories]
-    known: list[Category] = [value for value in plain if isinstance(value, str | int | float) and value == value]
+    listed: list[Category] = [value for value in plain if isinstance(value, str | int | float) and value == value]
     nulls = sum(value is None or value != value for value in plain)  # NaN alone differs from itself
-    if not known or len(known) + nulls < len(plain):
+    if not listed or len(listed) + nulls < len(plain):
         return  # a kind of object that JSON does not have: the rows tell the type
-    if all(isinstance(value, float) and value.is_integer() for value in known):
-        known = [int(value) for value in known]  # blanks make pandas hold integer codes as floats
-    yield name, EncoderCategories(known, nullable=nulls > 0, unknown=unknown)
+    if all(isinstance(value, float) and value.is_integer() for value in listed):
+        listed = [int(value) for value in listed]  # blanks make pandas hold integer codes as floats
+    yield name, EncoderCategories(listed, nullable=nulls > 0, unknown=unknown)

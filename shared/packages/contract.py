@@ -109,12 +109,12 @@ def apply_contract(
     with every row that does not fit, or where the contract means a feature or label that the model does not have.
     """
     contract = read_contract(path)
-    said = {key: value for key, value in contract.model_dump(exclude_unset=True).items() if key not in but}
-    if said.keys() & {"response", "refusal"}:
-        said.setdefault("client", "")  # these are not the words of the client that the card names
-    if said.get("threshold") is not None:
-        said["decided_by"] = "probability"  # from that threshold on, and not as the model itself would
-    features = said.pop("features", None) or []
+    terms = {key: value for key, value in contract.model_dump(exclude_unset=True).items() if key not in but}
+    if terms.keys() & {"response", "refusal"}:
+        terms.setdefault("client", "")  # these are not the words of the client that the card names
+    if terms.get("threshold") is not None:
+        terms["decided_by"] = "probability"  # from that threshold on, and not as the model itself would
+    features = terms.pop("features", None) or []
     content = package.card.model_dump()
     made_up = [] if MADE_UP not in package.card.notes else [feature.name for feature in package.card.features]
     for feature in content["features"]:
@@ -122,18 +122,18 @@ def apply_contract(
             feature["example"] = None  # made up anew, as the contract has it
     content["features"], retyped = _with_terms(content["features"], features, path)
     try:
-        card = Card.model_validate(content | said)
+        card = Card.model_validate(content | terms)
     except ValidationError as error:
         raise CardError(f"{path} does not fit the model {package.card.name}: {first_faults(error)}.") from None
     places = sample(range(len(rows))) if rows else list(range(len(package.reference)))
-    given = _given_rows(card, package, rows, path) if card.inputs else package.reference
+    rows_read = _sample_rows(card, package, rows, path) if card.inputs else package.reference
     if card.inputs and rows:
-        given = [given[place] for place in places]
-    numbers = package.given_rows.numbers if package.given_rows is not None else POINT
-    named = package.given_rows if rows else None
+        rows_read = [rows_read[place] for place in places]
+    numbers = package.file_rows.numbers if package.file_rows is not None else POINT
+    named = package.file_rows if rows else None
     kinds = {feature.name: feature.type for feature in card.row_features}
     typed: list[dict[str, Any]] = []
-    for number, row in enumerate(given):
+    for number, row in enumerate(rows_read):
         row = {name: value_of(row[name], kind, numbers) for name, kind in kinds.items() if name in row}
         for name, kind in retyped.items():
             row[name] = _as_type(rows[places[number]].get(name) if rows else row[name], kind, numbers)
@@ -142,13 +142,13 @@ def apply_contract(
                 row[name] = bool(row[name])
         typed.append(row)
     good, faults = RowValidator(card).validate_many(typed)
-    bad = [(place, found) for place, found in zip(places, faults, strict=True) if found]
+    bad = [(place, row_faults) for place, row_faults in zip(places, faults, strict=True) if row_faults]
     kept = [row for row in good if row is not None]
     kept_lines = package.lines
     if kept_lines is not None:
         kept_lines = [line for line, row in zip(kept_lines, good, strict=True) if row is not None]
     if bad and (not skip_bad or not kept):
-        raise CardError(_told(bad, len(typed), path, card, _places(bad, named)))
+        raise CardError(_sentence(bad, len(typed), path, card, _places(bad, named)))
     if bad:
         log.warning(
             "%s of %s reference rows break %s and are left out of the sample: %s",
@@ -157,14 +157,14 @@ def apply_contract(
     if made_up:
         card = with_examples(card, kept)
     _check_example(card, path)
-    return Package(card, package.estimator, kept, package.given_rows, kept_lines)
+    return Package(card, package.estimator, kept, package.file_rows, kept_lines)
 
 
-def _told(bad: Sequence[tuple[int, list[Fault]]], count: int, path: Path, card: Card, places: str) -> str:
+def _sentence(bad: Sequence[tuple[int, list[Fault]]], count: int, path: Path, card: Card, places: str) -> str:
     """Say which rows break a contract: how many break each demand, and the first rows of all."""
     by_demand: dict[str, int] = {}
-    for _, found in bad:
-        for fault in found:
+    for _, row_faults in bad:
+        for fault in row_faults:
             demand = fault.clause()
             by_demand[demand] = by_demand.get(demand, 0) + 1
     demands = sorted(by_demand.items(), key=lambda item: -item[1])[:SHOWN]
@@ -176,10 +176,10 @@ def _told(bad: Sequence[tuple[int, list[Fault]]], count: int, path: Path, card: 
     )
 
 
-def _places(bad: Sequence[tuple[int, list[Fault]]], given: ReferenceRows | None) -> str:
+def _places(bad: Sequence[tuple[int, list[Fault]]], file_rows: ReferenceRows | None) -> str:
     """Name the first bad rows by their places in the file, or by their number where there is none."""
-    unit = "row" if given is None else given.unit
-    shown = [place + 1 if given is None else given.lines[place] for place, _ in bad]
+    unit = "row" if file_rows is None else file_rows.unit
+    shown = [place + 1 if file_rows is None else file_rows.lines[place] for place, _ in bad]
     return f"{unit if len(bad) == 1 else f'the {unit}s'} {few(shown, SHOWN_PLACES)}"
 
 
@@ -196,27 +196,27 @@ def _as_type(value: Any, kind: FeatureType, numbers: NumberForm = POINT) -> Any:
     return value
 
 
-def _given_rows(
+def _sample_rows(
     card: Card, package: Package, rows: Sequence[Mapping[str, Any]], path: Path
 ) -> Sequence[Mapping[str, Any]]:
     """Return the reference rows with the inputs; raise CardError where they lack one that is needed."""
-    given = rows or package.reference
+    file_rows = rows or package.reference
     lacking = [
         feature.name
         for feature in card.inputs
-        if not may_be_absent(card, feature) and all(feature.name not in row for row in given)
+        if not may_be_absent(card, feature) and all(feature.name not in row for row in file_rows)
     ]
     if lacking:
         raise CardError(
             f"The reference rows lack the inputs {', '.join(lacking[:5])} of {path}: give --reference a file that has "
             "these columns beside the model's own."
         )
-    return given
+    return file_rows
 
 
 def _check_example(card: Card, path: Path) -> None:
     """Raise CardError where the card's own example breaks its rules: it is what /examples tells callers to send."""
-    if any(feature.example is None for feature in card.asked):
+    if any(feature.example is None for feature in card.sent_features):
         return  # what is made up for the others knows no rules
     try:
         RowValidator(card).validate(card.example())

@@ -23,7 +23,7 @@ from shared.validation_errors import first_faults
 
 
 def with_derived(
-    found: ReferenceRows, kinds: Mapping[str, FeatureType | None], *, contract: Contract, source: Path
+    file_rows: ReferenceRows, kinds: Mapping[str, FeatureType | None], *, contract: Contract, source: Path
 ) -> ReferenceRows:
     """Return the rows with the columns that the contract derives and the file does not have.
 
@@ -31,15 +31,15 @@ def with_derived(
     null there: applying the contract names them. Raises CardError where the formulas cannot be computed at all, from
     the columns of the file or from any of its rows.
     """
-    columns = {column for row in found.rows for column in row}
+    columns = {column for row in file_rows.rows for column in row}
     terms = {term.name: term for term in contract.features or ()}
     derived = {name: term for name, term in terms.items() if term.derived is not None and name in kinds}
     if not derived.keys() - columns:
-        return found
+        return file_rows
     sent: list[Feature] = list(contract.inputs or ())
     for name, kind in kinds.items():
         if name in columns and name not in derived:
-            kind = kind or narrowest_type([row.get(name) for row in found.rows], found.numbers)
+            kind = kind or narrowest_type([row.get(name) for row in file_rows.rows], file_rows.numbers)
             sent.append(_feature(terms.get(name) or FeatureOverrides(name=name), kind))
     try:
         computed = _computed(derived, kinds, sent)
@@ -58,39 +58,41 @@ def with_derived(
         raise CardError(f"{source} lacks {', '.join(derived)}, and {reason}.") from error
     types = {feature.name: feature.type for feature in sent}
     typed = [
-        {name: value_of(row[name], kind, found.numbers) for name, kind in types.items() if name in row}
-        for row in found.rows
+        {name: value_of(row[name], kind, file_rows.numbers) for name, kind in types.items() if name in row}
+        for row in file_rows.rows
     ]
     good, faults = RowValidator(card).validate_many(typed)
     if not any(good):
-        subject = f"{', '.join(derived)} cannot be computed for any row of {source}: {found.unit} {found.lines[0]}"
+        subject = (
+            f"{', '.join(derived)} cannot be computed for any row of {source}: {file_rows.unit} {file_rows.lines[0]}"
+        )
         raise CardError(f"{sentence(faults[0], subject=subject)} Correct the rows, or the contract.")
     added = derived.keys() - columns
     rows = [
         row | {name: None if canonical is None else canonical[name] for name in derived if name in added}
-        for row, canonical in zip(found.rows, good, strict=True)
+        for row, canonical in zip(file_rows.rows, good, strict=True)
     ]
-    return replace(found, rows=rows)
+    return replace(file_rows, rows=rows)
 
 
 def _computed(
     derived: Mapping[str, FeatureOverrides], kinds: Mapping[str, FeatureType | None], sent: list[Feature]
 ) -> list[Feature]:
     """Return the derived features with their types: the contract's, the model's, or what their formulas give."""
-    known, waiting = list(sent), dict(derived)
+    features, waiting = list(sent), dict(derived)
     while waiting:
         for name, term in waiting.items():
             try:
-                kind = term.type or kinds[name] or formula_type(name, str(term.derived), known)
+                kind = term.type or kinds[name] or formula_type(name, str(term.derived), features)
             except RuleError as error:
                 reason = error
                 continue  # it may need another of them
-            known.append(_feature(term, kind))
+            features.append(_feature(term, kind))
             del waiting[name]
             break
         else:
             raise reason
-    return known[len(sent) :]
+    return features[len(sent) :]
 
 
 def _names_in(formula: str) -> set[str]:
@@ -103,5 +105,5 @@ def _names_in(formula: str) -> set[str]:
 
 def _feature(term: FeatureOverrides, kind: FeatureType) -> Feature:
     """Return a feature of this type as the contract has it; its nulls are for the inferred card to judge."""
-    said: dict[str, Any] = term.model_dump(exclude_unset=True) | {"type": term.type or kind, "nullable": True}
-    return Feature.model_validate(said)
+    terms: dict[str, Any] = term.model_dump(exclude_unset=True) | {"type": term.type or kind, "nullable": True}
+    return Feature.model_validate(terms)

@@ -154,10 +154,10 @@ def _fetch(row: ModelVersion, address: str, folder: Path) -> None:
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         stores.fetch(address, {name: files[name] for name in (MODEL_FILE, REFERENCE_FILE) if name in files}, draft)
-        found = sha256_of(draft / MODEL_FILE)
-        if found != row.sha256:
+        digest = sha256_of(draft / MODEL_FILE)
+        if digest != row.sha256:
             raise ArtefactError(
-                f"{stores.join(address, MODEL_FILE)} was not loaded: its SHA-256 is {found[:12]}…, and "
+                f"{stores.join(address, MODEL_FILE)} was not loaded: its SHA-256 is {digest[:12]}…, and "
                 f"{row.sha256[:12]}… was registered. The file was altered, cut short or swapped; restore the original, "
                 "or add this one as a new version with `python -m shared.registry add`."
             )

@@ -73,9 +73,9 @@ log = logging.getLogger(__name__)
 Complete = Callable[[ReferenceRows, Mapping[str, FeatureType | None]], ReferenceRows]
 
 
-def as_they_are(found: ReferenceRows, _: Mapping[str, FeatureType | None]) -> ReferenceRows:
+def as_they_are(file_rows: ReferenceRows, _: Mapping[str, FeatureType | None]) -> ReferenceRows:
     """Return reference rows with the columns of their file, whatever the model's features are."""
-    return found
+    return file_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +85,14 @@ class Package:
     card: Card
     estimator: Any  # a fitted scikit-learn compatible estimator or pipeline
     reference: list[dict[str, Any]]  # canonical rows that resemble what it was trained on
-    given_rows: ReferenceRows | None = None  # those and all others, as their file has them
+    file_rows: ReferenceRows | None = None  # those and all others, as their file has them
     lines: list[int] | None = None  # of each canonical row: its place in that file; None: they come from no file
 
     def place_of(self, row: int) -> str:
         """Return where a reference row stands in its file: `line 7`, or `row 6` of a table; `row` counts from 0."""
-        if self.lines is None or self.given_rows is None:
+        if self.lines is None or self.file_rows is None:
             return f"row {row + 1}"
-        return f"{self.given_rows.unit} {self.lines[row]}"
+        return f"{self.file_rows.unit} {self.lines[row]}"
 
 
 def sha256_of(path: Path) -> str:
@@ -125,8 +125,8 @@ def unpickle_with_versions(
 
     Only that of scikit-learn is told, and only where another one is installed here; it is then warned of.
     """
-    content, told = read_artefact(path, sha256=sha256, libraries=libraries)
-    return content.estimator, told
+    content, saved_versions = read_artefact(path, sha256=sha256, libraries=libraries)
+    return content.estimator, saved_versions
 
 
 def read_artefact(
@@ -135,19 +135,20 @@ def read_artefact(
     """Return the estimator in a joblib file with what came with it, and the library versions that the file tells."""
     with _opened(path) as opened:
         file = opened if sha256 is None else _verified(opened, path, sha256)
-        known = dict(libraries or {})
-        warn_version_mismatch(path, known)
+        recorded = dict(libraries or {})
+        warn_version_mismatch(path, recorded)
         check_start(path, file.peek(START_BYTES)[:START_BYTES])
-        thing, told = _read_pickle(path, file, known)
+        thing, saved_versions = _read_pickle(path, file, recorded)
     content = content_of(thing, path)
     patch_attributes(objects_within(content.estimator))
-    if SCIKIT_LEARN not in known:
-        warn_version_mismatch(path, told)
-    if told and (what := reads_otherwise(content.estimator)):
+    if SCIKIT_LEARN not in recorded:
+        warn_version_mismatch(path, saved_versions)
+    if saved_versions and (what := reads_otherwise(content.estimator)):
         raise ArtefactError(
-            f"{path} holds {what}: it would give other scores than those that it was trained to. {version_advice(told)}"
+            f"{path} holds {what}: it would give other scores than those that it was trained to. "
+            f"{version_advice(saved_versions)}"
         )
-    return content, told
+    return content, saved_versions
 
 
 def _verified(file: BufferedReader, path: Path, sha256: str) -> BufferedReader:
@@ -178,30 +179,30 @@ def _read_pickle(
 ) -> tuple[Any, dict[str, str]]:
     import joblib  # heavy: most of this module does without
 
-    told: dict[str, str] = {}
+    saved_versions: dict[str, str] = {}
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=UserWarning, module="xgboost|lightgbm")
             # warn_version_mismatch says it once, in our words, for every library.
-            with recorded_version() as told, main_stood_in(stand_in):
-                return load_with_shims(joblib.load, file), told
+            with recorded_version() as saved_versions, main_stood_in(stand_in):
+                return load_with_shims(joblib.load, file), saved_versions
     except ArtefactError:  # the file was overwritten meanwhile
         raise
     except ModuleNotFoundError as error:
-        raise ArtefactError(f"{path} {_missing(error.name or '', {**libraries, **told})}.") from error
+        raise ArtefactError(f"{path} {_missing(error.name or '', {**libraries, **saved_versions})}.") from error
     except EOFError as error:
         raise ArtefactError(f"{path} is not a complete joblib file (it is cut off): copy all of it again.") from error
     except (pickle.UnpicklingError, ValueError, KeyError, IndexError) as error:
         reason = f"({type(error).__name__}: {str(error).partition(chr(10))[0]})"
-        if told:
-            raise ArtefactError(f"{path} cannot be loaded {reason}: {version_advice(told)}") from error
+        if saved_versions:
+            raise ArtefactError(f"{path} cannot be loaded {reason}: {version_advice(saved_versions)}") from error
         raise ArtefactError(
             f"{path} is not a complete joblib file ({type(error).__name__}): save it again with joblib.dump."
         ) from error
     except AttributeError as error:
-        raise ArtefactError(_lacking(path, error, {**libraries, **told})) from error
+        raise ArtefactError(_lacking(path, error, {**libraries, **saved_versions})) from error
     except Exception as error:  # unpickling runs the libraries' own code, which may raise anything
-        advice = version_advice({**libraries, **told}) or (
+        advice = version_advice({**libraries, **saved_versions}) or (
             "train and save it again with the library versions that are installed here."
         )
         raise ArtefactError(f"{path} cannot be loaded ({type(error).__name__}: {error}): {advice}") from error
@@ -232,11 +233,11 @@ def _missing(module: str, libraries: Mapping[str, str]) -> str:
         )
     if root in libraries:
         version = libraries[root]
-        told = f"in the version that the card names (`python -m pip install {root}=={version}`)"
-        return f"needs the Python package {root!r}: install it, {told}"
+        advice = f"in the version that the card names (`python -m pip install {root}=={version}`)"
+        return f"needs the Python package {root!r}: install it, {advice}"
     if root in LIBRARIES:
-        told = f"in the version that the model was trained with (`python -m pip install {LIBRARIES[root]}`)"
-        return f"needs the Python package {LIBRARIES[root]!r}: install it, {told}"
+        advice = f"in the version that the model was trained with (`python -m pip install {LIBRARIES[root]}`)"
+        return f"needs the Python package {LIBRARIES[root]!r}: install it, {advice}"
     return (
         f"needs the module {module!r}, which is not installed here. Where it is code of your own, name the folder that "
         f"holds {root}.py or {root}/ with --code: the model then carries it along. Where it is a library, install the "
@@ -246,14 +247,14 @@ def _missing(module: str, libraries: Mapping[str, str]) -> str:
 
 def _lacking(path: Path, error: AttributeError, libraries: Mapping[str, str]) -> str:
     """Say which name a pickle looked for in vain, and where: an AttributeError of the unpickler names both."""
-    found = _NO_ATTRIBUTE.search(str(error))
-    if found is None:
+    match = _NO_ATTRIBUTE.search(str(error))
+    if match is None:
         reason = f"({type(error).__name__}: {error})"
         advice = (
             version_advice(libraries) or "train and save it again with the library versions that are installed here."
         )
         return f"{path} cannot be loaded {reason}: {advice}"
-    name, module = found.groups()
+    name, module = match.groups()
     if module == "__main__":
         return (
             f"{path} needs {name!r}, which the script or notebook that saved it defined itself (__main__). Put it into "
@@ -314,7 +315,7 @@ def read_package(
     changes: Mapping[str, Any],
     *,
     answers: Sequence[str] = (),
-    given: CsvOptions | None = None,
+    csv_options: CsvOptions | None = None,
     is_assembled: bool = False,
     complete: Complete = as_they_are,
 ) -> Package:
@@ -327,48 +328,50 @@ def read_package(
     card = Card.load(card_path)
     if is_assembled:  # of a file that had the card's SHA-256 when it was read
         card = card.model_copy(update={"sha256": sha256_of(artefact)})
-    estimator, told = unpickle_with_versions(artefact, sha256=card.sha256, libraries=card.libraries)
+    estimator, saved_versions = unpickle_with_versions(artefact, sha256=card.sha256, libraries=card.libraries)
     if "task" in changes:
         check_task(changes["task"], estimator)
     try:
-        card = Card.model_validate(card.model_dump() | dict(changes) | {"libraries": {**card.libraries, **told}})
+        card = Card.model_validate(
+            card.model_dump() | dict(changes) | {"libraries": {**card.libraries, **saved_versions}}
+        )
     except ValidationError as error:
         raise CardError(f"The card of {card.name} would not be valid: {first_faults(error)}.") from error
     check_agreement(card, estimator)
-    found = _reference_rows(card, reference, answers, given)
-    if found is None:
-        found = ReferenceRows([_example(card)], [1])
+    file_rows = _reference_rows(card, reference, answers, csv_options)
+    if file_rows is None:
+        file_rows = ReferenceRows([_example(card)], [1])
     else:
-        found = complete(found, {feature.name: feature.type for feature in card.features})
+        file_rows = complete(file_rows, {feature.name: feature.type for feature in card.features})
     if "target" in changes and reference is not None and reference.suffix not in {".jsonl", ".ndjson"}:
-        check_target(changes["target"], found.rows)  # a package's own rows, JSON lines, never hold the target
+        check_target(changes["target"], file_rows.rows)  # a package's own rows, JSON lines, never hold the target
     rows = canonical_rows(
         card,
-        found.rows,
+        file_rows.rows,
         source=str(reference or card_path),
-        numbers=found.numbers,
-        lines=found.lines,
-        unit=found.unit,
+        numbers=file_rows.numbers,
+        lines=file_rows.lines,
+        unit=file_rows.unit,
     )
-    return Package(card, estimator, rows, found, sample(found.lines))
+    return Package(card, estimator, rows, file_rows, sample(file_rows.lines))
 
 
 def _reference_rows(
-    card: Card, reference: Path | None, answers: Sequence[str], given: CsvOptions | None
+    card: Card, reference: Path | None, answers: Sequence[str], csv_options: CsvOptions | None
 ) -> ReferenceRows | None:
     from shared.csv.columns import ExpectedColumns
 
-    return None if reference is None else read_rows(reference, ExpectedColumns.of(card, answers), given)
+    return None if reference is None else read_rows(reference, ExpectedColumns.of(card, answers), csv_options)
 
 
 def _example(card: Card) -> dict[str, Any]:
-    silent = [feature.name for feature in card.asked if feature.example is None and not feature.nullable]
+    silent = [feature.name for feature in card.sent_features if feature.example is None and not feature.nullable]
     if silent:
         raise CardError(
             f"The card of {card.name} gives no example for {', '.join(silent[:5])}: name a file of reference rows "
             "with --reference, or write the examples."
         )
-    return {feature.name: feature.example for feature in card.asked}
+    return {feature.name: feature.example for feature in card.sent_features}
 
 
 def infer_package(
@@ -377,7 +380,7 @@ def infer_package(
     changes: Mapping[str, Any],
     *,
     without: str | None = None,
-    given: CsvOptions | None = None,
+    csv_options: CsvOptions | None = None,
     complete: Complete = as_they_are,
 ) -> Package:
     """Return the package of a bare artefact, whose card is inferred from it and its reference rows.
@@ -397,28 +400,28 @@ def infer_package(
     if "name" not in changes:
         raise CardError(f"{artefact} comes without a card: give the model a name with --name.")
     sha256 = sha256_of(artefact)
-    content, told = read_artefact(artefact, sha256=sha256)
+    content, saved_versions = read_artefact(artefact, sha256=sha256)
     estimator, changes = content.estimator, content_changes(content) | dict(changes)
     expected = expected_columns(estimator)
     kinds = dict(expected.kinds) or dict.fromkeys(content.columns or ())
-    found = complete(read_rows(reference, expected, given), kinds)
-    rows = _named_columns(content, found.rows, reference, changes.get("target"))
+    file_rows = complete(read_rows(reference, expected, csv_options), kinds)
+    rows = _named_columns(content, file_rows.rows, reference, changes.get("target"))
     if without not in (feature_names(estimator) or ()):
         rows = [{name: value for name, value in row.items() if name != without} for row in rows]
-    card = infer_card(estimator, rows, sha256=sha256, numbers=found.numbers, **({"version": 1} | dict(changes)))
-    if content.told:
-        card = card.model_copy(update={"notes": " ".join([card.notes, *content.told])})
-    if told:  # the versions of the other libraries, where it was saved, are not known
-        card = card.model_copy(update={"libraries": told})
+    card = infer_card(estimator, rows, sha256=sha256, numbers=file_rows.numbers, **({"version": 1} | dict(changes)))
+    if content.notes:
+        card = card.model_copy(update={"notes": " ".join([card.notes, *content.notes])})
+    if saved_versions:  # the versions of the other libraries, where it was saved, are not known
+        card = card.model_copy(update={"libraries": saved_versions})
     check_agreement(card, estimator)
     canonical = canonical_rows(
-        card, rows, source=str(reference), numbers=found.numbers, lines=found.lines, unit=found.unit
+        card, rows, source=str(reference), numbers=file_rows.numbers, lines=file_rows.lines, unit=file_rows.unit
     )
     if content.booster is not None:
         from shared.encoding.estimator_inputs import make_frame_input  # needs pandas
 
         check_booster(content, make_frame_input(card, estimator)(canonical))
-    return Package(card, estimator, canonical, found, sample(found.lines))
+    return Package(card, estimator, canonical, file_rows, sample(file_rows.lines))
 
 
 def content_changes(content: Content) -> dict[str, Any]:
@@ -465,11 +468,11 @@ def references_of(version: ModelVersion) -> list[str]:
 
     Where a store has lost them, the card's example stands in, which is the database's.
     """
-    known: list[str] = version.scorer.get("reference_sha256", [])
-    if not known:
+    digests: list[str] = version.scorer.get("reference_sha256", [])
+    if not digests:
         return []
     example = rows_text([Card.model_validate(version.card).example()])
-    return [*known, hashlib.sha256(example.encode()).hexdigest()]
+    return [*digests, hashlib.sha256(example.encode()).hexdigest()]
 
 
 def check_reference(directory: Path, references: Sequence[str]) -> None:

@@ -55,7 +55,9 @@ class ReferenceRows:
     unit: Literal["line", "row"] = "line"  # what `lines` counts: a table and a JSON array have no lines
 
 
-def read_rows(path: Path, expected: "ExpectedColumns | None" = None, given: CsvOptions | None = None) -> ReferenceRows:
+def read_rows(
+    path: Path, expected: "ExpectedColumns | None" = None, csv_options: CsvOptions | None = None
+) -> ReferenceRows:
     """Return the rows of a file: CSV, an Excel workbook, Parquet, JSON lines or a JSON array; CardError otherwise.
 
     `expected` is what is known of the model's columns, `given` what is known of a CSV file; the rest is detected.
@@ -67,16 +69,16 @@ def read_rows(path: Path, expected: "ExpectedColumns | None" = None, given: CsvO
     except OSError as error:
         raise CardError(f"{path} cannot be read ({error.strerror}): check the file and its rights.") from error
     if path.suffix in {*JSON_LINES, ".json"}:
-        found = _read_json(path)
+        file_rows = _read_json(path)
     elif path.suffix in {".parquet", ".pq"}:
-        found = _read_parquet(path)
+        file_rows = _read_parquet(path)
     else:
-        found = _read_csv(path, expected, given or CsvOptions())
-    if not found.rows:
+        file_rows = _read_csv(path, expected, csv_options or CsvOptions())
+    if not file_rows.rows:
         raise CardError(f"{path} holds no rows: give at least one, and some hundreds if you can.")
-    for notice in found.notices:
+    for notice in file_rows.notices:
         log.warning("%s: %s", path, notice)
-    return found
+    return file_rows
 
 
 def _read_json(path: Path) -> ReferenceRows:
@@ -146,11 +148,11 @@ def _plain(path: Path, name: str, value: object) -> object:
     raise CardError(f"{path}: the column {name!r} holds {type(value).__name__}, which is no number and no text.")
 
 
-def _read_csv(path: Path, expected: "ExpectedColumns | None", given: CsvOptions) -> ReferenceRows:
+def _read_csv(path: Path, expected: "ExpectedColumns | None", csv_options: CsvOptions) -> ReferenceRows:
     from shared.csv.columns import ExpectedColumns
     from shared.csv.upload import UploadReader  # heavy; a package's own rows are JSON lines
 
-    file = UploadReader(None, given, LIMITS, expected=expected or ExpectedColumns(others=None))
+    file = UploadReader(None, csv_options, LIMITS, expected=expected or ExpectedColumns(others=None))
     rows: list[dict[str, Any]] = []
     lines: list[int] = []
     read = 0  # lines of the chunks so far
@@ -224,10 +226,10 @@ def canonical_rows(
         for row in sample(rows)
     ]
     good, faults = RowValidator(card).validate_many(typed)
-    for line, found in zip(sample(lines or range(1, len(rows) + 1)), faults, strict=True):
-        if found:
+    for line, row_faults in zip(sample(lines or range(1, len(rows) + 1)), faults, strict=True):
+        if row_faults:
             subject = f"{source}: {unit} {line} does not fit the card of {card.name}"
-            raise CardError(f"{sentence(found, subject=subject)} Correct the row, or the card.")
+            raise CardError(f"{sentence(row_faults, subject=subject)} Correct the row, or the card.")
     return [row for row in good if row is not None]
 
 

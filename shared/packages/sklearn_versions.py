@@ -30,7 +30,7 @@ def recorded_version() -> Iterator[dict[str, str]]:
 
     It stays empty where that is the installed one, or where the pickle does not say.
     """
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     with warnings.catch_warnings():
         warnings.filterwarnings("always", message="Trying to unpickle estimator")
         show = warnings.showwarning
@@ -47,10 +47,10 @@ def recorded_version() -> Iterator[dict[str, str]]:
             if version is None:
                 show(message, category, filename, lineno, file, line)
             elif version[:1].isdigit():  # before 0.18 none was kept
-                found[SCIKIT_LEARN] = version
+                versions[SCIKIT_LEARN] = version
 
         warnings.showwarning = note
-        yield found
+        yield versions
 
 
 def load_with_shims(load: Callable[[BinaryIO], Any], file: BinaryIO) -> Any:  # noqa: ANN401 - estimators share no base class
@@ -70,8 +70,8 @@ def patch_attributes(parts: Iterable[object]) -> None:
     for part in parts:
         # Since 1.8 an imputer keeps the type that it fills with; before, it was the type that it was fitted on.
         if type(part).__module__ == "sklearn.impute._base" and hasattr(part, "statistics_"):
-            known = vars(part)
-            known.setdefault("_fill_dtype", known.get("_fit_dtype", known["statistics_"].dtype))
+            attributes = vars(part)
+            attributes.setdefault("_fill_dtype", attributes.get("_fit_dtype", attributes["statistics_"].dtype))
 
 
 def reads_otherwise(estimator: object) -> str:
@@ -99,11 +99,11 @@ def reads_otherwise(estimator: object) -> str:
 
 def _has_other_probabilities(regression: object) -> bool:
     """Tell whether a logistic regression was one of each class against the rest, or of two classes by softmax."""
-    known = vars(regression)
-    chosen = known.get("multi_class")
-    if len(known.get("classes_", ())) <= 2:
+    attributes = vars(regression)
+    chosen = attributes.get("multi_class")
+    if len(attributes.get("classes_", ())) <= 2:
         return chosen == "multinomial"
-    return chosen in ("ovr", "warn") or (chosen in ("auto", "deprecated") and known.get("solver") == "liblinear")
+    return chosen in ("ovr", "warn") or (chosen in ("auto", "deprecated") and attributes.get("solver") == "liblinear")
 
 
 @contextmanager

@@ -108,7 +108,7 @@ def joblib_source(path: Path, options: AddOptions) -> Iterator[Candidate]:
                 reference,
                 options.changes(),
                 without=options.scores,
-                given=options.csv,
+                csv_options=options.csv,
                 complete=_completing(options, reference),
             )
         else:
@@ -118,7 +118,7 @@ def joblib_source(path: Path, options: AddOptions) -> Iterator[Candidate]:
                 reference,
                 options.changes(),
                 answers=options.no_features(),
-                given=options.csv,
+                csv_options=options.csv,
                 complete=_completing(options, reference),
                 is_assembled=artefact != path,
             )
@@ -153,7 +153,7 @@ def mlflow_source(path: Path, options: AddOptions) -> Iterator[Candidate]:
                 reference,
                 changes,
                 without=options.scores,
-                given=options.csv,
+                csv_options=options.csv,
                 complete=_completing(options, reference),
             )
         else:
@@ -163,7 +163,7 @@ def mlflow_source(path: Path, options: AddOptions) -> Iterator[Candidate]:
                 reference,
                 changes,
                 answers=options.no_features(),
-                given=options.csv,
+                csv_options=options.csv,
                 complete=_completing(options, reference),
             )
         yield Candidate(package, artefact, reference)

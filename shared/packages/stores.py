@@ -47,10 +47,10 @@ def list_files(address: str, *, depth: int | None = None) -> dict[str, StoredFil
 
     def look() -> dict[str, StoredFile]:
         system, root = _opened(address)
-        found = system.find(root, maxdepth=depth, detail=True)
-        if not found:
+        entries = system.find(root, maxdepth=depth, detail=True)
+        if not entries:
             raise FileNotFoundError(address)
-        return {_relative(name, root): _found(entry) for name, entry in found.items()}
+        return {_relative(name, root): _stored_file(entry) for name, entry in entries.items()}
 
     return _with_retries(address, look)
 
@@ -146,9 +146,9 @@ def _send(source: Path, address: str) -> None:
     system.put_file(str(source), path)
 
 
-def _found(entry: Mapping[str, Any]) -> StoredFile:
-    told = (entry.get(key) for key in ("size", "ETag", "blob_id", "mtime"))
-    return StoredFile(int(entry.get("size") or 0), " ".join(str(value) for value in told))
+def _stored_file(entry: Mapping[str, Any]) -> StoredFile:
+    parts = (entry.get(key) for key in ("size", "ETag", "blob_id", "mtime"))
+    return StoredFile(int(entry.get("size") or 0), " ".join(str(value) for value in parts))
 
 
 def _relative(name: str, root: str) -> str:
@@ -170,9 +170,9 @@ def _with_retries(address: str, act: Callable[[], Result]) -> Result:
             ) from error
         except Exception as error:  # each store has errors of its own
             log.info("%s failed: %s", address, _short(error))
-            told = _permanent_error(address, error)
-            if told is not None:
-                raise ArtefactError(told) from error
+            message = _permanent_error(address, error)
+            if message is not None:
+                raise ArtefactError(message) from error
             if attempt == TRIES:
                 # /health tells it to everyone: not the endpoint, which stands in the error
                 raise ArtefactError(

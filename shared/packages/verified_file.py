@@ -84,8 +84,8 @@ class VerifiedFile(io.RawIOBase):
 def _read_block(descriptor: int, offset: int) -> bytes:
     """Return the whole block at this place; it is shorter only at the end of the file."""
     parts = []
-    wanted = BLOCK_BYTES
-    while wanted and (part := os.pread(descriptor, wanted, offset + BLOCK_BYTES - wanted)):
+    missing = BLOCK_BYTES
+    while missing and (part := os.pread(descriptor, missing, offset + BLOCK_BYTES - missing)):
         parts.append(part)
-        wanted -= len(part)
+        missing -= len(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)

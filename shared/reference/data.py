@@ -44,25 +44,25 @@ class StoredSet:
 
 def find_set(connection: Connection, model_name: str) -> StoredSet | None:
     """Return what is known of a model's reference data, None where it has none."""
-    found = connection.execute(_sets().where(ReferenceSet.model_name == model_name)).one_or_none()
-    return None if found is None else _stored(found)
+    row = connection.execute(_sets().where(ReferenceSet.model_name == model_name)).one_or_none()
+    return None if row is None else _stored(row)
 
 
 def list_sets(connection: Connection) -> list[StoredSet]:
     """Return the reference data of every model that has any, by name."""
-    return [_stored(found) for found in connection.execute(_sets().order_by(ReferenceSet.model_name))]
+    return [_stored(row) for row in connection.execute(_sets().order_by(ReferenceSet.model_name))]
 
 
 def drop_set(connection: Connection, model_name: str) -> StoredSet:
     """Forget a model's reference data; raise NotFound where it has none."""
-    found = find_set(connection, model_name)
-    if found is None:
-        known = ", ".join(stored.model for stored in list_sets(connection)) or "no model"
-        raise NotFound(f"There are no reference data of {model_name[:63]!r}; there are some of: {known}.")
+    stored = find_set(connection, model_name)
+    if stored is None:
+        models = ", ".join(stored.model for stored in list_sets(connection)) or "no model"
+        raise NotFound(f"There are no reference data of {model_name[:63]!r}; there are some of: {models}.")
     take_time(connection)
     connection.execute(delete(ReferenceSet).where(ReferenceSet.model_name == model_name))
-    audit(connection, REFERENCE_DROPPED, model_name, details={"sha256": found.sha256, "rows": found.row_count})
-    return found
+    audit(connection, REFERENCE_DROPPED, model_name, details={"sha256": stored.sha256, "rows": stored.row_count})
+    return stored
 
 
 def replace_set(
@@ -135,5 +135,5 @@ def _sets() -> Select[*tuple[Any, ...]]:
     ).join(ModelVersion, ModelVersion.id == stored.model_version_id)
 
 
-def _stored(found: Row[*tuple[Any, ...]]) -> StoredSet:
-    return StoredSet(*found)
+def _stored(row: Row[*tuple[Any, ...]]) -> StoredSet:
+    return StoredSet(*row)

@@ -72,7 +72,7 @@ def load(
     model: str,
     version: int | None = None,
     target: str | None = None,
-    given: CsvOptions | None = None,
+    csv_options: CsvOptions | None = None,
     skip_bad: bool = False,
 ) -> Loaded:
     """Make a CSV file the reference data of a model, in place of those that it has.
@@ -81,16 +81,16 @@ def load(
     the card's own where the file has it. Loading the same file again changes nothing. Raises RowFaults for bad rows,
     unless `skip_bad` leaves them out, and for a header that does not fit; InvalidRequest or NotFound.
     """
-    given = normalise_options(given or CsvOptions())
+    csv_options = normalise_options(csv_options or CsvOptions())
     with Session(reader(engine)) as session:
         chosen = resolve(session, model, version)
         before = find_set(session.connection(), model)
     with _open(path) as file:
-        if before is not None and _is_loaded(before, file, chosen, target, given, skip_bad=skip_bad):
+        if before is not None and _is_loaded(before, file, chosen, target, csv_options, skip_bad=skip_bad):
             return Loaded(before, unchanged=True)
         file.seek(0)
         card = Card.model_validate(chosen.card | {"sha256": chosen.sha256})
-        with ReferenceFile(card, given, target) as rows:
+        with ReferenceFile(card, csv_options, target) as rows:
             rows.read(file)
             _check(card, rows, path.name, skip_bad=skip_bad)
             assert rows.format is not None
@@ -105,7 +105,7 @@ def load(
                 "decimal": rows.format.decimal,
                 "thousands": rows.format.thousands,
                 "currency": rows.format.currency,
-                "options": _options(given, target),
+                "options": _options(csv_options, target),
                 "target": rows.target,
                 "row_count": rows.row_count,
                 "skipped_count": rows.bad.row_count,
@@ -120,16 +120,16 @@ def load(
 class ReferenceFile:
     """Reads one file; its good rows wait, compressed, in a file without a name until they are asked for."""
 
-    def __init__(self, card: Card, given: CsvOptions, target: str | None) -> None:
+    def __init__(self, card: Card, csv_options: CsvOptions, target: str | None) -> None:
         self.sha256 = ""
         self.row_count = 0  # good rows
         self.bad = BadRows()
         self.target = target
         self.ignored: list[str] = []
-        self._given_target = target
+        self._target_name = target
         self._card = card
         answers = [name for name in (target or card.target,) if name is not None and card.task == "regression"]
-        self._csv = UploadReader(card, given, LIMITS, answers=answers)
+        self._csv = UploadReader(card, csv_options, LIMITS, answers=answers)
         self._reader: ChunkReader | None = None
         self._answers: TargetReader | None = None
         self._place = 0  # of the target among the kept columns
@@ -181,10 +181,10 @@ class ReferenceFile:
     def _take(self, chunk: Chunk) -> None:
         if self._reader is None:
             self._reader = self._begin()
-        found = self._reader.read(chunk.data, first_row=chunk.first_row, row_count=chunk.row_count)
-        faults, lines = found.faults, found.features
+        chunk_rows = self._reader.read(chunk.data, first_row=chunk.first_row, row_count=chunk.row_count)
+        faults, lines = chunk_rows.faults, chunk_rows.features
         if self._answers is not None:
-            answers = [self._answers.read(cell) for cell in found.kept[self._place]]
+            answers = [self._answers.read(cell) for cell in chunk_rows.kept[self._place]]
             for place, answer in enumerate(answers):
                 # A row that is wrong as a whole, as an empty one is, lacks more than its answer.
                 if isinstance(answer, Fault) and all(fault.pointer for fault in faults.get(place, [])):
@@ -200,10 +200,10 @@ class ReferenceFile:
         form = self._csv.format
         assert form is not None
         extra = passthrough_columns(self._card, form)
-        if self._given_target is None:
+        if self._target_name is None:
             self.target = self._card.target if self._card.target in extra else None
-        elif self._given_target not in extra:
-            raise InvalidRequest(_no_target(self._given_target, self._card, extra))
+        elif self._target_name not in extra:
+            raise InvalidRequest(_no_target(self._target_name, self._card, extra))
         if self.target is not None:
             self._answers = TargetReader(self._card, self.target, form.numbers)
             self._place = extra.index(self.target)
@@ -231,7 +231,7 @@ def _is_loaded(
     file: BufferedReader,
     chosen: ModelVersion,
     target: str | None,
-    given: CsvOptions,
+    csv_options: CsvOptions,
     *,
     skip_bad: bool,
 ) -> bool:
@@ -241,21 +241,21 @@ def _is_loaded(
     """
     if before.options is None:
         return False
-    asked = _options(given, target)
+    options = _options(csv_options, target)
     return (
         chosen.version == before.version
         and all(
             want == before.options.get(name) or (want is not None and want == getattr(before, name))
-            for name, want in asked.items()
+            for name, want in options.items()
         )
         and (skip_bad or not before.skipped_count)
         and hashlib.file_digest(file, "sha256").hexdigest() == before.sha256
     )
 
 
-def _options(given: CsvOptions, target: str | None) -> dict[str, str | None]:
+def _options(csv_options: CsvOptions, target: str | None) -> dict[str, str | None]:
     names = ("delimiter", "encoding", "decimal", "thousands")
-    return {name: getattr(given, name) for name in names} | {"target": target}
+    return {name: getattr(csv_options, name) for name in names} | {"target": target}
 
 
 def _check(card: Card, rows: ReferenceFile, filename: str, *, skip_bad: bool) -> None:

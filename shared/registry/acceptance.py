@@ -49,12 +49,14 @@ def learn(package: Package) -> Acceptance:
         return Acceptance(replace(package, card=card), [])
     probes: list[tuple[Feature, Any]] = [(feature, None) for feature in card.features if may_be_null(card, feature)]
     probes += [(feature, value) for feature in card.features if (value := _outside(feature)) is not None]
-    asked = [row | {feature.name: value} for feature, value in probes for row in rows[:TRIES]]
+    probe_rows = [row | {feature.name: value} for feature, value in probes for row in rows[:TRIES]]
     refused = (
         [
             probe
             for probe, is_bad in zip(
-                probes, score_with_refusals(score, asked, task=card.task).refused.reshape(len(probes), -1), strict=True
+                probes,
+                score_with_refusals(score, probe_rows, task=card.task).refused.reshape(len(probes), -1),
+                strict=True,
             )
             if is_bad.all() and not any(_is_like(row, *probe) for row in rows)
         ]
@@ -82,12 +84,12 @@ def learn(package: Package) -> Acceptance:
 
 
 def _with_native_categories(card: Card, estimator: object) -> Card:
-    found = native_categories(estimator, [feature.name for feature in card.features], known_categories(card))
-    if not found:
+    lists = native_categories(estimator, [feature.name for feature in card.features], known_categories(card))
+    if not lists:
         return card
     features = []
     for feature in card.features:
-        native = found.get(feature.name)
+        native = lists.get(feature.name)
         if native is None:
             features.append(feature)
             continue
@@ -119,8 +121,8 @@ def _outside(feature: Feature) -> Any:  # noqa: ANN401 - any JSON scalar
 
 def _is_like(row: Row, feature: Feature, value: object) -> bool:
     """Tell whether a row that was scored holds null there, or an unknown category, as the probe did."""
-    found = row[feature.name]
-    return found is None if value is None else found is not None and found not in (feature.categories or ())
+    cell = row[feature.name]
+    return cell is None if value is None else cell is not None and cell not in (feature.categories or ())
 
 
 def _limited(feature: Feature, *, no_null: bool, closed: bool) -> Feature:

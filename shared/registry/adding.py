@@ -44,7 +44,7 @@ from shared.registry.score_check import (
     ExpectedScores,
     check_probabilities,
     compare_scores,
-    read_known_scores,
+    read_expected_scores,
     without_refused,
 )
 from shared.registry.versions import CHAMPION, NAME, NAME_RULE, list_versions
@@ -81,17 +81,19 @@ def add(
         if options.target is not None and candidate.reference is not None:
             from shared.csv.targets import check_targets  # heavy, and most models come with a card
 
-            given = package.given_rows or read_rows(candidate.reference)
-            check_targets(package.card, options.target, (row.get(options.target) for row in given.rows), given.numbers)
+            sample_rows = package.file_rows or read_rows(candidate.reference)
+            check_targets(
+                package.card, options.target, (row.get(options.target) for row in sample_rows.rows), sample_rows.numbers
+            )
         if options.contract is not None:
             package = _with_contract(candidate, options, options.contract)
             if len(package.reference) == len(proof):
                 proof = package.reference  # with the contract's types
-        known = None
+        expected = None
         if options.scores is not None:
-            given_rows = None if candidate.reference is None else package.given_rows
-            known = read_known_scores(given_rows, options.scores, proof)
-        proved = _prove(replace(candidate, package=package), known)
+            file_rows = None if candidate.reference is None else package.file_rows
+            expected = read_expected_scores(file_rows, options.scores, proof)
+        proved = _prove(replace(candidate, package=package), expected)
         return _publish(session, proved, options, uri=uri, models_dir=models_dir or get_settings().models)
 
 
@@ -136,12 +138,12 @@ def _check_options(options: AddOptions) -> None:
 
 def _with_contract(candidate: Candidate, options: AddOptions, contract: Path) -> Package:
     package = candidate.package
-    given = None if candidate.reference is None else package.given_rows
-    rows = () if given is None else given.rows
+    file_rows = None if candidate.reference is None else package.file_rows
+    rows = () if file_rows is None else file_rows.rows
     return apply_contract(package, contract, but=options.changes().keys(), rows=rows, skip_bad=options.skip_bad)
 
 
-def _prove(candidate: Candidate, known: ExpectedScores | None) -> _Proved:
+def _prove(candidate: Candidate, expected: ExpectedScores | None) -> _Proved:
     """Ask the model of a candidate what it takes, choose its scorer, and compare known scores.
 
     That is slow and needs no database: no transaction is open meanwhile.
@@ -150,13 +152,13 @@ def _prove(candidate: Candidate, known: ExpectedScores | None) -> _Proved:
     check_agreement(package.card, package.estimator)
     with as_in_a_worker():
         accepted = learn(package)
-    if known is not None and len(known.rows) == len(package.reference):
+    if expected is not None and len(expected.rows) == len(package.reference):
         # Else rows that break a contract are proved as well.
-        known = replace(without_refused(known, accepted.refused), rows=accepted.package.reference)
+        expected = replace(without_refused(expected, accepted.refused), rows=accepted.package.reference)
     refused = [_refused_row(package, place) for place in accepted.refused]
     package = accepted.package
     card = with_classes(package.card, package.estimator)
-    card, report = _chosen_scorer(card, package, known)
+    card, report = _chosen_scorer(card, package, expected)
     if left_out := _left_out(candidate):
         report["left_out"] = left_out
     if refused:
@@ -209,14 +211,14 @@ def _refused_row(package: Package, place: int) -> str:
 
 def _left_out(candidate: Candidate) -> list[str]:
     """Return the columns of the file of reference rows that are none of the model's."""
-    given = candidate.package.given_rows
-    if candidate.reference is None or given is None or not given.rows:
+    file_rows = candidate.package.file_rows
+    if candidate.reference is None or file_rows is None or not file_rows.rows:
         return []
-    known = {feature.name for feature in candidate.package.card.row_features}
-    return [column for column in given.rows[0] if column not in known]
+    names = {feature.name for feature in candidate.package.card.row_features}
+    return [column for column in file_rows.rows[0] if column not in names]
 
 
-def _chosen_scorer(card: Card, package: Package, known: ExpectedScores | None) -> tuple[Card, dict[str, Any]]:
+def _chosen_scorer(card: Card, package: Package, expected: ExpectedScores | None) -> tuple[Card, dict[str, Any]]:
     """Return the card with what decides, and the report on the chosen scorer, with how far off known scores are."""
     advice = version_advice(card.libraries)
     try:
@@ -227,14 +229,14 @@ def _chosen_scorer(card: Card, package: Package, known: ExpectedScores | None) -
             check_probabilities(card, package)
             if explanation := _explanation(card, package):
                 report["explanation"] = explanation
-            if known is not None:
-                report["scores"] = compare_scores(card, package.estimator, known)
+            if expected is not None:
+                report["scores"] = compare_scores(card, package.estimator, expected)
             return card, report
     except ArtefactError as error:
         # Who adds a model may read what it says; logs may not, since it may hold values of a row.
         words = str(error.__cause__ or "").strip().rstrip(".")
-        told = f"{error.detail} It says: {words[:300]}." if words else error.detail
-        raise ArtefactError(told if not advice or told.endswith(advice) else f"{told} {advice}") from error
+        message = f"{error.detail} It says: {words[:300]}." if words else error.detail
+        raise ArtefactError(message if not advice or message.endswith(advice) else f"{message} {advice}") from error
     except GuichetError:
         raise
     except Exception as error:  # the estimator is anyone's code
@@ -265,8 +267,8 @@ def _free_version(session: Session, card: Card, models_dir: Path) -> int:
     for row in rows:
         if row.sha256 == card.sha256 and _same_card(card.model_copy(update={"version": row.version}), row):
             return row.version
-    given = session.scalars(select(ModelVersion.version).where(ModelVersion.name == card.name))
-    number = max([card.version, *(version + 1 for version in given)])  # also those of deleted versions
+    numbers = session.scalars(select(ModelVersion.version).where(ModelVersion.name == card.name))
+    number = max([card.version, *(version + 1 for version in numbers)])  # also those of deleted versions
     # A folder without a row is left over from another database or a crash: the same artefact is taken over.
     while (path := models_dir / card.name / str(number) / MODEL_FILE).exists() and sha256_of(path) != card.sha256:
         number += 1
@@ -279,15 +281,15 @@ def _same_card(card: Card, row: ModelVersion) -> bool:
     Nor does what decides, as long as the threshold is the same: earlier cards left that out. Nor do examples that an
     earlier release took from reference rows.
     """
-    told = {"trained_at", "libraries", "decided_by"}
+    ignored = {"trained_at", "libraries", "decided_by"}
     registered = Card.model_validate(row.card)
     if is_of_people(registered):
-        told.add("notes")
+        ignored.add("notes")
         card, registered = (
             each.model_copy(update={"features": [one.model_copy(update={"example": None}) for one in each.features]})
             for each in (card, registered)
         )
-    return card.model_dump(exclude=told) == registered.model_dump(exclude=told)
+    return card.model_dump(exclude=ignored) == registered.model_dump(exclude=ignored)
 
 
 def _check_same(card: Card, row: ModelVersion) -> None:
@@ -302,8 +304,8 @@ def _check_same(card: Card, row: ModelVersion) -> None:
 
 
 def _check_kept(session: Session, row: ModelVersion) -> None:
-    found = session.get(ModelArchive, row.id)
-    if found is not None and found.deleted_at is not None:
+    archived = session.get(ModelArchive, row.id)
+    if archived is not None and archived.deleted_at is not None:
         raise Conflict(
             f"{row.name}@{row.version} was deleted, and its number is not given again: leave out the version to "
             "register the model under the next one."

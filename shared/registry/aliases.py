@@ -71,18 +71,18 @@ def promote(
     chosen = resolve(session, name, version)
     if session.get(ModelArchive, chosen.id) is not None:
         raise Conflict(f"{name}@{version} is archived: restore it before an alias may mean it.")
-    found = _current(session, name, alias, lock=True)
-    _check_expected(name, alias, None if found is None else found[1], expected)
-    if found is not None and found[1].version == version:
+    current = _current(session, name, alias, lock=True)
+    _check_expected(name, alias, None if current is None else current[1], expected)
+    if current is not None and current[1].version == version:
         return chosen  # it does already
     now = datetime.now(UTC)
-    if found is None:
+    if current is None:
         session.add(ModelAlias(name=name, alias=alias, model_version_id=chosen.id, updated_at=now))
     else:
-        found[0].model_version_id = chosen.id
-        found[0].updated_at = now
+        current[0].model_version_id = chosen.id
+        current[0].updated_at = now
     session.flush()
-    _write_down(session, name, alias, None if found is None else found[1].version, version, now, change)
+    _write_down(session, name, alias, None if current is None else current[1].version, version, now, change)
     return chosen
 
 
@@ -137,10 +137,10 @@ def list_events(
     if before is not None:
         query = query.where(AliasEvent.id < before)
     events = list(session.scalars(query))
-    return [_told(event) for event in events[:limit]], events[limit - 1].id if len(events) > limit else None
+    return [_event_body(event) for event in events[:limit]], events[limit - 1].id if len(events) > limit else None
 
 
-def _told(event: AliasEvent) -> dict[str, Any]:
+def _event_body(event: AliasEvent) -> dict[str, Any]:
     return {
         "id": event.id,
         "created_at": event.created_at,
@@ -175,11 +175,11 @@ def _before(session: Session, state: AliasState) -> int | None:
 
 def _existing(session: Session, name: str, alias: str, *, lock: bool) -> tuple[ModelAlias, AliasState]:
     """Return the row of an alias and its state; raise NotFound with the names that exist."""
-    found = _current(session, name, alias, lock=lock)
-    if found is None:
+    current = _current(session, name, alias, lock=lock)
+    if current is None:
         resolve(session, name, alias=alias)  # which says what there is
         raise AssertionError("an alias that means a version has a row")
-    return found
+    return current
 
 
 def _current(session: Session, name: str, alias: str, *, lock: bool) -> tuple[ModelAlias, AliasState] | None:

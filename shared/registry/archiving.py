@@ -28,8 +28,8 @@ def archive(session: Session, name: str, version: int, change: Change) -> ModelV
     if session.get(ModelArchive, row.id) is not None:
         return row  # it is already
     if names := aliases_of(session).get(row.id):
-        told = " and the ".join(names)
-        raise Conflict(f"{name}@{version} is the {told} of {name}: let that mean another version first.")
+        roles = " and the ".join(names)
+        raise Conflict(f"{name}@{version} is the {roles} of {name}: let that mean another version first.")
     session.add(
         ModelArchive(
             model_version_id=row.id,
@@ -46,10 +46,10 @@ def archive(session: Session, name: str, version: int, change: Change) -> ModelV
 def restore(session: Session, name: str, version: int, change: Change) -> ModelVersion:
     """Let an archived version serve again; raise NotFound."""
     row = resolve(session, name, version)
-    found = session.get(ModelArchive, row.id)
-    if found is None:
+    archived = session.get(ModelArchive, row.id)
+    if archived is None:
         return row  # it serves
-    session.delete(found)
+    session.delete(archived)
     _audit(session, MODEL_RESTORED, row, change)
     return row
 
@@ -60,10 +60,10 @@ def delete(session: Session, name: str, version: int, change: Change) -> ModelVe
     Its row stays as a tombstone. Call `remove_files` after the COMMIT.
     """
     row = resolve(session, name, version)
-    found = session.get(ModelArchive, row.id)
-    if found is None:
+    archived = session.get(ModelArchive, row.id)
+    if archived is None:
         raise Conflict(f"{name}@{version} still serves: archive it first.")
-    left = found.archived_at + SETTLED - datetime.now(UTC)
+    left = archived.archived_at + SETTLED - datetime.now(UTC)
     if left > timedelta(0):
         raise Conflict(
             f"{name}@{version} was archived a moment ago, and rows may still be on their way to it: try again.",
@@ -72,7 +72,7 @@ def delete(session: Session, name: str, version: int, change: Change) -> ModelVe
     for table, uses in _USES:
         if session.scalar(select(exists().where(table.model_version_id == row.id))):
             raise Conflict(f"{name}@{version} has {uses}, which must be explainable for ever: it stays archived.")
-    found.deleted_at = datetime.now(UTC)
+    archived.deleted_at = datetime.now(UTC)
     _audit(session, MODEL_DELETED, row, change)
     return row
 

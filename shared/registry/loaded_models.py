@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from shared.cards.card import Card
 from shared.errors import ArtefactError, ModelError, NotFound
-from shared.observability.redaction import told
+from shared.observability.redaction import safe_text
 from shared.packages.fetching import ensure_local, local_folder, store_address
 from shared.packages.package import is_complete, references_of
 from shared.registry.load_marks import marked
@@ -100,7 +100,7 @@ class Versions(Generic[Model]):
                     finally:
                         self.loading.discard(label)
         except Exception as error:
-            self.refused[label] = error.detail if isinstance(error, ModelError) else told(error)
+            self.refused[label] = error.detail if isinstance(error, ModelError) else safe_text(error)
             self.wanted.add(model_version_id)
             raise
         self.refused.pop(label, None)
@@ -137,8 +137,8 @@ class Versions(Generic[Model]):
         if version is None:
             return ()
         folder = local_folder(version, self._directory)
-        found = [path.stat() for path in sorted(folder.glob("*")) if path.is_file()]
-        return tuple((stat.st_size, stat.st_mtime_ns) for stat in found)
+        files = [path.stat() for path in sorted(folder.glob("*")) if path.is_file()]
+        return tuple((stat.st_size, stat.st_mtime_ns) for stat in files)
 
     def preload(self) -> None:
         """Load every champion now, so that the first row need not wait; a broken one is logged and tried again."""

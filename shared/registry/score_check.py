@@ -28,52 +28,54 @@ class ExpectedScores:
     unit: str = "line"  # what `lines` counts
 
 
-def read_known_scores(found: ReferenceRows | None, column: str, rows: list[dict[str, Any]]) -> ExpectedScores:
+def read_expected_scores(file_rows: ReferenceRows | None, column: str, rows: list[dict[str, Any]]) -> ExpectedScores:
     """Return the scores of `rows`, which `canonical_rows` took from these; CardError where there is no such column."""
-    if found is None:
+    if file_rows is None:
         raise CardError("Scores to compare with are a column of the reference rows: name their file with --reference.")
-    check_target(column, found.rows, use="to hold the scores")
-    values = [row.get(column) for row in sample(found.rows)]
-    return ExpectedScores(column, values, rows, sample(found.lines), found.numbers, found.unit)
+    check_target(column, file_rows.rows, use="to hold the scores")
+    values = [row.get(column) for row in sample(file_rows.rows)]
+    return ExpectedScores(column, values, rows, sample(file_rows.lines), file_rows.numbers, file_rows.unit)
 
 
-def without_refused(known: ExpectedScores, places: Sequence[int]) -> ExpectedScores:
+def without_refused(expected: ExpectedScores, places: Sequence[int]) -> ExpectedScores:
     """Return the scores without those of the rows at these places, which the model refuses here.
 
     Raises ArtefactError where one of these rows has a score: then the model took it where it was trained.
     """
-    scored = [str(known.lines[place]) for place in places if known.values[place] not in (None, "")]
+    scored = [str(expected.lines[place]) for place in places if expected.values[place] not in (None, "")]
     if scored:
         raise ArtefactError(
-            f"The model refuses reference rows that have a score in the column {known.column[:70]!r} "
-            f"({known.unit}s {', '.join(scored[:10])}): it is not the model that gave them, or its libraries differ."
+            f"The model refuses reference rows that have a score in the column {expected.column[:70]!r} "
+            f"({expected.unit}s {', '.join(scored[:10])}): it is not the model that gave them, or its libraries differ."
         )
     left_out = set(places)
-    kept = [place for place in range(len(known.values)) if place not in left_out]
-    return replace(known, values=[known.values[place] for place in kept], lines=[known.lines[place] for place in kept])
+    kept = [place for place in range(len(expected.values)) if place not in left_out]
+    return replace(
+        expected, values=[expected.values[place] for place in kept], lines=[expected.lines[place] for place in kept]
+    )
 
 
-def compare_scores(card: Card, estimator: object, known: ExpectedScores) -> dict[str, Any]:
+def compare_scores(card: Card, estimator: object, scores: ExpectedScores) -> dict[str, Any]:
     """Return how many scores were compared and their largest difference; ArtefactError where it is above 1e-6.
 
     The score of a regressor is its number, that of a binary model the probability of its second class, that of any
     other classifier the class that it predicts, or its label.
     """
-    answers, chances = _answers(card, estimator, known.rows)
+    answers, chances = _answers(card, estimator, scores.rows)
     if card.task == "regression" or (card.task == "binary" and chances):
-        expected = _numbers(known)
+        expected = _numbers(scores)
         differences = np.abs(answers.values[:, 0] - expected) / np.maximum(1.0, np.abs(expected))
     else:
-        differences = np.array(_wrong_classes(card, answers, known.values), dtype=np.float64)
+        differences = np.array(_wrong_classes(card, answers, scores.values), dtype=np.float64)
     largest = float(differences.max())
     if not largest <= TOLERANCE:
         wrong = int((~(differences <= TOLERANCE)).sum())
         raise ArtefactError(
-            f"The model does not give here the scores of the column {known.column[:70]!r}: {wrong} of "
+            f"The model does not give here the scores of the column {scores.column[:70]!r}: {wrong} of "
             f"{len(differences)} rows differ, by up to {largest:.2g}. "
             + (version_advice(card.libraries) or "Check that they are this model's, on these rows.")
         )
-    return {"column": known.column, "rows": len(differences), "max_abs_diff": largest}
+    return {"column": scores.column, "rows": len(differences), "max_abs_diff": largest}
 
 
 def check_probabilities(card: Card, package: Package) -> None:
@@ -97,18 +99,18 @@ def _answers(card: Card, estimator: object, rows: list[dict[str, Any]]) -> tuple
     return answers, judge.gives_probabilities
 
 
-def _numbers(known: ExpectedScores) -> Any:  # noqa: ANN401 - an array of floats
-    values = [value_of(value, "number", known.numbers) for value in known.values]
-    for line, value in zip(known.lines, values, strict=True):
+def _numbers(expected: ExpectedScores) -> Any:  # noqa: ANN401 - an array of floats
+    values = [value_of(value, "number", expected.numbers) for value in expected.values]
+    for line, value in zip(expected.lines, values, strict=True):
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise CardError(
-                f"The column {known.column[:70]!r} holds no number in {known.unit} {line}: give the score of every "
-                "row, as a number with a decimal point."
+                f"The column {expected.column[:70]!r} holds no number in {expected.unit} {line}: give the score of "
+                "every row, as a number with a decimal point."
             )
     return np.asarray(values, dtype=np.float64)
 
 
 def _wrong_classes(card: Card, answers: Predictions, values: Sequence[Any]) -> list[bool]:
     names = list(card.labels.items())  # (class, label), in the order of the model's classes
-    told = zip(answers.prediction, answers.refused, values, strict=True)
-    return [bool(refused) or str(value) not in names[int(index)] for index, refused, value in told]
+    triples = zip(answers.prediction, answers.refused, values, strict=True)
+    return [bool(refused) or str(value) not in names[int(index)] for index, refused, value in triples]

@@ -21,10 +21,10 @@ def list_versions(session: Session, name: str | None = None) -> list[ModelVersio
 
 def aliases_of(session: Session) -> dict[int, list[str]]:
     """Return the aliases of every version that has any: version id -> aliases in alphabetical order."""
-    found: dict[int, list[str]] = {}
+    aliases: dict[int, list[str]] = {}
     for alias in session.scalars(select(ModelAlias).order_by(ModelAlias.alias)):
-        found.setdefault(alias.model_version_id, []).append(alias.alias)
-    return found
+        aliases.setdefault(alias.model_version_id, []).append(alias.alias)
+    return aliases
 
 
 def resolve(session: Session, name: str, version: int | None = None, alias: str = CHAMPION) -> ModelVersion:
@@ -35,10 +35,10 @@ def resolve(session: Session, name: str, version: int | None = None, alias: str 
     else:
         query = query.join(ModelAlias, ModelAlias.model_version_id == ModelVersion.id)
         query = query.where(ModelAlias.alias == alias)
-    found = session.scalar(query)
-    if found is None:
+    version_row = session.scalar(query)
+    if version_row is None:
         raise NotFound(_not_found(session, name, version, alias))
-    return found
+    return version_row
 
 
 def find_reference(session: Session, reference: str) -> ModelVersion:

@@ -15,7 +15,7 @@ from shared.cards.card import Card
 from shared.config.settings import Settings
 from shared.database.engine import is_sqlite, session_scope
 from shared.errors import CardError, Conflict, GuichetError
-from shared.observability.redaction import told, without_words
+from shared.observability.redaction import safe_text, without_words
 from shared.packages import stores
 from shared.packages.fetching import downloaded
 from shared.packages.package import CARD_FILE, MODEL_FILE
@@ -100,20 +100,20 @@ class ModelWatcher:
             self._try(model_version_id)
 
     def _try(self, model_version_id: int) -> None:
-        known = self._tries.setdefault(model_version_id, _Try(self._settings.refresh_seconds))
+        retry = self._tries.setdefault(model_version_id, _Try(self._settings.refresh_seconds))
         traces = self._models.traces(model_version_id)
-        if traces == known.traces and time.monotonic() < known.at:
+        if traces == retry.traces and time.monotonic() < retry.at:
             return
         try:
             self._models.bring(model_version_id)
         except SQLAlchemyError:
             raise
         except Exception as error:  # noqa: BLE001 - the reason stands in Models.refused, and in /health
-            if traces != known.traces or not known.at:
+            if traces != retry.traces or not retry.at:
                 log.warning("model version %s cannot be loaded: %s", model_version_id, error)
-            known.traces = self._models.traces(model_version_id)
-            known.at = time.monotonic() + known.pause
-            known.pause = min(LONGEST_PAUSE, 2 * known.pause)
+            retry.traces = self._models.traces(model_version_id)
+            retry.at = time.monotonic() + retry.pause
+            retry.pause = min(LONGEST_PAUSE, 2 * retry.pause)
 
     def _look_into_store(self, engine: Engine, store: str) -> None:
         try:
@@ -131,8 +131,8 @@ class ModelWatcher:
             del self._seen[gone]
             self._models.refused.pop(_address(store, gone), None)
         for folder, mark in cards.items():
-            known = self._seen.get(folder)
-            if known is None or known.mark != mark or time.monotonic() >= known.again_at:
+            seen = self._seen.get(folder)
+            if seen is None or seen.mark != mark or time.monotonic() >= seen.again_at:
                 self._welcome(engine, store, folder, mark)
 
     def _welcome(self, engine: Engine, store: str, folder: str, mark: str) -> None:
@@ -145,7 +145,7 @@ class ModelWatcher:
             if isinstance(error, SQLAlchemyError) and not is_forbidden:
                 raise
             # Else a package is anyone's code, and the next one may be sound.
-            why = MAY_NOT_REGISTER if is_forbidden else without_words(told(error), error)
+            why = MAY_NOT_REGISTER if is_forbidden else without_words(safe_text(error), error)
             if self._models.refused.get(address) != why:
                 log.warning("%s is not registered: %s", address, why)
             self._models.refused[address] = why
@@ -185,12 +185,12 @@ def find_packages(store: str) -> dict[str, str]:
     Raises ArtefactError where the store refuses or does not answer.
     """
     listed = stores.list_files(store, depth=3)
-    found = {name: file for name, file in listed.items() if not name.startswith(".") and "/." not in name}
-    folders = sorted(name.removesuffix(CARD_FILE) for name in found if PurePosixPath(name).name == CARD_FILE)
+    files = {name: file for name, file in listed.items() if not name.startswith(".") and "/." not in name}
+    folders = sorted(name.removesuffix(CARD_FILE) for name in files if PurePosixPath(name).name == CARD_FILE)
     return {
-        folder.rstrip("/"): f"{found[folder + CARD_FILE].mark} {found[folder + MODEL_FILE].mark}"
+        folder.rstrip("/"): f"{files[folder + CARD_FILE].mark} {files[folder + MODEL_FILE].mark}"
         for folder in folders
-        if folder + MODEL_FILE in found
+        if folder + MODEL_FILE in files
     }
 
 

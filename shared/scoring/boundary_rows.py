@@ -31,11 +31,11 @@ def boundary_rows(
     `origins` says of which feature an encoded column is a scaled copy, `splits` where trees split that column.
     """
     points: dict[str, list[float]] = {}
-    for column, found in splits.items():
+    for column, split_values in splits.items():
         origin = origins[column] if column < len(origins) else None
         if origin is not None:
             name, scale, shift = origin
-            points.setdefault(name, []).extend(_spread(found * scale + shift))
+            points.setdefault(name, []).extend(_spread(split_values * scale + shift))
     edges = {
         feature.name: _edges(feature, points.get(feature.name, []), reference)
         for feature in card.features
@@ -49,8 +49,8 @@ def boundary_rows(
         rows.append(reference[i % len(reference)] | changes)
     share = max(1, MAX_SINGLE_CHANGES // max(1, len(edges)))
     for name, values in edges.items():  # one at a time, so that the rest of the row stays usual
-        some = np.linspace(0, len(values) - 1, min(share, len(values))).astype(int).tolist()
-        rows += [reference[(i * 7) % len(reference)] | {name: values[i]} for i in some]
+        places = np.linspace(0, len(values) - 1, min(share, len(values))).astype(int).tolist()
+        rows += [reference[(i * 7) % len(reference)] | {name: values[i]} for i in places]
     for i, feature in enumerate(card.features):
         base = reference[i % len(reference)]
         rows += [base | {feature.name: value} for value in _categories(feature)]

@@ -113,12 +113,12 @@ def _by_position(estimator: Estimator, names: list[str], order: list[str]) -> Es
             raise Unsupported(f"{kind} takes text and numbers mixed, which two tensors cannot hold in order")
         return without_feature_names(estimator)
     clone = without_feature_names(estimator)
-    known = trained_names(estimator) or names  # positions count also the columns that are dropped
+    columns = trained_names(estimator) or names  # positions count also the columns that are dropped
     if takes_vector(estimator.transformers_):
         raise Unsupported("a transformer takes one column as a vector")
     clone.transformers_ = [
         (label, part, [order.index(name) for name in chosen])
-        for label, part, chosen in column_entries(estimator.transformers_, known)
+        for label, part, chosen in column_entries(estimator.transformers_, columns)
     ]
     return clone
 

@@ -49,14 +49,14 @@ class Original:
 
     def of(self, features: Any, count: int) -> Scores:  # noqa: ANN401 - a DataFrame or an array of n rows
         """Return the scores of n rows in the form that the estimator takes."""
-        predicted = self._asked("predict", features, count)
+        predicted = self._answer("predict", features, count)
         if predicted.ndim > 1 and predicted.shape[1] > 1:
             raise CardError(
                 f"{self.who} predicts {predicted.shape[1]} outputs for each row: several outputs are not served. Train "
                 "one model for each of them."
             )
         judge = self.judge
-        raw = predicted if judge.answer == "predict" else self._asked(judge.answer, features, count)
+        raw = predicted if judge.answer == "predict" else self._answer(judge.answer, features, count)
         scores = judge.judge(raw)
         if judge.task == "regression" or not judge.is_own:
             return scores
@@ -66,7 +66,7 @@ class Original:
         self.count += count
         return judge.with_prediction(scores, own)
 
-    def _asked(self, method: str, features: Any, count: int) -> Any:  # noqa: ANN401 - an array
+    def _answer(self, method: str, features: Any, count: int) -> Any:  # noqa: ANN401 - an array
         answer = np.asarray(getattr(self.estimator, method)(features))
         if answer.ndim == 0 or len(answer) != count:
             raise CardError(
@@ -100,13 +100,13 @@ def decided(card: Card, estimator: Estimator, ask: Callable[[ResponseReader], Or
         if threshold is None:
             return _with_decision(card, "predict", None)
         judge = replace(judge, threshold=threshold, is_own=True)
-    asked = ask(judge)
-    if asked.differing:
+    original = ask(judge)
+    if original.differing:
         log.info(
             "%s: predict decides; %d of %d rows have another class than by %s",
-            asked.who,
-            asked.differing,
-            asked.count,
+            original.who,
+            original.differing,
+            original.count,
             "their probabilities" if judge.gives_probabilities else judge.answer,
         )
         return _with_decision(card, "predict", None)

@@ -76,22 +76,22 @@ def score_with_refusals(score: ScoreFunction, rows: list[Row], *, task: str, chu
     parts: list[Scores | None] = []
     sizes: list[int] = []
 
-    def attempt(some: list[Row]) -> None:
+    def attempt(part: list[Row]) -> None:
         try:
-            scores = score(some)
-            if len(scores.prediction) != len(some):
-                raise ValueError(f"{len(scores.prediction)} answers to {len(some)} rows")
+            scores = score(part)
+            if len(scores.prediction) != len(part):
+                raise ValueError(f"{len(scores.prediction)} answers to {len(part)} rows")
             parts.append(scores)
-            sizes.append(len(some))
+            sizes.append(len(part))
         except GuichetError:
             raise
         except Exception:  # noqa: BLE001 - a model may raise anything; the refusal is the answer
-            if len(some) == 1:
+            if len(part) == 1:
                 parts.append(None)
                 sizes.append(1)
             else:
-                attempt(some[: len(some) // 2])
-                attempt(some[len(some) // 2 :])
+                attempt(part[: len(part) // 2])
+                attempt(part[len(part) // 2 :])
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # edge rows are meant to be odd
@@ -124,8 +124,11 @@ def find_truth(score: ScoreFunction, rows: list[Row], *, card: Card, seconds: fl
     companies: list[tuple[NDArray[np.intp], Predictions, str]] = []
     if seconds is not None:
         companies = [
-            (*_ask_some(score, rows, card, size=1, seconds=seconds), "alone"),
-            (*_ask_some(score, rows, card, size=SMALL_BATCH, seconds=seconds), f"among {SMALL_BATCH} in another order"),
+            (*_ask_batches(score, rows, card, size=1, seconds=seconds), "alone"),
+            (
+                *_ask_batches(score, rows, card, size=SMALL_BATCH, seconds=seconds),
+                f"among {SMALL_BATCH} in another order",
+            ),
         ]
     swaying = np.zeros(len(rows), dtype=bool)
     for places, answers, company in companies:
@@ -139,19 +142,19 @@ def prove(
 ) -> Parity:
     """Return the worst verdict on a way to score: all rows, by columns, a few in another order, and single ones."""
     order = _shuffled(len(rows))
-    taken = [rows[i] for i in truth.lone]
+    lone_rows = [rows[i] for i in truth.lone]
     columns = _by_columns(card, by_columns)
-    asked: list[tuple[NDArray[np.intp], Callable[[], Predictions]]] = [
+    ways: list[tuple[NDArray[np.intp], Callable[[], Predictions]]] = [
         (np.arange(len(rows)), lambda: score_with_refusals(score, rows, task=card.task)),
         (np.arange(len(rows)), lambda: score_with_refusals(columns, rows, task=card.task)),
         (order, lambda: score_with_refusals(score, [rows[i] for i in order], task=card.task, chunk=SMALL_BATCH)),
     ]
-    if taken:
-        asked.append((truth.lone, lambda: score_with_refusals(score, taken, task=card.task, chunk=1)))
+    if lone_rows:
+        ways.append((truth.lone, lambda: score_with_refusals(score, lone_rows, task=card.task, chunk=1)))
     worst = Parity(0.0, 0, len(rows), "")
-    for places, answers in asked:
+    for places, answers in ways:
         verdict = compare(truth.answers.at(places), answers(), swaying=truth.swaying[places], total=len(rows))
-        worst = max(worst, verdict, key=lambda some: (len(some.reason) > 0, some.max_abs_diff))
+        worst = max(worst, verdict, key=lambda parity: (len(parity.reason) > 0, parity.max_abs_diff))
         if not verdict.exact:
             break
     return worst
@@ -189,26 +192,28 @@ def compare(
     return Parity(far, differ, total, "; ".join(faults))
 
 
-def _ask_some(
+def _ask_batches(
     score: ScoreFunction, rows: list[Row], card: Card, *, size: int, seconds: float
 ) -> tuple[NDArray[np.intp], Predictions]:
     """Return which rows were asked in batches of this size, in a shuffled order, and the answers to them."""
     order = _shuffled(len(rows))
     end = time.perf_counter() + seconds
-    found: list[Predictions] = []
+    batches: list[Predictions] = []
     for start in range(0, len(rows), size):
-        if len(found) >= LEAST[size] and time.perf_counter() > end:
+        if len(batches) >= LEAST[size] and time.perf_counter() > end:
             break
-        found.append(score_with_refusals(score, [rows[place] for place in order[start : start + size]], task=card.task))
-    width = max(answers.values.shape[1] for answers in found)  # a batch that is refused has one
+        batches.append(
+            score_with_refusals(score, [rows[place] for place in order[start : start + size]], task=card.task)
+        )
+    width = max(answers.values.shape[1] for answers in batches)  # a batch that is refused has one
     nothing = np.full((size, width), np.nan)
     values = [
-        answers.values if answers.values.shape[1] == width else nothing[: len(answers.values)] for answers in found
+        answers.values if answers.values.shape[1] == width else nothing[: len(answers.values)] for answers in batches
     ]
     return order[: sum(map(len, values))], Predictions(
-        np.concatenate([answers.prediction for answers in found]),
+        np.concatenate([answers.prediction for answers in batches]),
         np.concatenate(values),
-        np.concatenate([answers.refused for answers in found]),
+        np.concatenate([answers.refused for answers in batches]),
         card.task != "regression",
     )
 

@@ -59,8 +59,8 @@ class ResponseReader:
         """Return the scores of no rows."""
         none = np.empty(0)
         chances = self.gives_probabilities
-        many = np.empty((0, 0 if self.classes is None else len(self.classes)))
-        return Scores(none, none if chances else None, many if chances and self.task == "multiclass" else None)
+        table = np.empty((0, 0 if self.classes is None else len(self.classes)))
+        return Scores(none, none if chances else None, table if chances and self.task == "multiclass" else None)
 
     def read(self, estimator: Estimator, features: EstimatorInput) -> Scores:
         """Call the estimator on what it takes (array or DataFrame) and judge its answer, close calls by itself."""
@@ -78,12 +78,12 @@ class ResponseReader:
         if scores.close is None or self.decided_by == "predict":
             return scores
         rows = np.flatnonzero(scores.close)
-        some = features.iloc[rows] if hasattr(features, "iloc") else features[rows]
+        close_rows = features.iloc[rows] if hasattr(features, "iloc") else features[rows]
         prediction = scores.prediction.copy()
         if self.is_own:
-            prediction[rows] = self.index_of(estimator.predict(some))
+            prediction[rows] = self.index_of(estimator.predict(close_rows))
         else:
-            prediction[rows] = self.judge(np.asarray(getattr(estimator, self.answer)(some))).prediction
+            prediction[rows] = self.judge(np.asarray(getattr(estimator, self.answer)(close_rows))).prediction
         return self.with_prediction(scores, prediction)
 
     def with_prediction(self, scores: Scores, prediction: Matrix) -> Scores:
@@ -98,18 +98,18 @@ class ResponseReader:
     def index_of(self, predicted: Any) -> Matrix:  # noqa: ANN401 - (n,) or (n, 1) classes of any type
         """Return the place of each predicted class among the estimator's classes; ValueError where it is none."""
         assert self.classes is not None
-        given = np.asarray(predicted)
-        given = given.reshape(len(given)) if given.ndim == 2 and given.shape[1] == 1 else given
-        if given.ndim != 1:
-            raise ValueError(f"predict gives {given.shape[1]} outputs for a row")
-        index = np.searchsorted(self.classes, given)
+        classes = np.asarray(predicted)
+        classes = classes.reshape(len(classes)) if classes.ndim == 2 and classes.shape[1] == 1 else classes
+        if classes.ndim != 1:
+            raise ValueError(f"predict gives {classes.shape[1]} outputs for a row")
+        index = np.searchsorted(self.classes, classes)
         index[index == len(self.classes)] = 0
-        if (self.classes[index] != given).any():  # classes that are not in order, or a class that is none of them
+        if (self.classes[index] != classes).any():  # classes that are not in order, or a class that is none of them
             places = {value: place for place, value in enumerate(self.classes.tolist())}
-            unknown = next((value for value in given.tolist() if value not in places), None)
+            unknown = next((value for value in classes.tolist() if value not in places), None)
             if unknown is not None:
                 raise ValueError(f"predict gives {unknown!r}, which is none of its classes")
-            index = np.array([places[value] for value in given.tolist()])
+            index = np.array([places[value] for value in classes.tolist()])
         return index.astype(np.float64)
 
     def judge(self, raw: NDArray[Any]) -> Scores:

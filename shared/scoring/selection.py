@@ -84,7 +84,7 @@ def choose(card: Card, estimator: Estimator, reference: list[Row]) -> Choice:
     the estimator cannot score the reference sample.
     """
     reference = reference or [card.example()]
-    card = decided(card, estimator, lambda judge: _asked(Original(card, estimator, judge), reference))
+    card = decided(card, estimator, lambda judge: _after_scoring(Original(card, estimator, judge), reference))
     model = _prepare(card, estimator, reference)
     rows = _rows(model)
     truth = _baseline(model, Original(card, estimator, model.judge), rows, seconds=PROOF * MEASURE_SECONDS)
@@ -99,7 +99,7 @@ def choose(card: Card, estimator: Estimator, reference: list[Row]) -> Choice:
         raise ArtefactError(
             f"{card.name}@{card.version} is not scored as its estimator answers ({by_itself.reason}): {advice}."
         )
-    found: list[tuple[Scorer, dict[str, Any]]] = []
+    exact: list[tuple[Scorer, dict[str, Any]]] = []
     candidates: list[dict[str, Any]] = []
     for kind in CANDIDATES:
         scorer, verdict, reason = _try_kind(model, kind, rows, truth)
@@ -108,12 +108,12 @@ def choose(card: Card, estimator: Estimator, reference: list[Row]) -> Choice:
         if scorer is not None:
             entry |= _measure(scorer, model.reference)
             if entry["exact"]:
-                found.append((scorer, entry))
+                exact.append((scorer, entry))
     itself = _entry("pipeline", by_itself, "the pipeline itself")
     itself |= _measure(pipeline, model.reference)
     candidates.append(itself)
     best: tuple[Scorer, dict[str, Any]] | None = None
-    for scorer, entry in [*found, (pipeline, itself)]:
+    for scorer, entry in [*exact, (pipeline, itself)]:
         if best is None or _cost(entry) < REQUIRED_SPEEDUP * _cost(best[1]):
             best = scorer, entry
     assert best is not None
@@ -137,11 +137,11 @@ def build(card: Card, estimator: Estimator, kind: str, reference: list[Row]) -> 
         original = Original(card, estimator, model.judge)
         _check_scores(model, original)
         return PipelineScorer(card, estimator, model.judge)
-    wanted = next((known for known in CANDIDATES if known == kind), None)
-    if wanted is None:
+    candidate = next((candidate for candidate in CANDIDATES if candidate == kind), None)
+    if candidate is None:
         raise ArtefactError(f"{who}: '{kind}' is no way to score a model; {advice}.")
     rows = _rows(model)
-    scorer, verdict, reason = _try_kind(model, wanted, rows, _baseline(model, _by_parts(model), rows, seconds=None))
+    scorer, verdict, reason = _try_kind(model, candidate, rows, _baseline(model, _by_parts(model), rows, seconds=None))
     if scorer is None or verdict is None or not verdict.exact:
         raise ArtefactError(f"{who} cannot be scored by {kind} any more ({reason}); {advice}.")
     return scorer
@@ -152,7 +152,9 @@ def decide(card: Card, estimator: Estimator, reference: list[Row]) -> Card:
     if card.task == "regression" or card.decided_by is not None:
         return card
     rows = reference or [card.example()]
-    return decided(card, estimator, lambda judge: _asked(_by_parts(_prepare(card, estimator, rows, judge)), rows))
+    return decided(
+        card, estimator, lambda judge: _after_scoring(_by_parts(_prepare(card, estimator, rows, judge)), rows)
+    )
 
 
 def _prepare(card: Card, estimator: Estimator, reference: list[Row], judge: ResponseReader | None = None) -> _Model:
@@ -167,7 +169,7 @@ def _prepare(card: Card, estimator: Estimator, reference: list[Row], judge: Resp
     return _Model(card, estimator, judge, reference, encoding, final, "")
 
 
-def _asked(original: Original, rows: list[Row]) -> Original:
+def _after_scoring(original: Original, rows: list[Row]) -> Original:
     """Return the original after it was asked for these rows; what it refuses alone does not matter here."""
     if not refuses_all(original.score, rows, task=original.judge.task):
         score_with_refusals(original.score, rows, task=original.judge.task)
@@ -273,10 +275,10 @@ def _measure(scorer: Scorer, reference: list[Row]) -> dict[str, float]:
     batch = [reference[i % len(reference)] for i in range(BATCH)]
     try:
         one = _times(lambda i: scorer.score([batch[i % BATCH]]), least=5)
-        many = _times(lambda _: scorer.score(batch), least=2)
+        batch_seconds = _times(lambda _: scorer.score(batch), least=2)
     except Exception:  # noqa: BLE001 - a reference row that the model refuses; then nothing can be timed
         return {}
-    return {"one_row_us": round(statistics.median(one) * 1e6, 1), "rows_per_s": round(BATCH / min(many))}
+    return {"one_row_us": round(statistics.median(one) * 1e6, 1), "rows_per_s": round(BATCH / min(batch_seconds))}
 
 
 def _times(call: Callable[[int], object], *, least: int) -> list[float]:

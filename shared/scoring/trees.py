@@ -76,12 +76,12 @@ class Trees:
 
     def find_switch(self, sample: Matrix) -> None:
         """Measure both sides on encoded rows and set from how many rows on the estimator is the faster one."""
-        many = np.resize(sample, (2 * SMALLEST_SWITCH, sample.shape[1]))
-        one = many[:1].copy()
+        rows = np.resize(sample, (2 * SMALLEST_SWITCH, sample.shape[1]))
+        one = rows[:1].copy()
         self.switch = None
         base_native, base_trees = _best(self.score_natively, one), _best(self.score, one)
-        slope_native = (_best(self.score_natively, many) - base_native) / (len(many) - 1)
-        slope_trees = (_best(self.score, many) - base_trees) / (len(many) - 1)
+        slope_native = (_best(self.score_natively, rows) - base_native) / (len(rows) - 1)
+        slope_trees = (_best(self.score, rows) - base_trees) / (len(rows) - 1)
         if slope_native < 0.9 * slope_trees:
             crossing = (base_native - base_trees) / (slope_trees - max(slope_native, 0.0))
             self.switch = max(SMALLEST_SWITCH, int(crossing) + 1)
@@ -96,8 +96,8 @@ def zeros_as_missing(features: Matrix) -> Matrix:
 def import_trees(estimator: Estimator) -> Any:  # noqa: ANN401 - a treelite.Model, imported only here
     """Return the treelite model of an ensemble; raise Unsupported for anything else."""
     kind, library = type(estimator).__name__, type(estimator).__module__.partition(".")[0]
-    known = library == "sklearn" and kind.removesuffix("Classifier").removesuffix("Regressor") in SKLEARN
-    if not known and library not in ("xgboost", "lightgbm"):
+    is_supported = library == "sklearn" and kind.removesuffix("Classifier").removesuffix("Regressor") in SKLEARN
+    if not is_supported and library not in ("xgboost", "lightgbm"):
         raise Unsupported(f"{kind} is not an ensemble of trees that treelite reads")
     try:
         import treelite

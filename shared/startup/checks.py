@@ -134,7 +134,7 @@ def _missing(engine: Engine) -> str | None:
 
 def _patiently(ask: Callable[[], str | None], settings: Settings) -> str | None:
     deadline = time.monotonic() + settings.start_seconds
-    told = False
+    is_logged = False
     while True:
         try:
             return ask()
@@ -150,9 +150,9 @@ def _patiently(ask: Callable[[], str | None], settings: Settings) -> str | None:
                     f"the database {without_password(settings.database)} did not answer for "
                     f"{settings.start_seconds:g} s ({reason}): start it, or correct DATABASE_URL"
                 ) from None
-            if not told:
+            if not is_logged:
                 log.warning("the database does not answer yet (%s): waiting for it", reason)
-                told = True
+                is_logged = True
             time.sleep(min(0.5, max(0.0, deadline - time.monotonic())))
 
 

@@ -44,8 +44,8 @@ def note(
     if is_last:
         file.unlink()  # where the folder outlives the process, the next one begins anew
     for process in _first_processes(processes):
-        told = f"process {process} has hung for {count} checks: it is {'killed' if is_last else 'asked to end'}\n"
-        sys.stdout.write(told)  # where the engine keeps what health checks say
+        message = f"process {process} has hung for {count} checks: it is {'killed' if is_last else 'asked to end'}\n"
+        sys.stdout.write(message)  # where the engine keeps what health checks say
         kill(process, signal.SIGKILL if is_last else signal.SIGTERM)
 
 

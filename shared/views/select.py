@@ -114,8 +114,8 @@ def _on_sqlite(kind: FeatureType, column: str, key: str | None) -> str:
 
 def _by_search(kind: FeatureType, column: str, key: str) -> str:
     """Return the same for a key that no JSON path of SQLite can name."""
-    found = _typed(kind, "type", "atom")
-    return f"(SELECT {found} FROM json_each({column}) WHERE key = {literal(key)})"  # noqa: S608 - the key is quoted
+    typed = _typed(kind, "type", "atom")
+    return f"(SELECT {typed} FROM json_each({column}) WHERE key = {literal(key)})"  # noqa: S608 - the key is quoted
 
 
 def _typed(kind: FeatureType, json_type: str, value: str) -> str:

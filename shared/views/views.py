@@ -60,9 +60,9 @@ class ViewChange:
 
 def list_views(connection: Connection, model: str | None = None) -> list[View]:
     """Return our views, of one model or of all, by model and kind."""
-    found = [view for view in _relations(connection).values() if view is not None]
-    wanted = [view for view in found if model in (None, view.model)]
-    return sorted(wanted, key=lambda view: (view.model, KINDS.index(view.kind)))
+    views = [view for view in _relations(connection).values() if view is not None]
+    chosen = [view for view in views if model in (None, view.model)]
+    return sorted(chosen, key=lambda view: (view.model, KINDS.index(view.kind)))
 
 
 def make_views(session: Session, model: str, names: Mapping[ViewKind, str | None] | None = None) -> list[ViewChange]:
@@ -104,11 +104,11 @@ def without_views(connection: Connection) -> Iterator[None]:
             _grant(connection, [statement for name in names.values() for statement in grants[name]])
 
 
-def _names(card: Card, present: list[View], given: Mapping[ViewKind, str | None]) -> dict[ViewKind, str]:
-    said = card.views.model_dump() if card.views is not None else {}
+def _names(card: Card, present: list[View], names: Mapping[ViewKind, str | None]) -> dict[ViewKind, str]:
+    card_names = card.views.model_dump() if card.views is not None else {}
     there = {view.kind: view.name for view in present}
     usual = card.name.replace("-", "_")
-    return {kind: given.get(kind) or said.get(kind) or there.get(kind) or f"{usual}_{kind}" for kind in KINDS}
+    return {kind: names.get(kind) or card_names.get(kind) or there.get(kind) or f"{usual}_{kind}" for kind in KINDS}
 
 
 def _remake(
@@ -116,14 +116,14 @@ def _remake(
 ) -> list[ViewChange]:
     _check_names(connection, card.name, names)
     selects = {kind: select_of(kind, card, connection.dialect.name, target=target) for kind in KINDS}
-    wanted = {kind: View(kind, card.name, names[kind], digest(sql)) for kind, sql in selects.items()}
+    views = {kind: View(kind, card.name, names[kind], digest(sql)) for kind, sql in selects.items()}
     before = {view.kind: view for view in present}
     grants = {kind: _grants(connection, view.name, onto=names[kind]) for kind, view in before.items()}
     for kind, view in before.items():
-        if view != wanted[kind]:
+        if view != views[kind]:
             _drop(connection, view)
     made: list[ViewChange] = []
-    for kind, view in wanted.items():
+    for kind, view in views.items():
         if before.get(kind) == view:
             made.append(ViewChange(view, "unchanged"))
             continue
@@ -138,7 +138,7 @@ def _check_names(connection: Connection, model: str, names: Mapping[ViewKind, st
     """Raise CardError for a name that no view can have, and Conflict for one that is taken."""
     relations = _relations(connection)
     postgres = connection.dialect.name == "postgresql"
-    known = relations if postgres else {name.lower(): view for name, view in relations.items()}
+    by_key = relations if postgres else {name.lower(): view for name, view in relations.items()}
     seen: set[str] = set()
     for kind, name in names.items():
         key = name if postgres else name.lower()
@@ -150,13 +150,13 @@ def _check_names(connection: Connection, model: str, names: Mapping[ViewKind, st
         if key in seen:
             raise CardError(f"Two views of {model} would be called {name!r}: give each a name of its own.")
         seen.add(key)
-        owner = known.get(key)
+        owner = by_key.get(key)
         if owner is not None and owner.model != model:
             raise Conflict(
                 f"The view {name!r} belongs to {owner.model}: give another name, or drop it with "
                 f"`python -m shared.registry views {owner.model} --drop`."
             )
-        if key in known and owner is None:
+        if key in by_key and owner is None:
             raise Conflict(
                 f"There is already a table or a view {name!r} that Guichet did not make as one of a model's views: it "
                 f"is left alone. Give another name with --{kind}, or remove it yourself."
@@ -166,14 +166,14 @@ def _check_names(connection: Connection, model: str, names: Mapping[ViewKind, st
 def _relations(connection: Connection) -> dict[str, View | None]:
     """Return everything that has a name as tables do, by name: our views, None for all else."""
     query = _POSTGRES_RELATIONS if connection.dialect.name == "postgresql" else _SQLITE_RELATIONS
-    found: dict[str, View | None] = {}
-    for name, is_view, said in connection.execute(query):
+    relations: dict[str, View | None] = {}
+    for name, is_view, comment in connection.execute(query):
         # On SQLite, what follows the name: a name may be like a mark itself.
         begin = "" if connection.dialect.name == "postgresql" else f"CREATE VIEW {quote(name)} AS /* "
-        is_marked = is_view and (said or "").startswith(begin)
-        mark = _MARK.match(said.removeprefix(begin)) if is_marked and said else None
-        found[name] = View(mark[1], mark[2], name, mark[3]) if mark else None  # type: ignore[arg-type]
-    return found
+        is_marked = is_view and (comment or "").startswith(begin)
+        mark = _MARK.match(comment.removeprefix(begin)) if is_marked and comment else None
+        relations[name] = View(mark[1], mark[2], name, mark[3]) if mark else None  # type: ignore[arg-type]
+    return relations
 
 
 def _create(connection: Connection, view: View, sql: str) -> None:

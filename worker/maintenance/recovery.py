@@ -29,8 +29,8 @@ def recover(runtime: Runtime, *, spare: bool = False) -> str:
     requeued, ended = 0, list[str]()
     expired: list[str] = []
     with runtime.engine.connect() as connection:
-        while not spare and (found := jobs.recover(connection)):
-            recovered |= found
+        while not spare and (states := jobs.recover(connection)):
+            recovered |= states
         if not spare:
             requeued, ended = _recover_chunks(runtime)
         while late := [*jobs.expire(connection), *_expire_files(runtime)]:
@@ -54,10 +54,10 @@ def _recover_chunks(runtime: Runtime) -> tuple[int, list[str]]:
     count, ended = 0, list[str]()
     while True:
         with runtime.bulk_engine.begin() as connection:
-            found, jobs_ended = chunks.recover(connection)
-        if found == 0:
+            chunk_count, jobs_ended = chunks.recover(connection)
+        if chunk_count == 0:
             return count, ended
-        count += found
+        count += chunk_count
         ended += jobs_ended
 
 

@@ -53,7 +53,7 @@ def read_json_frame(version: Version, body: bytes, settings: Settings) -> DataFr
 def read_form(version: Version, body: bytes, settings: Settings) -> Given:
     """Return the rows of a JSON body before they are checked; raise MalformedBody, TooLarge, or RowFaults."""
     # Values may be lists of one value each, by row or by column.
-    width = len(version.card.asked)
+    width = len(version.card.sent_features)
     content = _parse(body, most_of(settings.max_batch_rows, containers=width + 2, features=width))
     if not isinstance(content, dict):
         raise _refusal("not_an_object", f"The body must be an object with one of {', '.join(FORMS)}")
@@ -148,7 +148,7 @@ def _from_split(version: Version, content: object, *, max_rows: int) -> list[Row
     _check_count(data, max_rows)
     if index is not None and (not isinstance(index, list) or len(index) != len(data)):
         raise _refusal("length", f"`index` of `dataframe_split` must be a list as long as `data`: {len(data)}")
-    if columns is None or _are_numbered(columns, len(version.card.asked)):
+    if columns is None or _are_numbered(columns, len(version.card.sent_features)):
         return _from_matrix(version, "dataframe_split", data)
     if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
         raise _refusal("type", "`columns` of `dataframe_split` must be a list of names")
@@ -188,7 +188,7 @@ def _from_list(version: Version, form: str, content: list[Any], *, max_rows: int
     _check_count(content, max_rows)
     if not content or isinstance(content[0], dict):
         return content
-    asked = version.card.asked
+    asked = version.card.sent_features
     if len(asked) == 1 and not any(isinstance(value, list) for value in content):
         return [{asked[0].name: value} for value in content]
     return _from_matrix(version, form, content)
@@ -196,7 +196,7 @@ def _from_list(version: Version, form: str, content: list[Any], *, max_rows: int
 
 def _from_matrix(version: Version, form: str, content: list[Any]) -> list[Row]:
     """Return the rows of a matrix in the order of the card, which is clear enough only where all are numbers."""
-    features = version.card.asked
+    features = version.card.sent_features
     text = next((feature.name for feature in features if feature.type == "string"), None)
     if text is not None:
         raise _refusal(

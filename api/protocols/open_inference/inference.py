@@ -194,7 +194,7 @@ def model_metadata(version: Version, versions: list[int]) -> dict[str, Any]:
                 "shape": [-1],
                 "parameters": {"nullable": takes_null(card, feature)},
             }
-            for feature in card.asked
+            for feature in card.sent_features
         ],
         "outputs": [
             {
@@ -218,6 +218,6 @@ def example_request(card: Card) -> dict[str, Any]:
                 "datatype": OWN_DATATYPE[feature.type].name,
                 "data": [row[feature.name]],
             }
-            for feature in card.asked
+            for feature in card.sent_features
         ]
     }

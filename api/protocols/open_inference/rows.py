@@ -62,7 +62,7 @@ def check_number(card: Card, inputs: object) -> None:
     """Raise RowFaults, in one sentence, for so many inputs that most of them can be no features."""
     most = len(card.row_features) + SPARE
     if card.extra == "refuse" and isinstance(inputs, list) and len(inputs) > most:
-        message = f"{len(inputs)} inputs were given, and the model has {len(card.asked)} features: one for each"
+        message = f"{len(inputs)} inputs were given, and the model has {len(card.sent_features)} features: one for each"
         raise refusal(card, [Fault("/inputs", "length", message)])
 
 
@@ -116,7 +116,7 @@ def _as_matrix(card: Card, tensors: list[Tensor]) -> Tensor | None:
 
 
 def _by_order(card: Card, matrix: Tensor, faults: list[Fault]) -> dict[str, Sequence[Any]]:
-    features = card.asked
+    features = card.sent_features
     width = len(features)
     if not all(_can_hold(card, matrix, feature) for feature in features):
         message = (
@@ -159,7 +159,9 @@ def _by_name(card: Card, tensors: list[Tensor], faults: list[Fault]) -> dict[str
         faults += [_stranger(card, tensor, hint=place < SUGGESTIONS) for place, tensor in enumerate(given.values())]
     if missing:
         told = f"{_inputs(missing)} {'is' if len(missing) == 1 else 'are'} missing among the inputs"
-        message = f"{told}: one for each of the {len(card.asked)} features is expected, {len(tensors)} were given"
+        message = (
+            f"{told}: one for each of the {len(card.sent_features)} features is expected, {len(tensors)} were given"
+        )
         faults.append(Fault("/inputs", "missing", message))
     return columns
 
@@ -190,7 +192,7 @@ def _located(
     card: Card, faults_of_rows: list[list[Fault]], matrix: Tensor | None, tensors: list[Tensor]
 ) -> list[Fault]:
     """Return the faults of rows as faults of the elements that they come from."""
-    asked = card.asked
+    asked = card.sent_features
     columns = {pointer(feature.name): place for place, feature in enumerate(asked)}
     own = {pointer(tensor.name): tensor for tensor in tensors}
     located: list[Fault] = []

@@ -107,10 +107,10 @@ def joblib_file(folder: MlflowFolder, *, trust: Sequence[str] = ()) -> Iterator[
             estimator = skops.io.loads(content, trusted=[*HARMLESS, *trust])
     except UntrustedTypesFoundException:
         unknown = skops.io.get_untrusted_types(data=content)
-        told = sorted(set(unknown) - {*HARMLESS, *trust})
+        untrusted = sorted(set(unknown) - {*HARMLESS, *trust})
         raise ArtefactError(
-            f"{folder.artefact} holds types that skops does not know to be harmless ({', '.join(told)}). If you trust "
-            f"where they come from, say so with `--trust {','.join(told)}`."
+            f"{folder.artefact} holds types that skops does not know to be harmless ({', '.join(untrusted)}). If you "
+            f"trust where they come from, say so with `--trust {','.join(untrusted)}`."
         ) from None
     except Exception as error:  # it runs the libraries' own code, which may raise anything
         raise ArtefactError(
@@ -174,8 +174,8 @@ def _pinned(path: Path, flavour: Mapping[str, Any]) -> dict[str, str]:
         lines = read_file(path / "requirements.txt").decode().splitlines()
     except (OSError, UnicodeDecodeError):
         lines = []
-    found = [match.groups() for line in lines if (match := _PINNED.match(line))]
-    versions = {name.lower().replace("_", "-"): version for name, version in found}
+    pins = [match.groups() for line in lines if (match := _PINNED.match(line))]
+    versions = {name.lower().replace("_", "-"): version for name, version in pins}
     if flavour.get("sklearn_version") is not None:
         versions.setdefault("scikit-learn", str(flavour["sklearn_version"]))
     return versions
@@ -188,13 +188,13 @@ def advice_of(folder: MlflowFolder, *, versions: bool = True) -> str:
         for name, version in folder.libraries.items()
         if name.partition("-")[0] not in ("mlflow", "skops", "cloudpickle") and _installed(name) != version
     }
-    told = ""
+    advice = ""
     if differing and versions:
         pins = ", ".join(f"{name}=={version}" for name, version in list(differing.items())[:SHOWN])
-        told = f" It was saved with other versions ({pins}): log it again with those that are here."
+        advice = f" It was saved with other versions ({pins}): log it again with those that are here."
     if folder.brings_code:
-        told += " The folder brings code of its own: name that folder (mostly `code`) with --code."
-    return told
+        advice += " The folder brings code of its own: name that folder (mostly `code`) with --code."
+    return advice
 
 
 def _installed(name: str) -> str | None:
@@ -245,9 +245,9 @@ def _saved_at(text: object) -> datetime | None:
 
 
 def _notes(about: Mapping[str, Any]) -> str:
-    told = [
+    facts = [
         f"{words} {about[key]}"
         for key, words in (("mlflow_version", "MLflow"), ("run_id", "run"), ("model_id", "model"))
         if about.get(key)
     ]
-    return f"Taken from a folder that MLflow saved{': ' if told else ''}{', '.join(told)}."
+    return f"Taken from a folder that MLflow saved{': ' if facts else ''}{', '.join(facts)}."

@@ -40,7 +40,7 @@ def mlflow_package(
     changes: Mapping[str, Any],
     *,
     without: str | None = None,
-    given: CsvOptions | None = None,
+    csv_options: CsvOptions | None = None,
     complete: Complete = as_they_are,
 ) -> Package:
     """Return the package of a model from MLflow: the card follows the signature, as far as there is one.
@@ -54,44 +54,44 @@ def mlflow_package(
     source = str(folder.path / MLMODEL)
     signature = read_signature(folder.about.get("signature"), source)
     sha256 = sha256_of(artefact)
-    estimator, told = _load(folder, artefact, sha256)
+    estimator, saved_versions = _load(folder, artefact, sha256)
     columns = _agreed(signature, estimator, source)
-    found = _rows(folder, reference, columns, estimator, changes.get("target"), given)
+    file_rows = _rows(folder, reference, columns, estimator, changes.get("target"), csv_options)
     if reference is not None:
         names = dict.fromkeys(feature_names(estimator) or ())
-        found = complete(found, names | {column.name: column.type for column in columns})
-    rows = found.rows
+        file_rows = complete(file_rows, names | {column.name: column.type for column in columns})
+    rows = file_rows.rows
     if without not in (feature_names(estimator) or ()):
         rows = [{name: value for name, value in row.items() if name != without} for row in rows]
     columns = columns or _matrix_columns(signature, estimator, rows[0], changes.get("target"), source)
     if columns:
         _check_columns(rows, columns, str(reference or folder.path))
         rows = [{column.name: row.get(column.name) for column in columns} for row in rows]
-    said = {key: value for key, value in changes.items() if key != "target"} if columns else dict(changes)
-    card = infer_card(estimator, rows, sha256=sha256, numbers=found.numbers, **({"version": 1} | said))
+    options = {key: value for key, value in changes.items() if key != "target"} if columns else dict(changes)
+    card = infer_card(estimator, rows, sha256=sha256, numbers=file_rows.numbers, **({"version": 1} | options))
     libraries = {name: folder.libraries[name] for name in library_versions(estimator) if name in folder.libraries}
-    warn_version_mismatch(folder.artefact, {name: libraries[name] for name in libraries if name not in told})
+    warn_version_mismatch(folder.artefact, {name: libraries[name] for name in libraries if name not in saved_versions})
     if folder.answers not in ("predict", "predict_proba"):
         log.warning("MLflow answers with %s of this model; /invocations answers with predict", folder.answers)
-    card = _signed(card, columns, found.numbers, rows, source).model_copy(
+    card = _signed(card, columns, file_rows.numbers, rows, source).model_copy(
         update={
             "extra": "ignore",  # as MLflow's own server does with columns that the signature does not name
             "target": changes.get("target"),
             "invocations": "predict_proba" if folder.answers == "predict_proba" else "predict",
-            "libraries": libraries | told,
+            "libraries": libraries | saved_versions,
             "trained_at": folder.saved_at,
             "notes": f"{folder.notes} Its {MADE_UP}.",
         }
     )
-    known = canonical_rows(
+    canonical = canonical_rows(
         card,
         rows,
         source=str(reference or folder.path),
-        numbers=found.numbers,
-        lines=found.lines,
-        unit=found.unit,
+        numbers=file_rows.numbers,
+        lines=file_rows.lines,
+        unit=file_rows.unit,
     )
-    return Package(card, estimator, known, found, sample(found.lines))
+    return Package(card, estimator, canonical, file_rows, sample(file_rows.lines))
 
 
 def _load(folder: MlflowFolder, artefact: Path, sha256: str) -> tuple[Any, dict[str, str]]:
@@ -121,11 +121,11 @@ def _agreed(signature: Signature | None, estimator: object, source: str) -> list
     absent = [name for name in trained if name not in columns]
     foreign = [name for name in columns if name not in trained and name not in dropped]
     if absent or foreign:
-        said = [f"lacks {', '.join(absent[:SHOWN])}"] if absent else []
-        said += [f"has {', '.join(foreign[:SHOWN])}, which the model does not know"] if foreign else []
+        differences = [f"lacks {', '.join(absent[:SHOWN])}"] if absent else []
+        differences += [f"has {', '.join(foreign[:SHOWN])}, which the model does not know"] if foreign else []
         raise CardError(
-            f"The signature in {source} and the model disagree: the signature {' and '.join(said)}. Infer it from the "
-            "rows that the model was trained on, without the target, and log the model again."
+            f"The signature in {source} and the model disagree: the signature {' and '.join(differences)}. Infer it "
+            "from the rows that the model was trained on, without the target, and log the model again."
         )
     return [columns[name] for name in trained]
 
@@ -136,15 +136,15 @@ def _rows(
     columns: Sequence[SignatureColumn],
     estimator: object,
     target: str | None,
-    given: CsvOptions | None,
+    csv_options: CsvOptions | None,
 ) -> ReferenceRows:
     if reference is not None:
         expected = expected_columns(estimator)
         signed = {column.name: column.type for column in columns}
-        found = read_rows(reference, replace(expected, kinds={**expected.kinds, **signed}), given)
+        file_rows = read_rows(reference, replace(expected, kinds={**expected.kinds, **signed}), csv_options)
         if target is not None and reference.suffix not in {".jsonl", ".ndjson"}:
-            check_target(target, found.rows)
-        return found
+            check_target(target, file_rows.rows)
+        return file_rows
     names = [column.name for column in columns] or feature_names(estimator)
     rows = example_of(folder, names)
     if not rows:

@@ -44,12 +44,12 @@ class Signature:
     width: int | None  # how many columns a matrix has, where the signature says it
 
 
-def read_signature(said: object, source: str) -> Signature | None:
+def read_signature(written: object, source: str) -> Signature | None:
     """Return what MLmodel says under `signature`, None where it says nothing; raise CardError for what cannot be."""
-    if said is None:
+    if written is None:
         return None
     try:
-        entries = json.loads(said["inputs"])  # type: ignore[index]  # whatever else it is raises
+        entries = json.loads(written["inputs"])  # type: ignore[index]  # whatever else it is raises
         if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
             raise TypeError
     except (TypeError, KeyError, ValueError, RecursionError):
@@ -72,9 +72,9 @@ def _matrix(entries: Sequence[Mapping[str, Any]], source: str) -> Signature:
     kinds = {_type_of(entry) for entry in entries}
     kind = kinds.pop()
     if kinds or kind is None:
-        told = ", ".join(sorted({_type_name(entry) for entry in entries}))
+        types = ", ".join(sorted({_type_name(entry) for entry in entries}))
         raise CardError(
-            f"The signature in {source} has columns without names, of the types {told}: infer it from a DataFrame "
+            f"The signature in {source} has columns without names, of the types {types}: infer it from a DataFrame "
             "whose columns have names, and log the model again."
         )
     width = len(entries) if len(entries) > 1 else None

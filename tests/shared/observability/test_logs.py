@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from shared.errors import ArtefactError
 from shared.observability import logs
 from shared.observability.logs import begin, bind, bound, configure_logging, identify, make_formatter
-from shared.observability.redaction import told, without_words
+from shared.observability.redaction import safe_text, without_words
 from shared.observability.repeats import Once
 from worker import process
 
@@ -127,14 +127,14 @@ def test_words_of_an_exception_are_nowhere_in_the_log(failing, kinds, logger, cl
 
 
 def test_words_of_our_own_errors_and_of_servers_that_are_away_are_kept():
-    assert told(ArtefactError("model.joblib is missing: copy it.")) == "model.joblib is missing: copy it."
-    assert told(psycopg2.OperationalError("the server closed\nLINE 1: 3141")) == "OperationalError: the server closed"
+    assert safe_text(ArtefactError("model.joblib is missing: copy it.")) == "model.joblib is missing: copy it."
+    assert safe_text(psycopg2.OperationalError("the server closed\nLINE 1: 3141")) == "OperationalError: the server closed"
     wrapped = DBAPIError.instance("SELECT 3141", {}, psycopg2.OperationalError("gone"), psycopg2.Error)
-    assert told(wrapped) == "OperationalError: gone"
-    assert told(FileNotFoundError(2, "No such file or directory", "/home/dupont")) == (
+    assert safe_text(wrapped) == "OperationalError: gone"
+    assert safe_text(FileNotFoundError(2, "No such file or directory", "/home/dupont")) == (
         "FileNotFoundError: No such file or directory"
     )
-    assert told(ConnectionError(f"GET /people?name={SECRET}")) == "ConnectionError"
+    assert safe_text(ConnectionError(f"GET /people?name={SECRET}")) == "ConnectionError"
 
 
 def test_sentence_of_ours_loses_the_words_of_what_it_was_raised_from():

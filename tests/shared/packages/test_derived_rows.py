@@ -85,7 +85,7 @@ def test_raw_rows_register_a_model_whose_features_its_contract_derives(folder, r
     types = {feature.name: feature.type for feature in loaded.card.row_features}
     assert {name for name, kind in types.items() if kind == "integer"} == {"age", "heavy"}
     assert {name for name, kind in types.items() if kind == "number"} == {"bmi", "weight", "height"}
-    assert [feature.name for feature in loaded.card.asked] == ["age", "weight", "height"]
+    assert [feature.name for feature in loaded.card.sent_features] == ["age", "weight", "height"]
     assert not any(feature.nullable for feature in loaded.card.features)
     assert loaded.card.features[3].categories == ["old", "young"]
     reference = pd.DataFrame(loaded.reference)

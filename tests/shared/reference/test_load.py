@@ -90,7 +90,7 @@ def count(engine):
 def test_file_of_a_french_spreadsheet_is_stored_in_the_cards_own_form(engine, tmp_path, encoding, given, used):
     lines = [line.replace("😀", "é") if encoding in ("cp1252", "latin-1") else line for line in FRENCH]
     path = written(tmp_path, lines, encoding=encoding)
-    loaded = load(engine, path, model="m", target="parti", given=CsvOptions(encoding=given))
+    loaded = load(engine, path, model="m", target="parti", csv_options=CsvOptions(encoding=given))
     expected = [dict(row) for row in ROWS]
     if encoding in ("cp1252", "latin-1"):
         expected[2]["poste"] = expected[2]["poste"].replace("😀", "é")
@@ -148,24 +148,24 @@ def test_same_file_again_changes_nothing(engine, tmp_path):
     path = written(tmp_path)
     first = load(engine, path, model="m", target="parti")
     for asked in (CsvOptions(), CsvOptions(delimiter=";", encoding="utf-8", decimal="comma")):
-        again = load(engine, path, model="m", target="parti", given=asked)
+        again = load(engine, path, model="m", target="parti", csv_options=asked)
         assert again.unchanged
         assert again.stored == first.stored
 
 
 def test_same_file_with_other_options_is_read_again(engine, tmp_path):
     path = written(tmp_path, [good(1), good(2)], encoding="cp1252")
-    said = load(engine, path, model="m", target="parti", given=CsvOptions(encoding="latin-1"))
+    said = load(engine, path, model="m", target="parti", csv_options=CsvOptions(encoding="latin-1"))
     assert said.stored.encoding == "latin-1"
-    assert load(engine, path, model="m", target="parti", given=CsvOptions(encoding="latin-1")).unchanged
+    assert load(engine, path, model="m", target="parti", csv_options=CsvOptions(encoding="latin-1")).unchanged
     detected = load(engine, path, model="m", target="parti")
     assert (detected.unchanged, detected.stored.encoding) == (False, "cp1252")
-    assert not load(engine, path, model="m", target="parti", given=CsvOptions(thousands="space")).unchanged
+    assert not load(engine, path, model="m", target="parti", csv_options=CsvOptions(thousands="space")).unchanged
 
 
 def test_utf8_that_is_said_to_be_latin_1_is_not_loaded(engine, tmp_path):
     with pytest.raises(RowFaults, match="The file is UTF-8, not latin-1"):
-        load(engine, written(tmp_path), model="m", given=CsvOptions(encoding="latin-1"))
+        load(engine, written(tmp_path), model="m", csv_options=CsvOptions(encoding="latin-1"))
     assert count(engine) == [0, 0]
 
 

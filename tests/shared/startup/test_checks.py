@@ -18,7 +18,7 @@ from scripts.servers.postgres import Postgres
 from scripts.servers.redis import Redis
 from shared.config.settings import Settings, get_settings
 from shared.database.engine import make_engine
-from shared.database.revision import revision_problem, wanted_revision
+from shared.database.revision import newest_revision, revision_problem
 from shared.startup import checks
 from shared.startup.checks import CannotStart, check_broker, check_database, check_start
 from tests.conftest import create_database
@@ -88,7 +88,7 @@ def test_database_without_tables_asks_for_the_migrations(dialect, session_postgr
 
 def test_older_tables_ask_for_the_migrations_and_newer_ones_serve():
     assert "at migration 0001, and this release needs" in (revision_problem("0001") or "")
-    assert revision_problem(wanted_revision()) is None
+    assert revision_problem(newest_revision()) is None
     assert revision_problem("9999") is None  # the next release migrates while this one still serves
 
 
@@ -250,7 +250,7 @@ def broken(tmp_path) -> Config:
 
 
 def write_last(migrations: Path, fault: str) -> None:
-    (migrations / "versions" / "9001_break.py").write_text(BREAKS.format(last=wanted_revision(), fault=fault))
+    (migrations / "versions" / "9001_break.py").write_text(BREAKS.format(last=newest_revision(), fault=fault))
 
 
 @pytest.mark.parametrize("start_at", ["base", "head"])
@@ -302,7 +302,7 @@ def test_two_migrations_at_once_wait_for_each_other(session_postgres: Postgres, 
     engine = make_engine(url)
     with engine.connect() as connection:
         assert connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == [
-            wanted_revision()
+            newest_revision()
         ]
     engine.dispose()
 
