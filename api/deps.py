@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Path, Request
 from fastapi.routing import APIRoute
 
-from api.auth.callers import ANYONE, VISITOR, Caller, Scope, given_key, hash_key, identify
+from api.auth.callers import ANYONE, VISITOR, Caller, Scope, hash_key, identify, sent_key
 from api.auth.rate_limit import payer
 from api.services import Services, services_of
 from shared.errors import GuichetError
@@ -27,7 +27,7 @@ async def authenticate(request: Request, *scopes: Scope, visitors: bool = False)
     auth = services.settings.auth
     if auth == "open":
         return ANYONE
-    if visitors and auth == "predict-open" and not given_key(request):
+    if visitors and auth == "predict-open" and not sent_key(request):
         return VISITOR
     if services.settings.rate_per_minute and not is_known(request):  # a guess, or a key that was made a moment ago
         await spend_read(request, None)
@@ -37,7 +37,7 @@ async def authenticate(request: Request, *scopes: Scope, visitors: bool = False)
 def is_known(request: Request) -> bool:
     """Tell whether a request brings a valid key, or none is needed: who may read paths, addresses and process ids."""
     services = services_of(request)
-    return services.settings.auth == "open" or hash_key(given_key(request)) in services.catalog.picture.keys
+    return services.settings.auth == "open" or hash_key(sent_key(request)) in services.catalog.picture.keys
 
 
 async def spend_row(request: Request, caller: Caller) -> None:
@@ -124,6 +124,6 @@ _ASKS = {
 
 def asks(route: APIRoute) -> Asks:
     """Tell which callers a route lets in, by what its function asks for."""
-    found = [_ASKS[dependency.call] for dependency in route.dependant.dependencies if dependency.call in _ASKS]
-    assert len(found) <= 1, route.path
-    return found[0] if found else Asks.NOTHING
+    levels = [_ASKS[dependency.call] for dependency in route.dependant.dependencies if dependency.call in _ASKS]
+    assert len(levels) <= 1, route.path
+    return levels[0] if levels else Asks.NOTHING

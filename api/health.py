@@ -31,16 +31,16 @@ def model_state(services: Services, *, in_full: bool) -> ModelState:
     models = services.runtime.model_states()
     loaded = models.loaded
     waits = ", so its jobs wait" if models.jobs_wait else ""
-    told = {}
+    reasons = {}
     for label, why in sorted(models.refused.items()):
         if "@" in label and not is_address(label):
-            told[label] = f"{label} cannot be loaded{waits}{f': {why}' if in_full else '.'}"
+            reasons[label] = f"{label} cannot be loaded{waits}{f': {why}' if in_full else '.'}"
         else:  # a store, or a thread
-            told[label] = why if in_full else "A worker, or the store of models, is not as it should be."
+            reasons[label] = why if in_full else "A worker, or the store of models, is not as it should be."
     refusal = None
     if served is not None and served.label not in loaded:
-        refusal = told.pop(served.label, None)
-    others = [*dict.fromkeys(told.values()), *models.troubles]
+        refusal = reasons.pop(served.label, None)
+    others = [*dict.fromkeys(reasons.values()), *models.troubles]
     if served is None or served.label in loaded:
         return ModelState(served is not None, [], others)
     if refusal is not None:
@@ -58,9 +58,11 @@ def blocking(services: Services, *, in_full: bool = False) -> list[str]:
     if not services.catalog.is_connected:
         reasons.append(SILENT)
     reasons += [
-        told for told in (services.acceptance.fault(), services.runtime.trouble()) if told and told not in reasons
+        reason
+        for reason in (services.acceptance.fault(), services.runtime.trouble())
+        if reason and reason not in reasons
     ]
-    reasons += [told for name, told in ended().items() if name in NEEDED]
+    reasons += [reason for name, reason in ended().items() if name in NEEDED]
     if not services.catalog.picture.by_name:
         reasons.append("No model is registered: add one with `python -m shared.registry add`.")
         reasons += state.reasons

@@ -65,8 +65,8 @@ class KnownNames:
         return about.sends != "file" and not (about.protocol is not None and about.protocol.has_bytes)
 
 
-def _forbidden(told: str) -> Forbidden:
-    return Forbidden(f"AUTH=open {told}. {_MEND}")
+def _forbidden(reason: str) -> Forbidden:
+    return Forbidden(f"AUTH=open {reason}. {_MEND}")
 
 
 def is_local(place: bytes) -> bool:

@@ -133,8 +133,8 @@ class Document:
             self._written.clear()
         key = with_models, prefix
         if key not in self._written:
-            found = self._with_models if with_models else self._base
-            self._written[key] = orjson.dumps({**found, "servers": [{"url": prefix or "/"}]})
+            document = self._with_models if with_models else self._base
+            self._written[key] = orjson.dumps({**document, "servers": [{"url": prefix or "/"}]})
         return self._written[key]
 
 
@@ -184,13 +184,13 @@ def _complete(app: FastAPI, route: APIRoute, operation: dict[str, Any]) -> None:
     # The docstring up to its first colon or full stop.
     operation["summary"] = re.split(r"[:.](?:\s|$)", operation["description"])[0]
     auth = app.state.services.settings.auth
-    asked = asks(route)
-    if auth == "open" or asked == Asks.NOTHING:
+    level = asks(route)
+    if auth == "open" or level == Asks.NOTHING:
         operation["security"] = []
     else:
-        operation["security"] = [{}, *_KEY] if auth == "predict-open" and asked == Asks.KEY_OR_VISITOR else _KEY
+        operation["security"] = [{}, *_KEY] if auth == "predict-open" and level == Asks.KEY_OR_VISITOR else _KEY
     protocol = app.state.paths.at(route.path_format).protocol
-    _add_refusals_of_all(operation, protocol, is_open=asked == Asks.NOTHING)
+    _add_refusals_of_all(operation, protocol, is_open=level == Asks.NOTHING)
 
 
 def _add_refusals_of_all(operation: dict[str, Any], protocol: Protocol | None, *, is_open: bool) -> None:
@@ -199,8 +199,8 @@ def _add_refusals_of_all(operation: dict[str, Any], protocol: Protocol | None, *
     content = PROBLEM if protocol is None else _json(protocol.error_schema)
     if "HTTPValidationError" in str(responses.get("422")):  # FastAPI describes its own error, which is never sent
         del responses["422"]
-    told = {**_BY_ALL, **({} if is_open else _BY_KEY), **(_BY_BODY if "requestBody" in operation else {})}
-    for status, description in told.items():
+    descriptions = {**_BY_ALL, **({} if is_open else _BY_KEY), **(_BY_BODY if "requestBody" in operation else {})}
+    for status, description in descriptions.items():
         number = 400 if status == 422 and protocol is not None else status  # neither protocol has 422
         responses.setdefault(str(number), {"description": description, **content})
     for name, headers in _HEADERS.items():

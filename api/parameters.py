@@ -42,38 +42,38 @@ async def refuse_strangers(request: Request) -> None:
 def find_strangers(request: Request) -> list[Fault]:
     """Return a fault for each query parameter that the route of a request does not know."""
     route: APIRoute = request.scope["route"]
-    known, elsewhere = known_parameters(route), {**_HEADERS, **_elsewhere(request, route)}
+    names, elsewhere = known_parameters(route), {**_HEADERS, **_elsewhere(request, route)}
     return [
-        Fault(f"/query{pointer_to_unknown(name)}", "unknown_parameter", _explain(name, known, elsewhere))
+        Fault(f"/query{pointer_to_unknown(name)}", "unknown_parameter", _explain(name, names, elsewhere))
         for name in dict.fromkeys(request.query_params)
-        if name not in known
+        if name not in names
     ]
 
 
 def known_parameters(route: APIRoute) -> frozenset[str]:
     """Return the names of the query parameters that a route takes."""
-    found: set[str] = set()
+    names: set[str] = set()
     dependants: list[Dependant] = [route.dependant]
     while dependants:
         dependant = dependants.pop()
         dependants += dependant.dependencies
         for parameter in dependant.query_params:
             kind = parameter.field_info.annotation
-            found |= kind.model_fields.keys() if _is_model(kind) else {parameter.alias}  # type: ignore[union-attr]
-    return frozenset(found)
+            names |= kind.model_fields.keys() if _is_model(kind) else {parameter.alias}  # type: ignore[union-attr]
+    return frozenset(names)
 
 
 def _is_model(kind: object) -> bool:
     return inspect.isclass(kind) and issubclass(kind, BaseModel)
 
 
-def _explain(name: str, known: frozenset[str], elsewhere: Mapping[str, str]) -> str:
-    text = "is not a query parameter of this request, which takes " + (", ".join(sorted(known)) or "none")
+def _explain(name: str, names: frozenset[str], elsewhere: Mapping[str, str]) -> str:
+    text = "is not a query parameter of this request, which takes " + (", ".join(sorted(names)) or "none")
     # What lies elsewhere under this very name is meant rather than a parameter of a similar one.
-    near = name if name in elsewhere else closest(name, [*known, *elsewhere], cutoff=0.7)
+    near = name if name in elsewhere else closest(name, [*names, *elsewhere], cutoff=0.7)
     if near is None:
         return text
-    return f"{text}; did you mean `{near}`?" if near in known else f"{text}; {elsewhere[near].format(name=near)}"
+    return f"{text}; did you mean `{near}`?" if near in names else f"{text}; {elsewhere[near].format(name=near)}"
 
 
 def _elsewhere(request: Request, route: APIRoute) -> Mapping[str, str]:

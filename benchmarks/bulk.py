@@ -79,8 +79,8 @@ def upload(stack: Stack, path: Path, *, kind: str = "text/csv") -> Cell:
         text = answer.read()
         if answer.status != 202:
             raise RuntimeError(f"{stack.name} answered {answer.status} to a CSV file: {text[:500]!r}")
-    found: Cell = json.loads(text)
-    return found
+    answer: Cell = json.loads(text)
+    return answer
 
 
 def download(stack: Stack, path: str) -> int:
@@ -106,7 +106,7 @@ def measure_file(stack: Stack, path: Path, rows: int, postgres: Postgres) -> Cel
     }
     for process in (*parts["api"], *parts["worker"]):
         Path(f"/proc/{process.pid}/clear_refs").write_text("5")  # the peak starts again from here
-    before = {part: stacks.cpu_seconds(found) for part, found in parts.items()}
+    before = {part: stacks.cpu_seconds(processes) for part, processes in parts.items()}
     started = time.perf_counter()
     job = upload(stack, path)
     uploaded = time.perf_counter()
@@ -164,20 +164,20 @@ def measure_isolation(stack: Stack, path: Path, rows: int, bodies: Path) -> dict
     seconds = 10.0
     words: tuple[object, ...] = (f"{stack.url}/predict", bodies, "--connections", 1, "--pause", PAUSE)
     idle = run_module("benchmarks.load", *words, "--seconds", seconds)
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
 
     def score() -> None:
-        found["cell"] = upload(stack, path)
-        wait_for_file(stack, found["cell"]["id"])
-        found["ended"] = time.time()
+        result["cell"] = upload(stack, path)
+        wait_for_file(stack, result["cell"]["id"])
+        result["ended"] = time.time()
 
     file = threading.Thread(target=score)
     began = time.time()
     file.start()
     busy = run_module("benchmarks.load", *words, "--seconds", seconds)
-    covered = "ended" not in found or found["ended"] > busy["started_at"] + seconds
+    covered = "ended" not in result or result["ended"] > busy["started_at"] + seconds
     file.join()
-    busy["file_rows_per_s"] = rows / (found["ended"] - began)
+    busy["file_rows_per_s"] = rows / (result["ended"] - began)
     busy["covered"] = covered
     return {"idle": idle, "busy": busy}
 
@@ -239,7 +239,7 @@ def measure(folder: Path, args: argparse.Namespace) -> Cell:
         "machine": described,
         "minutes": (time.perf_counter() - began) / 60,
         "cells": cells,
-        "medians": {name: medians(found) for name, found in cells.items()},
+        "medians": {name: medians(rounds) for name, rounds in cells.items()},
         "isolation": isolation,
         "stages": stages,
     }
@@ -252,12 +252,12 @@ def medians(cells: list[Cell]) -> Cell:
 
 def render(result: Cell) -> str:
     """Return the report as Markdown."""
-    found = result["medians"]
+    by_name = result["medians"]
     idle, busy = result["isolation"]["idle"], result["isolation"]["busy"]
-    files = [cell for name, cell in found.items() if name.startswith("csv/")]
+    files = [cell for name, cell in by_name.items() if name.startswith("csv/")]
     parts = []
-    if "naive" in found:
-        naive = found["naive"]["rows_per_s"]
+    if "naive" in by_name:
+        naive = by_name["naive"]["rows_per_s"]
         rows = ((f"{cell['rows']:,.0f}", f"{cell['rows_per_s'] / naive:.0f}") for cell in files)
         parts += [
             f"## Ratios to one task per row (naive: {naive:.0f} rows/s)",

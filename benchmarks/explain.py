@@ -58,12 +58,12 @@ def milliseconds(call: Callable[[int], object], times: int) -> list[float]:
     """Return how long each of so many calls takes; three before it do not count."""
     for number in range(3):
         call(number)
-    taken = []
+    durations = []
     for number in range(times):
         began = time.perf_counter()
         call(number)
-        taken.append((time.perf_counter() - began) * 1000)
-    return sorted(taken)
+        durations.append((time.perf_counter() - began) * 1000)
+    return sorted(durations)
 
 
 def through_queue(stack: stacks.Stack, rows: list[dict[str, Any]], requests: int) -> Result:
@@ -119,27 +119,29 @@ def in_process(model: LoadedModel, rows: list[dict[str, Any]]) -> Result:
     one = milliseconds(lambda number: explain_rows(model, rows[number : number + 1]), 50)
     began = time.perf_counter()
     explain_rows(model, rows)
-    found: Result = {
+    result: Result = {
         "one_row_p50_ms": statistics.median(one),
         "rows_per_s": len(rows) / (time.perf_counter() - began),
     }
     try:
         import shap
     except ImportError:
-        return found
+        return result
     encoding, final = compile_encoding(model.card, model.estimator)
     encoded = encoding.encode(rows)
     explainer = shap.TreeExplainer(
         final, encoding.encode(reference_sample(model.reference)), feature_perturbation="interventional"
     )
-    taken = milliseconds(lambda number: explainer.shap_values(encoded[number : number + 1], check_additivity=False), 50)
+    durations = milliseconds(
+        lambda number: explainer.shap_values(encoded[number : number + 1], check_additivity=False), 50
+    )
     began = time.perf_counter()
     values = explainer.shap_values(encoded[:200], check_additivity=False)
     seconds = time.perf_counter() - began
     gap = np.abs(values.sum(axis=1) + explainer.expected_value - final.decision_function(encoded[:200])).max()
-    return found | {
+    return result | {
         "shap_version": shap.__version__,
-        "shap_one_row_p50_ms": statistics.median(taken),
+        "shap_one_row_p50_ms": statistics.median(durations),
         "shap_rows_per_s": 200 / seconds,
         "shap_gap": float(gap),
     }

@@ -83,13 +83,13 @@ def measure(folder: Path, args: argparse.Namespace) -> Result:
                 order = list(clients) if place % 2 else list(reversed(clients))
                 for name in order:
                     rounds[name].append(cost(name, clients[name], body, args.submissions))
-    found = {name: statistics.median(times) for name, times in rounds.items()}
+    by_name = {name: statistics.median(times) for name, times in rounds.items()}
     ratios = sorted(guarded / plain for guarded, plain in zip(rounds["guarded"], rounds["plain"], strict=True))
     return {
         "rounds": args.rounds,
         "submissions": args.submissions,
-        "us": found,
-        "ratio_of_medians": found["guarded"] / found["plain"],
+        "us": by_name,
+        "ratio_of_medians": by_name["guarded"] / by_name["plain"],
         "ratio_of_rounds": {"median": statistics.median(ratios), "interval_95": interval(ratios)},
         "machine": describe(folder),
     }

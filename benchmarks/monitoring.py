@@ -55,11 +55,11 @@ def measure(folder: Path, args: argparse.Namespace) -> Result:
         migrate(url)
         engine = make_engine(url)
         store(engine, folder, args.rows)
-        found = {"rows": args.rows, **count(engine, folder), **read(engine, args.reads), **scan(engine)}
+        result = {"rows": args.rows, **count(engine, folder), **read(engine, args.reads), **scan(engine)}
         store_scores(engine, folder, args.scores)
-        found |= {"scores": args.scores, **decide(engine)}
+        result |= {"scores": args.scores, **decide(engine)}
         engine.dispose()
-    return {**found, "machine": describe(folder)}
+    return {**result, "machine": describe(folder)}
 
 
 def rows_of(count: int, seed: int) -> list[dict[str, Any]]:
@@ -130,21 +130,21 @@ def read(engine: Engine, times: int) -> Result:
         "30_days": Window(START, START + timedelta(days=DAYS)),
         "uneven": Window(START + timedelta(hours=5), START + timedelta(days=DAYS - 1, hours=19)),
     }
-    found: Result = {}
+    result: Result = {}
     for name, window in windows.items():
-        taken = []
+        durations = []
         for _ in range(times):
             began = time.perf_counter()
             with engine.connect() as connection:
                 stored = find_profile(connection, 1)
                 assert stored is not None
                 drift = find_drift(connection, 1, stored.profile, window, "reference")
-            taken.append((time.perf_counter() - began) * 1000)
-        found[f"drift_ms_{name}"] = statistics.median(taken)
-        found[f"drift_ms_{name}_best"] = min(taken)
-        found[f"drift_ms_{name}_p99"] = sorted(taken)[int(len(taken) * 0.99)]
-        found[f"rows_{name}"] = drift.rows
-    return found
+            durations.append((time.perf_counter() - began) * 1000)
+        result[f"drift_ms_{name}"] = statistics.median(durations)
+        result[f"drift_ms_{name}_best"] = min(durations)
+        result[f"drift_ms_{name}_p99"] = sorted(durations)[int(len(durations) * 0.99)]
+        result[f"rows_{name}"] = drift.rows
+    return result
 
 
 def scan(engine: Engine) -> Result:
@@ -224,7 +224,7 @@ def decide(engine: Engine, times: int = 5) -> Result:
         "threshold": lambda connection: list_days(connection, scope, margin=0.05),
         "confusion": lambda connection: find_confusion(connection, scope, cost_fp=1.0, cost_fn=5.0),
     }
-    taken: dict[str, list[float]] = {}
+    durations: dict[str, list[float]] = {}
     answers: dict[str, object] = {}
     for _ in range(times):
         for name, ask in questions.items():
@@ -236,10 +236,10 @@ def decide(engine: Engine, times: int = 5) -> Result:
                         connection.execute(text("DELETE FROM score_parts"))
                     began = time.perf_counter()
                     answer = ask(connection)
-                    taken.setdefault(f"{name}_ms_{way}", []).append((time.perf_counter() - began) * 1000)
+                    durations.setdefault(f"{name}_ms_{way}", []).append((time.perf_counter() - began) * 1000)
                 if name == "confusion":
                     assert answers.setdefault(name, answer) == answer
-    return {name: statistics.median(each) for name, each in taken.items()}
+    return {name: statistics.median(each) for name, each in durations.items()}
 
 
 def timed(work: Callable[[], object]) -> float:

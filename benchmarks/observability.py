@@ -68,12 +68,12 @@ def measure(folder: Path, args: argparse.Namespace) -> Result:
     with ExitStack() as stack:
         stacks = {name: stack.enter_context(running(folder / name, args.runtime, name)) for name in ("on", "off")}
         routes = {"/predict": 200} | ({"/jobs": 202} if args.runtime == "queue" else {})
-        found: Result = {"runtime": args.runtime, "rounds": args.rounds, "requests": args.requests, "routes": {}}
+        result: Result = {"runtime": args.runtime, "rounds": args.rounds, "requests": args.requests, "routes": {}}
         for route, status in routes.items():
-            found["routes"][route] = compare(stacks, route, status, args)
+            result["routes"][route] = compare(stacks, route, status, args)
         if args.jobs and args.runtime == "queue":
-            found |= scrape(stacks["on"], args.jobs)
-    return {**found, "machine": describe(folder)}
+            result |= scrape(stacks["on"], args.jobs)
+    return {**result, "machine": describe(folder)}
 
 
 @contextmanager
@@ -148,8 +148,8 @@ def send(client: http.client.HTTPConnection, route: str, status: int, count: int
     """Return the requests per second of `count` requests, one after the other."""
     began = time.perf_counter()
     for _ in range(count):
-        if (found := ask(client, route)) != status:
-            raise RuntimeError(f"{route} was answered with {found}")
+        if (answered := ask(client, route)) != status:
+            raise RuntimeError(f"{route} was answered with {answered}")
     return count / (time.perf_counter() - began)
 
 
@@ -196,30 +196,30 @@ def scrape(stack: Stack, jobs: int) -> Result:
 def scrapes(port: int, count: int) -> list[float]:
     """Return the ms of so many scrapes, none of which finds the last one's figures."""
     client = http.client.HTTPConnection("127.0.0.1", port)
-    taken = []
+    durations = []
     for _ in range(count):
         time.sleep(CACHED_SECONDS)
         began = time.perf_counter()
         client.request("GET", "/metrics")
         answer = client.getresponse()
         answer.read()
-        taken.append((time.perf_counter() - began) * 1000)
+        durations.append((time.perf_counter() - began) * 1000)
         if answer.status != 200:
             raise RuntimeError(f"/metrics was answered with {answer.status}")
-    return taken
+    return durations
 
 
 def render(result: Result) -> str:
     """Return the report as text."""
     lines = []
-    for route, found in result["routes"].items():
-        on, off = found["per_second"]["on"], found["per_second"]["off"]
-        low, high = found["quartiles"]
+    for route, figures in result["routes"].items():
+        on, off = figures["per_second"]["on"], figures["per_second"]["off"]
+        low, high = figures["quartiles"]
         lines.append(
             f"{route}, {result['runtime']} runtime, {result['rounds']} rounds of {result['requests']} in turn: "
-            f"{on:.0f}/s on, {off:.0f}/s off; of neighbouring rounds {found['ratio_of_rounds']:.3f} "
-            f"(quartiles {low:.3f} to {high:.3f}); processor time a request {found['processor_us']['on']:.0f} us on, "
-            f"{found['processor_us']['off']:.0f} us off: {found['processor_ratio']:.3f}."
+            f"{on:.0f}/s on, {off:.0f}/s off; of neighbouring rounds {figures['ratio_of_rounds']:.3f} "
+            f"(quartiles {low:.3f} to {high:.3f}); processor time a request {figures['processor_us']['on']:.0f} us on, "
+            f"{figures['processor_us']['off']:.0f} us off: {figures['processor_ratio']:.3f}."
         )
     if "jobs" in result:
         lines.append(

@@ -61,8 +61,8 @@ def run_module(*words: object) -> Cell:
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if run.returncode != 0:
         raise RuntimeError(f"`{' '.join(command[1:4])}` failed:\n{run.stderr[-3000:]}")
-    found: Cell = json.loads(run.stdout)
-    return found
+    cell: Cell = json.loads(run.stdout)
+    return cell
 
 
 def load(stack: Stack, path: str, bodies: Path, *, connections: int, seconds: float) -> Cell:

@@ -9,25 +9,25 @@ Medians = dict[str, dict[str, float]]
 
 def medians(cells: dict[str, list[dict[str, Any]]]) -> Medians:
     """Return the median over the rounds of every number of every cell, and the spread (max / min) of its rate."""
-    found: Medians = {}
+    by_name: Medians = {}
     for name, rounds in cells.items():
         keys = [key for key, value in rounds[0].items() if isinstance(value, (int, float))]
-        found[name] = {key: statistics.median(cell[key] for cell in rounds) for key in keys}
+        by_name[name] = {key: statistics.median(cell[key] for cell in rounds) for key in keys}
         for rate in ("jobs_per_s", "per_second"):
             if rate in keys:
                 rates = [cell[rate] for cell in rounds]
-                found[name]["spread"] = max(rates) / max(min(rates), 1e-9)
+                by_name[name]["spread"] = max(rates) / max(min(rates), 1e-9)
                 break
-    return found
+    return by_name
 
 
 def render(result: dict[str, Any]) -> str:
     """Return the report as Markdown."""
-    found: Medians = result["medians"]
+    by_name: Medians = result["medians"]
     connections: list[int] = result["options"]["connections"]
     parts = [
         "## Ratios (Guichet to naive, medians of one run)",
-        table(("what", "ratio", "Guichet", "naive"), ratios(found, connections)),
+        table(("what", "ratio", "Guichet", "naive"), ratios(by_name, connections)),
         "## Behind the queue: accepted, stored, queued, scored, output stored",
         table(
             (
@@ -41,34 +41,34 @@ def render(result: dict[str, Any]) -> str:
                 "PostgreSQL",
                 "client",
             ),
-            (jobs_row(name, cell) for name, cell in found.items() if "/jobs/" in name),
+            (jobs_row(name, cell) for name, cell in by_name.items() if "/jobs/" in name),
         ),
         "## One row, low load",
-        table(("design", "submit p50 ms", "result stored p50 ms", "p99 ms"), low_rows(found)),
+        table(("design", "submit p50 ms", "result stored p50 ms", "p99 ms"), low_rows(by_name)),
         "## `/predict`",
         table(
             ("cell", "requests/s", "spread", "p50 ms", "p99 ms", "API CPU us"),
-            (predict_row(name, cell) for name, cell in found.items() if "/predict/" in name or "/sync/" in name),
+            (predict_row(name, cell) for name, cell in by_name.items() if "/predict/" in name or "/sync/" in name),
         ),
         "## Memory after load, and start",
-        table(("processes", "RSS MB", "PSS MB", "API ready s"), footprint_rows(found)),
+        table(("processes", "RSS MB", "PSS MB", "API ready s"), footprint_rows(by_name)),
         machine_line(result),
     ]
     return "\n\n".join(parts)
 
 
-def ratios(found: Medians, connections: list[int]) -> Iterable[tuple[str, ...]]:
+def ratios(by_name: Medians, connections: list[int]) -> Iterable[tuple[str, ...]]:
     for count in connections:
-        naive = max(found[f"naive/jobs/{processes}w/{count}c"]["jobs_per_s"] for processes in (1, 2))
+        naive = max(by_name[f"naive/jobs/{processes}w/{count}c"]["jobs_per_s"] for processes in (1, 2))
         for processes in (1, 2):
-            guichet = found[f"guichet/jobs/{processes}w/{count}c"]["jobs_per_s"]
+            guichet = by_name[f"guichet/jobs/{processes}w/{count}c"]["jobs_per_s"]
             what = f"jobs/s, {count} connections, Guichet with {processes} worker process(es), naive with its better"
             yield what, f"**{guichet / naive:.1f}**", f"{guichet:,.0f}", f"{naive:,.0f}"
     for count in connections:
-        guichet, naive = (found[f"{name}/sync/{count}c"]["per_second"] for name in ("guichet-sync", "naive"))
+        guichet, naive = (by_name[f"{name}/sync/{count}c"]["per_second"] for name in ("guichet-sync", "naive"))
         what = f"`/predict` sync, {count} connections (Guichet stores every row, naive nothing)"
         yield what, f"**{guichet / naive:.1f}**", f"{guichet:,.0f}/s", f"{naive:,.0f}/s"
-    guichet, naive = (found[f"{name}/low"]["result_p50_ms"] for name in ("guichet", "naive"))
+    guichet, naive = (by_name[f"{name}/low"]["result_p50_ms"] for name in ("guichet", "naive"))
     yield "submit to stored result, low load, p50", f"**{guichet / naive:.2f}**", f"{guichet:.1f} ms", f"{naive:.1f} ms"
 
 
@@ -78,8 +78,8 @@ def jobs_row(name: str, cell: dict[str, float]) -> tuple[str, ...]:
     return name, f"{cell['jobs_per_s']:,.0f}", f"{cell['spread']:.2f}", *times, *(f"{cost:,.0f}" for cost in costs)
 
 
-def low_rows(found: Medians) -> Iterable[tuple[str, ...]]:
-    for name, cell in found.items():
+def low_rows(by_name: Medians) -> Iterable[tuple[str, ...]]:
+    for name, cell in by_name.items():
         if name.endswith("/low"):
             keys = ("submit_p50_ms", "result_p50_ms", "result_p99_ms")
             yield name.removesuffix("/low"), *(f"{cell[key]:.1f}" for key in keys)
@@ -91,10 +91,10 @@ def predict_row(name: str, cell: dict[str, float]) -> tuple[str, ...]:
     return name, rate, f"{cell['spread']:.2f}", f"{cell['p50_ms']:.1f}", f"{cell['p99_ms']:.1f}", cpu
 
 
-def footprint_rows(found: Medians) -> Iterable[tuple[str, ...]]:
+def footprint_rows(by_name: Medians) -> Iterable[tuple[str, ...]]:
     whose = {"guichet": "API + one worker", "guichet-sync": "API", "naive": "API + one worker"}
     for name, what in whose.items():
-        memory, start = found[f"{name}/memory"], found.get(f"{name}/start", {})
+        memory, start = by_name[f"{name}/memory"], by_name.get(f"{name}/start", {})
         ready = f"{start['ready_s']:.2f}" if start else ""
         yield f"{name}: {what}", f"{memory['rss_mb']:.0f}", f"{memory['pss_mb']:.0f}", ready
 

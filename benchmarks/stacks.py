@@ -81,12 +81,12 @@ class Stack:
 
     def processes(self, *parts: str) -> list[psutil.Process]:
         """Return every running process of these parts."""
-        found = []
+        family = []
         for part in parts:
             child = self.children.get(part)
             if child is not None and child.pid is not None:
-                found += [psutil.Process(child.pid), *child.family()]
-        return [process for process in found if runs(process)]
+                family += [psutil.Process(child.pid), *child.family()]
+        return [process for process in family if runs(process)]
 
 
 def answers(url: str) -> bool:
@@ -208,12 +208,12 @@ def wait_until_idle(stack: Stack, *, timeout: float = 120.0) -> None:
 
 def cpu_seconds(processes: Iterable[psutil.Process]) -> dict[psutil.Process, float]:
     """Return the processor time that each of these processes has used so far; those that have ended are left out."""
-    found = {}
+    seconds = {}
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
-            found[process] = times.user + times.system
-    return found
+            seconds[process] = times.user + times.system
+    return seconds
 
 
 def cpu_used(before: dict[psutil.Process, float]) -> float:
@@ -223,11 +223,11 @@ def cpu_used(before: dict[psutil.Process, float]) -> float:
 
 def memory_mb(processes: Iterable[psutil.Process]) -> dict[str, float]:
     """Return RSS (counts shared pages once for each process) and PSS (shares them out), in MB."""
-    found = [process.memory_full_info() for process in processes]
+    infos = [process.memory_full_info() for process in processes]
     mb = 1024 * 1024
     return {
-        "rss_mb": sum(info.rss for info in found) / mb,
-        "pss_mb": sum(getattr(info, "pss", info.uss) for info in found) / mb,
+        "rss_mb": sum(info.rss for info in infos) / mb,
+        "pss_mb": sum(getattr(info, "pss", info.uss) for info in infos) / mb,
     }
 
 

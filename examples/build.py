@@ -43,11 +43,11 @@ def build(name: str, *, models_dir: Path, native: bool = False) -> tuple[ModelVe
             champion = resolve(session, name)
         except NotFound:
             champion = None
-        known = {row.version for row in list_versions(session, name)}
+        registered = {row.version for row in list_versions(session, name)}
     if champion is not None and is_complete(local_folder(champion, models_dir), champion.sha256):
         return champion, "there already"
     folders = [path.parent for path in (models_dir / name).glob(f"[0-9]*/{CARD_FILE}")]
-    unknown = sorted((int(folder.name), folder) for folder in folders if int(folder.name) not in known)
+    unknown = sorted((int(folder.name), folder) for folder in folders if int(folder.name) not in registered)
     if unknown and champion is None:
         for version, folder in unknown:
             with session_scope() as session:

@@ -47,13 +47,13 @@ def run() -> None:
 
 def _is_done_by_a_newer_release(connection: Connection) -> bool:
     """Tell whether the newest tables are asked for, and there are newer ones: what a release rolled back to finds."""
-    stored, wanted = stored_revision(connection), newest_revision()
-    if stored is None or wanted is None or stored <= wanted:
+    stored, newest = stored_revision(connection), newest_revision()
+    if stored is None or newest is None or stored <= newest:
         return False
     if context.get_context().opts.get("destination_rev") != "head":
         return False  # to go to a number is another wish: alembic says that it does not know the way
     sys.stderr.write(
-        f"guichet: the tables are at migration {stored}, and this release's are at {wanted}: they stay as they are\n"
+        f"guichet: the tables are at migration {stored}, and this release's are at {newest}: they stay as they are\n"
     )
     return True
 

@@ -169,13 +169,13 @@ class _Connection:
     def check_database(self, name: str, *, owner: str) -> bool:
         """Tell whether the database is there; raise Refused if it is somebody else's."""
         self._cursor.execute("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s", (name,))
-        found = self._cursor.fetchone()
-        if found is not None and found[0] != owner:
+        row = self._cursor.fetchone()
+        if row is not None and row[0] != owner:
             raise Refused(
-                f"the database {name} is there, and {found[0]} owns it: choose another --database, or give it away "
+                f"the database {name} is there, and {row[0]} owns it: choose another --database, or give it away "
                 f"with ALTER DATABASE {name} OWNER TO {owner} (and REASSIGN OWNED for its tables)"
             )
-        return found is not None
+        return row is not None
 
     def join(self, owner: str) -> None:
         """Become a member of a role: an administrator who is no superuser could not act as it otherwise."""

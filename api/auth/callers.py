@@ -71,7 +71,7 @@ def hash_key(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def given_key(request: Request) -> str:
+def sent_key(request: Request) -> str:
     """Return the key that a request brings, known or not; empty if it brings none."""
     scheme, _, credential = request.headers.get("authorization", "").partition(" ")
     return credential.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
@@ -79,10 +79,10 @@ def given_key(request: Request) -> str:
 
 async def identify(request: Request, catalog: Catalog, *scopes: Scope) -> Caller:
     """Return who calls; raise Unauthorized without a known key, Forbidden without one of the scopes."""
-    given = given_key(request)
-    if not given:
+    text = sent_key(request)
+    if not text:
         raise Unauthorized("Send an API key: `Authorization: Bearer KEY` or `X-API-Key: KEY`.")
-    digest = hash_key(given)
+    digest = hash_key(text)
     key = catalog.picture.keys.get(digest)
     if key is None:
         answered = await run_in_threadpool(catalog.refresh_after_miss)  # it may have been made a moment ago
@@ -93,6 +93,6 @@ async def identify(request: Request, catalog: Catalog, *scopes: Scope) -> Caller
         raise Unauthorized("This API key is not known, or was revoked: ask the operator for a new one.")
     request.scope["owner"] = key.id  # for error_logs, which a refusal below reaches too
     if key.scopes.isdisjoint((*scopes, Scope.ADMIN)):
-        wanted = " or ".join(f"`{scope.value}`" for scope in scopes)
-        raise Forbidden(f"This API key lacks the scope {wanted}: ask the operator for one that has it.")
+        names = " or ".join(f"`{scope.value}`" for scope in scopes)
+        raise Forbidden(f"This API key lacks the scope {names}: ask the operator for one that has it.")
     return Caller(key.id, key.scopes)

@@ -28,7 +28,7 @@ def check_broker(redis: Redis, settings: Settings) -> Finding:
         return Finding("broker", "failed", f"{where} does not answer ({error}): start it, or correct REDIS_URL")
     used, most = float(info.get("used_memory", 0)), float(info.get("maxmemory", 0))
     memory = gigabytes(used) + (f" of {gigabytes(most)}" if most else "")
-    said = f"Redis {info.get('redis_version')} answers in {took:.1f} ms, {memory}: {where}"
+    summary = f"Redis {info.get('redis_version')} answers in {took:.1f} ms, {memory}: {where}"
     advice = []
     if info.get("maxmemory_policy") != "noeviction":
         advice.append(f"maxmemory-policy is {info.get('maxmemory_policy')}: set noeviction, or it forgets wake-ups")
@@ -38,7 +38,7 @@ def check_broker(redis: Redis, settings: Settings) -> Finding:
         advice.append("its memory is nearly full: raise maxmemory")
     if took > _SLOW:
         advice.append("it is slow: run it nearer")
-    return Finding("broker", "warning" if advice else "ok", "; ".join([said, *advice]))
+    return Finding("broker", "warning" if advice else "ok", "; ".join([summary, *advice]))
 
 
 def check_workers(connection: Connection) -> Finding:

@@ -25,17 +25,19 @@ def check_server(connection: Connection, settings: Settings) -> Finding:
     }
     used = connection.execute(text("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"))
     busy = f"{used.scalar()} of {shown['max_connections']} connections"
-    said = f"PostgreSQL {shown['server_version']} answers in {took:.1f} ms, {busy}: {where}"
+    summary = f"PostgreSQL {shown['server_version']} answers in {took:.1f} ms, {busy}: {where}"
     if shown["fsync"] != "on" or shown["synchronous_commit"] == "off":
-        return Finding("database", "failed", f"{said}; set fsync and synchronous_commit on, or accepted jobs get lost")
+        return Finding(
+            "database", "failed", f"{summary}; set fsync and synchronous_commit on, or accepted jobs get lost"
+        )
     if took > _SLOW:
-        return Finding("database", "warning", f"{said}; that is slow: run the API and the workers nearer to it")
-    return Finding("database", "ok", said)
+        return Finding("database", "warning", f"{summary}; that is slow: run the API and the workers nearer to it")
+    return Finding("database", "ok", summary)
 
 
 def check_tables(connection: Connection) -> Finding:
     """Look whether the tables are those of this release."""
-    stored, wanted = stored_revision(connection), newest_revision()
+    stored, newest = stored_revision(connection), newest_revision()
     if (missing := revision_problem(stored)) is not None:
         return Finding("migrations", "failed", missing)
     there = set(inspect(connection).get_table_names())
@@ -44,11 +46,11 @@ def check_tables(connection: Connection) -> Finding:
         return Finding(
             "migrations", "failed", f"migration {stored} ran, and {', '.join(lost)} is not there: restore it"
         )
-    if wanted is None:
+    if newest is None:
         return Finding("migrations", "ok", f"at {stored}; this installation has no migrations to compare with")
-    if stored != wanted:
+    if stored != newest:
         return Finding(
-            "migrations", "warning", f"at {stored}, newer than this release ({wanted}): upgrade this process"
+            "migrations", "warning", f"at {stored}, newer than this release ({newest}): upgrade this process"
         )
     return Finding("migrations", "ok", f"at {stored}, the last one of this release")
 

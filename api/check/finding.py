@@ -20,12 +20,12 @@ class Finding:
 
 def milliseconds(ask: Callable[[], object], *, times: int = 7) -> float:
     """Return how long an answer takes, in the median of some."""
-    taken = []
+    durations = []
     for _ in range(times):
         began = time.perf_counter()
         ask()
-        taken.append((time.perf_counter() - began) * 1000)
-    return statistics.median(taken)
+        durations.append((time.perf_counter() - began) * 1000)
+    return statistics.median(durations)
 
 
 def gigabytes(count: float) -> str:

@@ -30,14 +30,14 @@ def fetches_models(settings: Settings) -> bool:
 
 def check_folders(settings: Settings) -> list[Finding]:
     """Look at the folders that are used: whether they can be, and how much room there is."""
-    found = []
+    findings = []
     if settings.database.startswith("sqlite"):
         setting = "DATA_DIR" if settings.database_url is None else "DATABASE_URL"
         file = Path(make_url(settings.database).database or "").resolve()
-        found.append(_check_folder(setting, file.parent, "write"))
+        findings.append(_check_folder(setting, file.parent, "write"))
     use = "write" if fetches_models(settings) else "read"
     return [
-        *found,
+        *findings,
         _check_folder("MODELS_DIR", settings.models.resolve(), use),
         _check_folder("TMPDIR", Path(tempfile.gettempdir()), "write"),
     ]
@@ -59,10 +59,10 @@ def _check_folder(name: str, folder: Path, use: str) -> Finding:
                 title, "failed", f"{folder} cannot be written ({error.strerror}): change its rights, or set {name}"
             )
     free = shutil.disk_usage(folder).free
-    said = f"{folder}, {gigabytes(free)} free"
+    summary = f"{folder}, {gigabytes(free)} free"
     if use == "write" and free < _LITTLE:
-        return Finding(title, "failed" if free < _NONE else "warning", f"{said}: make room, or set {name} elsewhere")
-    return Finding(title, "ok", said)
+        return Finding(title, "failed" if free < _NONE else "warning", f"{summary}: make room, or set {name} elsewhere")
+    return Finding(title, "ok", summary)
 
 
 def check_port(settings: Settings) -> Finding:
@@ -83,11 +83,11 @@ def _running_version(settings: Settings) -> str | None:
     try:
         with closing(http.client.HTTPConnection(host, settings.port, timeout=2)) as connection:
             connection.request("GET", "/version")
-            said = json.loads(connection.getresponse().read(10_000))
+            body = json.loads(connection.getresponse().read(10_000))
     except (OSError, http.client.HTTPException, ValueError):
         return None
-    is_ours = isinstance(said, dict) and said.get("name") == "guichet"
-    return str(said.get("version")) if is_ours else None
+    is_ours = isinstance(body, dict) and body.get("name") == "guichet"
+    return str(body.get("version")) if is_ours else None
 
 
 def check_clocks(connection: Connection, redis: Redis | None) -> Finding:
@@ -106,9 +106,9 @@ def check_clocks(connection: Connection, redis: Redis | None) -> Finding:
             pass  # its own line says so
     if not apart:
         return Finding("clocks", "ok", "there is one clock, this machine's")
-    said = ", ".join(f"{name} {difference:+.3f} s" for name, difference in apart.items())
+    summary = ", ".join(f"{name} {difference:+.3f} s" for name, difference in apart.items())
     worst = max(map(abs, apart.values()))
     if worst > _APART:
         status: Status = "failed" if worst > _FAR_APART else "warning"
-        return Finding("clocks", status, f"{said} from this machine's: let NTP set them, or times of jobs mislead")
-    return Finding("clocks", "ok", f"{said} from this machine's")
+        return Finding("clocks", status, f"{summary} from this machine's: let NTP set them, or times of jobs mislead")
+    return Finding("clocks", "ok", f"{summary} from this machine's")

@@ -42,21 +42,21 @@ def check_models(session: Session, settings: Settings, *, loading: bool) -> Iter
     if serving and loading and not able:  # the API of a queue may be installed without them
         yield Finding("models", "ok", "not loaded: the libraries of models are installed where the workers are")
     others = [version for version in versions if version not in serving]
-    faults = [found for version in others if (found := _check(version, settings, loading=False)).status != "ok"]
+    faults = [finding for version in others if (finding := _check(version, settings, loading=False)).status != "ok"]
     if others:
-        detail = "; ".join(found.detail for found in faults) or f"{len(others)} other versions have their files"
+        detail = "; ".join(finding.detail for finding in faults) or f"{len(others)} other versions have their files"
         yield Finding("other models", "warning" if faults else "ok", detail)
 
 
 def check_store(store: str) -> Finding:
     """Look whether the store answers, and holds packages; what was fetched before serves without it."""
     try:
-        found = len(find_packages(store))
+        count = len(find_packages(store))
     except GuichetError as error:
         return Finding("store", "warning", error.detail)
     return (
-        Finding("store", "ok", f"{store}, packages: {found}")
-        if found
+        Finding("store", "ok", f"{store}, packages: {count}")
+        if count
         else Finding("store", "warning", no_packages(store))
     )
 
@@ -71,10 +71,10 @@ def _check(version: ModelVersion, settings: Settings, *, loading: bool) -> Findi
         return Finding("model", "warning", f"{label}: is not here yet, and is fetched from {address} when it is needed")
     try:
         if not loading:
-            found = sha256_of(local_folder(version, settings.models) / MODEL_FILE)
-            if found != version.sha256:
+            digest = sha256_of(local_folder(version, settings.models) / MODEL_FILE)
+            if digest != version.sha256:
                 return Finding(
-                    "model", "failed", f"{label}: SHA-256 {found[:12]}…, not {version.sha256[:12]}…: restore the file"
+                    "model", "failed", f"{label}: SHA-256 {digest[:12]}…, not {version.sha256[:12]}…: restore the file"
                 )
             check_reference(local_folder(version, settings.models), references_of(version))
             return Finding("model", "ok", f"{label}: the file is the one that was registered")

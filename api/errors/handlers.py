@@ -97,12 +97,12 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 def _methods_at(request: Request) -> list[str]:
     """Return the methods that the path of a request takes."""
     place = {"type": "http", "headers": [], **{key: request.scope[key] for key in ("path", "root_path")}}
-    taken = [
+    methods = [
         method
         for method in _METHODS
         if any(route.matches({**place, "method": method})[0] is Match.FULL for route in request.app.routes)
     ]
-    return ["GET", "HEAD", *taken[1:]] if "GET" in taken and "HEAD" not in taken else taken
+    return ["GET", "HEAD", *methods[1:]] if "GET" in methods and "HEAD" not in methods else methods
 
 
 def _sentence(error: HTTPException) -> str:

@@ -32,7 +32,7 @@ from shared.tables import JobKind
 
 log = logging.getLogger(__name__)
 
-Given = ParamSpec("Given")
+Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 PARQUET = "application/vnd.apache.parquet"
@@ -54,15 +54,15 @@ async def send_csv(
     headers = _headers(download.name, download.etag, download.rows_done) | {"Accept-Ranges": "bytes"}
     if matches(request.headers.get("if-none-match"), download.etag):
         return _not_modified(headers)
-    asked = None
+    part = None
     if not is_head(request):  # to which a range means nothing (RFC 9110, 14.2)
-        asked = parse_range(request.headers.get("range"), request.headers.get("if-range"), download.etag)
+        part = parse_range(request.headers.get("range"), request.headers.get("if-range"), download.etag)
     if content == "joined":
         download.sizes = _sizes_of(download.etag)
-        await _measure(download, SECONDS_FOR_LENGTH if asked is None else SECONDS_FOR_RANGE)
+        await _measure(download, SECONDS_FOR_LENGTH if part is None else SECONDS_FOR_RANGE)
     status, start, stop = 200, 0, download.size
-    if asked is not None and stop is not None:
-        settled = resolve_range(asked, stop)
+    if part is not None and stop is not None:
+        settled = resolve_range(part, stop)
         if settled is None:
             return await _no_such_range(request, stop)
         status, (start, stop) = 206, settled
@@ -109,7 +109,7 @@ class Pieces(StreamingResponse):
 
 
 async def _in_thread(
-    threads: CapacityLimiter, function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs
+    threads: CapacityLimiter, function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
 ) -> Result:
     return await to_thread.run_sync(bind(function, *args, **kwargs), limiter=threads)
 

@@ -51,8 +51,8 @@ async def submit_explanations(
     with services.keys_in_flight.holding(submission):
         await owe_file_rows(services, request, caller, source.row_count - 1)
         if submission.idempotency_key is not None:
-            asked = f"{source.id} {expires_in} {timeout}"
-            submission.body_hash = hashlib.sha256(asked.encode()).hexdigest()
+            key_text = f"{source.id} {expires_in} {timeout}"
+            submission.body_hash = hashlib.sha256(key_text.encode()).hexdigest()
         places = await run_in_threadpool(_places, services, source)
         size = CHUNK_ROWS if version.explained_by in EXACT else SAMPLED_ROWS
         job = await run_in_threadpool(

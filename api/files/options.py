@@ -48,7 +48,7 @@ class UploadOptions:
     """A checked query."""
 
     common: SubmitOptions
-    given: CsvOptions
+    csv_options: CsvOptions
     max_error_rate: float | None
     validate_only: bool
 
@@ -66,13 +66,13 @@ async def check_query(services: Services, request: Request, query: CsvQuery, mod
         faults.append(Fault("/query/timeout", "range", f"must be a number of seconds between 1 and {cap:.0f}"))
     if faults:
         raise InvalidRequest(sum_up(faults), faults=faults)
-    given = normalise_options(
+    csv_options = normalise_options(
         CsvOptions(query.delimiter, query.encoding, query.decimal, query.id_column, query.strict, query.thousands),
     )
     version = await find_version(services, reference, query.version)
     return UploadOptions(
         SubmitOptions(version, query.timeout or services.settings.job_timeout_seconds, query.expires_in),
-        given,
+        csv_options,
         query.max_error_rate,
         query.validate_only,
     )

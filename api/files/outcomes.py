@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 MAX_ROWS = 100_000
 MAX_BYTES = 20_000_000
 MAX_INPUTS = 20  # that an audit entry of a revision names
-KNOWN = ("job_id", "row", "row_no", "id", "actual", "observed_at")
+COLUMNS = ("job_id", "row", "row_no", "id", "actual", "observed_at")
 _RECEIVING = CapacityLimiter(1)  # one thread: such files are rare, and others wait for threads
 _TIME = TypeAdapter(AwareDatetime)
 
@@ -69,8 +69,8 @@ async def receive_outcomes(request: Request, body: Body) -> OutcomeFile:
     """Read a file of outcomes; raise for what is no such file, before anything is stored."""
     envelope = read_envelope(request.headers)
     decoder = UploadDecoder(envelope, max_bytes=MAX_BYTES)
-    given = CsvOptions(encoding=envelope.charset)
-    file = await to_thread.run_sync(_open, given, limiter=_RECEIVING)
+    csv_options = CsvOptions(encoding=envelope.charset)
+    file = await to_thread.run_sync(_open, csv_options, limiter=_RECEIVING)
     lines: list[list[str]] = []
 
     def take(pieces: Iterable[bytes]) -> None:
@@ -89,13 +89,13 @@ async def receive_outcomes(request: Request, body: Body) -> OutcomeFile:
     return OutcomeFile(columns, lines, file.format.numbers)
 
 
-def _open(given: CsvOptions) -> "UploadReader":
+def _open(csv_options: CsvOptions) -> "UploadReader":
     # Imported here: a process that never receives a file does without the libraries that split it.
     from shared.csv.columns import ExpectedColumns
     from shared.csv.upload import UploadReader
 
     limits = Limits(MAX_BYTES, MAX_ROWS, 10_000)
-    return UploadReader(None, given, limits, expected=ExpectedColumns(dict.fromkeys(("actual",)), others=()))
+    return UploadReader(None, csv_options, limits, expected=ExpectedColumns(dict.fromkeys(("actual",)), others=()))
 
 
 def _keep(file: "UploadReader", chunks: Iterable[Any], lines: list[list[str]]) -> None:
@@ -111,9 +111,9 @@ def _header_faults(columns: tuple[str, ...]) -> list[Fault]:
     if "row" in columns and "row_no" in columns:
         faults.append(Fault("/header/row", "conflict", "and row_no say the same: keep one"))
     faults += [
-        Fault("/header", "unknown_column", f"has a column beside {', '.join(KNOWN)}: remove it")
+        Fault("/header", "unknown_column", f"has a column beside {', '.join(COLUMNS)}: remove it")
         for name in columns
-        if name not in KNOWN
+        if name not in COLUMNS
     ][:1]
     return faults
 
@@ -200,24 +200,24 @@ def _join(connection: Connection, picture: Snapshot, caller: Caller, file: Outco
         else:
             lines.append((row_no, {name: cell.strip() for name, cell in zip(file.columns, cells, strict=True)}))
     named = _by_id_column(connection, job, lines) if job is not None else None
-    known = _find_jobs(connection, caller, {line.get("job_id") or line.get("id") or "" for _, line in lines}, job)
+    jobs_by_id = _find_jobs(connection, caller, {line.get("job_id") or line.get("id") or "" for _, line in lines}, job)
     placed: list[tuple[int, dict[str, str], str, int, int]] = []  # with job id, version and row
     for row_no, line in lines:
         column = "job_id" if "job_id" in line else "id"
         if named is not None and job is not None:
-            found = named(line["id"]) if "id" in line else _fault("must be there: ?job= names rows by their id")
-            if isinstance(found, Fault):
-                join.refuse(row_no, "id", found.code, found.message)
+            row = named(line["id"]) if "id" in line else _fault("must be there: ?job= names rows by their id")
+            if isinstance(row, Fault):
+                join.refuse(row_no, "id", row.code, row.message)
             else:
-                placed.append((row_no, line, job.id, job.model_version_id, found))
-        elif (meant := known.get(line[column])) is None:
+                placed.append((row_no, line, job.id, job.model_version_id, row))
+        elif (target := jobs_by_id.get(line[column])) is None:
             join.refuse(row_no, column, "not_found", "is the id of no job of yours")
         else:
-            row = _read_row(line, is_single=meant.row_count == 1)
+            row = _read_row(line, is_single=target.row_count == 1)
             if isinstance(row, Fault):
                 join.refuse(row_no, row.pointer, row.code, row.message)
             else:
-                placed.append((row_no, line, meant.id, meant.model_version_id, row))
+                placed.append((row_no, line, target.id, target.model_version_id, row))
     _read_truths(connection, picture, file, placed, join)
     return join
 
@@ -279,31 +279,31 @@ def _read_time(text: str) -> datetime | Fault | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Meant:
+class _JobOfRow:
     id: str
     model_version_id: int
     row_count: int
 
 
-def _find_jobs(connection: Connection, caller: Caller, ids: set[str], job: StoredJob | None) -> dict[str, _Meant]:
+def _find_jobs(connection: Connection, caller: Caller, ids: set[str], job: StoredJob | None) -> dict[str, _JobOfRow]:
     """Return the caller's jobs by the ids that a file calls them: ours, or those that the caller gave."""
     if job is not None:
         return {}
     ours = [text for text in ids if _is_uuid(text)]
-    found: dict[str, _Meant] = {}
+    jobs: dict[str, _JobOfRow] = {}
     columns = (Job.id, Job.model_version_id, Job.row_count, Job.owner, Job.idempotency_key)
     for start in range(0, len(ours), 500):
         for row in connection.execute(select(*columns).where(Job.id.in_(ours[start : start + 500]))):
             if caller.may_see(row.owner):
-                found[str(row.id)] = _Meant(str(row.id), row.model_version_id, row.row_count)
-    theirs = list(ids - found.keys())
+                jobs[str(row.id)] = _JobOfRow(str(row.id), row.model_version_id, row.row_count)
+    theirs = list(ids - jobs.keys())
     scope = client_scope(caller.id)
     for start in range(0, len(theirs), 500):
         piece = theirs[start : start + 500]
         query = select(*columns).where(Job.idempotency_scope == scope, Job.idempotency_key.in_(piece))
         for row in connection.execute(query):
-            found[row.idempotency_key] = _Meant(str(row.id), row.model_version_id, row.row_count)
-    return found
+            jobs[row.idempotency_key] = _JobOfRow(str(row.id), row.model_version_id, row.row_count)
+    return jobs
 
 
 def _is_uuid(text: str) -> bool:
@@ -320,20 +320,20 @@ def _by_id_column(
     assert job.csv is not None
     form = job.csv.format
     assert form.id_column is not None
-    wanted = {line.get("id", "") for _, line in lines}
+    names = {line.get("id", "") for _, line in lines}
     place = form.columns.index(form.id_column)
-    found: dict[str, int | None] = {}  # None: it stands there more than once
+    rows: dict[str, int | None] = {}  # None: it stands there more than once
     for chunk in list_chunks(connection, job.id):
         records = read_records(read_chunk(connection, job.id, chunk.first_row, "payload").decode(), form.delimiter)
         for row, record in enumerate(records, chunk.first_row):
             name = record[place].strip() if place < len(record) else ""
-            if name in wanted:
-                found[name] = None if name in found else row
+            if name in names:
+                rows[name] = None if name in rows else row
 
     def find(name: str) -> int | Fault:
-        if name not in found:
+        if name not in rows:
             return _fault("is no value of that file's id column")
-        row = found[name]
+        row = rows[name]
         return _fault("stands in that file more than once: name its rows by job_id and row_no") if row is None else row
 
     return find

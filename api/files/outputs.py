@@ -86,10 +86,10 @@ def open_csv(engine: Engine, job: StoredJob, version: Version, content: Content,
         with engine.connect() as connection:
             if content != "joined":
                 return read_chunk(connection, job.id, first_row, content)
-            given = read_chunk(connection, job.id, first_row, "payload")
+            payload = read_chunk(connection, job.id, first_row, "payload")
             output = read_chunk(connection, job.id, first_row, "output")
         try:
-            return csv_output.join_records(card, form, given, output)
+            return csv_output.join_records(card, form, payload, output)
         except ValueError as error:  # one of the two is gone
             raise Changed from error
 

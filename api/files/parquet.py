@@ -50,8 +50,8 @@ def write_table(
         for first_row in first_rows:
             with engine.connect() as connection:
                 output = read_chunk(connection, job.id, first_row, "output")
-                given = read_chunk(connection, job.id, first_row, "payload") if layout.kept else b""
-            group.append(layout.read(given, output))
+                payload = read_chunk(connection, job.id, first_row, "payload") if layout.kept else b""
+            group.append(layout.read(payload, output))
             size, rows = sum(table.nbytes for table in group), sum(table.num_rows for table in group)
             if size >= GROUP_BYTES or rows >= GROUP_ROWS:
                 yield from _write(writer, group, sink)
@@ -93,13 +93,13 @@ class Layout:
             self._classes = pa.array(card.labels, pa.string()).cast(ours[0])
             self._written_classes = pa.array([_as_written(name, form) for name in card.labels], pa.string())
 
-    def read(self, given: bytes, output: bytes) -> Any:  # noqa: ANN401 - pyarrow has no types
+    def read(self, payload: bytes, output: bytes) -> Any:  # noqa: ANN401 - pyarrow has no types
         """Return the rows of a chunk from its records and its lines of output.csv."""
         try:
             row_no, *scores = self._parse(output).columns
         except pa.ArrowInvalid as error:  # it has no lines any more
             raise Changed from error
-        kept = self._read_kept(given)
+        kept = self._read_kept(payload)
         if any(len(column) != len(row_no) for column in kept):
             raise Changed
         if len(self._labels):
@@ -107,10 +107,10 @@ class Layout:
             scores[:1] = [self._classes.take(places), pa.DictionaryArray.from_arrays(places, self._labels)]
         return pa.Table.from_arrays([row_no, *kept, *scores], schema=self.schema)
 
-    def _read_kept(self, given: bytes) -> list[Any]:
+    def _read_kept(self, payload: bytes) -> list[Any]:
         if not self.kept:
             return []
-        records = parse_records(given, self._form, encoded=self.kept)
+        records = parse_records(payload, self._form, encoded=self.kept)
         if records.ragged:
             places = [self._form.columns.index(name) for name in self.kept]
             return [pa.array(spread_cells(records, self._form.columns[place], place), pa.string()) for place in places]
@@ -139,7 +139,7 @@ class ExplanationLayout:
         self.schema = pa.schema([pa.field(name, kind) for name, kind in zip(names, types, strict=True)])
         self._types = {str(place): kind for place, kind in enumerate(types)}
 
-    def read(self, _given: bytes, output: bytes) -> Any:  # noqa: ANN401 - pyarrow has no types
+    def read(self, _payload: bytes, output: bytes) -> Any:  # noqa: ANN401 - pyarrow has no types
         """Return the rows of a chunk from its lines of output.csv."""
         try:
             columns = _parse(output, self._form, list(self._types), self._types).columns
@@ -217,5 +217,5 @@ class _Sink:
         self.closed = True
 
     def take(self) -> bytes:
-        taken, self._parts = b"".join(self._parts), []
-        return taken
+        content, self._parts = b"".join(self._parts), []
+        return content

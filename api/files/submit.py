@@ -96,8 +96,8 @@ async def submit_csv(
         submission.body_hash = received.sha256 if submission.idempotency_key is not None else None
         job = await to_thread.run_sync(_store, services, submission, received, options, spool, limiter=_STORING)
     services.runtime.notify_files(version.id)
-    asked = preference_of(services, request).applied or ""
-    applied = {"Preference-Applied": "respond-async"} if "respond-async" in asked else {}
+    applied_preference = preference_of(services, request).applied or ""
+    applied = {"Preference-Applied": "respond-async"} if "respond-async" in applied_preference else {}
     return accepted_response(services, request, job, applied)
 
 
@@ -147,13 +147,13 @@ async def _receive(services: Services, request: Request, body: Body, options: Up
     settings = services.settings
     envelope = read_envelope(request.headers)
     unwrapper = UploadDecoder(envelope, max_bytes=settings.max_csv_bytes)
-    given = replace(options.given, encoding=options.given.encoding or envelope.charset)
+    csv_options = replace(options.csv_options, encoding=options.csv_options.encoding or envelope.charset)
     limits = Limits(settings.max_csv_bytes, settings.max_csv_rows, settings.max_csv_record_bytes)
     digest = hashlib.sha256()
-    file = await to_thread.run_sync(_open, options.common.version.card, given, limits, limiter=_RECEIVING)
+    file = await to_thread.run_sync(_open, options.common.version.card, csv_options, limits, limiter=_RECEIVING)
 
-    def give(some: Iterable[Chunk]) -> None:
-        for chunk in some:
+    def give(chunks: Iterable[Chunk]) -> None:
+        for chunk in chunks:
             assert file.format is not None
             keep(chunk, file.format)
 
@@ -172,11 +172,11 @@ async def _receive(services: Services, request: Request, body: Body, options: Up
     return Received(file.format, file.notices, file.row_count, file.byte_count, unwrapper.filename, digest.hexdigest())
 
 
-def _open(card: Card, given: CsvOptions, limits: Limits) -> "UploadReader":
+def _open(card: Card, csv_options: CsvOptions, limits: Limits) -> "UploadReader":
     # Imported here: a process that never receives a file does without the libraries that split it.
     from shared.csv.upload import UploadReader
 
-    return UploadReader(card, given, limits)
+    return UploadReader(card, csv_options, limits)
 
 
 def _store(

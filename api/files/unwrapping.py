@@ -68,14 +68,14 @@ def read_envelope(headers: Headers) -> UploadHeaders:
     )
 
 
-def clean_filename(given: bytes | None) -> str | None:
+def clean_filename(raw: bytes | None) -> str | None:
     """Return the name of a file without folders and without characters that cannot be shown, None if none is left."""
-    if given is None:
+    if raw is None:
         return None
     try:
-        text = given.decode("utf-8")
+        text = raw.decode("utf-8")
     except UnicodeDecodeError:
-        text = given.decode("latin-1")
+        text = raw.decode("latin-1")
     name = "".join(character for character in re.split(r"[/\\]", text)[-1] if character.isprintable())
     name = name.strip()[:FILENAME_LENGTH].strip()
     return None if name in ("", ".", "..") else name
@@ -130,7 +130,7 @@ class FormReader:
 
     def __init__(self, boundary: bytes) -> None:
         self.filename: str | None = None
-        self._found = False
+        self._has_file = False
         self._ended = False
         self._headers: dict[bytes, bytes] = {}
         self._name = self._value = b""
@@ -164,7 +164,7 @@ class FormReader:
         """Raise MalformedBody for a form that is cut off, InvalidRequest for one without a file."""
         if not self._ended:
             raise MalformedBody("The form is cut off before its end: send it whole.")
-        if not self._found:
+        if not self._has_file:
             raise _form_error("/file", "missing", "is missing: put the CSV file into this field of the form")
 
     # ── what the parser calls ────────────────────────────────────────────────────────────────────────────────────
@@ -192,13 +192,13 @@ class FormReader:
             raise _form_error(
                 pointer, "unknown_field", "is not taken in the form: options go into the query (?delimiter=semicolon)"
             )
-        if self._found:
+        if self._has_file:
             raise _form_error(pointer, "several_files", "is a second file: send each in a request of its own")
         if self._headers.get(b"content-transfer-encoding", b"").lower() not in _PLAIN_TRANSFER:
             raise UnsupportedMediaType(
                 "The file in the form is written in base64 or the like: send its bytes as they are."
             )
-        self._found = True
+        self._has_file = True
         self.filename = clean_filename(filename)
 
     def _add_data(self, data: bytes, start: int, end: int) -> None:

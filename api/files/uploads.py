@@ -89,10 +89,10 @@ class Body:
                     size += len(piece)
         except TimeoutError:
             if left >= STALL_SECONDS:
-                told = f"stood still: less than {BATCH_BYTES >> 10} KB came in {STALL_SECONDS:.0f} s"
+                complaint = f"stood still: less than {BATCH_BYTES >> 10} KB came in {STALL_SECONDS:.0f} s"
             else:
-                told = f"is too slow: less than {LEAST_RATE // 1000} kB came in a second"
-            raise SlowRequest(f"The upload {told}. Send the file compressed, or in several files.") from None
+                complaint = f"is too slow: less than {LEAST_RATE // 1000} kB came in a second"
+            raise SlowRequest(f"The upload {complaint}. Send the file compressed, or in several files.") from None
         finally:
             self._waited += clock() - began
         self._size += size

@@ -11,8 +11,8 @@ def matches(header: str | None, etag: str) -> bool:
     """Compare weakly, as If-None-Match does (RFC 9110, 13.1.2)."""
     if header is None:
         return False
-    given = [part.strip().removeprefix("W/") for part in header.split(",")]
-    return given == ["*"] or etag in given
+    tags = [part.strip().removeprefix("W/") for part in header.split(",")]
+    return tags == ["*"] or etag in tags
 
 
 def parse_range(range_header: str | None, if_range: str | None, etag: str) -> tuple[int | None, int | None] | None:
@@ -23,18 +23,18 @@ def parse_range(range_header: str | None, if_range: str | None, etag: str) -> tu
     """
     if range_header is None or (if_range is not None and if_range.strip() != etag):
         return None
-    found = _RANGE.fullmatch(range_header)
-    if found is None or found[1] == found[2] == "":
+    match = _RANGE.fullmatch(range_header)
+    if match is None or match[1] == match[2] == "":
         return None
-    first, last = (int(digits) if digits else None for digits in found.groups())
+    first, last = (int(digits) if digits else None for digits in match.groups())
     if first is not None and last is not None and last < first:
         return None
     return first, last
 
 
-def resolve_range(asked: tuple[int | None, int | None], size: int) -> tuple[int, int] | None:
+def resolve_range(bounds: tuple[int | None, int | None], size: int) -> tuple[int, int] | None:
     """Return where a range starts and stops (exclusive) in a file of this size; None if no byte of it is there."""
-    first, last = asked
+    first, last = bounds
     if first is None:
         start, stop = max(size - (last or 0), 0), size
     else:
@@ -47,8 +47,8 @@ def preferred_type(accept: str | None, offers: Sequence[str]) -> str | None:
     if accept is None or not accept.strip():
         return offers[0]
     liked = parse_accept(accept)
-    found = [_liking(liked, offer) for offer in offers]
-    return offers[found.index(max(found))] if max(found) > 0 else None
+    likings = [_liking(liked, offer) for offer in offers]
+    return offers[likings.index(max(likings))] if max(likings) > 0 else None
 
 
 def parse_accept(accept: str) -> dict[str, float]:

@@ -18,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 PROBES = frozenset({"/livez", "/readyz", "/health"})  # answered also when there are too many connections
 KEPT_DESCRIPTORS = 128  # of the process: database, Redis, files, models
-_WANTED_DESCRIPTORS = 65_536
+_USUAL_DESCRIPTORS = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,18 +314,18 @@ def bounded(limits: Limits) -> type[GuardedProtocol]:
 def raise_descriptors() -> int:
     """Allow this process as many descriptors as it may have, up to 65,536; return how many those are."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard == resource.RLIM_INFINITY or hard > _WANTED_DESCRIPTORS:
-        hard = _WANTED_DESCRIPTORS
+    if hard == resource.RLIM_INFINITY or hard > _USUAL_DESCRIPTORS:
+        hard = _USUAL_DESCRIPTORS
     if soft == resource.RLIM_INFINITY:
-        return _WANTED_DESCRIPTORS
+        return _USUAL_DESCRIPTORS
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     return max(soft, hard)
 
 
-def affordable(wanted: int, descriptors: int) -> int:
+def affordable(connections: int, descriptors: int) -> int:
     """Return how many connections a process may take with so many descriptors: at least 16."""
-    return max(16, min(wanted, descriptors - KEPT_DESCRIPTORS))
+    return max(16, min(connections, descriptors - KEPT_DESCRIPTORS))
 
 
 def _for_probes_only(app: ASGIApp) -> ASGIApp:

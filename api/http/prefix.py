@@ -39,8 +39,8 @@ class Prefix:
             return self._root_path
         for name, value in scope["headers"]:
             if name == b"x-forwarded-prefix":
-                told: str = value.decode("latin-1").rstrip("/")
-                return told if len(told) <= 200 and _CUT_OFF.fullmatch(told) else self._root_path
+                prefix: str = value.decode("latin-1").rstrip("/")
+                return prefix if len(prefix) <= 200 and _CUT_OFF.fullmatch(prefix) else self._root_path
         return self._root_path
 
     def put_on(self, scope: Scope, prefix: str) -> Scope:

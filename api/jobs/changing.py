@@ -20,14 +20,14 @@ async def cancel(services: Services, caller: Caller, job_id: str) -> tuple[Store
 
     A job that runs ends when its worker sees the request. Raises NotFound, and Conflict where it had ended before.
     """
-    found = await find_own_job(services, caller, job_id)
+    job = await find_own_job(services, caller, job_id)
 
     def write() -> str | None:
-        if kind_of(found.kind).is_chunked:
+        if kind_of(job.kind).is_chunked:
             with services.bulk_engine.begin() as connection:
-                return chunks.cancel(connection, found.id)
+                return chunks.cancel(connection, job.id)
         with services.engine.begin() as connection:
-            return jobs.cancel(connection, found.id)
+            return jobs.cancel(connection, job.id)
 
     state = await run_in_threadpool(write)
     job = await find_own_job(services, caller, job_id)

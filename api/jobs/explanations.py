@@ -49,8 +49,8 @@ async def read_explain(services: Services, request: Request, caller: Caller, mod
     if model is not None or body.keys() & {"model", "version"}:
         named = await requested_version(services, {"model": version.card.name, **body}, model)
         if named.id != version.id:
-            told = f"must be left out, or be {version.label}: a job is explained by the version that scored it"
-            raise RowFaults("The job was scored by another version.", faults=[Fault("/model", "conflict", told)])
+            message = f"must be left out, or be {version.label}: a job is explained by the version that scored it"
+            raise RowFaults("The job was scored by another version.", faults=[Fault("/model", "conflict", message)])
     options = read_options(services, body, version, faults)
     if faults:
         raise faults_error(faults, 0)
@@ -80,22 +80,22 @@ async def _scored_row(services: Services, job: StoredJob, index: int) -> dict[st
 
     def read() -> tuple[dict[str, Any], Any] | None:
         with services.reader.connect() as connection:
-            found = connection.execute(
+            scored = connection.execute(
                 select(ModelInput.features, ModelInput.faults).where(
                     ModelInput.job_id == job.id, ModelInput.row_index == index
                 )
             ).first()
-            return None if found is None else (found[0], found[1])
+            return None if scored is None else (scored[0], scored[1])
 
-    found = await run_in_threadpool(read)
-    if found is None and is_file:
-        told = "and may be taken up with retry" if job.is_terminal else "yet: ask when it has"
-        raise Conflict(f"This row of the file has no score {told}.", job_id=job.id)
-    if found is None or found[1] is not None or not (is_file or job.state == JobState.SUCCEEDED):
+    scored = await run_in_threadpool(read)
+    if scored is None and is_file:
+        when = "and may be taken up with retry" if job.is_terminal else "yet: ask when it has"
+        raise Conflict(f"This row of the file has no score {when}.", job_id=job.id)
+    if scored is None or scored[1] is not None or not (is_file or job.state == JobState.SUCCEEDED):
         raise Conflict(
             "This row has no score, so that there is nothing to explain: correct it and send it again.", job_id=job.id
         )
-    return found[0]
+    return scored[0]
 
 
 def list_stored(services: Services, job: StoredJob, *, row: int | None, after: int, limit: int) -> dict[str, Any]:
@@ -104,12 +104,12 @@ def list_stored(services: Services, job: StoredJob, *, row: int | None, after: i
     version = services.catalog.picture.by_id[job.model_version_id]
     first, count = (after + 1, limit) if row is None else (row, 1)
     with services.reader.connect() as connection:
-        found = list_explanations(connection, source_id, version.id, first_row=first, count=count)
+        explanations = list_explanations(connection, source_id, version.id, first_row=first, count=count)
     last = first + count - 1
     following = None
     if row is None and last + 1 < job.row_count:
         following = link(f"/jobs/{job.id}/explanations?limit={limit}&after={last}")
-    items = [{"row": index, **stored_explanation_body(version, stored)} for index, stored in found]
+    items = [{"row": index, **stored_explanation_body(version, stored)} for index, stored in explanations]
     return {"job_id": source_id, "model": version.card.name, "model_version": version.card.version} | {
         "items": items,
         "next": following,

@@ -237,8 +237,8 @@ def _check_structure(body: bytes, most: Most) -> None:
     if fits and body.count(b":") <= most.keys and body.count(b",") <= most.keys:
         return
     containers = keys = commas = depth = 0
-    for found in _STRUCTURE.finditer(body):
-        character = body[found.start()]
+    for match in _STRUCTURE.finditer(body):
+        character = body[match.start()]
         if character == _COLON_SIGN:
             keys += 1
             if keys > most.keys:
@@ -253,8 +253,8 @@ def _check_structure(body: bytes, most: Most) -> None:
             if depth > MAX_DEPTH:
                 raise _too_deep()
             if containers > most.containers:
-                told = f"more than {most.containers} objects and lists"
-                raise TooLarge(f"The body holds {told}: send fewer in one request.")
+                count = f"more than {most.containers} objects and lists"
+                raise TooLarge(f"The body holds {count}: send fewer in one request.")
         elif character != _QUOTE:
             depth -= 1
 
@@ -338,8 +338,8 @@ def _refuse_nul(value: object) -> None:
 def _refuse_duplicates(body: bytes, keys: int) -> None:
     """Raise the error of a body that has more colons outside its strings than keys: one was written twice."""
     colons = 0
-    for found in _COLON.finditer(body):
-        colons += body[found.start()] != _QUOTE
+    for match in _COLON.finditer(body):
+        colons += body[match.start()] != _QUOTE
         if colons > keys:
             raise MalformedBody("The body has the same key twice in one object: keep one of them.")
 
@@ -347,9 +347,9 @@ def _refuse_duplicates(body: bytes, keys: int) -> None:
 def _refuse_long_numbers(body: bytes, digits: bytes) -> None:
     """Raise the error of a body that has too many digits in a row outside its strings."""
     start = 0
-    for found in _STRING.finditer(body):
-        if digits.find(_LONG_NUMBER, start, found.start()) >= 0:
+    for match in _STRING.finditer(body):
+        if digits.find(_LONG_NUMBER, start, match.start()) >= 0:
             break
-        start = found.end()
+        start = match.end()
     if digits.find(_LONG_NUMBER, start) >= 0:
         raise MalformedBody(f"The body has a number of {MAX_DIGITS} digits or more: round it.")

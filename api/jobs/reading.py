@@ -45,10 +45,10 @@ async def list_page(services: Services, request: Request, caller: Caller, chosen
                 model_version_ids=versions,
             )
 
-    found = await run_in_threadpool(read)
-    page = found[: chosen.limit]
+    jobs = await run_in_threadpool(read)
+    page = jobs[: chosen.limit]
     following = None
-    if len(found) > chosen.limit:
+    if len(jobs) > chosen.limit:
         status = chosen.status and chosen.status.value
         place = {"limit": chosen.limit, "before": page[-1].id, "status": status, "model": chosen.model}
         following = link("/jobs?") + urlencode(

@@ -101,11 +101,11 @@ def _read_row(services: Services, body: dict[str, Any], version: Version) -> tup
     own = _flat_features(version, body)
     if own:
         row = {key: value for key, value in body.items() if key in own or key not in OPTIONS}
-        said = {key: value for key, value in body.items() if key not in row}
+        fields = {key: value for key, value in body.items() if key not in row}
         place, more = "", 0
     else:
         wrapper = WRAPPER if WRAPPER in body and card.wrapper not in body else card.wrapper
-        said, row = body, body.get(wrapper)
+        fields, row = body, body.get(wrapper)
         place = pointer_to_unknown(wrapper)
         faults, more = check_fields(body, {wrapper, *OPTIONS}, required=wrapper, others=card.extra)
         if wrapper not in body:
@@ -114,7 +114,7 @@ def _read_row(services: Services, body: dict[str, Any], version: Version) -> tup
                 message = f'is missing: put the row inside it, {{"{wrapper}": {{...}}}}'
                 raise RowFaults(f"`{wrapper}` {message}.", faults=[Fault(place, "missing", message)])
             raise faults_error(faults, more)
-    options = read_options(services, said, version, faults)
+    options = read_options(services, fields, version, faults)
     try:
         canonical = version.validator.validate(row)
     except RowFaults as refusal:
@@ -169,8 +169,8 @@ async def read_batch(services: Services, request: Request, model: str | None) ->
     tally = Tally()
 
     def validate() -> tuple[list[dict[str, Any] | None], list[list[Fault]], list[Fault]]:
-        canonical, found = version.validator.validate_many(rows, tally)
-        return canonical, found, [fault.under(f"{place}/{index}") for index, row in enumerate(found) for fault in row]
+        canonical, by_row = version.validator.validate_many(rows, tally)
+        return canonical, by_row, [fault.under(f"{place}/{index}") for index, row in enumerate(by_row) for fault in row]
 
     if len(raw) > LARGE or len(rows) <= FEW_ROWS:
         canonical, row_faults, bad = await in_turn(len(raw), validate)
@@ -179,7 +179,7 @@ async def read_batch(services: Services, request: Request, model: str | None) ->
     if faults or (bad and (on_error == "abort" or all(row_faults))):
         raise faults_error(faults + bad, more + tally.count - len(bad))
     kept = [row if row is not None else rows[index] for index, row in enumerate(canonical)]
-    return Submitted(options, JobKind.BATCH, kept, [found or None for found in row_faults], raw)
+    return Submitted(options, JobKind.BATCH, kept, [one_row or None for one_row in row_faults], raw)
 
 
 def _default_version(services: Services, request: Request, model: str | None) -> Version | None:
@@ -224,8 +224,8 @@ def check_fields(
     faults = [] if required in body else [Fault(pointer_to_unknown(required), "missing", "is missing")]
     unknown = [key for key in body if key not in fields] if others == "refuse" else []
     if unknown:
-        told = f"is not a field of this request: it takes {', '.join(sorted(fields))}"
-        faults += [Fault(pointer_to_unknown(key), "unknown_field", told) for key in unknown[:MAX_FAULTS]]
+        message = f"is not a field of this request: it takes {', '.join(sorted(fields))}"
+        faults += [Fault(pointer_to_unknown(key), "unknown_field", message) for key in unknown[:MAX_FAULTS]]
     return faults, len(unknown[MAX_FAULTS:])
 
 
@@ -262,17 +262,17 @@ async def requested_version(
     return version
 
 
-def join_references(path: str | None, given: str | None) -> str | None:
+def join_references(path: str | None, other: str | None) -> str | None:
     """Return the model that a path and the rest of a request mean: the more exact one of `name` and `name@version`.
 
     Raises ValueError where they mean different ones.
     """
-    if path is None or given is None or path == given:
-        return given if path is None else path
-    names = {reference.partition("@")[0] for reference in (path, given)}
-    if len(names) > 1 or ("@" in path and "@" in given):
+    if path is None or other is None or path == other:
+        return other if path is None else path
+    names = {reference.partition("@")[0] for reference in (path, other)}
+    if len(names) > 1 or ("@" in path and "@" in other):
         raise ValueError("two models are named")
-    return path if "@" in path else given
+    return path if "@" in path else other
 
 
 def read_options(services: Services, body: dict[str, Any], version: Version, faults: list[Fault]) -> SubmitOptions:

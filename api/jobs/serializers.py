@@ -89,7 +89,7 @@ def _file_links(job: StoredJob) -> dict[str, str]:
 
 
 def _csv_body(file: StoredCsv, card: Card) -> dict[str, Any]:
-    known = {feature.name for feature in card.row_features} | {file.format.id_column}
+    names = {feature.name for feature in card.row_features} | {file.format.id_column}
     return {
         "filename": file.filename,
         "delimiter": file.format.delimiter,
@@ -98,7 +98,7 @@ def _csv_body(file: StoredCsv, card: Card) -> dict[str, Any]:
         "thousands": file.format.thousands,
         "currency": file.format.currency,
         "id_column": file.format.id_column,
-        "extra_columns": [name for name in file.format.columns if name not in known],
+        "extra_columns": [name for name in file.format.columns if name not in names],
         "bytes": file.byte_count,
         "max_error_rate": file.max_error_rate,
         "notices": file.notices,
@@ -230,25 +230,25 @@ def _single_result(job: StoredJob, version: Version, _rows: object, words: Respo
     return result_body(job, version, job.output, words)
 
 
-def explanation_body(job: StoredJob, version: Version, found: Any, _words: object) -> dict[str, Any]:  # noqa: ANN401
+def explanation_body(job: StoredJob, version: Version, explanation: Any, _words: object) -> dict[str, Any]:  # noqa: ANN401
     """Return why a row has its score, as it was stored."""
-    return {**_about(job, version), **stored_explanation_body(version, found), "latency_ms": _latency(job)}
+    return {**_about(job, version), **stored_explanation_body(version, explanation), "latency_ms": _latency(job)}
 
 
-def stored_explanation_body(version: Version, found: Any) -> dict[str, Any]:  # noqa: ANN401 - a row
+def stored_explanation_body(version: Version, explanation: Any) -> dict[str, Any]:  # noqa: ANN401 - a row
     """Return an explanation as it was stored."""
-    output = StoredOutput(found.prediction, None, found.probability, None, None)
+    output = StoredOutput(explanation.prediction, None, explanation.probability, None, None)
     return {
-        "method": found.method,
-        "scale": found.scale,
-        "label": found.label,
-        "base_value": found.base_value,
-        "value": found.value,
+        "method": explanation.method,
+        "scale": explanation.scale,
+        "label": explanation.label,
+        "base_value": explanation.base_value,
+        "value": explanation.value,
         "prediction": score_body(version.card, output)["prediction"],
-        "probability": found.probability,
-        "reference": found.reference,
-        "contributions": found.contributions,
-        "top": found.top,
+        "probability": explanation.probability,
+        "reference": explanation.reference,
+        "contributions": explanation.contributions,
+        "top": explanation.top,
     }
 
 

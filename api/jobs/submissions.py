@@ -78,14 +78,14 @@ async def submit_for_scores(
     job = await submit_and_wait(services, request, caller, submitted, preference)
 
     async def render_scores(job: StoredJob) -> Response:
-        found = await rows_of(services, job)
-        failed = [row.index for row in found if row.output is None]
+        rows = await rows_of(services, job)
+        failed = [row.index for row in rows if row.output is None]
         if failed:
-            told = ", ".join(map(str, failed[:10])) + (" and others" if len(failed) > 10 else "")
-            if all(_is_refused(row) for row in found if row.output is None):
-                raise RowRefused(f"The model refuses row {told} of this request: correct it.", job_id=job.id)
-            raise ModelFailed(f"The model failed on row {told} of this request: leave it out.", job_id=job.id)
-        return await render(job, [row.output for row in found if row.output is not None])
+            indices = ", ".join(map(str, failed[:10])) + (" and others" if len(failed) > 10 else "")
+            if all(_is_refused(row) for row in rows if row.output is None):
+                raise RowRefused(f"The model refuses row {indices} of this request: correct it.", job_id=job.id)
+            raise ModelFailed(f"The model failed on row {indices} of this request: leave it out.", job_id=job.id)
+        return await render(job, [row.output for row in rows if row.output is not None])
 
     return await job_response(services, request, job, preference, render=render_scores)
 
@@ -239,13 +239,13 @@ async def result_of(services: Services, request: Request, job: StoredJob) -> dic
         with services.reader.connect() as connection:
             return read(connection, job)
 
-    found = None if read is None else await run_in_threadpool(find)
+    result = None if read is None else await run_in_threadpool(find)
     if request.scope.get("include") == QUALITY:
-        job, found = await run_in_threadpool(_add_quality, services, job, found)
-    return form.body(job, version, found, response_names(request, version.card))
+        job, result = await run_in_threadpool(_add_quality, services, job, result)
+    return form.body(job, version, result, response_names(request, version.card))
 
 
-def _add_quality(services: Services, job: StoredJob, found: Any) -> tuple[StoredJob, Any]:  # noqa: ANN401 - as above
+def _add_quality(services: Services, job: StoredJob, result: Any) -> tuple[StoredJob, Any]:  # noqa: ANN401 - as above
     """Return a job and what was read of its result, with the quality of each scored row.
 
     Raises InvalidRequest for a job whose result holds no rows.
@@ -254,14 +254,14 @@ def _add_quality(services: Services, job: StoredJob, found: Any) -> tuple[Stored
         message = f"is for results of rows, and this is a job of the kind {job.kind}: leave it out"
         raise InvalidRequest(f"`include` {message}.", faults=[Fault("/query/include", "kind", message)])
     with services.reader.connect() as connection:
-        known = find_row_quality(connection, job.id, job.model_version_id) or {}
+        qualities = find_row_quality(connection, job.id, job.model_version_id) or {}
 
     def judged(output: StoredOutput | None, row: int) -> StoredOutput | None:
-        return None if output is None else replace(output, quality=asdict(known[row]) if row in known else {})
+        return None if output is None else replace(output, quality=asdict(qualities[row]) if row in qualities else {})
 
     if job.output is not None:  # others may wait for the same job: theirs is left as it is
-        return replace(job, output=judged(job.output, 0)), found
-    return job, [replace(row, output=judged(row.output, row.index)) for row in found]
+        return replace(job, output=judged(job.output, 0)), result
+    return job, [replace(row, output=judged(row.output, row.index)) for row in result]
 
 
 async def rows_of(services: Services, job: StoredJob) -> list[RowResult]:

@@ -158,8 +158,8 @@ class RequestLogWriter:
         while True:
             is_last = self._thread.wait(_STORE_SECONDS)
             while group := self._take():
-                if wanted := [note for note in group if self._is_stored(note)]:
-                    self._store(wanted)
+                if notes := [note for note in group if self._is_stored(note)]:
+                    self._store(notes)
             self._tell_lost()
             if is_last or time.monotonic() - self._flushed_at > FLUSH_SECONDS:
                 self._flushed_at = time.monotonic()
@@ -182,19 +182,19 @@ class RequestLogWriter:
             self._held -= sum(len(note.input) for note in group if note.input is not None)
         return group
 
-    def _store(self, wanted: list[_Note]) -> None:
+    def _store(self, notes: list[_Note]) -> None:
         try:
             with self._engine.begin() as connection:
                 if self._secret is None:
                     self._secret = shared_secret(connection, SECRET)
-                self._insert(connection, [self._row(note) for note in wanted])
+                self._insert(connection, [self._row(note) for note in notes])
         except (OperationalError, InterfaceError) as error:  # the database is away
-            self._lose(len(wanted), type(error).__name__)
+            self._lose(len(notes), type(error).__name__)
         except Exception as error:  # noqa: BLE001 - one entry that cannot be written must not cost the others
-            if len(wanted) == 1:
+            if len(notes) == 1:
                 self._lose(1, type(error).__name__)
                 return
-            for note in wanted:
+            for note in notes:
                 self._store([note])
 
     def _is_stored(self, note: _Note) -> bool:
@@ -270,23 +270,23 @@ class RouteNames:
 
     def __init__(self, routes: Sequence[BaseRoute]) -> None:
         self._routes = routes
-        self._known: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, str], str] = OrderedDict()
 
     def of(self, method: str, path: str) -> str:
         """Return the path of the route that a request means, NO_ROUTE if there is none."""
         key = (method, path)
-        if (name := self._known.get(key)) is not None:
-            self._known.move_to_end(key)
+        if (name := self._cache.get(key)) is not None:
+            self._cache.move_to_end(key)
             return name
         scope = {"type": "http", "method": method, "path": path, "root_path": "", "headers": []}
-        found = NO_ROUTE
+        route_name = NO_ROUTE
         for route in self._routes:
             match, _ = route.matches(scope)
             if match != Match.NONE:
-                found = str(getattr(route, "path", NO_ROUTE))
+                route_name = str(getattr(route, "path", NO_ROUTE))
                 if match == Match.FULL:
                     break
-        self._known[key] = found
-        if len(self._known) > _MAX_PATHS:
-            self._known.popitem(last=False)
-        return found
+        self._cache[key] = route_name
+        if len(self._cache) > _MAX_PATHS:
+            self._cache.popitem(last=False)
+        return route_name

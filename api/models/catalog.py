@@ -99,10 +99,10 @@ class Catalog:
         self._engine = engine
         self._settings = settings
         self._lock = threading.Lock()
-        self._asked = threading.Event()  # somebody wants it to be read now
+        self._refresh_now = threading.Event()  # somebody wants it to be read now
         self._have_read = threading.Condition()
         self._read_at = 0.0
-        self._thread = Background(self._run, name="catalog", wake=self._asked.set)
+        self._thread = Background(self._run, name="catalog", wake=self._refresh_now.set)
         self.picture = Snapshot()
         self._answered = False  # whether the last reading succeeded
 
@@ -143,7 +143,7 @@ class Catalog:
         asked_at = time.monotonic()
         if not self._thread.is_alive():
             self.refresh()
-        self._asked.set()
+        self._refresh_now.set()
         with self._have_read:
             heard = self._have_read.wait_for(lambda: self._read_at >= asked_at, MISS_SECONDS)
         return heard and self._answered
@@ -155,8 +155,8 @@ class Catalog:
 
     def _run(self) -> None:
         while not self._thread.is_stopping:
-            self._asked.wait(self._settings.refresh_seconds)
-            self._asked.clear()
+            self._refresh_now.wait(self._settings.refresh_seconds)
+            self._refresh_now.clear()
             if not self._thread.is_stopping:
                 self.refresh()
 
@@ -190,12 +190,16 @@ class Catalog:
         if not versions:
             return None
         if version is not None:
-            found = versions.get(version)
+            version_there = versions.get(version)
             named = picture.aliases.get(name, {}).get(alias)
-            return found if alias == CHAMPION or (found is not None and found.id == named) else None
-        meant = picture.aliases.get(name, {}).get(alias)
-        if meant is not None:
-            return picture.by_id[meant]
+            return (
+                version_there
+                if alias == CHAMPION or (version_there is not None and version_there.id == named)
+                else None
+            )
+        model_version_id = picture.aliases.get(name, {}).get(alias)
+        if model_version_id is not None:
+            return picture.by_id[model_version_id]
         return versions[max(versions)] if alias == CHAMPION else None
 
     def is_archived(self, version: Version) -> bool:
@@ -204,8 +208,8 @@ class Catalog:
 
     def versions_of(self, name: str) -> list[Version]:
         """Return all versions of a model, also those that serve no more, the newest first."""
-        found = self.picture.by_name.get(name, {}) | self.picture.archived.get(name, {})
-        return [found[number] for number in sorted(found, reverse=True)]
+        versions = self.picture.by_name.get(name, {}) | self.picture.archived.get(name, {})
+        return [versions[number] for number in sorted(versions, reverse=True)]
 
     def explain_missing(self, name: str | None, version: int | None) -> NotFound | Unavailable:
         """Return the error for a version that does not exist, in words that name those that do."""
@@ -223,16 +227,16 @@ class Catalog:
         number = int(suffix) if suffix.isascii() and suffix.isdigit() and len(suffix) < 10 else version
         put_away = self.picture.archived.get(name, {})
         if number in put_away or (put_away and name not in names):
-            known = f"serving: {', '.join(map(str, sorted(names.get(name, {})))) or 'none'}"
+            listing = f"serving: {', '.join(map(str, sorted(names.get(name, {})))) or 'none'}"
             which = f"Version {number} of {name} is" if number in put_away else f"All versions of {name} are"
-            return NotFound(f"{which} archived: an operator can restore it. Versions that are {known}.")
+            return NotFound(f"{which} archived: an operator can restore it. Versions that are {listing}.")
         if name not in names:
             return NotFound(f"There is no model of that name. Known models: {', '.join(sorted(names))}.")
-        known = f"Known versions: {', '.join(str(number) for number in sorted(names[name]))}."
+        listing = f"Known versions: {', '.join(str(number) for number in sorted(names[name]))}."
         if not suffix:
-            return NotFound(f"There is no such version of {name}. {known}")
+            return NotFound(f"There is no such version of {name}. {listing}")
         aliases = ", ".join(sorted(self.picture.aliases.get(name, {}))) or "none"
-        return NotFound(f"There is no such version or alias of {name}. {known} Known aliases: {aliases}.")
+        return NotFound(f"There is no such version or alias of {name}. {listing} Known aliases: {aliases}.")
 
     def recovery_age(self) -> float | None:
         """Return how many seconds ago workers last took back what dead ones held, None if they never did."""
@@ -261,8 +265,8 @@ def silence() -> Unavailable:
 def _read(connection: Connection, old: Snapshot) -> Snapshot:
     by_id: dict[int, Version] = {}
     by_name: dict[str, dict[int, Version]] = {}
-    known = list(connection.scalars(select(ModelVersion.id)))
-    new = [number for number in known if number not in old.by_id]
+    ids = list(connection.scalars(select(ModelVersion.id)))
+    new = [number for number in ids if number not in old.by_id]
     rows = connection.execute(
         select(
             ModelVersion.id,
@@ -279,7 +283,7 @@ def _read(connection: Connection, old: Snapshot) -> Snapshot:
             fresh[number] = Version(number, sha256, card, RowValidator(card), scorer, created_at)
         except Exception as error:  # noqa: BLE001 - one broken card must not hide every other model
             log.error("model version %s is not served: its card does not hold (%s)", number, type(error).__name__)
-    for number in known:
+    for number in ids:
         version = old.by_id.get(number) or fresh.get(number)
         if version is None:
             continue

@@ -154,5 +154,5 @@ def front_door_body(catalog: Catalog, *, with_models: bool) -> dict[str, Any]:
 
 def _served(catalog: Catalog) -> list[Version]:
     """Return the version of each model that serves now, by name."""
-    found = (catalog.find(name, None) for name in sorted(catalog.picture.by_name))
-    return [version for version in found if version is not None]
+    versions = (catalog.find(name, None) for name in sorted(catalog.picture.by_name))
+    return [version for version in versions if version is not None]

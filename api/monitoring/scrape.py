@@ -159,8 +159,8 @@ def summary(figures: Figures, services: Services) -> dict[str, Any]:
 
 def _latency(series: Series) -> dict[str, float | None]:
     shares = {"p50_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99}
-    found = {name: quantile(series.buckets, share) for name, share in shares.items()}
-    return {name: None if value is None else round(value * 1_000, 2) for name, value in found.items()}
+    seconds = {name: quantile(series.buckets, share) for name, share in shares.items()}
+    return {name: None if value is None else round(value * 1_000, 2) for name, value in seconds.items()}
 
 
 def _pairs(values: dict[str, Any]) -> list[tuple[tuple[str], float]]:

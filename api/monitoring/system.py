@@ -102,8 +102,8 @@ def _quantiles(
         return dict.fromkeys(_QUANTILES)
     if connection.dialect.name != "sqlite":
         shares = [func.percentile_disc(share).within_group(value) for share in _QUANTILES.values()]
-        found = connection.execute(select(*shares).where(inside)).one()
-        return {name: _rounded(number) for name, number in zip(_QUANTILES, found, strict=True)}
+        numbers = connection.execute(select(*shares).where(inside)).one()
+        return {name: _rounded(number) for name, number in zip(_QUANTILES, numbers, strict=True)}
     places = {name: max(-(-count * int(share * 100) // 100) - 1, 0) for name, share in _QUANTILES.items()}
     return {
         name: _rounded(connection.scalar(select(value).where(inside).order_by(value).limit(1).offset(place)))
@@ -137,7 +137,7 @@ def _aware(moment: datetime) -> datetime:
 def read_system(services: Services, window: Window, figures: Figures) -> dict[str, Any]:
     """Return the body of /metrics/system; for a thread."""
     with services.reader.connect() as connection:
-        asked, ended = requests(connection, window), jobs(connection, window)
+        request_figures, ended = requests(connection, window), jobs(connection, window)
     lanes: dict[str, dict[str, float]] = {}
     for queue in figures.queues:
         lane = lanes.setdefault(queue.lane, {"jobs": 0, "oldest_seconds": 0.0})
@@ -145,7 +145,7 @@ def read_system(services: Services, window: Window, figures: Figures) -> dict[st
         lane["oldest_seconds"] = max(lane["oldest_seconds"], round(queue.oldest_seconds, 3))
     return {
         "window": {"from": window.since, "to": window.until},
-        "requests": asked,
+        "requests": request_figures,
         "jobs": ended,
         "queue": {"lanes": lanes, "file_rows": sum(one.rows for one in figures.files)},
         "workers": figures.workers,

@@ -50,11 +50,11 @@ def read_window(start: datetime | None, end: datetime | None) -> Window:
     return window
 
 
-def versions_meant(services: Services, meant: Version, model: str | None, version: int | None) -> list[Version]:
+def selected_versions(services: Services, named: Version, model: str | None, version: int | None) -> list[Version]:
     """Return the one version that was named, or every version of the model, the newest first."""
     if names_version(model, version):
-        return [meant]
-    return services.catalog.versions_of(meant.card.name)
+        return [named]
+    return services.catalog.versions_of(named.card.name)
 
 
 def names_version(model: str | None, version: int | None) -> bool:

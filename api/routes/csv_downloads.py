@@ -83,22 +83,22 @@ async def get_output(
     """
     job, version = await _find(services, caller, job_id)
     if join and job.kind == JobKind.EXPLAIN_BATCH:
-        told = "is for scores: explanations name their row by row_no, and by the id column of the file"
+        message = "is for scores: explanations name their row by row_no, and by the id column of the file"
         raise InvalidRequest(
-            "Explanations do not repeat the file.", faults=[Fault("/query/join", "conflict", told)], job_id=job.id
+            "Explanations do not repeat the file.", faults=[Fault("/query/join", "conflict", message)], job_id=job.id
         )
     offers = (CSV, PARQUET)
-    wanted = preferred_type(request.headers.get("accept"), offers)
+    content_type = preferred_type(request.headers.get("accept"), offers)
     if kind is not None:
-        wanted = CSV if kind == "csv" else PARQUET
-    if wanted is None:
+        content_type = CSV if kind == "csv" else PARQUET
+    if content_type is None:
         raise _no_such_type(*offers)
     engine = reader(services.bulk_engine)
-    if wanted == PARQUET:
+    if content_type == PARQUET:
         response = await send_parquet(request, engine, job, version, join=join, partial=partial)
     else:
         response = await send_csv(request, engine, job, version, "joined" if join else "output", partial=partial)
-    file = "output.parquet" if wanted == PARQUET else "output.csv"
+    file = "output.parquet" if content_type == PARQUET else "output.csv"
     return await _noted(services, request, caller, job, response, file, join=join, partial=partial)
 
 
@@ -122,10 +122,10 @@ async def _noted(
 ) -> Response:
     """Return the answer, which the audit log knows of where it gives the file or a part of it."""
     if response.status_code in (200, 206) and not is_head(request):
-        given: dict[str, Any] = {name: value for name, value in options.items() if value}
+        used: dict[str, Any] = {name: value for name, value in options.items() if value}
         if (part := response.headers.get("content-range")) is not None:
-            given["range"] = part
-        await audit_export(services, request, caller, job, file=file, options=given)
+            used["range"] = part
+        await audit_export(services, request, caller, job, file=file, options=used)
     return response
 
 

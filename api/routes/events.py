@@ -68,8 +68,8 @@ async def get_events(
     every 15 seconds in which nothing happens.
     """
     job = await find_own_job(services, caller, job_id)
-    given = request.headers.get("last-event-id", "").strip()
-    after = int(given) if given.isascii() and given.isdigit() and len(given) < 10 else last_event_id or 0
+    last_id = request.headers.get("last-event-id", "").strip()
+    after = int(last_id) if last_id.isascii() and last_id.isdigit() and len(last_id) < 10 else last_event_id or 0
     if job.is_terminal and after >= last_event(job):
         return Response(status_code=204)  # an EventSource takes this as: do not come back
     following = services.followers

@@ -129,5 +129,5 @@ async def get_explanations(
     """
     job = await find_own_job(services, caller, job_id)
     await audit_read(services, request, caller, job, what="explanations")
-    found = await run_in_threadpool(list_stored, services, job, row=row, after=after, limit=limit)
-    return json_response(found)
+    body = await run_in_threadpool(list_stored, services, job, row=row, after=after, limit=limit)
+    return json_response(body)

@@ -23,7 +23,7 @@ from api.monitoring.windows import (
     find_profile_of,
     names_version,
     read_window,
-    versions_meant,
+    selected_versions,
 )
 from api.schemas.answers import PROBLEM
 from api.schemas.monitoring import DistributionPage, KpiBody
@@ -61,12 +61,12 @@ async def get_kpis(
 
     With `threshold`, stored probabilities are decided anew, and nothing is scored again.
     """
-    meant = await find_version(services, model, version, archived=True)
+    named = await find_version(services, model, version, archived=True)
     window = read_window(from_, to)
-    if meant.card.task != "binary":
-        _refuse_decisions(meant, threshold=threshold, cost_fp=cost_fp, cost_fn=cost_fn)
+    if named.card.task != "binary":
+        _refuse_decisions(named, threshold=threshold, cost_fp=cost_fp, cost_fn=cost_fn)
     is_one = names_version(model, version)
-    versions = versions_meant(services, meant, model, version)
+    versions = selected_versions(services, named, model, version)
     scopes = [_scope(each, window, threshold) for each in versions]
 
     def read() -> dict[str, Any]:
@@ -75,21 +75,21 @@ async def get_kpis(
             return {
                 "versions": [
                     _decisions(connection, each, scope, cost_fp=cost_fp, cost_fn=cost_fn)
-                    for each, scope, found in zip(versions, scopes, days, strict=True)
-                    if found or is_one
+                    for each, scope, day_sums in zip(versions, scopes, days, strict=True)
+                    if day_sums or is_one
                 ],
                 "days": sorted(
                     (
                         {**asdict(day), "version": each.card.version}
-                        for each, found in zip(versions, days, strict=True)
-                        for day in found
+                        for each, day_sums in zip(versions, days, strict=True)
+                        for day in day_sums
                     ),
                     key=lambda day: (day["day"], day["version"]),
                 ),
             }
 
     period = {"from": window.start, "to": window.end}
-    return json_response({"model": meant.card.name, "window": period, **await run_in_threadpool(read)})
+    return json_response({"model": named.card.name, "window": period, **await run_in_threadpool(read)})
 
 
 def _refuse_decisions(version: Version, **options: float | None) -> None:
@@ -142,9 +142,9 @@ async def get_feature_distribution(
     cursor: Annotated[int, Query(ge=0, le=100_000, description="Features before this page")] = 0,
 ) -> Response:
     """Tell how features are spread: rows by bin, of the window and of the reference; follow `next` for more."""
-    meant = await find_version(services, model, version, archived=True)
+    named = await find_version(services, model, version, archived=True)
     window = read_window(from_, to)
-    body = await run_in_threadpool(_distribution, services, meant, window, feature, limit, cursor)
+    body = await run_in_threadpool(_distribution, services, named, window, feature, limit, cursor)
     if body["next"] is not None:
         place = {"model": model, "version": version, "from": from_ and from_.isoformat(), "to": to and to.isoformat()}
         page: dict[str, Any] = {name: value for name, value in place.items() if value is not None}
@@ -162,7 +162,7 @@ def _distribution(
         rows, counts = sum_counts(connection, version.id, [window])
     spread = list(profile.split(counts or [0] * sum(bins.width for bins in profile.all)))
     if feature is not None:
-        spread = [(bins, found) for bins, found in spread if bins.name == feature]
+        spread = [(bins, counts) for bins, counts in spread if bins.name == feature]
         if not spread:
             names = [bins.name for bins in profile.all]
             advice = did_you_mean(feature, names, otherwise="GET /models/NAME lists them")
@@ -180,10 +180,10 @@ def _distribution(
                 "kind": bins.kind,
                 "bins": [
                     {"label": label, "reference": before, "window": now}
-                    for label, before, now in zip(bins.labels, bins.reference or [0] * bins.width, found, strict=True)
+                    for label, before, now in zip(bins.labels, bins.reference or [0] * bins.width, counts, strict=True)
                 ],
             }
-            for bins, found in page
+            for bins, counts in page
         ],
         "next": cursor + limit if cursor + limit < len(spread) else None,
     }

@@ -111,6 +111,6 @@ async def _answer(
 
     entries, following = await run_in_threadpool(read)
     place = {**filters, "from": since and since.isoformat(), "to": until and until.isoformat(), "limit": limit}
-    asked = {name: value for name, value in place.items() if value is not None}
-    more = None if following is None else link(f"{path}?") + urlencode({**asked, "cursor": following}, safe="@:")
+    query = {name: value for name, value in place.items() if value is not None}
+    more = None if following is None else link(f"{path}?") + urlencode({**query, "cursor": following}, safe="@:")
     return json_response({"items": entries, "next": more})

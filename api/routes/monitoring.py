@@ -23,7 +23,7 @@ from api.monitoring.windows import (
     find_profile_of,
     names_version,
     read_window,
-    versions_meant,
+    selected_versions,
 )
 from api.schemas.answers import PROBLEM
 from api.schemas.monitoring import AcknowledgeBody, AlertBody, AlertPage, DriftBody, QualityBody
@@ -66,17 +66,17 @@ async def get_drift(
 
     It sums counters of whole hours; a level needs a PSI of 0.1, 0.2 or 0.3 and p < 0.01 after Benjamini and Hochberg.
     """
-    meant = await find_version(services, model, version, archived=True)
+    named = await find_version(services, model, version, archived=True)
     window = read_window(from_, to)
-    return json_response(await run_in_threadpool(_drift, services, meant, window, against))
+    return json_response(await run_in_threadpool(_drift, services, named, window, against))
 
 
 def _drift(services: Services, version: Version, window: Window, against: Against) -> dict[str, Any]:
     with services.reader.connect() as connection:
         stored = find_profile_of(connection, version)
-        found = find_drift(connection, version.id, stored.profile, window, against)
+        drift = find_drift(connection, version.id, stored.profile, window, against)
         is_complete = is_counted(connection, version.id, stored.counted_through, window.end)
-    body = asdict(found)
+    body = asdict(drift)
     return {
         "model": version.card.name,
         "version": version.card.version,
@@ -101,16 +101,16 @@ async def get_model_metrics(
 
     Each version that scored in the window is judged, or the one that is asked for; each figure has a 95 % interval.
     """
-    meant = await find_version(services, model, version, archived=True)
+    named = await find_version(services, model, version, archived=True)
     window = read_window(from_, to)
     is_one = names_version(model, version)
-    versions = versions_meant(services, meant, model, version)
+    versions = selected_versions(services, named, model, version)
     windows = await run_in_threadpool(_quality, services, versions, window, keep_empty=is_one)
-    return json_response({"model": meant.card.name, "windows": windows, "card": meant.card.metrics})
+    return json_response({"model": named.card.name, "windows": windows, "card": named.card.metrics})
 
 
 def _quality(services: Services, versions: list[Version], window: Window, *, keep_empty: bool) -> list[dict[str, Any]]:
-    found = []
+    items = []
     with reader(services.bulk_engine).connect() as connection:
         for version in versions:
             card = version.card
@@ -118,7 +118,7 @@ def _quality(services: Services, versions: list[Version], window: Window, *, kee
             if not judged.actual and not keep_empty:
                 continue
             metrics, bins = judge(card, judged)
-            found.append(
+            items.append(
                 {
                     "version": card.version,
                     "from": window.start,
@@ -129,7 +129,7 @@ def _quality(services: Services, versions: list[Version], window: Window, *, kee
                     "card": card.metrics,
                 }
             )
-    return found
+    return items
 
 
 @router.get("/alerts", responses={200: {"model": AlertPage}, **RESPONSES}, response_model=None)
@@ -164,14 +164,14 @@ async def get_alerts(
                 limit=limit + 1,
             )
 
-    found = await run_in_threadpool(read)
+    alerts = await run_in_threadpool(read)
     following = None
-    if len(found) > limit:
-        place = {"limit": limit, "before": found[limit - 1].id, "model": model, "open": is_open}
+    if len(alerts) > limit:
+        place = {"limit": limit, "before": alerts[limit - 1].id, "model": model, "open": is_open}
         place["acknowledged"] = is_acknowledged
-        given = {name: str(value).lower() if isinstance(value, bool) else value for name, value in place.items()}
-        following = link("/alerts?") + urlencode({name: value for name, value in given.items() if value is not None})
-    return json_response({"items": [_alert_body(row) for row in found[:limit]], "next": following})
+        query = {name: str(value).lower() if isinstance(value, bool) else value for name, value in place.items()}
+        following = link("/alerts?") + urlencode({name: value for name, value in query.items() if value is not None})
+    return json_response({"items": [_alert_body(row) for row in alerts[:limit]], "next": following})
 
 
 @router.post(
@@ -216,10 +216,10 @@ async def acknowledge_alert(
 
 def _alert_body(row: Any) -> dict[str, Any]:  # noqa: ANN401 - a row of alerts
     fields = ("kind", "subject", "level", "details", "opened_at", "seen_at", "closed_at")
-    said = ("acknowledged_at", "acknowledged_by", "reason")
+    acknowledgement = ("acknowledged_at", "acknowledged_by", "reason")
     return {
         "id": row.id,
         "model": row.name,
         "version": row.version,
-        **{name: getattr(row, name) for name in (*fields, *said)},
+        **{name: getattr(row, name) for name in (*fields, *acknowledgement)},
     }

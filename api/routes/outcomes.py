@@ -79,11 +79,11 @@ def _store(
         raise _invalid("/actual", value.code, value.message)
     with services.bulk_engine.begin() as connection:
         truth = Truth(input_id, *value, outcome.observed_at)
-        found: Recorded = record_outcomes(
+        recorded: Recorded = record_outcomes(
             connection, [truth], by=caller.id, request_id=request_id_of(request), revise=revise
         )
         stored = find_outcome(connection, input_id)
-        if found.revised:
+        if recorded.revised:
             audit(
                 connection,
                 OUTCOME_REVISED,
@@ -92,12 +92,12 @@ def _store(
                 details={"row": row, "revision": stored.revision},
                 request_id=request_id_of(request),
             )
-    if found.refused:
+    if recorded.refused:
         raise Conflict(
             "This row has another outcome already: send ?revise=true to replace it, which keeps the earlier value.",
             job_id=job.id,
         )
-    return bool(found.created), {
+    return bool(recorded.created), {
         "job_id": job.id,
         "row": row,
         "actual": stored.actual if stored.label is None else stored.label,
@@ -162,12 +162,12 @@ async def post_outcomes(
     """
     body = Body(request, max_bytes=MAX_BYTES)
     try:
-        meant = None if job is None else await _find_csv_job(services, caller, job)
+        csv_job = None if job is None else await _find_csv_job(services, caller, job)
         file = await receive_outcomes(request, body)
         report = await run_in_threadpool(
             store_outcomes,
             *(services, request, caller, file),
-            job=meant,
+            job=csv_job,
             revise=revise,
             is_whole=on_error == "abort",
         )

@@ -19,7 +19,7 @@ from api.services import Services
 
 router = APIRouter(tags=["predict"])
 
-_TAKEN = "The id is that of a job already, or the first request with it is still being stored."
+_ID_IN_USE = "The id is that of a job already, or the first request with it is still being stored."
 
 
 def _body(schema: type[SubmitBody] | type[BatchBody], *parameters: dict[str, Any]) -> dict[str, Any]:
@@ -51,14 +51,14 @@ async def post_job(request: Request, services: ServicesDep, caller: PredictCalle
 
 
 def _ticket_only(services: Services, request: Request) -> Preference:
-    asked = preference_of(services, request).applied or ""
-    return Preference(0, "respond-async" if "respond-async" in asked else None)
+    applied = preference_of(services, request).applied or ""
+    return Preference(0, "respond-async" if "respond-async" in applied else None)
 
 
 @router.put(
     "/jobs/{id}",
     status_code=202,
-    responses={202: ACCEPTED, **REFUSALS, 409: {**PROBLEM, "description": _TAKEN}},
+    responses={202: ACCEPTED, **REFUSALS, 409: {**PROBLEM, "description": _ID_IN_USE}},
     openapi_extra=_body(SubmitBody),
     response_model=None,
 )

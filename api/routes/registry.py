@@ -216,8 +216,8 @@ async def delete_version(
         services, lambda session: delete(session, name, version, _change(request, caller, body))
     )
     left = await run_in_threadpool(remove_files, row, services.settings.models)
-    told = None if left is None else "Its files could not be removed: remove them from MODELS_DIR by hand."
-    return json_response({"model": name, "version": version, "state": "deleted", "left": told})
+    note = None if left is None else "Its files could not be removed: remove them from MODELS_DIR by hand."
+    return json_response({"model": name, "version": version, "state": "deleted", "left": note})
 
 
 async def _move(

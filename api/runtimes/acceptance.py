@@ -60,11 +60,11 @@ class Acceptance:
     def _run(self) -> None:
         while True:
             self._trying_since = time.monotonic()
-            found = self._try()
+            fault = self._try()
             self._trying_since = None
-            if found != self._fault:
-                log.warning("submissions are refused: %s" if found else "submissions are stored again%s", found or "")
-            self._fault = found
+            if fault != self._fault:
+                log.warning("submissions are refused: %s" if fault else "submissions are stored again%s", fault or "")
+            self._fault = fault
             if self._thread.wait(self._every):
                 return
 
@@ -88,9 +88,9 @@ class Acceptance:
 
 def _reason(error: DBAPIError) -> str:
     code = getattr(error.orig, "pgcode", None)
-    said = str(error.orig)
-    if code in _READ_ONLY_CODES or "readonly database" in said:
+    message = str(error.orig)
+    if code in _READ_ONLY_CODES or "readonly database" in message:
         return READ_ONLY
-    if code in _LOCKED_CODES or "database is locked" in said:
+    if code in _LOCKED_CODES or "database is locked" in message:
         return LOCKED
     return SILENT

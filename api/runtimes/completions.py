@@ -109,12 +109,12 @@ class Completions:
         subscriber.close()
 
     def _wake(self, job_ids: Iterable[str]) -> None:
-        wanted = list(job_ids)
-        if not wanted:
+        ids = list(job_ids)
+        if not ids:
             return
         try:
             with self._engine.connect() as connection:
-                finished = find_finished(connection, wanted)
+                finished = find_finished(connection, ids)
         except Exception as error:  # noqa: BLE001 - whatever it is, this thread has to live, and polls again
             log.warning("finished jobs could not be read (%r); the next poll tries again", error)
             return

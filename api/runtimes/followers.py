@@ -168,9 +168,9 @@ class JobFollowers:
             changes = {}
             for job_id in changed:
                 job, seen = jobs.get(job_id), before[job_id]
-                known = job is not None and (seen is not None or not kind_of(job.kind).logs_events)
+                is_followed = job is not None and (seen is not None or not kind_of(job.kind).logs_events)
                 after = 0 if seen is None else seen[1] or 0
-                events = read_events(connection, job, after=after) if job is not None and known else []
+                events = read_events(connection, job, after=after) if job is not None and is_followed else []
                 changes[job_id] = Change(job, events)
         for job_id in [gone for gone in self._seen if gone not in before]:
             del self._seen[job_id]

@@ -149,8 +149,8 @@ class Intake:
             return [refusal] * len(group)
         except BaseException:  # whatever it is, this thread has to live
             log.exception("a group of submissions failed; some of them may have been committed")
-            told = "The request failed because of an internal error."
-            return [GuichetError(f"{told} {_ask(submission)}", job_id=submission.id) for submission in group]
+            sentence = "The request failed because of an internal error."
+            return [GuichetError(f"{sentence} {_ask(submission)}", job_id=submission.id) for submission in group]
 
 
 class Intakes:
@@ -181,7 +181,7 @@ class Intakes:
 
     def trouble(self) -> str | None:
         """Return why nothing can be stored now, None as long as it can."""
-        return next((told for intake in list(self._intakes.values()) if (told := intake.trouble())), None)
+        return next((trouble for intake in list(self._intakes.values()) if (trouble := intake.trouble())), None)
 
 
 def _resolve(futures: list["asyncio.Future[Accepted]"], answers: Sequence[Accepted | GuichetError]) -> None:

@@ -87,13 +87,13 @@ class ModelProcess:
 
         Raises TooLate, ProcessLost, MemoryError, or ModelError when the model cannot be loaded.
         """
-        found: list[Any] = self._call("rows", (kind, rows), seconds)
-        return found
+        results: list[Any] = self._call("rows", (kind, rows), seconds)
+        return results
 
     def compute_chunk(self, claim: "ChunkClaim", seconds: float) -> "tuple[Lines, ChunkState]":
         """Have the handler of a chunk's kind compute it; raises as `compute` does."""
-        found: tuple[Lines, ChunkState] = self._call("chunk", claim, seconds)
-        return found
+        result: tuple[Lines, ChunkState] = self._call("chunk", claim, seconds)
+        return result
 
     def close(self) -> None:
         """End the process, also in the middle of a call; it is not started again."""
@@ -110,7 +110,7 @@ class ModelProcess:
                 connection.send((kind, work, seconds))
                 if not connection.poll(seconds):
                     raise TooLate
-                outcome, found = connection.recv()
+                outcome, result = connection.recv()
             except (EOFError, OSError) as error:
                 self._lose("ended its process on a row, or was ended by the system")
                 raise ProcessLost from error
@@ -122,8 +122,8 @@ class ModelProcess:
         if outcome == "memory":
             raise MemoryError
         if outcome == "failed":
-            raise GuichetError(f"{self.label} could not score: {found}. The log has the reason.")
-        return found
+            raise GuichetError(f"{self.label} could not score: {result}. The log has the reason.")
+        return result
 
     def _lose(self, what: str) -> None:
         log.error("%s %s", self.label, what)

@@ -243,8 +243,8 @@ class QueueRuntime:
         """Return the job that was there before a submission: the same one, or another with its key."""
         try:
             with self._engine.connect() as connection:
-                found = find_jobs(connection, [submission.id]).get(submission.id)
-            earlier = Accepted(found) if found is not None else find_earlier(self._engine, submission)
+                job = find_jobs(connection, [submission.id]).get(submission.id)
+            earlier = Accepted(job) if job is not None else find_earlier(self._engine, submission)
         except SQLAlchemyError as error:  # the others of the group are stored, and have to hear so
             log.error("the job that was there before a submission could not be read: %s", type(error).__name__)
             if submission.idempotency_key is None:  # only the job itself can have been in the way

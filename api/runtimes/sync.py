@@ -159,19 +159,21 @@ class SyncRuntime:
     def troubles(self) -> list[str]:
         """Return what is not as it should be with models that are loaded, one sentence each."""
         now = time.monotonic()
-        told = []
+        troubles = []
         for model in self.models.loaded():
             since = model.busy_since
             if since is not None and now - since > SLOW_SECONDS:
-                told.append(f"{model.label} has worked on one row or batch for {now - since:.0f} s: its others wait.")
+                troubles.append(
+                    f"{model.label} has worked on one row or batch for {now - since:.0f} s: its others wait."
+                )
             lost = sum(now - at < LOST_SECONDS for at in model.lost_at)
             if lost:
-                told.append(
+                troubles.append(
                     f"{model.label} took its process down or ran out of time {lost} times in the last "
                     f"{LOST_SECONDS / 60:.0f} minutes: those rows have failed."
                 )
-        told += [f"{label} is being loaded." for label in sorted(self.models.loading)]
-        return told
+        troubles += [f"{label} is being loaded." for label in sorted(self.models.loading)]
+        return troubles
 
     def is_busy(self, model_version_id: int) -> bool:
         """Tell whether a model is being loaded or works on a row: each has a deadline of its own."""
@@ -246,11 +248,11 @@ class SyncRuntime:
         """Compute the rows of a group, with one call for those that a worker would claim together."""
         computed: list[Computed] = []
         for _, claiming, kinds in GROUPS:
-            some = [member for member in members if member.kind in kinds]
+            group = [member for member in members if member.kind in kinds]
             if claiming == Claiming.ALONE:
-                computed += [self._compute_alone(model, member) for member in some]
-            elif some:
-                computed += self._compute_together(model, some)
+                computed += [self._compute_alone(model, member) for member in group]
+            elif group:
+                computed += self._compute_together(model, group)
         return computed
 
     def _compute_together(self, model: ModelProcess, members: Sequence[Submission]) -> list[Computed]:
@@ -308,29 +310,29 @@ class SyncRuntime:
         # No transaction is open while the model works; SQLite has one writer, who should not wait for a model.
         with self._writing, self._engine.begin() as connection:
             for handler, _, kinds in GROUPS:
-                some = [one for one in computed if one.submission.kind in kinds]
-                if some:
+                group = [one for one in computed if one.submission.kind in kinds]
+                if group:
                     now = insert_finished(
                         connection,
-                        [one.submission for one in some],
-                        [one.results for one in some],
-                        attempts=[one.attempt for one in some],
+                        [one.submission for one in group],
+                        [one.results for one in group],
+                        attempts=[one.attempt for one in group],
                         started_at=started_at,
                         store=handler.store,
                     )
-                    finished_at |= {one.submission.id: now for one in some}
+                    finished_at |= {one.submission.id: now for one in group}
         return finished_at
 
     def _find_stored(self, computed: Sequence[Computed]) -> dict[str, Accepted | GuichetError]:
         """Return what is there of a group whose COMMIT was not heard of."""
         try:
             with self._reader.connect() as connection:
-                found = find_jobs(connection, [one.submission.id for one in computed])
+                jobs = find_jobs(connection, [one.submission.id for one in computed])
         except SQLAlchemyError:
-            found = {}
+            jobs = {}
         return {
-            one.submission.id: Accepted(found[one.submission.id])
-            if one.submission.id in found
+            one.submission.id: Accepted(jobs[one.submission.id])
+            if one.submission.id in jobs
             else unsure(one.submission)
             for one in computed
         }

@@ -61,30 +61,30 @@ def add_rows(schemas: dict[str, Schema], cards: Iterable[Card]) -> dict[str, Sch
 
 def add_words(schemas: dict[str, Schema], cards: Iterable[Card]) -> dict[str, Schema]:
     """Return the schemas of the document, in which each of the service's own also allows what a card has instead."""
-    found = dict(schemas)
+    changed = dict(schemas)
     for card in cards:
         label = f"{card.name}_{card.version}"
         if card.response is not None and card.response.fields:
             answer = _answer(card.response.fields)
-            _allow(found, RESULT, f"{label}_answer", answer)
-            _allow(found, ITEM, f"{label}_answer", answer)
+            _allow(changed, RESULT, f"{label}_answer", answer)
+            _allow(changed, ITEM, f"{label}_answer", answer)
         if card.response is not None and card.response.batch:
-            _allow(found, BATCH, f"{label}_answer_of_batch", _answer(card.response.batch))
+            _allow(changed, BATCH, f"{label}_answer_of_batch", _answer(card.response.batch))
         if card.input == "flat" or card.wrapper != "features" or card.extra == "ignore":
-            _allow(found, ROW_BODY, f"{label}_body", _row_body(card, schemas[ROW_BODY]))
+            _allow(changed, ROW_BODY, f"{label}_body", _row_body(card, schemas[ROW_BODY]))
         if card.batch_input == "flat" or card.batch_wrapper != "rows" or card.extra == "ignore":
-            _allow(found, ROWS_BODY, f"{label}_batch", _rows_body(card, schemas[ROWS_BODY]))
-    return found
+            _allow(changed, ROWS_BODY, f"{label}_batch", _rows_body(card, schemas[ROWS_BODY]))
+    return changed
 
 
 def add_refusals(responses: dict[str, Any], cards: Iterable[Card]) -> dict[str, Any]:
     """Return the answers of a route that takes rows, with the forms in which the cards refuse them."""
-    found = dict(responses)
+    changed = dict(responses)
     for status, forms in _refusals(cards).items():
-        answer = found[status]
+        answer = changed[status]
         form = {"anyOf": forms} if len(forms) > 1 else forms[0]
-        found[status] = {**answer, "content": {**answer["content"], "application/json": {"schema": form}}}
-    return found
+        changed[status] = {**answer, "content": {**answer["content"], "application/json": {"schema": form}}}
+    return changed
 
 
 def _refusals(cards: Iterable[Card]) -> dict[str, list[Schema]]:

@@ -13,13 +13,13 @@ _PATIENCE = 20.0  # seconds that the module has to end
 
 def look(folder: Path) -> dict[Path, float]:
     """Return when each Python file below a folder was written."""
-    found = {}
+    times = {}
     for file in folder.rglob("*.py"):
         try:
-            found[file] = file.stat().st_mtime
+            times[file] = file.stat().st_mtime
         except FileNotFoundError:  # an editor replaces files
             continue
-    return found
+    return times
 
 
 def main(arguments: list[str], folder: Path = Path()) -> int:

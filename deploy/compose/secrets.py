@@ -58,18 +58,18 @@ def check_secret(name: str, value: str) -> None:
 def choose(env: Mapping[str, str], servers: Path, *, accept: bool) -> dict[str, str]:
     """Return every password by the name of its file: from .env, from the volume, or new. Raises Refused."""
     kept = {file: (servers / file).read_text(encoding="ascii") for file in _FILES if (servers / file).exists()}
-    given = {file: env[name] for name, file in _NAMES.items() if env.get(name)}
+    chosen = {file: env[name] for name, file in _NAMES.items() if env.get(name)}
     for name, file in _NAMES.items():
-        if file in given:
-            check_secret(name, given[file])
+        if file in chosen:
+            check_secret(name, chosen[file])
     database = "postgres_password"
-    if not accept and database in given and given[database] != kept.get(database, given[database]):
+    if not accept and database in chosen and chosen[database] != kept.get(database, chosen[database]):
         raise Refused(
             "POSTGRES_PASSWORD in .env is not the one that the database was made with: take it back, or, once "
             "PostgreSQL has the new one (ALTER ROLE postgres PASSWORD '...'), run "
             "`docker compose run --rm secrets deploy.compose.secrets --accept`."
         )
-    return {file: given.get(file) or kept.get(file) or secrets.token_urlsafe(24) for file in _FILES}
+    return {file: chosen.get(file) or kept.get(file) or secrets.token_urlsafe(24) for file in _FILES}
 
 
 def write(chosen: Mapping[str, str], folder: Path, servers: Path, of_redis: Path, of_grafana: Path) -> None:

@@ -78,9 +78,9 @@ def image_of(seed: Path) -> str | None:
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else None
 
 
-def environment(given: Mapping[str, str], folder: Path) -> dict[str, str]:
+def environment(variables: Mapping[str, str], folder: Path) -> dict[str, str]:
     """Return the environment of the service's processes: what the Space's variables say, and where things are."""
-    kept = {name: value for name, value in given.items() if name != "ADMIN_KEY"}
+    kept = {name: value for name, value in variables.items() if name != "ADMIN_KEY"}
     return kept | {"DATA_DIR": str(folder), "MODELS_DIR": str(folder / "models")}
 
 

@@ -27,10 +27,10 @@ def upgrade() -> None:
         op.add_column(
             table, sa.Column("currency", sa.String(length=1), server_default="", nullable=False, comment=_CURRENCY)
         )
-    told = "What was read otherwise than it is written, as sentences"
-    op.add_column("csv_files", sa.Column("notices", JSON, server_default="[]", nullable=False, comment=told))
-    said = "What was said about the file when it was loaded; the rest was detected"
-    op.add_column("reference_sets", sa.Column("options", JSON, nullable=True, comment=said))
+    notices_comment = "What was read otherwise than it is written, as sentences"
+    op.add_column("csv_files", sa.Column("notices", JSON, server_default="[]", nullable=False, comment=notices_comment))
+    options_comment = "What was said about the file when it was loaded; the rest was detected"
+    op.add_column("reference_sets", sa.Column("options", JSON, nullable=True, comment=options_comment))
 
 
 def downgrade() -> None:

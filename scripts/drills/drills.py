@@ -49,7 +49,7 @@ def run_drill(stack: Stack, traffic: Traffic, name: str, act: Callable[[Stack], 
     time.sleep(3)  # undisturbed again, before the next one
     if traffic.broken:
         raise Broken(f"{name}: {traffic.broken[0]}")
-    waits = [seconds for asked, seconds in traffic.waits if asked >= began]
+    waits = [seconds for asked_at, seconds in traffic.waits if asked_at >= began]
     again = traffic.hitches - hitches
     return Outcome(
         name,

@@ -88,8 +88,8 @@ def drive(stack: Stack, *, only: str | None, fresh: bool) -> str:
     client = Client(_PORTS[:1], key)
     checks += use(stack, client)
     checks += inspect(stack)
-    for name, found in checks[1:]:
-        _say(f"{name}: {found}")
+    for name, detail in checks[1:]:
+        _say(f"{name}: {detail}")
     others = int(stack.sql("SELECT count(*) FROM jobs")[0][0])
     traffic = Traffic(_PORTS, key)
     traffic.start()
@@ -121,13 +121,13 @@ def drive(stack: Stack, *, only: str | None, fresh: bool) -> str:
 
 def refuse_placeholder(stack: Stack) -> str:
     """See that nothing starts with a placeholder; return the sentence that says so."""
-    told = stack.run("up", "-d", "--no-build", check=False, POSTGRES_PASSWORD="change-me-please")  # noqa: S106
+    output = stack.run("up", "-d", "--no-build", check=False, POSTGRES_PASSWORD="change-me-please")  # noqa: S106
     running = stack.run("ps", "-q", "postgres").split() + stack.run("ps", "-q", "redis").split()
     sentence = next(
         (line.split("guichet: ", 1)[1] for line in stack.run("logs", "secrets").splitlines() if "guichet: " in line), ""
     )
     if running or "placeholder" not in sentence:
-        raise Broken(f"a placeholder was not refused: {told[-500:]} {sentence}")
+        raise Broken(f"a placeholder was not refused: {output[-500:]} {sentence}")
     stack.run("down", "-v")
     return f'refused, and nothing else was started: "{sentence}"'
 
@@ -135,38 +135,39 @@ def refuse_placeholder(stack: Stack) -> str:
 def use(stack: Stack, client: Client) -> list[tuple[str, str]]:
     """Use the stack as a caller does, through its published ports."""
     row = json.loads((ROOT / "examples" / "attrition" / "request.json").read_text(encoding="utf-8"))
-    found = []
+    checks = []
     status, _ = Client(_PORTS[:1], "guichet_wrong").json("POST", "/jobs", row)
-    found.append(("a wrong key", _expect(status, 401)))
+    checks.append(("a wrong key", _expect(status, 401)))
     status, job = client.json("POST", "/jobs", row, Prefer="respond-async")
     _expect(status, 202)
     seconds = wait_until(
         lambda: client.json("GET", f"/jobs/{job['id']}")[1]["status"] == "succeeded", "the first job", 30, every=0.02
     )
     result = client.json("GET", f"/jobs/{job['id']}")[1]["result"]
-    found.append(
+    checks.append(
         ("submit and poll", f"202, then {result['label']} ({result['probability']:.3f}) {seconds:.2f} s later")
     )
     began = time.monotonic()
     status, result = client.json("POST", "/predict", row)
-    found.append(("`/predict`, waiting", f"{_expect(status, 200)} in {(time.monotonic() - began) * 1000:.0f} ms"))
+    checks.append(("`/predict`, waiting", f"{_expect(status, 200)} in {(time.monotonic() - began) * 1000:.0f} ms"))
     rows = [row["features"]] * 250  # more than the interactive lane takes
     status, batch = client.json("POST", "/predict_batch", {"rows": rows}, Prefer="wait=30")
-    found.append(("a batch of 250 rows", f"{_expect(status, 200)}, {len(batch['items'])} results"))
+    checks.append(("a batch of 250 rows", f"{_expect(status, 200)}, {len(batch['items'])} results"))
     content = (ROOT / "examples" / "attrition" / "rows.csv").read_bytes()
     status, answer = client.ask("POST", "/predict_csv", content, {"Content-Type": "text/csv"})
     _expect(status, 202)
     job = json.loads(answer)["id"]
     wait_until(lambda: client.json("GET", f"/jobs/{job}")[1]["status"] == "succeeded", "the file", 60)
     counts = client.json("GET", f"/jobs/{job}")[1]["counts"]
-    found.append(("a CSV file with two bad rows", f"{counts['succeeded']} rows scored, {counts['failed']} with errors"))
+    scored = f"{counts['succeeded']} rows scored, {counts['failed']} with errors"
+    checks.append(("a CSV file with two bad rows", scored))
     workers = f"http://127.0.0.1:{_FLOWER_PORT}/workers"
     logins = (None, "guichet:wrong", f"guichet:{stack.env['FLOWER_PASSWORD']}")
     answers = [ask(workers, login=login, timeout=10)[0] for login in logins]
     if answers != [401, 401, 200]:
         raise Broken(f"Flower answered {answers} without a login, with a wrong one and with the right one")
-    found.append(("Flower without a login, with a wrong one, with its own", "401, 401, 200"))
-    return found
+    checks.append(("Flower without a login, with a wrong one, with its own", "401, 401, 200"))
+    return checks
 
 
 def inspect(stack: Stack) -> list[tuple[str, str]]:
@@ -176,15 +177,15 @@ def inspect(stack: Stack) -> list[tuple[str, str]]:
     if users != {"1000"}:
         raise Broken(f"containers run as {users}, not as 1000")
     for name in services:
-        told = stack.run("exec", "-T", name, "sh", "-c", "touch /srv/guichet/x || touch /opt/venv/x", check=False)
-        if told.count("Read-only file system") != 2:
-            raise Broken(f"{name} can write where it should not: {told}")
+        output = stack.run("exec", "-T", name, "sh", "-c", "touch /srv/guichet/x || touch /opt/venv/x", check=False)
+        if output.count("Read-only file system") != 2:
+            raise Broken(f"{name} can write where it should not: {output}")
     roles = {row[0] for row in stack.sql(_ROLES)}
     if roles != {"guichet_app"}:
         raise Broken(f"the service is {roles} to the database, not guichet_app alone")
-    told = stack.run("exec", "-T", "api", "ls", "/run/servers", check=False)
-    if "No such file or directory" not in told:
-        raise Broken(f"the API sees the passwords of the servers: {told}")
+    output = stack.run("exec", "-T", "api", "ls", "/run/servers", check=False)
+    if "No such file or directory" not in output:
+        raise Broken(f"the API sees the passwords of the servers: {output}")
     stack.run("exec", "-T", "api", "python", "-m", "api.check")  # Broken, with its lines, where something is amiss
     published = stack.engine("ps", "--filter", f"name={stack.env['COMPOSE_PROJECT_NAME']}", "--format", "{{.Ports}}")
     ports = [port for line in published.split() for port in line.split(",") if "->" in port]

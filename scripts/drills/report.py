@@ -14,8 +14,10 @@ def render(
 ) -> str:
     """Return the whole page."""
     tries, chunk_tries = (
-        ", ".join(f"{count} of them {_TIMES.get(number, f'{number} times')}" for number, count in sorted(told.items()))
-        for told in (ledger.attempts, ledger.chunk_attempts)
+        ", ".join(
+            f"{count} of them {_TIMES.get(number, f'{number} times')}" for number, count in sorted(attempts.items())
+        )
+        for attempts in (ledger.attempts, ledger.chunk_attempts)
     )
     parts = [
         "# The stack of docker-compose.yml, tried out",

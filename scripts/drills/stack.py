@@ -35,8 +35,8 @@ class Stack:
         ids = self.run("ps", "-q", service).split()
         if not ids:
             return []
-        told = self.engine("inspect", "--format", "{{.Created}} {{.Id}} {{.State.Running}}", *ids).splitlines()
-        return [line.split()[1] for line in sorted(told) if line.endswith("true")]
+        lines = self.engine("inspect", "--format", "{{.Created}} {{.Id}} {{.State.Running}}", *ids).splitlines()
+        return [line.split()[1] for line in sorted(lines) if line.endswith("true")]
 
     def health(self, container: str) -> str:
         """Return what the container's health check found last."""
@@ -49,11 +49,11 @@ class Stack:
 
     def sql(self, statement: str) -> list[list[str]]:
         """Ask the stack's database; return rows of text."""
-        told = self.run(
+        output = self.run(
             *("exec", "-T", "postgres", "psql", "-U", "postgres", "-d", "guichet", "-v", "ON_ERROR_STOP=1", "-qAt"),
             *("-F", "\t", "-c", statement),
         )
-        return [line.split("\t") for line in told.splitlines() if line]
+        return [line.split("\t") for line in output.splitlines() if line]
 
     def await_health(self, *containers: str, seconds: float = 300) -> None:
         """Wait until containers are healthy."""

@@ -48,14 +48,14 @@ class Client:
                 | (headers or {}),
             )
             answer = self._connection.getresponse()
-            found = answer.read()
+            content = answer.read()
         except (OSError, http.client.HTTPException):
             self._leave()
             raise
         if answer.will_close:
             self._connection.close()
             self._connection = None
-        return answer.status, found
+        return answer.status, content
 
     def _leave(self) -> None:
         if self._connection is not None:
@@ -132,7 +132,7 @@ class Traffic:
     def _submit(self, client: Client, kind: str, body: object, rows: int) -> None:
         key = str(uuid.uuid4())
         prefer = "wait=10" if kind == "predict" else "respond-async"
-        asked = self.now()
+        asked_at = self.now()
         while True:
             try:
                 status, answer = client.json("POST", f"/{kind}", body, Idempotency_Key=key, Prefer=prefer)
@@ -143,11 +143,11 @@ class Traffic:
             if status not in (0, *_AGAIN):
                 raise Broken(f"POST /{kind} was answered {status}: {json.dumps(answer)[:500]}")
             self.hitches[f"no answer ({answer})" if status == 0 else f"answer {status}"] += 1
-            if self.now() - asked > PATIENCE_SECONDS:
+            if self.now() - asked_at > PATIENCE_SECONDS:
                 raise Broken(f"POST /{kind} was not accepted for {PATIENCE_SECONDS:.0f} s")
             time.sleep(0.1)
         with self._lock:
             self.accepted[answer.get("job_id") or answer["id"]] = rows
             self.accepted_at.append(self.now())
             if kind == "predict" and status == 200:
-                self.waits.append((asked, self.now() - asked))
+                self.waits.append((asked_at, self.now() - asked_at))

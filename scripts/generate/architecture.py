@@ -54,11 +54,11 @@ LAYERS: dict[str, tuple[frozenset[str], ...]] = {
 
 def rooms() -> list[Path]:
     """Return the folders of the product's packages that are rooms, from the bottom up."""
-    found = []
+    folders = []
     for package, layers in LAYERS.items():
         for layer in layers:
-            found += [path for name in sorted(layer) if (path := ROOT / package / name).is_dir()]
-    return found
+            folders += [path for name in sorted(layer) if (path := ROOT / package / name).is_dir()]
+    return folders
 
 
 def charter(room: Path) -> str:

@@ -35,7 +35,7 @@ def main() -> int:
 
 def next_number(versions: Path) -> str:
     """Return the number of the next migration, four digits."""
-    numbers = [int(found[0]) for file in versions.glob("*.py") if (found := re.match(r"\d{4}(?=_)", file.name))]
+    numbers = [int(match[0]) for file in versions.glob("*.py") if (match := re.match(r"\d{4}(?=_)", file.name))]
     return f"{max(numbers, default=0) + 1:04d}"
 
 

@@ -108,8 +108,8 @@ def _entity(table: SqlTable) -> list[str]:
 def _relation(key: ForeignKeyConstraint) -> str:
     (column,) = key.columns
     whose = "|o" if column.nullable else "||"
-    many = "o|" if list(column.table.primary_key.columns) == [column] else "o{"
-    return f'{key.referred_table.name} {whose}--{many} {column.table.name} : "{column.name}"'
+    right_end = "o|" if list(column.table.primary_key.columns) == [column] else "o{"
+    return f'{key.referred_table.name} {whose}--{right_end} {column.table.name} : "{column.name}"'
 
 
 def _keys(column: Column[object]) -> str:
@@ -123,8 +123,8 @@ def _keys(column: Column[object]) -> str:
 
 def _unique(table: SqlTable) -> list[tuple[str, ...]]:
     """Return the columns of each unique constraint."""
-    found = [constraint for constraint in table.constraints if isinstance(constraint, UniqueConstraint)]
-    return sorted(tuple(column.name for column in constraint.columns) for constraint in found)
+    constraints = [constraint for constraint in table.constraints if isinstance(constraint, UniqueConstraint)]
+    return sorted(tuple(column.name for column in constraint.columns) for constraint in constraints)
 
 
 def _section(table: SqlTable) -> str:

@@ -89,8 +89,8 @@ def _values(field: FieldInfo) -> str:
     number = "whole number" if int in kinds else "number"
     limits = {type(limit).__name__: limit for limit in field.metadata}
     words = {"Ge": ("ge", "from"), "Gt": ("gt", "above"), "Le": ("le", "to"), "Lt": ("lt", "below")}
-    said = [f"{word} {_number(getattr(limits[kind], key))}" for kind, (key, word) in words.items() if kind in limits]
-    return " ".join([number, *said])
+    bounds = [f"{word} {_number(getattr(limits[kind], key))}" for kind, (key, word) in words.items() if kind in limits]
+    return " ".join([number, *bounds])
 
 
 def _number(value: float) -> str:

@@ -69,11 +69,11 @@ def check_ports(options: Options) -> None:
     needed = {"PORT": options.port}
     if options.runtime == "queue":
         needed["FLOWER_PORT"] = options.flower_port
-    taken = {name: port for name, port in needed.items() if not port_is_free(port)}
-    if taken:
-        found = " and ".join(f"{name} {port}" for name, port in taken.items())
-        advice = " ".join(f"{name}={port + 1000 if port < 60000 else port - 1000}" for name, port in taken.items())
-        raise Failure(f"{found} of {HOST} is in use by another program: choose another, e.g. make run {advice}")
+    busy = {name: port for name, port in needed.items() if not port_is_free(port)}
+    if busy:
+        names = " and ".join(f"{name} {port}" for name, port in busy.items())
+        advice = " ".join(f"{name}={port + 1000 if port < 60000 else port - 1000}" for name, port in busy.items())
+        raise Failure(f"{names} of {HOST} is in use by another program: choose another, e.g. make run {advice}")
 
 
 @contextmanager

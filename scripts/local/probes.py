@@ -38,7 +38,7 @@ def ask_json(url: str, *, body: object = None, timeout: float = 5.0) -> tuple[in
     """Send a request as `ask` does, and return status and JSON object (empty if the answer is none)."""
     status, answer = ask(url, body=body, timeout=timeout)
     try:
-        found = json.loads(answer)
+        content = json.loads(answer)
     except ValueError:
         return status, {}
-    return status, found if isinstance(found, dict) else {}
+    return status, content if isinstance(content, dict) else {}

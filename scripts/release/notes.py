@@ -15,12 +15,12 @@ _TAG = re.compile(r"v(\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?)")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the notes of a tag; return 0, or 1 with what is wrong."""
-    given = sys.argv[1:] if arguments is None else arguments
-    if len(given) != 1:
+    names = sys.argv[1:] if arguments is None else arguments
+    if len(names) != 1:
         print("say which tag: python -m scripts.release.notes v1.2.3", file=sys.stderr)
         return 2
     try:
-        print(notes(given[0], (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), version=VERSION))
+        print(notes(names[0], (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), version=VERSION))
     except (Failure, OSError) as problem:
         print(f"guichet: {problem}", file=sys.stderr)
         return 1
@@ -29,11 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def notes(tag: str, changelog: str, *, version: str) -> str:
     """Return what the changelog says of a tag. Raises Failure when the tag must not be released."""
-    found = _TAG.fullmatch(tag)
-    if found is None:
+    match = _TAG.fullmatch(tag)
+    if match is None:
         raise Failure(f"{tag} is no version: a tag is v1.2.3, or v1.2.3-rc.1")
-    if found[1] != version:
-        raise Failure(f"the tag says {found[1]} and shared/version.py {version}: correct one of them")
+    if match[1] != version:
+        raise Failure(f"the tag says {match[1]} and shared/version.py {version}: correct one of them")
     section = re.search(
         rf"^## {re.escape(version)} \(([^)\n]*)\)\n(.*?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL
     )

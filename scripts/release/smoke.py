@@ -62,8 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("the address begins with https:// or http://")
     service = Service(options.url.rstrip("/"), os.environ.get("API_KEY", ""))
     try:
-        for what, found in checks(service, version=options.version, wait=options.wait):
-            print(f"ok    {what}: {found}")
+        for what, detail in checks(service, version=options.version, wait=options.wait):
+            print(f"ok    {what}: {detail}")
     except Failure as problem:
         print(f"FAIL  {problem}", file=sys.stderr)
         return 1
@@ -82,10 +82,10 @@ def checks(service: Service, *, version: str, wait: float) -> list[tuple[str, st
     if health.get("status") == "down" or not health.get("model_loaded"):
         raise Failure(f"/health says {health.get('status')}: {' '.join(health.get('reasons', []))}")
     done.append(("health", f"{health['status']}, {health['model']}@{health['model_version']}"))
-    _, said = _expect(service, "/version", 200)
-    if version and said.get("version") != version:
-        raise Failure(f"version {said.get('version')} runs, and {version} was deployed")
-    done.append(("version", str(said.get("version"))))
+    _, body = _expect(service, "/version", 200)
+    if version and body.get("version") != version:
+        raise Failure(f"version {body.get('version')} runs, and {version} was deployed")
+    done.append(("version", str(body.get("version"))))
     row = json.loads(_ROWS.read_text(encoding="utf-8"))[0]
     began = time.monotonic()
     _, result = _expect(service, "/models/attrition/predict", 200, body={"features": row})
@@ -113,16 +113,16 @@ def _until_ready(service: Service, wait: float) -> float:
 
 
 def _expect(
-    service: Service, path: str, *wanted: int, body: object = None, method: str | None = None, key: bool = True
+    service: Service, path: str, *statuses: int, body: object = None, method: str | None = None, key: bool = True
 ) -> tuple[int, dict[str, Any]]:
-    status, found = service.ask(path, body=body, method=method, key=key)
-    if status not in wanted or not isinstance(found, dict):
-        detail = found.get("detail", "") if isinstance(found, dict) else ""
-        expected = " or ".join(map(str, wanted))
+    status, content = service.ask(path, body=body, method=method, key=key)
+    if status not in statuses or not isinstance(content, dict):
+        detail = content.get("detail", "") if isinstance(content, dict) else ""
+        expected = " or ".join(map(str, statuses))
         raise Failure(
             f"{method or ('GET' if body is None else 'POST')} {path}: {status} instead of {expected}. {detail}"
         )
-    return status, found
+    return status, content
 
 
 if __name__ == "__main__":

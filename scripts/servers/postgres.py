@@ -119,18 +119,18 @@ class Postgres(Server):
 
     def _choose_owner(self) -> tuple[int, int] | None:
         """Return as whom the server runs: None for ourselves; under root, the cluster's owner or `nobody`."""
-        found = self.folder.stat() if self.folder.exists() else None
+        status = self.folder.stat() if self.folder.exists() else None
         if os.geteuid() != 0:
-            if found is not None and found.st_uid != os.geteuid():
+            if status is not None and status.st_uid != os.geteuid():
                 raise ServerError(
-                    f"{self.folder} belongs to the user with id {found.st_uid}: run as that user (or as root),"
+                    f"{self.folder} belongs to the user with id {status.st_uid}: run as that user (or as root),"
                     " or set DATA_DIR to another folder"
                 )
             return None
         if sys.platform != "linux":
             raise ServerError("PostgreSQL does not run as root: start this as an ordinary user")
-        if found is not None and found.st_uid != 0:
-            return found.st_uid, found.st_gid
+        if status is not None and status.st_uid != 0:
+            return status.st_uid, status.st_gid
         try:
             nobody = pwd.getpwnam("nobody")
         except KeyError:
@@ -224,8 +224,8 @@ class Postgres(Server):
     def _processes_inside(self) -> list[int]:
         """Return the ids of the PostgreSQL processes that work in our folder."""
         folder = str(self.folder.resolve())
-        found = psutil.process_iter(["name", "cwd"])
-        return [process.pid for process in found if process.info == {"name": "postgres", "cwd": folder}]
+        processes = psutil.process_iter(["name", "cwd"])
+        return [process.pid for process in processes if process.info == {"name": "postgres", "cwd": folder}]
 
 
 def _short_folder() -> Path:

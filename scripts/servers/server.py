@@ -107,8 +107,8 @@ def private_folder(folder: Path, owner: tuple[int, int] | None = None) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True)
     except FileExistsError:
-        found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (uid, os.geteuid()):
+        status = folder.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid not in (uid, os.geteuid()):
             raise ServerError(f"{folder} belongs to somebody else: remove it") from None
         folder.chmod(0o700)
     os.chown(folder, uid, gid)

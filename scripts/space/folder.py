@@ -48,18 +48,18 @@ def make_dockerfile(api: str, last: str) -> str:
     if LAST_STAGE not in by_name:
         raise Failure(f"deploy/space/Dockerfile.stage has no stage named {LAST_STAGE}")
     needed: set[str] = set()
-    wanted = [LAST_STAGE]
-    while wanted:
-        name = wanted.pop()
+    waiting = [LAST_STAGE]
+    while waiting:
+        name = waiting.pop()
         if name in by_name and name not in needed:
             needed.add(name)
-            wanted += by_name[name].needs
+            waiting += by_name[name].needs
     if needed == {LAST_STAGE}:
         raise Failure(f"Dockerfile.api has no stage {by_name[LAST_STAGE].base}, on which the Space stands")
     kept = [line for stage in stages if stage.name in needed for line in stage.lines]
-    said = "# Made from Dockerfile.api and deploy/space/Dockerfile.stage: change it there."
+    header = "# Made from Dockerfile.api and deploy/space/Dockerfile.stage: change it there."
     options = [line for line in head if not line.startswith("#")]
-    return "\n".join([said, *options, *kept]).rstrip() + "\n"
+    return "\n".join([header, *options, *kept]).rstrip() + "\n"
 
 
 def split_stages(text: str) -> tuple[list[str], list[Stage]]:
@@ -67,28 +67,28 @@ def split_stages(text: str) -> tuple[list[str], list[Stage]]:
     head: list[str] = []
     stages: list[tuple[str, str, list[str]]] = []
     for line in text.splitlines():
-        found = _FROM.match(line)
+        match = _FROM.match(line)
         current = stages[-1][2] if stages else head
-        if found is None:
+        if match is None:
             current.append(line)
             continue
         above: list[str] = []
         while stages and current and current[-1].startswith("#"):
             above.insert(0, current.pop())
-        stages.append((found["name"] or str(len(stages)), found["base"], [*above, line]))
+        stages.append((match["name"] or str(len(stages)), match["base"], [*above, line]))
     return head, [Stage(name, base, tuple(lines)) for name, base, lines in stages]
 
 
 def copied(dockerfile: str) -> list[str]:
     """Return the files and folders of the build context that a Dockerfile copies."""
-    found: set[str] = set()
+    paths: set[str] = set()
     for line in re.sub(r"\\\n", " ", dockerfile).splitlines():
         words = shlex.split(line) if re.match(r"(COPY|ADD)\s", line) else []
         if words and not any(word.startswith("--from=") for word in words):
-            found.update(word.rstrip("/") for word in words[1:-1] if not word.startswith("--"))
-    if "." in found:
+            paths.update(word.rstrip("/") for word in words[1:-1] if not word.startswith("--"))
+    if "." in paths:
         raise Failure("the Dockerfile copies `.`: name the folders, or everything in the work tree would be uploaded")
-    return sorted(found)
+    return sorted(paths)
 
 
 def tracked(root: Path, places: list[str]) -> list[str]:

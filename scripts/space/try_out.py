@@ -36,14 +36,14 @@ class Report:
 
     lines: list[tuple[str, str]] = field(default_factory=list)
 
-    def add(self, what: str, found: str) -> None:
+    def add(self, what: str, detail: str) -> None:
         """Say a finding, and keep it."""
-        print(f"{what:<34} {found}", flush=True)
-        self.lines.append((what, found))
+        print(f"{what:<34} {detail}", flush=True)
+        self.lines.append((what, detail))
 
     def text(self) -> str:
         """Return the report as a table."""
-        rows = "\n".join(f"| {what} | {found} |" for what, found in self.lines)
+        rows = "\n".join(f"| {what} | {detail} |" for what, detail in self.lines)
         return f"| tried | found |\n|---|---|\n{rows}\n"
 
 
@@ -139,8 +139,8 @@ def space(*options: str) -> Iterator[Container]:
 
 
 def _service(name: str) -> Service:
-    told = docker("port", name, "7860/tcp", check=False).split()
-    return Service(f"http://{told[0]}" if told else "http://127.0.0.1:1")
+    ports = docker("port", name, "7860/tcp", check=False).split()
+    return Service(f"http://{ports[0]}" if ports else "http://127.0.0.1:1")
 
 
 def predict(service: Service, headers: dict[str, str] | None = None) -> tuple[int, dict[str, str], dict[str, object]]:
@@ -166,8 +166,8 @@ def try_without_storage(report: Report) -> None:
         user = docker("exec", container.id, "id", "-u").strip()
         _must(user == "1000", f"it runs as user {user} and not as 1000")
         report.add("user, port", "uid 1000, 7860")
-        for what, found in checks(container.service, version="", wait=10):
-            report.add(f"smoke: {what}", found)
+        for what, detail in checks(container.service, version="", wait=10):
+            report.add(f"smoke: {what}", detail)
         report.add("memory, every model", _memory(container))
         status, _, result = predict(container.service)
         _must(status == 200, f"/predict answers {status}")
@@ -239,9 +239,9 @@ def try_bad_key(report: Report) -> None:
     """An ADMIN_KEY that somebody thought up stops the start."""
     with space("-e", "ADMIN_KEY=changeme") as container:
         code = docker("wait", container.id).strip()
-        said = container.logs
-    _must(code == "1" and "api.keys generate" in said, f"ADMIN_KEY=changeme ends with {code}: {said}")
-    _must("Traceback" not in said, "it shows a stack trace")
+        logs = container.logs
+    _must(code == "1" and "api.keys generate" in logs, f"ADMIN_KEY=changeme ends with {code}: {logs}")
+    _must("Traceback" not in logs, "it shows a stack trace")
     report.add("ADMIN_KEY=changeme", "refused with a sentence, exit code 1")
 
 

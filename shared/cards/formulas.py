@@ -30,7 +30,7 @@ class Formula:
 
     feature: Feature
     names: tuple[str, ...]
-    sent_names: tuple[str, ...]  # what callers send for these: where the formula takes derived features, what those take
+    sent_names: tuple[str, ...]  # the features that callers send: a derived operand counts as those that it takes
     may_be_null: bool  # whether the model takes null for the feature
     compute: Callable[[Mapping[str, Any]], Any]
 

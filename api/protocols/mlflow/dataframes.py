@@ -29,7 +29,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class RawFrame:
     """The rows of a request as it has them."""
 
     form: str
@@ -50,32 +50,32 @@ def read_json_frame(version: Version, body: bytes, settings: Settings) -> DataFr
     return check_frame(version, read_form(version, body, settings))
 
 
-def read_form(version: Version, body: bytes, settings: Settings) -> Given:
+def read_form(version: Version, body: bytes, settings: Settings) -> RawFrame:
     """Return the rows of a JSON body before they are checked; raise MalformedBody, TooLarge, or RowFaults."""
     # Values may be lists of one value each, by row or by column.
     width = len(version.card.sent_features)
     content = _parse(body, most_of(settings.max_batch_rows, containers=width + 2, features=width))
     if not isinstance(content, dict):
         raise _refusal("not_an_object", f"The body must be an object with one of {', '.join(FORMS)}")
-    given = [form for form in FORMS if form in content]
-    if len(given) != 1:
-        told = f"it has {' and '.join(given)}" if given else "it has none of them"
-        raise _refusal("form", f"The body must have exactly one of {', '.join(FORMS)}: {told}")
+    forms = [form for form in FORMS if form in content]
+    if len(forms) != 1:
+        count = f"it has {' and '.join(forms)}" if forms else "it has none of them"
+        raise _refusal("form", f"The body must have exactly one of {', '.join(FORMS)}: {count}")
     params = content.get("params")
     if not isinstance(params, dict | None):
         raise _refusal("type", '`params` must be an object such as {"output": "predict_proba"}, or be left out')
-    rows = _rows_of(version, given[0], content[given[0]], max_rows=settings.max_batch_rows)
-    return Given(given[0], rows, params or {})
+    rows = _rows_of(version, forms[0], content[forms[0]], max_rows=settings.max_batch_rows)
+    return RawFrame(forms[0], rows, params or {})
 
 
-def check_frame(version: Version, given: Given) -> DataFrame:
+def check_frame(version: Version, frame: RawFrame) -> DataFrame:
     """Return the canonical rows; raise RowFaults with all that is wrong with them."""
     tally = Tally()
-    canonical, faults = version.validator.validate_many(given.rows, tally)
-    found = [(place, fault) for place, some in enumerate(faults) for fault in some]
-    if found:
-        raise _misfit(version, given.form, found, tally.count)
-    return DataFrame([row for row in canonical if row is not None], given.params)
+    canonical, faults = version.validator.validate_many(frame.rows, tally)
+    row_faults = [(place, fault) for place, one_row in enumerate(faults) for fault in one_row]
+    if row_faults:
+        raise _misfit(version, frame.form, row_faults, tally.count)
+    return DataFrame([row for row in canonical if row is not None], frame.params)
 
 
 def read_csv_frame(version: Version, body: bytes, settings: Settings, *, encoding: str | None) -> DataFrame:
@@ -94,7 +94,9 @@ def read_csv_frame(version: Version, body: bytes, settings: Settings, *, encodin
     for chunk in chunks:
         read = reader.read(chunk.data, first_row=chunk.first_row, row_count=chunk.row_count)
         rows += [orjson.loads(text) for text in read.features]
-        faults += [(chunk.first_row + offset, fault) for offset, found in read.faults.items() for fault in found]
+        faults += [
+            (chunk.first_row + offset, fault) for offset, row_faults in read.faults.items() for fault in row_faults
+        ]
     if faults:
         raise _misfit(version, "rows", faults, len(faults))
     names = [feature.name for feature in version.card.row_features]
@@ -139,8 +141,8 @@ def _rows_of(version: Version, form: str, content: Any, *, max_rows: int) -> lis
 
 
 def _from_split(version: Version, content: object, *, max_rows: int) -> list[Row]:
-    known = {"columns", "data", "index"}
-    if not isinstance(content, dict) or "data" not in content or content.keys() - known:
+    keys = {"columns", "data", "index"}
+    if not isinstance(content, dict) or "data" not in content or content.keys() - keys:
         raise _refusal("type", "`dataframe_split` must be an object with `columns`, `data` and, if you like, `index`")
     data, columns, index = content["data"], content.get("columns"), content.get("index")
     if not isinstance(data, list):
@@ -188,9 +190,9 @@ def _from_list(version: Version, form: str, content: list[Any], *, max_rows: int
     _check_count(content, max_rows)
     if not content or isinstance(content[0], dict):
         return content
-    asked = version.card.sent_features
-    if len(asked) == 1 and not any(isinstance(value, list) for value in content):
-        return [{asked[0].name: value} for value in content]
+    features = version.card.sent_features
+    if len(features) == 1 and not any(isinstance(value, list) for value in content):
+        return [{features[0].name: value} for value in content]
     return _from_matrix(version, form, content)
 
 

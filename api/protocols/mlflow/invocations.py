@@ -32,9 +32,9 @@ async def score_frame(request: Request, services: Services, caller: Caller, name
     elif len(body) > LARGE:
         frame = await in_turn(len(body), lambda: read_json_frame(version, body, settings))
     else:
-        given = read_form(version, body, settings)
-        is_short = len(given.rows) <= FEW_ROWS
-        frame = check_frame(version, given) if is_short else await run_in_threadpool(check_frame, version, given)
+        raw = read_form(version, body, settings)
+        is_short = len(raw.rows) <= FEW_ROWS
+        frame = check_frame(version, raw) if is_short else await run_in_threadpool(check_frame, version, raw)
     output = _output(version, frame)
 
     async def render(job: StoredJob, outputs: list[StoredOutput]) -> Response:
@@ -70,8 +70,8 @@ def _output(version: Version, frame: DataFrame) -> str:
     return output
 
 
-def _no_output(version: Version, known: list[str]) -> RowFaults:
-    message = f"`params.output` must be one of the outputs of {version.label}: {', '.join(known)}"
+def _no_output(version: Version, outputs: list[str]) -> RowFaults:
+    message = f"`params.output` must be one of the outputs of {version.label}: {', '.join(outputs)}"
     return RowFaults(f"{message}.", faults=[Fault("/params/output", "unknown_output", message)])
 
 

@@ -31,13 +31,13 @@ async def read_tensor_body(request: Request, *, max_bytes: int, most: Most) -> T
         )
     body = await read_body(request, max_bytes=max_bytes)
     head, raw = len(body), body
-    if (told := headers.get(JSON_LENGTH)) is not None:
-        if not (told.isascii() and told.isdigit() and len(told) < 16) or not 0 < int(told) <= len(body):
+    if (length := headers.get(JSON_LENGTH)) is not None:
+        if not (length.isascii() and length.isdigit() and len(length) < 16) or not 0 < int(length) <= len(body):
             raise MalformedBody(
                 f"{JSON_LENGTH} must be the number of bytes of the JSON at the beginning of the body, from 1 to the "
                 f"{len(body)} that the body has."
             )
-        head = int(told)
+        head = int(length)
         raw = b"%d:" % head + body  # the same bytes, cut elsewhere, are another request
     json = body[:head]
     fields = await in_turn(len(json), lambda: parse_json(json, most=most, count_keys=count_keys))

@@ -107,13 +107,13 @@ def from_json(datatype: Datatype, data: Sequence[Any]) -> tuple[Sequence[Any], F
 def _mend(datatype: Datatype, data: Sequence[Any]) -> tuple[list[Any], Faults]:
     values: list[Any] = []
     faults: Faults = []
-    for place, given in enumerate(data):
-        value = given
-        if type(given) is float and datatype.kind == "integer" and given.is_integer():
-            value = int(given)
-        elif type(given) in (int, float) and datatype.kind == "boolean" and given in (0, 1):
-            value = bool(given)
-        elif type(given) not in _PLAIN[datatype.kind]:
+    for place, element in enumerate(data):
+        value = element
+        if type(element) is float and datatype.kind == "integer" and element.is_integer():
+            value = int(element)
+        elif type(element) in (int, float) and datatype.kind == "boolean" and element in (0, 1):
+            value = bool(element)
+        elif type(element) not in _PLAIN[datatype.kind]:
             value = None
             faults.append((place, f"must be {datatype.phrase}"))
             if len(faults) > MAX_FAULTS:
@@ -137,7 +137,7 @@ def _rounded(datatype: Datatype, data: Sequence[Any]) -> tuple[Sequence[Any], Fa
         return data, _first_faults(datatype, (place for place, value in enumerate(filled) if not _fits(one, value)))
     if filled == data:
         return rounded, []
-    return [None if given is None else value for given, value in zip(data, rounded, strict=True)], []
+    return [None if element is None else value for element, value in zip(data, rounded, strict=True)], []
 
 
 def _fits(layout: struct.Struct, value: float) -> bool:

@@ -23,7 +23,7 @@ _DATATYPES: dict[type, Datatype] = {bool: BOOL, int: INT64, float: FP64, str: BY
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RequestedOutput:
     """An output that was asked for."""
 
     name: str
@@ -36,7 +36,7 @@ class Inference:
 
     id: str | None
     rows: list[dict[str, Any]]  # canonical
-    outputs: list[Wanted]
+    outputs: list[RequestedOutput]
     is_binary: bool  # outputs come in bytes, unless they say otherwise
     speaks_mlserver: bool  # it names a content type: it is answered in shapes that MLServer's codecs read
 
@@ -72,16 +72,18 @@ def read_inference(version: Version, body: TensorBody, *, max_rows: int) -> Infe
     )
 
 
-def _read_outputs(version: Version, given: object, faults: list[Fault], *, speaks_mlserver: bool) -> list[Wanted]:
-    known = output_datatypes(version)
-    if given is None or given == []:
+def _read_outputs(
+    version: Version, outputs: object, faults: list[Fault], *, speaks_mlserver: bool
+) -> list[RequestedOutput]:
+    datatypes = output_datatypes(version)
+    if outputs is None or outputs == []:
         # MLServer gives only `predict` then, and some of its codecs take no more than one output.
-        return [Wanted(name) for name in known if name == "predict" or not speaks_mlserver]
-    if not isinstance(given, list):
+        return [RequestedOutput(name) for name in datatypes if name == "predict" or not speaks_mlserver]
+    if not isinstance(outputs, list):
         faults.append(Fault("/outputs", "type", '"outputs" must be a list of objects, each with a name'))
         return []
-    wanted: dict[str, Wanted] = {}
-    for place, item in enumerate(given):
+    requested: dict[str, RequestedOutput] = {}
+    for place, item in enumerate(outputs):
         if len(faults) > MAX_FAULTS:
             break
         where = f"/outputs/{place}"
@@ -89,14 +91,14 @@ def _read_outputs(version: Version, given: object, faults: list[Fault], *, speak
         if not isinstance(name, str):
             faults.append(Fault(where, "type", f"{spoken(where)} must be an object with a name"))
             continue
-        if name not in known:
-            message = f"{show(name)} is not an output of this model: it gives {', '.join(known)}"
+        if name not in datatypes:
+            message = f"{show(name)} is not an output of this model: it gives {', '.join(datatypes)}"
             faults.append(Fault(f"{where}/name", "unknown_output", message))
-        if name in wanted:
+        if name in requested:
             faults.append(Fault(f"{where}/name", "duplicate", f"the output {show(name)} is asked for twice: keep one"))
         is_binary = read_parameters(item, where, faults).get("binary_data")
-        wanted[name] = Wanted(name, is_binary if isinstance(is_binary, bool) else None)
-    return list(wanted.values())
+        requested[name] = RequestedOutput(name, is_binary if isinstance(is_binary, bool) else None)
+    return list(requested.values())
 
 
 # ── outputs ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -142,21 +144,21 @@ def inference_answer(
     datatypes = output_datatypes(version)
     tensors: list[dict[str, Any]] = []
     buffers: list[bytes] = []
-    for wanted in inference.outputs:
-        datatype = datatypes.get(wanted.name)
-        if datatype is None or (wanted.name == "predict_proba" and outputs[0].probability is None):
+    for requested in inference.outputs:
+        datatype = datatypes.get(requested.name)
+        if datatype is None or (requested.name == "predict_proba" and outputs[0].probability is None):
             continue  # what the version that scored these rows does not give
-        elements = elements_of(card, wanted.name, outputs)
+        elements = elements_of(card, requested.name, outputs)
         shape = [len(outputs)]
         parameters: dict[str, Any] = {}
-        if wanted.name == "predict_proba":
+        if requested.name == "predict_proba":
             shape.append(len(elements) // len(outputs))
         elif inference.speaks_mlserver:
             shape.append(1)
         if inference.speaks_mlserver:
-            parameters["content_type"] = "str" if wanted.name == "label" else "np"
-        tensor: dict[str, Any] = {"name": wanted.name, "datatype": datatype.name, "shape": shape}
-        if inference.is_binary if wanted.is_binary is None else wanted.is_binary:
+            parameters["content_type"] = "str" if requested.name == "label" else "np"
+        tensor: dict[str, Any] = {"name": requested.name, "datatype": datatype.name, "shape": shape}
+        if inference.is_binary if requested.is_binary is None else requested.is_binary:
             buffer = to_bytes(datatype, elements)
             buffers.append(buffer)
             tensor["parameters"] = {**parameters, "binary_data_size": len(buffer)}

@@ -30,10 +30,10 @@ async def find_version_of(services: Services, name: str, number: str | None) -> 
 async def read_index(request: Request, services: Services, caller: Caller) -> list[dict[str, str]]:
     """Return every version of every model; a body with a true `ready` leaves out those that cannot be loaded."""
     body = await read_body(request, max_bytes=services.settings.max_body_bytes)
-    asked = await in_turn(len(body), lambda: parse_json(body) if body.strip() else {})
-    if not isinstance(asked, dict):
+    query = await in_turn(len(body), lambda: parse_json(body) if body.strip() else {})
+    if not isinstance(query, dict):
         raise RowFaults('The body must be an object such as {"ready": true}, or left out.')
-    if not isinstance(asked.get("ready", False), bool | None):
+    if not isinstance(query.get("ready", False), bool | None):
         raise RowFaults("`ready` must be true or false: true leaves out what cannot be loaded.")
     refused = services.runtime.model_states().refused
     if caller.is_visitor:  # the reasons name paths
@@ -48,7 +48,7 @@ async def read_index(request: Request, services: Services, caller: Caller) -> li
         for name, versions in sorted(services.catalog.picture.by_name.items())
         for number, version in sorted(versions.items())
     ]
-    return [entry for entry in entries if entry["state"] == "READY" or asked.get("ready") is not True]
+    return [entry for entry in entries if entry["state"] == "READY" or query.get("ready") is not True]
 
 
 async def score_tensors(

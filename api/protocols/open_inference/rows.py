@@ -20,7 +20,7 @@ NAMED = 50  # inputs that it lists
 SPARE = 100  # inputs beyond the features that are looked at one by one: whoever sends more means another model
 
 OWN_DATATYPE: dict[str, Datatype] = {"integer": INT64, "number": FP64, "boolean": BOOL, "string": BYTES}
-_TAKEN = {  # feature type -> the kinds of datatypes that can hold its values
+_KINDS = {  # feature type -> the kinds of datatypes that can hold its values
     "integer": ("integer", "number"),
     "number": ("integer", "number"),
     "boolean": ("boolean", "integer", "number"),
@@ -138,11 +138,11 @@ def _by_order(card: Card, matrix: Tensor, faults: list[Fault]) -> dict[str, Sequ
 
 
 def _by_name(card: Card, tensors: list[Tensor], faults: list[Fault]) -> dict[str, Sequence[Any]]:
-    given = {tensor.name: tensor for tensor in tensors}
+    by_name = {tensor.name: tensor for tensor in tensors}
     columns: dict[str, Sequence[Any]] = {}
     missing: list[Feature] = []
     for feature in card.row_features:
-        tensor = given.pop(feature.name, None)
+        tensor = by_name.pop(feature.name, None)
         if tensor is None:
             if not may_be_absent(card, feature):
                 missing.append(feature)
@@ -155,20 +155,19 @@ def _by_name(card: Card, tensors: list[Tensor], faults: list[Fault]) -> dict[str
             faults.append(Fault(f"/inputs/{tensor.place}/datatype", "datatype", message))
         else:
             columns[feature.name] = _fitted(feature, tensor, tensor.values)
-    if given and card.extra == "refuse":
-        faults += [_stranger(card, tensor, hint=place < SUGGESTIONS) for place, tensor in enumerate(given.values())]
+    if by_name and card.extra == "refuse":
+        faults += [_stranger(card, tensor, hint=place < SUGGESTIONS) for place, tensor in enumerate(by_name.values())]
     if missing:
-        told = f"{_inputs(missing)} {'is' if len(missing) == 1 else 'are'} missing among the inputs"
-        message = (
-            f"{told}: one for each of the {len(card.sent_features)} features is expected, {len(tensors)} were given"
-        )
+        absent = f"{_inputs(missing)} {'is' if len(missing) == 1 else 'are'} missing among the inputs"
+        count = len(card.sent_features)
+        message = f"{absent}: one for each of the {count} features is expected, {len(tensors)} were given"
         faults.append(Fault("/inputs", "missing", message))
     return columns
 
 
 def _can_hold(card: Card, tensor: Tensor, feature: Feature) -> bool:
     kind = tensor.datatype.kind
-    return tensor.is_json or kind in _TAKEN[feature.type] or (kind == "text" and may_be_written(card, feature))
+    return tensor.is_json or kind in _KINDS[feature.type] or (kind == "text" and may_be_written(card, feature))
 
 
 def _fitted(feature: Feature, tensor: Tensor, values: Sequence[Any]) -> Sequence[Any]:
@@ -192,8 +191,8 @@ def _located(
     card: Card, faults_of_rows: list[list[Fault]], matrix: Tensor | None, tensors: list[Tensor]
 ) -> list[Fault]:
     """Return the faults of rows as faults of the elements that they come from."""
-    asked = card.sent_features
-    columns = {pointer(feature.name): place for place, feature in enumerate(asked)}
+    features = card.sent_features
+    columns = {pointer(feature.name): place for place, feature in enumerate(features)}
     own = {pointer(tensor.name): tensor for tensor in tensors}
     located: list[Fault] = []
     for row, faults in enumerate(faults_of_rows):
@@ -202,13 +201,13 @@ def _located(
             if tensor is None:  # a rule that begins with a feature that the request leaves out, or that is derived
                 located.append(Fault("/inputs", fault.code, f"row {row}: {fault.message}"))
                 continue
-            element = row if matrix is None else row * len(asked) + columns[fault.pointer]
-            told = tensor.element(element)
+            element = row if matrix is None else row * len(features) + columns[fault.pointer]
+            where = tensor.element(element)
             if fault.code == "rule" or isinstance(fault, OwnWords):
-                told = f"row {row}:"
+                where = f"row {row}:"
             elif matrix is not None:
-                told += f" ({asked[columns[fault.pointer]].name})"
-            located.append(Fault(f"/inputs/{tensor.place}/data/{element}", fault.code, f"{told} {fault.message}"))
+                where += f" ({features[columns[fault.pointer]].name})"
+            located.append(Fault(f"/inputs/{tensor.place}/data/{element}", fault.code, f"{where} {fault.message}"))
     return located
 
 

@@ -48,7 +48,7 @@ class Tensor:
 
 
 def read_tensors(
-    given: object, buffers: memoryview, faults: list[Fault], *, max_rows: int
+    inputs: object, buffers: memoryview, faults: list[Fault], *, max_rows: int
 ) -> tuple[list[Tensor], bool]:
     """Return the inputs, and whether one names a content type; add what is wrong to `faults`.
 
@@ -58,14 +58,14 @@ def read_tensors(
 
     `buffers` holds the bytes after the JSON: those of each input that has a `binary_data_size`, in their order.
     """
-    if not isinstance(given, list) or not given:
+    if not isinstance(inputs, list) or not inputs:
         faults.append(Fault("/inputs", "missing", '"inputs" must be a list of at least one tensor'))
         return [], False
     tensors: list[Tensor] = []
     names: set[str] = set()
     has_types = False
     start = 0
-    for place, item in enumerate(given):
+    for place, item in enumerate(inputs):
         if len(faults) > MAX_FAULTS:
             return [], has_types
         head = _read_head(item, f"/inputs/{place}", faults)
@@ -75,8 +75,8 @@ def read_tensors(
         if shape[0] > max_rows:
             raise TooLarge(f"A request holds at most {max_rows} rows: send several.")
         if name in names:
-            told = f"two inputs have the name {show(name)}: keep one"
-            faults.append(Fault(f"/inputs/{place}/name", "duplicate", told))
+            message = f"two inputs have the name {show(name)}: keep one"
+            faults.append(Fault(f"/inputs/{place}/name", "duplicate", message))
         names.add(name)
         size = kind = None
         if item.get("parameters") is not None:
@@ -102,8 +102,8 @@ def read_tensors(
         if datatype is BYTES and kind in ("pd_json", "base64"):
             values = decode_texts(str(kind), values, wrong)
         for element, message in wrong:
-            told = f"{_element(name, shape, element)} {message}"
-            faults.append(Fault(f"/inputs/{place}/data/{element}", "type", told))
+            where = _element(name, shape, element)
+            faults.append(Fault(f"/inputs/{place}/data/{element}", "type", f"{where} {message}"))
         tensors.append(Tensor(place, name, datatype, shape, values, is_json))
     if start != len(buffers) and not faults:
         message = f"the inputs take {start} bytes after the JSON, but {len(buffers)} follow it"
@@ -121,8 +121,8 @@ def _read_head(item: Any, where: str, faults: list[Fault]) -> tuple[str, Datatyp
     if not isinstance(name, str) or not name:
         faults.append(Fault(f"{where}/name", "type", f"{spoken(where)} must have a name"))
         return None
-    known = DATATYPES.get(datatype) if isinstance(datatype, str) else None
-    if known is None:
+    known_datatype = DATATYPES.get(datatype) if isinstance(datatype, str) else None
+    if known_datatype is None:
         message = f"{show(name)} must have a datatype of the protocol: {', '.join(DATATYPES)}"
         faults.append(Fault(f"{where}/datatype", "datatype", message))
         return None
@@ -131,7 +131,7 @@ def _read_head(item: Any, where: str, faults: list[Fault]) -> tuple[str, Datatyp
         message = f"{show(name)} must have a shape of one or two whole numbers, such as [n], [n, 1] or [n, f]"
         faults.append(Fault(f"{where}/shape", "shape", message))
         return None
-    return name, known, shape, count
+    return name, known_datatype, shape, count
 
 
 def _count(shape: Any) -> int | None:  # noqa: ANN401 - any JSON value
@@ -174,25 +174,25 @@ def _check_size(size: object, item: dict[str, Any]) -> int:
 
 def read_parameters(item: dict[str, Any], where: str, faults: list[Fault]) -> dict[str, Any]:
     """Return the parameters of a request, an input or an output; add what is not supported to `faults`."""
-    given = item.get("parameters")
-    if given is None:
+    parameters = item.get("parameters")
+    if parameters is None:
         return {}
-    if not isinstance(given, dict):
+    if not isinstance(parameters, dict):
         faults.append(Fault(f"{where}/parameters", "type", f"{_prefix(where)}parameters must be an object"))
         return {}
     for key, message in _UNSUPPORTED.items():
-        if given.get(key):
+        if parameters.get(key):
             faults.append(Fault(f"{where}/parameters/{key}", "unsupported", f"{_prefix(where)}{message}"))
     faults += [
         Fault(f"{where}/parameters/{key}", "type", f"{_prefix(where)}{key} must be true or false")
         for key in ("binary_data", "binary_data_output")
-        if not isinstance(given.get(key), bool | None)
+        if not isinstance(parameters.get(key), bool | None)
     ]
-    kind = given.get("content_type")
+    kind = parameters.get("content_type")
     if kind is not None and kind not in CONTENT_TYPES:
         message = f"{_prefix(where)}the content_type must be one of {', '.join(CONTENT_TYPES)}, or left out"
         faults.append(Fault(f"{where}/parameters/content_type", "unsupported", message))
-    return given
+    return parameters
 
 
 # ── words ────────────────────────────────────────────────────────────────────────────────────────────────────────

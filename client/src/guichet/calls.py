@@ -66,14 +66,14 @@ class CsvOptions(TypedDict, total=False):
 
 def submit(row: Row, options: RowOptions, *, retries: int, key: str | None) -> Flow[JobInfo]:
     """Submit one row; return its job."""
-    request = _post("/jobs", {"features": plain_row(row), **_given(options)}, key=key)
+    request = _post("/jobs", {"features": plain_row(row), **_without_none(options)}, key=key)
     answer = yield from exchange(request, retries)
     return read(check(answer), JobInfo.read)
 
 
 def predict(row: Row, options: RowOptions, *, retries: int, key: str | None, wait: float | None) -> Flow[Result]:
     """Score one row; return its result."""
-    body = {"features": plain_row(row), **_given(options)}
+    body = {"features": plain_row(row), **_without_none(options)}
     return (yield from _scored("/predict", body, Result.read, retries=retries, key=key, wait=wait))
 
 
@@ -90,7 +90,7 @@ def explain(
     """Explain the score of one row, or of a row of a job; return the explanation."""
     if (row is None) == (job_id is None):
         raise Unusable("Give the row to explain, or the id of a job whose row it is.")
-    body: dict[str, Any] = _given(options)
+    body: dict[str, Any] = _without_none(options)
     if row is not None:
         body["features"] = plain_row(row)
     else:
@@ -102,8 +102,8 @@ def explain_job(
     job_id: str, *, expires_in: float | None, timeout: float | None, retries: int, key: str | None
 ) -> Flow[JobInfo]:
     """Explain every row of a job that has ended; return the job that does so."""
-    given = _given({"expires_in": expires_in, "timeout": timeout})
-    params = {name: str(value) for name, value in given.items()}
+    options = _without_none({"expires_in": expires_in, "timeout": timeout})
+    params = {name: str(value) for name, value in options.items()}
     request = Request("POST", f"{job_path(job_id)}/explain", params, headers=_key(key), wait=LONGEST_STORING)
     answer = yield from exchange(request, retries)
     return read(check(answer), JobInfo.read)
@@ -127,7 +127,7 @@ def explanations(
 
 def submit_batch(rows: Rows, options: BatchOptions, *, retries: int, key: str | None) -> Flow[JobInfo]:
     """Submit several rows; return their job."""
-    body = {"rows": plain_rows(rows), **_given(options)}
+    body = {"rows": plain_rows(rows), **_without_none(options)}
     answer = yield from exchange(_post("/predict_batch", body, key=key, prefer="respond-async"), retries)
     return read(check(answer), JobInfo.read)
 
@@ -136,9 +136,9 @@ def predict_batch(
     rows: Rows, options: BatchOptions, *, retries: int, key: str | None, wait: float | None
 ) -> Flow[BatchResult]:
     """Score several rows; return their results."""
-    body = {"rows": plain_rows(rows), **_given(options)}
-    found = yield from _scored("/predict_batch", body, BatchResult.read, retries=retries, key=key, wait=wait)
-    return dataclasses.replace(found, row_index=index_of(rows))
+    body = {"rows": plain_rows(rows), **_without_none(options)}
+    result = yield from _scored("/predict_batch", body, BatchResult.read, retries=retries, key=key, wait=wait)
+    return dataclasses.replace(result, row_index=index_of(rows))
 
 
 def open_upload(
@@ -293,7 +293,7 @@ def retry(job_id: str, *, retries: int) -> Flow[JobInfo]:
         job = yield from find(job_id, retries=retries)
         if job.is_being_canceled:
             job = yield from wait_for(
-                job_id, retries=retries, timeout=None, until=lambda found: not found.is_being_canceled
+                job_id, retries=retries, timeout=None, until=lambda job: not job.is_being_canceled
             )
         elif not job.is_ended:
             return job  # the first attempt has done it, and only its answer was lost
@@ -307,9 +307,12 @@ def check_succeeded(job: JobInfo) -> None:
     if job.status == "succeeded":
         return
     why = "" if job.error is None else f": {job.error.message.rstrip('.')}"
-    said = {"failed": f"The job {job.id} failed{why}.", "expired": f"The job {job.id} expired before it was taken."}
+    sentences = {
+        "failed": f"The job {job.id} failed{why}.",
+        "expired": f"The job {job.id} expired before it was taken.",
+    }
     raise JobFailed(
-        said.get(job.status, f"The job {job.id} was {job.status}{why}."),
+        sentences.get(job.status, f"The job {job.id} was {job.status}{why}."),
         job_id=job.id,
         status=job.status,
         code=job.status if job.error is None else job.error.code,
@@ -350,8 +353,8 @@ def _post(path: str, body: dict[str, Any], *, key: str | None, prefer: str | Non
 
 
 def _send(upload: Upload, options: CsvOptions, *, key: str | None = None, validate_only: bool = False) -> Request:
-    given = _given(options)
-    params = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in given.items()}
+    query = _without_none(options)
+    params = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in query.items()}
     if validate_only:
         params["validate_only"] = "true"
     headers = upload.headers if validate_only else upload.headers | _key(key)
@@ -363,5 +366,5 @@ def _key(key: str | None) -> dict[str, str]:
     return {"Idempotency-Key": key or str(uuid.uuid4())}
 
 
-def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+def _without_none(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}

@@ -87,9 +87,9 @@ def promote(reference: str, reason: str, alias: str, etag: str | None, *, retrie
     answer = yield from exchange(request, retries)
     if answer.status == 412 and etag is not None:
         # The first attempt may have done it, and only its answer was lost.
-        found = yield from find_alias(name, alias, retries=retries)
-        if found.version == version:
-            return found
+        current = yield from find_alias(name, alias, retries=retries)
+        if current.version == version:
+            return current
     return Alias.read(answer)
 
 

@@ -67,11 +67,11 @@ class Download(Stream):
     def accepts(self, answer: Answer) -> bool:
         """Take the beginning of an answer: the rest of the file, or all of it once more."""
         is_same = answer.headers.get("etag", "") in ("", self._etag)
-        found = _RANGE.fullmatch(answer.headers.get("content-range", "").strip())
-        if answer.status == 206 and found and found["first"] == str(self._size) and is_same:
-            self._total = None if found["total"] == "*" else int(found["total"])
+        match = _RANGE.fullmatch(answer.headers.get("content-range", "").strip())
+        if answer.status == 206 and match and match["first"] == str(self._size) and is_same:
+            self._total = None if match["total"] == "*" else int(match["total"])
             return True
-        if answer.status == 416 and found and found["total"] == str(self._size) and is_same:
+        if answer.status == 416 and match and match["total"] == str(self._size) and is_same:
             self._end()  # the part was whole already
         elif answer.status in (206, 416):  # of another file, or of other bytes than those asked for
             self._start_again("")

@@ -64,9 +64,9 @@ def _notes(detail: str, faults: list[Fault]) -> list[str]:
     """Return the faults as lines; none for a single one that the detail tells already."""
     if len(faults) == 1:
         (fault,) = faults
-        said = detail.strip().rstrip(".")
+        sentence = detail.strip().rstrip(".")
         message = fault.message.strip().rstrip(".")
-        if not fault.pointer or said == message or said.endswith(f"{fault.pointer} {message}"):
+        if not fault.pointer or sentence == message or sentence.endswith(f"{fault.pointer} {message}"):
             return []
     return [str(fault) for fault in faults]
 

@@ -495,10 +495,10 @@ class Model:
 
 def read_faults(items: object) -> list[Fault]:
     """Read a list of faults; what does not look like one is left out."""
-    found = items if isinstance(items, list) else []
+    entries = items if isinstance(items, list) else []
     return [
         Fault(str(item.get("pointer", "")), str(item.get("code", "")), str(item.get("message", "")))
-        for item in found
+        for item in entries
         if isinstance(item, dict)
     ]
 

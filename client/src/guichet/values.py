@@ -107,15 +107,15 @@ def _plain_row(row: object, where: str) -> dict[str, Any]:
         row = row.to_dict() if hasattr(row, "to_dict") else row._asdict() if hasattr(row, "_asdict") else row
     if not isinstance(row, Mapping):
         raise Unusable(f"{where}a {type(row).__name__} is not a row: give feature names with their values, {{...}}.")
-    found = {}
+    plain = {}
     for name, value in row.items():
         if not isinstance(name, str):
             raise Unusable(f"{where}a feature's name is text, and {name!r} is not: name the columns of the data frame.")
         try:
-            found[str(name)] = _plain(value)
+            plain[str(name)] = _plain(value)
         except ValueError as error:
             raise Unusable(f"{where}`{name}` cannot be sent: {error}.") from None
-    return found
+    return plain
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any value, and the JSON scalar that says it

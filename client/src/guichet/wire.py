@@ -62,11 +62,11 @@ class Answer:
         if "json" not in self.headers.get("content-type", ""):
             return {}
         try:
-            found = json.loads(self.body)
+            content = json.loads(self.body)
         except ValueError:
             return {}
-        is_ours = isinstance(found, dict) and "detail" in found and str(found.get("type")).startswith(PROBLEM)
-        return found if is_ours else {}
+        is_ours = isinstance(content, dict) and "detail" in content and str(content.get("type")).startswith(PROBLEM)
+        return content if is_ours else {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,9 @@ def test_words_of_an_exception_are_nowhere_in_the_log(failing, kinds, logger, cl
 
 def test_words_of_our_own_errors_and_of_servers_that_are_away_are_kept():
     assert safe_text(ArtefactError("model.joblib is missing: copy it.")) == "model.joblib is missing: copy it."
-    assert safe_text(psycopg2.OperationalError("the server closed\nLINE 1: 3141")) == "OperationalError: the server closed"
+    assert (
+        safe_text(psycopg2.OperationalError("the server closed\nLINE 1: 3141")) == "OperationalError: the server closed"
+    )
     wrapped = DBAPIError.instance("SELECT 3141", {}, psycopg2.OperationalError("gone"), psycopg2.Error)
     assert safe_text(wrapped) == "OperationalError: gone"
     assert safe_text(FileNotFoundError(2, "No such file or directory", "/home/dupont")) == (

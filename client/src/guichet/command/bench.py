@@ -56,10 +56,10 @@ def bench(client: Client, options: argparse.Namespace, console: Console) -> int:
 def _example(client: Client, reference: str | None) -> dict[str, Any]:
     """Return a row that the model takes, as the service shows one."""
     if reference is None:
-        found = next((model.model for model in client.models() if model.is_default), None)
-        if found is None:
+        default = next((model.model for model in client.models() if model.is_default), None)
+        if default is None:
             raise Unusable("The service has no default model: name one with --model, or a row with --row.")
-        reference = found
+        reference = default
     return client.model(reference).example
 
 
@@ -102,9 +102,9 @@ def _show(console: Console, figures: dict[str, dict[str, Any]]) -> None:
         [
             (
                 name,
-                *(cell(found[key]) for key in ("p50_ms", "p95_ms", "p99_ms", "rows_per_second")),
-                str(found["errors"]),
+                *(cell(figure[key]) for key in ("p50_ms", "p95_ms", "p99_ms", "rows_per_second")),
+                str(figure["errors"]),
             )
-            for name, found in figures.items()
+            for name, figure in figures.items()
         ],
     )

@@ -10,23 +10,23 @@ from guichet.command.outcomes import DONE
 
 def promote(client: Client, options: argparse.Namespace, console: Console) -> int:
     """Let an alias mean a version."""
-    found = client.promote(options.model, reason=options.reason, alias=options.alias)
-    console.say(f"{found.model}@{found.version} is now the {found.alias} of {found.model}.")
+    alias = client.promote(options.model, reason=options.reason, alias=options.alias)
+    console.say(f"{alias.model}@{alias.version} is now the {alias.alias} of {alias.model}.")
     return DONE
 
 
 def roll_back(client: Client, options: argparse.Namespace, console: Console) -> int:
     """Let an alias mean what it meant before."""
-    found = client.roll_back(options.name, reason=options.reason, alias=options.alias)
-    console.say(f"{found.model}@{found.version} is the {found.alias} of {found.model} again.")
+    alias = client.roll_back(options.name, reason=options.reason, alias=options.alias)
+    console.say(f"{alias.model}@{alias.version} is the {alias.alias} of {alias.model} again.")
     return DONE
 
 
 def move(client: Client, options: argparse.Namespace, console: Console) -> int:
     """Archive, restore or delete a version."""
     getattr(client, options.command)(options.model, reason=options.reason)
-    told = {"archive": "is archived: it takes no rows until it is restored", "restore": "serves again"}
-    console.say(f"{options.model} {told.get(options.command, 'is deleted')}.")
+    outcomes = {"archive": "is archived: it takes no rows until it is restored", "restore": "serves again"}
+    console.say(f"{options.model} {outcomes.get(options.command, 'is deleted')}.")
     return DONE
 
 

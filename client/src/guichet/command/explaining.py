@@ -22,27 +22,27 @@ def explain_score(client: Client, options: argparse.Namespace, console: Console)
     if options.output is not None or options.errors is not None or options.no_wait:
         raise Unusable("-o, --errors and --no-wait go with --job ID, without --row: one row is printed.")
     if options.file is None:
-        found = client.explain(job_id=options.job, index=options.row, **model_option(options.model))
+        explanation = client.explain(job_id=options.job, index=options.row, **model_option(options.model))
     elif options.row is not None:
         raise Unusable("--row goes with --job ID.")
     else:
-        found = client.explain(read_row(options.file), **model_option(options.model))
-    show_explanation(console, found, is_json=options.is_json)
+        explanation = client.explain(read_row(options.file), **model_option(options.model))
+    show_explanation(console, explanation, is_json=options.is_json)
     return DONE
 
 
-def show_explanation(console: Console, found: Explanation, *, is_json: bool) -> None:
+def show_explanation(console: Console, explanation: Explanation, *, is_json: bool) -> None:
     """Print an explanation: what the row comes to, and the largest contributions in words."""
     if is_json:
-        console.say_json(found.body)
+        console.say_json(explanation.body)
         return
-    whose = "" if found.label is None else f" of {found.label}"
-    console.say(f"value        {found.value:.6g} ({found.scale}{whose})")
-    console.say(f"base value   {found.base_value:.6g}")
-    if found.probability is not None:
-        console.say(f"probability  {found.probability:.4f}")
-    for text in found.top:
+    whose = "" if explanation.label is None else f" of {explanation.label}"
+    console.say(f"value        {explanation.value:.6g} ({explanation.scale}{whose})")
+    console.say(f"base value   {explanation.base_value:.6g}")
+    if explanation.probability is not None:
+        console.say(f"probability  {explanation.probability:.4f}")
+    for text in explanation.top:
         console.say(f"  {text}")
-    console.say(f"method       {found.method}")
-    console.say(f"model        {found.model}@{found.model_version}")
-    console.say(f"job          {found.job_id}")
+    console.say(f"method       {explanation.method}")
+    console.say(f"model        {explanation.model}@{explanation.model_version}")
+    console.say(f"job          {explanation.job_id}")

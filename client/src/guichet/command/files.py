@@ -148,9 +148,9 @@ def _validate(client: Client, options: argparse.Namespace, console: Console, bar
         console.say_json(report.body)
     else:
         console.say(f"{rows(report.rows)}: {count(report.valid)} valid, {with_errors(report.invalid)}")
-        said = {"delimiter": "delimiter", "encoding": "encoding", "decimal": "decimal mark", "id_column": "id column"}
-        found = [f"{words} {_shown(report.format[name])}" for name, words in said.items() if report.format.get(name)]
-        console.say("format: " + ", ".join(found))
+        labels = {"delimiter": "delimiter", "encoding": "encoding", "decimal": "decimal mark", "id_column": "id column"}
+        parts = [f"{words} {_shown(report.format[name])}" for name, words in labels.items() if report.format.get(name)]
+        console.say("format: " + ", ".join(parts))
         for name in ("missing", "extra"):
             if report.columns.get(name):
                 console.say(f"{name} columns: " + ", ".join(map(str, report.columns[name])))
@@ -281,7 +281,7 @@ def _place(place: str) -> str:
 
 
 def _csv_options(options: argparse.Namespace) -> CsvOptions:
-    given: CsvOptions = {
+    csv_options: CsvOptions = {
         "delimiter": options.delimiter,
         "encoding": options.encoding,
         "decimal": options.decimal,
@@ -291,8 +291,8 @@ def _csv_options(options: argparse.Namespace) -> CsvOptions:
         "max_error_rate": options.max_error_rate,
     }
     model = model_option(options.model)
-    given["model"], given["version"] = model.get("model"), model.get("version")
-    return given
+    csv_options["model"], csv_options["version"] = model.get("model"), model.get("version")
+    return csv_options
 
 
 def _source(options: argparse.Namespace) -> Source:

@@ -16,32 +16,32 @@ from guichet.records import BatchResult, Result
 
 def predict(client: Client, options: argparse.Namespace, console: Console) -> int:
     """Score what the file holds."""
-    row, said = _unwrap(_read(options.file))
-    said |= model_option(options.model)
-    wrong = said.keys() - BatchOptions.__annotations__.keys()
-    if wrong or (isinstance(row, dict) and "on_error" in said):
+    row, fields = _unwrap(_read(options.file))
+    fields |= model_option(options.model)
+    wrong = fields.keys() - BatchOptions.__annotations__.keys()
+    if wrong or (isinstance(row, dict) and "on_error" in fields):
         raise Unusable(f"{', '.join(sorted(wrong) or ['on_error'])}: not a field of a request beside its features.")
     if isinstance(row, list):
-        return _batch(client, options, console, row, said)
+        return _batch(client, options, console, row, fields)
     if options.is_async:
-        return _show_ticket(console, options, client.submit(row, **_as_row_options(said)).info.body)
-    result = client.predict(row, **_as_row_options(said))
+        return _show_ticket(console, options, client.submit(row, **_as_row_options(fields)).info.body)
+    result = client.predict(row, **_as_row_options(fields))
     show_result(console, result, is_json=options.is_json)
     return DONE
 
 
-def _batch(client: Client, options: argparse.Namespace, console: Console, rows: list[Any], said: Any) -> int:  # noqa: ANN401
-    given: BatchOptions = said
+def _batch(client: Client, options: argparse.Namespace, console: Console, rows: list[Any], fields: Any) -> int:  # noqa: ANN401
+    batch_options: BatchOptions = fields
     if options.is_async:
-        return _show_ticket(console, options, client.submit_batch(rows, **given).info.body)
-    result = client.predict_batch(rows, **given)
+        return _show_ticket(console, options, client.submit_batch(rows, **batch_options).info.body)
+    result = client.predict_batch(rows, **batch_options)
     show_batch(console, result, is_json=options.is_json)
     return ROWS_FAILED if result.has_failures else DONE
 
 
-def _as_row_options(said: Any) -> RowOptions:  # noqa: ANN401 - the service checks the values
-    given: RowOptions = said
-    return given
+def _as_row_options(fields: Any) -> RowOptions:  # noqa: ANN401 - the service checks the values
+    row_options: RowOptions = fields
+    return row_options
 
 
 def _show_ticket(console: Console, options: argparse.Namespace, body: Any) -> int:  # noqa: ANN401

@@ -16,12 +16,12 @@ from guichet.records import BatchResult, Result
 def list_jobs(client: Client, options: argparse.Namespace, console: Console) -> int:
     """Print the newest jobs."""
     page_size = min(max(options.limit, 1), 200)
-    found = list(islice(client.jobs(status=options.status, model=options.model, page_size=page_size), options.limit))
+    jobs = list(islice(client.jobs(status=options.status, model=options.model, page_size=page_size), options.limit))
     if options.is_json:
-        console.say_json([job.info.body for job in found])
-    elif found:
+        console.say_json([job.info.body for job in jobs])
+    elif jobs:
         console.table(
-            ("ID", "STATUS", "KIND", "MODEL", "ROWS", "ERRORS", "CREATED", "FILE"), [_line(job) for job in found]
+            ("ID", "STATUS", "KIND", "MODEL", "ROWS", "ERRORS", "CREATED", "FILE"), [_line(job) for job in jobs]
         )
     else:
         console.tell("There are no such jobs." if options.status or options.model else "There are no jobs yet.")
@@ -92,9 +92,9 @@ def retry(client: Client, options: argparse.Namespace, console: Console) -> int:
 
 def list_models(client: Client, options: argparse.Namespace, console: Console) -> int:
     """Print the models."""
-    found = client.models()
+    models = client.models()
     if options.is_json:
-        console.say_json([model.body for model in found])
+        console.say_json([model.body for model in models])
         return DONE
     console.table(
         ("MODEL", "TASK", "SERVES", "VERSIONS", "DESCRIPTION"),
@@ -106,7 +106,7 @@ def list_models(client: Client, options: argparse.Namespace, console: Console) -
                 str(len(model.versions)),
                 model.description,
             )
-            for model in found
+            for model in models
         ],
     )
     return DONE
