@@ -79,8 +79,8 @@ def upload(stack: Stack, path: Path, *, kind: str = "text/csv") -> Cell:
         text = answer.read()
         if answer.status != 202:
             raise RuntimeError(f"{stack.name} answered {answer.status} to a CSV file: {text[:500]!r}")
-    answer: Cell = json.loads(text)
-    return answer
+    ticket: Cell = json.loads(text)
+    return ticket
 
 
 def download(stack: Stack, path: str) -> int:
