@@ -10,7 +10,7 @@ from api.http.connections import Limits, Server, affordable, bounded, raise_desc
 from api.main import create_app, serve
 from shared.config.settings import get_settings
 from shared.observability.logs import configure_logging
-from shared.observability.tracing import what_is_missing
+from shared.observability.tracing import missing_package
 from shared.scoring.threads import prefer_one_thread
 from shared.startup.checks import CannotStart, check_port, check_start
 
@@ -21,7 +21,7 @@ def main() -> None:
     configure_logging(settings.log_level, form=settings.log_format)
     prefer_one_thread()  # before the sync runtime loads a model
     check_port(settings)
-    if settings.tracing == "otlp" and (missing := what_is_missing()) is not None:
+    if settings.tracing == "otlp" and (missing := missing_package()) is not None:
         raise CannotStart(missing)
     check_start(settings, needs_broker=False)  # without Redis, jobs are stored all the same
     app = serve(create_app(settings))

@@ -21,7 +21,7 @@ from shared.broker.app import make_app
 from shared.broker.names import Lane
 from shared.config.settings import get_settings
 from shared.observability.logs import configure_logging
-from shared.observability.tracing import what_is_missing
+from shared.observability.tracing import missing_package
 from shared.scoring.threads import prefer_one_thread
 from shared.startup.checks import CannotStart, check_start
 from worker.parent import RECONNECT_SIGNAL, Reconnection
@@ -50,7 +50,7 @@ def _set_up_logging(**_: Any) -> None:  # noqa: ANN401 - Celery's signature
 
 @celeryd_init.connect
 def _check_start(**_: Any) -> None:  # noqa: ANN401 - Celery's signature
-    if get_settings().tracing == "otlp" and (missing := what_is_missing()) is not None:
+    if get_settings().tracing == "otlp" and (missing := missing_package()) is not None:
         raise CannotStart(missing)
     check_start(get_settings(), needs_broker=True)
 

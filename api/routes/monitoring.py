@@ -32,7 +32,7 @@ from shared.database.engine import reader
 from shared.monitoring.alerts import acknowledge, list_alerts
 from shared.monitoring.drift import THRESHOLDS
 from shared.monitoring.outcomes import find_judged
-from shared.monitoring.quality import judge
+from shared.monitoring.quality import quality_of
 from shared.monitoring.windows import Against, Window, find_drift, is_counted
 
 router = APIRouter(tags=["monitoring"])
@@ -117,7 +117,7 @@ def _quality(services: Services, versions: list[Version], window: Window, *, kee
             judged = find_judged(connection, version.id, card, window.start, window.end)
             if not judged.actual and not keep_empty:
                 continue
-            metrics, bins = judge(card, judged)
+            metrics, bins = quality_of(card, judged)
             items.append(
                 {
                     "version": card.version,

@@ -203,7 +203,7 @@ def _find_scale(model: ExplainedModel, raw: Matrix, rows: Sequence[Row]) -> Scal
     scores = model.scorer.score(rows)
     reader = response_reader(model.card, model.estimator)
     if model.card.task != "regression" and not reader.gives_probabilities:
-        if reader.answer != "decision_function":
+        if reader.response_method != "decision_function":
             raise Unsupported("its classes come without probabilities and without a decision function")
         return "margin"
     for scale, link in _links(model.card.task, raw.shape[1]):

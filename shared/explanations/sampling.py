@@ -109,7 +109,7 @@ def sampling(model: ExplainedModel, reference: Sequence[Row], *, seed: int) -> S
             return scores.probability[:, None]
 
         return SamplingExplainer(card, probabilities, "probability", list(reference), seed)
-    if reader.answer != "decision_function":
+    if reader.response_method != "decision_function":
         raise NotExplainable(
             "gives classes without probabilities or a decision function, so that there is no number to explain: train "
             "it with probabilities (probability=True, or CalibratedClassifierCV)"

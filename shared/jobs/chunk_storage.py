@@ -67,7 +67,7 @@ def store(
         _check_held(connection, claim)
         write(connection, claim, done)
         # Last, so that heartbeats need not wait for the rows: a stale token undoes them.
-        ours = connection.execute(
+        held = connection.execute(
             update(JobChunk)
             .where(chunks.held_by(claim))
             .values(
@@ -83,7 +83,7 @@ def store(
                 }
             )
         )
-        if ours.rowcount == 0:
+        if held.rowcount == 0:
             raise Stale
         return chunks.count_stored(connection, claim, failed_count=done.failed_count)
 

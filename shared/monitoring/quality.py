@@ -237,7 +237,7 @@ def _r2(truth: Floats, squares: Floats) -> Estimate:
 # ── a version ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def judge(card: Card, judged: Judged) -> tuple[dict[str, Estimate], list[CalibrationBin]]:
+def quality_of(card: Card, judged: Judged) -> tuple[dict[str, Estimate], list[CalibrationBin]]:
     """Return the metrics of a version's scores with known outcomes, and its calibration where it has probabilities."""
     if card.task == "regression":
         return regression_metrics(judged.actual, judged.prediction), []

@@ -35,14 +35,14 @@ class RowQuality:
     confidence: float | None  # 0 to 1, see `confidence_of`
 
 
-class RowJudge:
+class RowExaminer:
     """Judges rows of one version by its profile."""
 
     def __init__(self, profile: Profile) -> None:
         self._profile = profile
         self._surprise = Surprise(profile.features)
 
-    def judge(self, row: Mapping[str, Any], *, probability: float | None, threshold: float | None) -> RowQuality:
+    def examine(self, row: Mapping[str, Any], *, probability: float | None, threshold: float | None) -> RowQuality:
         """Return the quality of a row in canonical form, with the probability and threshold of its score."""
         places = self._surprise.places(row)
         outside, unseen, missing = [], [], []
@@ -85,7 +85,7 @@ def find_row_quality(connection: Connection, job_id: str, model_version_id: int)
     stored = find_profile(connection, model_version_id)
     if stored is None:
         return None
-    judge = RowJudge(stored.profile)
+    examiner = RowExaminer(stored.profile)
     query = (
         select(ModelInput.row_index, ModelInput.features, ModelOutput.probability, ModelOutput.threshold)
         .join(
@@ -95,6 +95,6 @@ def find_row_quality(connection: Connection, job_id: str, model_version_id: int)
         .where(ModelInput.job_id == job_id)
     )
     return {
-        row: judge.judge(features, probability=probability, threshold=threshold)
+        row: examiner.examine(features, probability=probability, threshold=threshold)
         for row, features, probability, threshold in connection.execute(query)
     }

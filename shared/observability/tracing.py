@@ -23,7 +23,7 @@ _NEEDED = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 _current: "Tracing | None" = None
 
 
-def what_is_missing() -> str | None:
+def missing_package() -> str | None:
     """Return what has to be installed before traces can be sent; None where nothing is missing."""
     for name in _NEEDED:
         try:

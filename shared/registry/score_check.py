@@ -93,10 +93,10 @@ def check_probabilities(card: Card, package: Package) -> None:
 
 def _answers(card: Card, estimator: object, rows: list[dict[str, Any]]) -> tuple[Predictions, bool]:
     """Return what the pipeline says of these rows, and whether that is probabilities."""
-    judge = response_reader(card, estimator)
-    pipeline = PipelineScorer(card, estimator, judge)
+    reader = response_reader(card, estimator)
+    pipeline = PipelineScorer(card, estimator, reader)
     answers = score_with_refusals(pipeline.score, rows, task=card.task)
-    return answers, judge.gives_probabilities
+    return answers, reader.gives_probabilities
 
 
 def _numbers(expected: ExpectedScores) -> Any:  # noqa: ANN401 - an array of floats

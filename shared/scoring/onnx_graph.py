@@ -32,19 +32,19 @@ class OnnxScorer:
 
     kind = "onnx"
 
-    def __init__(self, card: Card, estimator: Estimator, judge: ResponseReader) -> None:
-        if judge.task != "regression" and judge.answer != "predict_proba":
+    def __init__(self, card: Card, estimator: Estimator, reader: ResponseReader) -> None:
+        if reader.task != "regression" and reader.response_method != "predict_proba":
             raise Unsupported("the ONNX path gives probabilities, and this classifier has none")
         if takes_texts(estimator) or takes_dicts(estimator):
             raise Unsupported("no sample of free text proves that ONNX cuts all of it into the same words")
-        if judge.asks_twice:
+        if reader.asks_twice:
             raise Unsupported("predict decides beside the probabilities, which the graph does not give")
         types = {feature.name: feature.type for feature in card.features}
         names = input_names(card, estimator)
         numbers = [name for name in names if types[name] != "string"]
         texts = [name for name in names if types[name] == "string"]
-        graph = _convert(_by_position(estimator, names, numbers + texts), len(numbers), len(texts), judge)
-        self.judge = judge
+        graph = _convert(_by_position(estimator, names, numbers + texts), len(numbers), len(texts), reader)
+        self.reader = reader
         self.card, self.estimator = card, estimator
         self.arrays = make_array_input(card, estimator)
         self.final = without_feature_names(split(estimator)[1])  # for close calls
@@ -52,12 +52,12 @@ class OnnxScorer:
         self.numbers = getter(numbers) if numbers else None
         self.texts = getter(texts) if texts else None
         self.session = _session(graph)
-        self.output = [self.session.get_outputs()[0 if judge.task == "regression" else 1].name]
+        self.output = [self.session.get_outputs()[0 if reader.task == "regression" else 1].name]
 
     def score(self, rows: Sequence[Row]) -> Scores:
         """Return the scores of canonical rows; a missing number is NaN and a missing text is empty."""
         if not rows:
-            return self.judge.empty()
+            return self.reader.empty()
         inputs: dict[str, Any] = {}
         if self.numbers is not None:
             inputs["numbers"] = _single(np.array([self.numbers(row) for row in rows], dtype=np.float64))
@@ -65,12 +65,12 @@ class OnnxScorer:
                 return self._by_pipeline(rows)
         if self.texts is not None:
             inputs["texts"] = np.array([[text or "" for text in self.texts(row)] for row in rows], dtype=object)
-        return self._judged(inputs, lambda: rows)
+        return self._decide(inputs, lambda: rows)
 
     def score_columns(self, columns: Columns) -> Scores:
         """Return the same scores for the same rows, from the same two tensors."""
         if not columns.count:
-            return self.judge.empty()
+            return self.reader.empty()
         inputs: dict[str, Any] = {}
         if self.number_names:
             inputs["numbers"] = _single(np.column_stack([columns.floats(name) for name in self.number_names]))
@@ -79,17 +79,17 @@ class OnnxScorer:
         if self.text_names:
             texts = [[text or "" for text in columns.objects(name)] for name in self.text_names]
             inputs["texts"] = np.array(texts, dtype=object).T.copy()
-        return self._judged(inputs, columns.rows)
+        return self._decide(inputs, columns.rows)
 
-    def _judged(self, inputs: dict[str, Any], rows: Callable[[], Sequence[Row]]) -> Scores:
-        scores = self.judge.judge(self.session.run(self.output, inputs)[0])
+    def _decide(self, inputs: dict[str, Any], rows: Callable[[], Sequence[Row]]) -> Scores:
+        scores = self.reader.decide(self.session.run(self.output, inputs)[0])
         if scores.close is None:
             return scores
-        return self.judge.settle(scores, self.final, self.arrays(rows()))
+        return self.reader.decide_close_rows(scores, self.final, self.arrays(rows()))
 
     def _by_pipeline(self, rows: Sequence[Row]) -> Scores:
         # What float32 does not hold, the pipeline may take, or refuse: ONNX would score an infinity.
-        return PipelineScorer(self.card, self.estimator, self.judge).score(rows)
+        return PipelineScorer(self.card, self.estimator, self.reader).score(rows)
 
 
 def _single(numbers: NDArray[np.float64]) -> NDArray[np.float32] | None:
@@ -123,7 +123,7 @@ def _by_position(estimator: Estimator, names: list[str], order: list[str]) -> Es
     return clone
 
 
-def _convert(estimator: Estimator, numbers: int, texts: int, judge: ResponseReader) -> bytes:
+def _convert(estimator: Estimator, numbers: int, texts: int, reader: ResponseReader) -> bytes:
     try:
         import skl2onnx
         from skl2onnx.common.data_types import FloatTensorType, StringTensorType
@@ -134,7 +134,7 @@ def _convert(estimator: Estimator, numbers: int, texts: int, judge: ResponseRead
         inputs.append(("numbers", FloatTensorType([None, numbers])))
     if texts:
         inputs.append(("texts", StringTensorType([None, texts])))
-    options = {} if judge.task == "regression" else {id(estimator): {"zipmap": False}}
+    options = {} if reader.task == "regression" else {id(estimator): {"zipmap": False}}
     try:
         with warnings.catch_warnings(), _whole_numbers():
             warnings.simplefilter("ignore")  # the converter's deprecations are not our caller's business

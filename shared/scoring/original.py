@@ -30,12 +30,12 @@ class Original:
         self,
         card: Card,
         estimator: Estimator,
-        judge: ResponseReader,
+        reader: ResponseReader,
         features: Callable[[Sequence[Row]], Any] | None = None,
     ) -> None:
         self.who = f"{card.name}@{card.version}"
         self.estimator = estimator
-        self.judge = judge
+        self.reader = reader
         self.features = features or make_frame_input(card, estimator)
         self.count = 0  # of rows that were scored so far
         self.differing = 0  # of those that predict decides otherwise than their probability or decision, ties apart
@@ -55,16 +55,17 @@ class Original:
                 f"{self.who} predicts {predicted.shape[1]} outputs for each row: several outputs are not served. Train "
                 "one model for each of them."
             )
-        judge = self.judge
-        raw = predicted if judge.answer == "predict" else self._answer(judge.answer, features, count)
-        scores = judge.judge(raw)
-        if judge.task == "regression" or not judge.is_own:
+        reader = self.reader
+        method = reader.response_method
+        raw = predicted if method == "predict" else self._answer(method, features, count)
+        scores = reader.decide(raw)
+        if reader.task == "regression" or not reader.is_own:
             return scores
-        own = judge.index_of(predicted)
+        own = reader.index_of(predicted)
         differ = own != scores.prediction
         self.differing += int(np.count_nonzero(differ if scores.close is None else differ & ~scores.close))
         self.count += count
-        return judge.with_prediction(scores, own)
+        return reader.with_prediction(scores, own)
 
     def _answer(self, method: str, features: Any, count: int) -> Any:  # noqa: ANN401 - an array
         answer = np.asarray(getattr(self.estimator, method)(features))
@@ -85,34 +86,34 @@ class Original:
 def decided(card: Card, estimator: Estimator, ask: Callable[[ResponseReader], Original]) -> Card:
     """Return the card with what decides: what it says itself, or else what the estimator's own `predict` follows.
 
-    `ask` puts many rows to an original with this judge and returns it. A threshold of the estimator's own
+    `ask` puts many rows to an original with this reader and returns it. A threshold of the estimator's own
     (FixedThresholdClassifier, TunedThresholdClassifierCV) becomes the card's. Raises CardError where the card wants
     what the estimator does not have.
     """
     if card.task == "regression" or card.decided_by is not None:
         return card
-    judge = response_reader(card, estimator)
+    reader = response_reader(card, estimator)
     threshold: float | None = None
-    if card.task == "binary" and judge.gives_probabilities:
-        threshold = own_threshold(estimator) if judge.answer == "predict_proba" else 0.5
+    if card.task == "binary" and reader.gives_probabilities:
+        threshold = own_threshold(estimator) if reader.response_method == "predict_proba" else 0.5
         if card.threshold not in (None, 0.5, threshold):
             return _with_decision(card, "probability", card.threshold)  # written by someone who means it
         if threshold is None:
             return _with_decision(card, "predict", None)
-        judge = replace(judge, threshold=threshold, is_own=True)
-    original = ask(judge)
+        reader = replace(reader, threshold=threshold, is_own=True)
+    original = ask(reader)
     if original.differing:
         log.info(
             "%s: predict decides; %d of %d rows have another class than by %s",
             original.who,
             original.differing,
             original.count,
-            "their probabilities" if judge.gives_probabilities else judge.answer,
+            "their probabilities" if reader.gives_probabilities else reader.response_method,
         )
         return _with_decision(card, "predict", None)
-    if judge.decided_by == "decision_function" and card.task == "binary":
+    if reader.decided_by == "decision_function" and card.task == "binary":
         threshold = 0.0
-    return _with_decision(card, judge.decided_by, threshold)
+    return _with_decision(card, reader.decided_by, threshold)
 
 
 def _with_decision(card: Card, decided_by: str, threshold: float | None) -> Card:

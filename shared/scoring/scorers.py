@@ -35,14 +35,14 @@ class PipelineScorer:
 
     kind = "pipeline"
 
-    def __init__(self, card: Card, estimator: Estimator, judge: ResponseReader) -> None:
+    def __init__(self, card: Card, estimator: Estimator, reader: ResponseReader) -> None:
         self.estimator = estimator
-        self.judge = judge
+        self.reader = reader
         self.frame = make_frame_input(card, estimator)
 
     def score(self, rows: Sequence[Row]) -> Scores:
         """Return the scores of these rows; whatever the pipeline raises passes through."""
-        return self.judge.read(self.estimator, self.frame(rows)) if rows else self.judge.empty()
+        return self.reader.read(self.estimator, self.frame(rows)) if rows else self.reader.empty()
 
     def score_columns(self, columns: Columns) -> Scores:
         """Return the same scores for the same rows, which the DataFrame is made of."""
@@ -53,38 +53,43 @@ class EncodedScorer:
     """An own encoding into float64, then a model that takes arrays; `final` settles its close calls."""
 
     def __init__(
-        self, kind: Kind, encoding: Encoding, model: Callable[[Matrix], Scores], judge: ResponseReader, final: Estimator
+        self,
+        kind: Kind,
+        encoding: Encoding,
+        model: Callable[[Matrix], Scores],
+        reader: ResponseReader,
+        final: Estimator,
     ) -> None:
         self.kind: str = kind
         self.encode = encoding.encode
         self.encode_columns = encoding.encode_columns
         self.model = model
-        self.judge = judge
+        self.reader = reader
         self.final = final
 
     def score(self, rows: Sequence[Row]) -> Scores:
         """Return the scores of these rows; ValueError where the pipeline would refuse one of them."""
-        return self._score(self.encode(rows)) if rows else self.judge.empty()
+        return self._score(self.encode(rows)) if rows else self.reader.empty()
 
     def score_columns(self, columns: Columns) -> Scores:
         """Return the same scores for the same rows, encoded column by column."""
-        return self._score(self.encode_columns(columns)) if columns.count else self.judge.empty()
+        return self._score(self.encode_columns(columns)) if columns.count else self.reader.empty()
 
     def _score(self, features: Matrix) -> Scores:
         scores = self.model(features)
-        return scores if scores.close is None else self.judge.settle(scores, self.final, features)
+        return scores if scores.close is None else self.reader.decide_close_rows(scores, self.final, features)
 
 
-def native(estimator: Estimator, judge: ResponseReader, *, sparse: bool) -> Callable[[Matrix], Scores]:
+def native(estimator: Estimator, reader: ResponseReader, *, sparse: bool) -> Callable[[Matrix], Scores]:
     """Return the estimator's own method on the encoded array, on one thread."""
     if sparse and type(estimator).__module__.startswith("xgboost."):
-        return lambda features: judge.ask(estimator, zeros_as_missing(features))
-    return lambda features: judge.ask(estimator, features)
+        return lambda features: reader.ask(estimator, zeros_as_missing(features))
+    return lambda features: reader.ask(estimator, features)
 
 
-def linear(estimator: Estimator, judge: ResponseReader) -> Callable[[Matrix], Scores]:
+def linear(estimator: Estimator, reader: ResponseReader) -> Callable[[Matrix], Scores]:
     """Return a linear model as one product and scikit-learn's own link; raise Unsupported for other models."""
-    if judge.asks_twice:
+    if reader.asks_twice:
         raise Unsupported("predict decides beside the probabilities, which a product does not give")
     coefficients = getattr(estimator, "coef_", None)
     intercept = getattr(estimator, "intercept_", None)
@@ -102,14 +107,14 @@ def linear(estimator: Estimator, judge: ResponseReader) -> Callable[[Matrix], Sc
             raise ValueError("the model takes no missing values")
         return decision
 
-    if judge.task == "regression" or judge.answer == "decision_function":
-        return lambda features: judge.judge(decide(features))
-    if judge.answer != "predict_proba":
+    if reader.task == "regression" or reader.response_method == "decision_function":
+        return lambda features: reader.decide(decide(features))
+    if reader.response_method != "predict_proba":
         raise Unsupported(f"{type(estimator).__name__} gives neither probabilities nor decisions")
     from scipy.special import expit
 
     if single:
-        return lambda features: judge.judge_probability(expit(decide(features)))
+        return lambda features: reader.decide_binary(expit(decide(features)))
     from sklearn.utils.extmath import softmax
 
-    return lambda features: judge.judge(softmax(decide(features), copy=False))
+    return lambda features: reader.decide(softmax(decide(features), copy=False))

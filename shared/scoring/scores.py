@@ -38,7 +38,7 @@ class ResponseReader:
     """
 
     task: str
-    answer: ResponseMethod  # the method of the estimator whose answer the score is
+    response_method: ResponseMethod  # the method of the estimator whose answer the score is
     threshold: float  # binary: of the probability
     classes: NDArray[Any] | None
     decided_by: DecidedBy = "probability"  # what the class follows from
@@ -48,12 +48,12 @@ class ResponseReader:
     @property
     def gives_probabilities(self) -> bool:
         """Tell whether a score holds a probability."""
-        return self.task != "regression" and (self.answer == "predict_proba" or self.is_sigmoid)
+        return self.task != "regression" and (self.response_method == "predict_proba" or self.is_sigmoid)
 
     @property
     def asks_twice(self) -> bool:
         """Tell whether the class cannot be told from the raw answer, so that `predict` is asked for every row."""
-        return self.task != "regression" and self.decided_by == "predict" != self.answer
+        return self.task != "regression" and self.decided_by == "predict" != self.response_method
 
     def empty(self) -> Scores:
         """Return the scores of no rows."""
@@ -63,17 +63,17 @@ class ResponseReader:
         return Scores(none, none if chances else None, table if chances and self.task == "multiclass" else None)
 
     def read(self, estimator: Estimator, features: EstimatorInput) -> Scores:
-        """Call the estimator on what it takes (array or DataFrame) and judge its answer, close calls by itself."""
-        return self.settle(self.ask(estimator, features), estimator, features)
+        """Call the estimator on what it takes (array or DataFrame) and read its answer; it decides close calls itself."""
+        return self.decide_close_rows(self.ask(estimator, features), estimator, features)
 
     def ask(self, estimator: Estimator, features: EstimatorInput) -> Scores:
         """Return what `read` does, but for close calls, which are not settled."""
-        scores = self.judge(np.asarray(getattr(estimator, self.answer)(features)))
+        scores = self.decide(np.asarray(getattr(estimator, self.response_method)(features)))
         if not self.asks_twice:
             return scores
         return self.with_prediction(scores, self.index_of(estimator.predict(features)))
 
-    def settle(self, scores: Scores, estimator: Estimator, features: EstimatorInput) -> Scores:
+    def decide_close_rows(self, scores: Scores, estimator: Estimator, features: EstimatorInput) -> Scores:
         """Return the scores with close calls as the estimator itself decides them, on the same features."""
         if scores.close is None or self.decided_by == "predict":
             return scores
@@ -83,7 +83,7 @@ class ResponseReader:
         if self.is_own:
             prediction[rows] = self.index_of(estimator.predict(close_rows))
         else:
-            prediction[rows] = self.judge(np.asarray(getattr(estimator, self.answer)(close_rows))).prediction
+            prediction[rows] = self.decide(np.asarray(getattr(estimator, self.response_method)(close_rows))).prediction
         return self.with_prediction(scores, prediction)
 
     def with_prediction(self, scores: Scores, prediction: Matrix) -> Scores:
@@ -112,25 +112,25 @@ class ResponseReader:
             index = np.array([places[value] for value in classes.tolist()])
         return index.astype(np.float64)
 
-    def judge(self, raw: NDArray[Any]) -> Scores:
+    def decide(self, raw: NDArray[Any]) -> Scores:
         """Return the scores for a raw answer: (n,), (n, 1) or (n, k), as the estimator's method gives it.
 
         Where `predict` decides beside probabilities, the decisions are not the estimator's yet: see `with_prediction`.
         """
         if self.task == "regression":
             return Scores(np.asarray(raw, dtype=np.float64).reshape(len(raw)), None, None)
-        if self.answer == "predict":
+        if self.response_method == "predict":
             return Scores(self.index_of(raw), None, None)
-        if self.answer == "decision_function":
-            return self._judge_decision(raw)
+        if self.response_method == "decision_function":
+            return self._decide_by_function(raw)
         if self.task == "binary":
-            return self.judge_probability(raw[:, -1] if raw.ndim == 2 else raw)
+            return self.decide_binary(raw[:, -1] if raw.ndim == 2 else raw)
         probabilities = np.asarray(raw, dtype=np.float64)
         index = probabilities.argmax(axis=1)
         chosen = probabilities[np.arange(len(index)), index]
         return Scores(index.astype(np.float64), chosen, probabilities, _ties(probabilities, chosen))
 
-    def judge_probability(self, probability: NDArray[Any]) -> Scores:
+    def decide_binary(self, probability: NDArray[Any]) -> Scores:
         """Return the scores of a binary model for P(positive class), shape (n,)."""
         probability = np.asarray(probability, dtype=np.float64)
         if len(probability) == 1:  # the interactive path: a comparison of numbers takes a third of one of arrays
@@ -143,7 +143,7 @@ class ResponseReader:
         close = near if np.count_nonzero(near) else None
         return Scores((beyond >= 0.0).astype(np.float64), probability, None, close)
 
-    def _judge_decision(self, raw: NDArray[Any]) -> Scores:
+    def _decide_by_function(self, raw: NDArray[Any]) -> Scores:
         decision = np.asarray(raw, dtype=np.float64)
         if decision.ndim == 2 and decision.shape[1] > 1:
             index = decision.argmax(axis=1)
@@ -152,7 +152,7 @@ class ResponseReader:
         if self.is_sigmoid:
             from scipy.special import expit
 
-            return self.judge_probability(expit(decision))
+            return self.decide_binary(expit(decision))
         near = np.abs(decision) <= CLOSE
         close = near if np.count_nonzero(near) else None
         return Scores((decision > 0.0).astype(np.float64), None, None, close)

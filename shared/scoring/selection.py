@@ -68,7 +68,7 @@ class _Model:
 
     card: Card
     estimator: Estimator
-    judge: ResponseReader
+    reader: ResponseReader
     reference: list[Row]
     encoding: Encoding | None  # None when a step has no equivalent on arrays
     final: Estimator  # takes what the encoding gives
@@ -84,20 +84,20 @@ def choose(card: Card, estimator: Estimator, reference: list[Row]) -> Choice:
     the estimator cannot score the reference sample.
     """
     reference = reference or [card.example()]
-    card = decided(card, estimator, lambda judge: _after_scoring(Original(card, estimator, judge), reference))
+    card = decided(card, estimator, lambda reader: _after_scoring(Original(card, estimator, reader), reference))
     model = _prepare(card, estimator, reference)
     rows = _rows(model)
-    truth = _baseline(model, Original(card, estimator, model.judge), rows, seconds=PROOF * MEASURE_SECONDS)
-    pipeline = PipelineScorer(card, estimator, model.judge)
-    by_itself = compare(truth.answers, score_with_refusals(pipeline.score, rows, task=card.task), swaying=truth.swaying)
-    if not by_itself.exact:
+    truth = _baseline(model, Original(card, estimator, model.reader), rows, seconds=PROOF * MEASURE_SECONDS)
+    pipeline = PipelineScorer(card, estimator, model.reader)
+    repeated = compare(truth.answers, score_with_refusals(pipeline.score, rows, task=card.task), swaying=truth.swaying)
+    if not repeated.exact:
         advice = (
             "its predict does not follow from its probabilities: leave decided_by and a threshold of 0.5 out"
-            if by_itself.decisions_differ
+            if repeated.decisions_differ
             else "its answers must be the same whenever it is asked"
         )
         raise ArtefactError(
-            f"{card.name}@{card.version} is not scored as its estimator answers ({by_itself.reason}): {advice}."
+            f"{card.name}@{card.version} is not scored as its estimator answers ({repeated.reason}): {advice}."
         )
     exact: list[tuple[Scorer, dict[str, Any]]] = []
     candidates: list[dict[str, Any]] = []
@@ -109,7 +109,7 @@ def choose(card: Card, estimator: Estimator, reference: list[Row]) -> Choice:
             entry |= _measure(scorer, model.reference)
             if entry["exact"]:
                 exact.append((scorer, entry))
-    itself = _entry("pipeline", by_itself, "the pipeline itself")
+    itself = _entry("pipeline", repeated, "the pipeline itself")
     itself |= _measure(pipeline, model.reference)
     candidates.append(itself)
     best: tuple[Scorer, dict[str, Any]] | None = None
@@ -119,7 +119,7 @@ def choose(card: Card, estimator: Estimator, reference: list[Row]) -> Choice:
     assert best is not None
     names = ("kind", "max_abs_diff", "decisions_differ", "rows_checked", "one_row_us", "rows_per_s")
     report = {name: best[1][name] for name in names}
-    answer = "predict_proba" if model.judge.gives_probabilities else model.judge.answer  # what a score holds
+    answer = "predict_proba" if model.reader.gives_probabilities else model.reader.response_method  # what a score holds
     report |= {"answer": answer, "candidates": candidates}
     return Choice(best[0], report, card)
 
@@ -134,9 +134,9 @@ def build(card: Card, estimator: Estimator, kind: str, reference: list[Row]) -> 
     advice = "run `python -m shared.registry verify` on it with the libraries that are installed here"
     model = _prepare(card, estimator, reference)
     if kind == "pipeline":
-        original = Original(card, estimator, model.judge)
+        original = Original(card, estimator, model.reader)
         _check_scores(model, original)
-        return PipelineScorer(card, estimator, model.judge)
+        return PipelineScorer(card, estimator, model.reader)
     candidate = next((candidate for candidate in CANDIDATES if candidate == kind), None)
     if candidate is None:
         raise ArtefactError(f"{who}: '{kind}' is no way to score a model; {advice}.")
@@ -153,26 +153,26 @@ def decide(card: Card, estimator: Estimator, reference: list[Row]) -> Card:
         return card
     rows = reference or [card.example()]
     return decided(
-        card, estimator, lambda judge: _after_scoring(_by_parts(_prepare(card, estimator, rows, judge)), rows)
+        card, estimator, lambda reader: _after_scoring(_by_parts(_prepare(card, estimator, rows, reader)), rows)
     )
 
 
-def _prepare(card: Card, estimator: Estimator, reference: list[Row], judge: ResponseReader | None = None) -> _Model:
-    judge = judge or response_reader(card, estimator)
+def _prepare(card: Card, estimator: Estimator, reference: list[Row], reader: ResponseReader | None = None) -> _Model:
+    reader = reader or response_reader(card, estimator)
     reference = reference or [card.example()]
     try:
         encoding, final = compile_encoding(card, estimator)
     except Unsupported as obstacle:
-        return _Model(card, estimator, judge, reference, None, split(estimator)[1], str(obstacle))
+        return _Model(card, estimator, reader, reference, None, split(estimator)[1], str(obstacle))
     if "n_jobs" in vars(final):
         final.n_jobs = 1  # a copy of ours; starting threads costs more than a batch
-    return _Model(card, estimator, judge, reference, encoding, final, "")
+    return _Model(card, estimator, reader, reference, encoding, final, "")
 
 
 def _after_scoring(original: Original, rows: list[Row]) -> Original:
     """Return the original after it was asked for these rows; what it refuses alone does not matter here."""
-    if not refuses_all(original.score, rows, task=original.judge.task):
-        score_with_refusals(original.score, rows, task=original.judge.task)
+    if not refuses_all(original.score, rows, task=original.reader.task):
+        score_with_refusals(original.score, rows, task=original.reader.task)
     return original
 
 
@@ -203,9 +203,9 @@ def _baseline(model: _Model, original: Original, rows: list[Row], *, seconds: fl
 def _by_parts(model: _Model) -> Original:
     """Return the estimator behind each fitted step's own `transform` on arrays, which needs no pandas."""
     arrays = make_array_input(model.card, model.estimator)
-    original = Original(model.card, without_feature_names(split(model.estimator)[1]), model.judge, arrays)
+    original = Original(model.card, without_feature_names(split(model.estimator)[1]), model.reader, arrays)
     if score_with_refusals(original.score, model.reference[:1], task=model.card.task).refused.any():
-        return Original(model.card, model.estimator, model.judge)  # a step insists on a DataFrame
+        return Original(model.card, model.estimator, model.reader)  # a step insists on a DataFrame
     return original
 
 
@@ -232,9 +232,9 @@ def _try_kind(model: _Model, kind: Kind, rows: list[Row], truth: Truth) -> tuple
 
 
 def _builders(model: _Model, kind: Kind) -> Iterator[Callable[[], Scorer]]:
-    judge = model.judge
+    reader = model.reader
     if kind == "onnx":
-        yield lambda: OnnxScorer(model.card, model.estimator, judge)
+        yield lambda: OnnxScorer(model.card, model.estimator, reader)
         return
     encoding = model.encoding
     if encoding is None:
@@ -246,15 +246,15 @@ def _builders(model: _Model, kind: Kind) -> Iterator[Callable[[], Scorer]]:
     elif kind == "treelite":
 
         def trees() -> Scorer:
-            compiled = Trees(model.final, judge, sparse=encoding.sparse)
+            compiled = Trees(model.final, reader, sparse=encoding.sparse)
             compiled.find_switch(encoding.encode(model.reference[:SMALL_BATCH]))
-            return EncodedScorer("treelite", encoding, compiled.score, judge, model.final)
+            return EncodedScorer("treelite", encoding, compiled.score, reader, model.final)
 
         yield trees
     elif kind == "numpy":
         final = model.final
-        yield lambda: EncodedScorer("numpy", encoding, linear(final, judge), judge, final)
-        yield lambda: EncodedScorer("numpy", encoding, native(final, judge, sparse=encoding.sparse), judge, final)
+        yield lambda: EncodedScorer("numpy", encoding, linear(final, reader), reader, final)
+        yield lambda: EncodedScorer("numpy", encoding, native(final, reader, sparse=encoding.sparse), reader, final)
 
 
 def _entry(kind: Kind, verdict: Parity | None, reason: str) -> dict[str, Any]:

@@ -47,13 +47,14 @@ class Trees:
     row by row within one tree, overtakes it. Both are exact, so the switch is a matter of time only.
     """
 
-    def __init__(self, estimator: Estimator, judge: ResponseReader, *, sparse: bool) -> None:
-        if judge.asks_twice:
+    def __init__(self, estimator: Estimator, reader: ResponseReader, *, sparse: bool) -> None:
+        if reader.asks_twice:
             raise Unsupported("predict decides beside the probabilities, which trees do not give")
-        if judge.answer == "decision_function" or (judge.answer == "predict" and judge.task != "regression"):
+        method = reader.response_method
+        if method == "decision_function" or (method == "predict" and reader.task != "regression"):
             raise Unsupported("treelite gives probabilities, and this classifier has none")
         self.estimator = estimator
-        self.judge = judge
+        self.reader = reader
         self.model = import_trees(estimator)
         self.input = TreeInput(estimator, self.model, sparse=sparse)
         self.switch: int | None = None
@@ -64,15 +65,15 @@ class Trees:
         if self.switch is not None and len(features) >= self.switch:
             return self.score_natively(features)
         raw = self._call(self.input.prepare(features))
-        if raw.shape[1] == 1 and self.judge.task == "binary":
-            return self.judge.judge_probability(raw[:, 0])
-        return self.judge.judge(raw)
+        if raw.shape[1] == 1 and self.reader.task == "binary":
+            return self.reader.decide_binary(raw[:, 0])
+        return self.reader.decide(raw)
 
     def score_natively(self, features: Matrix) -> Scores:
         """Return the same scores by the estimator itself."""
         if self.input.zero_is_missing:
             zeros_as_missing(features)
-        return self.judge.ask(self.estimator, features)
+        return self.reader.ask(self.estimator, features)
 
     def find_switch(self, sample: Matrix) -> None:
         """Measure both sides on encoded rows and set from how many rows on the estimator is the faster one."""

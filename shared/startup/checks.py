@@ -141,9 +141,9 @@ def _patiently(ask: Callable[[], str | None], settings: Settings) -> str | None:
         except SQLAlchemyError as error:
             reason = first_line(error)
             if not _is_away(error, reason):
-                mend = CHANGE_LOCATION if settings.database.startswith("sqlite") else _MAKE
+                advice = CHANGE_LOCATION if settings.database.startswith("sqlite") else _MAKE
                 raise CannotStart(
-                    f"the database {without_password(settings.database)} cannot be used ({reason}): {mend}"
+                    f"the database {without_password(settings.database)} cannot be used ({reason}): {advice}"
                 ) from None
             if time.monotonic() >= deadline:
                 raise CannotStart(

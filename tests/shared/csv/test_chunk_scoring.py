@@ -275,9 +275,9 @@ def test_outputs_and_faults_are_those_of_scoring_row_by_row(task, cells):
 def test_file_of_an_example_model_is_scored_as_its_rows_are(name, decimal, example_package):
     package = example_package(name)
     card = package.card
-    judge = response_reader(card, package.estimator)
+    reader = response_reader(card, package.estimator)
     encoding, final = compile_encoding(card, package.estimator)
-    scorer = EncodedScorer("numpy", encoding, native(final, judge, sparse=encoding.sparse), judge, final)
+    scorer = EncodedScorer("numpy", encoding, native(final, reader, sparse=encoding.sparse), reader, final)
     names = [feature.name for feature in card.features]
     data = importlib.import_module(f"examples.{name}.data").generate(500, seed=11)[names]
     rows, faults = RowValidator(card).validate_many(records(data))
@@ -293,7 +293,7 @@ def test_file_of_an_example_model_is_scored_as_its_rows_are(name, decimal, examp
     chunk = score_chunk(Model(card, scorer), reader, out.getvalue().encode(), first_row=0, row_count=500)
     assert chunk.failed_count == 0
     assert [orjson.loads(text) for text in chunk.features] == list(rows)
-    truth = PipelineScorer(card, package.estimator, judge).score(rows)
+    truth = PipelineScorer(card, package.estimator, reader).score(rows)
     np.testing.assert_allclose(chunk.prediction, truth.prediction, rtol=1e-12)
     expected = scorer.score(rows)
     assert chunk.prediction == expected.prediction.tolist()

@@ -226,13 +226,13 @@ def test_columns_are_scored_by_onnx_as_their_rows_are():
 def test_columns_of_an_example_model_are_scored_as_their_rows_are(name, example_package):
     package = example_package(name)
     card, rows = package.card, package.reference[:300]
-    judge = response_reader(card, package.estimator)
+    reader = response_reader(card, package.estimator)
     encoding, final = compile_encoding(card, package.estimator)
     scorers = [
-        PipelineScorer(card, package.estimator, judge),
-        EncodedScorer("numpy", encoding, native(final, judge, sparse=encoding.sparse), judge, final),
+        PipelineScorer(card, package.estimator, reader),
+        EncodedScorer("numpy", encoding, native(final, reader, sparse=encoding.sparse), reader, final),
     ]
     if name in ("attrition", "energy"):  # the others are linear
-        scorers.append(EncodedScorer("treelite", encoding, Trees(final, judge, sparse=False).score, judge, final))
+        scorers.append(EncodedScorer("treelite", encoding, Trees(final, reader, sparse=False).score, reader, final))
     for scorer in scorers:
         assert_same_scores(scorer, columns_of(card, rows), rows)

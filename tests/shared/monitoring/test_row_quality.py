@@ -9,7 +9,7 @@ import pytest
 
 from shared.cards.card import Card
 from shared.monitoring.profiles import MAX_KEPT, Profile, make_profile
-from shared.monitoring.row_quality import Outside, RowJudge, confidence_of
+from shared.monitoring.row_quality import Outside, RowExaminer, confidence_of
 
 CARD = Card.model_validate(
     {
@@ -39,7 +39,7 @@ PROFILE = make_profile(CARD, ROWS, [{"score": chance, "decision": "no"} for chan
 
 
 def judge(row: dict[str, Any], profile: Profile = PROFILE) -> Any:
-    return RowJudge(profile).judge(row, probability=None, threshold=None)
+    return RowExaminer(profile).examine(row, probability=None, threshold=None)
 
 
 def test_unusual_is_the_share_of_the_reference_that_is_less_so() -> None:

@@ -4,17 +4,17 @@ import importlib.util
 
 import pytest
 
-from shared.observability.tracing import Tracing, what_is_missing
+from shared.observability.tracing import Tracing, missing_package
 from tests.support.collector import collecting
 
 
 def test_library_that_is_missing_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert what_is_missing() is None
+    assert missing_package() is None
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name.startswith("opentelemetry.exporter") else find(name)
     )
-    told = what_is_missing()
+    told = missing_package()
     assert told is not None
     assert "opentelemetry.exporter.otlp.proto.http" in told
     assert "requirements/tracing.txt" in told

@@ -400,10 +400,10 @@ def test_path_that_stops_being_exact_is_refused_when_the_worker_starts(monkeypat
     given = features(count=6)
     pipeline, made = trained(LogisticRegression(), given)
     monkeypatch.setattr(
-        shared.scoring.selection, "linear", lambda final, judge: lambda x: judge.judge_probability(x[:, 0])
+        shared.scoring.selection, "linear", lambda final, reader: lambda x: reader.decide_binary(x[:, 0])
     )
     monkeypatch.setattr(
-        shared.scoring.selection, "native", lambda final, judge, sparse: lambda x: judge.judge_probability(x[:, 1])
+        shared.scoring.selection, "native", lambda final, reader, sparse: lambda x: reader.decide_binary(x[:, 1])
     )
     with pytest.raises(ArtefactError, match=r"cannot be scored by numpy any more .* rows are off"):
         build(card(given), pipeline, "numpy", made[:30])
