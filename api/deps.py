@@ -37,7 +37,7 @@ async def authenticate(request: Request, *scopes: Scope, visitors: bool = False)
 def is_known(request: Request) -> bool:
     """Tell whether a request brings a valid key, or none is needed: who may read paths, addresses and process ids."""
     services = services_of(request)
-    return services.settings.auth == "open" or hash_key(sent_key(request)) in services.catalog.picture.keys
+    return services.settings.auth == "open" or hash_key(sent_key(request)) in services.catalog.snapshot.keys
 
 
 async def spend_row(request: Request, caller: Caller) -> None:

@@ -63,7 +63,7 @@ def blocking(services: Services, *, in_full: bool = False) -> list[str]:
         if reason and reason not in reasons
     ]
     reasons += [reason for name, reason in ended().items() if name in NEEDED]
-    if not services.catalog.picture.by_name:
+    if not services.catalog.snapshot.by_name:
         reasons.append("No model is registered: add one with `python -m shared.registry add`.")
         reasons += state.reasons
     return reasons + state.blocking
@@ -75,7 +75,7 @@ def describe(services: Services, *, in_full: bool) -> dict[str, Any]:
     reasons = blocking(services, in_full=in_full)
     down = bool(reasons)
     served = services.catalog.find(None, None)
-    if served is None and services.catalog.picture.by_name:
+    if served is None and services.catalog.snapshot.by_name:
         reasons.append(f"DEFAULT_MODEL names {services.settings.default_model}, which is not registered.")
     condition = services.runtime.examine(is_down=down)
     reasons += condition.reasons
@@ -106,8 +106,8 @@ def describe(services: Services, *, in_full: bool) -> dict[str, Any]:
 
 def served_models(services: Services) -> list[dict[str, Any]]:
     """Return what each model's champion is: version, SHA-256, and when it was trained and registered."""
-    picture = services.catalog.picture
-    served = [services.catalog.find(name, None) for name in sorted(picture.by_name)]
+    snapshot = services.catalog.snapshot
+    served = [services.catalog.find(name, None) for name in sorted(snapshot.by_name)]
     return [
         {
             "model": version.card.name,

@@ -120,8 +120,8 @@ class Document:
         """Return the document as JSON, below a path prefix; `with_models` is for callers who may read them."""
         catalog = self._app.state.services.catalog
         served = _served(catalog) if with_models else []
-        cards = [version.card for _, version in sorted(catalog.picture.by_id.items())] if with_models else []
-        state = catalog.default_model(), (*(version.id for version in served), *sorted(catalog.picture.by_id))
+        cards = [version.card for _, version in sorted(catalog.snapshot.by_id.items())] if with_models else []
+        state = catalog.default_model(), (*(version.id for version in served), *sorted(catalog.snapshot.by_id))
         if not self._base:
             self._base = _describe(self._app, self._routers)
         if with_models and state != self._state:
@@ -214,7 +214,7 @@ def _json(name: str) -> dict[str, Any]:
 
 def _served(catalog: Catalog) -> list[Version]:
     """Return the version of each model that serves now, the default model first: it is the one that /docs fills in."""
-    served = [version for name in sorted(catalog.picture.by_name) if (version := catalog.find(name, None)) is not None]
+    served = [version for name in sorted(catalog.snapshot.by_name) if (version := catalog.find(name, None)) is not None]
     default = catalog.default_model()
     return sorted(served, key=lambda version: version.card.name != default)
 

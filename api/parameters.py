@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 
 from api.http.about import about_of
-from api.jobs.requests import sum_up
+from api.jobs.requests import summarise
 from api.schemas.native import BatchBody, SubmitBody
 from shared.errors import InvalidRequest
 from shared.faults import Fault, closest, pointer_to_unknown
@@ -36,7 +36,7 @@ async def refuse_strangers(request: Request) -> None:
     route: APIRoute = request.scope["route"]
     # A page for browsers is not refused: whoever leads there may add what it likes to its address.
     if route.include_in_schema and not about_of(route).reads_query and (faults := find_strangers(request)):
-        raise InvalidRequest(sum_up(faults), faults=faults)
+        raise InvalidRequest(summarise(faults), faults=faults)
 
 
 def find_strangers(request: Request) -> list[Fault]:

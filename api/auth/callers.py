@@ -83,10 +83,10 @@ async def identify(request: Request, catalog: Catalog, *scopes: Scope) -> Caller
     if not text:
         raise Unauthorized("Send an API key: `Authorization: Bearer KEY` or `X-API-Key: KEY`.")
     digest = hash_key(text)
-    key = catalog.picture.keys.get(digest)
+    key = catalog.snapshot.keys.get(digest)
     if key is None:
-        answered = await run_in_threadpool(catalog.refresh_after_miss)  # it may have been made a moment ago
-        key = catalog.picture.keys.get(digest)
+        answered = await run_in_threadpool(catalog.refresh_if_stale)  # it may have been made a moment ago
+        key = catalog.snapshot.keys.get(digest)
         if key is None and not answered:
             raise Unavailable("The database does not answer, so no key can be checked: try again.", retry_after=2)
     if key is None:

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from api.http.about import Protocol
 from api.http.prefix import route_path
 from api.http.responses import request_id_of
-from api.http.wording import noted_refusal
+from api.http.wording import error_format
 from shared.errors import MAX_FAULTS, GuichetError, RowFaults
 from shared.faults import Fault, unpointer
 
@@ -42,7 +42,7 @@ def status_of(request: Request, error: GuichetError) -> int:
         return error.status
     if _protocol_of(request) is not None:
         return HTTPStatus.BAD_REQUEST  # neither knows 422
-    refusal = noted_refusal(request) if isinstance(error, RowFaults) else None
+    refusal = error_format(request) if isinstance(error, RowFaults) else None
     return error.status if refusal is None else refusal.status
 
 
@@ -51,7 +51,7 @@ def _form_of(request: Request, error: GuichetError) -> Form | None:
     protocol = _protocol_of(request)
     if protocol is not None:
         return protocol.error_body
-    refusal = noted_refusal(request) if isinstance(error, RowFaults) else None
+    refusal = error_format(request) if isinstance(error, RowFaults) else None
     return None if refusal is None else _CARD_FORMS.get(refusal.body)
 
 

@@ -23,7 +23,7 @@ from starlette.types import Send
 
 from api.errors.handlers import respond
 from api.files.outputs import READING, WRITING, Changed, Content, Download, etag_of, file_name, find_finished, open_csv
-from api.http.conditional import matches, parse_range, resolve_range
+from api.http.conditional import etag_matches, parse_range, resolve_range
 from api.http.middleware import is_head
 from api.models.catalog import Version
 from shared.errors import Conflict, RangeNotSatisfiable
@@ -52,7 +52,7 @@ async def send_csv(
     """Answer with a file or the range of it that is asked for, or with 304 if the caller has it already."""
     download = await _in_thread(READING, open_csv, engine, job, version, content, partial=partial)
     headers = _headers(download.name, download.etag, download.rows_done) | {"Accept-Ranges": "bytes"}
-    if matches(request.headers.get("if-none-match"), download.etag):
+    if etag_matches(request.headers.get("if-none-match"), download.etag):
         return _not_modified(headers)
     part = None
     if not is_head(request):  # to which a range means nothing (RFC 9110, 14.2)
@@ -85,7 +85,7 @@ async def send_parquet(
     etag = etag_of(job, chunks, f"{content}.parquet")
     ending = "explanations" if job.kind == JobKind.EXPLAIN_BATCH else content
     headers = _headers(file_name(job.csv, job, f"-{ending}.parquet"), etag, rows_done) | {"Accept-Ranges": "none"}
-    if matches(request.headers.get("if-none-match"), etag):
+    if etag_matches(request.headers.get("if-none-match"), etag):
         return _not_modified(headers)
 
     def begin() -> Iterator[bytes]:

@@ -40,7 +40,7 @@ async def submit_explanations(
 
     Raises Conflict for a job without scores, NotExplainable for a version that cannot be explained.
     """
-    version = services.catalog.picture.by_id[source.model_version_id]
+    version = services.catalog.snapshot.by_id[source.model_version_id]
     check_explainable(version)
     _check_source(source)
     services.runtime.check_room(Lane.BULK, version)
@@ -48,7 +48,7 @@ async def submit_explanations(
     options = SubmitOptions(version, timeout or services.settings.job_timeout_seconds, expires_in)
     submission = new_submission(services, request, caller, options, kind=JobKind.EXPLAIN_BATCH, lane=Lane.BULK)
     set_idempotency_key(submission, request, caller)
-    with services.keys_in_flight.holding(submission):
+    with services.keys_in_flight.hold(submission):
         await owe_file_rows(services, request, caller, source.row_count - 1)
         if submission.idempotency_key is not None:
             key_text = f"{source.id} {expires_in} {timeout}"

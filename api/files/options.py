@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 
-from api.jobs.requests import MAX_EXPIRES_IN, SubmitOptions, find_version, join_references, sum_up
+from api.jobs.requests import MAX_EXPIRES_IN, SubmitOptions, find_version, join_references, summarise
 from api.parameters import find_strangers
 from api.services import Services
 from shared.csv.format import CsvOptions, normalise_options
@@ -65,7 +65,7 @@ async def check_query(services: Services, request: Request, query: CsvQuery, mod
     if query.timeout is not None and query.timeout > cap:
         faults.append(Fault("/query/timeout", "range", f"must be a number of seconds between 1 and {cap:.0f}"))
     if faults:
-        raise InvalidRequest(sum_up(faults), faults=faults)
+        raise InvalidRequest(summarise(faults), faults=faults)
     csv_options = normalise_options(
         CsvOptions(query.delimiter, query.encoding, query.decimal, query.id_column, query.strict, query.thousands),
     )

@@ -17,7 +17,7 @@ from starlette.requests import Request
 
 from api.auth.callers import Caller
 from api.files.unwrapping import UploadDecoder, read_envelope
-from api.files.uploads import Body
+from api.files.uploads import UploadBody
 from api.http.responses import request_id_of
 from api.models.catalog import Snapshot
 from api.runtimes.idempotency import client_scope
@@ -65,7 +65,7 @@ class Join:
         self.errors.append((row_no, column, code, message))
 
 
-async def receive_outcomes(request: Request, body: Body) -> OutcomeFile:
+async def receive_outcomes(request: Request, body: UploadBody) -> OutcomeFile:
     """Read a file of outcomes; raise for what is no such file, before anything is stored."""
     envelope = read_envelope(request.headers)
     decoder = UploadDecoder(envelope, max_bytes=MAX_BYTES)
@@ -134,7 +134,7 @@ def store_outcomes(
     RowFaults or, where a row has another outcome already, Conflict; nothing is then stored.
     """
     with services.reader.connect() as connection:
-        join = _join(connection, services.catalog.picture, caller, file, job)
+        join = _join(connection, services.catalog.snapshot, caller, file, job)
     if join.errors and is_whole:
         raise RowFaults(
             f"{len(join.errors)} of {len(file.lines)} lines cannot be joined, and nothing was stored: correct them, or "
@@ -190,7 +190,7 @@ def _faults(join: Join) -> list[Fault]:
     ]
 
 
-def _join(connection: Connection, picture: Snapshot, caller: Caller, file: OutcomeFile, job: StoredJob | None) -> Join:
+def _join(connection: Connection, snapshot: Snapshot, caller: Caller, file: OutcomeFile, job: StoredJob | None) -> Join:
     """Find the scored row of each line, and read its value by its own model's card."""
     join = Join()
     lines: list[tuple[int, dict[str, str]]] = []
@@ -218,7 +218,7 @@ def _join(connection: Connection, picture: Snapshot, caller: Caller, file: Outco
                 join.refuse(row_no, row.pointer, row.code, row.message)
             else:
                 placed.append((row_no, line, target.id, target.model_version_id, row))
-    _read_truths(connection, picture, file, placed, join)
+    _read_truths(connection, snapshot, file, placed, join)
     return join
 
 
@@ -239,13 +239,13 @@ def _read_row(line: Mapping[str, str], *, is_single: bool) -> int | Fault:
 
 def _read_truths(
     connection: Connection,
-    picture: Snapshot,
+    snapshot: Snapshot,
     file: OutcomeFile,
     placed: list[tuple[int, dict[str, str], str, int, int]],
     join: Join,
 ) -> None:
     stored = find_rows(connection, [(job_id, row) for *_, job_id, _, row in placed])
-    readers = {version: TruthReader(picture.by_id[version].card, file.numbers) for *_, version, _ in placed}
+    readers = {version: TruthReader(snapshot.by_id[version].card, file.numbers) for *_, version, _ in placed}
     seen: dict[int, float] = {}
     for row_no, line, job_id, version, row in placed:
         input_id, is_scored = stored.get((job_id, row), (0, False))

@@ -21,7 +21,7 @@ from api.files.options import CsvQuery, UploadOptions, check_query
 from api.files.report import CsvReport
 from api.files.spool import Spool
 from api.files.unwrapping import UploadDecoder, read_envelope
-from api.files.uploads import MAX_OF_ONE, MAX_UPLOADS, Body, EarlyResponse, UploadSlots
+from api.files.uploads import MAX_OF_ONE, MAX_UPLOADS, EarlyResponse, UploadBody, UploadSlots
 from api.http.responses import json_response
 from api.jobs.submissions import accepted_response, new_submission, preference_of, set_idempotency_key
 from api.runtimes.idempotency import find_earlier
@@ -67,7 +67,7 @@ async def receive_csv(
 
     A refusal may be answered while the body still comes: the rest of it is taken, for a while, and thrown away.
     """
-    body = Body(request, max_bytes=services.settings.max_csv_bytes)
+    body = UploadBody(request, max_bytes=services.settings.max_csv_bytes)
     try:
         options = await check_query(services, request, query, model)
         if options.validate_only:
@@ -82,7 +82,7 @@ async def receive_csv(
 
 
 async def submit_csv(
-    services: Services, request: Request, body: Body, caller: Caller, options: UploadOptions
+    services: Services, request: Request, body: UploadBody, caller: Caller, options: UploadOptions
 ) -> Response:
     """Receive a file and commit it as one job of queued chunks; answer 202 with the job."""
     version = options.common.version
@@ -90,7 +90,7 @@ async def submit_csv(
     await spend_file(services, request, caller)
     submission = new_submission(services, request, caller, options.common, kind=JobKind.CSV, lane=Lane.BULK)
     set_idempotency_key(submission, request, caller)
-    with _PLACES.one(_holder(services, request, caller)), services.keys_in_flight.holding(submission), Spool() as spool:
+    with _PLACES.one(_holder(services, request, caller)), services.keys_in_flight.hold(submission), Spool() as spool:
         received = await _receive(services, request, body, options, lambda chunk, _: spool.add(chunk))
         await owe_file_rows(services, request, caller, received.row_count - 1)
         submission.body_hash = received.sha256 if submission.idempotency_key is not None else None
@@ -102,7 +102,7 @@ async def submit_csv(
 
 
 async def report_csv(
-    services: Services, request: Request, body: Body, caller: Caller, options: UploadOptions
+    services: Services, request: Request, body: UploadBody, caller: Caller, options: UploadOptions
 ) -> Response:
     """Receive a file, check every row, and answer 200 with what is wrong with it."""
     report = CsvReport(options.common.version)
@@ -142,7 +142,9 @@ def _holder(services: Services, request: Request, caller: Caller) -> str | None:
     return payer(request, caller.id, proxy_hops=services.settings.proxy_hops)
 
 
-async def _receive(services: Services, request: Request, body: Body, options: UploadOptions, keep: Keep) -> Received:
+async def _receive(
+    services: Services, request: Request, body: UploadBody, options: UploadOptions, keep: Keep
+) -> Received:
     """Give every chunk of the file to `keep` as soon as it is there; raise for a file that is refused."""
     settings = services.settings
     envelope = read_envelope(request.headers)
@@ -209,6 +211,6 @@ def store_job(
     earlier = None if stored else find_earlier(here, submission)
     if isinstance(earlier, GuichetError):
         raise earlier
-    job_id = submission.id if earlier is None or earlier.earlier_id is None else earlier.earlier_id
+    job_id = submission.id if earlier is None or earlier.existing_id is None else earlier.existing_id
     with here.connect() as connection:
         return find_jobs(connection, [job_id])[job_id]

@@ -51,7 +51,7 @@ class UploadSlots:
                 del self._held[key]
 
 
-class Body:
+class UploadBody:
     """The body of a request, read once."""
 
     def __init__(self, request: Request, *, max_bytes: int) -> None:

@@ -7,7 +7,7 @@ _RANGE = re.compile(r"bytes=\s*(\d{0,18})-(\d{0,18})\s*", re.IGNORECASE)
 _QUALITY = re.compile(r"(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?)")
 
 
-def matches(header: str | None, etag: str) -> bool:
+def etag_matches(header: str | None, etag: str) -> bool:
     """Compare weakly, as If-None-Match does (RFC 9110, 13.1.2)."""
     if header is None:
         return False
@@ -46,14 +46,14 @@ def preferred_type(accept: str | None, offers: Sequence[str]) -> str | None:
     """Return the media type that a caller likes best, the first of those liked equally; None if they take none."""
     if accept is None or not accept.strip():
         return offers[0]
-    liked = parse_accept(accept)
-    likings = [_liking(liked, offer) for offer in offers]
-    return offers[likings.index(max(likings))] if max(likings) > 0 else None
+    qualities_by_range = parse_accept(accept)
+    qualities = [_quality_of(qualities_by_range, offer) for offer in offers]
+    return offers[qualities.index(max(qualities))] if max(qualities) > 0 else None
 
 
 def parse_accept(accept: str) -> dict[str, float]:
     """Return the media types and ranges that an Accept header names, in lower case, each with its quality."""
-    liked: dict[str, float] = {}
+    qualities_by_range: dict[str, float] = {}
     for part in accept.split(","):
         name, *parameters = (piece.strip().lower() for piece in part.split(";"))
         quality = 1.0
@@ -61,11 +61,11 @@ def parse_accept(accept: str) -> dict[str, float]:
             key, _, value = parameter.partition("=")
             if key.strip() == "q":
                 quality = float(value) if _QUALITY.fullmatch(value.strip()) else 0.0
-        liked[name] = quality
-    return liked
+        qualities_by_range[name] = quality
+    return qualities_by_range
 
 
-def _liking(liked: dict[str, float], offer: str) -> float:
+def _quality_of(qualities_by_range: dict[str, float], offer: str) -> float:
     # The most specific part that names a type decides, e.g. `text/csv;q=0, */*` refuses CSV.
     kind = offer.partition("/")[0]
-    return next((liked[name] for name in (offer, f"{kind}/*", "*/*") if name in liked), 0.0)
+    return next((qualities_by_range[name] for name in (offer, f"{kind}/*", "*/*") if name in qualities_by_range), 0.0)

@@ -14,12 +14,12 @@ def response_names(request: Request, card: Card) -> Response | None:
     return None if card.response is None or _is_native(request) else card.response
 
 
-def note_refusal(request: Request, card: Card) -> None:
+def remember_error_format(request: Request, card: Card) -> None:
     """Remember how this card refuses rows, for the error that may follow; what was remembered before is forgotten."""
     request.scope["refusal"] = None if card.refusal is None or _is_native(request) else card.refusal
 
 
-def noted_refusal(request: Request) -> Refusal | None:
+def error_format(request: Request) -> Refusal | None:
     """Return how the card that the request means refuses rows, where it says so."""
     refusal: Refusal | None = request.scope.get("refusal")
     return refusal

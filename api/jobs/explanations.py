@@ -45,7 +45,7 @@ async def read_explain(services: Services, request: Request, caller: Caller, mod
     if faults:
         raise faults_error(faults, more)
     job = await find_own_job(services, caller, job_id)
-    version = services.catalog.picture.by_id[job.model_version_id]
+    version = services.catalog.snapshot.by_id[job.model_version_id]
     if model is not None or body.keys() & {"model", "version"}:
         named = await requested_version(services, {"model": version.card.name, **body}, model)
         if named.id != version.id:
@@ -101,7 +101,7 @@ async def _scored_row(services: Services, job: StoredJob, index: int) -> dict[st
 def list_stored(services: Services, job: StoredJob, *, row: int | None, after: int, limit: int) -> dict[str, Any]:
     """Return a page of what was explained of a job's rows, and where the next one is; for a thread."""
     source_id = job.id if job.csv is None or job.csv.source_job_id is None else job.csv.source_job_id
-    version = services.catalog.picture.by_id[job.model_version_id]
+    version = services.catalog.snapshot.by_id[job.model_version_id]
     first, count = (after + 1, limit) if row is None else (row, 1)
     with services.reader.connect() as connection:
         explanations = list_explanations(connection, source_id, version.id, first_row=first, count=count)

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.auth.callers import Caller
-from api.http.conditional import matches
+from api.http.conditional import etag_matches
 from api.http.prefer import Preference
 from api.http.prefix import link
 from api.http.responses import json_response
@@ -74,7 +74,7 @@ async def poll_response(services: Services, request: Request, job: StoredJob, pr
     body = describe_job(services, request, job, position=place.position, eta_seconds=place.eta_seconds)
     response = json_response(body, headers=headers)
     etag = f'"{hashlib.sha256(bytes(response.body)).hexdigest()[:32]}"'
-    if matches(request.headers.get("if-none-match"), etag):
+    if etag_matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers={"ETag": etag, **headers})
     response.headers["ETag"] = etag
     return response

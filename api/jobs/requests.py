@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from api.http.wording import note_refusal
+from api.http.wording import remember_error_format
 from api.jobs.json_body import LARGE, in_turn, most_of, read_json
 from api.models.catalog import Version, silence
 from api.services import Services
@@ -88,7 +88,7 @@ async def read_row(
     default = _default_version(services, request, model)
     _check_object(body, _shape_of(default))
     version = await requested_version(services, body, model, own=_flat_features(default, body))
-    note_refusal(request, version.card)
+    remember_error_format(request, version.card)
     options, canonical = await in_turn(len(raw), lambda: _read_row(services, body, version))
     return Submitted(options, kind, [canonical], [None], raw, client_id)
 
@@ -136,7 +136,7 @@ async def read_batch(services: Services, request: Request, model: str | None) ->
     settings = services.settings
     # A row that holds an object or a list is wrong; of some, it is said which.
     # Which model is meant stands in the body: none takes more features than the widest.
-    most = most_of(settings.max_batch_rows, containers=10, features=services.catalog.picture.widest)
+    most = most_of(settings.max_batch_rows, containers=10, features=services.catalog.snapshot.widest)
     body, raw = await read_json(request, max_bytes=settings.max_body_bytes, most=most)
     default = _default_version(services, request, model)
     place = ""
@@ -148,7 +148,7 @@ async def read_batch(services: Services, request: Request, model: str | None) ->
         place = f"/{ROWS}"
     version = await requested_version(services, body, model)
     card = version.card
-    note_refusal(request, card)
+    remember_error_format(request, card)
     if card.batch_wrapper != ROWS and (card.batch_wrapper in body or ROWS not in body):
         place = pointer_to_unknown(card.batch_wrapper)
     word = ROWS if place in ("", f"/{ROWS}") else card.batch_wrapper
@@ -186,7 +186,7 @@ def _default_version(services: Services, request: Request, model: str | None) ->
     """Return the version that the path or the default means, whose words a refusal has until the body names another."""
     version = services.catalog.find(model, None)
     if version is not None:
-        note_refusal(request, version.card)
+        remember_error_format(request, version.card)
     return version
 
 
@@ -290,12 +290,12 @@ async def find_version(services: Services, name: str | None, number: int | None,
     """
     version = services.catalog.find(name, number, archived=archived)
     if version is None:
-        answered = await run_in_threadpool(services.catalog.refresh_after_miss)  # it may have been registered just now
+        answered = await run_in_threadpool(services.catalog.refresh_if_stale)  # it may have been registered just now
         version = services.catalog.find(name, number, archived=archived)
         if version is None and not answered:
             raise silence()
     if version is None:
-        raise services.catalog.explain_missing(name, number)
+        raise services.catalog.missing_version_error(name, number)
     return version
 
 
@@ -312,7 +312,7 @@ def _seconds(body: dict[str, Any], field: str, cap: float, faults: list[Fault]) 
 def faults_error(faults: list[Fault], more: int, detail: str | None = None) -> RowFaults:
     """Return the error of a request with these faults and so many more, in its own words or in those of `sum_up`."""
     count = len(faults) + more
-    return RowFaults(detail or sum_up(faults, count), faults=faults[:MAX_FAULTS], fault_count=count)
+    return RowFaults(detail or summarise(faults, count), faults=faults[:MAX_FAULTS], fault_count=count)
 
 
 def read_fields(schema: type[Fields], raw: bytes) -> Fields:
@@ -322,9 +322,9 @@ def read_fields(schema: type[Fields], raw: bytes) -> Fields:
     except ValidationError as error:
         faults = {place.partition(".")[0]: reason for place, reason in list_faults(error)}
         listed = [Fault(f"/{place}" if place else "", "type", reason) for place, reason in faults.items()]
-        raise RowFaults(sum_up(listed), faults=listed) from None
+        raise RowFaults(summarise(listed), faults=listed) from None
 
 
-def sum_up(faults: list[Fault], count: int = 0) -> str:
+def summarise(faults: list[Fault], count: int = 0) -> str:
     """Return the sentence that a refusal begins with: its first three faults, and how many of `count` are left."""
     return sentence(faults, subject="The request is not valid", count=count, tell=Fault.located)

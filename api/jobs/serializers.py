@@ -152,8 +152,8 @@ def _score_sources(card: Card, output: StoredOutput) -> dict[str, Any]:
 
     `confidence` is the probability of the class that is predicted.
     """
-    chances = probabilities_of(output)
-    by_label = None if chances is None else dict(zip(card.labels.values(), chances, strict=True))
+    probabilities = probabilities_of(output)
+    by_label = None if probabilities is None else dict(zip(card.labels.values(), probabilities, strict=True))
     confidence = None if by_label is None else by_label.get(str(output.label))
     return score_body(card, output) | {"probabilities": by_label, "confidence": confidence}
 

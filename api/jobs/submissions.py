@@ -113,8 +113,8 @@ async def submit_and_wait(
     accepted = await services.runtime.submit(submission, wait=preference.wait)
     if accepted.job is not None:
         return accepted.job
-    assert accepted.earlier_id is not None
-    job = await find_job(services, accepted.earlier_id)
+    assert accepted.existing_id is not None
+    job = await find_job(services, accepted.existing_id)
     if preference.wait > 0 and not job.is_terminal:
         return await services.runtime.wait_for_end(job.id, preference.wait) or job
     return job
@@ -224,13 +224,13 @@ def describe_job(
     eta_seconds: float | None = None,
 ) -> dict[str, Any]:
     """Return a job in the words of its model's card, or in those that the request asks for."""
-    version = services.catalog.picture.by_id[job.model_version_id]
+    version = services.catalog.snapshot.by_id[job.model_version_id]
     return job_body(job, version, response_names(request, version.card), position=position, eta_seconds=eta_seconds)
 
 
 async def result_of(services: Services, request: Request, job: StoredJob) -> dict[str, Any]:
     """Return the result of a succeeded job, as its kind shows it."""
-    version = services.catalog.picture.by_id[job.model_version_id]
+    version = services.catalog.snapshot.by_id[job.model_version_id]
     form = result_form(job)
     read = form.read
 

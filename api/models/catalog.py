@@ -103,7 +103,7 @@ class Catalog:
         self._have_read = threading.Condition()
         self._read_at = 0.0
         self._thread = Background(self._run, name="catalog", wake=self._refresh_now.set)
-        self.picture = Snapshot()
+        self.snapshot = Snapshot()
         self._answered = False  # whether the last reading succeeded
 
     def start(self) -> None:
@@ -124,7 +124,7 @@ class Catalog:
         read_at = time.monotonic()
         try:
             with self._engine.connect() as connection:
-                self.picture = _read(connection, self.picture)
+                self.snapshot = _read(connection, self.snapshot)
             self._answered = True
         except Exception as error:  # noqa: BLE001 - whatever it is, this thread has to live, and reads again
             if self._answered:
@@ -134,7 +134,7 @@ class Catalog:
             self._read_at = read_at
             self._have_read.notify_all()
 
-    def refresh_after_miss(self) -> bool:
+    def refresh_if_stale(self) -> bool:
         """Read again, because something was missed that may have been added a moment ago; for a thread.
 
         Those who miss something at the same time share one reading, which the catalog's own thread does: nobody waits
@@ -162,7 +162,7 @@ class Catalog:
 
     def default_model(self) -> str | None:
         """Return the name of the model that is meant when none is named."""
-        names = self.picture.by_name
+        names = self.snapshot.by_name
         if self._settings.default_model is not None:
             return self._settings.default_model
         return min(names, key=lambda name: min(version.id for version in names[name].values())) if names else None
@@ -173,7 +173,7 @@ class Catalog:
         `name` is that of a model, or `name@3`, or `name@alias`; None means the default model. With `archived`, a number
         may be that of a version that serves no more.
         """
-        picture = self.picture
+        snapshot = self.snapshot
         name = name if name is not None else self.default_model()
         if name is None:
             return None
@@ -184,36 +184,36 @@ class Catalog:
                 if version not in (None, number):
                     return None
                 version = number
-        versions = picture.by_name.get(name, {})
+        versions = snapshot.by_name.get(name, {})
         if archived and version is not None:
-            versions = versions | picture.archived.get(name, {})
+            versions = versions | snapshot.archived.get(name, {})
         if not versions:
             return None
         if version is not None:
             version_there = versions.get(version)
-            named = picture.aliases.get(name, {}).get(alias)
+            named = snapshot.aliases.get(name, {}).get(alias)
             return (
                 version_there
                 if alias == CHAMPION or (version_there is not None and version_there.id == named)
                 else None
             )
-        model_version_id = picture.aliases.get(name, {}).get(alias)
+        model_version_id = snapshot.aliases.get(name, {}).get(alias)
         if model_version_id is not None:
-            return picture.by_id[model_version_id]
+            return snapshot.by_id[model_version_id]
         return versions[max(versions)] if alias == CHAMPION else None
 
     def is_archived(self, version: Version) -> bool:
         """Tell whether a version serves no more."""
-        return version.card.version in self.picture.archived.get(version.card.name, {})
+        return version.card.version in self.snapshot.archived.get(version.card.name, {})
 
     def versions_of(self, name: str) -> list[Version]:
         """Return all versions of a model, also those that serve no more, the newest first."""
-        versions = self.picture.by_name.get(name, {}) | self.picture.archived.get(name, {})
+        versions = self.snapshot.by_name.get(name, {}) | self.snapshot.archived.get(name, {})
         return [versions[number] for number in sorted(versions, reverse=True)]
 
-    def explain_missing(self, name: str | None, version: int | None) -> NotFound | Unavailable:
+    def missing_version_error(self, name: str | None, version: int | None) -> NotFound | Unavailable:
         """Return the error for a version that does not exist, in words that name those that do."""
-        names = self.picture.by_name
+        names = self.snapshot.by_name
         if not self.is_connected:
             return silence()
         if not names:
@@ -225,7 +225,7 @@ class Catalog:
         name = name if name is not None else self.default_model()
         name, _, suffix = (name or "").partition("@")
         number = int(suffix) if suffix.isascii() and suffix.isdigit() and len(suffix) < 10 else version
-        put_away = self.picture.archived.get(name, {})
+        put_away = self.snapshot.archived.get(name, {})
         if number in put_away or (put_away and name not in names):
             listing = f"serving: {', '.join(map(str, sorted(names.get(name, {})))) or 'none'}"
             which = f"Version {number} of {name} is" if number in put_away else f"All versions of {name} are"
@@ -235,18 +235,18 @@ class Catalog:
         listing = f"Known versions: {', '.join(str(number) for number in sorted(names[name]))}."
         if not suffix:
             return NotFound(f"There is no such version of {name}. {listing}")
-        aliases = ", ".join(sorted(self.picture.aliases.get(name, {}))) or "none"
+        aliases = ", ".join(sorted(self.snapshot.aliases.get(name, {}))) or "none"
         return NotFound(f"There is no such version or alias of {name}. {listing} Known aliases: {aliases}.")
 
     def recovery_age(self) -> float | None:
         """Return how many seconds ago workers last took back what dead ones held, None if they never did."""
-        picture = self.picture
-        return None if picture.recovery_age is None else picture.recovery_age + time.monotonic() - picture.read_at
+        snapshot = self.snapshot
+        return None if snapshot.recovery_age is None else snapshot.recovery_age + time.monotonic() - snapshot.read_at
 
     def live_workers(self) -> list[LiveWorker]:
         """Return the worker processes heard of in the last 20 seconds."""
         horizon = datetime.now(UTC) - WORKER_ALIVE
-        return [worker for worker in self.picture.workers if worker.seen_at > horizon]
+        return [worker for worker in self.snapshot.workers if worker.seen_at > horizon]
 
 
 def split_reference(reference: str) -> tuple[str, int | None, str]:

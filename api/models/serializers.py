@@ -12,7 +12,7 @@ from shared.version import VERSION
 
 def models_body(catalog: Catalog) -> dict[str, Any]:
     """Return the list of models, by name, with their versions and aliases."""
-    picture, default = catalog.picture, catalog.default_model()
+    snapshot, default = catalog.snapshot, catalog.default_model()
     items = []
     for version in _served(catalog):
         name = version.card.name
@@ -21,11 +21,11 @@ def models_body(catalog: Catalog) -> dict[str, Any]:
                 "model": name,
                 "description": version.card.description,
                 "task": version.card.task,
-                "versions": sorted(picture.by_name[name]),
-                "archived": sorted(picture.archived.get(name, {})),
+                "versions": sorted(snapshot.by_name[name]),
+                "archived": sorted(snapshot.archived.get(name, {})),
                 "aliases": {
-                    alias: picture.by_id[number].card.version
-                    for alias, number in sorted(picture.aliases.get(name, {}).items())
+                    alias: snapshot.by_id[number].card.version
+                    for alias, number in sorted(snapshot.aliases.get(name, {}).items())
                 },
                 "is_default": name == default,
                 "links": {"self": link(f"/models/{name}"), "predict": link(f"/models/{name}/predict")},
@@ -36,7 +36,7 @@ def models_body(catalog: Catalog) -> dict[str, Any]:
 
 def version_body(version: Version, catalog: Catalog) -> dict[str, Any]:
     """Return a model version: its card, how it is scored, and which aliases mean it."""
-    aliases = catalog.picture.aliases.get(version.card.name, {})
+    aliases = catalog.snapshot.aliases.get(version.card.name, {})
     return {
         "model": version.card.name,
         "model_version": version.card.version,
@@ -154,5 +154,5 @@ def front_door_body(catalog: Catalog, *, with_models: bool) -> dict[str, Any]:
 
 def _served(catalog: Catalog) -> list[Version]:
     """Return the version of each model that serves now, by name."""
-    versions = (catalog.find(name, None) for name in sorted(catalog.picture.by_name))
+    versions = (catalog.find(name, None) for name in sorted(catalog.snapshot.by_name))
     return [version for version in versions if version is not None]

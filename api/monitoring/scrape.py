@@ -91,7 +91,7 @@ def _drift(connection: Connection) -> dict[tuple[str, str, str], float]:
 
 def prometheus_metrics(figures: Figures, services: Services) -> list[Metric]:
     """Return the numbers as metrics of Prometheus."""
-    versions = services.catalog.picture.by_id.values()
+    versions = services.catalog.snapshot.by_id.values()
     return [
         *counted(figures.series),
         gauge(

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from api.deps import AdminCaller, ServicesDep
 from api.http.prefix import link
 from api.http.responses import json_response
-from api.jobs.requests import find_version, sum_up
+from api.jobs.requests import find_version, summarise
 from api.models.catalog import Version
 from api.monitoring.windows import (
     RESPONSES,
@@ -97,7 +97,7 @@ def _refuse_decisions(version: Version, **options: float | None) -> None:
     message = f"is for binary models, and {version.label} is none: leave it out"
     faults = [Fault(f"/query/{name}", "task", message) for name, value in options.items() if value is not None]
     if faults:
-        raise InvalidRequest(sum_up(faults), faults=faults)
+        raise InvalidRequest(summarise(faults), faults=faults)
 
 
 def _scope(version: Version, window: Window, threshold: float | None) -> Scope:

@@ -188,7 +188,7 @@ async def infer_with(
 
 async def _metadata(services: Services, name: str, number: str | None) -> Response:
     version = await find_version_of(services, name, number)
-    return json_response(model_metadata(version, sorted(services.catalog.picture.by_name[version.card.name])))
+    return json_response(model_metadata(version, sorted(services.catalog.snapshot.by_name[version.card.name])))
 
 
 async def _model_ready(services: Services, name: str, number: str | None) -> Response:

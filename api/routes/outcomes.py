@@ -11,11 +11,11 @@ from api.auth.callers import Caller
 from api.deps import ChangeCaller, JobId, ServicesDep
 from api.errors.handlers import respond
 from api.files.outcomes import MAX_BYTES, receive_outcomes, store_outcomes
-from api.files.uploads import Body, EarlyResponse
+from api.files.uploads import EarlyResponse, UploadBody
 from api.http.responses import json_response, request_id_of
 from api.jobs.finding import find_own_job
 from api.jobs.json_body import read_json
-from api.jobs.requests import read_fields, sum_up
+from api.jobs.requests import read_fields, summarise
 from api.schemas.answers import OF_JOBS, PROBLEM
 from api.schemas.monitoring import OutcomeBody, OutcomesReport, StoredOutcome
 from api.services import Services
@@ -74,7 +74,7 @@ def _store(
     if not is_scored:
         state = "it has no score" if job.is_terminal else f"the job is still {job.state}"
         raise Conflict(f"There is no outcome of a row without a score: {state}.", job_id=job.id)
-    value = TruthReader(services.catalog.picture.by_id[job.model_version_id].card).read(outcome.actual)
+    value = TruthReader(services.catalog.snapshot.by_id[job.model_version_id].card).read(outcome.actual)
     if isinstance(value, Fault):
         raise _invalid("/actual", value.code, value.message)
     with services.bulk_engine.begin() as connection:
@@ -109,7 +109,7 @@ def _store(
 
 def _invalid(pointer: str, code: str, message: str) -> RowFaults:
     fault = Fault(pointer, code, message)
-    return RowFaults(sum_up([fault]), faults=[fault])
+    return RowFaults(summarise([fault]), faults=[fault])
 
 
 @router.post(
@@ -160,7 +160,7 @@ async def post_outcomes(
     by `id`: the id that you gave the job. `observed_at` may stand beside it. All of it is stored at once, up to
     100,000 lines.
     """
-    body = Body(request, max_bytes=MAX_BYTES)
+    body = UploadBody(request, max_bytes=MAX_BYTES)
     try:
         csv_job = None if job is None else await _find_csv_job(services, caller, job)
         file = await receive_outcomes(request, body)

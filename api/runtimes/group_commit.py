@@ -28,7 +28,7 @@ class Accepted:
     """A submission that is committed: its job as it stood then, or the id of the earlier job with the same key."""
 
     job: StoredJob | None
-    earlier_id: str | None = None
+    existing_id: str | None = None
 
 
 Waiter = tuple[Submission, "asyncio.Future[Accepted]"]
@@ -87,7 +87,7 @@ class Intake:
     async def submit(self, submission: Submission) -> Accepted:
         """Return when the submission is committed; raise Unavailable when it cannot be."""
         if self._stuck:
-            raise _silence()
+            raise _database_silent()
         if len(self._small) + len(self._large) >= self._max_waiting:
             raise Unavailable("Too many requests wait to be stored: try again in a moment.", retry_after=1)
         assert self._loop is not None
@@ -113,7 +113,7 @@ class Intake:
             for waiting in (self._small, self._large):
                 for _, future in _take(waiting, len(waiting)):  # nothing of these was sent
                     if not future.done():
-                        future.set_exception(_busy() if is_scoring else _silence())
+                        future.set_exception(_busy() if is_scoring else _database_silent())
         if not self._thread.is_stopping:
             self._loop.call_later(CHECK_SECONDS, self._check)
 
@@ -221,7 +221,7 @@ def _busy() -> Unavailable:
     )
 
 
-def _silence() -> Unavailable:
+def _database_silent() -> Unavailable:
     return Unavailable(
         "The database does not answer: the request was not accepted. Try again, with an Idempotency-Key.",
         retry_after=5,

@@ -18,7 +18,7 @@ class KeysInFlight:
         self._keys: set[tuple[str | None, str]] = set()
 
     @contextmanager
-    def holding(self, submission: Submission) -> Iterator[None]:
+    def hold(self, submission: Submission) -> Iterator[None]:
         """Hold a submission's key while it is committed; raise Conflict when another one holds it."""
         if submission.idempotency_key is None:
             yield

@@ -97,7 +97,7 @@ class QueueRuntime:
     async def _store(self, submission: Submission) -> Accepted:
         if submission.idempotency_key is None:
             return await self._intake.submit(submission)
-        with self._keys.holding(submission):
+        with self._keys.hold(submission):
             return await self._intake.submit(submission)
 
     async def wait_for_end(self, job_id: str, seconds: float) -> StoredJob | None:

@@ -113,7 +113,7 @@ class SyncRuntime:
         """Score a submission and commit it with its outputs; return its job, which has ended, whatever `wait` is."""
         if submission.idempotency_key is None:
             return await self._intakes.submit(submission)
-        with self._keys.holding(submission):
+        with self._keys.hold(submission):
             return await self._intakes.submit(submission)
 
     async def wait_for_end(self, job_id: str, seconds: float) -> StoredJob | None:

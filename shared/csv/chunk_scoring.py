@@ -118,7 +118,8 @@ def _scored(
         prediction=answers.prediction,
         label=answers.label,
         probability=answers.probability,
-        probabilities=[orjson.dumps(chances).decode() for chances in rows] or [None] * len(answers.offsets),
+        probabilities=[orjson.dumps(row_probabilities).decode() for row_probabilities in rows]
+        or [None] * len(answers.offsets),
         task=card.task,
         threshold=None if answers.probability[:1] == [None] else card.threshold,
         output=output,

@@ -65,12 +65,12 @@ def passthrough_columns(card: Card, form: CsvFormat) -> list[str]:
 def response_columns(card: Card) -> list[str]:
     """Return the columns that the model fills, without `error`: named as in the card's response where it says so."""
     sources = ["prediction", "label", "probability", "threshold"]
-    chances = [f"probability_{label}" for label in card.labels.values()] if card.task == "multiclass" else []
+    probabilities = [f"probability_{label}" for label in card.labels.values()] if card.task == "multiclass" else []
     source_count = {"regression": 1, "multiclass": 3, "binary": 4}[card.task]
     positive = list(card.labels.values())[1] if card.task == "binary" and card.labels else None
     shaped = _shaped_fields(card)
-    others = [*OWN_COLUMNS, *chances, *shaped]
-    return [*rename(card.response, sources[:source_count], others=others, positive=positive), *chances, *shaped]
+    others = [*OWN_COLUMNS, *probabilities, *shaped]
+    return [*rename(card.response, sources[:source_count], others=others, positive=positive), *probabilities, *shaped]
 
 
 def shaped_columns(card: Card) -> list[ResponseField]:
@@ -79,8 +79,8 @@ def shaped_columns(card: Card) -> list[ResponseField]:
 
 
 def _shaped_fields(card: Card) -> dict[str, ResponseField]:
-    chances = [f"probability_{label}" for label in card.labels.values()]
-    return shaped_fields(card.response, others=[*OWN_COLUMNS, *chances])
+    probabilities = [f"probability_{label}" for label in card.labels.values()]
+    return shaped_fields(card.response, others=[*OWN_COLUMNS, *probabilities])
 
 
 def output_columns(card: Card, form: CsvFormat) -> list[str]:
@@ -242,14 +242,14 @@ def _response(card: Card, form: CsvFormat, answers: ChunkScores) -> list[list[st
         return [number_cells(answers.prediction, form), *shaped]
     names = ["0", "1"] if card.task == "binary" else [escape(name, form.delimiter) for name in card.labels]
     labels = {label: escape(label, form.delimiter) for label in card.labels.values()}
-    chances = [chance for chance in answers.probability if chance is not None]
+    probabilities = [chance for chance in answers.probability if chance is not None]
     columns = [
         [names[int(value)] for value in answers.prediction],
         ["" if label is None else labels[label] for label in answers.label],
-        number_cells(chances, form) if len(chances) == count else [""] * count,
+        number_cells(probabilities, form) if len(probabilities) == count else [""] * count,
     ]
     if card.task == "binary":
-        decided = [""] if card.threshold is None or len(chances) < count else number_cells([card.threshold], form)
+        decided = [""] if card.threshold is None or len(probabilities) < count else number_cells([card.threshold], form)
         return [*columns, decided * count, *shaped]
     if answers.probabilities is None:
         return [*columns, *repeat([""] * count, len(card.labels)), *shaped]

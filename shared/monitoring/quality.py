@@ -69,14 +69,14 @@ def classification_metrics(
         "f1": [_f1(*tally) for tally in kept],
     }
     if probabilities is not None:
-        chances = np.asarray(probabilities, dtype=np.float64)
-        chances = np.hstack([1 - chances, chances]) if chances.shape[1] == 1 else chances
+        matrix = np.asarray(probabilities, dtype=np.float64)
+        matrix = np.hstack([1 - matrix, matrix]) if matrix.shape[1] == 1 else matrix
         places = [1] if classes == 2 else range(classes)
-        of_classes["roc_auc"] = [roc_auc(truth == each, chances[:, each]) for each in places]
-        of_classes["average_precision"] = [average_precision(truth == each, chances[:, each]) for each in places]
+        of_classes["roc_auc"] = [roc_auc(truth == each, matrix[:, each]) for each in places]
+        of_classes["average_precision"] = [average_precision(truth == each, matrix[:, each]) for each in places]
         one_hot = (truth[:, None] == np.arange(classes)).astype(np.float64)
-        squares = (chances - one_hot) ** 2
-        metrics["log_loss"] = _mean(_log_losses(truth, chances))
+        squares = (matrix - one_hot) ** 2
+        metrics["log_loss"] = _mean(_log_losses(truth, matrix))
         metrics["brier"] = _mean(squares[:, 1] if classes == 2 else squares.sum(axis=1))
     return metrics | {name: _macro(estimates) for name, estimates in of_classes.items()}
 
@@ -98,9 +98,9 @@ def regression_metrics(actual: Sequence[float], predicted: Sequence[float]) -> d
 
 def calibration(actual: Sequence[int], probability: Sequence[float]) -> list[CalibrationBin]:
     """Return the tenths of the scale in which a binary model's probabilities lie; empty ones are left out."""
-    truth, chances = np.asarray(actual, dtype=np.intp), np.asarray(probability, dtype=np.float64)
+    truth, forecasts = np.asarray(actual, dtype=np.intp), np.asarray(probability, dtype=np.float64)
     ends = np.linspace(0.0, 1.0, CALIBRATION_BINS + 1)
-    places = np.searchsorted(ends[1:-1], chances)
+    places = np.searchsorted(ends[1:-1], forecasts)
     bins = []
     for place in np.unique(places):
         inside = places == place
@@ -108,7 +108,7 @@ def calibration(actual: Sequence[int], probability: Sequence[float]) -> list[Cal
         assert share.value is not None
         assert share.low is not None
         assert share.high is not None
-        mean = float(chances[inside].mean())
+        mean = float(forecasts[inside].mean())
         bounds = float(ends[place]), float(ends[place + 1])
         bins.append(CalibrationBin(*bounds, int(inside.sum()), mean, share.value, share.low, share.high))
     return bins
@@ -209,8 +209,8 @@ def _logit_interval(share: float, error: float) -> tuple[float, float]:
     return low, high
 
 
-def _log_losses(truth: Ints, chances: Floats) -> Floats:
-    clipped = np.clip(chances, EPSILON, 1 - EPSILON)
+def _log_losses(truth: Ints, matrix: Floats) -> Floats:
+    clipped = np.clip(matrix, EPSILON, 1 - EPSILON)
     losses: Floats = -np.log(clipped[np.arange(len(truth)), truth])
     return losses
 
@@ -244,8 +244,8 @@ def quality_of(card: Card, judged: Judged) -> tuple[dict[str, Estimate], list[Ca
     actual, predictions = [int(each) for each in judged.actual], [int(each) for each in judged.prediction]
     if card.task == "multiclass":
         every = [each for each in judged.probabilities if each is not None]
-        chances = every if every and len(every) == len(actual) else None
-        return classification_metrics(actual, predictions, chances, len(card.labels)), []
+        rows = every if every and len(every) == len(actual) else None
+        return classification_metrics(actual, predictions, rows, len(card.labels)), []
     probabilities = [each for each in judged.probability if each is not None]
     if not probabilities or len(probabilities) < len(actual):
         return classification_metrics(actual, predictions, None, 2), []

@@ -61,8 +61,8 @@ def compare_scores(card: Card, estimator: object, scores: ExpectedScores) -> dic
     The score of a regressor is its number, that of a binary model the probability of its second class, that of any
     other classifier the class that it predicts, or its label.
     """
-    answers, chances = _answers(card, estimator, scores.rows)
-    if card.task == "regression" or (card.task == "binary" and chances):
+    answers, has_probabilities = _answers(card, estimator, scores.rows)
+    if card.task == "regression" or (card.task == "binary" and has_probabilities):
         expected = _numbers(scores)
         differences = np.abs(answers.values[:, 0] - expected) / np.maximum(1.0, np.abs(expected))
     else:
@@ -83,8 +83,8 @@ def check_probabilities(card: Card, package: Package) -> None:
 
     A forest of scikit-learn 1.3, say, counts its rows where a later one expects their shares.
     """
-    answers, chances = _answers(card, package.estimator, package.reference)
-    if chances and ((answers.values < -TOLERANCE) | (answers.values > 1 + TOLERANCE)).any():
+    answers, has_probabilities = _answers(card, package.estimator, package.reference)
+    if has_probabilities and ((answers.values < -TOLERANCE) | (answers.values > 1 + TOLERANCE)).any():
         raise ArtefactError(
             "The model gives probabilities outside 0 to 1 for its own reference rows: what it computes here is not "
             "what it was trained to."

@@ -58,12 +58,16 @@ class ResponseReader:
     def empty(self) -> Scores:
         """Return the scores of no rows."""
         none = np.empty(0)
-        chances = self.gives_probabilities
+        has_probabilities = self.gives_probabilities
         table = np.empty((0, 0 if self.classes is None else len(self.classes)))
-        return Scores(none, none if chances else None, table if chances and self.task == "multiclass" else None)
+        return Scores(
+            none,
+            none if has_probabilities else None,
+            table if has_probabilities and self.task == "multiclass" else None,
+        )
 
     def read(self, estimator: Estimator, features: EstimatorInput) -> Scores:
-        """Call the estimator on what it takes (array or DataFrame) and read its answer; it decides close calls itself."""
+        """Call the estimator on an array or a DataFrame and read its answer; it decides close calls itself."""
         return self.decide_close_rows(self.ask(estimator, features), estimator, features)
 
     def ask(self, estimator: Estimator, features: EstimatorInput) -> Scores:

@@ -35,7 +35,7 @@ from api.auth.callers import Caller
 from api.files.downloads import _headers
 from api.files.outputs import file_name
 from api.files.unwrapping import UploadDecoder, read_envelope
-from api.http.conditional import matches, parse_range, preferred_type, resolve_range
+from api.http.conditional import etag_matches, parse_range, preferred_type, resolve_range
 from api.http.prefer import read_preference
 from api.http.prefix import Prefix
 from api.jobs.json_body import parse_json
@@ -449,7 +449,7 @@ def _read_headers(headers: list[tuple[bytes, bytes]]) -> object:
         "text/csv",
         "application/json",
     )
-    matches(given.get("if-none-match"), '"abc"')
+    etag_matches(given.get("if-none-match"), '"abc"')
     prefix = Prefix("", proxy_hops=1).of(scope)
     assert prefix == "" or (prefix.startswith("/") and prefix.isascii() and "/." not in prefix)
     _refused(lambda: set_idempotency_key(SimpleNamespace(), request, Caller(None, frozenset())))  # type: ignore[arg-type]

@@ -74,7 +74,7 @@ def check_frame(version: Version, frame: RawFrame) -> DataFrame:
     canonical, faults = version.validator.validate_many(frame.rows, tally)
     row_faults = [(place, fault) for place, one_row in enumerate(faults) for fault in one_row]
     if row_faults:
-        raise _misfit(version, frame.form, row_faults, tally.count)
+        raise _invalid_rows(version, frame.form, row_faults, tally.count)
     return DataFrame([row for row in canonical if row is not None], frame.params)
 
 
@@ -98,7 +98,7 @@ def read_csv_frame(version: Version, body: bytes, settings: Settings, *, encodin
             (chunk.first_row + offset, fault) for offset, row_faults in read.faults.items() for fault in row_faults
         ]
     if faults:
-        raise _misfit(version, "rows", faults, len(faults))
+        raise _invalid_rows(version, "rows", faults, len(faults))
     names = [feature.name for feature in version.card.row_features]
     return DataFrame([{name: row[name] for name in names} for row in rows], {})
 
@@ -222,7 +222,7 @@ def _same_width(form: str, rows: list[Any], width: int) -> list[Sequence[Any]]:
 # ── checks ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _misfit(version: Version, form: str, faults: list[tuple[int, Fault]], count: int) -> RowFaults:
+def _invalid_rows(version: Version, form: str, faults: list[tuple[int, Fault]], count: int) -> RowFaults:
     """Say what is wrong with rows, by their places from 0 as a DataFrame counts them; `count` is of all faults."""
     shown = [OwnWords("", fault.code, f"row {place}: {fault.clause()}") for place, fault in faults[:FIRST]]
     return RowFaults(

@@ -10,8 +10,15 @@ from api.jobs.serializers import probabilities_of
 from api.models.catalog import Version
 from api.protocols.open_inference.body import TensorBody
 from api.protocols.open_inference.codec import BOOL, BYTES, FP64, INT64, MAX_FAULTS, Datatype, to_bytes
-from api.protocols.open_inference.rows import OWN_DATATYPE, check_number, plain_row, refusal, rows_from
-from api.protocols.open_inference.tensors import MORE_FAULTS, Tensor, read_parameters, read_tensors, show, spoken
+from api.protocols.open_inference.rows import OWN_DATATYPE, check_number, fast_row, refusal, rows_from
+from api.protocols.open_inference.tensors import (
+    MORE_FAULTS,
+    Tensor,
+    place_in_words,
+    quoted,
+    read_parameters,
+    read_tensors,
+)
 from shared.cards.card import Card
 from shared.cards.classes import classes_of
 from shared.cards.validator import takes_null
@@ -49,7 +56,7 @@ def read_inference(version: Version, body: TensorBody, *, max_rows: int) -> Infe
     check_number(version.card, fields.get("inputs"))
     faults: list[Fault] = []
     parameters = read_parameters(fields, "", faults)
-    row = None if body.buffers else plain_row(version, fields.get("inputs"))
+    row = None if body.buffers else fast_row(version, fields.get("inputs"))
     tensors: list[Tensor] = []
     has_types = False
     if row is None:
@@ -89,13 +96,15 @@ def _read_outputs(
         where = f"/outputs/{place}"
         name = item.get("name") if isinstance(item, dict) else None
         if not isinstance(name, str):
-            faults.append(Fault(where, "type", f"{spoken(where)} must be an object with a name"))
+            faults.append(Fault(where, "type", f"{place_in_words(where)} must be an object with a name"))
             continue
         if name not in datatypes:
-            message = f"{show(name)} is not an output of this model: it gives {', '.join(datatypes)}"
+            message = f"{quoted(name)} is not an output of this model: it gives {', '.join(datatypes)}"
             faults.append(Fault(f"{where}/name", "unknown_output", message))
         if name in requested:
-            faults.append(Fault(f"{where}/name", "duplicate", f"the output {show(name)} is asked for twice: keep one"))
+            faults.append(
+                Fault(f"{where}/name", "duplicate", f"the output {quoted(name)} is asked for twice: keep one")
+            )
         is_binary = read_parameters(item, where, faults).get("binary_data")
         requested[name] = RequestedOutput(name, is_binary if isinstance(is_binary, bool) else None)
     return list(requested.values())

@@ -45,7 +45,7 @@ async def read_index(request: Request, services: Services, caller: Caller) -> li
             "state": "UNAVAILABLE" if version.label in refused else "READY",
             "reason": refused.get(version.label, ""),
         }
-        for name, versions in sorted(services.catalog.picture.by_name.items())
+        for name, versions in sorted(services.catalog.snapshot.by_name.items())
         for number, version in sorted(versions.items())
     ]
     return [entry for entry in entries if entry["state"] == "READY" or query.get("ready") is not True]
@@ -58,7 +58,7 @@ async def score_tensors(
     settings = services.settings
     max_rows = settings.max_batch_rows
     # Each element of a tensor may be in a list of its own.
-    most = most_of(max_rows, containers=100, features=services.catalog.picture.widest)
+    most = most_of(max_rows, containers=100, features=services.catalog.snapshot.widest)
     body = await read_tensor_body(request, max_bytes=settings.max_body_bytes, most=most)
     version = await find_version_of(services, name, number)
     inference = await in_turn(len(body.raw), lambda: read_inference(version, body, max_rows=max_rows))
@@ -73,7 +73,7 @@ async def score_tensors(
 async def _answer(
     services: Services, request: Request, job: StoredJob, inference: Inference, outputs: list[StoredOutput]
 ) -> Response:
-    version = services.catalog.picture.by_id[job.model_version_id]
+    version = services.catalog.snapshot.by_id[job.model_version_id]
     if job.row_count > 100:
         body, head = await run_in_threadpool(inference_answer, version, inference, outputs, job_id=job.id)
     else:

@@ -40,7 +40,7 @@ class Tensor:
     @property
     def shown(self) -> str:
         """The name as a sentence can hold it."""
-        return show(self.name)
+        return quoted(self.name)
 
     def element(self, place: int) -> str:
         """Return how a sentence names one element, by its place in the flat data."""
@@ -75,7 +75,7 @@ def read_tensors(
         if shape[0] > max_rows:
             raise TooLarge(f"A request holds at most {max_rows} rows: send several.")
         if name in names:
-            message = f"two inputs have the name {show(name)}: keep one"
+            message = f"two inputs have the name {quoted(name)}: keep one"
             faults.append(Fault(f"/inputs/{place}/name", "duplicate", message))
         names.add(name)
         size = kind = None
@@ -87,7 +87,7 @@ def read_tensors(
         if size is None:
             flat = _flatten(item.get("data"), shape, count)
             if isinstance(flat, str):
-                faults.append(Fault(f"/inputs/{place}/data", "shape", f"{show(name)}: {flat}"))
+                faults.append(Fault(f"/inputs/{place}/data", "shape", f"{quoted(name)}: {flat}"))
                 continue
             values, wrong = from_json(datatype, flat)
         else:
@@ -96,7 +96,7 @@ def read_tensors(
                 values, wrong = from_bytes(datatype, buffers[start:end], count)
                 start = end
             except ValueError as error:
-                faults.append(Fault(f"/inputs/{place}", "binary", f"{show(name)}: {error}"))
+                faults.append(Fault(f"/inputs/{place}", "binary", f"{quoted(name)}: {error}"))
                 continue
         is_json = datatype is BYTES and kind == "pd_json"
         if datatype is BYTES and kind in ("pd_json", "base64"):
@@ -114,21 +114,23 @@ def read_tensors(
 def _read_head(item: Any, where: str, faults: list[Fault]) -> tuple[str, Datatype, list[int], int] | None:  # noqa: ANN401 - any JSON value
     """Return the name, the datatype, the shape and the number of elements of an input."""
     if not isinstance(item, dict):
-        faults.append(Fault(where, "type", f"{spoken(where)} must be an object with name, shape, datatype and data"))
+        faults.append(
+            Fault(where, "type", f"{place_in_words(where)} must be an object with name, shape, datatype and data")
+        )
         return None
     name, datatype = item.get("name"), item.get("datatype")
     shape: Any = item.get("shape")
     if not isinstance(name, str) or not name:
-        faults.append(Fault(f"{where}/name", "type", f"{spoken(where)} must have a name"))
+        faults.append(Fault(f"{where}/name", "type", f"{place_in_words(where)} must have a name"))
         return None
     known_datatype = DATATYPES.get(datatype) if isinstance(datatype, str) else None
     if known_datatype is None:
-        message = f"{show(name)} must have a datatype of the protocol: {', '.join(DATATYPES)}"
+        message = f"{quoted(name)} must have a datatype of the protocol: {', '.join(DATATYPES)}"
         faults.append(Fault(f"{where}/datatype", "datatype", message))
         return None
     count = _count(shape)
     if count is None:
-        message = f"{show(name)} must have a shape of one or two whole numbers, such as [n], [n, 1] or [n, f]"
+        message = f"{quoted(name)} must have a shape of one or two whole numbers, such as [n], [n, 1] or [n, f]"
         faults.append(Fault(f"{where}/shape", "shape", message))
         return None
     return name, known_datatype, shape, count
@@ -198,20 +200,20 @@ def read_parameters(item: dict[str, Any], where: str, faults: list[Fault]) -> di
 # ── words ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def show(name: str) -> str:
+def quoted(name: str) -> str:
     """Return a name as a sentence can hold it."""
     return f"`{name[:NAME_LENGTH]}`"
 
 
-def spoken(where: str) -> str:
+def place_in_words(where: str) -> str:
     """Return a pointer as words: `/inputs/3` is `inputs[3]`."""
     _, kind, place = where.split("/")
     return f"{kind}[{place}]"
 
 
 def _prefix(where: str) -> str:
-    return f"{spoken(where)}: " if where else ""
+    return f"{place_in_words(where)}: " if where else ""
 
 
 def _element(name: str, shape: list[int], place: int) -> str:
-    return f"{show(name)}{[place] if len(shape) == 1 else list(divmod(place, shape[1]))}"
+    return f"{quoted(name)}{[place] if len(shape) == 1 else list(divmod(place, shape[1]))}"

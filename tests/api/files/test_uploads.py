@@ -19,7 +19,7 @@ from starlette.responses import Response
 from api.files import spool, uploads
 from api.files.spool import Spool
 from api.files.unwrapping import FORM_BYTES, UploadDecoder, UploadHeaders, clean_filename, read_envelope
-from api.files.uploads import BATCH_BYTES, Body, EarlyResponse, UploadSlots
+from api.files.uploads import BATCH_BYTES, EarlyResponse, UploadBody, UploadSlots
 from shared.csv.format import Chunk
 from shared.csv.packing import unpack
 from shared.errors import (
@@ -289,7 +289,7 @@ def piece(body: bytes, *, more: bool = True) -> dict[str, Any]:
 GONE = {"type": "http.disconnect"}
 
 
-def read_all(body: Body) -> list[bytes]:
+def read_all(body: UploadBody) -> list[bytes]:
     async def read() -> list[bytes]:
         found = []
         while data := await body.read():
@@ -300,7 +300,7 @@ def read_all(body: Body) -> list[bytes]:
 
 
 def test_small_pieces_of_a_body_are_handed_over_together():
-    body = Body(request_of(*[piece(b"x" * 1000)] * 600, piece(b"", more=False)), max_bytes=1_000_000)
+    body = UploadBody(request_of(*[piece(b"x" * 1000)] * 600, piece(b"", more=False)), max_bytes=1_000_000)
     found = read_all(body)
     assert [len(data) for data in found] == [263_000, 263_000, 74_000]
     assert all(len(data) <= BATCH_BYTES + 1000 for data in found)
@@ -308,33 +308,33 @@ def test_small_pieces_of_a_body_are_handed_over_together():
 
 
 def test_body_that_is_empty_is_complete():
-    body = Body(request_of(piece(b"", more=False)), max_bytes=10)
+    body = UploadBody(request_of(piece(b"", more=False)), max_bytes=10)
     assert read_all(body) == []
     assert body.is_complete
 
 
 def test_body_that_announces_too_much_is_not_read():
-    body = Body(request_of(content_length="1000000"), max_bytes=1000)
+    body = UploadBody(request_of(content_length="1000000"), max_bytes=1000)
     with pytest.raises(TooLarge, match="1000 bytes"):
         read_all(body)
     assert not body.is_complete
 
 
 def test_body_that_turns_out_too_large_is_not_read_to_its_end():
-    body = Body(request_of(*[piece(b"x" * 100_000)] * 4), max_bytes=1000)
+    body = UploadBody(request_of(*[piece(b"x" * 100_000)] * 4), max_bytes=1000)
     with pytest.raises(TooLarge, match="1000 bytes"):
         read_all(body)
 
 
 def test_body_that_ends_early_is_malformed():
     with pytest.raises(MalformedBody, match="announced length"):
-        read_all(Body(request_of(piece(b"a,b\n"), GONE), max_bytes=1000))
+        read_all(UploadBody(request_of(piece(b"a,b\n"), GONE), max_bytes=1000))
 
 
 def test_body_that_stands_still_is_given_up(monkeypatch):
     monkeypatch.setattr(uploads, "STALL_SECONDS", 0.01)
     with pytest.raises(SlowRequest, match="stood still"):
-        read_all(Body(request_of(piece(b"a,b\n")), max_bytes=1000))
+        read_all(UploadBody(request_of(piece(b"a,b\n")), max_bytes=1000))
 
 
 def test_body_that_is_too_slow_on_the_whole_is_given_up(monkeypatch):
@@ -351,7 +351,7 @@ def test_body_that_is_too_slow_on_the_whole_is_given_up(monkeypatch):
 
     request = Request({"type": "http", "method": "POST", "path": "/predict_csv", "headers": []}, receive)
     with pytest.raises(SlowRequest, match="is too slow"):
-        read_all(Body(request, max_bytes=10**9))
+        read_all(UploadBody(request, max_bytes=10**9))
     assert 1 < received < 10
 
 
@@ -360,7 +360,7 @@ def test_time_that_the_service_takes_is_not_the_senders(monkeypatch):
     monkeypatch.setattr(uploads, "LEAST_RATE", 10**9)
 
     async def read_slowly() -> int:
-        body = Body(request_of(*[piece(b"x" * uploads.BATCH_BYTES)] * 3, piece(b"", more=False)), max_bytes=10**9)
+        body = UploadBody(request_of(*[piece(b"x" * uploads.BATCH_BYTES)] * 3, piece(b"", more=False)), max_bytes=10**9)
         size = 0
         while data := await body.read():
             size += len(data)

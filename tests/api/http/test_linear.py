@@ -64,7 +64,7 @@ READERS: dict[str, Callable[[bytes], Any]] = {
     "JSON": parse_json,
     "JSON with NaN": dataframes._parse,
     "records of a CSV file": split,
-    "If-None-Match": headers(lambda text: conditional.matches(text, '"x"')),
+    "If-None-Match": headers(lambda text: conditional.etag_matches(text, '"x"')),
     "Range": headers(lambda text: conditional.parse_range("bytes=" + text, None, '"x"')),
     "Accept": headers(lambda text: conditional.preferred_type(text, ["text/csv", "application/json"])),
 }

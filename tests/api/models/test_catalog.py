@@ -44,20 +44,20 @@ def test_broken_card_hides_no_other_model(engine, catalog):
     )
     catalog.refresh()
     assert catalog.is_connected
-    assert set(catalog.picture.by_id) == {3}
-    assert catalog.find("m", None) is catalog.picture.by_id[3]
+    assert set(catalog.snapshot.by_id) == {3}
+    assert catalog.find("m", None) is catalog.snapshot.by_id[3]
 
 
 def test_alias_of_a_version_that_is_not_served_is_left_out(engine, catalog):
     add(engine, "INSERT INTO model_aliases (name, alias, model_version_id) VALUES ('m', 'champion', 1)")
     catalog.refresh()
-    assert catalog.picture.aliases == {}
+    assert catalog.snapshot.aliases == {}
     assert catalog.find("m", None) is None
 
 
 def test_silent_or_missing_database_is_not_taken_for_an_empty_registry(engine, catalog):
-    assert isinstance(catalog.explain_missing(None, None), Unavailable)
-    assert "database" in catalog.explain_missing("m", None).detail
+    assert isinstance(catalog.missing_version_error(None, None), Unavailable)
+    assert "database" in catalog.missing_version_error("m", None).detail
     catalog.refresh()
-    assert "registered" in catalog.explain_missing(None, None).detail
-    assert not isinstance(catalog.explain_missing(None, None), NotFound)
+    assert "registered" in catalog.missing_version_error(None, None).detail
+    assert not isinstance(catalog.missing_version_error(None, None), NotFound)

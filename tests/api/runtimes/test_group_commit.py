@@ -61,7 +61,7 @@ def test_lone_submission_is_committed_at_once():
         async with started(commits) as intake:
             began = time.monotonic()
             job = submission()
-            assert (await intake.submit(job)).earlier_id == job.id
+            assert (await intake.submit(job)).existing_id == job.id
             assert time.monotonic() - began < 0.5
         assert commits.groups == [[job.id]]
 
@@ -80,7 +80,7 @@ def test_submissions_that_come_while_one_commits_form_the_next_group():
             commits.gate.set()
             answers = await asyncio.gather(first, *others)
         assert commits.groups == [[jobs[0].id], [job.id for job in jobs[1:]]]
-        assert [answer.earlier_id for answer in answers] == [job.id for job in jobs]  # each its own
+        assert [answer.existing_id for answer in answers] == [job.id for job in jobs]  # each its own
         assert commits.threads == {"intake"}  # the event loop never commits
 
     asyncio.run(main())
@@ -126,7 +126,7 @@ def test_exception_answers_everyone_who_waits_and_the_next_group_commits(error, 
                 assert "a mistake" not in answer.detail
             commits.error = None
             job = submission()
-            assert (await intake.submit(job)).earlier_id == job.id
+            assert (await intake.submit(job)).existing_id == job.id
 
     asyncio.run(main())
 
@@ -172,7 +172,7 @@ def test_caller_that_hangs_up_neither_loses_its_job_nor_disturbs_the_others():
             with pytest.raises(asyncio.CancelledError):
                 await leaving
             commits.gate.set()
-            assert (await staying).earlier_id == stays.id
+            assert (await staying).existing_id == stays.id
             await busy
         assert gone.id in commits.groups[1]
 
