@@ -310,7 +310,7 @@ def _seconds(body: dict[str, Any], field: str, cap: float, faults: list[Fault]) 
 
 
 def faults_error(faults: list[Fault], more: int, detail: str | None = None) -> RowFaults:
-    """Return the error of a request with these faults and so many more, in its own words or in those of `sum_up`."""
+    """Return the error of a request with these faults and so many more, in its own words or in those of `summarise`."""
     count = len(faults) + more
     return RowFaults(detail or summarise(faults, count), faults=faults[:MAX_FAULTS], fault_count=count)
 

@@ -212,7 +212,7 @@ class SyncRuntime:
 
     def _preload(self) -> None:
         try:
-            loading = [self._load(model_version_id) for model_version_id in self.models.champions()]
+            loading = [self._load(model_version_id) for model_version_id in self.models.champion_ids()]
         except SQLAlchemyError:
             log.exception("the registry could not be read; models are loaded when they are needed")
             return

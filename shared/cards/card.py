@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from shared.cards.features import Feature as Feature
-from shared.cards.features import check_value, integer_bounds, limit_or, plain
+from shared.cards.features import integer_bounds, limit_or, plain, read_value
 from shared.cards.formulas import compile_formulas
 from shared.cards.response import Refusal, Response
 from shared.cards.rules import parse_rule
@@ -212,7 +212,7 @@ def _likely_example(feature: Feature) -> Any:  # noqa: ANN401  # any JSON scalar
     if feature.example is not None:
         return feature.example
     for candidate in _candidates(feature):
-        value, fault = check_value(feature, candidate)
+        value, fault = read_value(feature, candidate)
         if fault is None:
             return value
     return None

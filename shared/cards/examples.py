@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shared.cards.card import Card
-from shared.cards.features import Feature, check_value, integer_bounds
+from shared.cards.features import Feature, integer_bounds, read_value
 from shared.cards.rules import parse_rule
 from shared.cards.validator import RowValidator
 
@@ -113,7 +113,7 @@ def _rounded(value: float, digits: int) -> float:
 
 
 def _fitting(feature: Feature, values: Sequence[Any]) -> list[Any]:
-    return [value for value in values if check_value(feature, value)[1] is None]
+    return [value for value in values if read_value(feature, value)[1] is None]
 
 
 def _is_one_of(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> bool:

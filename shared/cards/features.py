@@ -82,9 +82,9 @@ class Feature(BaseModel):
             raise ValueError(f"{self.name}: percent is for integers and numbers, not for {self.type}")
         if self.derived is not None and self.default is not None:
             raise ValueError(f"{self.name}: it is derived, so that it is never absent; leave the default out")
-        if self.default is not None and (fault := check_value(self, self.default)[1]) is not None:
+        if self.default is not None and (fault := read_value(self, self.default)[1]) is not None:
             raise ValueError(f"{self.name}: the default {fault.message}")
-        if self.example is not None and (fault := check_value(self, self.example)[1]) is not None:
+        if self.example is not None and (fault := read_value(self, self.example)[1]) is not None:
             raise ValueError(f"{self.name}: the example {fault.message}")
         return self
 
@@ -177,7 +177,7 @@ def _length_phrase(feature: Feature) -> str:
     return f"of at least {low} characters" if low else ""
 
 
-def check_value(feature: Feature, value: object) -> tuple[Any, Fault | None]:
+def read_value(feature: Feature, value: object) -> tuple[Any, Fault | None]:
     """Return the canonical value and None, or None and the fault; the value itself is never in the message.
 
     Integers come back as int, numbers as float. `value` is not null: the row decides about null.

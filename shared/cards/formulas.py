@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from shared.cards.features import Feature, FeatureType, check_value
+from shared.cards.features import Feature, FeatureType, read_value
 from shared.cards.rules import ABSOLUTE, LARGEST_RULE, RELATIVE, Reader, RuleError, assignment, variable
 from shared.faults import Fault, OwnWords, pointer
 
@@ -49,7 +49,7 @@ class Formula:
             value = int(value)
         if isinstance(value, float) and not math.isfinite(value):
             return None, self._fault(f"{subject} cannot be computed from these values: correct {self._sent_list()}")
-        canonical, fault = check_value(self.feature, value)
+        canonical, fault = read_value(self.feature, value)
         if fault is None:
             return canonical, None
         return None, self._fault(f"{subject} {fault.message}: correct {self._sent_list()}")

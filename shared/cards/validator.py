@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic_core import CoreSchema, SchemaValidator, ValidationError, core_schema
 
 from shared.cards.card import Card
-from shared.cards.features import Feature, check_value, expected, integer_bounds
+from shared.cards.features import Feature, expected, integer_bounds, read_value
 from shared.cards.formulas import compile_formulas
 from shared.cards.rules import compile_rules, parse_rule
 from shared.cards.text_values import read_text
@@ -61,7 +61,7 @@ class RowValidator:
         canonical = self._fast(row) or self._fast(self._with_values(row))
         if canonical is None:
             tally = Tally()
-            canonical, faults = self._explain(row, tally)
+            canonical, faults = self._validate_slowly(row, tally)
             if faults:
                 subject = f"The row does not fit {self.card.name}@{self.card.version}"
                 text = sentence(faults, subject=subject, count=tally.count)
@@ -82,13 +82,13 @@ class RowValidator:
             faults: list[Fault] = []
             canonical = self._fast(row) or self._fast(self._with_values(row))
             if canonical is None:
-                canonical, faults = self._explain(row, tally)
+                canonical, faults = self._validate_slowly(row, tally)
             canonical_rows.append(None if faults else canonical)
             faults_of_rows.append(faults)
         return canonical_rows, faults_of_rows
 
     def _fast(self, row: object) -> dict[str, Any] | None:
-        """Return the canonical row of a plainly good row; None when `_explain` has to look."""
+        """Return the canonical row of a plainly good row; None when `_validate_slowly` has to look."""
         if type(row) is dict and len(row) > self._most_keys:
             return None
         try:
@@ -119,7 +119,7 @@ class RowValidator:
             name: int(value) for name in self._integers if type(value := row.get(name)) is float and value.is_integer()
         }
 
-    def _explain(self, row: object, tally: Tally) -> tuple[dict[str, Any], list[Fault]]:
+    def _validate_slowly(self, row: object, tally: Tally) -> tuple[dict[str, Any], list[Fault]]:
         """Check the row feature by feature: the same verdict as the fast path, with reasons.
 
         Of a row after a thousand faults, only the first reason is kept, and how many there are besides.
@@ -128,11 +128,11 @@ class RowValidator:
         if isinstance(row, dict):
             lacking = self._required - row.keys() if is_brief else frozenset()
             checked = [
-                (None, _LACKING) if feature.name in lacking else check_feature(self.card, feature, row)
+                (None, _LACKING) if feature.name in lacking else read_feature(self.card, feature, row)
                 for feature in self._features
             ]
             unknown = self._unknown(row, tally) if self.card.extra == "refuse" else []
-            canonical, faults = self.weigh(checked, unknown)
+            canonical, faults = self.combine_checks(checked, unknown)
         else:
             canonical, faults = {}, [Fault("", "not_an_object", "must be an object of feature names and values")]
         tally.count += len(faults)
@@ -142,7 +142,7 @@ class RowValidator:
             faults[1:] = [Fault("", "more_faults", f"{besides} more faults of this row were only counted")]
         return canonical, faults
 
-    def weigh(
+    def combine_checks(
         self, checked: Iterable[tuple[Any, Fault | None]], unknown: Iterable[Fault] = ()
     ) -> tuple[dict[str, Any], list[Fault]]:
         """Return the canonical values and all faults of a row whose features were checked one by one, in card order."""
@@ -198,10 +198,10 @@ def may_be_written(card: Card, feature: Feature) -> bool:
 
 def default_of(feature: Feature) -> Any:  # noqa: ANN401 - any JSON scalar
     """Return the canonical value of a feature that is absent; None for null."""
-    return None if feature.default is None else check_value(feature, feature.default)[0]
+    return None if feature.default is None else read_value(feature, feature.default)[0]
 
 
-def check_feature(card: Card, feature: Feature, row: dict[Any, Any]) -> tuple[Any, Fault | None]:
+def read_feature(card: Card, feature: Feature, row: dict[Any, Any]) -> tuple[Any, Fault | None]:
     """Return a feature's canonical value in a row and None, or None and what is wrong with it.
 
     Of a derived one, it is the value that was sent, or None.
@@ -222,7 +222,7 @@ def _check_feature(card: Card, feature: Feature, row: dict[Any, Any]) -> tuple[A
     if value is not None:
         if isinstance(value, str) and may_be_written(card, feature):
             value = read_text(feature, value, is_read=card.text == "read")
-        return check_value(feature, value)
+        return read_value(feature, value)
     if feature.derived is not None or takes_null(card, feature):
         return None, None
     return None, Fault(pointer(feature.name), "null", f"must not be null: give {expected(feature)}")
@@ -255,7 +255,7 @@ def _row_schema(card: Card) -> CoreSchema:
 
 
 def _value_schema(feature: Feature) -> CoreSchema:
-    """Compile what `check_value` checks, except categories and the forms that only the slow path takes."""
+    """Compile what `read_value` checks, except categories and the forms that only the slow path takes."""
     if feature.type == "integer":
         low, high = integer_bounds(feature)
         return core_schema.int_schema(strict=True, ge=low, le=high)

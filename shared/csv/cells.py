@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from shared.cards.card import Card
 from shared.cards.cell_values import read_cell
-from shared.cards.features import LARGEST_INTEGER, Feature, FeatureType, check_value, integer_bounds, missing_words
+from shared.cards.features import LARGEST_INTEGER, Feature, FeatureType, integer_bounds, missing_words, read_value
 from shared.cards.formulas import Formula
 from shared.cards.numbers import NULLS, NumberForm
 from shared.cards.text_values import read_text
@@ -169,7 +169,7 @@ def _one_by_one(
         if value is None:
             good[place] = takes_null(card, feature)
             continue
-        canonical, fault = check_value(feature, value)
+        canonical, fault = read_value(feature, value)
         if fault is None:
             distinct[place] = canonical
             good[place] = True

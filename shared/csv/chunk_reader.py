@@ -17,7 +17,7 @@ from shared.cards.card import Card
 from shared.cards.cell_values import read_cell
 from shared.cards.features import Feature, missing_words
 from shared.cards.rules import parse_rule
-from shared.cards.validator import RowValidator, check_feature
+from shared.cards.validator import RowValidator, read_feature
 from shared.csv.cells import Cells, absent_cells, derived_cells, read_cells
 from shared.csv.column_rules import possibly_broken_rows
 from shared.csv.format import CsvFormat
@@ -173,8 +173,8 @@ class ChunkReader:
                 faults_of = {text: self._check(feature, text) for text in set(texts)}
                 columns.append([faults_of[text] for text in texts])
             else:
-                columns.append([check_feature(self.card, feature, {})] * count)
-        faults = [self.validator.weigh(row)[1] for row in zip(*columns, strict=True)]
+                columns.append([read_feature(self.card, feature, {})] * count)
+        faults = [self.validator.combine_checks(row)[1] for row in zip(*columns, strict=True)]
         for name in self._extra:
             for place, text in enumerate(sent[name]):
                 if "\x00" in text:
@@ -183,7 +183,7 @@ class ChunkReader:
 
     def _check(self, feature: Feature, text: str) -> tuple[Any, Fault | None]:
         value = None if text in missing_words(feature) else read_cell(feature.type, text, self.format.numbers)
-        return check_feature(self.card, feature, {feature.name: value})
+        return read_feature(self.card, feature, {feature.name: value})
 
     def _features(self, cells: dict[str, Cells], count: int) -> list[str]:
         """Return the canonical rows as JSON text; what it says of bad rows is of no use."""

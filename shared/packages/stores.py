@@ -31,7 +31,7 @@ class StoredFile(NamedTuple):
     """A file in a store."""
 
     size: int  # bytes
-    mark: str  # changes when the content does, as far as the store tells
+    fingerprint: str  # changes when the content does, as far as the store tells
 
 
 def join(address: str, name: str) -> str:
@@ -45,14 +45,14 @@ def list_files(address: str, *, depth: int | None = None) -> dict[str, StoredFil
     Raises ArtefactError when there is none, or the store refuses or does not answer.
     """
 
-    def look() -> dict[str, StoredFile]:
+    def list_once() -> dict[str, StoredFile]:
         system, root = _opened(address)
         entries = system.find(root, maxdepth=depth, detail=True)
         if not entries:
             raise FileNotFoundError(address)
         return {_relative(name, root): _stored_file(entry) for name, entry in entries.items()}
 
-    return _with_retries(address, look)
+    return _with_retries(address, list_once)
 
 
 def fetch(address: str, files: Mapping[str, StoredFile], folder: Path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from shared.cards.card import Card
-from shared.cards.features import PHRASES, Feature, check_value
+from shared.cards.features import PHRASES, Feature, read_value
 from shared.encoding.estimator_inputs import known_categories, may_be_null
 from shared.encoding.native_categories import native_categories
 from shared.errors import CardError
@@ -97,7 +97,7 @@ def _with_native_categories(card: Card, estimator: object) -> Card:
             int(value) if isinstance(value, float) and value.is_integer() else value for value in native.categories
         ]
         plain = feature.model_copy(update={"categories": None, "unknown": "accept"})
-        if any(check_value(plain, value)[1] is not None for value in values):
+        if any(read_value(plain, value)[1] is not None for value in values):
             raise CardError(
                 f"The card of {card.name} says that {feature.name} is {PHRASES[feature.type]}, and the model knows "
                 f"the categories {', '.join(map(str, values[:5]))}: correct its type and limits."
@@ -116,7 +116,7 @@ def _outside(feature: Feature) -> Any:  # noqa: ANN401 - any JSON scalar
         value: Any = "?" * max(1, feature.min_length or 0)
     else:
         value = math.floor(max(map(float, feature.categories))) + 1
-    return None if value in feature.categories or check_value(feature, value)[1] is not None else value
+    return None if value in feature.categories or read_value(feature, value)[1] is not None else value
 
 
 def _is_like(row: Row, feature: Feature, value: object) -> bool:

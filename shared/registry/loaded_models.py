@@ -57,7 +57,7 @@ class Versions(Generic[Model]):
         self._locks: defaultdict[int, threading.Lock] = defaultdict(threading.Lock)
         self.refused: dict[str, str] = {}  # name@version -> why it could not be loaded
         self.loading: set[str] = set()  # name@version of what is being loaded
-        self.wanted: set[int] = set()  # versions that were asked for and could not be loaded
+        self.requested: set[int] = set()  # versions that were asked for and could not be loaded
 
     def _open(self, version: ModelVersion, *, patient: bool) -> Model:
         """Load a version that lies in MODELS_DIR; nobody waits for one that is loaded `patient`."""
@@ -76,7 +76,7 @@ class Versions(Generic[Model]):
         model = self._loaded.get(model_version_id)
         return model if model is not None else self._load(model_version_id, fetch=False)
 
-    def bring(self, model_version_id: int) -> Model:
+    def fetch_and_load(self, model_version_id: int) -> Model:
         """Return a loaded version, fetched from its store if need be, which may take minutes."""
         model = self._loaded.get(model_version_id)
         return model if model is not None else self._load(model_version_id, fetch=True)
@@ -92,7 +92,7 @@ class Versions(Generic[Model]):
                 ensure_local(version, self._directory, self._store)
             else:
                 self._check_here(version, label)
-            with self._alone(model_version_id):
+            with self._exclusive(model_version_id):
                 if model_version_id not in self._loaded:
                     self.loading.add(label)
                     try:
@@ -101,14 +101,14 @@ class Versions(Generic[Model]):
                         self.loading.discard(label)
         except Exception as error:
             self.refused[label] = error.detail if isinstance(error, ModelError) else safe_text(error)
-            self.wanted.add(model_version_id)
+            self.requested.add(model_version_id)
             raise
         self.refused.pop(label, None)
-        self.wanted.discard(model_version_id)
+        self.requested.discard(model_version_id)
         return self._loaded[model_version_id]
 
     @contextmanager
-    def _alone(self, model_version_id: int) -> Iterator[None]:
+    def _exclusive(self, model_version_id: int) -> Iterator[None]:
         """Let one thread at a time load a version; raise ArtefactError where others shall not wait for it."""
         with self._locks[model_version_id]:
             yield
@@ -120,17 +120,17 @@ class Versions(Generic[Model]):
         ):
             raise ArtefactError(self.refused.get(label) or f"It is being fetched from {address}.")
 
-    def champions(self) -> list[int]:
+    def champion_ids(self) -> list[int]:
         """Return the ids of the versions that serve by default."""
         with Session(self._engine) as session:
             query = select(ModelAlias.model_version_id).where(ModelAlias.alias == "champion").distinct()
             return list(session.scalars(query))
 
-    def missing(self) -> set[int]:
+    def not_loaded(self) -> set[int]:
         """Return the ids of the versions that should be loaded and are not."""
-        return {*self.champions(), *self.wanted} - self._loaded.keys()
+        return {*self.champion_ids(), *self.requested} - self._loaded.keys()
 
-    def traces(self, model_version_id: int) -> tuple[tuple[int, int], ...]:
+    def fingerprint(self, model_version_id: int) -> tuple[tuple[int, int], ...]:
         """Return size and time of each file of a version in MODELS_DIR: other traces, and it is worth another try."""
         with Session(self._engine) as session:
             version = session.get(ModelVersion, model_version_id)
@@ -143,11 +143,11 @@ class Versions(Generic[Model]):
     def preload(self) -> None:
         """Load every champion now, so that the first row need not wait; a broken one is logged and tried again."""
         try:
-            champions = self.champions()
+            ids = self.champion_ids()
         except SQLAlchemyError:
             log.exception("the registry could not be read; models are loaded when they are needed")
             return
-        for model_version_id in champions:
+        for model_version_id in ids:
             try:
                 self.get(model_version_id)
             except Exception as error:  # noqa: BLE001 - whatever it is, the process has to start for the other models
@@ -175,7 +175,7 @@ class ModelCache(Versions[LoadedModel]):
         self._began: dict[int, float] = {}  # model version id -> when the load began that goes on now
 
     @contextmanager
-    def _alone(self, model_version_id: int) -> Iterator[None]:
+    def _exclusive(self, model_version_id: int) -> Iterator[None]:
         lock = self._locks[model_version_id]
         began = self._began.get(model_version_id)
         is_new = began is None or time.monotonic() - began < WAIT_SECONDS

@@ -37,19 +37,19 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class _Try:
+class _Retry:
     """When a version that could not be loaded is tried again."""
 
     pause: float
     at: float = 0.0
-    traces: tuple[tuple[int, int], ...] = ()
+    fingerprint: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
     """A package of the store that was looked at."""
 
-    mark: str
+    fingerprint: str
     again_at: float = math.inf  # when one that was refused is tried again, though it did not change
 
 
@@ -63,9 +63,9 @@ class ModelWatcher:
         self._models = models
         self._settings = settings
         self._engine = engine
-        self._tries: dict[int, _Try] = {}
+        self._retries: dict[int, _Retry] = {}
         self._seen: dict[str, _Seen] = {}  # by the folder in the store
-        self._look_at = 0.0
+        self._poll_at = 0.0
         self._thread = Background(self._run, name="arrivals")
 
     def start(self) -> None:
@@ -79,7 +79,7 @@ class ModelWatcher:
     def _run(self) -> None:
         while True:
             try:
-                self.look()
+                self.poll()
             except SQLAlchemyError as error:
                 log.debug("the registry could not be read for new models (%s)", type(error).__name__)
             except Exception:  # whatever it is, the next model may be a sound one
@@ -87,35 +87,35 @@ class ModelWatcher:
             if self._thread.wait(self._settings.refresh_seconds):
                 return
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Do one round: register what is new in the store, load what should be loaded."""
         now = time.monotonic()
-        if self._engine is not None and self._settings.models_uri is not None and now >= self._look_at:
-            self._look_at = now + self._settings.models_check_seconds
-            self._look_into_store(self._engine, self._settings.models_uri)
-        missing = self._models.missing()
-        for gone in self._tries.keys() - missing:
-            del self._tries[gone]
-        for model_version_id in sorted(missing):
-            self._try(model_version_id)
+        if self._engine is not None and self._settings.models_uri is not None and now >= self._poll_at:
+            self._poll_at = now + self._settings.models_check_seconds
+            self._poll_store(self._engine, self._settings.models_uri)
+        not_loaded = self._models.not_loaded()
+        for gone in self._retries.keys() - not_loaded:
+            del self._retries[gone]
+        for model_version_id in sorted(not_loaded):
+            self._load_again(model_version_id)
 
-    def _try(self, model_version_id: int) -> None:
-        retry = self._tries.setdefault(model_version_id, _Try(self._settings.refresh_seconds))
-        traces = self._models.traces(model_version_id)
-        if traces == retry.traces and time.monotonic() < retry.at:
+    def _load_again(self, model_version_id: int) -> None:
+        retry = self._retries.setdefault(model_version_id, _Retry(self._settings.refresh_seconds))
+        fingerprint = self._models.fingerprint(model_version_id)
+        if fingerprint == retry.fingerprint and time.monotonic() < retry.at:
             return
         try:
-            self._models.bring(model_version_id)
+            self._models.fetch_and_load(model_version_id)
         except SQLAlchemyError:
             raise
         except Exception as error:  # noqa: BLE001 - the reason stands in Models.refused, and in /health
-            if traces != retry.traces or not retry.at:
+            if fingerprint != retry.fingerprint or not retry.at:
                 log.warning("model version %s cannot be loaded: %s", model_version_id, error)
-            retry.traces = self._models.traces(model_version_id)
+            retry.fingerprint = self._models.fingerprint(model_version_id)
             retry.at = time.monotonic() + retry.pause
             retry.pause = min(LONGEST_PAUSE, 2 * retry.pause)
 
-    def _look_into_store(self, engine: Engine, store: str) -> None:
+    def _poll_store(self, engine: Engine, store: str) -> None:
         try:
             cards = find_packages(store)
         except GuichetError as error:
@@ -130,12 +130,12 @@ class ModelWatcher:
         for gone in self._seen.keys() - cards.keys():
             del self._seen[gone]
             self._models.refused.pop(_address(store, gone), None)
-        for folder, mark in cards.items():
+        for folder, fingerprint in cards.items():
             seen = self._seen.get(folder)
-            if seen is None or seen.mark != mark or time.monotonic() >= seen.again_at:
-                self._welcome(engine, store, folder, mark)
+            if seen is None or seen.fingerprint != fingerprint or time.monotonic() >= seen.again_at:
+                self._register_if_new(engine, store, folder, fingerprint)
 
-    def _welcome(self, engine: Engine, store: str, folder: str, mark: str) -> None:
+    def _register_if_new(self, engine: Engine, store: str, folder: str, fingerprint: str) -> None:
         """Register a package of the store, if it is not registered yet; say why it cannot be."""
         address = _address(store, folder)
         try:
@@ -149,10 +149,10 @@ class ModelWatcher:
             if self._models.refused.get(address) != why:
                 log.warning("%s is not registered: %s", address, why)
             self._models.refused[address] = why
-            self._seen[folder] = _Seen(mark, time.monotonic() + REFUSED_SECONDS)
+            self._seen[folder] = _Seen(fingerprint, time.monotonic() + REFUSED_SECONDS)
         else:
             self._models.refused.pop(address, None)
-            self._seen[folder] = _Seen(mark)
+            self._seen[folder] = _Seen(fingerprint)
 
     def _register(self, engine: Engine, address: str, folder: str) -> None:
         card = _card(address)
@@ -188,7 +188,7 @@ def find_packages(store: str) -> dict[str, str]:
     files = {name: file for name, file in listed.items() if not name.startswith(".") and "/." not in name}
     folders = sorted(name.removesuffix(CARD_FILE) for name in files if PurePosixPath(name).name == CARD_FILE)
     return {
-        folder.rstrip("/"): f"{files[folder + CARD_FILE].mark} {files[folder + MODEL_FILE].mark}"
+        folder.rstrip("/"): f"{files[folder + CARD_FILE].fingerprint} {files[folder + MODEL_FILE].fingerprint}"
         for folder in folders
         if folder + MODEL_FILE in files
     }
