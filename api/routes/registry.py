@@ -160,8 +160,8 @@ async def get_history(
     """
     model, version = name, None
     if "@" in name:
-        meant = await find_version(services, name, None, archived=True)
-        model, version = meant.card.name, meant.card.version
+        named = await find_version(services, name, None, archived=True)
+        model, version = named.card.name, named.card.version
     elif not services.catalog.versions_of(name):
         await find_version(services, name, None)
 

@@ -354,8 +354,8 @@ def _move(options: argparse.Namespace, *, move: Callable[..., ModelVersion], out
 
 def _delete(options: argparse.Namespace) -> int:
     with session_scope() as session:
-        meant = find_reference(session, options.model)
-        row = delete(session, meant.name, meant.version, Change(options.reason))
+        version = find_reference(session, options.model)
+        row = delete(session, version.name, version.version, Change(options.reason))
     left = remove_files(row, get_settings().models)
     print(f"{row.name}@{row.version} is deleted.")
     if left is not None:

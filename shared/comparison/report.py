@@ -50,30 +50,30 @@ def share(hits: int, count: int) -> dict[str, Any]:
 
 def _flips(tally: Tally, labels: Sequence[str]) -> dict[str, Any]:
     changed = {change: count for change, count in tally.transitions.items() if change[0] != change[1]}
-    found: dict[str, Any] = {"count": sum(changed.values()), "up": None, "down": None, "p_value": None}
+    flips: dict[str, Any] = {"count": sum(changed.values()), "up": None, "down": None, "p_value": None}
     if tally.task == "binary":
         up, down = changed.get((0, 1), 0), changed.get((1, 0), 0)
-        found |= {"up": up, "down": down, "p_value": mcnemar(up, down)}
+        flips |= {"up": up, "down": down, "p_value": mcnemar(up, down)}
     most = sorted(changed.items(), key=lambda item: (-item[1], item[0]))[:SHOWN]
-    found["transitions"] = [
+    flips["transitions"] = [
         {"from": labels[before], "to": labels[after], "rows": count} for (before, after), count in most
     ]
     decided: list[dict[int, int]] = [{}, {}]
     for change, count in tally.transitions.items():
         for of_one, place in zip(decided, change, strict=True):
             of_one[place] = of_one.get(place, 0) + count
-    found["decisions"] = [
+    flips["decisions"] = [
         {"label": label, "before": decided[0].get(place, 0), "after": decided[1].get(place, 0)}
         for place, label in enumerate(labels)
     ]
-    return found
+    return flips
 
 
 def _shift(tally: Tally) -> dict[str, Any] | None:
     if not tally.shift.count:
         return None
     spread = math.sqrt(tally.shift.squares / (tally.shift.count - 1)) if tally.shift.count > 1 else None
-    found = asdict(tally.shift.estimate()) | {
+    shift = asdict(tally.shift.estimate()) | {
         "rows": tally.shift.count,
         "before": tally.before.mean,
         "after": tally.after.mean,
@@ -82,30 +82,30 @@ def _shift(tally: Tally) -> dict[str, Any] | None:
         "largest": tally.most,
     }
     if tally.task != "regression":
-        found["moved"] = [
+        shift["moved"] = [
             {"by_more_than": step, "rows": count, "share": count / tally.shift.count}
             for step, count in zip(STEPS, tally.moved, strict=True)
         ]
-    return found
+    return shift
 
 
 def _segments(tally: Tally) -> list[dict[str, Any]]:
     """Return the segments that changed most surely, with the interval of how much."""
     every = [each for each in flattened(tally.segments) if each[2][0] >= LEAST_ROWS]
     if tally.task == "regression":
-        found = [_shifted(*each) for each in every]
-        found.sort(key=lambda each: -_surely(each["shift"]))
-        return found[:SHOWN]
+        segments = [_shifted(*each) for each in every]
+        segments.sort(key=lambda each: -_surely(each["shift"]))
+        return segments[:SHOWN]
     total = sum(count for change, count in tally.transitions.items() if change[0] != change[1])
     p_values = false_discovery([_apart(sums, total, tally.rows) for _, _, sums in every])
-    found = []
+    segments = []
     for (feature, segment, sums), p_value in zip(every, p_values, strict=True):
         rows, up, down = (int(number) for number in sums)
         directions = {"up": up, "down": down} if tally.task == "binary" else {"up": None, "down": None}
         place = {"feature": feature, "segment": segment, "rows": rows, "flips": up + down}
-        found.append(place | directions | {"share": share(up + down, rows), "p_value": p_value})
-    found.sort(key=lambda each: (-each["share"]["low"], -each["rows"], each["feature"], each["segment"]))
-    return [each for each in found if each["flips"]][:SHOWN]
+        segments.append(place | directions | {"share": share(up + down, rows), "p_value": p_value})
+    segments.sort(key=lambda each: (-each["share"]["low"], -each["rows"], each["feature"], each["segment"]))
+    return [each for each in segments if each["flips"]][:SHOWN]
 
 
 def _apart(sums: Sequence[float], total: int, rows: int) -> float:
@@ -143,9 +143,9 @@ def _cost(judged: Judged) -> dict[str, Any] | None:
 def _outcomes(judged: Judged) -> dict[str, Any] | None:
     if not judged.rows:
         return None
-    found: dict[str, Any] = {"rows": judged.rows}
+    metrics: dict[str, Any] = {"rows": judged.rows}
     if judged.task == "regression":
-        return found | {"mae": _twice(judged.errors), "mse": _twice(judged.squares)}
+        return metrics | {"mae": _twice(judged.errors), "mse": _twice(judged.squares)}
     accuracy = {
         "before": 1.0 - judged.errors.before.mean,
         "after": 1.0 - judged.errors.after.mean,
@@ -154,18 +154,18 @@ def _outcomes(judged: Judged) -> dict[str, Any] | None:
         "spoilt": judged.spoilt,
         "p_value": judged.p_value(),
     }
-    found["accuracy"] = accuracy
+    metrics["accuracy"] = accuracy
     if judged.task == "binary" and judged.ranked:
         auc = judged.auc()
-        found["roc_auc"] = {
+        metrics["roc_auc"] = {
             "before": auc.before,
             "after": auc.after,
             "difference": asdict(auc.difference),
             "p_value": auc.p_value,
             "rows": judged.sampled,
         }
-        found["brier"] = _twice(judged.squares)
-    return found
+        metrics["brier"] = _twice(judged.squares)
+    return metrics
 
 
 def _twice(twice: Twice) -> dict[str, Any]:
@@ -176,14 +176,14 @@ def _twice(twice: Twice) -> dict[str, Any]:
     }
 
 
-def _disagreement(found: Disagreement, labels: Sequence[str]) -> dict[str, Any]:
-    decided = (found.decided_before, found.decided_after)
+def _disagreement(disagreement: Disagreement, labels: Sequence[str]) -> dict[str, Any]:
+    decided = (disagreement.decided_before, disagreement.decided_after)
     before, after = (None if place is None else labels[place] for place in decided)
     return {
-        "input_id": found.input_id,
-        "before": found.before,
-        "after": found.after,
-        "difference": found.after - found.before,
+        "input_id": disagreement.input_id,
+        "before": disagreement.before,
+        "after": disagreement.after,
+        "difference": disagreement.after - disagreement.before,
         "label_before": before,
         "label_after": after,
     }

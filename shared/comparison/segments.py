@@ -23,16 +23,16 @@ class Segments:
 
     def count(self, columns: Columns, one: NDArray[np.float64], other: NDArray[np.float64]) -> Counts:
         """Return, by feature and segment, the rows and the sums of `one` and `other` (n,) over n rows."""
-        found: Counts = {}
+        counts: Counts = {}
         for bins, labels in zip(self._bins, self._labels, strict=True):
             places = _places(bins, columns.columns[bins.name])
             width = bins.width
             rows = np.bincount(places, minlength=width)
             sums = [np.bincount(places, weights=weights, minlength=width) for weights in (one, other)]
-            of_feature = found.setdefault(bins.name, {})
+            of_feature = counts.setdefault(bins.name, {})
             for place in np.flatnonzero(rows).tolist():
                 of_feature[labels[place]] = [float(rows[place]), float(sums[0][place]), float(sums[1][place])]
-        return found
+        return counts
 
 
 def _places(bins: Bins, column: Column) -> NDArray[np.intp]:
@@ -51,8 +51,8 @@ def add_counts(total: Counts, more: Counts) -> None:
     for feature, segments in more.items():
         of_feature = total.setdefault(feature, {})
         for label, sums in segments.items():
-            known = of_feature.get(label)
-            of_feature[label] = sums if known is None else [a + b for a, b in zip(known, sums, strict=True)]
+            before = of_feature.get(label)
+            of_feature[label] = sums if before is None else [a + b for a, b in zip(before, sums, strict=True)]
 
 
 def flattened(counts: Counts) -> list[tuple[str, str, Sequence[float]]]:

@@ -117,10 +117,10 @@ def paired_auc(truth: Bools, before: Floats, after: Floats) -> AucPair:
 def _placements(truth: Bools, score: Floats) -> Floats:
     """Return, of each row, the share of the other class that scores lower, ties counted half."""
     values, places = np.unique(score, return_inverse=True)
-    found = np.empty(len(score))
+    placements = np.empty(len(score))
     for own in (True, False):
         others = np.bincount(places[truth != own], minlength=len(values))
         below = np.cumsum(others) - others / 2
         mine = truth == own
-        found[mine] = below[places[mine]] / others.sum()
-    return found
+        placements[mine] = below[places[mine]] / others.sum()
+    return placements

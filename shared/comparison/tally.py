@@ -141,13 +141,14 @@ def _largest(pairs: Pairs, apart: NDArray[np.float64]) -> list[Disagreement]:
     # Of equal distances the lowest ids: the same ten, however the rows are cut into parts.
     order = np.lexsort((pairs.input_ids, -apart))[:LARGEST]
     order = order[apart[order] > 0]
-    some = pairs.at(order)
-    columns = (apart[order], some.input_ids, some.before, some.after)
+    largest = pairs.at(order)
+    columns = (apart[order], largest.input_ids, largest.before, largest.after)
     decided = [
-        [None] * len(order) if not len(each) else each.tolist() for each in (some.decided_before, some.decided_after)
+        [None] * len(order) if not len(each) else each.tolist()
+        for each in (largest.decided_before, largest.decided_after)
     ]
     return [Disagreement(*row) for row in zip(*(each.tolist() for each in columns), *decided, strict=True)]
 
 
-def _rank(found: Disagreement) -> tuple[float, int]:
-    return -found.apart, found.input_id
+def _rank(disagreement: Disagreement) -> tuple[float, int]:
+    return -disagreement.apart, disagreement.input_id

@@ -40,14 +40,14 @@ def read_threshold(path: Path) -> float:
     """
     content = _read_json(path)
     if isinstance(content, Mapping):
-        found = dict(_thresholds(content))
-        if "threshold" in found:
-            found = {"threshold": found["threshold"]}
-        if len(found) != 1:
-            names = ", ".join(list(found)[:SHOWN]) if found else ", ".join(list(map(str, content))[:SHOWN])
-            what = "several thresholds" if found else "no threshold"
+        thresholds = dict(_thresholds(content))
+        if "threshold" in thresholds:
+            thresholds = {"threshold": thresholds["threshold"]}
+        if len(thresholds) != 1:
+            names = ", ".join(list(thresholds)[:SHOWN]) if thresholds else ", ".join(list(map(str, content))[:SHOWN])
+            what = "several thresholds" if thresholds else "no threshold"
             raise CardError(f"{path} holds {what} ({names}): give the number itself with --threshold.")
-        [content] = found.values()
+        [content] = thresholds.values()
     if not _is_number(content) or not 0 <= content <= 1:
         raise CardError(f"{path} holds no threshold from 0 to 1: give the number itself with --threshold.")
     return float(content)
@@ -55,14 +55,14 @@ def read_threshold(path: Path) -> float:
 
 def _thresholds(content: Mapping[Any, Any], place: str = "") -> list[tuple[str, Any]]:
     """Return the numbers whose name says threshold, also those one object further down, by where they stand."""
-    found: list[tuple[str, Any]] = []
+    places: list[tuple[str, Any]] = []
     for key, value in content.items():
         name = str(key)
         if _is_number(value) and ("threshold" in name.lower() or "cutoff" in name.lower()):
-            found.append((place + name, value))
+            places.append((place + name, value))
         elif isinstance(value, Mapping) and not place:
-            found += _thresholds(value, f"{name}.")
-    return found
+            places += _thresholds(value, f"{name}.")
+    return places
 
 
 def _is_number(value: object) -> bool:

@@ -320,6 +320,36 @@ def test_every_module_function_and_class_of_the_product_has_a_docstring():
     assert silent == []
 
 
+NO_NAMES = {"told", "said", "found", "given", "known", "taken", "meant", "some", "many", "asked", "wanted"}
+NAMED_BY_US = ("api", "worker", "shared", "scripts", "deploy", "migrations", "examples", "benchmarks", "client/src")
+
+
+def names_given_in(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the line and the name of whatever a file names: functions, classes, parameters, variables, attributes."""
+    for node in ast.walk(parsed(path)):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield node.lineno, name
+            case ast.arg(arg=name) | ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+                yield node.lineno, name
+            case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+                yield node.lineno, name
+            case ast.alias(asname=str(name)):
+                yield node.lineno, name
+
+
+def test_names_are_nouns_of_what_they_hold():
+    """`found` may be anything; `rows`, `match` and `message` say what it is."""
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for folder in NAMED_BY_US
+        for path in sources(folder)
+        for line, name in names_given_in(path)
+        if name.strip("_").lower() in NO_NAMES
+    ]
+    assert wrong == []
+
+
 # ── errors ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
