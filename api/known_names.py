@@ -16,7 +16,7 @@ from api.errors.handlers import respond
 from api.http.prefix import route_path
 from shared.errors import Forbidden, GuichetError, UnsupportedMediaType
 
-_MEND = "Call it as 127.0.0.1 or localhost, name others in ALLOWED_HOSTS, or set AUTH=keys."
+_ADVICE = "Call it as 127.0.0.1 or localhost, name others in ALLOWED_HOSTS, or set AUTH=keys."
 
 
 class KnownNames:
@@ -66,7 +66,7 @@ class KnownNames:
 
 
 def _forbidden(reason: str) -> Forbidden:
-    return Forbidden(f"AUTH=open {reason}. {_MEND}")
+    return Forbidden(f"AUTH=open {reason}. {_ADVICE}")
 
 
 def is_local(place: bytes) -> bool:

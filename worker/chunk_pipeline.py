@@ -85,7 +85,7 @@ class ChunkPipeline:
         handler = CHUNK_HANDLERS[claim.kind]
         if claim.should_split:
             log.warning("rows %d to %d of job %s take workers down: they are tried in smaller chunks", *_place(claim))
-            parts = handler.cut(claim)
+            parts = handler.split(claim)
             with runtime.bulk_engine.begin() as connection:
                 chunks.split(connection, claim, parts)
             return

@@ -182,7 +182,7 @@ class Heartbeat:
             self._set_alarm()
         try:
             with self._engine.connect() as connection:
-                held.give_up(connection)
+                held.give_back(connection)
         except Exception:  # whatever it is, the process has to end
             log.exception("the claims of a stuck run could not be given back; their leases will run out")
         with self._lock:
@@ -216,7 +216,7 @@ class HeldLease:
         """Renew the lease, if it is still ours."""
         raise NotImplementedError
 
-    def give_up(self, connection: Connection) -> None:
+    def give_back(self, connection: Connection) -> None:
         """Give it back because it is stuck."""
         raise NotImplementedError
 
@@ -235,7 +235,7 @@ class _Load(HeldLease):
     def renew(self, connection: Connection, lease_seconds: float) -> None:
         """Have nothing to renew."""
 
-    def give_up(self, connection: Connection) -> None:
+    def give_back(self, connection: Connection) -> None:
         """Leave a note for the next process of the worker (shared/registry/load_marks.py)."""
         self._ending()
 
@@ -255,7 +255,7 @@ class _HeldJobs(HeldLease):
         """Renew the leases that are still ours."""
         jobs.heartbeat(connection, self._claims, lease_seconds=lease_seconds)
 
-    def give_up(self, connection: Connection) -> None:
+    def give_back(self, connection: Connection) -> None:
         """One that ran alone has failed by its own timeout; several are tried again one by one."""
         if len(self._claims) > 1:
             jobs.release(connection, self._claims, suspect=True)
@@ -280,6 +280,6 @@ class _HeldChunk(HeldLease):
         """Renew the lease if it is still ours."""
         chunks.heartbeat(connection, [self._claim], lease_seconds=lease_seconds)
 
-    def give_up(self, connection: Connection) -> None:
+    def give_back(self, connection: Connection) -> None:
         """Queue it again; after its second death it is cut into smaller ones."""
         chunks.requeue_after_crash(connection, self._claim)

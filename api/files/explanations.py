@@ -56,7 +56,7 @@ async def submit_explanations(
         places = await run_in_threadpool(_places, services, source)
         size = CHUNK_ROWS if version.explained_by in EXACT else SAMPLED_ROWS
         job = await run_in_threadpool(
-            store_job, services, submission, _described(source, version), lambda: _cut(places, size)
+            store_job, services, submission, _described(source, version), lambda: _chunks_of(places, size)
         )
     services.runtime.notify_files(version.id)
     asked_for = preference_of(services, request).applied or ""
@@ -93,7 +93,7 @@ def _places(services: Services, source: StoredJob) -> list[tuple[int, int]]:
         return [(chunk.first_row, chunk.row_count) for chunk in list_chunks(connection, source.id)]
 
 
-def _cut(places: list[tuple[int, int]], size: int) -> Iterator[PackedChunk]:
+def _chunks_of(places: list[tuple[int, int]], size: int) -> Iterator[PackedChunk]:
     """Yield chunks of at most `size` rows, none of which spans two of the file's."""
     for first, count in places:
         for place in range(first, first + count, size):

@@ -127,7 +127,7 @@ class ChunkThread:
         handler = CHUNK_HANDLERS[claim.kind]
         try:
             if claim.should_split:
-                parts = handler.cut(claim)
+                parts = handler.split(claim)
                 with self._engine.begin() as connection:
                     chunks.split(connection, claim, parts)
             else:

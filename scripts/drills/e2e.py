@@ -16,7 +16,7 @@ from pathlib import Path
 from scripts.checkout import ROOT
 from scripts.drills import drills, report
 from scripts.drills.files import check_csv
-from scripts.drills.ledger import settle
+from scripts.drills.ledger import make_ledger
 from scripts.drills.stack import Broken, Stack, wait_until
 from scripts.drills.traffic import Client, Traffic
 from scripts.local.probes import ask
@@ -114,7 +114,7 @@ def drive(stack: Stack, *, only: str | None, fresh: bool) -> str:
     checks.append(
         ("files that were being scored while things broke", f"{len(traffic.files)}, each row once and in order")
     )
-    ledger = settle(stack, traffic.accepted, others=others)
+    ledger = make_ledger(stack, traffic.accepted, others=others)
     _say(str(ledger))
     return report.render(facts, checks, outcomes, ledger, len(traffic.files))
 

@@ -25,7 +25,7 @@ class Ledger:
     chunk_attempts: Counter[int]
 
 
-def settle(stack: Stack, accepted: Mapping[str, int], *, others: int) -> Ledger:
+def make_ledger(stack: Stack, accepted: Mapping[str, int], *, others: int) -> Ledger:
     """Compare; `others` jobs were accepted besides. Raises Broken at the first job that is not as promised."""
     rows = outputs = 0
     attempts: Counter[int] = Counter()

@@ -44,18 +44,18 @@ class RecordSplitter:
             self._pieces.append(piece)
             self._size += len(piece)
             if self._size >= self._needed:
-                yield from self._cut(final=False)
+                yield from self._full_chunks(final=False)
 
     def finish(self) -> Iterator[Chunk]:
         """Yield the last chunks; raise RowFaults if a quote is still open."""
-        yield from self._cut(final=True)
+        yield from self._full_chunks(final=True)
 
     def next_row(self) -> int:
         """Return the number (from 1) of the row in which the text so far ends."""
         _, rows = self._find_lines(b"".join(self._pieces))
         return self.row_count + int(rows[-1]) + 1
 
-    def _cut(self, *, final: bool) -> Iterator[Chunk]:
+    def _full_chunks(self, *, final: bool) -> Iterator[Chunk]:
         text = b"".join(self._pieces)
         ends, rows = self._find_lines(text, final=final)
         self._check(text, ends, rows, final=final)

@@ -22,9 +22,9 @@ class ChunkHandler:
 
     `write` stores the rows of a chunk in the transaction that ends it; its lines are stored with the end itself.
 
-    `cut` returns a chunk that took workers down as smaller ones.
+    `split` returns a chunk that took workers down as smaller ones.
     """
 
     compute: "Callable[[LoadedModel, ChunkClaim], tuple[Any, ChunkState]]"  # what it comes to are Lines
     write: "Callable[[Connection, ChunkClaim, Any], None]"
-    cut: "Callable[[ChunkClaim], list[PackedChunk]]"
+    split: "Callable[[ChunkClaim], list[PackedChunk]]"

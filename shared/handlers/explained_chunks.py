@@ -96,11 +96,11 @@ def _write(connection: Connection, claim: ChunkClaim, chunk: ExplainedChunk) -> 
         store_explanations(connection, claim.model_version_id, chunk.explanations)
 
 
-def cut(claim: ChunkClaim) -> list[PackedChunk]:
+def split(claim: ChunkClaim) -> list[PackedChunk]:
     """Return a suspect chunk as smaller ones."""
     size = max(1, -(-claim.row_count // PARTS))
     end = claim.first_row + claim.row_count
     return [PackedChunk(first, min(size, end - first), b"") for first in range(claim.first_row, end, size)]
 
 
-EXPLAINED_CHUNKS = ChunkHandler(explain_chunk, _write, cut)
+EXPLAINED_CHUNKS = ChunkHandler(explain_chunk, _write, split)

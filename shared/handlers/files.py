@@ -33,10 +33,10 @@ def _write(connection: Connection, claim: "ChunkClaim", scored: "ScoredChunk") -
     write_scores(connection, claim, scored)
 
 
-def _cut(claim: "ChunkClaim") -> "list[PackedChunk]":
+def _split(claim: "ChunkClaim") -> "list[PackedChunk]":
     from shared.jobs.chunk_work import split_suspect
 
     return split_suspect(claim)
 
 
-FILES = ChunkHandler(score, _write, _cut)
+FILES = ChunkHandler(score, _write, _split)

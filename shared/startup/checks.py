@@ -77,8 +77,8 @@ def check_database(settings: Settings, *, migrated: bool = True) -> None:
     check_file(settings.database)
     engine = make_engine(settings.database, pool_size=1)
     try:
-        missing = _patiently(lambda: _missing(engine), settings)
-        lacking = _patiently(lambda: what_pooler_lacks(engine), settings)
+        missing = _retry_until_ready(lambda: _missing(engine), settings)
+        lacking = _retry_until_ready(lambda: what_pooler_lacks(engine), settings)
     finally:
         engine.dispose()
     if migrated and missing is not None:
@@ -132,7 +132,7 @@ def _missing(engine: Engine) -> str | None:
         return revision_problem(stored_revision(connection)) or missing_grants(connection)
 
 
-def _patiently(ask: Callable[[], str | None], settings: Settings) -> str | None:
+def _retry_until_ready(ask: Callable[[], str | None], settings: Settings) -> str | None:
     deadline = time.monotonic() + settings.start_seconds
     is_logged = False
     while True:

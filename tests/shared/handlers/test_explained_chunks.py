@@ -173,7 +173,7 @@ def test_row_that_takes_workers_down_is_cut_out_and_the_others_are_explained(eng
     suspect = take(engine)
     assert suspect.should_split
     with engine.begin() as connection:
-        assert chunks.split(connection, suspect, CHUNK_HANDLERS[suspect.kind].cut(suspect))
+        assert chunks.split(connection, suspect, CHUNK_HANDLERS[suspect.kind].split(suspect))
     for _ in range(2):  # the first row alone takes two more down
         held = take(engine)
         assert (held.first_row, held.row_count) == (0, 1)
