@@ -1,1 +1,1 @@
-"""The HTTP side: validates, stores, wakes a worker, answers."""
+"""The HTTP side: it validates, stores, wakes a worker and answers."""

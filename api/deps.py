@@ -1,4 +1,4 @@
-"""What routes ask for, as annotated aliases."""
+"""Dependencies of routes, as annotated aliases."""
 
 from enum import Enum
 from typing import Annotated

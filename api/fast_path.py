@@ -1,4 +1,4 @@
-"""Straight to the function of a route, for the routes that carry the load.
+"""Direct calls of route functions, for the routes with the most traffic.
 
 FastAPI's routing, dependency injection and exception layers cost more than everything that we do for a request
 (docs/decisions/0007-shortcut.md). FastAPI documents these routes and would serve them just so; here the same functions

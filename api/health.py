@@ -1,4 +1,4 @@
-"""How the service is: whether a request can be taken, whether the default model can be used, and why not."""
+"""The health of the service: whether it accepts requests, whether the default model is usable, and the reasons."""
 
 from dataclasses import dataclass
 from typing import Any

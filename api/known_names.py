@@ -1,4 +1,4 @@
-"""AUTH=open: whoever reaches the port may do everything, so web pages must not reach it through somebody's browser.
+"""Protection of AUTH=open: the port accepts everyone, so web pages of other hosts must not reach it through a browser.
 
 A page can send requests to 127.0.0.1 (cross-site request forgery), and read the answers where its own name is made to
 mean 127.0.0.1 (DNS rebinding). The browser says in Origin and Host for whom it asks: both have to be names of this

@@ -1,4 +1,4 @@
-"""OpenAPI with a real example for each registered model: /docs can be used by hand."""
+"""The OpenAPI document, with a real example for each registered model: /docs can be used by hand."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Query parameters: each route refuses those that it does not know, and says which one was probably meant.
+"""Query parameters: each route refuses unknown ones, and suggests the closest known name.
 
 What is ignored in silence is answered wrongly: `/models/churn/predict?version=2` would be answered by version 1.
 """

@@ -1,4 +1,4 @@
-"""`python -m api.probe`: whether requests are welcome, for the HEALTHCHECK of the image; exit code 0 or 1."""
+"""`python -m api.probe`: check that the API accepts requests, for the HEALTHCHECK of the image; exit code 0 or 1."""
 
 import http.client
 import os

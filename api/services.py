@@ -1,4 +1,4 @@
-"""What one API process holds; opened and closed with it."""
+"""The services of one API process, opened and closed with it."""
 
 from collections.abc import Sequence
 

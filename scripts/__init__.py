@@ -1,4 +1,4 @@
-"""What the Makefile runs, one room for each of its subjects, and the two commands of operators.
+"""The commands of the Makefile, one room for each subject, and two commands for operators.
 
 `create_db` and `query_predictions` stay at this address: they are in people's fingers, and in the worker's image.
 """

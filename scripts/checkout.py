@@ -1,4 +1,4 @@
-"""The checkout that the commands of this folder work on, and the error that ends one with a sentence."""
+"""The checkout of these commands, and the error that ends a command with a sentence."""
 
 from pathlib import Path
 

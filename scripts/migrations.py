@@ -1,4 +1,4 @@
-"""Alembic as a command, on a database that the caller names."""
+"""Alembic as a command, on a given database."""
 
 import os
 import subprocess

@@ -1,1 +1,1 @@
-"""What the API and the workers both need: settings, tables, the life of a job, models and scoring."""
+"""Code for the API and the workers: settings, tables, the life of a job, models and scoring."""

@@ -1,4 +1,4 @@
-"""A thread that works beside the requests: it survives what it meets, is watched, and never holds up the end.
+"""Background threads: they survive their errors, are watched by /health, and never delay the end of the process.
 
 What nobody foresaw, one entry that cannot be written, say, is logged, and the thread begins again after a moment.
 Should it end all the same, `ended` tells, and /health with it.

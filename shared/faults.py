@@ -1,4 +1,4 @@
-"""What is wrong with a request: where, of which kind, and what to do; and how faults become one sentence."""
+"""Faults: place, code and advice for each error in a request, and the sentence that sums them up."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Files that an operator names: only regular ones are read, and only as much of them as makes sense.
+"""Files named by an operator: only regular files are read, up to a limit of bytes.
 
 A pipe would be waited for without end, a device never ends.
 """

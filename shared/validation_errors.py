@@ -1,4 +1,4 @@
-"""Why pydantic refuses a document or a setting, in words that say what to do; values are never repeated."""
+"""Pydantic's errors in words that help to correct a document or a setting; they never repeat values."""
 
 from pydantic import ValidationError
 

@@ -1,4 +1,4 @@
-"""The heartbeat of a worker process: it renews leases, shows that it lives, and ends what is stuck.
+"""The heartbeat of a worker process: it renews leases, records that the worker lives, and ends stuck work.
 
 It beats in a thread of its own, so that leases hold while the main thread scores. A model that never returns cannot
 be interrupted from Python, only ended with its process: the heartbeat gives the jobs back first (one that ran alone has

@@ -1,4 +1,4 @@
-"""The parent of a worker process, which takes messages from Redis: is it there, and does it hear?
+"""A watch over the parent of a worker process, which reads messages from Redis: it must live and still receive.
 
 One acknowledgement that Redis answers late, or on a connection that breaks, leaves Celery's consumer with its only
 place taken for ever; a connection that fell silent leaves it waiting for an answer that was lost. Neither shows in a

@@ -1,4 +1,4 @@
-"""`python -m worker.probe`: whether a worker of this container was heard of lately, for the HEALTHCHECK of the image.
+"""`python -m worker.probe`: check that a worker of this container has a recent heartbeat, for the image's HEALTHCHECK.
 
 Celery's own ping answers while a worker is deaf; a row in the table of workers is written by the process that scores,
 once its models are loaded, and again with every heartbeat.

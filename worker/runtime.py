@@ -1,4 +1,4 @@
-"""What one worker process holds: its connections, its loaded models, its heartbeat."""
+"""The resources of one worker process: its connections, its loaded models, its heartbeat."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""What is done by the clock, and how often."""
+"""The recurring tasks, and their periods."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

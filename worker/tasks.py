@@ -1,4 +1,4 @@
-"""The tasks: thin. What they do is imported when they run: the pool's parent never runs one, and stays small."""
+"""The Celery tasks: thin. They import their code when they run, so that the pool's parent stays small."""
 
 from shared.broker.app import TaskName
 from worker.main import app

@@ -1,4 +1,4 @@
-"""The clock of a worker process: recovery, and whatever else is done again and again.
+"""The clock of a worker process: it runs recovery and the other recurring tasks.
 
 Every worker process keeps it, whatever its lanes, by its own monotonic clock: no process is the only one, nothing
 waits for Redis, and no clock on a wall is asked. A lock of PostgreSQL lets one of them do a thing at a time; the

@@ -1,4 +1,4 @@
-"""Who calls, and how much they may ask for: keys, scopes, rate limits.
+"""Authentication and limits: API keys, scopes, rate limits.
 
 Imports the picture of keys. Decides nothing about single jobs.
 """

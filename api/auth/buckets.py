@@ -1,4 +1,4 @@
-"""What is left to each caller of one kind of cost: token buckets, in this process."""
+"""Token buckets in this process: the remaining budget of each caller for one kind of cost."""
 
 import time
 from collections import OrderedDict

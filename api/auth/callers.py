@@ -1,4 +1,4 @@
-"""Who calls: an API key becomes a Caller with scopes; keys are 32 random bytes, known here by their SHA-256 alone."""
+"""Callers: an API key becomes a Caller with scopes; keys are 32 random bytes, stored only as their SHA-256."""
 
 import hashlib
 import secrets

@@ -1,4 +1,4 @@
-"""How an API key is written, for those who check one without the rest of the API."""
+"""The format of an API key, for code that needs no other part of the API."""
 
 import re
 

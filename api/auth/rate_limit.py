@@ -1,4 +1,4 @@
-"""How much a caller may ask for: token buckets for each key, or for each address where no key is asked for.
+"""Rate limits: token buckets for each key, or for each address where no key is required.
 
 One bucket counts rows, one the rows of files, of which twenty cost what one sent alone does, and one requests that
 read; a guess (an unknown key, a job that is not there) costs as many of those as a row is worth. What a file owes thus

@@ -1,4 +1,4 @@
-"""What `python -m api.check` looks at, one file for each part of the surroundings.
+"""The checks of `python -m api.check`, one file for each part of the surroundings.
 
 Imports shared only. Reports findings with what to do about them, and changes nothing.
 """

@@ -1,4 +1,4 @@
-"""The doctor: `python -m api.check` looks at everything the service needs, and says what is wrong and what to do.
+"""The doctor: `python -m api.check` checks everything that the service needs, and reports problems with advice.
 
 One line for each thing; the exit code is 1 if one of them would keep the service from working, else 0. It changes
 nothing, and may run beside a service that is up.

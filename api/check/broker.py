@@ -1,4 +1,4 @@
-"""Redis: whether it answers, refuses rather than forgets, and writes down what it was told; and who works."""
+"""Checks of Redis: it answers, does not evict keys, and persists its data; and of the live workers."""
 
 from datetime import UTC, datetime
 

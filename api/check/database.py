@@ -1,4 +1,4 @@
-"""The database: whether it answers, has the tables of this release, lets us use them, and keeps what it was given."""
+"""Checks of the database: it answers, has this release's tables, grants access, and stores data durably."""
 
 from sqlalchemy import Connection, func, inspect, select, text
 

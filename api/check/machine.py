@@ -1,4 +1,4 @@
-"""The machine: folders, free space, the port, and what time it is elsewhere."""
+"""Checks of the machine: folders, free space, the port, and the clocks of the servers."""
 
 import http.client
 import json

@@ -1,4 +1,4 @@
-"""The models: whether their files are those that were registered, and those that serve can be loaded."""
+"""Checks of the models: their files are unchanged, and the serving ones can be loaded."""
 
 import time
 from collections.abc import Iterator

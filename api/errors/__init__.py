@@ -1,4 +1,4 @@
-"""From an exception to its answer, in the form that the path or the model's card asks for.
+"""From an exception to its answer, in the form of the path's protocol or of the model's card.
 
 Imports services and the rooms below. Routes raise; they build no error bodies.
 """

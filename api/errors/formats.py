@@ -1,4 +1,4 @@
-"""How an error is written: as a problem document (RFC 9457), or as the protocol of the path or the model's card has it.
+"""Formats of errors: a problem document (RFC 9457), or the form of the path's protocol or of the model's card.
 
 Whatever the form, the caller's values are never in it. Where faults are listed, every one is, up to 1,000: beyond, the
 sentence says how many there are in all. FastAPI's form has no sentence, so that its last entry says it.

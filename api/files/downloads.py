@@ -1,4 +1,4 @@
-"""The files of a CSV job, sent piece by piece: each chunk's lines are read when their turn comes.
+"""Downloads of a CSV job's files, sent piece by piece: each chunk is read just before it is sent.
 
 Nothing is open between two pieces, neither a transaction nor a connection, and one piece at a time is in memory. The
 pieces' sizes are in the table, so that any range of bytes is found without reading what lies before it. Only the

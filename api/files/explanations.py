@@ -1,4 +1,4 @@
-"""Explaining every row of a job in the background: a job of chunks, whose rows are those of the other job."""
+"""Explanations of every row of a job in the background: a job of chunks over the rows of the other job."""
 
 import hashlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a caller says about a CSV file beside its bytes: the query of `/predict_csv`."""
+"""Options of a CSV upload: the query of `/predict_csv`."""
 
 from dataclasses import dataclass
 

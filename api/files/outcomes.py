@@ -1,4 +1,4 @@
-"""Files of outcomes: lines that name a row and what became of it, joined with the rows that were scored.
+"""Files of outcomes: each line names a scored row and its outcome.
 
 A line names its row by `job_id` and `row` (from 0) or `row_no` (from 1, as in output.csv), or by `id`: the id that the
 caller gave its job or, beside `?job=`, the value of that CSV job's id column.

@@ -1,4 +1,4 @@
-"""The files that a CSV job gives back, as they stand at this moment: names, pieces, sizes, and how a piece is read."""
+"""The output files of a CSV job at this moment: names, pieces, sizes, and the reading of a piece."""
 
 import hashlib
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What `/predict_csv?validate_only=true` says of a file: every row checked, nothing scored, nothing stored."""
+"""The report of `/predict_csv?validate_only=true`: every row checked, nothing scored, nothing stored."""
 
 from collections import Counter
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""Where the chunks of an upload wait until it is complete: in memory, and beyond some megabytes on disk."""
+"""Spooled chunks of an incomplete upload: in memory, and beyond some megabytes on disk."""
 
 import logging
 import tempfile

@@ -1,4 +1,4 @@
-"""From the bytes of an upload to a committed CSV job, or to a report: received, cut, kept aside, stored at once.
+"""From uploaded bytes to a committed CSV job, or to a report: received, split, spooled, stored at once.
 
 Nothing of it happens on the event loop but the reading: threads unpack, split and compress.
 """

@@ -1,4 +1,4 @@
-"""What a file is wrapped in when it is sent: nothing, a form (RFC 7578), gzip (RFC 9110, 8.4.1.3), or both."""
+"""Unwrapping of an upload: a plain body, a form (RFC 7578), gzip (RFC 9110, 8.4.1.3), or both."""
 
 import logging
 import re

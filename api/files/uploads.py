@@ -1,4 +1,4 @@
-"""The body of an upload: read as it comes, in bounded pieces, and answered even while its sender is still sending."""
+"""The body of an upload: read in bounded pieces as it arrives, and answered even before its end."""
 
 import asyncio
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What a route says of itself to the layers around it: `@About(...)` marks its function, so that nobody lists paths."""
+"""Metadata of a route for the layers around it: `@About(...)` marks its function, so that no layer lists paths."""
 
 import re
 from collections.abc import Callable, Iterable

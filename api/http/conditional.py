@@ -1,4 +1,4 @@
-"""What the headers of a request ask of a file: If-None-Match, Range and If-Range, Accept (RFC 9110, 12 to 14)."""
+"""Conditions and ranges of a request: If-None-Match, Range and If-Range, Accept (RFC 9110, 12 to 14)."""
 
 import re
 from collections.abc import Sequence

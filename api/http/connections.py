@@ -1,4 +1,4 @@
-"""What a connection may cost before its request is complete: bytes, headers, seconds; and how many there may be.
+"""Limits of connections: bytes, headers and seconds before a request is complete, and their number.
 
 uvicorn bounds none of these. A proxy in front usually does, but the port may also be reached without one. Requests that
 keep to the limits pay a few additions; everything that needs a clock is done once a second for all connections.

@@ -1,4 +1,4 @@
-"""How many bytes of large bodies this process holds, from the first one that comes to the end of the answer.
+"""The bytes of large bodies that this process holds, from their arrival to the end of the answer.
 
 Each body has a limit of its own, and so have connections; but the product of both is far more than a machine has.
 """

@@ -1,4 +1,4 @@
-"""The path prefix under which a reverse proxy shows the service: `/scores` where callers see `/scores/jobs`.
+"""The path prefix of a reverse proxy: `/scores` where callers see `/scores/jobs`.
 
 It is ROOT_PATH, or what a proxy whose word is taken (PROXY_HOPS) says in X-Forwarded-Prefix. The proxy may cut the
 prefix off or leave it on. Links, Location and the documentation bear it; everything inside knows the paths without.

@@ -1,4 +1,4 @@
-"""What browsers are told with every answer: run nothing of it, keep nothing of it, show it in no foreign frame.
+"""Security headers of every answer: no scripts, no cache, no foreign frame.
 
 Answers of the API are never pages. The documentation is: it may load its own files, run its own script (known by its
 SHA-256) and ask this service.

@@ -1,4 +1,4 @@
-"""The words that a caller is answered in: those of the model's card, or the service's own for who asks for them."""
+"""Names of the answer's fields: those of the model's card, or the native ones when Accept asks for them."""
 
 from starlette.requests import Request
 

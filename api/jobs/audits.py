@@ -1,4 +1,4 @@
-"""What the audit log says when rows are taken out: downloads, and an administrator's look at jobs of others.
+"""Audit entries for reading rows: downloads, and an administrator's access to jobs of other callers.
 
 It is written before the answer is sent: what cannot be noted is not given.
 """

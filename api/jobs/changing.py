@@ -1,4 +1,4 @@
-"""What a caller may do to a job that is stored: cancel it, or take up what is left of a file."""
+"""Changes of a stored job by its caller: cancel it, or retry its remaining rows."""
 
 from starlette.concurrency import run_in_threadpool
 

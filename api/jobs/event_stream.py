@@ -1,4 +1,4 @@
-"""The events of a job as a stream: what has happened, then what happens."""
+"""The events of a job as a stream: first the past ones, then each new one."""
 
 import logging
 from collections.abc import AsyncIterator

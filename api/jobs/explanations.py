@@ -1,4 +1,4 @@
-"""Reading a request for an explanation: a row, or the row of a job that the caller may see."""
+"""Reading a request for an explanation: a row, or a row of a job that the caller may see."""
 
 from typing import Any
 

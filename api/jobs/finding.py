@@ -1,4 +1,4 @@
-"""Finding a caller's job, by its id or by the id that the caller gave it."""
+"""Finding a caller's job, by its id or by the caller's own id for it."""
 
 import re
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""`?include=quality`: what a result carries on request.
+"""`?include=quality`: additional parts of a result.
 
 A dependency of the route and no argument of its function: routes that carry the load are called without either, and
 what has a query goes the long way (api/fast_path.py).

@@ -1,4 +1,4 @@
-"""Reading a request's body: strict JSON, bounded, never echoed, and where it is large beside the event loop.
+"""Reading a request's body: strict JSON, bounded, never echoed; large bodies are read beside the event loop.
 
 orjson refuses NaN, Infinity, 1e999, lone surrogates, control characters and invalid UTF-8. What it lets through is
 checked here: NUL (jsonb cannot store it), duplicate keys (RFC 8259 leaves their meaning open), numbers of absurd

@@ -1,4 +1,4 @@
-"""Jobs as they stand: pages of a caller's jobs, and one that is polled."""
+"""Reading jobs: pages of a caller's jobs, and polling of one job."""
 
 import hashlib
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Reading a request: its body, the model that it means, its options, and its rows, checked against the model's card."""
+"""Reading a request: its body, its model, its options, and its rows, checked against the model's card."""
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass

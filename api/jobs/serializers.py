@@ -1,4 +1,4 @@
-"""Jobs, results, models as the caller sees them: plain dicts, made to be written by orjson."""
+"""Jobs and results as callers see them: plain dicts for orjson."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""From a checked request to a committed job and its answer: build, hand to the intake, wait as long as asked."""
+"""From a checked request to a committed job and its answer: build, commit, wait up to the caller's preference."""
 
 import hashlib
 import logging

@@ -1,4 +1,4 @@
-"""The writer of error_logs: refusals and failures, in groups and beside the request.
+"""The writers of error_logs and request_logs: in groups and beside the requests.
 
 Imports shared only. Never delays an answer.
 """

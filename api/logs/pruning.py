@@ -1,4 +1,4 @@
-"""Deleting what a log keeps no longer: in pieces, so that no lock is held for long."""
+"""Deleting old log entries: in pieces, so that no lock is held for long."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The span of each request: named by its route, with what request_logs has of it."""
+"""The span of each request: named by its route, with the fields of request_logs."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The API's picture of models, aliases, keys and workers, refreshed every few seconds, and how models look to callers.
+"""The API's snapshot of models, aliases, keys and workers, and the JSON bodies of models.
 
 Imports shared and http only. Every request looks here instead of into the database.
 """

@@ -1,4 +1,4 @@
-"""The API's picture of models, aliases, keys and workers: read every few seconds, replaced as a whole.
+"""The API's snapshot of models, aliases, keys and workers: read every few seconds, replaced as a whole.
 
 A request never asks the database what a model is. What was added a moment ago is looked for once when it is missed.
 """

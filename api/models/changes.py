@@ -1,4 +1,4 @@
-"""Changing what a model is: its aliases, and which of its versions serve. For a thread."""
+"""Changes of models: their aliases, and which versions serve. Runs in a thread."""
 
 from collections.abc import Callable
 from typing import TypeVar

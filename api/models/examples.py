@@ -1,4 +1,4 @@
-"""Rows to try a model with, made up from its card, and as a CSV file."""
+"""Example rows of a model, made up from its card, and as a CSV file."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Models as the caller sees them: the list, a version, its features, examples, and the front door."""
+"""Models as callers see them: the list, a version, its features, examples, and the front door."""
 
 from typing import Any
 

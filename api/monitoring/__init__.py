@@ -1,4 +1,4 @@
-"""What monitoring systems and operators ask: numbers of the whole service, its logs, and what windows of a model mean.
+"""Queries of monitoring systems and operators: numbers of the whole service, its logs, and windows of a model.
 
 Imports services and below. Only reads.
 """

@@ -1,4 +1,4 @@
-"""All numbers of the service at one moment, for /metrics: counted by its processes, or asked of the database now."""
+"""All numbers of the service for /metrics: counted by its processes, or queried now from the database."""
 
 import threading
 import time

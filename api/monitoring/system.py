@@ -1,4 +1,4 @@
-"""How fast and how healthy the service was in a window: from request_logs and jobs, on both dialects."""
+"""Speed and health of the service in a window: from request_logs and jobs, on both dialects."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta

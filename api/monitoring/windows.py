@@ -1,4 +1,4 @@
-"""Which version and which window a question of monitoring means."""
+"""The version and the window of a monitoring request."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any

@@ -1,4 +1,4 @@
-"""Foreign protocols over the same queue: their bodies to rows, and our outputs to their answers.
+"""Foreign protocols over the same queue: their bodies become rows, and our outputs become their answers.
 
 Imports jobs, services and the rooms below. Its routes are in api/routes.
 """

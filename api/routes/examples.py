@@ -1,4 +1,4 @@
-"""What a model takes, for people and programs that have not called it yet: its features, and rows to try."""
+"""Help for new callers of a model: its features, and example rows."""
 
 from typing import Annotated, Any
 

@@ -1,4 +1,4 @@
-"""Asking why rows have their scores: `/explain`, the same below `/models/{name}`, and all rows of a job."""
+"""Explanations of scores: `/explain`, the same below `/models/{name}`, and all rows of a job."""
 
 from typing import Annotated, Any
 

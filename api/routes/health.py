@@ -1,4 +1,4 @@
-"""Whether the service lives, is ready, and how it is. Open to everyone: probes have no keys."""
+"""Probes and the health of the service. Open to everyone: probes have no keys."""
 
 import platform
 from functools import partial

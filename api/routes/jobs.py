@@ -1,4 +1,4 @@
-"""Jobs: list, poll, read the result, cancel, run the rest again."""
+"""Jobs: list, poll, read the result, cancel, retry the rest."""
 
 from typing import Annotated, Literal
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""Business figures, and how features are spread. For administrators: it is everyone's rows."""
+"""Business figures, and the distribution of features. For administrators: they cover everyone's rows."""
 
 from dataclasses import asdict
 from typing import Annotated, Any

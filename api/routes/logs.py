@@ -1,4 +1,4 @@
-"""The logs, for an admin key: requests, refusals and failures, and what was done."""
+"""The logs, for an admin key: requests, refusals and failures, and the audit log."""
 
 from collections.abc import Mapping
 from datetime import datetime

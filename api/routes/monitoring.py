@@ -1,4 +1,4 @@
-"""Monitoring: whether the population has drifted, and the alerts of it. For administrators: it is everyone's rows."""
+"""Drift, quality and alerts of models. For administrators: they cover everyone's rows."""
 
 from dataclasses import asdict
 from typing import Annotated, Any

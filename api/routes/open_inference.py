@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, version 2, over the same queue: the clients of KServe, Triton and MLServer keep theirs.
+"""The Open Inference Protocol, version 2, over the same queue, for clients of KServe, Triton and MLServer.
 
 https://github.com/kserve/open-inference-protocol, with Triton's binary tensor data and model repository (index)
 extensions.

@@ -1,4 +1,4 @@
-"""Outcomes: what became of rows that were scored, one by one or as a file."""
+"""Outcomes of scored rows, one by one or as a file."""
 
 import asyncio
 from typing import Annotated, Any, Literal

@@ -1,4 +1,4 @@
-"""Changing models: what an alias means, which versions serve. For keys with the scope `admin`."""
+"""Changes of models: the version of an alias, and the serving versions. For keys with the scope `admin`."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,4 +1,4 @@
-"""The front door: which models are served, in whose words, and where to go from here."""
+"""The front door: the served models, their field names, and links to everything else."""
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response

@@ -1,4 +1,4 @@
-"""Whether a submission would be stored now: tried every few seconds without storing anything.
+"""A regular dry run of storing a submission, so that readiness reflects the database.
 
 A read-only database answers every reading, and a table that is locked keeps only writers waiting: what reads cannot
 tell. So a transaction takes the locks that a submission needs, and is rolled back.

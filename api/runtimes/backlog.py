@@ -1,4 +1,4 @@
-"""How long the queues are and how fast they drain: what positions and ETAs are made of.
+"""The lengths of the queues and their rates, for positions and ETAs.
 
 Sampled once a second by a thread. The rate is measured while there is a backlog (otherwise it would only mirror how
 fast jobs arrive): what the workers counted in Redis as drained, smoothed over about ten seconds.

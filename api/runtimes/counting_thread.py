@@ -1,4 +1,4 @@
-"""Counting for drift in the sync runtime: a background thread does what the workers' clock does in the other one."""
+"""Counting for drift in the sync runtime, by a background thread in place of the workers' clock."""
 
 import logging
 import time

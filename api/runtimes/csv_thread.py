@@ -1,4 +1,4 @@
-"""CSV files in the sync runtime: a background thread for each model that has some scores and stores chunk after chunk.
+"""CSV files in the sync runtime: a background thread for each model with files scores and stores chunk by chunk.
 
 Each has a process of its own (api/runtimes/model_process.py), beside the one that answers single requests, for as long
 as there are chunks. What a restart interrupts is queued again when the service starts.

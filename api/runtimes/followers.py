@@ -1,4 +1,4 @@
-"""Who follows a job: one thread looks twice a second what has changed, for all followers in one statement.
+"""Followers of jobs: one thread reads changes twice a second, for all of them in one statement.
 
 It looks only while somebody follows. A follower holds no connection, only the newest change that it has not taken;
 what it missed meanwhile it reads itself. The table is the truth, so a follower can come back to any process.

@@ -1,4 +1,4 @@
-"""Group commit: every submission that waits at this moment goes into one transaction.
+"""Group commit: all waiting submissions go into one transaction.
 
 There is no timer. While one commit runs, the next group gathers: alone, a request is committed at once; under load,
 groups grow by themselves. One thread commits, so the event loop never waits for the database.

@@ -1,4 +1,4 @@
-"""Idempotency-Key, or an id of the caller's own: the same request again is the same job, another one is refused."""
+"""Idempotency-Key, or the caller's own id: a repeated request is the same job, a different one is refused."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

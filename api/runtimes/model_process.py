@@ -1,4 +1,4 @@
-"""A model in a process of its own: what the sync runtime scores with.
+"""A model in a process of its own, for scoring in the sync runtime.
 
 Native code of a model may loop for ever with the interpreter's lock held, or take its process down; a thread of it
 cannot be ended. So each model version has a process: whoever waits for an answer too long ends it, and the next call

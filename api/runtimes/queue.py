@@ -1,4 +1,4 @@
-"""The queue runtime: a group is committed as queued jobs, then workers are woken and heard of."""
+"""The queue runtime: a group is committed as queued jobs, then workers are woken and their results awaited."""
 
 import asyncio
 import logging

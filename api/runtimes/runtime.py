@@ -1,4 +1,4 @@
-"""What a runtime does for the rest of the service; the queue runtime and the sync runtime both do it."""
+"""The protocol of a runtime; the queue runtime and the sync runtime both implement it."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol

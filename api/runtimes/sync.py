@@ -1,4 +1,4 @@
-"""The sync runtime: a group is scored as soon as it comes, and committed with its outputs. No broker, no worker.
+"""The sync runtime: each group is scored at once, and committed with its outputs. No broker, no worker.
 
 Each model version has an intake, and a process that scores (api/runtimes/model_process.py): whatever one model does,
 the others go on.

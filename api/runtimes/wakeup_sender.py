@@ -1,4 +1,4 @@
-"""Sends wake-ups from a thread of its own, so that neither the event loop nor a commit ever waits for Redis.
+"""Sends wake-ups from its own thread, so that neither the event loop nor a commit waits for Redis.
 
 A circuit breaker keeps a dead Redis from costing anything: after three failures it waits five seconds. What could
 not be sent stays noted and is sent when Redis is back; should this process die first, recovery does it.

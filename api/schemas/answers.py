@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of answers that several routes share: refusals, tickets, headers beside them."""
+"""Answers in the OpenAPI document that several routes share: refusals, tickets, headers."""
 
 from typing import Any
 

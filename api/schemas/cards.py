@@ -1,4 +1,4 @@
-"""What the cards of the models change of the OpenAPI document: bodies, fields of answers, forms of refusals."""
+"""Changes of the OpenAPI document by the models' cards: bodies, fields of answers, forms of refusals."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Bodies of explanations as OpenAPI shows them."""
+"""Bodies of explanations for OpenAPI."""
 
 from typing import Any, Literal
 

@@ -1,4 +1,4 @@
-"""Bodies of monitoring, as OpenAPI shows them."""
+"""Bodies of monitoring for OpenAPI."""
 
 from datetime import datetime
 from typing import Any, Literal

@@ -1,4 +1,4 @@
-"""Bodies as OpenAPI shows them. Rows themselves are checked by the card's own validator, not by these."""
+"""Native bodies for OpenAPI. Rows themselves are checked by the card's own validator, not by these."""
 
 from datetime import datetime
 from typing import Any, Literal

@@ -1,4 +1,4 @@
-"""What is done to the stack while clients go on submitting; each drill says how it ended."""
+"""Faults in the stack under load; each drill reports its outcome."""
 
 import time
 from collections.abc import Callable

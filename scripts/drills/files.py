@@ -1,4 +1,4 @@
-"""A CSV file that the stack scores while things break."""
+"""A CSV file that the stack scores during the drills."""
 
 import csv
 import http.client

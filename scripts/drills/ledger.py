@@ -1,4 +1,4 @@
-"""Whether every accepted job succeeded exactly once: what clients were promised, beside what the database holds."""
+"""The check that every accepted job succeeded exactly once: answers to clients against the database."""
 
 from collections import Counter
 from collections.abc import Mapping

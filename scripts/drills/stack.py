@@ -1,4 +1,4 @@
-"""A stack of docker-compose.yml under a project name of its own: what the driver asks of Compose and the engine."""
+"""A stack of docker-compose.yml under its own project name: the driver's calls of Compose and the engine."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Clients of the stack that go on submitting while things break, and remember what was accepted."""
+"""Clients that submit during the drills, and remember each accepted job."""
 
 import http.client
 import itertools

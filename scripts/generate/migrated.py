@@ -1,4 +1,4 @@
-"""A PostgreSQL that has run every migration, for commands that look at the result."""
+"""A PostgreSQL with every migration applied, for commands that read the result."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

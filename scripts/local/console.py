@@ -1,4 +1,4 @@
-"""What `make run` shows: its own lines, and what its children write to their logs."""
+"""The output of `make run`: its own lines, and the log lines of its children."""
 
 import errno
 import json

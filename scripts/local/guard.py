@@ -1,4 +1,4 @@
-"""A small process that ends the parts of a `make run` which was itself killed.
+"""A small process that ends the parts of a killed `make run`.
 
 The kernel tells a child that its parent has ended, but not its grandchildren, and a Celery worker that is asked to
 leave at once may hang, or leave its pool behind. So this process waits for the other end of a pipe to close, which no

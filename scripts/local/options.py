@@ -1,4 +1,4 @@
-"""What `make run` is told by the environment, and what it needs to have for itself: a folder and ports."""
+"""The options of `make run` from the environment, and its exclusive resources: a folder and ports."""
 
 import fcntl
 import os

@@ -1,4 +1,4 @@
-"""Questions that `make run` asks the service over HTTP, with the standard library only."""
+"""Requests of `make run` to the service over HTTP, with the standard library only."""
 
 import base64
 import http.client

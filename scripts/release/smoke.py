@@ -1,4 +1,4 @@
-"""`python -m scripts.release.smoke URL`: whether a deployed service does what its callers count on; exit code 0 or 1.
+"""`python -m scripts.release.smoke URL`: check a deployed service as its callers use it; exit code 0 or 1.
 
 It predicts one row of the attrition example, and changes nothing. API_KEY in the environment is sent where a service
 lets nobody in without; `--version` is the one that must run.

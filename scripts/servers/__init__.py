@@ -1,4 +1,4 @@
-"""PostgreSQL and Redis as child processes, for machines that have neither: `make run`, tests, benchmarks.
+"""PostgreSQL and Redis as child processes, for machines without them: `make run`, tests, benchmarks.
 
     with Postgres(folder) as postgres, Redis(folder) as redis:
         engine = create_engine(postgres.url)

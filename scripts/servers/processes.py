@@ -1,4 +1,4 @@
-"""A child process that we can start, watch, stop, and that does not outlive us."""
+"""A child process to start, watch and stop, which does not outlive its parent."""
 
 import ctypes
 import os

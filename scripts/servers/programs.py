@@ -1,4 +1,4 @@
-"""Where the programs of PostgreSQL and Redis are: in the wheels that requirements.txt brings along."""
+"""The paths of the PostgreSQL and Redis programs, from wheels in requirements.txt."""
 
 import importlib.metadata
 import importlib.util

@@ -1,4 +1,4 @@
-"""What PostgreSQL and Redis share as our child processes: a folder, a log, start, stop, kill."""
+"""The common part of PostgreSQL and Redis as child processes: a folder, a log, start, stop, kill."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The names of lanes: a process that sends and reads no messages needs them too, and does without Celery."""
+"""The names of lanes, without Celery: processes that neither send nor read messages import them too."""
 
 from enum import StrEnum
 

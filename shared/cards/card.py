@@ -1,4 +1,4 @@
-"""The card (`model.json`): all that the code must know about a model, beside its artefact."""
+"""The card (`model.json`): everything that the code needs to know about a model, beside its artefact."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""What the text of one cell stands for: the definition, by which every file is read, whoever sends it."""
+"""The value of one text cell: the one definition by which every file is read."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""Rows to try a model with, made up: no row of anyone's data is among them.
+"""Example rows of a model, made up from its card: they contain no one's data.
 
 A card that is inferred gets its examples here, from what is common to its reference rows; the rows of `/examples` are
 variations of those, made from the card alone.

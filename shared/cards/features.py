@@ -1,4 +1,4 @@
-"""One feature of a model: what its card says about it, and whether a value fits."""
+"""One feature of a model: its description in the card, and the check of a value against it."""
 
 import math
 from typing import Annotated, Any, Literal, get_args

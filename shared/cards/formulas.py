@@ -1,4 +1,4 @@
-"""Derived features: what a model takes and no caller sends, computed from the row by a formula in the card.
+"""Derived features: computed from the row by a formula in the card, and not sent by callers.
 
 A formula is written in a rule's language (shared/cards/rules.py) and gives a value. It knows more words: `a if b else
 c`, `//`, `%`, `**`, `sqrt`, `exp`, `log`, `log1p`, `log10`, `floor`, `ceil`, `round(x)`, `round(x, 2)`. Comparisons are

@@ -1,4 +1,4 @@
-"""Numbers as a file writes them: its decimal mark, what separates thousands, a currency sign.
+"""Number formats of a file: decimal mark, thousands separator, currency sign.
 
 `52,000` is 52 or 52 thousand. What it is has to be proved by other numbers of the file or said by the caller; a file
 that proves nothing is refused.

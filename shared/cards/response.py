@@ -1,4 +1,4 @@
-"""How a model answers its clients, in its card: the names of the answer's fields, and what a refusal looks like.
+"""The response section of a card: the names of the answer's fields, and the form of a refusal.
 
 A client that was written for another service keeps its words, and no code is written for it.
 """

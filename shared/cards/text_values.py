@@ -1,4 +1,4 @@
-"""Text that stands for a number or a boolean in a JSON row, where a card says that it is read."""
+"""Texts for numbers and booleans in JSON rows, where a card accepts them."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""`python -m shared.registry reference` and `views`: a model's reference data, and what its clients' SQL sees."""
+"""`python -m shared.registry reference` and `views`: a model's reference data, and its SQL views for clients."""
 
 # ruff: noqa: T201 - a command prints
 

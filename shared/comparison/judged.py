@@ -1,4 +1,4 @@
-"""Pairs whose outcome is known: what both versions made of them, added up part by part."""
+"""Pairs with a known outcome: the errors of both versions, summed part by part."""
 
 from dataclasses import dataclass, field
 

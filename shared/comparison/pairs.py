@@ -1,4 +1,4 @@
-"""Pairs of scores of the same rows by two versions, and how they are packed."""
+"""Pairs of scores of the same rows by two versions, and their packed form."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The report of a comparison: figures with their intervals, and in words what a task does not have.
+"""The report of a comparison: figures with their intervals, and a sentence for each figure that a task does not have.
 
 Intervals are of 95 %: Wilson's of shares of rows, the normal one of means of paired differences, DeLong's of the
 difference of ROC AUC. p-values of segments are of the G-test against all other rows, after Benjamini and Hochberg.

@@ -1,4 +1,4 @@
-"""What is counted of pairs, chunk by chunk: tallies of parts add up to that of all, in memory that does not grow."""
+"""Counts of pairs, chunk by chunk: the tallies of parts add up to that of all rows, in bounded memory."""
 
 import heapq
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The settings of the service: each with its meaning, its limits, and what is wrong with a value that is refused.
+"""The settings of the service: each with its meaning, its limits, and the error for an invalid value.
 
 Imports no other room. Every process reads its settings here, once.
 """

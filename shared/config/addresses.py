@@ -1,4 +1,4 @@
-"""The addresses among the settings: what is wrong with one, said without the password in it."""
+"""Addresses in settings: checked, with errors that do not repeat the password."""
 
 import re
 from pathlib import PurePosixPath

@@ -1,4 +1,4 @@
-"""Environment variables that were meant as settings and are none: a misspelt one would be ignored in silence."""
+"""Misspelt environment variables: without this check, the service would ignore them silently."""
 
 from collections.abc import Iterable, Mapping
 

@@ -1,4 +1,4 @@
-"""Blanks behind the delimiters of a file (`Paris, 35`), which are no part of its cells; blanks within quotes are.
+"""Blanks after the delimiters of a file (`Paris, 35`): they are not part of its cells, except within quotes.
 
 That is what `skipinitialspace` means to pandas and to Python's csv module.
 """

@@ -1,4 +1,4 @@
-"""One chunk of a CSV file, from its bytes to all that is stored of it."""
+"""One chunk of a CSV file, from its bytes to the stored rows, scores and output lines."""
 
 import logging
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The rules of a card on whole columns: which rows plainly keep them, so that only the others are looked at by row.
+"""The rules of a card on whole columns: rows that clearly keep them need no check of their own.
 
 Columns are float64. That is exact as long as every intermediate number stays below 2**53, where integers and floats
 agree; a row where one does not, or where a division goes wrong, is doubtful. Doubtful is not broken: RowValidator

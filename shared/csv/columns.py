@@ -1,4 +1,4 @@
-"""The columns that a model expects of a file, as far as they are known before the file is read."""
+"""The columns that a model expects of a file, as far as they are known before reading it."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

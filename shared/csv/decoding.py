@@ -1,4 +1,4 @@
-"""The bytes of a CSV upload as UTF-8 text: what is no CSV at all, byte order marks, and the encoding."""
+"""CSV bytes as UTF-8 text: byte order marks, the encoding, and refusal of files that are no CSV."""
 
 import codecs
 import re

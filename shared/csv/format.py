@@ -1,4 +1,4 @@
-"""How a CSV file is written: what the caller says about it, and what its first rows show."""
+"""The format of a CSV file: options of the caller, and detection from the first rows."""
 
 import csv
 import io

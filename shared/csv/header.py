@@ -1,4 +1,4 @@
-"""The header of a CSV file: where it ends, what separates its names, and whether it fits a card."""
+"""The header of a CSV file: its end, the delimiter of its names, and its check against a card."""
 
 import csv
 import io

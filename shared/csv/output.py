@@ -1,4 +1,4 @@
-"""The files that a CSV job gives back: output.csv, errors.csv, and the input joined with its output.
+"""The output files of a CSV job: output.csv, errors.csv, and the input joined with its output.
 
 They are written as the input was: its delimiter, its decimal mark. A cell that a spreadsheet would run as a formula
 gets a leading apostrophe.

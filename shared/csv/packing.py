@@ -1,4 +1,4 @@
-"""Bytes as they are kept in the database and in temporary files: compressed by zstd."""
+"""Compression by zstd for bytes in the database and in temporary files."""
 
 import zstandard
 

@@ -1,4 +1,4 @@
-"""The bytes of one chunk to its columns: by Arrow, or by Python's csv module where a record is odd.
+"""The bytes of one chunk to columns: by Arrow, or by Python's csv module for irregular records.
 
 Both read the same records out of the same bytes, which tests/shared/csv/test_chunk_reader.py tries on random ones; the
 module is the definition. An empty line is no record.

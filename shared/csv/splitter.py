@@ -1,4 +1,4 @@
-"""Where the records of a CSV text end, and how they are grouped into chunks.
+"""The records of a CSV text, and their grouping into chunks.
 
 A quote opens a quoted field at the start of a field only; within it two quotes stand for one, and newlines are text.
 After the closing quote, and in a field that begins otherwise, quotes are text (`5" pipe`). A record ends at \\n, \\r\\n

@@ -1,4 +1,4 @@
-"""The answers that were true, as files hold them: a cell of the target column to the model's class, or to a number."""
+"""Ground truth in files: a cell of the target column becomes the model's class, or a number."""
 
 from collections.abc import Iterable
 from typing import Any

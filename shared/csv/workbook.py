@@ -1,4 +1,4 @@
-"""An Excel workbook as CSV text: its first sheet that is not hidden, as Excel shows its cells without their formats.
+"""An Excel workbook as CSV text: its first visible sheet, with the values of its cells, without their formats.
 
 The file is a stranger's, and a small one can ask for all memory that there is (a cell in the last corner of a sheet).
 So a process of its own reads it, with bounded memory and time; this file is also that process's program.

@@ -1,4 +1,4 @@
-"""The time of the database, by which every process reckons."""
+"""The time of the database, which every process uses."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""A deadline for every statement, kept on this side of the network.
+"""A deadline for every statement, enforced on the client's side of the network.
 
 PostgreSQL's own `statement_timeout` ends a statement that takes too long, and says so; where the network has fallen
 silent (a proxy, NAT, a host that was lost without a word), nobody hears it, and the driver, which is C code, waits for

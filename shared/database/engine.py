@@ -1,4 +1,4 @@
-"""The database: one engine per process, sessions, and what differs between PostgreSQL and SQLite."""
+"""The database: one engine per process, sessions, and the differences between PostgreSQL and SQLite."""
 
 import logging
 import math

@@ -1,4 +1,4 @@
-"""What a database says when it refuses, as a sentence on which an operator can act."""
+"""Database errors as sentences on which an operator can act."""
 
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 

@@ -1,4 +1,4 @@
-"""A connection pooler (PgBouncer and its like) between us and PostgreSQL, and whether we can work behind it.
+"""Detection of a connection pooler (such as PgBouncer), and of modes that the service cannot use.
 
 Statements are prepared and settings made once on each connection, which has to stay with one server process: a pooler
 must give whole sessions, not transactions.

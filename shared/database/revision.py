@@ -1,4 +1,4 @@
-"""Where the tables of a database stand, and where this release wants them: the numbers of the migrations."""
+"""Revisions: the last migration of a database, and the last one of this release."""
 
 import re
 from pathlib import Path

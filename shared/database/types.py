@@ -1,4 +1,4 @@
-"""Column types that hold the same on PostgreSQL and SQLite."""
+"""Column types that hold the same values on PostgreSQL and SQLite."""
 
 from datetime import UTC, datetime
 from typing import Any

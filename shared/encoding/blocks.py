@@ -1,4 +1,4 @@
-"""What flows from step to step while a pipeline is compiled, and how each block describes itself.
+"""The blocks that a compiled pipeline passes from step to step; each block describes itself.
 
 A `FeatureBlock` is features as the row has them; an `EncodedBlock` is a float64 matrix that the rows become. Both
 record the steps behind them, so that a compiled plan can be printed and its columns attributed to features.

@@ -1,4 +1,4 @@
-"""The good rows of a chunk by column: what a scorer takes when thousands of rows are scored at once."""
+"""The good rows of a chunk by column, for scorers of thousands of rows at once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

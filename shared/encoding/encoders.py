@@ -1,4 +1,4 @@
-"""Encoders of categories as tables: the fitted encoder is asked once, not imitated.
+"""Category encoders as tables: read from the fitted encoder's own answers, not imitated.
 
 Every known category, an unknown one and a missing one are sent through OneHotEncoder, OrdinalEncoder or TargetEncoder
 when a model is loaded, so that dropped, rare, unknown and missing categories come out as the encoder has them.

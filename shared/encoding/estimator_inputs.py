@@ -1,4 +1,4 @@
-"""Rows as the estimator itself was trained to take them: a DataFrame, or the same columns as plain arrays.
+"""Rows in the form that the estimator was trained on: a DataFrame, or the same columns as plain arrays.
 
 The DataFrame is what every fast path is proved against. The arrays send each column through the fitted steps one
 by one; a worker proves its path against them at start, so that it needs no pandas unless it scores by the pipeline.

@@ -1,4 +1,4 @@
-"""The one walker over fitted pipelines: their steps, the columns that each takes and makes, and what they hold.
+"""The one walker over fitted pipelines: their steps, and the columns that each step takes and makes.
 
 Wrappers (searches, calibration, bagging) are looked through where a function says so.
 """

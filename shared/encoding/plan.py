@@ -1,4 +1,4 @@
-"""The compiled preprocessing of a model in words, block by block, for someone who wants to understand it."""
+"""The compiled preprocessing of a model in words, block by block, for people who want to understand it."""
 
 from collections.abc import Iterator
 

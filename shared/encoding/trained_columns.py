@@ -1,4 +1,4 @@
-"""The names of an estimator's columns: which of them it uses, and how a library writes them."""
+"""The names of an estimator's columns: the ones that it uses, and their spelling in its library."""
 
 from collections.abc import Sequence
 

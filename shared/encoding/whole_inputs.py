@@ -1,4 +1,4 @@
-"""Estimators that were trained on no table: a plain sequence of texts, or a list of dicts.
+"""Estimators trained without a table: on a sequence of texts, or on a list of dicts.
 
 A vectoriser of texts that is given a DataFrame scores the names of its columns, and says nothing.
 """

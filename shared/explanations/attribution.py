@@ -1,4 +1,4 @@
-"""What every way to explain returns, and the words for it."""
+"""The result type of every explainer, and its field names."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Rows in, explanations out, for both runtimes: the way to explain is chosen once for a model version.
+"""Rows in, explanations out, for both runtimes: each model version gets its explainer once.
 
 An explanation is exact or refused. On every answer, base and contributions are added up and compared with what the
 model itself gives for the row, and that with what is served; beyond the tolerance there is an error, and no numbers.

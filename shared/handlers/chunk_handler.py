@@ -1,4 +1,4 @@
-"""What a handler of chunks is."""
+"""The interface of a handler of chunks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

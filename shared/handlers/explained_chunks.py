@@ -1,4 +1,4 @@
-"""Why every row of another job has its score: the jobs `explain_batch`, chunk by chunk."""
+"""Explanations for every row of another job: the jobs `explain_batch`, chunk by chunk."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING

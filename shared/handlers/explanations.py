@@ -1,4 +1,4 @@
-"""Why rows have their scores: the job `explain`."""
+"""Explanations of rows: the job `explain`."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""What a handler is."""
+"""The interface of a handler."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Which handler computes which kind of job: by whole jobs, or chunk by chunk (worker/chunk_pipeline.py)."""
+"""The handler for each kind of job: for whole jobs, or chunk by chunk (worker/chunk_pipeline.py)."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Storing a chunk that is done: its rows, its lines of the output files and the progress of its job, all or nothing."""
+"""Storage of a finished chunk: its rows, its output lines and the job's progress, all or nothing."""
 
 import io
 from collections.abc import Callable, Iterable

@@ -1,4 +1,4 @@
-"""What is done with a claimed chunk: score it, cut it, or give its row up. Both runtimes."""
+"""Work on a claimed chunk: score it, split it, or record a failed row. Both runtimes."""
 
 from collections import OrderedDict
 from threading import Lock

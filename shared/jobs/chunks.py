@@ -1,4 +1,4 @@
-"""The life of a chunk of a CSV file, or of a job whose rows are explained, and how its job goes along with it.
+"""The life of a chunk, of a CSV file or of a job of explanations, and its effect on the job.
 
     submit ──▶ queued ──▶ running ──▶ done            claim (attempt + 1, new token, lease), store
                  ▲  │        │  └────▶ failed          store: its row took every worker down

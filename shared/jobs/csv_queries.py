@@ -1,4 +1,4 @@
-"""Reading CSV jobs: how a file is written and how far it is scored, its chunks, its events. Nothing here writes."""
+"""Queries on CSV jobs: format, progress, chunks and events. Read-only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

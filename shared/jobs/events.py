@@ -1,4 +1,4 @@
-"""What happened to a job, and how far it is: the events of a job of any kind, as its followers read them."""
+"""The events and the progress of jobs of every kind, as followers read them."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""How many jobs wait, and how many have ended: what /metrics asks of the tables. Reads jobs, and counts them once.
+"""Counts of waiting and ended jobs for /metrics. Reads jobs, and counts each of them once.
 
 Counting every job that ever ended would take longer each day. So they are counted in pieces: what ended before a moment
 (the watermark, a minute ago or more) is in `metric_samples` already, and only what ended since is counted anew.

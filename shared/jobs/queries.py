@@ -1,4 +1,4 @@
-"""Reading jobs: one, several, a page of them, their results. Nothing here writes."""
+"""Queries on jobs: one, several, a page, and their results. Read-only."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields

@@ -1,4 +1,4 @@
-"""Jobs of the sync runtime: their whole life, from acceptance to the stored result, in one transaction."""
+"""Jobs of the sync runtime: inserted in one transaction, complete with their results."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""What becomes of a job whose rows were computed, and where results that are no scores go."""
+"""The end state of a job from the results of its rows, and the storage of results other than scores."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar

@@ -1,4 +1,4 @@
-"""What is known of a model after its scores: outcomes and the quality that they show, counters of drift, alerts.
+"""Monitoring of scored models: outcomes and quality, counters of drift, alerts.
 
 Pure statistics and the rows of their own tables; imports cards, csv, database and tables, never jobs. The API reads it,
 the workers' clock and a thread of the sync runtime fill it.

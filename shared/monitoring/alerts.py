@@ -1,4 +1,4 @@
-"""Alerts of drift: raised when a version's last day has a level, closed when it has none any more.
+"""Alerts of drift: opened while the last day of a version has a drift level, and closed after that.
 
 Somebody may acknowledge one, with a reason. That holds until the alert has a higher level than they saw.
 """

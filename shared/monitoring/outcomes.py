@@ -1,4 +1,4 @@
-"""Outcomes: the ground truth of rows that were scored, told once and revised only on request.
+"""Outcomes: the ground truth of scored rows, stored once and revised only on request.
 
 The value in force of a row is the one that was not replaced; a unique index holds that there is one.
 """

@@ -1,4 +1,4 @@
-"""The report of drift as one page for people: text and plots, no file beside it and no script in it."""
+"""The report of drift as one HTML page: text and plots, without other files and without scripts."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape

@@ -1,4 +1,4 @@
-"""How good a model is on rows whose outcome is known: the metrics of scikit-learn, each with a 95 % interval.
+"""The quality of a model on rows with a known outcome: scikit-learn's metrics, each with a 95 % interval.
 
 Intervals, by metric: Wilson (1927) for shares of rows (accuracy, precision, recall); the same through F1 = 2J / (1 + J)
 for F1, whose J is the share of true positives among all rows that are positive or called so; the method MOVER (Zou and

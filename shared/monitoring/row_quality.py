@@ -1,4 +1,4 @@
-"""How unusual a row is among those of its version's reference, and how sure its decision (`?include=quality`).
+"""How unusual a row is in its version's reference, and how certain its decision is (`?include=quality`).
 
 It reads what is stored: the row, its score, and the profile of the version. Nothing of it is computed while scoring.
 """

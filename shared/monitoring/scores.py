@@ -1,4 +1,4 @@
-"""A packed copy of stored scores, by version and hour: what a question about a million of them reads.
+"""A packed copy of stored scores, by version and hour, for queries over a million scores.
 
 A row of `model_outputs` takes PostgreSQL a microsecond to read and another to sort or sum; packed, it is 18 bytes that
 NumPy sums. The copy is written with the counters of drift, in the transaction of their watermark, so that it holds each

@@ -1,4 +1,4 @@
-"""Up to which id every output is there that will ever be: what a watermark may pass.
+"""The output id below which no further output can appear: the limit for watermarks.
 
 Ids are given when a row is written and rows appear when their transaction commits: a row may appear behind a higher id.
 """

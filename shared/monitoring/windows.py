@@ -1,4 +1,4 @@
-"""Windows: what the counters of a version say about a period, and which period it is compared with."""
+"""Windows: the counters of a version in a period, and the period to compare it with."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Counters and histograms of all processes: each adds up what happens in it, and now and then adds that to the tables.
+"""Counters and histograms of all processes: each process counts in memory and regularly adds its counts to the tables.
 
 The sums lie in `metric_samples`, so any API process can tell those of all of them, also of those that have ended.
 What a process that was killed had counted since its last round (FLUSH_SECONDS) is lost, and nothing else.

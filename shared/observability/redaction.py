@@ -1,4 +1,4 @@
-"""What may be said of an exception in a log or an answer: its type and the places in the code, without its words.
+"""Exceptions for logs and answers: their type and the places in the code, without values.
 
 A pipeline may raise with a person's salary in its message, and a database repeats the row that it refuses. Only our own
 errors speak, and servers that are away.

@@ -1,4 +1,4 @@
-"""A filter that says once what is wrong: again when it has been well for a minute, or is still wrong after ten.
+"""A log filter for repeated problems: each is logged once, and again after a quiet minute, or after ten minutes.
 
 The line then says how often it happened meanwhile. While a server is away, a connection is tried hundreds of times a
 minute.

@@ -1,4 +1,4 @@
-"""A random secret that every process of the service shares, made by whoever needs it first."""
+"""A random secret shared by all processes of the service; the first process that needs it makes it."""
 
 import secrets
 

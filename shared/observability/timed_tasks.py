@@ -1,4 +1,4 @@
-"""What the workers do by the clock, and when it was done last: a row of the database that /health can read.
+"""The recurring tasks of the workers, and the time of each last run, in a row that /health reads.
 
 Every worker process keeps the clock itself (worker/timer.py); the row says whether any of them still does.
 """

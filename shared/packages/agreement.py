@@ -1,4 +1,4 @@
-"""Whether a card and the estimator that it describes say the same: features, classes, task."""
+"""The check that a card agrees with its estimator: features, classes, task."""
 
 from typing import get_args
 

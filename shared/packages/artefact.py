@@ -1,4 +1,4 @@
-"""What lies in a joblib file: a fitted estimator, or something of which one can be made without changing a score.
+"""The content of a joblib file: a fitted estimator, or parts from which one is made without changing a score.
 
 Public projects save more than estimators: a dict of the model with its threshold, a bare Booster, the best of a search.
 What can be taken in is turned into an estimator here, in the same way whenever the file is read; all else is refused

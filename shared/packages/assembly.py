@@ -1,4 +1,4 @@
-"""One joblib file of all that a model consists of: the model's own, a preprocessor's, and code of one's own.
+"""One joblib file from all parts of a model: the model, its preprocessor, and the project's own code.
 
 The artefact of a version is one file with one SHA-256, so what lies apart is joined into it before it is registered.
 Code is carried by value (cloudpickle): no process that loads the model needs the module, and two models may each have

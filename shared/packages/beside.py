@@ -1,4 +1,4 @@
-"""What lies beside a model in JSON files of its project: the names of its classes, and its threshold."""
+"""JSON files of a model's project: the names of its classes, and its threshold."""
 
 import json
 import math

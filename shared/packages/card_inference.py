@@ -1,4 +1,4 @@
-"""A card for a model that came without one: read off the fitted pipeline and its reference rows.
+"""A card for a model without one: inferred from the fitted pipeline and its reference rows.
 
 What cannot be known is not invented: no ranges, no rules, no descriptions.
 """

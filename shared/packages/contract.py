@@ -1,4 +1,4 @@
-"""A client's contract as a file: the words and rules that a card takes over, whatever it was inferred from.
+"""A client's contract as a file: names and rules that replace those of an inferred card.
 
 It is a part of a card, in the card's own terms: how a row comes in, what an answer and a refusal look like, the
 labels, the rules, and limits of features by name. What the model itself decides (its classes, what it was trained on)

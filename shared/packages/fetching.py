@@ -1,4 +1,4 @@
-"""Where the package of a registered model lies, and how it comes from a store into MODELS_DIR."""
+"""The folder of a registered model's package, and its download from a store into MODELS_DIR."""
 
 import fcntl
 import logging

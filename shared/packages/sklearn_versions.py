@@ -1,4 +1,4 @@
-"""Models that another scikit-learn saved: which one it was, and what has since been removed, put back for the reading.
+"""Models saved by another scikit-learn: their version, and shims for attributes removed since then.
 
 scikit-learn promises nothing across versions. With what is put back here, pipelines of 1.4 to 1.8 gave under 1.9 the
 scores that they gave before, and nothing is believed for that: the registry warns, and compares scores where it is

@@ -1,4 +1,4 @@
-"""Where a model that is added comes from: each kind of source gives a candidate, which the registry proves and keeps.
+"""Sources of models to add: each kind yields a candidate, which the registry checks and stores.
 
 A source reads what lies there, and writes one joblib file of it; it decides nothing that the database knows.
 """

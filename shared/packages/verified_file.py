@@ -1,4 +1,4 @@
-"""A file whose SHA-256 was checked, and of which no other byte is ever given out.
+"""A file with a checked SHA-256: it returns only bytes that were part of the check.
 
 Whoever may write a file may also overwrite it in place, after its SHA-256 was found right and before it is read. A
 copy would be safe, and twice as large in memory or on disk. Here the first pass keeps the digest of each block beside

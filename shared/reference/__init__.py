@@ -1,4 +1,4 @@
-"""The reference data of a model: rows like those that it was trained on, with the answers that were true.
+"""The reference data of a model: rows like its training rows, with their ground truth.
 
 Imports the registry and the rooms below it. Changes no job.
 """

@@ -1,4 +1,4 @@
-"""The reference data of a model: rows like those that it was trained on, with the answers that were true.
+"""The reference data of a model: rows like its training rows, with their ground truth.
 
 A model has one set of rows at a time, from one file; shared/reference/load.py takes the file in.
 """

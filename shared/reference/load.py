@@ -1,4 +1,4 @@
-"""A file of reference data, taken in whole or not at all: read, checked row by row against a card, then stored.
+"""Loading a file of reference data, all or nothing: read, checked row by row against a card, then stored.
 
 No transaction is open while the file is read: its good rows wait in a file without a name.
 """

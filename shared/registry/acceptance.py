@@ -1,4 +1,4 @@
-"""What a model takes, learnt by asking it when it is registered: nulls, unknown categories, its own reference rows.
+"""The inputs that a model accepts, tried at registration: nulls, unknown categories, its own reference rows.
 
 What the card refuses, the caller reads before anything is scored; what only the model refuses looks like its error.
 """

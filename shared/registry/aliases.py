@@ -1,4 +1,4 @@
-"""Moving the names of versions: who lets an alias mean what, why, and what it meant before.
+"""Moving aliases: the target, the reason, the person, and the target before.
 
 Every move is an entry of `alias_events` and of the audit log, in the transaction that makes it.
 """

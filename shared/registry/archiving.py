@@ -1,4 +1,4 @@
-"""Putting versions away: archived ones serve nothing until they are restored, and unused ones can be deleted.
+"""Archiving versions: an archived version serves nothing until it is restored; an unused one can be deleted.
 
 The rows of `model_versions` stay, whatever happens: a version's number never means another model.
 """

@@ -1,4 +1,4 @@
-"""Loads that took their process down: the next process of the same worker leaves such a model alone for a while.
+"""Marks of loads that crashed their process: the next process skips such a model for a while.
 
 A model may need more memory than there is, hang, or hold a library that crashes. Its worker's next process would load
 it again, and so on, and no other model would be served. A mark in the folder for temporary files says what is being

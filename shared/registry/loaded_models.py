@@ -1,4 +1,4 @@
-"""The models that this process has loaded, by model version id."""
+"""The models that are loaded in this process, by model version id."""
 
 import gc
 import logging

@@ -1,4 +1,4 @@
-"""How a registered version scores a row, in words: its encoding, its estimator, its scorer and the proof of that."""
+"""How a registered version scores a row, in words: its encoding, estimator, scorer and parity proof."""
 
 from collections.abc import Iterator
 from typing import Any

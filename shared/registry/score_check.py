@@ -1,4 +1,4 @@
-"""Scores that a model gave where it was trained, against those that it gives here: they prove that it is the same."""
+"""Expected scores from training, compared with the scores here: they prove that the model is the same."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

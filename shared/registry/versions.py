@@ -1,4 +1,4 @@
-"""Versions and aliases as the tables hold them: which there are, and what an alias means."""
+"""Versions and aliases in the tables, and the version that an alias points to."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Models that arrive while the service runs: fetched, registered where they are new, and loaded, without a restart."""
+"""A thread that fetches, registers and loads new models while the service runs, without a restart."""
 
 import logging
 import math

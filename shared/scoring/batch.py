@@ -1,4 +1,4 @@
-"""Rows in, outputs out: the one place where a model is asked, for both runtimes.
+"""Rows in, outputs out: the one place that calls a model, for both runtimes.
 
 A batch that raises is halved until the guilty rows stand alone; every other row keeps its score.
 """

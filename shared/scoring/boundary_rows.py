@@ -1,4 +1,4 @@
-"""Rows at the edges of a model, where a fast path would go wrong first.
+"""Rows at the boundaries of a model's splits, where errors of a fast path appear first.
 
 Values exactly on the thresholds of trees and beside them (the next float64, the next float32), the ends of every
 range, every category, an unknown one, and null wherever the card allows it.

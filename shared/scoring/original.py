@@ -1,4 +1,4 @@
-"""The estimator as it was saved, asked what its users ask it: `predict`, and its probabilities or decisions.
+"""The estimator as it was saved, called by its own methods: `predict`, and its probabilities or decisions.
 
 Nothing of the service's own reading of its answers is in here: the class is the one that `predict` gives.
 """

@@ -1,4 +1,4 @@
-"""The proof that a way to score gives the estimator's own answers, row by row, decision by decision.
+"""The proof that a scorer gives the estimator's own answers, row by row, decision by decision.
 
 The truth is the estimator as it was saved (shared/scoring/original.py). It is asked for all rows at once, for a few at
 a time in another order, and for single rows: a row whose answer depends on the company it comes in has no right one.

@@ -1,4 +1,4 @@
-"""The ways to score canonical rows: the pipeline itself, and an own encoding before a faster estimator."""
+"""Scorers of canonical rows: the pipeline itself, and a compiled encoding before a faster estimator."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol

@@ -1,4 +1,4 @@
-"""What a model says about rows, and how its raw answer becomes a decision."""
+"""The raw answer of a model, and the decision that follows from it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

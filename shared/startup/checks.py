@@ -1,4 +1,4 @@
-"""What must be there before a process serves: one sentence and a non-zero exit where it is not.
+"""Checks before a process serves: each failure ends it with one sentence and a non-zero exit code.
 
 What is only away is waited for, START_SECONDS long; what is wrong (a password, a name) is told at once.
 """

@@ -1,4 +1,4 @@
-"""Ends what hangs in a container, so that its restart policy starts it again: Docker restarts only what has ended.
+"""Ends a hung process in a container, so that its restart policy starts it again: Docker restarts only ended ones.
 
 The health check counts. Only what was well before is ended, so that a long start is not cut short, and a database that
 is away is no reason: the process that waits for it is well.

@@ -1,4 +1,4 @@
-"""What the role of DATABASE_URL must be allowed: to read every row and write most, and to change no table."""
+"""The privileges that the role of DATABASE_URL needs: read every row, write most, and change no table."""
 
 from sqlalchemy import Connection, text
 

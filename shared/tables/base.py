@@ -1,4 +1,4 @@
-"""What every table has in common: how its constraints are named."""
+"""The base of every table: the names of its constraints."""
 
 from sqlalchemy import (
     MetaData,

@@ -1,4 +1,4 @@
-"""Files that are scored chunk by chunk, and what happens to them."""
+"""Files and other jobs in chunks, their chunks and their events."""
 
 from datetime import datetime
 from enum import StrEnum

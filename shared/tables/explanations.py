@@ -1,4 +1,4 @@
-"""Why rows have their scores."""
+"""Explanations of scores."""
 
 from datetime import datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""Requests, refusals and failures, and what operators did."""
+"""Requests, refusals and failures, and the actions of operators."""
 
 from datetime import datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""Versions of models, the aliases that point to them, and what became of both."""
+"""Versions of models, their aliases, and the history of both."""
 
 from datetime import datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is known after the score: outcomes, the counters of drift, and the alerts that they raise."""
+"""Outcomes, the counters of drift, and their alerts."""
 
 from datetime import datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""Reference data of models: sets of rows with the answers that were true."""
+"""Reference data of models: sets of rows with their ground truth."""
 
 from datetime import datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""Worker processes that live, and when the recurring tasks were done last."""
+"""Live worker processes, and the last run of each recurring task."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""What the views of a model select: one typed column for each feature of its card, on both dialects.
+"""The SELECT of a model's views: one typed column for each feature of its card, on both dialects.
 
 Rows hold their features as JSON. A value of another type than the card's, as an older version may have stored it,
 reads as null: a view that failed on one old row would be of no use.

@@ -1,4 +1,4 @@
-"""SQL views of a model: for clients that read tables of their own layout, and shall go on doing so.
+"""SQL views of a model, for clients that read tables of their own layout.
 
 `inputs` holds what was asked, `predictions` what was answered, `reference` the reference data. Each carries a mark
 that says whose it is; what carries none is never replaced or dropped.

@@ -1,4 +1,4 @@
-"""What is done for drift by the clock: count what was scored, raise and close alerts."""
+"""Recurring tasks for drift: count scored rows, open and close alerts."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""What is done by the clock: take back what dead workers held, end what waited too long, wake for what is ready."""
+"""Recurring recovery: take back the claims of dead workers, expire late jobs, wake workers for ready ones."""
 
 import logging
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""The bodies that MLflow's scoring server takes, as rows by feature name.
+"""The bodies of MLflow's scoring server, as rows by feature name.
 
 Imports the rooms below protocols. SageMaker's hosts speak it too.
 """

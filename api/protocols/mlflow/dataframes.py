@@ -1,4 +1,4 @@
-"""The bodies that MLflow's scoring server takes, as rows by feature name.
+"""The bodies of MLflow's scoring server, as rows by feature name.
 
 `dataframe_split`, `dataframe_records`, `inputs` and `instances` in JSON, or CSV:
 https://mlflow.org/docs/latest/ml/deployment/deploy-model-locally/. As there, other fields of the body are left alone

@@ -1,4 +1,4 @@
-"""How MLflow's scoring server writes errors: a code of its own, and a sentence."""
+"""The error format of MLflow's scoring server: a code of its own, and a sentence."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How the Open Inference Protocol writes errors: a sentence, at every path below /v2."""
+"""The error format of the Open Inference Protocol: a sentence, at every path below /v2."""
 
 from typing import Any
 

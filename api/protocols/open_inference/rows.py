@@ -1,4 +1,4 @@
-"""From tensors to the rows of features that they mean.
+"""From tensors to rows of features.
 
 Either each feature has a tensor of its name, [n] or [n, 1], or one tensor is the matrix of all rows, [n, f], with the
 features in the order of the card.

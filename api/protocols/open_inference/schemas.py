@@ -1,4 +1,4 @@
-"""The Open Inference Protocol's bodies as OpenAPI shows them. Requests are read by tensors.py, not by these."""
+"""The Open Inference Protocol's bodies for OpenAPI. Requests are read by tensors.py, not by these."""
 
 from typing import Any, Literal
 

@@ -1,4 +1,4 @@
-"""The input tensors of an inference request as they were given (Open Inference Protocol v2)."""
+"""The input tensors of an inference request (Open Inference Protocol v2)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Every call of the API as a flow (see wire.py): how it is asked, how often, and how its answer is read."""
+"""Every call of the API as a flow (see wire.py): its request, its retries, and the reading of its answer."""
 
 import dataclasses
 import operator

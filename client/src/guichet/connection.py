@@ -1,4 +1,4 @@
-"""Where the service is and how it is spoken to: what both clients are made of."""
+"""The address of the service and the connection settings, for both clients."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""Downloading a file that may be cut off: it grows as NAME.part, and gets its name when it is whole."""
+"""Resumable downloads: a file grows as NAME.part, and is renamed when it is complete."""
 
 import os
 import re

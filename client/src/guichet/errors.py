@@ -1,4 +1,4 @@
-"""One error tree: whatever goes wrong, `except GuichetError` sees it, and its text says what to do.
+"""One error tree: `except GuichetError` catches every error, and its text says what to do.
 
 GuichetError
 ├── Unusable            what you gave cannot be sent or written: a bad URL, infinity in a row, a file that is not there

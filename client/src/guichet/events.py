@@ -1,4 +1,4 @@
-"""Following a job by server-sent events: the parser, and the stream that goes on after the last event that came.
+"""Following a job by server-sent events: the parser, and a stream that resumes after the last event.
 
 The format: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """

@@ -1,4 +1,4 @@
-"""One request with its retries: which answers deserve another try, and after how long."""
+"""One request with its retries: the answers that deserve another try, and the delays between tries."""
 
 import random
 import time

@@ -1,4 +1,4 @@
-"""What the service answers, as frozen dataclasses; fields that this version does not know are in `body`."""
+"""Answers of the service as frozen dataclasses; `body` holds fields that this version does not know."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

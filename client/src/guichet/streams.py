@@ -1,4 +1,4 @@
-"""Long answers over as many connections as they take: what an event stream and a download have in common. No I/O."""
+"""Long answers over several connections: the common part of event streams and downloads. No I/O."""
 
 from guichet.errors import ConnectionFailed, GuichetError
 from guichet.exchange import LONGEST_PAUSE, backoff, is_passing

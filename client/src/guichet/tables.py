@@ -1,4 +1,4 @@
-"""Results as pandas DataFrames, where pandas is installed: nothing else of the client needs it."""
+"""Results as pandas DataFrames, where pandas is installed: the rest of the client does not need it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What notebooks hold, as rows of plain JSON values: data frames, series, NumPy scalars, dates.
+"""Values from notebooks as rows of plain JSON values: data frames, series, NumPy scalars, dates.
 
 No library of them is needed: a data frame is known by its methods, a value by its type's. A missing value (NaN, NaT,
 pandas.NA) becomes null.

@@ -1,4 +1,4 @@
-"""Requests and answers without any I/O: what is to be sent, what came back, and what it means.
+"""Requests and answers without any I/O: their content and their meaning.
 
 A *flow* is a generator that yields what is to be done (a Request, a Pause) and is sent what came of it. It holds the
 whole logic of a call, once; the two clients only differ in how they send and sleep.

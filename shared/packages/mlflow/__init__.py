@@ -1,4 +1,4 @@
-"""Folders that MLflow saved: their signature, and the package that becomes of them.
+"""Folders saved by MLflow: their signature, and their conversion into packages.
 
 Imports the room around it. Needs no MLflow.
 """

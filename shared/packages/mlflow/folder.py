@@ -1,4 +1,4 @@
-"""A model as MLflow saves it: a folder with `MLmodel`, a pickle or skops file, a signature and an input example.
+"""A model folder of MLflow: `MLmodel`, a pickle or skops file, a signature and an input example.
 
 MLflow itself is not needed: MLmodel is YAML (https://mlflow.org/docs/latest/ml/model/), and what is taken in is the
 `sklearn` flavour, of which the estimator alone is used.

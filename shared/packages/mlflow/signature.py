@@ -1,4 +1,4 @@
-"""The signature of an MLflow model: its columns in our types, and which of them a row may lack.
+"""The signature of an MLflow model: its columns in our types, and its optional columns.
 
 MLflow writes it as JSON text into MLmodel (https://mlflow.org/docs/latest/ml/model/signatures/).
 """

@@ -1,4 +1,4 @@
-"""`guichet bench`: how fast a service answers, as its callers see it."""
+"""`guichet bench`: measure how fast a service answers its callers."""
 
 import argparse
 import json

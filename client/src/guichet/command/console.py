@@ -1,4 +1,4 @@
-"""Where the command writes: what was asked for on stdout, everything about it on stderr."""
+"""The output of the command: results on stdout, everything else on stderr."""
 
 import io
 import json

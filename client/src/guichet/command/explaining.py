@@ -1,4 +1,4 @@
-"""`guichet explain`: why a row has its score, in words; or every row of a job, as a file."""
+"""`guichet explain`: explain the score of a row in words, or every row of a job in a file."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""Watching a job until it ends: by its events, or by asking for it where events do not come through."""
+"""Watching a job until it ends: by its events, or by polling where events are blocked."""
 
 import time
 
