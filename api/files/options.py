@@ -21,7 +21,7 @@ class CsvQuery(BaseModel):
     )
     version: int | None = Field(None, description="Model version; the champion when left out.")
     delimiter: str | None = Field(
-        None, description="What separates cells: `comma`, `semicolon`, `tab`, `pipe`, or the character."
+        None, description="Delimiter of cells: `comma`, `semicolon`, `tab`, `pipe`, or the character."
     )
     encoding: str | None = Field(
         None, description="`utf-8`, `utf-16`, `utf-16-le`, `utf-16-be`, `cp1252` or `latin-1`."
@@ -29,18 +29,21 @@ class CsvQuery(BaseModel):
     decimal: str | None = Field(None, description="Decimal mark: `point` or `comma`, or the character.")
     thousands: str | None = Field(
         None,
-        description="What separates thousands: `comma`, `point`, `space`, `apostrophe`, the character, or `none`.",
+        description="Thousands separator: `comma`, `point`, `space`, `apostrophe`, the character, or `none`.",
     )
-    id_column: str | None = Field(None, description="Column that identifies the rows; it is repeated in the output.")
+    id_column: str | None = Field(None, description="Column that identifies the rows; the output repeats it.")
     strict: bool = Field(False, description="Refuse columns that the model does not know.")
     max_error_rate: float | None = Field(
-        None, ge=0, le=1, description="Part of the rows (0 to 1) that may fail before the job is given up."
+        None, ge=0, le=1, description="Share of the rows (0 to 1) that may fail before the whole job fails."
     )
     validate_only: bool = Field(False, description="Check every row, answer with a report, store nothing.")
     expires_in: float | None = Field(
-        None, ge=1, le=MAX_EXPIRES_IN, description="Seconds that the job may queue; then it expires."
+        None,
+        ge=1,
+        le=MAX_EXPIRES_IN,
+        description=("Longest time in the queue, in seconds; after that, the job expires."),
     )
-    timeout: float | None = Field(None, ge=1, description="Seconds that one piece of the file may take.")
+    timeout: float | None = Field(None, ge=1, description="Time limit of one chunk of the file, in seconds.")
 
 
 @dataclass(frozen=True, slots=True)

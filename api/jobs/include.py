@@ -15,7 +15,7 @@ async def _read_include(
     request: Request,
     include: Annotated[
         Literal["quality"] | None,
-        Query(description="`quality`: how unusual each row is beside the reference, and how sure its decision"),
+        Query(description="`quality`: how unusual each row is in the reference, and how certain its decision is"),
     ] = None,
 ) -> None:
     request.scope["include"] = include

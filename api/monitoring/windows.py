@@ -17,7 +17,7 @@ from shared.monitoring.windows import StoredProfile, Window, find_profile
 WEEK = timedelta(days=7)
 RESPONSES: dict[int | str, dict[str, Any]] = {
     401: {**PROBLEM, "description": "No API key, or an unknown one."},
-    403: {**PROBLEM, "description": "The key lacks the scope `admin`: the figures are of everyone's rows."},
+    403: {**PROBLEM, "description": "The key lacks the scope `admin`: the figures cover everyone's rows."},
     404: {**PROBLEM, "description": "No such model or version."},
     422: {**PROBLEM, "description": "A parameter is not valid, or the window ends before it begins."},
     503: {**PROBLEM, "description": "The database does not answer."},
@@ -27,9 +27,11 @@ Model = Annotated[str | None, Query(description="Model: `name`, `name@3` or `nam
 Number = Annotated[int | None, Query(ge=1, description="Model version; the champion when left out")]
 From = Annotated[
     AwareDatetime | None,
-    Query(alias="from", description="Begin of the window, RFC 3339 with its offset; a week before its end if left out"),
+    Query(
+        alias="from", description=("Start of the window, RFC 3339 with an offset; one week before its end if left out")
+    ),
 ]
-To = Annotated[AwareDatetime | None, Query(description="End of the window, which is not in it; now if left out")]
+To = Annotated[AwareDatetime | None, Query(description="End of the window, exclusive; now if left out")]
 
 
 def read_window(start: datetime | None, end: datetime | None) -> Window:

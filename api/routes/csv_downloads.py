@@ -40,23 +40,24 @@ _TEXT = {"schema": {"type": "string"}}
 def _answers(*types: str) -> dict[int | str, dict[str, Any]]:
     content = {name: _TEXT if name == CSV else {"schema": {"type": "string", "format": "binary"}} for name in types}
     headers = {
-        "ETag": {"description": "Of the file as it stands", **_TEXT},
+        "ETag": {"description": "ETag of the file's current state", **_TEXT},
         "X-Rows-Done": {
-            "description": "Rows of the file that are scored or have their error",
+            "description": "Rows of the file with a score or an error",
             "schema": {"type": "integer"},
         },
     }
     return {
         200: {"description": "The file.", "content": content, "headers": headers},
         206: {
-            "description": "The range of bytes that was asked for.",
+            "description": "The requested range of bytes.",
             "content": {CSV: _TEXT},
-            "headers": headers | {"Content-Range": {"description": "Which bytes of how many", **_TEXT}},
+            "headers": headers
+            | {"Content-Range": {"description": "The bytes sent, and the size of the file", **_TEXT}},
         },
-        304: {"description": "The caller has it already (`If-None-Match`)."},
-        406: {**PROBLEM, "description": "`Accept` names no type that there is."},
-        409: {**PROBLEM, "description": "Not every row is scored: the job goes on, or ended before."},
-        416: {**PROBLEM, "description": "The file has no such bytes."},
+        304: {"description": "Not modified: `If-None-Match` names the current ETag."},
+        406: {**PROBLEM, "description": "No available type matches `Accept`."},
+        409: {**PROBLEM, "description": "Not every row is scored: the job still runs, or ended early."},
+        416: {**PROBLEM, "description": "The range is outside the file."},
         **OF_JOBS,
     }
 
@@ -68,7 +69,7 @@ async def get_output(
     caller: ReadCaller,
     job_id: JobId,
     partial: Partial = False,
-    join: Annotated[bool, Query(description="Repeat every column of the file that was sent.")] = False,
+    join: Annotated[bool, Query(description="Repeat every column of the uploaded file.")] = False,
     kind: Annotated[
         Literal["csv", "parquet"] | None,
         Query(alias="format", description="The type of the answer; when left out, `Accept` decides."),

@@ -15,10 +15,10 @@ from api.schemas.native import CsvReportBody, JobBody
 router = APIRouter(tags=["csv"])
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"model": CsvReportBody, "description": "With `validate_only`: what is wrong with the file."},
+    200: {"model": CsvReportBody, "description": "With `validate_only`: the report on the file."},
     202: {
         "model": JobBody,
-        "description": "Received and stored whole: Location says where to poll, Retry-After when.",
+        "description": "The whole file is stored. Location is the address to poll, Retry-After the delay.",
         "headers": TICKET,
     },
     **{
@@ -70,7 +70,7 @@ REQUEST: dict[str, Any] = {
             "name": "Content-Encoding",
             "in": "header",
             "schema": {"type": "string", "enum": ["gzip", "identity"]},
-            "description": "How the body is compressed, if it is",
+            "description": "Compression of the body",
         },
     ],
 }

@@ -37,7 +37,7 @@ STREAM: dict[str, Any] = {"anyOf": [EVENT, {"type": "string", "description": "Th
             "and progress as JSON.",
             "content": {"text/event-stream": {"schema": STREAM}},
         },
-        204: {"description": "The job has ended, and the caller knows: there is nothing more to come."},
+        204: {"description": "The job has ended and the caller has its last event: no further events follow."},
         **OF_JOBS,
     },
     openapi_extra={
@@ -46,7 +46,7 @@ STREAM: dict[str, Any] = {"anyOf": [EVENT, {"type": "string", "description": "Th
                 "name": "Last-Event-ID",
                 "in": "header",
                 "schema": {"type": "string"},
-                "description": "The last event that was received: the stream goes on after it",
+                "description": "Number of the last received event: the stream resumes after it",
             }
         ]
     },

@@ -80,8 +80,8 @@ async def _explain(request: Request, services: Services, caller: Caller, name: s
     "/jobs/{id}/explain",
     status_code=202,
     responses={
-        202: {"model": JobBody, "description": "Accepted: Location says where to poll.", "headers": TICKET},
-        409: {**PROBLEM, "description": "The job has not ended, or no row of it has a score."},
+        202: {"model": JobBody, "description": "Accepted. Location is the address to poll.", "headers": TICKET},
+        409: {**PROBLEM, "description": "The job has not ended, or none of its rows has a score."},
         422: {**PROBLEM, "description": "Its model cannot be explained, or a parameter is not valid."},
         429: {**PROBLEM, "description": "Over the caller's quota: see Retry-After."},
         **OF_JOBS,
@@ -95,9 +95,12 @@ async def explain_job(
     caller: PredictCaller,
     job_id: JobId,
     expires_in: Annotated[
-        float | None, Query(ge=1, le=MAX_EXPIRES_IN, description="Seconds that the job may queue; then it expires.")
+        float | None,
+        Query(
+            ge=1, le=MAX_EXPIRES_IN, description=("Longest time in the queue, in seconds; after that, the job expires.")
+        ),
     ] = None,
-    timeout: Annotated[float | None, Query(ge=1, description="Seconds that one chunk of rows may take.")] = None,
+    timeout: Annotated[float | None, Query(ge=1, description="Time limit of one chunk of rows, in seconds.")] = None,
 ) -> Response:
     """Explain every row of a job that has ended, in the background: a job of its own, with progress.
 
@@ -120,8 +123,8 @@ async def get_explanations(
     caller: ReadCaller,
     job_id: JobId,
     row: Annotated[int | None, Query(ge=0, lt=2**31, description="Only this row of the job, from 0")] = None,
-    limit: Annotated[int, Query(ge=1, le=200, description="Rows of the job that a page looks at")] = 50,
-    after: Annotated[int, Query(ge=-1, lt=2**31, description="Only rows behind this one: the cursor")] = -1,
+    limit: Annotated[int, Query(ge=1, le=200, description="Rows of the job in one page")] = 50,
+    after: Annotated[int, Query(ge=-1, lt=2**31, description="Only rows after this one: the cursor")] = -1,
 ) -> Response:
     """Read again what was explained of a job's rows, whoever asked for it; follow `next` for further rows.
 

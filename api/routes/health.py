@@ -39,8 +39,11 @@ async def livez() -> Response:
 @router.get(
     "/readyz",
     responses={
-        200: {"model": Readiness, "description": "Requests are welcome."},
-        503: {"model": Readiness, "description": "Not now; `reasons` says why."},
+        200: {"model": Readiness, "description": "The service accepts requests."},
+        503: {
+            "model": Readiness,
+            "description": "The service does not accept requests now; `reasons` lists the reasons.",
+        },
     },
     response_model=None,
 )

@@ -115,13 +115,13 @@ async def get_result(request: Request, services: ServicesDep, caller: ReadCaller
 @router.post(
     "/jobs/{id}/cancel",
     responses={
-        200: {"model": JobBody, "description": "It was queued: it is canceled."},
+        200: {"model": JobBody, "description": "The job was queued; it is canceled now."},
         202: {
             "model": JobBody,
-            "description": "It runs: it is canceled as soon as its worker sees it.",
+            "description": "The job runs; its worker cancels it as soon as it sees the request.",
             "headers": TICKET,
         },
-        409: {**PROBLEM, "description": "It has ended already."},
+        409: {**PROBLEM, "description": "The job has already ended."},
         **OF_JOBS,
     },
     response_model=None,
@@ -141,8 +141,8 @@ async def cancel_job(request: Request, services: ServicesDep, caller: ChangeCall
     "/jobs/{id}/retry",
     status_code=202,
     responses={
-        202: {"model": JobBody, "description": "Queued again, for the rows that are left.", "headers": TICKET},
-        409: {**PROBLEM, "description": "It has not ended, nothing is left of it, or it is no CSV job."},
+        202: {"model": JobBody, "description": "The remaining rows are queued again.", "headers": TICKET},
+        409: {**PROBLEM, "description": "The job has not ended, has no remaining rows, or is not a job of chunks."},
         **OF_JOBS,
     },
     response_model=None,
@@ -152,7 +152,7 @@ async def retry_job(
     services: ServicesDep,
     caller: ChangeCaller,
     job_id: JobId,
-    only: Annotated[Literal["failed"], Query(description="What to run again: what has no result yet")] = "failed",
+    only: Annotated[Literal["failed"], Query(description="The rows to run again: those without a result")] = "failed",
 ) -> Response:
     """Take up the rest of a job of chunks that was canceled or has failed: the rows that were not scored or explained.
 

@@ -49,7 +49,12 @@ async def get_kpis(
     to: To = None,
     threshold: Annotated[
         float | None,
-        Query(ge=0, le=1, allow_inf_nan=False, description="Binary: decide the stored probabilities by this one"),
+        Query(
+            ge=0,
+            le=1,
+            allow_inf_nan=False,
+            description=("Binary models: decide the stored probabilities by this threshold"),
+        ),
     ] = None,
     margin: Annotated[
         float, Query(ge=0, le=1, allow_inf_nan=False, description="Distance from the threshold that counts as near")

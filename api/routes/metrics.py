@@ -22,7 +22,7 @@ TEXT, OPEN_METRICS, JSON = "text/plain", "application/openmetrics-text", "applic
 REFUSALS: dict[int | str, dict[str, Any]] = {
     401: {**PROBLEM, "description": "No API key, or an unknown one."},
     403: {**PROBLEM, "description": "The key lacks the scope `read`."},
-    422: {**PROBLEM, "description": "The window is not one."},
+    422: {**PROBLEM, "description": "The window is not valid."},
     503: {**PROBLEM, "description": "The database does not answer."},
 }
 
@@ -33,7 +33,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         200: {
             "model": MetricsSummary,
             "content": {TEXT: {"schema": {"type": "string"}}, OPEN_METRICS: {"schema": {"type": "string"}}},
-            "description": "As Prometheus reads it; with `Accept: application/json` a summary.",
+            "description": "Prometheus' text format; with `Accept: application/json` a summary.",
         },
         **REFUSALS,
     },
@@ -56,8 +56,12 @@ async def get_metrics(request: Request, services: ServicesDep, caller: ListCalle
 async def get_system_metrics(
     services: ServicesDep,
     caller: ListCaller,
-    since: Annotated[datetime | None, Query(alias="from", description="Begin of the window; 15 minutes ago")] = None,
-    until: Annotated[datetime | None, Query(alias="to", description="End of the window, exclusive; now")] = None,
+    since: Annotated[
+        datetime | None, Query(alias="from", description=("Start of the window; 15 minutes ago if left out"))
+    ] = None,
+    until: Annotated[
+        datetime | None, Query(alias="to", description="End of the window, exclusive; now if left out")
+    ] = None,
 ) -> Response:
     """Tell how fast and how healthy the service was in a window: requests, jobs, and what waits now."""
     window = window_of(since, until, now=datetime.now(UTC), default=timedelta(minutes=15))

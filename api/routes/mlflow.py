@@ -50,7 +50,7 @@ _BODY: dict[str, Any] = {
 @router.get(
     "/ping",
     responses={
-        200: {"model": Readiness, "description": "Requests are welcome."},
+        200: {"model": Readiness, "description": "The service accepts requests."},
         503: {"model": Readiness, "description": "Not now."},
     },
     response_model=None,

@@ -138,11 +138,11 @@ async def get_alerts(
     caller: AdminCaller,
     model: Annotated[str | None, Query(description="Only alerts of this model", max_length=63)] = None,
     is_open: Annotated[
-        bool | None, Query(alias="open", description="Only alerts that are open, or only those that are closed")
+        bool | None, Query(alias="open", description="true: only open alerts; false: only closed ones")
     ] = None,
     is_acknowledged: Annotated[
         bool | None,
-        Query(alias="acknowledged", description="Only alerts that somebody has acknowledged, or only the others"),
+        Query(alias="acknowledged", description="true: only acknowledged alerts; false: only the others"),
     ] = None,
     limit: Annotated[int, Query(ge=1, le=200, description="Alerts on a page")] = 50,
     before: Annotated[int | None, Query(ge=1, le=2**62, description="Only alerts with a lower id: the cursor")] = None,
@@ -178,10 +178,10 @@ async def get_alerts(
     "/alerts/{id}/acknowledge",
     responses={
         200: {"model": AlertBody},
-        409: {**PROBLEM, "description": "Somebody else has acknowledged it, or another reason was given."},
+        409: {**PROBLEM, "description": "The alert is already acknowledged by someone else or with another reason."},
         **RESPONSES,
-        404: {**PROBLEM, "description": "There is no such alert."},
-        422: {**PROBLEM, "description": "The body has no reason, or something else."},
+        404: {**PROBLEM, "description": "No such alert."},
+        422: {**PROBLEM, "description": "The body has no reason, or has other fields."},
     },
     openapi_extra={
         "requestBody": {

@@ -91,7 +91,7 @@ _INDEX_BODY: dict[str, Any] = {
                     "properties": {
                         "ready": {
                             "type": ["boolean", "null"],
-                            "description": "True leaves out what cannot be loaded.",
+                            "description": "true: leave out versions that cannot be loaded.",
                         }
                     },
                 }

@@ -28,14 +28,14 @@ from shared.tables import JobKind
 
 router = APIRouter(tags=["outcomes"])
 
-Revise = Annotated[bool, Query(description="Replace a value that was told before; it is kept beside the new one")]
+Revise = Annotated[bool, Query(description="Replace an earlier value; it is kept beside the new one")]
 
 
 @router.post(
     "/jobs/{id}/outcome",
     status_code=201,
     responses={
-        200: {"model": StoredOutcome, "description": "Told before, the same; or revised."},
+        200: {"model": StoredOutcome, "description": "The same value was stored before, or the value was revised."},
         201: {"model": StoredOutcome, "description": "Stored."},
         409: {**PROBLEM, "description": "The row has no score, or another outcome (`?revise=true` replaces it)."},
         422: {**PROBLEM, "description": "The model has no such class, or the job no such row."},
@@ -115,7 +115,7 @@ def _invalid(pointer: str, code: str, message: str) -> RowFaults:
 @router.post(
     "/outcomes",
     responses={
-        200: {"model": OutcomesReport, "description": "Stored, as far as the report says."},
+        200: {"model": OutcomesReport, "description": "Stored; the report lists lines that were not."},
         401: OF_JOBS[401],
         403: OF_JOBS[403],
         404: OF_JOBS[404],

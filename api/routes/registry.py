@@ -32,10 +32,8 @@ Body = TypeVar("Body", bound=BaseModel)
 Name = Annotated[str, Path(max_length=200, description="Name of the model, without a version")]
 Alias = Annotated[str, Path(max_length=200, description="Name of the alias, e.g. `champion`")]
 Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="Version number")]
-IfMatch = Annotated[
-    str | None, Header(description="The alias' `ETag` as you saw it: 412 when somebody moved it meanwhile; `*`: any")
-]
-IfNoneMatch = Annotated[str | None, Header(description="`*`: only if there is no such alias yet")]
+IfMatch = Annotated[str | None, Header(description="`ETag` of the alias: 412 if it was moved meanwhile; `*`: any")]
+IfNoneMatch = Annotated[str | None, Header(description="`*`: only if the alias does not exist yet")]
 
 _ETAG = {"ETag": header("Of the alias as it stands, for `If-Match`", always=True)}
 _REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -43,14 +41,17 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     401: {**PROBLEM, "description": "No API key, or an unknown one."},
     403: {**PROBLEM, "description": "The key lacks the scope `admin`."},
     404: {**PROBLEM, "description": "No such model, version or alias."},
-    409: {**PROBLEM, "description": "It cannot be done as things are; `detail` says why, and what to do first."},
+    409: {
+        **PROBLEM,
+        "description": "The current state does not allow the change; `detail` gives the reason and the remedy.",
+    },
     413: {**PROBLEM, "description": "Too many bytes."},
     415: {**PROBLEM, "description": "The body is not JSON."},
-    422: {**PROBLEM, "description": "The body lacks something, or holds what it must not."},
+    422: {**PROBLEM, "description": "The body lacks a field, or has an unknown one."},
     503: {**PROBLEM, "description": "The database does not answer."},
 }
 _PRECONDITION: dict[int | str, dict[str, Any]] = {
-    412: {**PROBLEM, "description": "Somebody was first: the alias is not what `If-Match` says."}
+    412: {**PROBLEM, "description": "The alias was moved meanwhile: its ETag is not the one in `If-Match`."}
 }
 
 

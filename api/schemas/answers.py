@@ -30,7 +30,7 @@ ENDED_AS: dict[str, Any] = {"Content-Location": header("The job: `/jobs/{id}`", 
 
 ACCEPTED: dict[str, Any] = {
     "model": JobBody,
-    "description": "Accepted and stored: Location says where to poll, Retry-After when.",
+    "description": "Accepted and stored. Location is the address to poll, Retry-After the delay.",
     "headers": TICKET,
 }
 REFUSALS: dict[int | str, dict[str, Any]] = {

@@ -11,30 +11,34 @@ class ExplainJobBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     job_id: str = Field(description="A job of yours, whose row is explained.")
-    row: int | None = Field(None, ge=0, description="Which row of that job, from 0; the first when left out.")
+    row: int | None = Field(
+        None, ge=0, description=("Place of the row in that job, from 0; the first row when left out.")
+    )
     model: str | None = Field(None, description="The job's model; it may be left out.")
     version: int | None = Field(None, description="The version that scored the job; it may be left out.")
-    expires_in: float | None = Field(None, ge=1, description="Seconds that the job may queue; then it expires.")
-    timeout: float | None = Field(None, ge=1, description="Seconds that the job may run; then it fails.")
+    expires_in: float | None = Field(
+        None, ge=1, description=("Longest time in the queue, in seconds; after that, the job expires.")
+    )
+    timeout: float | None = Field(None, ge=1, description="Longest run, in seconds; after that, the job fails.")
 
 
 class ReferencePopulation(BaseModel):
     """What a row was compared with."""
 
-    rows: int = Field(description="Rows of the population; 0 where the trees' own counts stand for it.")
+    rows: int = Field(description="Rows of the reference population; 0 where the trees' own counts are used instead.")
     source: str
-    seed: int | None = Field(description="How the rows were drawn, and orders of features, where any were.")
+    seed: int | None = Field(description="Seed of the sampled rows and feature orders; null without sampling.")
 
 
 class Contribution(BaseModel):
     """What one feature adds to the value."""
 
     feature: str
-    value: Any = Field(description="Its value in the row.")
+    value: Any = Field(description="Value of the feature in the row.")
     contribution: float
     reference: Any = Field(description="Median of the reference rows; of text and categories the most frequent value.")
     text: str = Field(description="The same as a sentence.")
-    standard_error: float | None = Field(None, description="Where orders of features were sampled.")
+    standard_error: float | None = Field(None, description="Standard error; only where feature orders were sampled.")
 
 
 class StoredExplanation(BaseModel):
@@ -47,13 +51,13 @@ class StoredExplanation(BaseModel):
     )
     scale: Literal["log_odds", "probability", "target", "log_target", "margin"]
     label: str | None = Field(description="The class whose score is explained; null for regression.")
-    base_value: float = Field(description="Value without knowing the row: the mean of the reference rows.")
-    value: float = Field(description="Value of the row, on the scale.")
-    prediction: float | int | str = Field(description="The score that is explained.")
+    base_value: float = Field(description="Mean value of the reference rows.")
+    value: float = Field(description="Value of the row, on `scale`.")
+    prediction: float | int | str = Field(description="The explained score.")
     probability: float | None
     reference: ReferencePopulation
-    contributions: list[Contribution] = Field(description="By feature of the card, the largest first.")
-    top: list[str] = Field(description="The largest of them in words.")
+    contributions: list[Contribution] = Field(description="One for each feature of the card, the largest first.")
+    top: list[str] = Field(description="The largest contributions in words.")
 
 
 class ExplanationResult(StoredExplanation):
@@ -69,7 +73,7 @@ class ExplanationResult(StoredExplanation):
 class ExplainedRow(StoredExplanation):
     """The explanation of a row of a job."""
 
-    row: int = Field(description="Its place in the job, from 0.")
+    row: int = Field(description="Place of the row in the job, from 0.")
 
 
 class ExplanationPage(BaseModel):
@@ -78,7 +82,5 @@ class ExplanationPage(BaseModel):
     job_id: str = Field(description="The job whose rows these are.")
     model: str
     model_version: int
-    items: list[ExplainedRow] = Field(
-        description="In the order of the rows; those that were not explained are left out."
-    )
-    next: str | None = Field(description="Where further rows are; null at the end.")
+    items: list[ExplainedRow] = Field(description="In the order of the rows, without those that were not explained.")
+    next: str | None = Field(description="Path of the next page; null on the last one.")

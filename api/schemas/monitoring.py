@@ -11,7 +11,7 @@ DriftLevel = Literal["none", "low", "moderate", "high", "too_few_rows"]
 class PeriodBody(BaseModel):
     """A period in UTC: whole hours."""
 
-    from_: datetime = Field(alias="from", description="Begin; it is in the period.")
+    from_: datetime = Field(alias="from", description="Start of the period, inclusive.")
     to: datetime = Field(description="End; it is not.")
 
 
@@ -22,14 +22,14 @@ class FeatureDriftBody(BaseModel):
     psi: float = Field(
         description="Population stability index over the feature's bins, missing included; 0.5 is added to each bin."
     )
-    p_value: float = Field(description="Of the G-test that both sides come from one population.")
-    adjusted_p_value: float = Field(description="The same after Benjamini and Hochberg over all features.")
+    p_value: float = Field(description="p-value of the G-test that both sides come from one population.")
+    adjusted_p_value: float = Field(description="p-value after the Benjamini-Hochberg correction over all features.")
     ks_lower_bound: float | None = Field(
-        description="The Kolmogorov-Smirnov statistic is at least this; null for categories, which have no order."
+        description="Lower bound of the Kolmogorov-Smirnov statistic; null for categories, which have no order."
     )
     missing_share: float = Field(description="Share of the window's rows without a value.")
-    missing_delta: float = Field(description="That share, less the one that it is compared with.")
-    unseen: int = Field(description="Values out of the reference's range, or of no category of it.")
+    missing_delta: float = Field(description="Difference between this share and that of the other side.")
+    unseen: int = Field(description="Values outside the reference's range or categories.")
     level: DriftLevel
 
 
@@ -40,16 +40,16 @@ class DriftBody(BaseModel):
     version: int
     window: PeriodBody
     against: Literal["reference", "previous", "same_weekday"]
-    rows: int = Field(description="Rows that were scored in the window.")
-    reference_rows: int = Field(description="Rows that they are compared with.")
+    rows: int = Field(description="Scored rows of the window.")
+    reference_rows: int = Field(description="Rows of the side to compare with.")
     level: DriftLevel = Field(description="The highest of all levels below.")
     advice: str = Field(description="What to do.")
     features: list[FeatureDriftBody] = Field(description="Every feature, the largest PSI first.")
-    score: FeatureDriftBody | None = Field(description="The same of the score; null where there is none to compare.")
-    decision: FeatureDriftBody | None = Field(description="The same of the decision; null for a regression.")
+    score: FeatureDriftBody | None = Field(description="The same for the score; null without a reference score.")
+    decision: FeatureDriftBody | None = Field(description="The same for the decision; null for a regression.")
     decision_rate: dict[str, float] = Field(description="Share of each label among the window's decisions.")
-    thresholds: dict[str, float] = Field(description="PSI from which on a level is given, if the p-value agrees.")
-    is_complete: bool = Field(description="Whether everything that was scored up to the end of the window is counted.")
+    thresholds: dict[str, float] = Field(description="Lowest PSI of each level, if the p-value agrees.")
+    is_complete: bool = Field(description="Whether all rows scored before the end of the window are counted.")
 
 
 class AlertBody(BaseModel):
@@ -61,13 +61,15 @@ class AlertBody(BaseModel):
     kind: Literal["drift"]
     subject: str = Field(description="The feature, `score` or `decision`.")
     level: Literal["low", "moderate", "high"]
-    details: dict[str, Any] = Field(description="The figures behind the level, and the window that they are of.")
+    details: dict[str, Any] = Field(description="The figures behind the level, and their window.")
     opened_at: datetime
-    seen_at: datetime = Field(description="When the hourly check found it last.")
-    closed_at: datetime | None = Field(description="When the check found it no longer; null while it is open.")
-    acknowledged_at: datetime | None = Field(description="When somebody acknowledged it; null again when it got worse.")
-    acknowledged_by: str | None = Field(description="Who: `key:ID`, or `anyone` where no key is asked for.")
-    reason: str | None = Field(description="What they said.")
+    seen_at: datetime = Field(description="Last hourly check that confirmed the drift.")
+    closed_at: datetime | None = Field(description="First check without the drift; null while the alert is open.")
+    acknowledged_at: datetime | None = Field(
+        description=("Time of the acknowledgement; null again after a rise of the level.")
+    )
+    acknowledged_by: str | None = Field(description="`key:ID`, or `anyone` where no key is required.")
+    reason: str | None = Field(description="Reason in the acknowledgement.")
 
 
 class AcknowledgeBody(BaseModel):
@@ -75,14 +77,16 @@ class AcknowledgeBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, str_strip_whitespace=True)
 
-    reason: str = Field(min_length=1, max_length=500, description="Why it may stand, or what is being done about it.")
+    reason: str = Field(
+        min_length=1, max_length=500, description=("Reason to keep the drift, or the action against it.")
+    )
 
 
 class AlertPage(BaseModel):
     """A page of alerts."""
 
     items: list[AlertBody]
-    next: str | None = Field(description="Where the next page is; null on the last one.")
+    next: str | None = Field(description="Path of the next page; null on the last one.")
 
 
 class OutcomeBody(BaseModel):
@@ -91,12 +95,12 @@ class OutcomeBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     actual: str | int | float | bool = Field(
-        description="The class, as the model or its labels call it; of a regression the number."
+        description="The class, by the model's name or its label; for a regression the number."
     )
     row: int | None = Field(
         None, ge=0, le=2**31 - 1, description="Place of the row in its job, from 0; left out for a job of one row."
     )
-    observed_at: AwareDatetime | None = Field(None, description="When it was observed, RFC 3339 with its offset.")
+    observed_at: AwareDatetime | None = Field(None, description="Time of the observation, RFC 3339 with an offset.")
 
 
 class StoredOutcome(BaseModel):
@@ -104,7 +108,7 @@ class StoredOutcome(BaseModel):
 
     job_id: str
     row: int
-    actual: str | float = Field(description="Label of the class; of a regression the number.")
+    actual: str | float = Field(description="Label of the class; for a regression the number.")
     revision: int = Field(description="1 for the first value, then 2, 3, ...")
     observed_at: datetime | None
     recorded_at: datetime
@@ -124,10 +128,10 @@ class OutcomesReport(BaseModel):
 
     rows: int = Field(description="Lines of the file.")
     created: int
-    unchanged: int = Field(description="Told before, with the same value.")
-    revised: int = Field(description="Told before with another value, which is kept beside the new one.")
+    unchanged: int = Field(description="Lines with the value that was already stored.")
+    revised: int = Field(description="Lines with a new value; the earlier one is kept beside it.")
     refused: int
-    errors: list[OutcomeError] = Field(description="The first thousand of the refused ones.")
+    errors: list[OutcomeError] = Field(description="The first thousand refused lines.")
 
 
 class EstimateBody(BaseModel):
@@ -136,7 +140,9 @@ class EstimateBody(BaseModel):
     value: float | None
     low: float | None
     high: float | None
-    method: str = Field(description="Of the interval: wilson, mover, delong, logit, normal, delta, or a mean by class.")
+    method: str = Field(
+        description=("Method of the interval: wilson, mover, delong, logit, normal, delta, or a mean by class.")
+    )
 
 
 class CalibrationBody(BaseModel):
@@ -157,12 +163,14 @@ class QualityWindow(BaseModel):
     version: int
     from_: datetime = Field(alias="from")
     to: datetime
-    rows: int = Field(description="Rows with an outcome: only these are judged.")
+    rows: int = Field(description="Rows with an outcome: the metrics cover only these.")
     metrics: dict[str, EstimateBody] = Field(
         description="accuracy, balanced_accuracy, precision, recall, f1, roc_auc, average_precision, log_loss, brier; "
         "of a regression mae, rmse, r2, bias. As scikit-learn has them; macro means where there are several classes."
     )
-    calibration: list[CalibrationBody] = Field(description="Of a binary model: what was predicted, and what came.")
+    calibration: list[CalibrationBody] = Field(
+        description=("Binary models: predicted probabilities and observed rates.")
+    )
     card: dict[str, float] = Field(description="The metrics in the version's card.")
 
 
@@ -171,7 +179,7 @@ class QualityBody(BaseModel):
 
     model: str
     windows: list[QualityWindow] = Field(description="Every version with outcomes in the period, newest first.")
-    card: dict[str, float] = Field(description="The metrics in the card of the version that was asked for, or serves.")
+    card: dict[str, float] = Field(description="The metrics in the card of the requested or serving version.")
 
 
 class KpiDay(BaseModel):
@@ -180,7 +188,7 @@ class KpiDay(BaseModel):
     day: str
     version: int
     rows: int
-    mean_score: float | None = Field(description="Of the probability; of a regression, of the prediction.")
+    mean_score: float | None = Field(description="Mean of the probability; for a regression, of the prediction.")
     positive_rate: float | None = Field(description="Share decided as the positive class; binary models only.")
     near_threshold: float | None = Field(description="Share within `margin` of the threshold; binary models only.")
 
@@ -193,7 +201,7 @@ class ConfusionBody(BaseModel):
     false_positives: int
     false_negatives: int
     true_negatives: int
-    cost: float | None = Field(description="False positives and negatives by the given weights.")
+    cost: float | None = Field(description="Cost of false positives and negatives, by the weights of the request.")
 
 
 class LatencyBody(BaseModel):
@@ -201,15 +209,17 @@ class LatencyBody(BaseModel):
 
     p50: float = Field(description="ms")
     p95: float = Field(description="ms")
-    jobs: float = Field(description="How many were measured.")
+    jobs: float = Field(description="Number of measured jobs.")
 
 
 class KpiVersion(BaseModel):
     """What a version's decisions were worth."""
 
     version: int
-    threshold: float | None = Field(description="The one that was asked for, or the card's.")
-    confusion: ConfusionBody | None = Field(description="Null where no outcome is known, or the model is not binary.")
+    threshold: float | None = Field(description="The threshold of the request, or the card's.")
+    confusion: ConfusionBody | None = Field(
+        description=("Null without known outcomes, and for models that are not binary.")
+    )
     expected_latency_ms: LatencyBody | None
 
 
@@ -226,8 +236,8 @@ class BinBody(BaseModel):
     """One bin of a feature."""
 
     label: str
-    reference: int = Field(description="Rows of the reference in it.")
-    window: int = Field(description="Rows of the window in it.")
+    reference: int = Field(description="Rows of the reference in the bin.")
+    window: int = Field(description="Rows of the window in the bin.")
 
 
 class DistributionItem(BaseModel):
@@ -247,4 +257,4 @@ class DistributionPage(BaseModel):
     rows: int
     reference_rows: int
     items: list[DistributionItem]
-    next: str | None = Field(description="Where the next page is; null on the last one.")
+    next: str | None = Field(description="Path of the next page; null on the last one.")

@@ -16,8 +16,10 @@ class SubmitBody(BaseModel):
     features: dict[str, Any] = Field(description="Feature name to value, as the model's card says.")
     model: str | None = Field(None, description="Model: `name`, `name@3` or `name@alias`; the default one if left out.")
     version: int | None = Field(None, description="Model version; the champion when left out.")
-    expires_in: float | None = Field(None, ge=1, description="Seconds that the job may queue; then it expires.")
-    timeout: float | None = Field(None, ge=1, description="Seconds that the job may run; then it fails.")
+    expires_in: float | None = Field(
+        None, ge=1, description=("Longest time in the queue, in seconds; after that, the job expires.")
+    )
+    timeout: float | None = Field(None, ge=1, description="Longest run, in seconds; after that, the job fails.")
 
 
 class BatchBody(BaseModel):
@@ -31,8 +33,10 @@ class BatchBody(BaseModel):
     )
     model: str | None = Field(None, description="Model: `name`, `name@3` or `name@alias`; the default one if left out.")
     version: int | None = Field(None, description="Model version; the champion when left out.")
-    expires_in: float | None = Field(None, ge=1, description="Seconds that the job may queue; then it expires.")
-    timeout: float | None = Field(None, ge=1, description="Seconds that the job may run; then it fails.")
+    expires_in: float | None = Field(
+        None, ge=1, description=("Longest time in the queue, in seconds; after that, the job expires.")
+    )
+    timeout: float | None = Field(None, ge=1, description="Longest run, in seconds; after that, the job fails.")
 
 
 class Counts(BaseModel):
@@ -49,11 +53,10 @@ class QueuePlace(BaseModel):
 
     position: int | None = Field(description="Place in its queue, from 1; an estimate in the answer to a submission.")
     eta_seconds: float | None = Field(
-        description="Seconds until it is done at the measured drain rate, if one is known."
+        description="Seconds until the result at the measured rate; null without a measured rate."
     )
     is_lower_bound: bool = Field(
-        description="Whether it stands farther back than `position`, and waits longer than `eta_seconds`: places are "
-        "counted up to 10,001."
+        description="Whether the real position and ETA are larger: positions are counted up to 10,001."
     )
 
 
@@ -64,7 +67,7 @@ class Score(BaseModel):
     label: str | None = Field(description="The predicted class in the card's words.")
     probability: float | None = Field(description="Binary: of the positive class; multiclass: of the predicted one.")
     threshold: float | None = Field(
-        description="Binary: the probability from which on the prediction is 1; null where none decides."
+        description="Binary: the lowest probability with the prediction 1; null where no threshold decides."
     )
     probabilities: dict[str, float] | None = Field(None, description="Multiclass: of every label.")
 
@@ -80,15 +83,17 @@ class RowQualityBody(BaseModel):
     """How unusual a row is beside the reference of its version."""
 
     unusual: float | None = Field(
-        description="0 to 1: share of the reference's rows that are less unusual, by the shares of their bins."
+        description="0 to 1: share of the reference rows that are less unusual, by the shares of their bins."
     )
-    outside: list[OutsideBody] = Field(description="Numbers out of the reference's range.")
-    unseen: list[str] = Field(description="Features with a category that the reference has not.")
+    outside: list[OutsideBody] = Field(description="Numbers outside the reference's range.")
+    unseen: list[str] = Field(description="Features with a category that is not in the reference.")
     missing: list[str] = Field(description="Features without a value.")
     missing_share: float = Field(description="Of all features.")
     confidence: float | None = Field(
-        description="0 to 1: share of the reference's rows with the same decision whose score is nearer to the "
-        "threshold; null where the model has no threshold."
+        description=(
+            "0 to 1: share of the reference rows with the same decision and a score nearer to the "
+            "threshold; null for models without a threshold."
+        )
     )
 
 
@@ -109,7 +114,7 @@ class Result(Score):
 class FaultBody(BaseModel):
     """One thing that is wrong."""
 
-    pointer: str = Field(description="Where, as an RFC 6901 JSON pointer.")
+    pointer: str = Field(description="Place of the fault, as an RFC 6901 JSON pointer.")
     code: str
     message: str
 
@@ -155,21 +160,23 @@ class CsvBody(BaseModel):
     delimiter: str
     encoding: str
     decimal: str
-    thousands: str = Field(description="What separates thousands in numbers; empty where nothing does.")
-    currency: str = Field(description="The currency sign beside numbers; empty where there is none.")
+    thousands: str = Field(description="Thousands separator of numbers; empty without one.")
+    currency: str = Field(description="Currency sign beside numbers; empty without one.")
     id_column: str | None = Field(description="The column that identifies rows; output.csv repeats it.")
-    extra_columns: list[str] = Field(description="Further columns that are no features; output.csv repeats them.")
+    extra_columns: list[str] = Field(description="Further columns that are not features; output.csv repeats them.")
     bytes: int = Field(description="Size of the file, uncompressed.")
-    max_error_rate: float | None = Field(description="Part of the rows that may fail before the job is given up.")
-    notices: list[str] = Field(description="What was read otherwise than it is written in the file.")
+    max_error_rate: float | None = Field(description="Share of the rows that may fail before the whole job fails.")
+    notices: list[str] = Field(
+        description=("Notices about cells that were read with another value than their text shows.")
+    )
 
 
 class Progress(BaseModel):
     """How far a job is."""
 
     rows_done: int
-    rows_per_second: float | None = Field(description="Since it began to run.")
-    eta_seconds: float | None = Field(description="Seconds until it is done at that rate; null once it has ended.")
+    rows_per_second: float | None = Field(description="Rate since the start of the run.")
+    eta_seconds: float | None = Field(description="Seconds until the end at that rate; null after the end.")
     chunks_done: int
     chunks_total: int
 
@@ -192,11 +199,9 @@ class JobBody(BaseModel):
     counts: Counts
     queue: QueuePlace | None
     has_failures: bool
-    csv: CsvBody | None = Field(None, description="Of a CSV job only.")
-    explains: str | None = Field(
-        None, description="The job whose rows are explained; of jobs that explain all of them."
-    )
-    progress: Progress | None = Field(None, description="Of a job that is done in chunks.")
+    csv: CsvBody | None = Field(None, description="Only for CSV jobs.")
+    explains: str | None = Field(None, description="Only for jobs that explain another job: the id of that job.")
+    progress: Progress | None = Field(None, description="Only for jobs of chunks.")
     result: Result | None = None
     error: JobError | None = None
     request_id: str
@@ -221,7 +226,7 @@ class JobPage(BaseModel):
     """A page of jobs, newest first."""
 
     items: list[JobBody]
-    next: str | None = Field(description="Path of the next page, null on the last.")
+    next: str | None = Field(description="Path of the next page; null on the last one.")
 
 
 class CsvFormatBody(BaseModel):
@@ -231,11 +236,13 @@ class CsvFormatBody(BaseModel):
     delimiter: str
     encoding: str
     decimal: str
-    thousands: str = Field(description="What separates thousands in numbers; empty where nothing does.")
-    currency: str = Field(description="The currency sign beside numbers; empty where there is none.")
+    thousands: str = Field(description="Thousands separator of numbers; empty without one.")
+    currency: str = Field(description="Currency sign beside numbers; empty without one.")
     id_column: str | None = Field(description="The column that identifies rows, repeated in the output.")
     bytes: int = Field(description="Size of the file, uncompressed.")
-    notices: list[str] = Field(description="What was read otherwise than it is written in the file.")
+    notices: list[str] = Field(
+        description=("Notices about cells that were read with another value than their text shows.")
+    )
 
 
 class CsvColumns(BaseModel):
@@ -243,7 +250,7 @@ class CsvColumns(BaseModel):
 
     features: list[str] = Field(description="Columns that are features, in file order.")
     missing: list[str] = Field(description="Features without a column: null in every row.")
-    extra: list[str] = Field(description="Columns that are no features: repeated in the output.")
+    extra: list[str] = Field(description="Columns that are not features: repeated in the output.")
 
 
 class CsvError(BaseModel):
@@ -290,7 +297,7 @@ class ModelSummary(BaseModel):
     description: str
     task: str
     versions: list[int] = Field(description="Those that serve.")
-    archived: list[int] = Field(description="Those that are put away: they take no rows.")
+    archived: list[int] = Field(description="Archived versions: they take no rows.")
     aliases: dict[str, int]
     is_default: bool
     links: dict[str, str]
@@ -313,10 +320,16 @@ class ModelBody(BaseModel):
     created_at: datetime
     card: dict[str, Any]
     example: dict[str, Any]
-    words: dict[str, Any] = Field(description="How the model is spoken to, and in whose words: its client's, or ours.")
-    scorer: dict[str, Any] = Field(description="The chosen path, its parity with the pipeline, its speed, the others.")
+    words: dict[str, Any] = Field(
+        description=("The form of requests and answers, and the client whose field names the model uses.")
+    )
+    scorer: dict[str, Any] = Field(
+        description=("The chosen scorer, its parity with the pipeline, its speed, and the other candidates.")
+    )
     explanation: dict[str, str] | None = Field(
-        description="How rows are explained, `method`, or why they cannot be, `refused`; null: not known."
+        description=(
+            "`method` of explanations, or the reason why the model cannot be explained, `refused`; null: unknown."
+        )
     )
     links: dict[str, str]
 
@@ -332,12 +345,12 @@ class FeatureList(BaseModel):
     wrapper: str | None = Field(description="The field of the body that holds the row; null where it is flat.")
     batch_input: Literal["wrapped", "flat"] = Field(description="`flat`: the body of a batch is the list of its rows.")
     batch_wrapper: str = Field(description="The field of the body that holds the rows of a batch.")
-    missing: Literal["refuse", "null"] = Field(description="What becomes of a row that lacks a required feature.")
-    extra: Literal["refuse", "ignore"] = Field(description="What becomes of keys that are no features.")
-    text: Literal["refuse", "read"] = Field(description='Whether "35" is taken for 35, and "yes" for true.')
-    derived: dict[str, str] = Field(description="Features that are computed from these, and how.")
+    missing: Literal["refuse", "null"] = Field(description="Treatment of a row without a required feature.")
+    extra: Literal["refuse", "ignore"] = Field(description="Treatment of keys that are not features.")
+    text: Literal["refuse", "read"] = Field(description='Whether "35" is read as 35, and "yes" as true.')
+    derived: dict[str, str] = Field(description="Features that are computed from these, with their formulas.")
     features: list[dict[str, Any]] = Field(description="Name, type, limits, categories, description, example.")
-    rules: list[str] = Field(description="What must hold between the features of a row.")
+    rules: list[str] = Field(description="Rules between the features of a row.")
 
 
 class Example(BaseModel):
@@ -373,14 +386,14 @@ class Health(BaseModel):
     database: Literal["ok", "down"]
     broker: Literal["ok", "down"] | None = Field(description="Null in the sync runtime.")
     recovery: Literal["ok", "late"] | None = Field(
-        description="Whether the workers look for jobs that dead ones left; null in the sync runtime."
+        description="Whether the workers recover jobs of dead workers; null in the sync runtime."
     )
     workers: list[dict[str, Any]]
-    worker_count: int = Field(description="Worker processes that were heard of lately; 0 in the sync runtime.")
+    worker_count: int = Field(description="Worker processes with a recent heartbeat; 0 in the sync runtime.")
     oldest_queued_seconds: float | None = Field(
-        description="For how long the oldest queued job has been ready to start; null in the sync runtime."
+        description="Seconds since the oldest queued job became ready; null in the sync runtime."
     )
-    reasons: list[str] = Field(description="What is wrong, one sentence each.")
+    reasons: list[str] = Field(description="Problems, one sentence each.")
 
 
 class Alive(BaseModel):
@@ -393,7 +406,7 @@ class Readiness(BaseModel):
     """Whether requests are welcome."""
 
     status: Literal["ok", "down"]
-    reasons: list[str] | None = Field(None, description="Why not, one sentence each.")
+    reasons: list[str] | None = Field(None, description="Reasons, one sentence each.")
 
 
 class ServedModel(BaseModel):
@@ -402,8 +415,8 @@ class ServedModel(BaseModel):
     model: str
     model_version: int
     model_sha256: str
-    trained_at: datetime | None = Field(description="When it was trained, as its card says; null where it does not.")
-    created_at: datetime = Field(description="When it was registered.")
+    trained_at: datetime | None = Field(description="Training time in the card; null without one.")
+    created_at: datetime = Field(description="Time of the registration.")
 
 
 class ServiceVersion(BaseModel):
@@ -413,4 +426,4 @@ class ServiceVersion(BaseModel):
     version: str
     runtime: Literal["queue", "sync"]
     python: str
-    models: list[ServedModel] | None = Field(None, description="What each model's champion is; for known callers.")
+    models: list[ServedModel] | None = Field(None, description="The champion of each model; only with a valid key.")

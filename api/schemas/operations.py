@@ -15,19 +15,19 @@ class MetricsSummary(BaseModel):
         description="By method and route: answers by status, and quantiles of the duration in milliseconds."
     )
     jobs: dict[str, dict[str, dict[str, int]]] = Field(description="Ended jobs by model, kind and state.")
-    queues: list[dict[str, Any]] = Field(description="Jobs that wait now, by model and lane.")
-    files: list[dict[str, Any]] = Field(description="Chunks and rows of files that wait now, by model.")
+    queues: list[dict[str, Any]] = Field(description="Waiting jobs, by model and lane.")
+    files: list[dict[str, Any]] = Field(description="Waiting chunks and rows of files, by model.")
     workers: dict[str, int] = Field(description="Live worker processes by lane.")
-    database_connections: dict[str, float] = Field(description="Of the API process that answered.")
+    database_connections: dict[str, float] = Field(description="Figures of the API process that answered.")
 
 
 class SystemMetrics(BaseModel):
     """How fast and how healthy the service was in a window."""
 
     window: dict[str, datetime]
-    requests: dict[str, Any] = Field(description="Count, rate, server errors and latency, in all and by route.")
+    requests: dict[str, Any] = Field(description="Count, rate, server errors and latency, in total and by route.")
     jobs: dict[str, Any] = Field(description="Ended jobs by state, rows, and how long jobs waited and ran.")
-    queue: dict[str, Any] = Field(description="What waits now, by lane.")
+    queue: dict[str, Any] = Field(description="Waiting jobs, by lane.")
     workers: dict[str, int]
     database_connections: dict[str, float]
 
@@ -36,17 +36,17 @@ class RequestEntry(BaseModel):
     """One request."""
 
     id: int
-    created_at: datetime = Field(description="When its answer ended.")
+    created_at: datetime = Field(description="Time of the end of the answer.")
     request_id: str
     method: str
     route: str
     path: str
-    status: int = Field(description="499 where the caller left before the answer began.")
+    status: int = Field(description="499 if the caller left before the answer began.")
     duration_ms: float
     size: int = Field(description="Bytes of the answer's body.")
     owner: str | None = Field(description="Id of the API key.")
-    model: str | None = Field(description="`name@version` that was asked for a score.")
-    input_hash: str | None = Field(description="The same body has the same hash; nobody can guess it.")
+    model: str | None = Field(description="`name@version` of the scored rows' model.")
+    input_hash: str | None = Field(description="Keyed hash of the body: equal for equal bodies, and not guessable.")
 
 
 class ErrorEntry(BaseModel):
@@ -63,7 +63,7 @@ class ErrorEntry(BaseModel):
     faults: list[dict[str, Any]] | None
     job_id: str | None
     owner: str | None
-    times: int = Field(description="How many alike it stands for.")
+    times: int = Field(description="Number of equal entries that this one stands for.")
 
 
 class AuditEntry(BaseModel):
@@ -82,18 +82,18 @@ class RequestPage(BaseModel):
     """Requests, newest first."""
 
     items: list[RequestEntry]
-    next: str | None = Field(description="Address of the next page.")
+    next: str | None = Field(description="Path of the next page; null on the last one.")
 
 
 class ErrorPage(BaseModel):
     """Refusals and failures, newest first."""
 
     items: list[ErrorEntry]
-    next: str | None = Field(description="Address of the next page.")
+    next: str | None = Field(description="Path of the next page; null on the last one.")
 
 
 class AuditPage(BaseModel):
     """What was done, newest first."""
 
     items: list[AuditEntry]
-    next: str | None = Field(description="Address of the next page.")
+    next: str | None = Field(description="Path of the next page; null on the last one.")

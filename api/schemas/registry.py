@@ -11,7 +11,9 @@ class ReasonBody(BaseModel):
     """Why something is changed."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    reason: str = Field(min_length=1, max_length=MAX_REASON, description="Why, for whoever reads the history.")
+    reason: str = Field(
+        min_length=1, max_length=MAX_REASON, description=("Reason for the change, for readers of the history.")
+    )
 
 
 class PromotionBody(ReasonBody):
@@ -26,7 +28,7 @@ class AliasBody(BaseModel):
     model: str
     alias: str
     version: int
-    updated_at: datetime = Field(description="When it was moved last.")
+    updated_at: datetime = Field(description="Time of the last move.")
 
 
 class AliasEventBody(BaseModel):
@@ -35,8 +37,8 @@ class AliasEventBody(BaseModel):
     id: int
     created_at: datetime
     alias: str
-    from_: int | None = Field(alias="from", description="Version that it meant; null: there was no such alias.")
-    to: int | None = Field(description="Version that it means since; null: it was taken away.")
+    from_: int | None = Field(alias="from", description="Version before the move; null: the alias did not exist.")
+    to: int | None = Field(description="Version after the move; null: the alias was deleted.")
     reason: str | None
     actor: str = Field(description="`key:ID`, `anyone` where AUTH=open, or `command:USER@HOST`.")
     request_id: str | None
@@ -46,7 +48,7 @@ class HistoryBody(BaseModel):
     """A page of a model's history."""
 
     items: list[AliasEventBody]
-    next: str | None = Field(description="Where the next page is; null on the last one.")
+    next: str | None = Field(description="Path of the next page; null on the last one.")
 
 
 class VersionStateBody(BaseModel):
@@ -55,4 +57,6 @@ class VersionStateBody(BaseModel):
     model: str
     version: int
     state: str = Field(description="`serving`, `archived` or `deleted`.")
-    left: str | None = Field(None, description="Of a deleted one: what could not be removed, and what to do.")
+    left: str | None = Field(
+        None, description=("Only for a deleted version: files that could not be removed, and the remedy.")
+    )

@@ -46,14 +46,18 @@ class Settings(BaseSettings):
     allowed_hosts: str = Field(
         "localhost,127.0.0.1,[::1]",
         max_length=2_000,
-        description="Names, separated by commas, under which `AUTH=open` answers besides those of this machine: what a "
-        "proxy in front sends as Host, and what pages that may call it have as Origin.",
+        description=(
+            "Host names, separated by commas, that `AUTH=open` accepts besides this machine's: the "
+            "Host that a proxy sends, and the Origin of allowed pages."
+        ),
     )
     frame_ancestors: str = Field(
         "none",
         max_length=2_000,
-        description="Whose pages may show this service's in a frame: `none`, `self`, or origins such as "
-        "`https://huggingface.co`, separated by blanks.",
+        description=(
+            "Sites that may show this service's pages in a frame: `none`, `self`, or origins such as "
+            "`https://huggingface.co`, separated by blanks."
+        ),
     )
     rate_per_minute: float = Field(
         0,
@@ -67,23 +71,31 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=10,
-        description="Proxies in front that append the caller's address to X-Forwarded-For; 0: nobody's word is taken.",
+        description=(
+            "Number of proxies in front that append the caller's address to X-Forwarded-For; 0: the header is ignored."
+        ),
     )
     root_path: str = Field(
         "",
         max_length=200,
-        description="Path under which a reverse proxy shows the API, e.g. `/scores`: links, Location and /docs begin "
-        "with it. With PROXY_HOPS, what a proxy says in X-Forwarded-Prefix counts first.",
+        description=(
+            "Path under which a reverse proxy shows the API, e.g. `/scores`: links, Location and "
+            "/docs begin with it. With PROXY_HOPS, the X-Forwarded-Prefix of a proxy takes "
+            "precedence."
+        ),
     )
-    data_dir: Path = Field(Path(".guichet"), description="Folder for everything that the service keeps.")
+    data_dir: Path = Field(Path(".guichet"), description="Folder for all data of the service.")
     models_dir: Path | None = Field(None, description="Folder of model packages; DATA_DIR/models when empty.")
     models_uri: str | None = Field(
         None,
-        description="Store of model packages (file://, s3:// or hf://): what is missing in MODELS_DIR is fetched from "
-        "there, and packages that are new there are registered. Its joblib files are programs that will be run.",
+        description=(
+            "Store of model packages (file://, s3:// or hf://): the service fetches packages that "
+            "MODELS_DIR lacks, and registers new ones. Its joblib files are programs that the service"
+            " runs."
+        ),
     )
     models_check_seconds: float = Field(
-        30, gt=0, le=_MONTH, description="How often MODELS_URI is looked at for new packages."
+        30, gt=0, le=_MONTH, description="Time between two checks of MODELS_URI for new packages."
     )
     database_url: str | None = Field(
         None, description="SQLAlchemy URL; a SQLite file in DATA_DIR when empty (sync runtime only)."
@@ -91,21 +103,26 @@ class Settings(BaseSettings):
     redis_url: str | None = Field(None, description="Broker and wake-ups; needed by the queue runtime.")
     default_model: str | None = Field(
         None,
-        description="Model that `/predict` and `/jobs` mean when none is named; the first one when empty.",
+        description="Default model of `/predict` and `/jobs`; when empty, the first one.",
     )
 
     max_body_bytes: int = Field(10_000_000, ge=1_000, description="Largest request body, in bytes.")
     max_bodies_bytes: int = Field(
         200_000_000,
         ge=1_000,
-        description="Bytes of request bodies above 50 kB that one API process holds at once, until they are answered; "
-        "half of them may be one caller's (an API key, else an address). CSV files are not among them.",
+        description=(
+            "Limit of all request bodies above 50 kB in one API process until they are answered, in "
+            "bytes; one caller (an API key, else an address) may use half of it. CSV files do not "
+            "count."
+        ),
     )
     max_connections: int = Field(
         1_000,
         ge=16,
-        description="Most connections of one API process; fewer where it may not open so many files. Beyond them an "
-        "idle one is closed, and probes are still answered.",
+        description=(
+            "Most connections of one API process; fewer if it may not open so many files. Beyond this"
+            " limit it closes idle connections, and still answers probes."
+        ),
     )
     max_csv_bytes: int = Field(1_000_000_000, ge=1_000, description="Largest CSV file, in bytes, uncompressed.")
     max_csv_rows: int = Field(5_000_000, ge=1, description="Most rows in one CSV file.")
@@ -114,7 +131,7 @@ class Settings(BaseSettings):
     max_queued: int = Field(
         1_000_000,
         ge=1,
-        description="Queued jobs of one model and lane above which new ones are refused (503).",
+        description="Most queued jobs of one model and lane; further ones are refused (503).",
     )
     max_group: int = Field(256, ge=1, description="Most submissions in one transaction.")
     max_claim_jobs: int = Field(512, ge=1, description="Most jobs in one claim of a worker.")
@@ -123,61 +140,72 @@ class Settings(BaseSettings):
         100, ge=1, description="A batch of at most this many rows goes to the interactive lane, else to bulk."
     )
     max_waiting: int = Field(
-        10_000, ge=1, description="Requests that may wait for their group commit before new ones get 503."
+        10_000, ge=1, description="Most requests that wait for their group commit; further ones get 503."
     )
 
     wait_seconds: float = Field(
-        10, ge=0, le=_MONTH, description="How long `/predict` waits for its result when the caller does not say."
+        10, ge=0, le=_MONTH, description="Wait of `/predict` for its result when the request names none."
     )
-    wait_cap_seconds: float = Field(60, ge=0, le=_MONTH, description="Longest wait that a caller may ask for.")
+    wait_cap_seconds: float = Field(60, ge=0, le=_MONTH, description="Longest wait that a request may name.")
     job_timeout_seconds: float = Field(
-        30, gt=0, le=_MONTH, description="How long a job may run when its caller does not say."
+        30, gt=0, le=_MONTH, description="Time limit of a job when the request names none."
     )
     job_timeout_cap_seconds: float = Field(
-        600, gt=0, le=_MONTH, description="Longest `timeout` that a caller may ask for."
+        600, gt=0, le=_MONTH, description="Longest `timeout` that a request may name."
     )
-    max_attempts: int = Field(3, ge=1, le=100, description="Deaths or transient errors after which a job has failed.")
-    lease_seconds: float = Field(15, gt=0, le=_MONTH, description="How long a claim holds without a heartbeat.")
-    heartbeat_seconds: float = Field(5, gt=0, le=_MONTH, description="How often a worker renews its leases.")
+    max_attempts: int = Field(
+        3, ge=1, le=100, description=("Worker deaths or transient errors after which a job fails.")
+    )
+    lease_seconds: float = Field(15, gt=0, le=_MONTH, description="Duration of a claim without a heartbeat.")
+    heartbeat_seconds: float = Field(5, gt=0, le=_MONTH, description="Time between two renewals of a worker's leases.")
     recover_seconds: float = Field(
-        5, gt=0, le=_MONTH, description="How often expired leases and lost wake-ups are looked for."
+        5, gt=0, le=_MONTH, description="Time between two searches for expired leases and lost wake-ups."
     )
     monitor_seconds: float = Field(
         5,
         ge=0,
         le=_MONTH,
-        description="How often scored rows are counted for drift, beside the requests; 0: never.",
+        description="Time between two counts of scored rows for drift; 0: never.",
     )
     drain_seconds: float = Field(
-        5, gt=0, le=_MONTH, description="How long one task keeps claiming before it hands over."
+        5, gt=0, le=_MONTH, description="Longest time for which one task claims jobs before it hands over."
     )
     poll_seconds: float = Field(
-        0.5, gt=0, le=_MONTH, description="How often the API looks for finished jobs when Redis does not tell it."
+        0.5,
+        gt=0,
+        le=_MONTH,
+        description=(
+            "Time between two searches of the API for finished jobs, in case that Redis does not announce them."
+        ),
     )
     start_seconds: float = Field(
         30,
         ge=0,
         le=_MONTH,
-        description="How long a start waits for the database, and a worker's for Redis, before it gives up.",
+        description="Longest wait of a start for the database, and of a worker's start for Redis.",
     )
-    refresh_seconds: float = Field(2, gt=0, le=_MONTH, description="How old the API's picture of the registry may be.")
-    idempotency_hours: float = Field(24, ge=24, le=87_600, description="How long an Idempotency-Key is kept.")
-    error_log_days: float = Field(30, gt=0, le=36_500, description="How many days refusals stay in `error_logs`.")
-    error_log_rows: int = Field(1_000_000, ge=1_000, description="How many entries `error_logs` keeps, at most.")
-    request_log_days: float = Field(30, gt=0, le=36_500, description="How many days requests stay in `request_logs`.")
+    refresh_seconds: float = Field(
+        2, gt=0, le=_MONTH, description=("Largest age of the API's snapshot of the registry.")
+    )
+    idempotency_hours: float = Field(24, ge=24, le=87_600, description="Time for which an Idempotency-Key is kept.")
+    error_log_days: float = Field(30, gt=0, le=36_500, description="Days for which `error_logs` keeps refusals.")
+    error_log_rows: int = Field(1_000_000, ge=1_000, description="Most entries in `error_logs`.")
+    request_log_days: float = Field(30, gt=0, le=36_500, description="Days for which `request_logs` keeps requests.")
     request_log_rows: int = Field(
         10_000_000,
         ge=0,
-        description="How many entries `request_logs` keeps, at most; 0: requests are only counted in the metrics.",
+        description="Most entries in `request_logs`; 0: requests are only counted in the metrics.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level logged.")
     tracing: Literal["off", "otlp"] = Field(
         "off",
-        description="`otlp`: traces are sent to a collector of OpenTelemetry, as its own variables say "
-        "(`OTEL_EXPORTER_OTLP_ENDPOINT` and others); needs requirements/tracing.txt.",
+        description=(
+            "`otlp`: send traces to an OpenTelemetry collector, configured by its own variables "
+            "(`OTEL_EXPORTER_OTLP_ENDPOINT` and others); needs requirements/tracing.txt."
+        ),
     )
     log_format: Literal["auto", "json", "text"] = Field(
-        "auto", description="How lines are logged; `auto` is text on a terminal, and one JSON object a line elsewhere."
+        "auto", description="Format of log lines; `auto` is text on a terminal, and one JSON object a line elsewhere."
     )
 
     @field_validator("*", mode="before")

@@ -34,7 +34,7 @@ class InferenceBody(BaseModel):
     id: str | None = Field(None, description="Repeated in the answer.")
     parameters: dict[str, Any] | None = None
     inputs: list[InputTensor]
-    outputs: list[RequestedOutput] | None = Field(None, description="All that the model gives when left out.")
+    outputs: list[RequestedOutput] | None = Field(None, description="When left out: every output of the model.")
 
 
 class OutputTensor(BaseModel):
@@ -53,7 +53,7 @@ class InferenceResult(BaseModel):
     model_name: str
     model_version: str
     id: str = Field(description="The request's own id, or the job's.")
-    parameters: dict[str, Any] = Field(description="`job_id`: the job that these rows are.")
+    parameters: dict[str, Any] = Field(description="`job_id`: the job of these rows.")
     outputs: list[OutputTensor]
 
 
@@ -115,4 +115,4 @@ class RepositoryEntry(BaseModel):
     name: str
     version: str
     state: Literal["READY", "UNAVAILABLE"]
-    reason: str = Field(description="Why it is unavailable, else empty.")
+    reason: str = Field(description="Reason why it is unavailable; empty when it is ready.")
