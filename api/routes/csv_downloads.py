@@ -75,12 +75,12 @@ async def get_output(
         Query(alias="format", description="The type of the answer; when left out, `Accept` decides."),
     ] = None,
 ) -> Response:
-    """Download every row with its score, or with its explanation, in the order of the file that was sent.
+    """Download the score or the explanation of every row, in the order of the uploaded file.
 
-    Each line has the row number, the id column and the columns that are no features, then the model's answer, or why
-    there is none in `error`. CSV is written as the file was: its delimiter, its decimal mark; a cell that a
-    spreadsheet would run as a formula gets an apostrophe. `Range` takes up a download that broke off. Parquet
-    (`Accept: application/vnd.apache.parquet`) has typed columns, the caller's own as text exactly as it was sent.
+    Each line has the row number, the id column and the columns that are not features, then the model's answer, or the
+    reason without one in `error`. CSV keeps the file's delimiter and decimal mark; a cell that a spreadsheet would run
+    as a formula gets an apostrophe. `Range` resumes a broken download. Parquet
+    (`Accept: application/vnd.apache.parquet`) has typed columns; the caller's own columns are text, exactly as sent.
     """
     job, version = await _find(services, caller, job_id)
     if join and job.kind == JobKind.EXPLAIN_BATCH:
@@ -107,7 +107,7 @@ async def get_output(
 async def get_errors(
     request: Request, services: ServicesDep, caller: ReadCaller, job_id: JobId, partial: Partial = False
 ) -> Response:
-    """Download what was wrong with the rows that have no score: row_no, column, code, message, value.
+    """Download the faults of rows without a score: row_no, column, code, message, value.
 
     The value is the cell as it was sent, cut to 200 characters. A file without faulty rows has the header only.
     """

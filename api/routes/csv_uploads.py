@@ -81,11 +81,11 @@ REQUEST: dict[str, Any] = {
 async def predict_csv(
     request: Request, services: ServicesDep, caller: PredictCaller, query: Annotated[CsvQuery, Query()]
 ) -> Response:
-    """Score a CSV file in the background: send the file, take a ticket, download every row's score.
+    """Score a CSV file in the background: upload the file, get a ticket, download every row's score.
 
     The header is checked before the answer; a row that does not fit the model becomes an error of that row alone.
-    Delimiter, encoding, decimal mark and thousands separator are detected unless they are given; a file that can be
-    read in two ways is refused. An Excel workbook (.xlsx) is read as its first sheet.
+    Delimiter, encoding, decimal mark and thousands separator are detected unless the query names them; an
+    ambiguous file is refused. An Excel workbook (.xlsx) is read as its first sheet.
     """
     return await receive_csv(services, request, caller, query, None)
 

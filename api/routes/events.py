@@ -61,7 +61,7 @@ async def get_events(
         int | None, Query(ge=0, description="The same as `Last-Event-ID`, for a browser's first request")
     ] = None,
 ) -> Response:
-    """Follow a job: what has happened to it, then what happens, until it ends.
+    """Follow a job until it ends: first its past events, then each new one.
 
     Server-sent events of the types `accepted`, `started`, `progress` (of CSV jobs, for every chunk) and `finished`.
     A break loses nothing: reconnect with `Last-Event-ID`, to any process of the service. A line `: keep-alive` comes

@@ -29,7 +29,7 @@ FILE: dict[int | str, dict[str, Any]] = {
 @router.get("/features", responses={200: {"model": FeatureList}, **OF_MODELS, **NO_MODEL}, response_model=None)
 @OF_A_MODEL
 async def get_features(services: ServicesDep, caller: ReadCaller, model: ModelQuery = None) -> Response:
-    """List the features that the default model takes, or the one that is named: types, limits, how it is sent."""
+    """List the features of the default or the named model: types, limits, and the form of a request."""
     return json_response(features_body(await find_version(services, model, None)))
 
 
@@ -38,13 +38,13 @@ async def get_features(services: ServicesDep, caller: ReadCaller, model: ModelQu
 )
 @OF_A_MODEL
 async def get_features_of(services: ServicesDep, caller: ReadCaller, name: ModelName) -> Response:
-    """List the features that a model takes."""
+    """List the features of a model."""
     return json_response(features_body(await find_version(services, name, None)))
 
 
 @router.get("/examples", responses={200: {"model": ExampleList}, **OF_MODELS}, response_model=None)
 async def get_examples(services: ServicesDep, caller: ReadCaller) -> Response:
-    """List, for every model, a body to send to it, and where there are more rows as JSON and CSV."""
+    """List an example body for every model, and links to further rows as JSON and CSV."""
     return json_response(examples_body(services.catalog))
 
 
@@ -55,7 +55,7 @@ async def get_examples(services: ServicesDep, caller: ReadCaller) -> Response:
 )
 @OF_A_MODEL
 async def get_example_rows(services: ServicesDep, caller: ReadCaller, name: ModelName, rows: Rows = 5) -> Response:
-    """Give rows that the model takes, made up from its card: the body of a `/models/{name}/predict_batch`."""
+    """Return example rows, made up from the model's card: a body for `/models/{name}/predict_batch`."""
     return json_response({"rows": await draw_rows(await find_version(services, name, None), rows)})
 
 
@@ -67,7 +67,7 @@ async def get_example_rows(services: ServicesDep, caller: ReadCaller, name: Mode
 )
 @OF_A_MODEL
 async def get_example_file(services: ServicesDep, caller: ReadCaller, name: ModelName, rows: Rows = 5) -> Response:
-    """Give the same rows as a CSV file, as `/models/{name}/predict_csv` takes it."""
+    """Return the same example rows as a CSV file for `/models/{name}/predict_csv`."""
     version = await find_version(services, name, None)
     headers = {"Content-Disposition": f'attachment; filename="{version.card.name}-examples.csv"'}
     return Response(rows_as_csv(await draw_rows(version, rows)), media_type="text/csv", headers=headers)

@@ -52,7 +52,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 @router.post("/explain", responses=_ANSWERS, openapi_extra=_BODY, response_model=None)
 @About(sends="row", explains=True)
 async def explain(request: Request, services: ServicesDep, caller: PredictCaller) -> Response:
-    """Explain the score of one row, or of a row of a job: what each feature adds to it, the largest first.
+    """Explain the score of one row, or of a row of a job: the contribution of each feature, the largest first.
 
     A job like any other: 200 with the explanation if it ends within the wait, otherwise 202 and the job goes on.
     """
@@ -67,7 +67,7 @@ async def explain_with(
     caller: PredictCaller,
     name: str = Path(description="Model: `name`, `name@3` or `name@alias`"),
 ) -> Response:
-    """Explain the score that a named model gives one row, as `/explain` does with the default one."""
+    """Explain the score of one row by a named model, as `/explain` does with the default one."""
     return await _explain(request, services, caller, name)
 
 
@@ -102,7 +102,7 @@ async def explain_job(
     ] = None,
     timeout: Annotated[float | None, Query(ge=1, description="Time limit of one chunk of rows, in seconds.")] = None,
 ) -> Response:
-    """Explain every row of a job that has ended, in the background: a job of its own, with progress.
+    """Explain every row of an ended job, in the background: a job of its own, with progress.
 
     Its `output.csv`, also as Parquet, has a line for each row and a column for each feature. Rows without a score have
     their error there. It is canceled, followed and taken up again as a CSV job is.
@@ -126,9 +126,9 @@ async def get_explanations(
     limit: Annotated[int, Query(ge=1, le=200, description="Rows of the job in one page")] = 50,
     after: Annotated[int, Query(ge=-1, lt=2**31, description="Only rows after this one: the cursor")] = -1,
 ) -> Response:
-    """Read again what was explained of a job's rows, whoever asked for it; follow `next` for further rows.
+    """Read the stored explanations of a job's rows, whoever requested them; follow `next` for further rows.
 
-    A row that was not explained is left out. Of a job that explains another one, these are the other one's rows.
+    Rows without an explanation are left out. For a job that explains another one, these are the other job's rows.
     """
     job = await find_own_job(services, caller, job_id)
     await audit_read(services, request, caller, job, what="explanations")

@@ -21,9 +21,9 @@ _ASKING = CapacityLimiter(2)
 
 @router.get("/health", responses={200: {"model": Health}, 503: {"model": Health}}, response_model=None)
 async def health(request: Request, services: ServicesDep) -> Response:
-    """Tell how the service is: database, broker, workers, and whether the default model is loaded.
+    """Report the health of the service: database, broker, workers, and whether the default model is loaded.
 
-    Without a valid key, where one is needed, workers are numbered, and why a model cannot be loaded is left out.
+    Without a valid key, where one is needed, workers have numbers for names, and load errors of models are left out.
     """
     # It asks Redis, which may take half a second: not on the event loop, and not after all who wait for the database.
     body = await to_thread.run_sync(partial(describe, services, in_full=is_known(request)), limiter=_ASKING)
@@ -32,7 +32,7 @@ async def health(request: Request, services: ServicesDep) -> Response:
 
 @router.get("/livez", responses={200: {"model": Alive, "description": "The process lives."}}, response_model=None)
 async def livez() -> Response:
-    """Answer as long as the process does."""
+    """Answer while the process lives."""
     return json_response({"status": "ok"})
 
 
@@ -48,7 +48,7 @@ async def livez() -> Response:
     response_model=None,
 )
 async def readyz(request: Request, services: ServicesDep) -> Response:
-    """Tell whether a submission would be stored now. A broker that is down does not count: jobs are stored anyway."""
+    """Report whether the service would store a submission now, with or without its broker."""
     reasons = blocking(services, in_full=is_known(request))
     if reasons:
         return json_response({"status": "down", "reasons": reasons}, status=503, headers={"Retry-After": "2"})
@@ -61,7 +61,7 @@ async def readyz(request: Request, services: ServicesDep) -> Response:
     response_model=None,
 )
 async def version(request: Request, services: ServicesDep) -> Response:
-    """Tell which version of the service this is; with a valid key, where one is needed, which models it serves."""
+    """Report the version of the service; with a valid key, where one is needed, also the serving models."""
     body: dict[str, Any] = {
         "name": "guichet",
         "version": VERSION,

@@ -99,7 +99,7 @@ async def get_job(request: Request, services: ServicesDep, caller: ReadCaller, j
     response_model=None,
 )
 async def get_result(request: Request, services: ServicesDep, caller: ReadCaller, job_id: JobId) -> Response:
-    """Read the result: one score, every row of a batch in input order, or where the files of a CSV job are.
+    """Read the result: one score, every row of a batch in input order, or links to the files of a CSV job.
 
     With `include=quality`, each row says how unusual it is beside the reference of its version.
     """
@@ -154,9 +154,9 @@ async def retry_job(
     job_id: JobId,
     only: Annotated[Literal["failed"], Query(description="The rows to run again: those without a result")] = "failed",
 ) -> Response:
-    """Take up the rest of a job of chunks that was canceled or has failed: the rows that were not scored or explained.
+    """Retry the remaining rows of a canceled or failed job of chunks: those without a score or an explanation.
 
-    What is stored stays. Rows that do not fit the card are not tried again: send them, corrected, as a new file.
+    Stored results stay. Rows that do not fit the card are not retried: send them, corrected, as a new file.
     """
     job = await take_up(services, caller, job_id)
     return accepted_response(services, request, job, {})

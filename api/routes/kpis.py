@@ -62,7 +62,7 @@ async def get_kpis(
     cost_fp: Annotated[Weight, Query(description="Cost of a false positive")] = None,
     cost_fn: Annotated[Weight, Query(description="Cost of a false negative")] = None,
 ) -> Response:
-    """Tell volume, decisions and scores day by day, and what the decisions cost where outcomes are known.
+    """Report volume, decisions and scores day by day, and the cost of decisions with known outcomes.
 
     With `threshold`, stored probabilities are decided anew, and nothing is scored again.
     """
@@ -146,7 +146,7 @@ async def get_feature_distribution(
     limit: Annotated[int, Query(ge=1, le=200, description="Features on a page")] = 20,
     cursor: Annotated[int, Query(ge=0, le=100_000, description="Features before this page")] = 0,
 ) -> Response:
-    """Tell how features are spread: rows by bin, of the window and of the reference; follow `next` for more."""
+    """Report the distribution of features: rows by bin, in the window and in the reference; follow `next` for more."""
     named = await find_version(services, model, version, archived=True)
     window = read_window(from_, to)
     body = await run_in_threadpool(_distribution, services, named, window, feature, limit, cursor)

@@ -48,7 +48,7 @@ async def get_request_log(
     cursor: Cursor = None,
     limit: Limit = 100,
 ) -> Response:
-    """List requests, newest first: who asked for what, when, how it was answered and how long it took."""
+    """List requests, newest first: caller, route, time, status and duration."""
     filters = {
         "request_id": request_id,
         "owner": owner,
@@ -73,7 +73,7 @@ async def get_error_log(
     cursor: Cursor = None,
     limit: Limit = 100,
 ) -> Response:
-    """List refusals and failures, newest first: what was wrong, never the values."""
+    """List refusals and failures, newest first, without any values of callers."""
     filters = {"request_id": request_id, "owner": owner, "code": code, "status": status}
     return await _answer(services, "/logs/errors", ErrorLog, filters, since, until, cursor, limit)
 
@@ -90,7 +90,7 @@ async def get_audit_log(
     cursor: Cursor = None,
     limit: Limit = 100,
 ) -> Response:
-    """List what was done to keys and models, newest first."""
+    """List changes of keys and models and exports of rows, newest first."""
     filters = {"actor": actor, "action": action, "target": target}
     return await _answer(services, "/logs/audit", AuditLog, filters, since, until, cursor, limit)
 

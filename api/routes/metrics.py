@@ -40,7 +40,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     response_model=None,
 )
 async def get_metrics(request: Request, services: ServicesDep, caller: ListCaller) -> Response:
-    """Tell the numbers of all processes of the service, at most two seconds old: any of them may be asked.
+    """Return the numbers of all processes of the service, at most two seconds old, from any of them.
 
     Prometheus' text format, OpenMetrics or JSON, as the Accept header says.
     """
@@ -63,7 +63,7 @@ async def get_system_metrics(
         datetime | None, Query(alias="to", description="End of the window, exclusive; now if left out")
     ] = None,
 ) -> Response:
-    """Tell how fast and how healthy the service was in a window: requests, jobs, and what waits now."""
+    """Report speed and health of the service in a window: requests, jobs, and the present queues."""
     window = window_of(since, until, now=datetime.now(UTC), default=timedelta(minutes=15))
     figures = await run_in_threadpool(scraper_of(services).figures, services)
     return json_response(await run_in_threadpool(read_system, services, window, figures))

@@ -56,7 +56,7 @@ _BODY: dict[str, Any] = {
     response_model=None,
 )
 async def ping(services: ServicesDep) -> Response:
-    """Tell whether requests can be taken, as `/readyz` does: SageMaker's and MLflow's health check."""
+    """Report whether the service accepts requests, as `/readyz` does: SageMaker's and MLflow's health check."""
     if blocking(services):
         return json_response({"status": "down"}, status=503, headers={"Retry-After": "2"})
     return json_response({"status": "ok"})

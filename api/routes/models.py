@@ -26,7 +26,7 @@ async def get_models(services: ServicesDep, caller: ReadCaller) -> Response:
 @router.get("/models/{name}", responses={200: {"model": ModelBody}, **OF_MODELS, **NO_MODEL}, response_model=None)
 @OF_A_MODEL
 async def get_model(services: ServicesDep, caller: ReadCaller, name: ModelName) -> Response:
-    """Read the version of a model that serves now: its card, an example row, and how it is scored."""
+    """Read the serving version of a model: its card, an example row, and its scorer."""
     return json_response(version_body(await find_version(services, name, None), services.catalog))
 
 

@@ -62,7 +62,7 @@ async def get_drift(
         ),
     ] = "reference",
 ) -> Response:
-    """Tell how far the rows of a window are from those of the reference, feature by feature, and what to do.
+    """Compare the rows of a window with those of the reference, feature by feature, with advice.
 
     It sums counters of whole hours; a level needs a PSI of 0.1, 0.2 or 0.3 and p < 0.01 after Benjamini and Hochberg.
     """
@@ -97,9 +97,9 @@ async def get_model_metrics(
     from_: From = None,
     to: To = None,
 ) -> Response:
-    """Tell how good a model is on the rows whose outcome is known, beside the figures of its card.
+    """Report the quality of a model on rows with a known outcome, beside the figures of its card.
 
-    Each version that scored in the window is judged, or the one that is asked for; each figure has a 95 % interval.
+    The answer covers each version that scored in the window, or the requested one; each figure has a 95 % interval.
     """
     named = await find_version(services, model, version, archived=True)
     window = read_window(from_, to)
@@ -197,10 +197,10 @@ async def acknowledge_alert(
     caller: AdminCaller,
     alert_id: Annotated[int, Path(alias="id", ge=1, le=2**62, description="The alert's id, from GET /alerts")],
 ) -> Response:
-    """Say that you know of an alert, and why it may stand: it is no longer pressed upon anybody.
+    """Acknowledge an alert, with a reason: it stays open, but counts as handled.
 
-    It stays open as long as the check finds it, and is pressing again when it gets a higher level. The audit log
-    keeps who said what. The same again changes nothing.
+    The hourly check closes it when the drift ends, and a higher level needs a new acknowledgement. The audit log
+    records the key and the reason. Repeating the same request changes nothing.
     """
     _, raw = await read_json(request, max_bytes=services.settings.max_body_bytes)
     body = read_fields(AcknowledgeBody, raw)

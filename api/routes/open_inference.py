@@ -108,19 +108,19 @@ _VERSION = Path(description="Version number")
 
 @router.get("", responses={200: {"model": ServerMetadata}, **_KEYS}, response_model=None)
 async def get_server(services: ServicesDep, caller: ReadCaller) -> Response:
-    """Tell which server this is, and which extensions of the protocol it has."""
+    """Report the server's name, version and protocol extensions."""
     return json_response({"name": "guichet", "version": VERSION, "extensions": EXTENSIONS})
 
 
 @router.get("/health/live", responses={200: {"model": ServerLive}}, response_model=None)
 async def get_live() -> Response:
-    """Answer as long as the process does."""
+    """Answer while the process lives."""
     return json_response({"live": True})
 
 
 @router.get("/health/ready", responses={200: {"model": ServerReady}, 503: {"model": ServerReady}}, response_model=None)
 async def get_ready(services: ServicesDep) -> Response:
-    """Tell whether requests can be taken, as `/readyz` does."""
+    """Report whether the service accepts requests, as `/readyz` does."""
     return _ready({}, is_ready=not blocking(services))
 
 
@@ -131,7 +131,7 @@ async def get_ready(services: ServicesDep) -> Response:
     response_model=None,
 )
 async def post_index(request: Request, services: ServicesDep, caller: ReadCaller) -> Response:
-    """List every version of every model; a body with a true `ready` leaves out those that cannot be loaded."""
+    """List every version of every model; with a true `ready` in the body, only those that can be loaded."""
     return json_response(await read_index(request, services, caller))
 
 
@@ -140,7 +140,7 @@ async def post_index(request: Request, services: ServicesDep, caller: ReadCaller
 
 @router.get("/models/{name}", responses={200: {"model": ModelMetadata}, **_MISSING}, response_model=None)
 async def get_metadata(services: ServicesDep, caller: ReadCaller, name: str = _NAME) -> Response:
-    """Read the inputs and outputs of the version that serves now."""
+    """Read the inputs and outputs of the serving version."""
     return await _metadata(services, name, None)
 
 
@@ -156,7 +156,7 @@ async def get_version_metadata(
 
 @router.get("/models/{name}/ready", responses=_READY, response_model=None)
 async def get_model_ready(services: ServicesDep, caller: ReadCaller, name: str = _NAME) -> Response:
-    """Tell whether the version that serves now can be asked: a worker is there that can load it."""
+    """Report whether the serving version accepts requests: at least one live worker can load it."""
     return await _model_ready(services, name, None)
 
 
@@ -164,14 +164,14 @@ async def get_model_ready(services: ServicesDep, caller: ReadCaller, name: str =
 async def get_version_ready(
     services: ServicesDep, caller: ReadCaller, name: str = _NAME, version: str = _VERSION
 ) -> Response:
-    """Tell whether one version can be asked."""
+    """Report whether one version accepts requests."""
     return await _model_ready(services, name, version)
 
 
 @router.post("/models/{name}/infer", responses=_INFER, openapi_extra=_INFER_BODY, response_model=None)
 @About(sends="tensors", protocol=OPEN_INFERENCE, is_fast=True)
 async def infer(request: Request, services: ServicesDep, caller: PredictCaller, name: str = _NAME) -> Response:
-    """Score the rows that tensors hold, as one job; the answer waits for it, unless the caller prefers otherwise."""
+    """Score the rows in tensors as one job; the answer waits for the result, unless the caller prefers otherwise."""
     return await score_tensors(request, services, caller, name, None)
 
 
@@ -182,7 +182,7 @@ async def infer(request: Request, services: ServicesDep, caller: PredictCaller, 
 async def infer_with(
     request: Request, services: ServicesDep, caller: PredictCaller, name: str = _NAME, version: str = _VERSION
 ) -> Response:
-    """Score the rows that tensors hold with one version."""
+    """Score the rows in tensors with one version."""
     return await score_tensors(request, services, caller, name, version)
 
 

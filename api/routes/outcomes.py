@@ -52,7 +52,7 @@ Revise = Annotated[bool, Query(description="Replace an earlier value; it is kept
 async def post_outcome(
     request: Request, services: ServicesDep, caller: ChangeCaller, job_id: JobId, revise: Revise = False
 ) -> Response:
-    """Tell what became of a row that was scored. Telling the same again changes nothing."""
+    """Store the outcome of a scored row. Repeating the same outcome changes nothing."""
     _, raw = await read_json(request, max_bytes=services.settings.max_body_bytes)
     job = await find_own_job(services, caller, job_id)
     outcome = read_fields(OutcomeBody, raw)
@@ -154,7 +154,7 @@ async def post_outcomes(
     ] = "abort",
     revise: Revise = False,
 ) -> Response:
-    """Tell what became of many rows: a CSV file with `actual` beside what names the row.
+    """Store the outcomes of many rows from a CSV file: `actual`, and the columns that identify each row.
 
     A row is named by `job_id`, with `row` (from 0) or `row_no` (from 1, as in output.csv) where the job has several, or
     by `id`: the id that you gave the job. `observed_at` may stand beside it. All of it is stored at once, up to

@@ -45,7 +45,7 @@ def _body(schema: type[SubmitBody] | type[BatchBody], *parameters: dict[str, Any
 )
 @About(sends="row", is_fast=True)
 async def post_job(request: Request, services: ServicesDep, caller: PredictCaller) -> Response:
-    """Submit one row and take a ticket: the answer is 202 at once, the result waits at `/jobs/{id}`."""
+    """Submit one row and get a ticket: the answer is 202 at once, the result follows at `/jobs/{id}`."""
     submitted = await read_single(services, request, None)
     return await submit(services, request, caller, submitted, _ticket_only(services, request))
 
@@ -69,9 +69,9 @@ async def put_job(
     caller: ChangeCaller,
     client_id: Annotated[str, Path(alias="id", pattern=CLIENT_ID, description="An id of your own")],
 ) -> Response:
-    """Submit one row under an id of your own: sent again, it is the same job, and `/jobs/{id}` knows it by that id.
+    """Submit one row under your own id: a repeated request is the same job, and `/jobs/{id}` accepts that id.
 
-    Another body under the same id is refused with 422, the id of a job that there is with 409.
+    A different body under the same id gets 422, and the service's own id of an existing job gets 409.
     """
     await spend_row(request, caller)
     await refuse_own_id(services, caller, client_id)

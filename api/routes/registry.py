@@ -66,7 +66,7 @@ def _body_of(model: type[BaseModel]) -> dict[str, Any]:
     response_model=None,
 )
 async def get_alias(services: ServicesDep, caller: ReadCaller, name: Name, alias: Alias) -> Response:
-    """Read what an alias means. Its `ETag` is what a change that must not overwrite another one says in `If-Match`."""
+    """Read the version that an alias points to. Send its `ETag` in `If-Match` to avoid overwriting another change."""
 
     def read() -> AliasState:
         with session_scope(services.reader, read_only=True) as session:
@@ -90,7 +90,7 @@ async def put_alias(
     if_match: IfMatch = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Let an alias mean a version: of `champion`, promote it. Every process does so within 5 seconds.
+    """Point an alias to a version; for `champion`, promote it. Every process follows within 5 seconds.
 
     Jobs that are already accepted keep the version that they have.
     """
@@ -114,7 +114,7 @@ async def put_alias(
 async def delete_alias(
     request: Request, services: ServicesDep, caller: AdminCaller, name: Name, alias: Alias, if_match: IfMatch = None
 ) -> Response:
-    """Take an alias away. The champion can only be moved: it answers where no version is named."""
+    """Delete an alias. The champion can only be moved: it serves requests that name no version."""
     body = await _read(services, request, ReasonBody)
 
     def work(session: Session) -> None:
@@ -133,7 +133,7 @@ async def delete_alias(
 async def post_rollback(
     request: Request, services: ServicesDep, caller: AdminCaller, name: Name, alias: Alias, if_match: IfMatch = None
 ) -> Response:
-    """Let an alias mean again what it meant before it was moved last."""
+    """Point an alias back to its version before the last move."""
     body = await _read(services, request, ReasonBody)
 
     def work(session: Session) -> AliasState:
@@ -185,7 +185,7 @@ async def get_history(
 async def post_archive(
     request: Request, services: ServicesDep, caller: AdminCaller, name: Name, version: Number
 ) -> Response:
-    """Put a version away: it takes no rows until it is restored, and everything that it scored stays."""
+    """Archive a version: it takes no rows until it is restored, and its scores stay."""
     return await _move(request, services, caller, name, version, archive, "archived")
 
 
@@ -211,7 +211,7 @@ async def post_restore(
 async def delete_version(
     request: Request, services: ServicesDep, caller: AdminCaller, name: Name, version: Number
 ) -> Response:
-    """Delete an archived version that never scored anything, with its files. Its number is not given again."""
+    """Delete an archived version without any scores, with its files. Its number is not used again."""
     body = await _read(services, request, ReasonBody)
     row: ModelVersion = await _do(
         services, lambda session: delete(session, name, version, _change(request, caller, body))

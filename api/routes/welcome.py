@@ -19,7 +19,7 @@ _JSON = ("text/html", "application/json", NATIVE)  # a browser is led on; a prog
 
 @router.get("/", include_in_schema=False, response_model=None)
 async def root(request: Request, services: ServicesDep) -> Response:
-    """Lead a browser to the documentation, and tell programs which models there are and whose words they speak.
+    """Redirect browsers to the documentation, and list the served models and their field names for programs.
 
     Without a key that may read, where one is needed, no model is told.
     """

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class ExplainJobBody(BaseModel):
-    """A row of a job that was scored, to be explained; a row of its own is sent as to `/predict`."""
+    """A scored row of a job to explain; a row outside a job is sent as to `/predict`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -23,7 +23,7 @@ class ExplainJobBody(BaseModel):
 
 
 class ReferencePopulation(BaseModel):
-    """What a row was compared with."""
+    """The reference population of an explanation."""
 
     rows: int = Field(description="Rows of the reference population; 0 where the trees' own counts are used instead.")
     source: str
@@ -31,7 +31,7 @@ class ReferencePopulation(BaseModel):
 
 
 class Contribution(BaseModel):
-    """What one feature adds to the value."""
+    """The contribution of one feature to the value."""
 
     feature: str
     value: Any = Field(description="Value of the feature in the row.")
@@ -42,7 +42,7 @@ class Contribution(BaseModel):
 
 
 class StoredExplanation(BaseModel):
-    """Why a row has its score: base_value and all contributions are value."""
+    """The explanation of a score: base_value plus all contributions equals value."""
 
     method: str = Field(
         json_schema_extra={
@@ -77,7 +77,7 @@ class ExplainedRow(StoredExplanation):
 
 
 class ExplanationPage(BaseModel):
-    """What was explained of some rows of a job."""
+    """Stored explanations of some rows of a job."""
 
     job_id: str = Field(description="The job whose rows these are.")
     model: str

@@ -16,7 +16,7 @@ class PeriodBody(BaseModel):
 
 
 class FeatureDriftBody(BaseModel):
-    """What has become of one feature."""
+    """The drift of one feature."""
 
     feature: str
     psi: float = Field(
@@ -34,7 +34,7 @@ class FeatureDriftBody(BaseModel):
 
 
 class DriftBody(BaseModel):
-    """How far a window's rows are from those that they are compared with."""
+    """The differences between the rows of a window and those of its reference."""
 
     model: str
     version: int
@@ -53,7 +53,7 @@ class DriftBody(BaseModel):
 
 
 class AlertBody(BaseModel):
-    """Something that somebody should look at."""
+    """An alert: drift of a feature, of the score or of the decision."""
 
     id: int
     model: str
@@ -73,7 +73,7 @@ class AlertBody(BaseModel):
 
 
 class AcknowledgeBody(BaseModel):
-    """Why an alert may stand."""
+    """The reason of an acknowledgement."""
 
     model_config = ConfigDict(extra="forbid", strict=True, str_strip_whitespace=True)
 
@@ -90,7 +90,7 @@ class AlertPage(BaseModel):
 
 
 class OutcomeBody(BaseModel):
-    """What became of a row."""
+    """The outcome of a row."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -104,7 +104,7 @@ class OutcomeBody(BaseModel):
 
 
 class StoredOutcome(BaseModel):
-    """What is known of the truth of a row."""
+    """The stored outcome of a row."""
 
     job_id: str
     row: int
@@ -124,7 +124,7 @@ class OutcomeError(BaseModel):
 
 
 class OutcomesReport(BaseModel):
-    """What was made of a file of outcomes."""
+    """The report on a file of outcomes."""
 
     rows: int = Field(description="Lines of the file.")
     created: int
@@ -158,7 +158,7 @@ class CalibrationBody(BaseModel):
 
 
 class QualityWindow(BaseModel):
-    """How good a version was on what it scored in a period."""
+    """The quality of a version in a period."""
 
     version: int
     from_: datetime = Field(alias="from")
@@ -175,7 +175,7 @@ class QualityWindow(BaseModel):
 
 
 class QualityBody(BaseModel):
-    """How good a model is, by version."""
+    """The quality of a model, by version."""
 
     model: str
     windows: list[QualityWindow] = Field(description="Every version with outcomes in the period, newest first.")
@@ -183,7 +183,7 @@ class QualityBody(BaseModel):
 
 
 class KpiDay(BaseModel):
-    """What a version scored on one day, in UTC."""
+    """The scores of a version on one day, in UTC."""
 
     day: str
     version: int
@@ -194,7 +194,7 @@ class KpiDay(BaseModel):
 
 
 class ConfusionBody(BaseModel):
-    """Decisions beside what came."""
+    """Decisions against outcomes."""
 
     rows: int
     true_positives: int
@@ -213,7 +213,7 @@ class LatencyBody(BaseModel):
 
 
 class KpiVersion(BaseModel):
-    """What a version's decisions were worth."""
+    """The value of a version's decisions."""
 
     version: int
     threshold: float | None = Field(description="The threshold of the request, or the card's.")
@@ -241,7 +241,7 @@ class BinBody(BaseModel):
 
 
 class DistributionItem(BaseModel):
-    """How the values of a feature are spread."""
+    """The distribution of a feature."""
 
     feature: str
     kind: Literal["number", "category"]
@@ -249,7 +249,7 @@ class DistributionItem(BaseModel):
 
 
 class DistributionPage(BaseModel):
-    """How features are spread, in the window and in the reference."""
+    """The distribution of features, in the window and in the reference."""
 
     model: str
     version: int

@@ -49,7 +49,7 @@ class Counts(BaseModel):
 
 
 class QueuePlace(BaseModel):
-    """Where a queued job stands."""
+    """The position of a queued job."""
 
     position: int | None = Field(description="Place in its queue, from 1; an estimate in the answer to a submission.")
     eta_seconds: float | None = Field(
@@ -73,14 +73,14 @@ class Score(BaseModel):
 
 
 class OutsideBody(BaseModel):
-    """A number out of the reference's range."""
+    """A number outside the reference's range."""
 
     feature: str
     side: Literal["below", "above"]
 
 
 class RowQualityBody(BaseModel):
-    """How unusual a row is beside the reference of its version."""
+    """How unusual a row is in the reference of its version."""
 
     unusual: float | None = Field(
         description="0 to 1: share of the reference rows that are less unusual, by the shares of their bins."
@@ -112,7 +112,7 @@ class Result(Score):
 
 
 class FaultBody(BaseModel):
-    """One thing that is wrong."""
+    """One fault."""
 
     pointer: str = Field(description="Place of the fault, as an RFC 6901 JSON pointer.")
     code: str
@@ -147,14 +147,14 @@ class BatchResult(BaseModel):
 
 
 class JobError(BaseModel):
-    """Why a job has no result."""
+    """The reason why a job has no result."""
 
     code: str
     message: str
 
 
 class CsvBody(BaseModel):
-    """The file of a CSV job: how it is written, as it was given or detected."""
+    """The file of a CSV job: its format, given or detected."""
 
     filename: str | None
     delimiter: str
@@ -172,7 +172,7 @@ class CsvBody(BaseModel):
 
 
 class Progress(BaseModel):
-    """How far a job is."""
+    """The progress of a job."""
 
     rows_done: int
     rows_per_second: float | None = Field(description="Rate since the start of the run.")
@@ -209,7 +209,7 @@ class JobBody(BaseModel):
 
 
 class CsvResult(BaseModel):
-    """The result of a CSV job, or of one that explains all rows: they are in the files that `links` names."""
+    """The result of a CSV job, or of an explanation of all rows: `links` names its files."""
 
     job_id: str
     request_id: str
@@ -230,7 +230,7 @@ class JobPage(BaseModel):
 
 
 class CsvFormatBody(BaseModel):
-    """How a CSV file is written."""
+    """The format of a CSV file."""
 
     filename: str | None
     delimiter: str
@@ -254,7 +254,7 @@ class CsvColumns(BaseModel):
 
 
 class CsvError(BaseModel):
-    """One thing that is wrong with a row of a CSV file."""
+    """One fault of a row of a CSV file."""
 
     row_no: int = Field(description="From 1, the header and empty lines not counted.")
     column: str = Field(description="Empty for the row as a whole.")
@@ -263,7 +263,7 @@ class CsvError(BaseModel):
 
 
 class CsvReportBody(BaseModel):
-    """What is wrong with a CSV file (`validate_only`)."""
+    """The faults of a CSV file (`validate_only`)."""
 
     model: str
     model_version: int
@@ -310,7 +310,7 @@ class ModelList(BaseModel):
 
 
 class ModelBody(BaseModel):
-    """A model version: its card, an example row, and how it is scored."""
+    """A model version: its card, an example row, and its scorer."""
 
     model: str
     model_version: int
@@ -335,7 +335,7 @@ class ModelBody(BaseModel):
 
 
 class FeatureList(BaseModel):
-    """What a model takes."""
+    """The features of a model."""
 
     model: str
     model_version: int
@@ -354,7 +354,7 @@ class FeatureList(BaseModel):
 
 
 class Example(BaseModel):
-    """How one model is called."""
+    """An example request to one model."""
 
     model: str
     model_version: int
@@ -364,19 +364,19 @@ class Example(BaseModel):
 
 
 class ExampleList(BaseModel):
-    """How each model is called."""
+    """An example request to each model."""
 
     items: list[Example]
 
 
 class ExampleRows(BaseModel):
-    """Rows that a model takes: the body of a batch."""
+    """Example rows of a model: the body of a batch."""
 
     rows: list[dict[str, Any]]
 
 
 class Health(BaseModel):
-    """How the service is."""
+    """The health of the service."""
 
     status: Literal["ok", "starting", "degraded", "down"]
     model_loaded: bool
@@ -403,14 +403,14 @@ class Alive(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether requests are welcome."""
+    """Whether the service accepts requests."""
 
     status: Literal["ok", "down"]
     reasons: list[str] | None = Field(None, description="Reasons, one sentence each.")
 
 
 class ServedModel(BaseModel):
-    """The version of a model that serves when none is named."""
+    """The serving version of a model, used where a request names none."""
 
     model: str
     model_version: int
@@ -420,7 +420,7 @@ class ServedModel(BaseModel):
 
 
 class ServiceVersion(BaseModel):
-    """Which service this is."""
+    """The version of the service."""
 
     name: str
     version: str

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 
 class MetricsSummary(BaseModel):
-    """The numbers of the whole service since it was set up."""
+    """The numbers of the whole service since its installation."""
 
     version: str
     runtime: str
@@ -22,7 +22,7 @@ class MetricsSummary(BaseModel):
 
 
 class SystemMetrics(BaseModel):
-    """How fast and how healthy the service was in a window."""
+    """Speed and health of the service in a window."""
 
     window: dict[str, datetime]
     requests: dict[str, Any] = Field(description="Count, rate, server errors and latency, in total and by route.")
@@ -50,7 +50,7 @@ class RequestEntry(BaseModel):
 
 
 class ErrorEntry(BaseModel):
-    """One refusal or failure, or many alike."""
+    """One refusal or failure, or several equal ones."""
 
     id: int
     created_at: datetime
@@ -67,7 +67,7 @@ class ErrorEntry(BaseModel):
 
 
 class AuditEntry(BaseModel):
-    """Something that was done."""
+    """One audited action."""
 
     id: int
     created_at: datetime
@@ -93,7 +93,7 @@ class ErrorPage(BaseModel):
 
 
 class AuditPage(BaseModel):
-    """What was done, newest first."""
+    """Audited actions, newest first."""
 
     items: list[AuditEntry]
     next: str | None = Field(description="Path of the next page; null on the last one.")

@@ -8,7 +8,7 @@ from shared.registry.aliases import MAX_REASON
 
 
 class ReasonBody(BaseModel):
-    """Why something is changed."""
+    """The reason for a change."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     reason: str = Field(
@@ -17,13 +17,13 @@ class ReasonBody(BaseModel):
 
 
 class PromotionBody(ReasonBody):
-    """Which version an alias is to mean, and why."""
+    """The new version of an alias, and the reason."""
 
     version: int = Field(ge=1, le=2**31 - 1, description="Version number.")
 
 
 class AliasBody(BaseModel):
-    """What an alias means."""
+    """The version of an alias."""
 
     model: str
     alias: str
@@ -52,7 +52,7 @@ class HistoryBody(BaseModel):
 
 
 class VersionStateBody(BaseModel):
-    """What became of a version."""
+    """The state of a version."""
 
     model: str
     version: int

@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 
 class InvocationError(BaseModel):
-    """An error as MLflow's scoring server writes it."""
+    """An error in the format of MLflow's scoring server."""
 
     error_code: str
     message: str

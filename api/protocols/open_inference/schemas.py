@@ -22,7 +22,7 @@ class InputTensor(BaseModel):
 
 
 class RequestedOutput(BaseModel):
-    """An output that is asked for."""
+    """A requested output."""
 
     name: Literal["predict", "predict_proba", "label"]
     parameters: dict[str, Any] | None = None
@@ -58,7 +58,7 @@ class InferenceResult(BaseModel):
 
 
 class InferenceError(BaseModel):
-    """What is wrong, and what to do."""
+    """The error, with advice."""
 
     error: str
 
@@ -73,7 +73,7 @@ class TensorMetadata(BaseModel):
 
 
 class ModelMetadata(BaseModel):
-    """A model as the protocol tells of it."""
+    """The metadata of a model."""
 
     name: str
     versions: list[str]
@@ -97,13 +97,13 @@ class ServerLive(BaseModel):
 
 
 class ServerReady(BaseModel):
-    """Whether requests are welcome."""
+    """Whether the service accepts requests."""
 
     ready: bool
 
 
 class ModelReady(BaseModel):
-    """Whether a model can be asked now."""
+    """Whether a model accepts requests now."""
 
     name: str
     ready: bool
