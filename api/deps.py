@@ -123,7 +123,7 @@ _ASKS = {
 
 
 def asks(route: APIRoute) -> Asks:
-    """Tell which callers a route lets in, by what its function asks for."""
+    """Return the callers that a route lets in, from its function's dependencies."""
     levels = [_ASKS[dependency.call] for dependency in route.dependant.dependencies if dependency.call in _ASKS]
     assert len(levels) <= 1, route.path
     return levels[0] if levels else Asks.NOTHING

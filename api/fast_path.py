@@ -25,7 +25,7 @@ Endpoint = Callable[..., Awaitable[Response]]
 
 
 class FastPath:
-    """Calls the functions of the routes that are marked as fast; everything else goes to the application."""
+    """Calls the functions of fast routes directly; everything else goes to the application."""
 
     def __init__(self, app: FastAPI, routers: Iterable[APIRouter]) -> None:
         self._app = app
@@ -57,7 +57,7 @@ class FastPath:
         await response(scope, receive, send)
 
     def _find(self, method: str, path: str) -> tuple[Endpoint | None, dict[str, str]]:
-        """Return the function for a path, with what the path names."""
+        """Return the function for a path, with the path's parameters."""
         endpoint = self._endpoints.get((method, path))
         if endpoint is not None:
             return endpoint, {}

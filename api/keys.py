@@ -45,7 +45,7 @@ def _end(session: Session, keys: ColumnElement[bool], name: str) -> None:
 
 
 def admit(name: str, scopes: list[Scope], key: str) -> None:
-    """Let a key in that was made elsewhere, as the only one of this name; an empty one ends those there are.
+    """Let in a key from outside, as the only one of this name; an empty one ends the present ones.
 
     Raises ValueError for what `generate` does not make: a key that somebody thought up can be guessed.
     """

@@ -20,7 +20,7 @@ _ADVICE = "Call it as 127.0.0.1 or localhost, name others in ALLOWED_HOSTS, or s
 
 
 class KnownNames:
-    """Refuses a request whose Host or Origin is no name of this machine and none of `names`.
+    """Refuses requests with a Host or Origin other than this machine's names and `names`.
 
     And JSON without a Content-Type, which a page may send unasked: to say `application/json`, its browser has to ask
     first (CORS), and gets no for an answer.

@@ -102,7 +102,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 def serve(app: FastAPI) -> ASGIApp:
-    """Return what the server runs: the request's context around everything, and the shortcut around FastAPI."""
+    """Return the ASGI application: the request's context around everything, and the fast path beside FastAPI."""
     settings: Settings = app.state.settings
     inner: ASGIApp = FastPath(app, ROUTERS)
     if settings.auth == "open":

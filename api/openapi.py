@@ -263,7 +263,7 @@ def _with_body(item: dict[str, Any], method: str, examples: dict[str, dict[str, 
 
 
 def _examples(route: APIRoute, served: list[Version], default: str | None) -> dict[str, dict[str, Any]]:
-    """Return examples of what a route is sent, by media type and model."""
+    """Return example bodies of a route, by media type and model."""
     if about_of(route).explains:
         served = [version for version in served if version.explained_by is not None]
     if about_of(route).sends == "file":

@@ -9,7 +9,7 @@ from shared.startup.container import end_after, note
 
 
 def main(arguments: Sequence[str] = ()) -> int:
-    """Ask this container's own API; say what it answers when that is not 200.
+    """Call this container's own API; print any answer other than 200.
 
     `--end-after N`: after N checks in a row without any answer, it is ended, to be started again.
     """

@@ -80,7 +80,7 @@ def create(
     tell: Callable[[Role, URL], None],
     app_registers: bool = False,
 ) -> None:
-    """Make what is missing; tell each role and its URL as soon as the roles are there. Raises Refused.
+    """Make the missing parts; print each role and its URL once the roles exist. Raises Refused.
 
     `app_registers` lets the role of the API and the workers register models.
     """
@@ -146,7 +146,7 @@ class _Connection:
             self._execute(sql.SQL(statement).format(**words))
 
     def check_rights(self, *, makes_database: bool, roles: list[str]) -> None:
-        """Raise Refused if the administrator may not make what is missing: half of it would be made otherwise."""
+        """Raise Refused if the administrator lacks a right, before anything is made."""
         self._cursor.execute(_MAY_MAKE, (roles, roles))
         may_databases, may_roles, missing = self._cursor.fetchone() or (False, False, 0)
         if makes_database and not may_databases:

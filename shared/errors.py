@@ -82,7 +82,7 @@ class NotFound(GuichetError):
 
 
 class NotAcceptable(GuichetError):
-    """Nothing that there is has the type that the Accept header asks for."""
+    """No available representation matches the Accept header."""
 
     status, code, title = 406, "not_acceptable", "Not acceptable"
 
@@ -100,7 +100,7 @@ class Conflict(GuichetError):
 
 
 class PreconditionFailed(GuichetError):
-    """What is to be changed is not any more what the caller saw."""
+    """The object has changed since the caller read it."""
 
     status, code, title = 412, "precondition_failed", "Somebody was first"
 
@@ -118,7 +118,7 @@ class UnsupportedMediaType(GuichetError):
 
 
 class RangeNotSatisfiable(GuichetError):
-    """The file has none of the bytes that the Range header asks for."""
+    """The file has no bytes in the requested range."""
 
     status, code, title = 416, "range_not_satisfiable", "Range not satisfiable"
 

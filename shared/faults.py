@@ -51,7 +51,7 @@ def sentence(
     tell: Callable[[Fault], str] = lambda fault: fault.clause(),
     is_lower_bound: bool = False,
 ) -> str:
-    """Return what is wrong as one sentence: `subject`, the first three faults, and how many more there are.
+    """Return faults as one sentence: `subject`, the first three faults, and the number of the others.
 
     `count` is of all faults where `faults` holds only some of them, and `is_lower_bound` says that it may be higher.
     """
@@ -64,7 +64,7 @@ def sentence(
 
 
 def few(names: Iterable[object], most: int = FIRST) -> str:
-    """Return the first names with commas between, and how many more there are."""
+    """Return the first names with commas between, and the number of the others."""
     texts = list(map(str, names))
     more = len(texts) - most
     return ", ".join(texts[:most]) + (f" and {more} more" if more > 0 else "")

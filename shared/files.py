@@ -29,7 +29,7 @@ def open_file(path: Path) -> BufferedReader:
 
 
 def read_file(path: Path, *, limit: int = TEXT_BYTES) -> bytes:
-    """Return what is in a regular file; raise OSError where it is something else, or larger than so many bytes."""
+    """Return the content of a regular file; raise OSError for another kind of file, or above the limit of bytes."""
     with open_file(path) as file:
         content = file.read(limit + 1)
     if len(content) > limit:

@@ -146,7 +146,7 @@ class ChunkPipeline:
     def _store(
         self, claim: ChunkClaim, done: "Lines", state: ChunkState, lease: ExitStack, times: tuple[float, float]
     ) -> None:
-        """Store what a chunk came to; `times` are when its computation began and ended."""
+        """Store the result of a chunk; `times` are the start and the end of its computation."""
         from shared.jobs.chunk_storage import Stale, store
 
         runtime, write = self._runtime, CHUNK_HANDLERS[claim.kind].write

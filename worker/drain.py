@@ -50,7 +50,7 @@ class Queue:
 
 
 def drain(runtime: Runtime, lane: str, model_version_id: int) -> str:
-    """Claim, compute and store what is queued for a model version in a lane; return what was done, in words.
+    """Claim, compute and store the queued jobs of a model version in a lane; return a summary.
 
     While one task drains, its wake-up stays pending, so that no second worker splits small claims with it. As soon
     as a claim is full, there is more than one worker's work: another is woken, if one is free. When other versions
@@ -68,7 +68,7 @@ def drain(runtime: Runtime, lane: str, model_version_id: int) -> str:
 
 
 def _drain_and_report(runtime: Runtime, queue: Queue) -> str:
-    """Drain a queue; return what was done, in words, and log it where it was something."""
+    """Drain a queue; return a summary, and log it unless the queue was empty."""
     lane, model_version_id, card = queue.lane, queue.model_version_id, queue.model.card
     started = time.monotonic()
     with ExitStack() as stack:
@@ -196,7 +196,7 @@ class Wakeup:
 
 
 def _most_rows(runtime: Runtime, queue: Queue, handler: Handler[Any]) -> int:
-    """Return how many rows may be claimed at once: what the handler computes in a fraction of DRAIN_SECONDS."""
+    """Return the most rows for one claim: as many as the handler computes in a fraction of DRAIN_SECONDS."""
     settings = runtime.settings
     pace = runtime.paces.get((queue.model_version_id, handler.name))
     most = handler.first_rows if pace is None else int(pace * settings.drain_seconds / CLAIMS)

@@ -111,7 +111,7 @@ class Heartbeat:
                 self._set_alarm()
 
     def unlimit(self, held: "HeldLease") -> None:
-        """Let what is held take as long as it takes from now on: it is scored, and has to be stored."""
+        """Remove the time limit of a held lease: its rows are scored, and have to be stored."""
         with self._lock:
             held.deadline = math.inf
             self._set_alarm()

@@ -72,7 +72,7 @@ def _remember_lanes(instance: Any, **_: Any) -> None:  # noqa: ANN401 - Celery's
 
 @beat_embedded_init.connect
 def _end_with_parent(**_: Any) -> None:  # noqa: ANN401 - Celery's signature
-    """Let a beat that somebody starts with `-B`, though there is nothing for it to do, not outlive its worker."""
+    """End an unneeded beat (started with `-B`) together with its worker."""
     parent = os.getppid()
 
     def look() -> None:

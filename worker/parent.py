@@ -102,7 +102,7 @@ class Parent:
         self._waits_since = None
 
     def _end_alone(self) -> None:
-        """End this process when it has stored what it holds: without a parent it gets no more work."""
+        """End this process after its present work: without a parent it gets no more."""
         while self._working or self._is_holding():
             if self._thread.wait(0.1):
                 return
@@ -120,7 +120,7 @@ class Reconnection(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
     _is_asked = False  # one consumer in a process
 
     def start(self, consumer: Any) -> None:  # noqa: ANN401 - Celery's own object
-        """Look twice a second, in Celery's own loop: a handler of a signal may not raise into what it interrupts."""
+        """Check twice a second, in Celery's own loop: a signal handler may not raise into the interrupted code."""
         type(self)._is_asked = False
         consumer.timer.call_repeatedly(0.5, self._look)
 

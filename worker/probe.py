@@ -18,7 +18,7 @@ from shared.tables import Worker
 
 
 def main(arguments: Sequence[str] = ()) -> int:
-    """Look for a sign of life; return 0, or 1 when there is none.
+    """Look for a recent heartbeat; return 0, or 1 without one.
 
     `--end-after N`: after N checks in a row that find none, though the database answers, the worker is ended.
     """

@@ -85,7 +85,7 @@ def stop_child() -> None:
 
 @contextmanager
 def working() -> Iterator[Runtime]:
-    """Yield the state of this process, which has something to do as long as the block runs.
+    """Yield the state of this process, and mark it as busy while the block runs.
 
     What the block raises is logged by its places; Celery, which repeats an error's words to Flower, gets its type.
     """

@@ -35,7 +35,7 @@ class Stoppable(Protocol):
     """A thread of this process that is stopped with it."""
 
     def stop(self) -> None:
-        """Stop after what is being done."""
+        """Stop after the present task."""
 
 
 @dataclass(slots=True)
@@ -125,7 +125,7 @@ class Runtime:
 
 
 def _passes(error: DBAPIError | psycopg2.Error) -> bool:
-    """Tell whether what a database refused may be stored later: it is away, locked or read-only."""
+    """Tell whether a failed statement may succeed later: the database is away, locked or read-only."""
     # COPY goes past SQLAlchemy: its errors are the driver's, and a connection that is lost in it shows when it ends.
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True

@@ -6,7 +6,7 @@ from worker.main import app
 
 @app.task(name=TaskName.SCORE)
 def score(lane: str, model_version_id: int) -> str:
-    """Claim, score and store what is queued for a model version in a lane."""
+    """Claim, score and store the queued jobs of a model version in a lane."""
     from worker.drain import drain
     from worker.process import working
 

@@ -40,7 +40,7 @@ class Timer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop after what is being done."""
+        """Stop after the present task."""
         self._thread.stop(2)
 
     def _run(self) -> None:
@@ -66,7 +66,7 @@ class Timer:
             log.debug("%s: %s", task.name, summary)
 
     def do(self, task: Timed) -> str:
-        """Do a task now unless somebody else does, or has just done it; return what was done, in words.
+        """Do a task now, unless another process does it or has just done it; return a summary.
 
         Raises SQLAlchemyError when the database cannot be asked.
         """

@@ -22,7 +22,7 @@ FILE_ROWS_PER_ROW = 20  # a row in a file is scored with thousands of others, be
 
 
 class Quota:
-    """The buckets of all callers: those of every process in `shared`, this process' own where there are none."""
+    """The buckets of all callers: those of every process in `shared`, else this process' own."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Quota:
             )
 
     async def owe_guess(self, caller: str) -> None:
-        """Count a request for what is not there, beside the reading that it was."""
+        """Count a request for an unknown object as a guess, besides its cost as a read."""
         await self._ask(self._reads, caller, READS_PER_ROW - 1, is_asking=False)
 
     async def _ask(self, bucket: Bucket, caller: str, cost: float, *, is_asking: bool = True) -> float:

@@ -28,7 +28,7 @@ from shared.startup.checks import CHANGE_LOCATION, CannotStart, check_file, chec
 
 
 def examine(settings: Settings, *, loading: bool = True) -> Iterator[Finding]:
-    """Yield what is found, in the order in which things need each other."""
+    """Yield the findings, in the order of their dependencies."""
     yield machine.check_port(settings)
     yield from machine.check_folders(settings)
     redis = None

@@ -13,7 +13,7 @@ _SLOW = 20.0  # milliseconds: each group of submissions waits for several answer
 
 
 def check_server(connection: Connection, settings: Settings) -> Finding:
-    """Look at the server: version, latency, room for connections, whether COMMIT means what it says."""
+    """Check the server: version, latency, free connections, and durable commits."""
     took = milliseconds(lambda: connection.execute(text("SELECT 1")).scalar())
     where = without_password(settings.database)
     if connection.dialect.name == "sqlite":

@@ -24,12 +24,12 @@ _APART, _FAR_APART = 2.0, 60.0  # seconds between two clocks: a warning, a failu
 
 
 def fetches_models(settings: Settings) -> bool:
-    """Tell whether models are fetched here from a store: the API of a queue may be installed without what it takes."""
+    """Tell whether this process fetches models from a store: a queue's API may lack the libraries for it."""
     return settings.models_uri is not None and find_spec("fsspec") is not None
 
 
 def check_folders(settings: Settings) -> list[Finding]:
-    """Look at the folders that are used: whether they can be, and how much room there is."""
+    """Check that the service's folders are usable, and their free space."""
     findings = []
     if settings.database.startswith("sqlite"):
         setting = "DATA_DIR" if settings.database_url is None else "DATABASE_URL"

@@ -49,7 +49,7 @@ def check_models(session: Session, settings: Settings, *, loading: bool) -> Iter
 
 
 def check_store(store: str) -> Finding:
-    """Look whether the store answers, and holds packages; what was fetched before serves without it."""
+    """Check that the store answers and holds packages; fetched packages serve without it."""
     try:
         count = len(find_packages(store))
     except GuichetError as error:

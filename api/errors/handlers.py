@@ -75,7 +75,7 @@ async def _on_refusal(request: Request, error: Exception) -> Response:
 
 
 async def _owe_guess(request: Request) -> None:
-    """Count a request for what is not there, or with a key that is not known, as a guess."""
+    """Count a request for an unknown object, or with an unknown key, as a guess."""
     services = services_of(request)
     settings = services.settings
     if settings.rate_per_minute:

@@ -146,7 +146,7 @@ async def _nothing() -> AsyncIterator[bytes]:
 
 
 async def _measure(download: Download, seconds: float) -> None:
-    """Find the sizes that are not known, as far as the time allows: the next request goes on from there."""
+    """Find the unknown sizes within the time; the next request continues."""
     deadline = time.monotonic() + seconds
     for first_row in download.first_rows:
         if first_row not in download.sizes:

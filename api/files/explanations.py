@@ -94,7 +94,7 @@ def _places(services: Services, source: StoredJob) -> list[tuple[int, int]]:
 
 
 def _chunks_of(places: list[tuple[int, int]], size: int) -> Iterator[PackedChunk]:
-    """Yield chunks of at most `size` rows, none of which spans two of the file's."""
+    """Yield chunks of at most `size` rows; no chunk spans two chunks of the file."""
     for first, count in places:
         for place in range(first, first + count, size):
             yield PackedChunk(place, min(size, first + count - place), b"")

@@ -14,7 +14,7 @@ from shared.faults import Fault
 
 
 class CsvQuery(BaseModel):
-    """The query of `/predict_csv`; what is left out is detected, or has the service's own default."""
+    """The query of `/predict_csv`; options left out are detected, or have the service's default."""
 
     model: str | None = Field(
         None, description="Model: `name`, `name@3` or `name@alias`; the default model when left out."

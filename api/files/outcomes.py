@@ -45,7 +45,7 @@ _TIME = TypeAdapter(AwareDatetime)
 
 @dataclass(slots=True)
 class OutcomeFile:
-    """The lines of a file, as they are written."""
+    """The lines of a file as text."""
 
     columns: tuple[str, ...]
     lines: list[list[str]]
@@ -54,19 +54,19 @@ class OutcomeFile:
 
 @dataclass(slots=True)
 class Join:
-    """The lines of a file as truths, and what is wrong with the others."""
+    """The lines of a file as truths, and the faults of the other lines."""
 
     truths: list[Truth] = field(default_factory=list)
     row_nos: list[int] = field(default_factory=list)  # of each truth: its line, from 1
     errors: list[tuple[int, str, str, str]] = field(default_factory=list)  # line, column, code, message
 
     def refuse(self, row_no: int, column: str, code: str, message: str) -> None:
-        """Note what is wrong with a line."""
+        """Record the fault of a line."""
         self.errors.append((row_no, column, code, message))
 
 
 async def receive_outcomes(request: Request, body: UploadBody) -> OutcomeFile:
-    """Read a file of outcomes; raise for what is no such file, before anything is stored."""
+    """Read a file of outcomes; raise for any other file, before anything is stored."""
     envelope = read_envelope(request.headers)
     decoder = UploadDecoder(envelope, max_bytes=MAX_BYTES)
     csv_options = CsvOptions(encoding=envelope.charset)

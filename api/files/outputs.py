@@ -25,12 +25,12 @@ WRITING = CapacityLimiter(1)  # pieces that are made while they are sent: two at
 
 
 class Changed(Exception):
-    """A piece is no longer what it was when the download began: its rows are being scored again, or were erased."""
+    """A piece has changed since the download began: its rows are being scored again, or were erased."""
 
 
 @dataclass(slots=True)
 class Download:
-    """A file as it stands at this moment."""
+    """A file in its present state."""
 
     name: str
     etag: str

@@ -121,7 +121,7 @@ class Layout:
 
 
 class ExplanationLayout:
-    """The columns of a table of explanations, all of which are read from its lines."""
+    """The columns of a table of explanations, read from its lines."""
 
     kept = ()  # nothing is read from the file whose rows are explained
 
@@ -195,7 +195,7 @@ def _as_written(name: str, form: CsvFormat) -> str:
 
 
 class _Sink:
-    """What the Parquet writer takes for a file: it keeps what is written until it is taken."""
+    """A file object for the Parquet writer: it keeps the written bytes until they are taken."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []

@@ -14,7 +14,7 @@ MAX_ERRORS = 1000  # that are listed; all of them are counted
 
 
 class CsvReport:
-    """Counts what is wrong with the rows of a file, chunk by chunk; only the first errors are kept."""
+    """Counts the faults of a file's rows, chunk by chunk; it keeps only the first errors."""
 
     def __init__(self, version: Version) -> None:
         self._version = version

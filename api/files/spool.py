@@ -17,7 +17,7 @@ MEMORY_BYTES = 4 << 20  # compressed: about twenty megabytes of CSV
 
 
 class Spool:
-    """A file without a name in TMPDIR: when the process goes, however it goes, so does the file."""
+    """A file without a name in TMPDIR: it disappears with the process, even after a crash."""
 
     def __init__(self) -> None:
         self._file = tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES)  # noqa: SIM115 - closed by __exit__

@@ -63,7 +63,7 @@ class Received:
 async def receive_csv(
     services: Services, request: Request, caller: Caller, query: CsvQuery, model: str | None
 ) -> Response:
-    """Receive a file and answer: 202 with its job, or with `validate_only` 200 with what is wrong with it.
+    """Receive a file and answer: 202 with its job, or with `validate_only` 200 with the report.
 
     A refusal may be answered while the body still comes: the rest of it is taken, for a while, and thrown away.
     """
@@ -104,7 +104,7 @@ async def submit_csv(
 async def report_csv(
     services: Services, request: Request, body: UploadBody, caller: Caller, options: UploadOptions
 ) -> Response:
-    """Receive a file, check every row, and answer 200 with what is wrong with it."""
+    """Receive a file, check every row, and answer 200 with the report."""
     report = CsvReport(options.common.version)
     await spend_file(services, request, caller)
     with _PLACES.one(_holder(services, request, caller)):
@@ -145,7 +145,7 @@ def _holder(services: Services, request: Request, caller: Caller) -> str | None:
 async def _receive(
     services: Services, request: Request, body: UploadBody, options: UploadOptions, keep: Keep
 ) -> Received:
-    """Give every chunk of the file to `keep` as soon as it is there; raise for a file that is refused."""
+    """Pass each complete chunk of the file to `keep`; raise for a refused file."""
     settings = services.settings
     envelope = read_envelope(request.headers)
     unwrapper = UploadDecoder(envelope, max_bytes=settings.max_csv_bytes)

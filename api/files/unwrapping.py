@@ -98,7 +98,7 @@ class UploadDecoder:
         return self._filename if self._form is None else self._form.filename
 
     def unwrap(self, data: bytes) -> Iterator[bytes]:
-        """Yield what these bytes hold of the file."""
+        """Yield the file's bytes within these bytes."""
         if self._gunzip is None:
             yield from self._open(data)
             return
@@ -152,7 +152,7 @@ class FormReader:
             raise MalformedBody("The form's boundary is too long: it has 70 characters at most.") from None
 
     def read(self, data: bytes) -> list[bytes]:
-        """Return what these bytes of the form hold of its file."""
+        """Return the file's bytes within these bytes of the form."""
         try:
             self._parser.write(data)
         except FormParserError:

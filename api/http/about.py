@@ -15,7 +15,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """A protocol of other servers, which routes name: how it writes errors, and that none of them is a 422."""
+    """A protocol of other servers, named by its routes: its error format, without the status 422."""
 
     error_schema: str  # its name in the OpenAPI document
     error_body: Callable[[GuichetError], dict[str, Any]]
@@ -36,7 +36,7 @@ class About:
     reads_query: bool = False  # it looks at its query itself, and answers while the body still comes
 
     def __call__(self, function: Function) -> Function:
-        """Mark the function of a route; as a decorator, it stands below the router's own."""
+        """Mark the function of a route; as a decorator, it goes below the router's own."""
         function.about = self  # type: ignore[attr-defined]
         return function
 
@@ -46,7 +46,7 @@ OF_A_MODEL = About(version_path="/models/NAME@VERSION")  # it tells about one mo
 
 
 def about_of(route: APIRoute) -> About:
-    """Return what a route says of itself."""
+    """Return the metadata of a route."""
     mark: About = getattr(route.endpoint, "about", NOTHING)
     return mark
 
@@ -70,5 +70,5 @@ class Paths:
         self._marks = [*marked, *below]
 
     def at(self, path: str) -> About:
-        """Return what the route at a path says of itself, or the protocol that has all paths there."""
+        """Return the metadata of the route at a path, or the protocol that owns all paths below it."""
         return next((mark for pattern, mark in self._marks if pattern.fullmatch(path)), NOTHING)

@@ -98,7 +98,7 @@ class GuardedProtocol(HttpToolsProtocol):
     limits: ClassVar[Limits] = Limits()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a connection: where there are too many, an idle one makes room, or this one is for probes only."""
+        """Take a connection: beyond the limit, an idle one is closed, or this one serves only probes."""
         super().connection_made(transport)
         self._refusal: Refusal | None = None
         self._running: RequestResponseCycle | None = None
@@ -297,7 +297,7 @@ class Server(uvicorn.Server):
     """uvicorn's server, which looks at its connections once a second."""
 
     async def on_tick(self, counter: int) -> bool:
-        """Close what is too slow; return whether the server is to stop."""
+        """Close slow connections; return whether the server is to stop."""
         if counter % 10 == 0:
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):

@@ -22,7 +22,7 @@ class HeldBodies:
         return self._held.total()
 
     def add(self, caller: str | None, size: int) -> None:
-        """Count more bytes of a caller; raise Unavailable where there are too many, TooManyRequests beyond its share.
+        """Count more bytes of a caller; raise Unavailable above the limit, TooManyRequests beyond the caller's share.
 
         None is anyone, where nobody is told from others: together they may hold all.
         """

@@ -34,7 +34,7 @@ class Span(Protocol):
         """What names it, for the spans below it."""
 
     def end(self, scope: Scope, method: str, path: str, status: int) -> None:
-        """End it with what is told of each request."""
+        """End the span with the attributes of every request."""
 
 
 Trace = Callable[[str | None], Span]  # begins one, below that of the caller's traceparent

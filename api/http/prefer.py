@@ -14,7 +14,7 @@ class Preference:
 
 
 def read_preference(request: Request, *, default: float, cap: float) -> Preference:
-    """Return what the Prefer headers ask for; words that we do not know are ignored, as the RFC says."""
+    """Return the preferences of the Prefer headers; unknown ones are ignored, as the RFC says."""
     if "prefer" not in request.headers:
         return Preference(default, None)
     wait: float | None = None

@@ -34,7 +34,7 @@ class Prefix:
         self._is_proxy_heard = proxy_hops > 0
 
     def of(self, scope: Scope) -> str:
-        """Return the prefix of a request, empty where there is none."""
+        """Return the prefix of a request, empty without one."""
         if not self._is_proxy_heard:
             return self._root_path
         for name, value in scope["headers"]:

@@ -48,7 +48,7 @@ class SecurityHeaders:
 
 
 def is_page(path: str) -> bool:
-    """Tell whether there is a page of the documentation at a path."""
+    """Tell whether a path is a page of the documentation."""
     return path in _PAGES
 
 

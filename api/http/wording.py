@@ -10,17 +10,17 @@ NATIVE = "application/vnd.guichet+json"  # in Accept: the caller knows the servi
 
 
 def response_names(request: Request, card: Card) -> Response | None:
-    """Return the names that the fields of an answer have for this caller; None: the service's own."""
+    """Return the names of the answer's fields for this caller; None: the native ones."""
     return None if card.response is None or _is_native(request) else card.response
 
 
 def remember_error_format(request: Request, card: Card) -> None:
-    """Remember how this card refuses rows, for the error that may follow; what was remembered before is forgotten."""
+    """Remember this card's error format for the rest of the request; forget an earlier one."""
     request.scope["refusal"] = None if card.refusal is None or _is_native(request) else card.refusal
 
 
 def error_format(request: Request) -> Refusal | None:
-    """Return how the card that the request means refuses rows, where it says so."""
+    """Return the error format of the request's card, None for the native one."""
     refusal: Refusal | None = request.scope.get("refusal")
     return refusal
 

@@ -16,7 +16,7 @@ from shared.tables import JobKind, JobState
 
 
 async def cancel(services: Services, caller: Caller, job_id: str) -> tuple[StoredJob, bool]:
-    """Cancel a job of the caller; return it as it stands then, and whether that ended it at once.
+    """Cancel a job of the caller; return its state, and whether that ended it at once.
 
     A job that runs ends when its worker sees the request. Raises NotFound, and Conflict where it had ended before.
     """
@@ -37,7 +37,7 @@ async def cancel(services: Services, caller: Caller, job_id: str) -> tuple[Store
 
 
 async def take_up(services: Services, caller: Caller, job_id: str) -> StoredJob:
-    """Queue an ended job of the caller again for what it has no result of; return it as it stands then.
+    """Queue an ended job of the caller again for its rows without a result; return its state.
 
     Raises NotFound, and Conflict where it has no chunks, has not ended, or nothing is left of it.
     """

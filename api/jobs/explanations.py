@@ -61,7 +61,7 @@ async def read_explain(services: Services, request: Request, caller: Caller, mod
 
 
 def check_explainable(version: Version) -> None:
-    """Raise NotExplainable for a version of which that is known since it was registered."""
+    """Raise NotExplainable for a version without explanations, known since its registration."""
     if version.explanation_refusal is not None:
         raise NotExplainable(f"The row cannot be explained: {version.label} {version.explanation_refusal}.")
 
@@ -99,7 +99,7 @@ async def _scored_row(services: Services, job: StoredJob, index: int) -> dict[st
 
 
 def list_stored(services: Services, job: StoredJob, *, row: int | None, after: int, limit: int) -> dict[str, Any]:
-    """Return a page of what was explained of a job's rows, and where the next one is; for a thread."""
+    """Return a page of the stored explanations of a job's rows, and the next one's place; for a thread."""
     source_id = job.id if job.csv is None or job.csv.source_job_id is None else job.csv.source_job_id
     version = services.catalog.snapshot.by_id[job.model_version_id]
     first, count = (after + 1, limit) if row is None else (row, 1)

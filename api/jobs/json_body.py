@@ -39,7 +39,7 @@ ONE_ROW = Most(1_000, 100_000)  # what is too much for a row, and not worth to b
 
 
 def most_of(rows: int, *, containers: int, features: int) -> Most:
-    """Return what a body of so many rows may hold, with so many objects and lists, and features, for each.
+    """Return the limits of a body with so many rows, each with so many objects, lists and features.
 
     Keys that a model does not know are told to the caller, or ignored, as the card says: up to 50 in each row, and as
     many again as in one row alone.
@@ -232,7 +232,7 @@ def parse_json(body: bytes, *, most: Most = ONE_ROW, count_keys: Callable[[Any],
 
 
 def _check_structure(body: bytes, most: Most) -> None:
-    """Raise TooLarge for what holds more than `most`, MalformedBody for what is too deep, as soon as it is found."""
+    """Raise TooLarge for content beyond `most`, MalformedBody for too deep nesting, at the first excess."""
     fits = body.count(b"{") + body.count(b"[") <= most.containers
     if fits and body.count(b":") <= most.keys and body.count(b",") <= most.keys:
         return

@@ -40,7 +40,7 @@ class SubmitOptions:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """What a request submits as one job: its rows, checked, and what it says besides."""
+    """The content of a request for one job: its checked rows, and its options."""
 
     options: SubmitOptions
     kind: JobKind
@@ -191,7 +191,7 @@ def _default_version(services: Services, request: Request, model: str | None) ->
 
 
 def _shape_of(version: Version | None) -> tuple[str, str]:
-    """Return what the body of one row must hold, in words, and its first key."""
+    """Return the required content of a body for one row, in words, and its first key."""
     if version is None:
         return f"`{WRAPPER}`", WRAPPER
     card = version.card
@@ -220,7 +220,7 @@ def _flat_features(version: Version | None, body: dict[str, Any]) -> AbstractSet
 def check_fields(
     body: dict[str, Any], fields: AbstractSet[str], *, required: str, others: Literal["refuse", "ignore"]
 ) -> tuple[list[Fault], int]:
-    """Return what is wrong with the fields around the rows, and how many more unknown ones there are."""
+    """Return the faults of the fields around the rows, and the number of further unknown fields."""
     faults = [] if required in body else [Fault(pointer_to_unknown(required), "missing", "is missing")]
     unknown = [key for key in body if key not in fields] if others == "refuse" else []
     if unknown:
@@ -276,7 +276,7 @@ def join_references(path: str | None, other: str | None) -> str | None:
 
 
 def read_options(services: Services, body: dict[str, Any], version: Version, faults: list[Fault]) -> SubmitOptions:
-    """Return what a body says besides its rows; add to `faults` what is wrong with it."""
+    """Return the options of a body besides its rows; add their faults to `faults`."""
     settings = services.settings
     timeout = _seconds(body, "timeout", settings.job_timeout_cap_seconds, faults)
     expires_in = _seconds(body, "expires_in", MAX_EXPIRES_IN, faults)

@@ -246,7 +246,7 @@ async def result_of(services: Services, request: Request, job: StoredJob) -> dic
 
 
 def _add_quality(services: Services, job: StoredJob, result: Any) -> tuple[StoredJob, Any]:  # noqa: ANN401 - as above
-    """Return a job and what was read of its result, with the quality of each scored row.
+    """Return a job and its result, with the quality of each scored row.
 
     Raises InvalidRequest for a job whose result holds no rows.
     """
@@ -295,6 +295,6 @@ def _is_refused(row: RowResult) -> bool:
 
 
 def preference_of(services: Services, request: Request) -> Preference:
-    """Return what the caller's Prefer header asks for, or the service's default wait."""
+    """Return the caller's Prefer header, or the service's default wait."""
     settings = services.settings
     return read_preference(request, default=settings.wait_seconds, cap=settings.wait_cap_seconds)

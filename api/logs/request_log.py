@@ -273,7 +273,7 @@ class RouteNames:
         self._cache: OrderedDict[tuple[str, str], str] = OrderedDict()
 
     def of(self, method: str, path: str) -> str:
-        """Return the path of the route that a request means, NO_ROUTE if there is none."""
+        """Return the path of the route of a request, NO_ROUTE without one."""
         key = (method, path)
         if (name := self._cache.get(key)) is not None:
             self._cache.move_to_end(key)

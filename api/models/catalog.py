@@ -168,7 +168,7 @@ class Catalog:
         return min(names, key=lambda name: min(version.id for version in names[name].values())) if names else None
 
     def find(self, name: str | None, version: int | None, *, archived: bool = False) -> Version | None:
-        """Return the version that a request means, None when there is none.
+        """Return the version that a request names, None without one.
 
         `name` is that of a model, or `name@3`, or `name@alias`; None means the default model. With `archived`, a number
         may be that of a version that serves no more.

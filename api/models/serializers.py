@@ -85,7 +85,7 @@ def batch_request_body(card: Card, rows: list[dict[str, Any]]) -> Any:  # noqa: 
 
 
 def features_body(version: Version) -> dict[str, Any]:
-    """Return what a model takes: its features with their types and limits, and how strictly they are read."""
+    """Return the features of a model with their types and limits, and the strictness of reading them."""
     card = version.card
     return {
         "model": card.name,
@@ -106,7 +106,7 @@ def features_body(version: Version) -> dict[str, Any]:
 
 
 def examples_body(catalog: Catalog) -> dict[str, Any]:
-    """Return, for every model, a body to send to it, and where there are more rows."""
+    """Return an example body for every model, and links to further rows."""
     default = catalog.default_model()
     return {
         "items": [

@@ -65,7 +65,7 @@ def requests(connection: Connection, window: Window) -> dict[str, Any]:
 
 
 def jobs(connection: Connection, window: Window) -> dict[str, Any]:
-    """Return how many jobs and rows ended in the window, in which state, and how long they waited and ran."""
+    """Return the number of ended jobs and rows in the window by state, and their waits and runs."""
     inside = (Job.finished_at >= window.since) & (Job.finished_at < window.until)
     states = connection.execute(
         select(Job.state, func.count(), func.sum(Job.row_count)).where(inside).group_by(Job.state)

@@ -51,7 +51,7 @@ class Acceptance:
         self._thread.stop(1)
 
     def fault(self) -> str | None:
-        """Return why nothing would be stored now, None as long as it would."""
+        """Return the reason why the database stores nothing now, None while it stores."""
         since = self._trying_since
         if since is not None and time.monotonic() - since > ANSWER_SECONDS:
             return self._fault or SILENT

@@ -80,7 +80,7 @@ class Backlog:
         return sorted({lane for (lane, _), drain in list(self._drains.items()) if drain.moved_at < horizon})
 
     def place(self, lane: str, model_version_id: int, *, position: int | None = None) -> Place:
-        """Return where a job at `position` (from 1; None: behind all others) stands, and when it is worth polling.
+        """Return the place of a job at `position` (from 1; None: behind all others), and the delay until the next poll.
 
         No ETA is known before a rate is. It is polled after 1 to 60 seconds.
         """

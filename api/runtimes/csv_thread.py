@@ -41,7 +41,7 @@ class ChunkThread:
         self._thread = Background(self._run, name="chunks", wake=self._wake.set)
 
     def start(self) -> None:
-        """Take up what the last process left, and begin."""
+        """Take back the claims of the last process, and begin."""
         with self._engine.begin() as connection:
             chunks.recover(connection, all_of_them=True)
         self._wake.set()

@@ -34,7 +34,7 @@ Seen = tuple[str, int | None]  # state, number of events
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """How a job stands now, and what happened to it lately, which may be less than a follower has missed."""
+    """The present state of a job and its latest events, which may be fewer than a follower has missed."""
 
     job: StoredJob | None  # None: it was erased
     events: list[StoredEvent]
@@ -54,7 +54,7 @@ class Follower:
         self._woken.set()
 
     async def next_change(self, seconds: float) -> Change | None:
-        """Return the newest change, None if there is none within so many seconds or following is closed."""
+        """Return the newest change, None without one within so many seconds or after the end of following."""
         if not self._following.is_closed:
             try:
                 # Not wait_for: before Python 3.12 it can swallow a cancellation that comes with the change.
@@ -107,7 +107,7 @@ class JobFollowers:
 
     @contextmanager
     def follow(self, job_id: str) -> Iterator[Follower]:
-        """Follow a job. Whatever happens to it after this call is told, and once also how it stands."""
+        """Follow a job: report its present state once, and every change after this call."""
         follower = Follower(self)
         self._followers.setdefault(job_id, []).append(follower)
         self._seen.pop(job_id, None)

@@ -73,11 +73,11 @@ class Intake:
         self._thread.stop(timeout)
 
     def _silent_for(self) -> float:
-        """Return for how many seconds the database has been asked to store what is being committed."""
+        """Return the seconds since the database got the present commit."""
         return time.monotonic() - max(self._group_since, self._scoring_at) if self._group else 0.0
 
     def trouble(self) -> str | None:
-        """Return why nothing can be stored now, None as long as it can."""
+        """Return the reason why nothing can be stored now, None otherwise."""
         if not self._thread.is_alive():
             return "The thread that stores requests has ended: restart the service."
         if self._silent_for() > LATE_SECONDS and not self._is_scoring():
@@ -180,7 +180,7 @@ class Intakes:
         return await intake.submit(submission)
 
     def trouble(self) -> str | None:
-        """Return why nothing can be stored now, None as long as it can."""
+        """Return the reason why nothing can be stored now, None otherwise."""
         return next((trouble for intake in list(self._intakes.values()) if (trouble := intake.trouble())), None)
 
 

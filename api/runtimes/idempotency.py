@@ -35,7 +35,7 @@ class KeysInFlight:
 
 
 def find_earlier(reader: Engine, submission: Submission) -> Accepted | GuichetError | None:
-    """Return what an earlier request with the same key means for this one, None if there was none."""
+    """Return the outcome of an earlier request with the same key for this one, None without one."""
     if submission.idempotency_scope is None or submission.idempotency_key is None:
         return None
     with reader.connect() as connection:

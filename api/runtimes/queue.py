@@ -82,7 +82,7 @@ class QueueRuntime:
     # ── submitting and waiting ───────────────────────────────────────────────────────────────────────────────────
 
     async def submit(self, submission: Submission, *, wait: float) -> Accepted:
-        """Commit a submission, and return its job as it stands when a worker ends it, or after `wait` seconds."""
+        """Commit a submission, and return its job at its end, or after `wait` seconds."""
         if wait <= 0:
             return await self._store(submission)
         ended = self._completions.expect(submission.id)  # before the commit: its worker may be quicker than we are
@@ -105,7 +105,7 @@ class QueueRuntime:
         return await self._completions.wait(job_id, seconds)
 
     def trouble(self) -> str | None:
-        """Return why no submission can be committed now, None as long as it can."""
+        """Return the reason why no submission can be committed now, None otherwise."""
         return self._intake.trouble()
 
     # ── places in the queues ─────────────────────────────────────────────────────────────────────────────────────
@@ -120,13 +120,13 @@ class QueueRuntime:
             )
 
     def estimate_place(self, job: StoredJob) -> Place:
-        """Return about where a job stands in its queue, by how many jobs waited at the last sample."""
+        """Return the approximate place of a job in its queue, from the last sample."""
         if job.state != JobState.QUEUED:
             return Place()
         return self._backlog.place(job.lane, job.model_version_id)
 
     async def count_place(self, job: StoredJob) -> Place:
-        """Return where a job stands in its queue, counted in the table; unknown if that takes too long.
+        """Return the place of a job in its queue, counted in the table; unknown if that takes too long.
 
         A file has no ETA: the queue's rate counts jobs, and says nothing of how long a file takes.
         """
@@ -255,5 +255,5 @@ class QueueRuntime:
 
 
 def _and_wait(count: int) -> str:
-    """Return how a sentence goes on that says why jobs wait, if any do."""
+    """Return the end of a sentence about the reasons of waiting jobs, if any wait."""
     return "" if count == 0 else f", and {count} {'job waits' if count == 1 else 'jobs wait'}"

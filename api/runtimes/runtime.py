@@ -13,7 +13,7 @@ FARTHEST = 10_001  # places in a queue are counted so far and no farther, becaus
 
 
 class Place(NamedTuple):
-    """Where a queued job stands, as far as it is known."""
+    """The place of a queued job, as far as it is known."""
 
     position: int | None = None  # from 1, `FARTHEST` at most
     eta_seconds: float | None = None  # until the job is done
@@ -34,7 +34,7 @@ class ModelStates:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """How the parts of a runtime are; what it does without is None, or none."""
+    """The condition of a runtime's parts; None or none for a part that it does not have."""
 
     reasons: list[str] = field(default_factory=list)  # what is wrong, one sentence each
     broker: str | None = None  # ok, down
@@ -49,7 +49,7 @@ class Runtime(Protocol):
 
     @property
     def buckets(self) -> SharedBuckets | None:
-        """Quotas that all API processes share, None where there is only this one."""
+        """Quotas shared by all API processes, None with only one process."""
         ...
 
     def start(self) -> None:
@@ -61,7 +61,7 @@ class Runtime(Protocol):
         ...
 
     async def submit(self, submission: Submission, *, wait: float) -> Accepted:
-        """Commit a submission, and return its job as it stands when it ends, or after `wait` seconds.
+        """Commit a submission, and return its job at its end, or after `wait` seconds.
 
         A request that was sent before is not waited for: it is `Accepted.earlier_id`. Raises Conflict while the first
         request with the same key is being committed, IdempotencyMismatch for another body under a key, Unavailable
@@ -78,11 +78,11 @@ class Runtime(Protocol):
         ...
 
     def estimate_place(self, job: StoredJob) -> Place:
-        """Return about where a job stands in its queue, from memory."""
+        """Return the approximate place of a job in its queue, from memory."""
         ...
 
     async def count_place(self, job: StoredJob) -> Place:
-        """Return where a job stands in its queue, counted in the table; unknown if that takes too long."""
+        """Return the place of a job in its queue, counted in the table; unknown if that takes too long."""
         ...
 
     def notify_files(self, model_version_id: int) -> None:
@@ -90,7 +90,7 @@ class Runtime(Protocol):
         ...
 
     def trouble(self) -> str | None:
-        """Return why no submission can be committed now, None as long as it can."""
+        """Return the reason why no submission can be committed now, None otherwise."""
         ...
 
     def model_states(self) -> ModelStates:

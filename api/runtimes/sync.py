@@ -121,11 +121,11 @@ class SyncRuntime:
         return await self._followers.wait_for_end(job_id, seconds)
 
     def trouble(self) -> str | None:
-        """Return why no submission can be committed now, None as long as it can."""
+        """Return the reason why no submission can be committed now, None otherwise."""
         return self._intakes.trouble()
 
     def check_room(self, lane: str, version: Version) -> None:
-        """Rows do not queue, and files may: there is room."""
+        """Do nothing: rows do not queue, and files may."""
 
     def estimate_place(self, job: StoredJob) -> Place:
         """Nothing is known of a queue."""
@@ -153,11 +153,11 @@ class SyncRuntime:
         )
 
     def examine(self, *, is_down: bool) -> Condition:
-        """Nothing can be wrong but the models: there is no broker, and no worker."""
+        """Return only the state of the models: this runtime has no broker and no worker."""
         return Condition()
 
     def troubles(self) -> list[str]:
-        """Return what is not as it should be with models that are loaded, one sentence each."""
+        """Return the problems of loaded models, one sentence each."""
         now = time.monotonic()
         troubles = []
         for model in self.models.loaded():
@@ -256,7 +256,7 @@ class SyncRuntime:
         return computed
 
     def _compute_together(self, model: ModelProcess, members: Sequence[Submission]) -> list[Computed]:
-        """Compute the rows of one handler in one call; where that ends badly, those of each member alone."""
+        """Compute the rows of one handler in one call; after a crash, those of each member alone."""
         if len(members) == 1:
             return [self._compute_alone(model, members[0])]
         rows = [row for member in members for row in _good_rows(member)]
@@ -324,7 +324,7 @@ class SyncRuntime:
         return finished_at
 
     def _find_stored(self, computed: Sequence[Computed]) -> dict[str, Accepted | GuichetError]:
-        """Return what is there of a group whose COMMIT was not heard of."""
+        """Return the stored jobs of a group whose COMMIT was not answered."""
         try:
             with self._reader.connect() as connection:
                 jobs = find_jobs(connection, [one.submission.id for one in computed])

@@ -35,11 +35,11 @@ class Notifier:
         self._thread.start()
 
     def stop(self) -> None:
-        """Send what is noted, then stop."""
+        """Send the noted wake-ups, then stop."""
         self._thread.stop(3)
 
     def notify(self, lane: str, model_version_id: int) -> None:
-        """Note that there is work; safe from any thread, returns at once."""
+        """Note a wake-up for new work; safe from any thread, returns at once."""
         self._pending.add((lane, model_version_id))
         self._wake.set()
 

@@ -60,7 +60,7 @@ def add_rows(schemas: dict[str, Schema], cards: Iterable[Card]) -> dict[str, Sch
 
 
 def add_words(schemas: dict[str, Schema], cards: Iterable[Card]) -> dict[str, Schema]:
-    """Return the schemas of the document, in which each of the service's own also allows what a card has instead."""
+    """Return the schemas of the document, with the cards' forms as alternatives to the native ones."""
     changed = dict(schemas)
     for card in cards:
         label = f"{card.name}_{card.version}"
@@ -78,7 +78,7 @@ def add_words(schemas: dict[str, Schema], cards: Iterable[Card]) -> dict[str, Sc
 
 
 def add_refusals(responses: dict[str, Any], cards: Iterable[Card]) -> dict[str, Any]:
-    """Return the answers of a route that takes rows, with the forms in which the cards refuse them."""
+    """Return the answers of a route for rows, with the cards' error formats."""
     changed = dict(responses)
     for status, forms in _refusals(cards).items():
         answer = changed[status]
@@ -99,7 +99,7 @@ def _refusals(cards: Iterable[Card]) -> dict[str, list[Schema]]:
 
 
 def _allow(schemas: dict[str, Schema], name: str, other: str, schema: Schema) -> None:
-    """Let `name` mean what it means, or another schema, which gets a name of its own."""
+    """Let `name` stand for its own schema or another one, which gets a name of its own."""
     own = schemas[name]
     if "anyOf" not in own:
         schemas[f"Own{name}"] = {**own, "title": f"Own{name}"}

@@ -100,7 +100,7 @@ def end_worker(stack: Stack) -> None:
 
 
 def restart_redis(stack: Stack) -> None:
-    """Stop and start Redis; the append-only file keeps what it held."""
+    """Stop and start Redis; the append-only file keeps its content."""
     stack.run("restart", "redis")
     stack.await_health(*stack.containers("redis"))
 
@@ -144,7 +144,7 @@ def scale_up(stack: Stack) -> None:
 
 
 def migrate(stack: Stack) -> None:
-    """Run the migrations of the next release beside the last one, which goes on."""
+    """Run the migrations of the next release beside the last one, which continues."""
     stack.run("run", "--rm", "--no-deps", "-T", "migrate")
 
 

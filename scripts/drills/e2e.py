@@ -171,7 +171,7 @@ def use(stack: Stack, client: Client) -> list[tuple[str, str]]:
 
 
 def inspect(stack: Stack) -> list[tuple[str, str]]:
-    """Look at the containers from outside: who runs in them, what they may write, what they have complained about."""
+    """Inspect the containers from outside: their users, their writable folders, their complaints."""
     services = ("api", "worker-interactive", "worker-bulk", "flower")
     users = {stack.run("exec", "-T", name, "id", "-u").strip() for name in services}
     if users != {"1000"}:
@@ -210,7 +210,7 @@ def inspect(stack: Stack) -> list[tuple[str, str]]:
 
 
 def _added(stack: Stack, image: str) -> str:
-    """Return what an image adds to its base, and how much of that are libraries."""
+    """Return the size that an image adds to its base, and the share of libraries."""
     sizes = stack.engine("history", "--no-trunc", "--human=false", "--format", "{{.Size}} {{.CreatedBy}}", image)
     layers = [line.split(" ", 1) for line in sizes.splitlines()]
     own = layers[: next(index for index, (_, made) in enumerate(layers) if "PYTHONDONTWRITEBYTECODE" in made)]

@@ -12,7 +12,7 @@ from scripts.servers import processes
 
 
 class Broken(Exception):
-    """The stack does not do what it should; the message says what was seen."""
+    """The stack does not do what it should; the message has the observation."""
 
 
 @dataclass
@@ -23,11 +23,11 @@ class Stack:
     compose: list[str] = field(default_factory=lambda: find_compose())
 
     def run(self, *arguments: str, timeout: float = 1800, check: bool = True, **env: str) -> str:
-        """Run a command of Compose and return what it printed. Raises Broken when it fails, unless told not to."""
+        """Run a command of Compose and return its output. Raises Broken when it fails, unless `check` is false."""
         return _call([*self.compose, *arguments], os.environ | self.env | env, timeout=timeout, check=check)
 
     def engine(self, *arguments: str, timeout: float = 120) -> str:
-        """Run a command of the engine and return what it printed."""
+        """Run a command of the engine and return its output."""
         return _call(["docker", *arguments], dict(os.environ), timeout=timeout, check=True)
 
     def containers(self, service: str) -> list[str]:
@@ -39,7 +39,7 @@ class Stack:
         return [line.split()[1] for line in sorted(lines) if line.endswith("true")]
 
     def health(self, container: str) -> str:
-        """Return what the container's health check found last."""
+        """Return the last result of the container's health check."""
         return self.engine("inspect", "--format", "{{.State.Health.Status}}", container).strip()
 
     def revision(self, container: str) -> str:
@@ -61,7 +61,7 @@ class Stack:
 
 
 def find_compose() -> list[str]:
-    """Return the command of Compose v2 where it is installed, else that of v1. Raises Broken when there is neither."""
+    """Return the command of Compose v2 if it is installed, else that of v1. Raises Broken without either."""
     if shutil.which("docker") is None:
         raise Broken("there is no docker on PATH: install Docker Engine and Compose first")
     if subprocess.run(["docker", "info"], capture_output=True).returncode:  # noqa: S607 - on PATH by design

@@ -71,7 +71,7 @@ class Client:
 
 @dataclass
 class Traffic:
-    """Some clients in threads of their own. What they were promised stands in `accepted`."""
+    """Clients in threads of their own. `accepted` holds the accepted jobs."""
 
     ports: Sequence[int]
     key: str
@@ -108,7 +108,7 @@ class Traffic:
         return time.monotonic() - self._began
 
     def longest_gap(self, since: float) -> float:
-        """Return the longest time in which nobody was accepted, from a moment until now."""
+        """Return the longest time without an accepted job, from a moment until now."""
         moments = [since, *sorted(moment for moment in list(self.accepted_at) if moment > since), self.now()]
         return max(after - before for before, after in itertools.pairwise(moments))
 

@@ -62,7 +62,7 @@ def rooms() -> list[Path]:
 
 
 def charter(room: Path) -> str:
-    """Return what a room says about itself, as one paragraph."""
+    """Return the charter of a room, as one paragraph."""
     text = ast.get_docstring(ast.parse((room / "__init__.py").read_text(encoding="utf-8"))) or ""
     return " ".join(text.split())
 

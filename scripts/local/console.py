@@ -14,7 +14,7 @@ _AT_ONCE = 64 * 1024  # bytes of one log that are shown between two looks at eve
 
 
 class Console:
-    """The terminal, or whatever stands in its place. `closed` tells that nobody reads any more."""
+    """The terminal, or its replacement. `closed` is true after the last reader has gone."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -38,12 +38,12 @@ class Console:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def label(self, name: str, place: int) -> str:
-        """Return what stands before the lines of a child: its name, in a colour of its own on a terminal."""
+        """Return the prefix of a child's lines: its name, in its own colour on a terminal."""
         text = f"{name:<11} |"
         return f"\033[{_COLOURS[place % len(_COLOURS)]}m{text}\033[0m" if self._coloured else text
 
     def readable(self, line: str) -> list[str]:
-        """Return a line of a log for a person: what the service wrote as JSON as text, anything else as it is.
+        """Return a log line for people: the service's JSON as text, other lines unchanged.
 
         An exception makes it several lines.
         """
@@ -57,7 +57,7 @@ class Console:
 
 
 class Follower:
-    """Shows what is added to some log files."""
+    """Shows new lines of log files."""
 
     def __init__(self, console: Console, logs: dict[str, Path]) -> None:
         self._console = console

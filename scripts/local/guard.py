@@ -37,7 +37,7 @@ class Guard:
         self._tell(f"- {pid}")
 
     def dismiss(self) -> None:
-        """End the guard; whatever it still watches goes with it."""
+        """End the guard, and the parts that it still watches."""
         if self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
@@ -52,7 +52,7 @@ class Guard:
 
 
 def watched_at_end(lines: Iterable[str]) -> dict[int, tuple[int, float]]:
-    """Read what the supervisor says until it falls silent; return signal and patience by process group."""
+    """Read the supervisor's messages until their end; return signal and patience by process group."""
     watched: dict[int, tuple[int, float]] = {}
     for line in lines:
         match line.split():

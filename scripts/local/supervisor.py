@@ -60,7 +60,7 @@ class Program(Server):
 
 
 class Supervisor:
-    """The parts that run, in the order in which they started."""
+    """The running parts, in the order of their start."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -119,7 +119,7 @@ class Supervisor:
             self.pause()
 
     def run(self, program: Program, *, timeout: float) -> None:
-        """Run a command to its end. Raises Failure, with what it said, if it does not succeed."""
+        """Run a command to its end. Raises Failure with its output if it fails."""
         self.launch(program)
         child = program.child
         assert child is not None  # a Program always has one

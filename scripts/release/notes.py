@@ -14,7 +14,7 @@ _TAG = re.compile(r"v(\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?)")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the notes of a tag; return 0, or 1 with what is wrong."""
+    """Print the notes of a tag; return 0, or 1 with the reason."""
     names = sys.argv[1:] if arguments is None else arguments
     if len(names) != 1:
         print("say which tag: python -m scripts.release.notes v1.2.3", file=sys.stderr)
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def notes(tag: str, changelog: str, *, version: str) -> str:
-    """Return what the changelog says of a tag. Raises Failure when the tag must not be released."""
+    """Return the changelog's section of a tag. Raises Failure if the tag must not be released."""
     match = _TAG.fullmatch(tag)
     if match is None:
         raise Failure(f"{tag} is no version: a tag is v1.2.3, or v1.2.3-rc.1")

@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def checks(service: Service, *, version: str, wait: float) -> list[tuple[str, str]]:
-    """Return what was checked and found. Raises Failure at the first thing that is wrong."""
+    """Return the checks and their results. Raises Failure at the first failed check."""
     done = [("ready", f"after {_until_ready(service, wait):.1f} s")]
     _, health = _expect(service, "/health", 200)
     if health.get("status") == "down" or not health.get("model_loaded"):

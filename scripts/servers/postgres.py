@@ -85,7 +85,7 @@ class Postgres(Server):
         self.child.start()
 
     def answers(self) -> bool:
-        """Connect, and create the service's database if there is none."""
+        """Connect, and create the service's database if it does not exist."""
         try:
             self.create(DATABASE)
         except psycopg2.OperationalError:

@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def deploy(options: argparse.Namespace) -> None:
-    """Push what the options ask for, tell what was done, and wait for it. Raises Failure."""
+    """Push the Space as the options say, print each step, and wait for its start. Raises Failure."""
     space: str = options.space
     if space.count("/") != 1 or not all(space.split("/")):
         raise Failure("which Space? name it with --space OWNER/NAME, or in SPACE_ID")
@@ -144,7 +144,7 @@ def push(api: "HfApi", space: str, folder: Path, message: str) -> Pushed:
 
 
 def wait_until_running(api: "HfApi", space: str, pushed: Pushed, *, seconds: float) -> None:
-    """Return as soon as the Space runs what was pushed. Raises Failure when it cannot be built, or in time."""
+    """Return when the Space runs the pushed commit. Raises Failure if its build fails or takes too long."""
     from huggingface_hub.errors import HfHubHTTPError
 
     began = time.monotonic()

@@ -15,7 +15,7 @@ _FROM = re.compile(r"^FROM\s+(?P<base>\S+)(?:\s+AS\s+(?P<name>\S+))?\s*$", re.IG
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage of a Dockerfile: its name, what it stands on, and its lines."""
+    """One stage of a Dockerfile: its name, its base, and its lines."""
 
     name: str
     base: str
@@ -28,7 +28,7 @@ class Stage:
 
 
 def write_space(folder: Path, *, space: str, root: Path = ROOT) -> list[str]:
-    """Write the Space into an empty folder; return the files, sorted. Raises Failure where that cannot be."""
+    """Write the Space into an empty folder; return the files, sorted. Raises Failure if that is not possible."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise Failure(f"{folder} is there already: name a new or empty folder")
     dockerfile = make_dockerfile(_read(root / "Dockerfile.api"), _read(root / "deploy" / "space" / "Dockerfile.stage"))
@@ -110,7 +110,7 @@ def tracked(root: Path, places: list[str]) -> list[str]:
 
 
 def page(text: str, space: str) -> str:
-    """Return the Space's README with its address in the place of the one that stands for it."""
+    """Return the Space's README with its address in place of the placeholder."""
     return text.replace("OWNER-NAME.hf.space", host_of(space))
 
 

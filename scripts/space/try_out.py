@@ -32,7 +32,7 @@ _ROW = ROOT / "examples" / "attrition" / "request.json"
 
 @dataclass
 class Report:
-    """What was tried, and what was found."""
+    """The checks and their results."""
 
     lines: list[tuple[str, str]] = field(default_factory=list)
 
@@ -57,7 +57,7 @@ class Container:
 
     @property
     def logs(self) -> str:
-        """Return what it has said."""
+        """Return the container's output."""
         return docker("logs", self.id, quiet=True)
 
     def wait_until_ready(self) -> float:
@@ -71,7 +71,7 @@ class Container:
 
 
 def docker(*arguments: str, quiet: bool = False, check: bool = True) -> str:
-    """Run a docker command; return its output (with `quiet`, also what it says beside it). Raises Failure."""
+    """Run a docker command; return its output (with `quiet`, also its stderr). Raises Failure."""
     beside = subprocess.STDOUT if quiet else subprocess.PIPE
     done = subprocess.run([_DOCKER, *arguments], stdout=subprocess.PIPE, stderr=beside, text=True, check=False)
     if check and done.returncode:
@@ -80,7 +80,7 @@ def docker(*arguments: str, quiet: bool = False, check: bool = True) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Build and try; return 0, or 1 with what is wrong."""
+    """Build the image and try it out; return 0, or 1 with the reason."""
     parser = argparse.ArgumentParser(
         prog="python -m scripts.space.try_out", description="Build the Space and try it out."
     )
@@ -246,7 +246,7 @@ def try_bad_key(report: Report) -> None:
 
 
 def _work(container: Container) -> str:
-    """Return what the start took of a processor: on a busy machine the time alone says little."""
+    """Return the processor time of the start: on a busy machine the wall time alone says little."""
     fields = docker("exec", container.id, "cat", "/proc/1/stat").rpartition(")")[2].split()
     ticks = sum(int(field) for field in fields[11:15])  # its own and its children's, in user and kernel mode (proc(5))
     return f"{ticks / os.sysconf('SC_CLK_TCK'):.1f} s of a processor"

@@ -27,12 +27,12 @@ INTERACTIVE_SECONDS = 2  # and for so long after the last one
 
 
 def wake_key(lane: str, model_version_id: int) -> str:
-    """Return the Redis key that stands while a wake-up for this lane and version is pending."""
+    """Return the Redis key of a pending wake-up for this lane and version."""
     return f"guichet:wake:{lane}:{model_version_id}"
 
 
 def sending_key(lane: str, model_version_id: int) -> str:
-    """Return the Redis key that stands while somebody sends a wake-up for this lane and version."""
+    """Return the Redis key that marks a wake-up for this lane and version as being sent."""
     return f"guichet:sending:{lane}:{model_version_id}"
 
 

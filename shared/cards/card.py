@@ -144,12 +144,12 @@ class Card(BaseModel):
 
     @property
     def sent_features(self) -> list[Feature]:
-        """Return what callers send: the features of a row that are not derived."""
+        """Return the features that callers send: those of a row that are not derived."""
         return [feature for feature in self.row_features if feature.derived is None]
 
     @classmethod
     def load(cls, path: Path) -> "Card":
-        """Read a card; raise CardError that names the file, what is wrong and what to do."""
+        """Read a card; raise CardError with the file, the fault and the remedy."""
         content = read_document(path, advice="`python -m shared.registry add` writes a card for a model")
         try:
             return cls.model_validate_json(content)

@@ -13,7 +13,7 @@ DIGITS = re.compile(r"[+-]?[0-9]{1,300}")  # longer ones are floats: int() takes
 
 
 def read_cell(kind: FeatureType, text: str, numbers: NumberForm) -> Any:  # noqa: ANN401  # any JSON scalar
-    """Return the value that a cell stands for, None for null; the text itself where it is no value of this type."""
+    """Return the value of a cell, None for null; the text itself if it is no value of this type."""
     if kind == "string":
         return text or None
     bare = text.strip()
@@ -30,7 +30,7 @@ def read_cell(kind: FeatureType, text: str, numbers: NumberForm) -> Any:  # noqa
 
 
 def read_number(plain: str) -> int | float | None:
-    """Return the number that a text with a decimal point stands for, an int for digits alone; None where it is none."""
+    """Return the number in a text with a decimal point, an int for digits alone; None for other texts."""
     if NUMBER.fullmatch(plain) is None:
         return None
     return int(plain) if DIGITS.fullmatch(plain) else float(plain)

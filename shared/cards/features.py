@@ -61,7 +61,7 @@ class Feature(BaseModel):
     @field_validator("message", mode="before")
     @classmethod
     def _of_every_fault(cls, value: object) -> object:
-        """Take a plain text for what is said whatever is wrong."""
+        """Accept a plain text as the message of every fault."""
         return dict.fromkeys(FAULT_CODES, value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
@@ -112,7 +112,7 @@ def missing_words(feature: Feature) -> frozenset[str]:
 
 
 def limit_or(value: float | None, default: float) -> float:
-    """Return a bound, or the infinity that stands for none."""
+    """Return a bound, or infinity where the feature has none."""
     return default if value is None else value
 
 

@@ -35,7 +35,7 @@ class Formula:
     compute: Callable[[Mapping[str, Any]], Any]
 
     def value(self, row: Mapping[str, Any]) -> tuple[Any, Fault | None]:
-        """Return the feature's canonical value in a row that holds the others, or None and why there is none."""
+        """Return the feature's canonical value from the other values of the row, or None and the fault."""
         subject = f"{self.feature.name}, which is {self.feature.derived},"
         try:
             value = None if any(row[name] is None for name in self.names) else self.compute(row)
@@ -55,7 +55,7 @@ class Formula:
         return None, self._fault(f"{subject} {fault.message}: correct {self._sent_list()}")
 
     def misfit(self, sent: object, value: object) -> Fault | None:
-        """Return what is wrong with a value that a caller sent for the feature although it is computed."""
+        """Return the fault of a value that a caller sent for this computed feature."""
         if sent is None or sent == value:
             return None
         numbers = isinstance(sent, int | float) and isinstance(value, int | float)
@@ -98,7 +98,7 @@ def compile_formulas(
 
 
 def formula_type(name: str, expression: str, features: Iterable[Feature]) -> FeatureType:
-    """Return the type of what a formula for `name` gives, computed from these features: comparisons give 1 or 0.
+    """Return the result type of a formula for `name` over these features: comparisons give 1 or 0.
 
     Raises RuleError with what to change.
     """
@@ -183,7 +183,7 @@ class _FormulaReader(Reader):
     )
 
     def read_value(self, node: ast.expr) -> tuple[ast.expr, Kind]:
-        """Return what a part of the formula becomes, and what it gives."""
+        """Return the compiled form of a part of the formula, and its type."""
         match node:
             case ast.IfExp(test, body, orelse):
                 first, first_kind = self.read_value(body)

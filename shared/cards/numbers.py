@@ -79,7 +79,7 @@ class NumberColumn:
 def find_number_form(
     columns: Iterable[NumberColumn], *, delimiter: str, decimal: str | None, thousands: str | None
 ) -> NumberForm:
-    """Return how a file writes its numbers by the cells of its first rows; what is given is not looked for.
+    """Return the number format of a file from the cells of its first rows; given marks are not detected.
 
     Raises RowFaults where they can be read in two ways: `52,000` alone, or among numbers that contradict each other.
     """
@@ -115,7 +115,7 @@ def number_notices(form: NumberForm) -> list[str]:
 
 
 class _Marks:
-    """Counts what the numbers of a file say about its marks."""
+    """Counts the evidence for each mark in the numbers of a file."""
 
     def __init__(self) -> None:
         self.decimals: Counter[str] = Counter()  # this mark is the decimal one

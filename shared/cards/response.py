@@ -48,7 +48,7 @@ class Band(BaseModel):
 
 
 class ResponseField(BaseModel):
-    """One field of an answer: what it holds, or a constant. A plain string stands for a source alone."""
+    """One field of an answer: a source or a constant. A plain string is the name of a source."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -111,7 +111,7 @@ class ResponseField(BaseModel):
         return self.bands is not None or self.times is not None or self.whole or self.text is not None
 
     def shape(self, content: Any) -> Any:  # noqa: ANN401 - any JSON value
-        """Return what the field holds where its source holds this; None stays None."""
+        """Return the field's value for this value of its source; None stays None."""
         if content is None:
             return None
         if self.bands is not None:
@@ -149,7 +149,7 @@ class Response(BaseModel):
         return self
 
     def check_fit(self, task: str, labels: Mapping[str, str]) -> None:
-        """Raise ValueError where a field holds what a model of this task and these labels does not give."""
+        """Raise ValueError for a field whose source a model of this task and these labels does not give."""
         for name, field in self.fields.items():
             if task == "regression" and field.source in SCORE_SOURCES[1:]:
                 raise ValueError(f"the response field {name} holds the {field.source}, which regression does not give")
@@ -192,7 +192,7 @@ def rename(
 
 
 def shaped_fields(response: Response | None, *, others: Collection[str]) -> dict[str, ResponseField]:
-    """Return the fields that a table has beside the sources themselves: what a number is called, or written as.
+    """Return the additional fields of a table: named bands, percentages and texts of numbers.
 
     They stand for the row's score; `others` are the table's other columns, whose names are not free.
     """
@@ -213,7 +213,7 @@ def _check_sources(fields: Mapping[str, ResponseField], sources: tuple[str, ...]
 
 
 def fill(fields: Mapping[str, ResponseField], sources: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of an answer, filled from what the service knows, by source; `probabilities` is by label."""
+    """Return the fields of an answer, filled from the sources; `probabilities` is by label."""
     return {name: _content(field, sources) for name, field in fields.items()}
 
 

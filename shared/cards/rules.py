@@ -130,7 +130,7 @@ class Reader:
         self.names: list[str] = []
 
     def read(self, node: ast.expr) -> tuple[ast.expr, Kind]:
-        """Return what a part of the expression becomes, and what it gives."""
+        """Return the compiled form of a part of the expression, and its type."""
         match node:
             case ast.BoolOp(op, values):
                 return ast.BoolOp(op, [self._condition(value) for value in values]), "bool"

@@ -11,7 +11,7 @@ FALSE = cell_values.FALSE | {"f", "n", "off"}
 
 
 def read_text(feature: Feature, text: str, *, is_read: bool) -> Any:  # noqa: ANN401 - any JSON scalar
-    """Return the value that a text stands for, the text itself where it stands for none.
+    """Return the value of a text, or the text itself if it has none.
 
     Percentages are read where the feature says so, all else where `is_read`, as its card says.
     """

@@ -202,7 +202,7 @@ def default_of(feature: Feature) -> Any:  # noqa: ANN401 - any JSON scalar
 
 
 def read_feature(card: Card, feature: Feature, row: dict[Any, Any]) -> tuple[Any, Fault | None]:
-    """Return a feature's canonical value in a row and None, or None and what is wrong with it.
+    """Return a feature's canonical value in a row and None, or None and its fault.
 
     Of a derived one, it is the value that was sent, or None.
     """

@@ -74,7 +74,7 @@ def add_file_options(parser: argparse.ArgumentParser) -> None:
 
 
 def csv_options_of(options: argparse.Namespace) -> CsvOptions:
-    """Return what was said about how a file is written."""
+    """Return the options for the format of a file."""
     return CsvOptions(
         delimiter=options.delimiter, encoding=options.encoding, decimal=options.decimal, thousands=options.thousands
     )
@@ -129,7 +129,7 @@ def describe(stored: StoredSet) -> str:
 
 
 def _tell(faults: Iterable[Fault]) -> None:
-    """Write what is wrong with rows to stderr, never what they hold."""
+    """Write the faults of rows to stderr, never their values."""
     for fault in faults:
         if match := _ROW.fullmatch(fault.pointer):
             column = fault_column(Fault(match[2], fault.code, fault.message))

@@ -203,7 +203,7 @@ def _type_of(feature: Feature) -> str:
 
 
 def _checks(row: ModelVersion) -> str:
-    """Say what was checked of a model whose scores are known, or that another scikit-learn saved; else nothing."""
+    """Return the result of comparing scores, or of loading another scikit-learn's model; empty without either."""
     saved, installed = row.card.get("libraries", {}).get(SCIKIT_LEARN), version(SCIKIT_LEARN)
     scores = row.scorer.get("scores")
     parts = []

@@ -36,7 +36,7 @@ class Pairs:
         return cls(*map(np.concatenate, columns)) if parts else cls.empty()
 
     def __len__(self) -> int:
-        """Return how many pairs there are."""
+        """Return the number of pairs."""
         return len(self.input_ids)
 
     def at(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> "Pairs":

@@ -190,7 +190,7 @@ def _disagreement(disagreement: Disagreement, labels: Sequence[str]) -> dict[str
 
 
 def _notes(tally: Tally, judged: Judged) -> list[str]:
-    """Return what the figures leave out, and why, as sentences."""
+    """Return the omissions of the figures and their reasons, as sentences."""
     notes = []
     if tally.task == "regression":
         notes.append(

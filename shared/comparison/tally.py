@@ -83,7 +83,7 @@ class Tally:
         self.largest = heapq.nsmallest(LARGEST, [*self.largest, *other.largest], key=_rank)
 
     def dump(self) -> bytes:
-        """Return the tally as it is stored: JSON, compressed by zstd."""
+        """Return the stored form of the tally: JSON, compressed by zstd."""
         stored = {
             "task": self.task,
             "rows": self.rows,

@@ -47,7 +47,7 @@ def check_database_url(url: str | None, *, runtime: Runtime) -> None:
 
 
 def check_redis_url(url: str | None, *, runtime: Runtime) -> None:
-    """Raise ValueError if the URL is none of Redis, or if there is one where nothing would use it."""
+    """Raise ValueError for an invalid Redis URL, or for one that the sync runtime would ignore."""
     if url is None:
         return
     if runtime == "sync":
@@ -93,7 +93,7 @@ def is_address(text: str) -> bool:
 
 
 def address_fault(address: str) -> str | None:
-    """Return what is wrong with an address as it stands, None when nothing is.
+    """Return the fault of an address, None for a valid one.
 
     What stands before an @ or behind a question mark is refused, and not shown: an address is told to everyone.
     """

@@ -8,7 +8,7 @@ from functools import cache
 
 
 def has_blanks(text: str, delimiter: str) -> bool:
-    """Tell whether a blank stands behind every delimiter of a text, but for empty cells; it begins with a record."""
+    """Tell whether each delimiter, except before empty cells, has a blank after it; the text begins with a record."""
     if f"{delimiter} " not in text:
         return False
     mark = re.escape(delimiter)
@@ -19,7 +19,7 @@ def has_blanks(text: str, delimiter: str) -> bool:
 
 
 def without_blanks(data: bytes, delimiter: str) -> bytes:
-    """Return records without the blanks at the start of their cells; quoted cells stay as they are."""
+    """Return records without the blanks at the start of their cells; quoted cells do not change."""
     if b'"' not in data:
         return _starts(delimiter).sub(b"", data)
     return _cells(delimiter).sub(rb"\1\2\3", data)

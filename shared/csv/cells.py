@@ -79,7 +79,7 @@ def absent_cells(card: Card, feature: Feature, count: int) -> Cells:
 
 
 def derived_cells(formula: Formula, cells: Mapping[str, Cells], sent_cells: Cells | None, count: int) -> Cells:
-    """Return what a formula gives for every row; bad where it gives nothing, or the file has another value."""
+    """Return a formula's values for every row; bad where it gives none, or the file has another value."""
     feature = formula.feature
     operand_columns = [cells[name].column() for name in formula.names]
     sent = (

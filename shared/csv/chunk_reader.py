@@ -121,7 +121,7 @@ class ChunkReader:
         )
 
     def read_unvalidated(self, data: bytes, *, row_count: int | None = None) -> tuple[list[str], list[list[str]]]:
-        """Return the features as they were sent and the kept cells, by the simplest means there is.
+        """Return the features as sent and the kept cells, without any check.
 
         For a chunk that did not survive `read` or its scoring: no Arrow, no validation, no model.
         """
@@ -165,7 +165,7 @@ class ChunkReader:
         }
 
     def _validate(self, sent: dict[str, list[str]], count: int) -> list[list[Fault]]:
-        """Return what is wrong with each of these rows: what RowValidator says about it, and NULs anywhere else."""
+        """Return the faults of each of these rows: those of RowValidator, and NULs in other cells."""
         columns = []
         for feature in self.card.row_features:
             if feature.name in self._in_file:
@@ -186,7 +186,7 @@ class ChunkReader:
         return read_feature(self.card, feature, {feature.name: value})
 
     def _features(self, cells: dict[str, Cells], count: int) -> list[str]:
-        """Return the canonical rows as JSON text; what it says of bad rows is of no use."""
+        """Return the canonical rows as JSON text; the text of bad rows is not used."""
         pieces = [cells[name].json(prefix) for name, prefix in self._prefixes.items()]
         return list(map("".join, zip(*pieces, ["}"] * count, strict=True)))
 

@@ -24,7 +24,7 @@ class ExpectedColumns:
 
     @classmethod
     def of(cls, card: Card, others: Collection[str] = ()) -> Self:
-        """Return what a card says."""
+        """Return the columns of a card."""
         return cls(
             {feature.name: feature.type for feature in card.row_features},
             {

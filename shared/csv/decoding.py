@@ -85,7 +85,7 @@ class TextDecoder:
         return self._encoding or "utf-8"
 
     def _check_head(self, head: bytes, named: str | None) -> None:
-        """Find the byte order mark; raise 415 for what is no CSV, 422 for a mark of another encoding."""
+        """Find the byte order mark; raise 415 for files that are no CSV, 422 for a mark of another encoding."""
         for pattern, kind, advice in _NOT_CSV:
             if pattern.match(head.removeprefix(codecs.BOM_UTF8)):
                 raise UnsupportedMediaType(f"The file looks like {kind}, not like CSV: {advice}.")
@@ -108,7 +108,7 @@ class TextDecoder:
         return self._encoding is not None and self._encoding.startswith("utf-16")
 
     def decode(self, data: bytes, *, final: bool = False) -> Iterator[bytes]:
-        """Yield what these bytes add to the text, in UTF-8; then raise BadBytes if the next ones are wrong."""
+        """Yield the text of these bytes, in UTF-8; then raise BadBytes if the next ones are wrong."""
         if self._skip:
             self._skip, data = max(self._skip - len(data), 0), data[self._skip :]
         if self._held:
@@ -132,7 +132,7 @@ class TextDecoder:
         yield from self._decode(self._codec, data, final=final)
 
     def _settle(self, sample: bytes) -> None:
-        """Choose between UTF-8 and cp1252, or check what was given; the sample begins with a byte beyond ASCII."""
+        """Choose between UTF-8 and cp1252, or check the given encoding; the sample begins with a byte beyond ASCII."""
         likely = _decide(sample)
         if self._codec is None:
             if likely == "cp1252" and _is_foreign(self._before + sample):
@@ -182,7 +182,7 @@ def _decide(sample: bytes) -> str:
 
 
 def _is_foreign(sample: bytes) -> bool:
-    """Tell whether half of the words beyond ASCII make no sense as cp1252, or there are bytes that it does not have."""
+    """Tell whether half of the words beyond ASCII make no sense as cp1252, or some bytes are not in it."""
     if re.search(rb"[\x81\x8d\x8f\x90\x9d]", sample):  # no character of cp1252
         return True
     text, _ = codecs.charmap_decode(sample, "strict", _CP1252)

@@ -74,7 +74,7 @@ class Chunk:
 
 
 def normalise_options(options: CsvOptions) -> CsvOptions:
-    """Return what the caller said in our own words (`;`, `cp1252`); raise InvalidRequest for what cannot be meant."""
+    """Return the options in our own words (`;`, `cp1252`); raise InvalidRequest for unknown or conflicting ones."""
     words = {name: name for name in ENCODINGS} | {word: name for name, words in ENCODINGS.items() for word in words}
     words_of = {"delimiter": DELIMITERS, "decimal": DECIMALS, "thousands": THOUSANDS, "encoding": words}
     faults: list[Fault] = []

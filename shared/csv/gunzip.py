@@ -52,7 +52,7 @@ class Gunzip:
             self._ended = self._member.eof
 
     def finish(self) -> bytes:
-        """Return what was held back; raise MalformedBody for a stream that stops within a member."""
+        """Return the rest of the data; raise MalformedBody for a stream that stops within a member."""
         if self._compressed and not self._ended:
             raise MalformedBody("The gzip data is cut off before its end: send the file whole.")
         return self._start if self._compressed is None else b""

@@ -191,7 +191,7 @@ def fault_column(fault: Fault) -> str:
 
 
 def escape(text: str, delimiter: str) -> str:
-    """Return a cell as it is written: no formula, whatever delimiter its reader takes, and quoted where it must be."""
+    """Return a cell in its written form: no formula, and quoted where any reader's delimiter requires it."""
     if any(mark in text for mark in _MARKS):
         text = _INNER_FORMULA.sub(_defused, text)
     if text.startswith(FORMULA) and PLAIN_NUMBER.fullmatch(text) is None:
@@ -210,7 +210,7 @@ def _defused(match: re.Match[str]) -> str:
 
 
 def escape_column(cells: list[str], delimiter: str) -> list[str]:
-    """Return the cells of a column as they are written."""
+    """Return the cells of a column in their written form."""
     # Most columns need nothing: that is seen in the whole text, for a twentieth of the price of each cell.
     text = "\n" + "\n".join(cells)
     if (
@@ -226,7 +226,7 @@ def escape_column(cells: list[str], delimiter: str) -> list[str]:
 
 
 def number_cells(values: Sequence[float], form: CsvFormat) -> list[str]:
-    """Return numbers as they are written: the shortest text that reads back exactly, with the file's decimal mark."""
+    """Return numbers in their written form: the shortest text that reads back exactly, with the file's decimal mark."""
     cells = orjson.dumps(values)[1:-1].decode().split(",") if values else []
     if form.decimal == ".":
         return cells
@@ -266,7 +266,7 @@ def _shaped(field: ResponseField, card: Card, form: CsvFormat, answers: ChunkSco
 
 
 def _source(field: ResponseField, card: Card, answers: ChunkScores) -> Sequence[Any]:
-    """Return what a field's source holds, by row."""
+    """Return the values of a field's source, by row."""
     if field.source == "threshold":
         return [None if chance is None else card.threshold for chance in answers.probability]
     if field.source == "label":

@@ -6,10 +6,10 @@ LEVEL = 1  # of zstd: the API compresses while it receives
 
 
 def pack(data: bytes) -> bytes:
-    """Return bytes as they are kept: compressed by zstd."""
+    """Return bytes compressed by zstd."""
     return zstandard.compress(data, LEVEL)
 
 
 def unpack(data: bytes) -> bytes:
-    """Return what was packed."""
+    """Return the original bytes."""
     return zstandard.decompress(data)

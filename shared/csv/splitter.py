@@ -21,7 +21,7 @@ Offsets = NDArray[np.intp]
 
 
 class RecordSplitter:
-    """Cuts the text below a header into chunks; in which pieces it comes makes no difference to where it is cut."""
+    """Splits the text below a header into chunks; the sizes of the incoming pieces do not matter."""
 
     def __init__(self, delimiter: str, limits: Limits, *, blanks: bool = False) -> None:
         """`blanks` says that blanks stand before fields, also before the quote that opens one."""
@@ -51,7 +51,7 @@ class RecordSplitter:
         yield from self._full_chunks(final=True)
 
     def next_row(self) -> int:
-        """Return the number (from 1) of the row in which the text so far ends."""
+        """Return the number (from 1) of the row at the end of the text so far."""
         _, rows = self._find_lines(b"".join(self._pieces))
         return self.row_count + int(rows[-1]) + 1
 
@@ -92,7 +92,7 @@ class RecordSplitter:
             raise RowFaults(f"The file ends within quotes: {fault.message}. Close it, or double it.", faults=[fault])
 
     def _find_lines(self, text: bytes, *, final: bool = False) -> tuple[Offsets, Offsets]:
-        """Return where each line ends, and how many records there are up to there; both begin with 0 for the start."""
+        """Return the end of each line and the number of records up to it; both begin with 0 for the start."""
         if final and text and not text.endswith(b"\n"):
             ends = np.minimum(self._find_ends(text + b"\n"), len(text))
         else:

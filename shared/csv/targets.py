@@ -13,7 +13,7 @@ from shared.faults import Fault, pointer
 
 
 def check_targets(card: Card, column: str, values: Iterable[Any], numbers: NumberForm = POINT) -> None:
-    """Raise CardError where most of what a target column holds are no answers that this model could give."""
+    """Raise CardError if most values of a target column are not answers of this model."""
     reader = TargetReader(card, column, numbers)
     texts = [str(value) for value in values if value is not None]
     strange = sum(isinstance(reader.read(text), Fault) for text in texts)
@@ -43,7 +43,7 @@ class TargetReader:
         )
 
     def read(self, cell: str) -> ClassValue | Fault:
-        """Return the class or the number that a cell stands for, or what is wrong with it."""
+        """Return the class or the number of a cell, or its fault."""
         if cell not in self._cache:
             if len(self._cache) > 100_000:  # of a regression every cell may be new
                 self._cache.clear()
@@ -71,7 +71,7 @@ class TargetReader:
 
 
 def _words(card: Card) -> dict[str, ClassValue]:
-    """Return every text that stands for a class: the class, its label, and yes and no where the classes are 1 and 0.
+    """Return every text for a class: the class, its label, and yes and no if the classes are 1 and 0.
 
     Of two meanings of one text the class counts before the label, and the label before yes and no.
     """

@@ -219,7 +219,7 @@ class UploadReader:
             self._notices.append(f"Columns are taken for features whose names differ in case: {pairs}.")
 
     def _give(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-        """Yield chunks as they are to be read: without blanks that are no part of cells, and empty rows at the end."""
+        """Yield chunks for reading: without blanks around cells, and without empty rows at the end."""
         assert self._header is not None
         for chunk in chunks:
             data = without_blanks(chunk.data, self._header.delimiter) if self._has_blanks else chunk.data

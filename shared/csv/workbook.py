@@ -28,7 +28,7 @@ def is_workbook(head: bytes) -> bool:
 
 
 def read_workbook(path: str) -> Iterator[bytes]:
-    """Yield what the first sheet holds as CSV in UTF-8; then, as the last piece, a notice behind a NUL, or nothing.
+    """Yield the first sheet as CSV in UTF-8; the last piece is a notice after a NUL, or nothing.
 
     Raises BadWorkbook.
     """
@@ -96,7 +96,7 @@ def _write(path: str, out: IO[str]) -> str:
 
 
 def main() -> int:
-    """Write the workbook that the command names to stdout, and what is to be told of it to stderr."""
+    """Write the workbook named by the command to stdout, and notices about it to stderr."""
     import io
     import resource
 

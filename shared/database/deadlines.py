@@ -104,7 +104,7 @@ class _Watch:
         self._thread = Background(self._run, name="deadlines")
 
     def keep(self, connection: Connection) -> None:
-        """Look at this connection from now on, as long as somebody holds it."""
+        """Watch this connection from now on, until it is released."""
         with self._lock:
             self._connections.add(connection)
             if self._pid == os.getpid():

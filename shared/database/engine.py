@@ -29,7 +29,7 @@ register_default_jsonb(globally=True, loads=orjson.loads)
 
 
 def dumps(value: object) -> str:
-    """Return `value` as JSON text, as it is stored."""
+    """Return `value` as JSON text for storage."""
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
@@ -104,7 +104,7 @@ def _setter(parameters: Iterable[str]) -> Callable[[Any, ConnectionPoolEntry], N
 
 
 def take_time(connection: SqlConnection) -> None:
-    """Let the statements of this transaction run as long as they need: they are an operator's, not a request's."""
+    """Remove the deadline from the statements of this transaction, which is an operator's and not a request's."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         driver: Any = connection.connection.driver_connection

@@ -9,13 +9,13 @@ _NO_TABLE = "42P01"
 
 
 def first_line(error: SQLAlchemyError) -> str:
-    """Return what a database said, in one line."""
+    """Return the first line of a database's message."""
     lines = str(getattr(error, "orig", None) or error).strip().splitlines()
     return lines[0].removeprefix("connection to server ").strip() if lines else type(error).__name__
 
 
 def explain_database_error(error: SQLAlchemyError) -> str:
-    """Return what a command could not do with the database, and what to do about it."""
+    """Return the error of a command on the database, with advice."""
     reason, code = first_line(error), getattr(getattr(error, "orig", None), "pgcode", None)
     if code in _NOT_ALLOWED:
         return (

@@ -12,7 +12,7 @@ _LOOKS = 3  # how often the same session is asked where it is: one pooler goes r
 
 
 def what_pooler_lacks(engine: Engine) -> str | None:
-    """Return why the service cannot work behind the pooler of this database, None where it can or there is none."""
+    """Return the reason why the service cannot work behind the pooler of this database; None if it can."""
     if is_sqlite(engine):
         return None
     engine = engine.execution_options(isolation_level="AUTOCOMMIT")  # each statement is a transaction of its own

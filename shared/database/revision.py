@@ -24,7 +24,7 @@ def stored_revision(connection: Connection) -> str | None:
 
 
 def revision_problem(stored: str | None) -> str | None:
-    """Return what is wrong with a database at this revision; a newer one is not: releases overlap in an upgrade."""
+    """Return the problem of a database at this revision; a newer one has none: releases overlap in an upgrade."""
     newest = newest_revision()
     if stored is None:
         return f"the database has no tables yet: {UPGRADE} first"

@@ -60,7 +60,7 @@ class BlockStep:
 
 @dataclass(slots=True)
 class FeatureBlock:
-    """Features that no step has turned into numbers yet, with what a missing value of each is replaced by."""
+    """Features that no step has turned into numbers yet, each with its replacement for a missing value."""
 
     plan: InputPlan
     names: list[str]
@@ -118,7 +118,7 @@ class EncodedBlock:
 
 
 def concatenate(parts: Sequence[EncodedBlock]) -> EncodedBlock:
-    """Return blocks side by side as one; raise Unsupported where there is none."""
+    """Return blocks side by side as one; raise Unsupported without any block."""
     if not parts:
         raise Unsupported("no column reaches the estimator")
     if len(parts) == 1:

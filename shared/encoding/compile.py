@@ -155,7 +155,7 @@ def feature_origins(card: Card, estimator: Estimator) -> list[tuple[str, ...]]:
 
 
 def input_names(card: Card, estimator: Estimator) -> list[str]:
-    """Return the features in the order in which the estimator was trained with them.
+    """Return the features in the order of the estimator's training.
 
     An estimator that was trained on an array has no names: it takes the card's order. Raises CardError.
     """

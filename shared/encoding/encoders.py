@@ -40,7 +40,7 @@ class CategoryTable(dict[Any, float]):
 
 
 def one_hot(step: Estimator, block: FeatureBlock | EncodedBlock) -> EncodedBlock:
-    """OneHotEncoder: one column per category, by a table of which column a value sets."""
+    """OneHotEncoder: one column per category, by a table from value to column."""
     if isinstance(block, EncodedBlock):
         return apply_own_transform(step, block)
     widths = one_hot_widths(step)

@@ -100,7 +100,7 @@ def object_block(rows: Sequence[Row], names: list[str], keep_none: set[str]) -> 
 
 
 def as_float64(block: NDArray[Any], features: list[Feature]) -> NDArray[Any]:
-    """Return a block as float64 when none of its features is text, else as it is."""
+    """Return a block as float64 if none of its features is text, else unchanged."""
     return block if any(feature.type == "string" for feature in features) else block.astype(np.float64)
 
 

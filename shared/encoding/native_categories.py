@@ -131,7 +131,7 @@ class _Texts:
     data: bytes
 
     def read(self, name: str, seen: Sequence[Category]) -> list[Category]:
-        """Return the texts; of those that XGBoost cut, what is lacking is taken from the categories seen elsewhere.
+        """Return the texts; categories seen elsewhere complete those that XGBoost cut.
 
         Such an XGBoost writes where a text ends in characters, reads it in bytes, and keeps as many bytes as there are
         characters.
@@ -177,7 +177,7 @@ def _whole(pieces: list[bytes]) -> list[str] | None:
 
 
 def _recorded(booster: Estimator) -> dict[str, Any]:
-    """Return XGBoost's own lists by column, None where there is none; nothing from a release that records none."""
+    """Return XGBoost's own lists by column, None for a column without one; nothing from an older release."""
     if not hasattr(booster, "get_categories"):
         return {}
     lists: dict[str, Any] = {}

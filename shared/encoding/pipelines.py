@@ -32,7 +32,7 @@ def is_pipeline(estimator: Estimator) -> bool:
 
 
 def serving_steps(pipeline: Estimator) -> list[Estimator]:
-    """Return the steps through which rows go that are scored: samplers resample only what a model is trained on."""
+    """Return the steps that rows pass in scoring: samplers resample only training data."""
     return [step for _, step in pipeline.steps if not hasattr(step, "fit_resample")]
 
 

@@ -129,7 +129,7 @@ def apply_own_transform(step: Estimator, block: FeatureBlock | EncodedBlock) -> 
 
 
 def to_float64(values: Any) -> Matrix:  # noqa: ANN401 - an array of any type, sparse too
-    """Return a float64 array of what a transformer gave: an array, a sparse matrix or a DataFrame."""
+    """Return a transformer's output as a float64 array: an array, a sparse matrix or a DataFrame."""
     array = values.toarray() if hasattr(values, "toarray") else values
     return np.asarray(array, dtype=np.float64)
 
@@ -164,7 +164,7 @@ def _selection(index: list[int]) -> slice | NDArray[np.intp]:
 
 
 def _listed(values: Sequence[Any]) -> str:
-    """Return the first of some numbers or texts, and how many more there are."""
+    """Return the first of these numbers or texts, and the number of the others."""
     shown = ", ".join(f"{value:.6g}" if isinstance(value, float) else str(value) for value in values[:SHOWN_VALUES])
     return shown if len(values) <= SHOWN_VALUES else f"{shown}, and {len(values) - SHOWN_VALUES} more"
 

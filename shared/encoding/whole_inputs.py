@@ -33,7 +33,7 @@ def takes_dicts(estimator: Estimator) -> bool:
 
 
 def form_of(card: Card, estimator: Estimator, table: Callable[[Any], Any]) -> Form:
-    """Return what the estimator takes; `table` makes a DataFrame of rows.
+    """Return the estimator's input form; `table` makes a DataFrame of rows.
 
     Raises ArtefactError where it takes a table and a sequence of texts, and answers differently.
     """

@@ -50,7 +50,7 @@ class Explainer(Protocol):
 
     @property
     def tolerance(self) -> float:
-        """How far base and contributions may be from what is served, relative to values above 1."""
+        """The largest difference between base plus contributions and the served value, relative to values above 1."""
         ...
 
     def attribute(self, rows: Sequence[Row], outputs: Sequence[Output]) -> Attribution:

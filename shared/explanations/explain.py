@@ -70,7 +70,7 @@ def method_of(model: ExplainedModel) -> Method:
 
 
 def refusal(card: Card, reason: str) -> str:
-    """Return what a row of a version that cannot be explained is refused with, after `The row`."""
+    """Return the sentence that refuses a row of a version without explanations, after `The row`."""
     return f"cannot be explained: {card.name}@{card.version} {reason}"
 
 
@@ -136,7 +136,7 @@ def _explain(
 
 
 def _matches(explainer: Explainer, values: NDArray[np.float64], outputs: Sequence[Output]) -> NDArray[np.bool_]:
-    """Tell for each row whether its value, (n,), is that of the stored score, as far as the scale shows it."""
+    """Tell for each row whether its value, (n,), is that of the stored score, within the precision of the scale."""
     if explainer.scale == "margin":
         return np.ones(len(outputs), dtype=bool)
     if explainer.scale in ("target", "log_target"):

@@ -24,7 +24,7 @@ _OURS = frozenset((*BEFORE, *ABOUT, *AFTER))
 
 
 def explanation_columns(card: Card, form: CsvFormat) -> list[str]:
-    """Return the columns of the table: the row's number, what is kept of its file, and what each feature adds.
+    """Return the columns of the table: the row's number, the kept columns of its file, and the contributions.
 
     A feature that is called like a column of ours becomes `contribution_...`, a kept column `input_...`.
     """

@@ -88,7 +88,7 @@ class SamplingExplainer:
 
 
 def sampling(model: ExplainedModel, reference: Sequence[Row], *, seed: int) -> SamplingExplainer:
-    """Return an explainer of any model on the scale of what it serves.
+    """Return an explainer of any model on the scale of its served score.
 
     Raises NotExplainable for a classifier that gives classes and nothing else.
     """

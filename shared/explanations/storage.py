@@ -81,7 +81,7 @@ def _values(input_id: int, explanation: Explanation) -> dict[str, Any]:
 
 
 def find_explanation(connection: Connection, job_id: str, row_index: int = 0) -> Row[Any] | None:
-    """Return the explanation that a job came to for one of its rows, None where there is none."""
+    """Return the explanation of one of a job's rows, None without one."""
     return connection.execute(
         select(StoredExplanation.__table__)
         .join(ModelInput, ModelInput.id == StoredExplanation.input_id)
@@ -90,7 +90,7 @@ def find_explanation(connection: Connection, job_id: str, row_index: int = 0) ->
 
 
 def find_explanation_of_row(connection: Connection, model_version_id: int, row: Mapping[str, Any]) -> Row[Any] | None:
-    """Return the newest explanation of a canonical row by a model version, of whichever job; None without one."""
+    """Return the newest explanation of a canonical row by a model version, from any job; None without one."""
     return connection.execute(
         select(StoredExplanation.__table__)
         .where(StoredExplanation.model_version_id == model_version_id, StoredExplanation.row_sha256 == row_sha256(row))

@@ -24,14 +24,14 @@ class Reference:
     words: tuple[tuple[str, str], ...]  # by feature: its name, and what is usual, as every sentence has them
 
     def about(self) -> dict[str, Any]:
-        """Return what an explanation says of it."""
+        """Return the description of the reference in an explanation."""
         if self.rows == 0:
             return {"rows": 0, "source": "the training rows that the trees counted", "seed": None}
         return {"rows": self.rows, "source": "the reference sample of the model version", "seed": self.seed}
 
 
 def summarise_reference(card: Card, rows: Sequence[Row], *, seed: int) -> Reference:
-    """Return what is usual among canonical rows."""
+    """Return the usual values of canonical rows."""
     usual: dict[str, Any] = {}
     for feature in card.features:
         values = [row[feature.name] for row in rows if row[feature.name] is not None]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ChunkHandler:
-    """How a chunk of a job is turned into what is stored of it.
+    """Turns a chunk of a job into its stored rows and lines.
 
     `compute` returns what a claimed chunk comes to, and the state that it then has; a single row that took down every
     worker that tried it gets that as its fault. It reads no database, and may run in any process that holds the model.

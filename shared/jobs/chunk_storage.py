@@ -58,7 +58,7 @@ def store(
     write: Write = write_scores,
     state: ChunkState = ChunkState.DONE,
 ) -> JobState | None:
-    """Store a chunk in one fenced transaction; return the state in which its job ended with it, if it did.
+    """Store a chunk in one fenced transaction; return the final state of its job if the chunk ended it.
 
     Raises Stale when the token is no longer the chunk's; then nothing was stored.
     """

@@ -18,14 +18,14 @@ _READERS = 32  # kept: one for each file that is being scored
 
 
 class ChunkWork:
-    """Works on chunks; keeps what is compiled once for a model version and a format."""
+    """Works on chunks; caches the compiled reader of each model version and format."""
 
     def __init__(self) -> None:
         self._readers: OrderedDict[tuple[int, CsvFormat], ChunkReader] = OrderedDict()  # the last one used stands last
         self._lock = Lock()  # a model that never returns leaves its thread behind, and another one scores beside it
 
     def score(self, model: ScoredModel, claim: ChunkClaim) -> tuple[ScoredChunk, ChunkState]:
-        """Score a chunk; return what is to be stored, and the state that it comes to.
+        """Score a chunk; return its rows and lines, and its state.
 
         A single row that took down every worker that tried it is not tried again: it gets that fault.
         """

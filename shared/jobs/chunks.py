@@ -209,7 +209,7 @@ def format_of(row: RowMapping) -> CsvFormat:
 
 
 def claim(connection: Connection, *, model_version_id: int, worker: str, lease_seconds: float) -> ChunkClaim | None:
-    """Take one queued chunk of a version, first rows first; None when there is none."""
+    """Take one queued chunk of a version, first rows first; None without one."""
     ready = (
         select(*_CLAIMED, *FORMAT)
         .join(CsvFile, CsvFile.job_id == JobChunk.job_id)
@@ -356,7 +356,7 @@ _QUEUED = NO_CLAIM | {"state": ChunkState.QUEUED.value}
 
 
 def count_stored(connection: Connection, claim: ChunkClaim, *, failed_count: int) -> JobState | None:
-    """Count a chunk that was just stored; return the state in which its job ended with it, if it did."""
+    """Count a stored chunk; return the final state of its job if the chunk ended it."""
     connection.execute(
         update(CsvFile)
         .where(CsvFile.job_id == claim.job_id)
@@ -373,7 +373,7 @@ def count_stored(connection: Connection, claim: ChunkClaim, *, failed_count: int
 
 
 def end_if_done(connection: Connection, job_id: str) -> JobState | None:
-    """End a CSV job that has nothing left to do; return its final state, None when it goes on.
+    """End a job of chunks that has nothing left to do; return its final state, None if it goes on.
 
     It has succeeded when every chunk is stored and some row was scored. When its cancellation was asked for, or more
     rows failed than it allows, chunks that wait are given up, and it ends as soon as no worker holds one.

@@ -41,7 +41,7 @@ class FileFigures:
 
 
 def queues(connection: Connection) -> list[QueueFigures]:
-    """Return every queue in which jobs wait."""
+    """Return every queue with waiting jobs."""
     if connection.dialect.name == "sqlite":
         age = (func.julianday("now") - func.julianday(func.min(Job.run_after))) * 86_400
     else:

@@ -56,7 +56,7 @@ def kind_of(name: str) -> Kind:
 
 
 def lane_of(name: str, *, row_count: int, interactive_rows: int) -> Lane:
-    """Return the lane in which a new job of so many rows queues."""
+    """Return the lane of a new job with so many rows."""
     fixed = kind_of(name).lane
     if fixed is not None:
         return fixed

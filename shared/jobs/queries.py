@@ -20,7 +20,7 @@ TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED, Jo
 
 @dataclass(slots=True)
 class StoredOutput:
-    """The score of a row as it stands in the tables."""
+    """The stored score of a row."""
 
     prediction: float
     label: str | None
@@ -32,7 +32,7 @@ class StoredOutput:
 
 @dataclass(slots=True)
 class StoredJob:
-    """A job as it stands in the tables: `output` is set for a single row that was scored, `csv` for a CSV job."""
+    """A stored job: `output` is set for a single scored row, `csv` for a CSV job."""
 
     id: str
     kind: str
@@ -97,7 +97,7 @@ def _stored_job(row: Sequence[Any]) -> StoredJob:
 
 
 def queued_job(submission: Submission, created_at: datetime, state: JobState = JobState.QUEUED) -> StoredJob:
-    """Return a job as it stands right after its submission was committed."""
+    """Return a job in its state right after the commit of its submission."""
     return StoredJob(
         **{name: getattr(submission, name) for name in _SUBMITTED},
         state=state.value,

@@ -376,7 +376,7 @@ WHERE state = 'running' AND leased_by = %s AND claim_token <> ALL (%s::bigint[])
 
 
 def release_unheld(connection: Connection, *, worker: str, held: Sequence[int]) -> int:
-    """Give back what stands as claimed by a worker that holds these tokens and no others; return how many there were.
+    """Give back the claims of a worker for other tokens than these; return their number.
 
     The answer to a claim was lost on its way: the worker does not know what it took, and nobody died of it.
     """
@@ -522,7 +522,7 @@ def end_csv(
 
 
 def reopen_csv(connection: Connection, job_id: str) -> bool:
-    """Queue an ended CSV job again, for what is left of it; return whether it had ended."""
+    """Queue an ended CSV job again, for its remaining rows; return whether it had ended."""
     now = clock(connection)
     return bool(
         connection.execute(

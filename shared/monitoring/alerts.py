@@ -25,7 +25,7 @@ _WITH_VERSION: Select[*tuple[Any, ...]] = select(Alert.__table__, ModelVersion.n
 
 
 def check_drift(engine: Engine, *, now: datetime | None = None) -> str:
-    """Compare the last whole day of every version that scored in it with its reference; return what was found.
+    """Compare the last whole day of every scoring version with its reference; return a summary.
 
     A window with too few rows changes nothing. Raises SQLAlchemyError when the database cannot be asked.
     """
@@ -51,7 +51,7 @@ def check_drift(engine: Engine, *, now: datetime | None = None) -> str:
 
 
 def _record(connection: Connection, version: int, drift: Drift, window: Window) -> int:
-    """Bring the open alerts of a version up to date; return how many there are."""
+    """Bring the open alerts of a version up to date; return their number."""
     now = datetime.now(UTC)
     open_alerts = {
         row.subject: row

@@ -70,7 +70,7 @@ class _Position:
 
 
 class Counting:
-    """Makes the profiles of versions and counts what they scored; one for each process that does it."""
+    """Makes the profiles of versions and counts their scored rows; one for each counting process."""
 
     def __init__(self, engine: Engine, models_dir: Path, store: str | None, score: ScoreReference) -> None:
         self._engine = engine

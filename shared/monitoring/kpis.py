@@ -90,7 +90,7 @@ class _Sums:
 
 
 def list_days(connection: Connection, scope: Scope, *, margin: float) -> list[Day]:
-    """Return what was scored day by day; `margin` is the distance from the threshold that counts as near."""
+    """Return the scores day by day; `margin` is the largest distance from the threshold that counts as near."""
     days: defaultdict[str, _Sums] = defaultdict(_Sums)
     needs_decisions = scope.threshold is None and scope.task == "binary"
     stored = StoredScores(connection, scope.model_version_id, scope.start, scope.end, with_decisions=needs_decisions)
@@ -133,7 +133,7 @@ def _positives(part: Scores, scope: Scope) -> NDArray[np.bool_]:
 
 
 def _sum_rows(connection: Connection, scope: Scope, margin: float, packed_through: int) -> Iterator[tuple[str, _Sums]]:
-    """Yield the sums by day of what is not in the packed copy yet."""
+    """Yield the sums by day of the rows that are not in the packed copy yet."""
     threshold: Any = ModelOutput.threshold if scope.threshold is None else literal(scope.threshold)
     is_near = func.abs(ModelOutput.probability - threshold) <= margin
     day = func.date(ModelOutput.created_at)  # sessions are in UTC on both dialects
@@ -216,7 +216,7 @@ def _outcomes(
 
 
 def _compare_rows(connection: Connection, scope: Scope, packed_through: int) -> NDArray[np.int64]:
-    """Compare what is not in the packed copy yet with its outcomes."""
+    """Compare the rows that are not in the packed copy yet with their outcomes."""
     did = Outcome.label == scope.positive
     positive = scope.is_positive
     counts = [func.count().filter(both) for both in (and_(positive, did), and_(positive, ~did), and_(~positive, did))]

@@ -51,7 +51,7 @@ class TruthReader:
         self._is_number = card.task == "regression"
 
     def read(self, value: object) -> tuple[float, str | None] | Fault:
-        """Return class index and label, or the number and None; a Fault for what the model could never answer."""
+        """Return class index and label, or the number and None; a Fault for a value that the model never gives."""
         if isinstance(value, bool):
             value = str(value).lower()
         reading = self._reader.read("" if value is None else str(value))
@@ -64,7 +64,7 @@ class TruthReader:
 
 
 def find_rows(connection: Connection, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, bool]]:
-    """Return input id and whether it was scored by (job id, row index from 0); rows that are not there are missing."""
+    """Return input id and whether it was scored by (job id, row index from 0), without unknown rows."""
     rows: dict[tuple[str, int], tuple[int, bool]] = {}
     distinct = list(dict.fromkeys(places))
     for start in range(0, len(distinct), PIECE):
@@ -175,7 +175,7 @@ class Judged:
 
 
 def find_judged(connection: Connection, model_version_id: int, card: Card, start: datetime, end: datetime) -> Judged:
-    """Return what a version scored in a period, as far as the outcome is known.
+    """Return the scores of a version in a period with their outcomes.
 
     Outcomes of classes are found by their labels: they may have been told to a version that orders them otherwise. A
     label that this version does not know is left out.

@@ -175,7 +175,7 @@ class Surprise:
 
 
 def score_values(card: Card, *, prediction: float, label: str | None, probability: float | None) -> dict[str, Value]:
-    """Return what is counted of one output: its score, and its decision (None for a regression)."""
+    """Return the counted values of one output: its score, and its decision (None for a regression)."""
     is_number = card.task == "regression"
     return {SCORE: prediction if is_number else probability, DECISION: None if is_number else label}
 
@@ -230,7 +230,7 @@ def feature_bins(feature: Feature, values: Sequence[Value]) -> Bins:
 
 
 def number_bins(name: str, values: Sequence[Value]) -> Bins:
-    """Return the quantile bins of some numbers (None: missing), of which ties are merged."""
+    """Return the quantile bins of these numbers (None: missing), with ties merged."""
     numbers = np.array(values, dtype=np.float64)
     finite = np.sort(numbers[np.isfinite(numbers)])
     if not len(finite):
@@ -244,7 +244,7 @@ def _with_reference(bins: Bins, values: Sequence[Value] | None) -> Bins:
 
 
 def _key(value: Value) -> Hashable:
-    """Return what tells categories apart: 1 and 1.0 are one, true is none of them, NaN is missing."""
+    """Return the identity of a category: 1 and 1.0 are one, true is neither, NaN is missing."""
     if isinstance(value, bool):
         return ("boolean", value)
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -38,7 +38,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationBin:
-    """Rows whose probability lies in one tenth of the scale: what was predicted, and what came."""
+    """Rows with a probability in one tenth of the scale: the mean prediction and the observed rate."""
 
     low: float
     high: float
@@ -97,7 +97,7 @@ def regression_metrics(actual: Sequence[float], predicted: Sequence[float]) -> d
 
 
 def calibration(actual: Sequence[int], probability: Sequence[float]) -> list[CalibrationBin]:
-    """Return the tenths of the scale in which a binary model's probabilities lie; empty ones are left out."""
+    """Return the tenths of the scale with a binary model's probabilities, without empty ones."""
     truth, forecasts = np.asarray(actual, dtype=np.intp), np.asarray(probability, dtype=np.float64)
     ends = np.linspace(0.0, 1.0, CALIBRATION_BINS + 1)
     places = np.searchsorted(ends[1:-1], forecasts)

@@ -24,7 +24,7 @@ _WRITERS = text(
 
 
 def settled_id(engine: Engine) -> int | None:
-    """Return the highest id up to which no output can appear any more; None while a writer takes too long.
+    """Return the highest id below which no further output can appear; None while a writer takes too long.
 
     On SQLite that is the last one: there is one writer at a time.
     """

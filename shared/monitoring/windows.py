@@ -47,7 +47,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class StoredProfile:
-    """A version's profile as it stands in the tables."""
+    """The stored profile of a version."""
 
     profile: Profile
     source: str

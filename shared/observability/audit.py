@@ -26,7 +26,7 @@ def audit(
     details: dict[str, Any] | None = None,
     request_id: str | None = None,
 ) -> None:
-    """Write down what was done, in the transaction that does it; without an actor it is who runs this process."""
+    """Record an action in its own transaction; the default actor is the operator of this process."""
     connection.execute(
         insert(AuditLog).values(
             actor=(actor or operator())[:200],

@@ -29,7 +29,7 @@ _SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0, 4_
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A metric: its name without the prefix `guichet_`, what it counts, its labels, the bounds of its buckets."""
+    """A metric: its name without the prefix `guichet_`, its description, its labels, the bounds of its buckets."""
 
     name: str
     help: str

@@ -27,7 +27,7 @@ def is_away(error: BaseException) -> bool:
 
 
 class _SafeText(str):
-    """What stands in a message for an exception, whether it is asked for by %s or by %r."""
+    """The text of an exception in a message, for both %s and %r."""
 
     __slots__ = ()
 
@@ -64,7 +64,7 @@ def without_words(text: str, error: BaseException) -> str:
 
 
 def message_of(record: logging.LogRecord) -> str:
-    """Return a record's message, in which exceptions are told without their words."""
+    """Return a record's message, with the safe text of each exception."""
     if isinstance(record.args, tuple) and any(isinstance(value, BaseException) for value in record.args):
         arguments = (
             _SafeText(safe_text(value)) if isinstance(value, BaseException) else value for value in record.args

@@ -86,7 +86,7 @@ def _error_of(record: logging.LogRecord) -> tuple[object, ...]:
 
 
 def _shorten(record: logging.LogRecord, count: int) -> None:
-    """Say in the message what there is to say: how often it was held back, and which server is away."""
+    """Add to the message the number of suppressed repeats, and the unreachable server."""
     error = record.exc_info[1] if record.exc_info else None
     is_servers = error is not None and is_away(error)
     if not count and not is_servers:

@@ -9,7 +9,7 @@ from shared.tables import ServiceSecret
 
 
 def shared_secret(connection: Connection, name: str) -> bytes:
-    """Return the 32 bytes of a secret, in the transaction that is open; make and store it where there is none."""
+    """Return the 32 bytes of a secret, in the open transaction; make and store it the first time."""
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     made = insert(ServiceSecret).values(name=name, value=secrets.token_hex(32))
     connection.execute(made.on_conflict_do_nothing(index_elements=[ServiceSecret.name]))

@@ -128,7 +128,7 @@ class Tracing:
             span.end(_nanoseconds(end_at + offset))
 
     def stop(self) -> None:
-        """Send what is left, for two seconds at most: a collector that is away holds up no end of a process."""
+        """Send the remaining spans, for two seconds at most: an unreachable collector delays no end of a process."""
         sender = threading.Thread(target=self._provider.force_flush, name="last-spans", daemon=True)
         sender.start()
         sender.join(FLUSH_SECONDS)

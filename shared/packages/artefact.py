@@ -75,7 +75,7 @@ _STARTS = {  # how a file begins that is no joblib file, and what it is
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The estimator in a file, with what else lay there; `told` says what was made of it, for whoever adds it."""
+    """The estimator in a file, with the other contents; `notes` describe the assembly, for the person who adds it."""
 
     estimator: Any
     threshold: float | None = None
@@ -166,7 +166,7 @@ def check_estimator(estimator: object, path: Path) -> None:
 
 
 def is_fitted(estimator: Any) -> bool:  # noqa: ANN401 - estimators share no base class
-    """Tell whether an estimator was fitted, as far as its library can tell; what nobody knows counts as fitted."""
+    """Tell whether an estimator was fitted; an estimator whose library cannot tell counts as fitted."""
     if _root(estimator) not in ("sklearn", "imblearn", "lightgbm", "xgboost"):
         return True
     from sklearn.exceptions import NotFittedError
@@ -183,7 +183,7 @@ def is_fitted(estimator: Any) -> bool:  # noqa: ANN401 - estimators share no bas
 
 
 def behind(preprocessor: Content, model: Content, source: Path, path: Path) -> Content:
-    """Return one estimator of a fitted preprocessor and the model that was trained on what it gives."""
+    """Return one estimator of a fitted preprocessor and the model that was trained on its output."""
     first = preprocessor.estimator
     makes, takes = _width_after(first), getattr(model.estimator, "n_features_in_", None)
     if makes is not None and takes is not None and makes != takes:
@@ -346,7 +346,7 @@ def _estimator_of(thing: Any, path: Path) -> tuple[Any, list[str]]:  # noqa: ANN
 
 
 def _of_lightgbm(booster: Any) -> Any:  # noqa: ANN401
-    """Return the estimator around a LightGBM Booster: `predict_proba` or `predict` give what the Booster's own does."""
+    """Return the estimator around a LightGBM Booster: `predict_proba` or `predict` give the Booster's own answers."""
     import lightgbm
     import numpy as np
     from sklearn.preprocessing import LabelEncoder
@@ -369,7 +369,7 @@ def _of_lightgbm(booster: Any) -> Any:  # noqa: ANN401
 
 
 def _of_xgboost(booster: Any, path: Path) -> Any:  # noqa: ANN401
-    """Return the estimator around an XGBoost Booster: `predict_proba` or `predict` give what the Booster's own does."""
+    """Return the estimator around an XGBoost Booster: `predict_proba` or `predict` give the Booster's own answers."""
     import xgboost
 
     config = json.loads(booster.save_config())["learner"]
@@ -389,7 +389,7 @@ def _of_xgboost(booster: Any, path: Path) -> Any:  # noqa: ANN401
 
 
 def _answers(estimator: Any) -> int:  # noqa: ANN401
-    """Return how many answers an estimator gives for a row, as far as it says so."""
+    """Return the number of answers of an estimator for a row, if it is declared."""
     classes = getattr(estimator, "classes_", None)
     if isinstance(classes, list) and classes and hasattr(classes[0], "__len__") and not isinstance(classes[0], str):
         return len(classes)

@@ -70,7 +70,7 @@ def _parts_of(content: Content) -> Any:  # noqa: ANN401 - an estimator, or a dic
 
 
 class _Code:
-    """Modules of one's own, importable while the context lasts and carried by value in what is dumped meanwhile."""
+    """The project's own modules, importable while the context lasts and pickled by value meanwhile."""
 
     def __init__(self, place: Path) -> None:
         if not place.exists() or not (place.is_dir() or (place.is_file() and place.suffix == ".py")):

@@ -129,7 +129,7 @@ def _features_of(estimator: object, rows: Sequence[Mapping[str, Any]], target: s
 
 
 def expected_columns(estimator: object) -> ExpectedColumns:
-    """Return what a fitted estimator says of its columns: their names, and their types where an encoder sees them."""
+    """Return the columns of a fitted estimator: their names, and their types where an encoder records them."""
     names = feature_names(estimator) or []
     encodings = dict(_encodings(estimator, names)) if names else {}
     return ExpectedColumns(
@@ -153,7 +153,7 @@ def expected_columns(estimator: object) -> ExpectedColumns:
 def _feature(
     name: str, values: Sequence[object], encoding: EncoderCategories | None, numbers: NumberForm, *, text: bool
 ) -> tuple[Feature, list[object]]:
-    """Return a feature, and its values as they are of its type."""
+    """Return a feature, and its values converted to its type."""
     if encoding and set(encoding.categories) <= {0, 1} and narrowest_type(values, numbers) == "boolean":
         # The encoder was given True and False in a column that may hold nulls: scikit-learn made floats of them.
         encoding = replace(encoding, categories=[bool(value) for value in encoding.categories])

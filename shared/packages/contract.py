@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class FeatureOverrides(BaseModel):
-    """What a contract says about one feature; what it leaves out stays as the card has it."""
+    """The overrides of one feature in a contract; fields that it leaves out keep the card's values."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -84,7 +84,7 @@ class Contract(BaseModel):
 
 
 def read_contract(path: Path) -> Contract:
-    """Read a contract; raise CardError that names the file, what is wrong and what to do."""
+    """Read a contract; raise CardError with the file, the fault and the remedy."""
     content = read_document(path, advice="name a JSON file with the part of a card that clients rely on")
     try:
         return Contract.model_validate_json(content)
@@ -101,7 +101,7 @@ def apply_contract(
     rows: Sequence[Mapping[str, Any]] = (),
     skip_bad: bool = False,
 ) -> Package:
-    """Return the package with what the contract says in its card, except the fields that were chosen otherwise.
+    """Return the package with the contract's fields in its card, except the fields in `but`.
 
     The reference rows and the example must keep what the contract asks of a row; `skip_bad` leaves out the rows that do
     not. `rows` are the reference rows as they were given, with columns that the model does not take. They are needed
@@ -177,14 +177,14 @@ def _sentence(bad: Sequence[tuple[int, list[Fault]]], count: int, path: Path, ca
 
 
 def _places(bad: Sequence[tuple[int, list[Fault]]], file_rows: ReferenceRows | None) -> str:
-    """Name the first bad rows by their places in the file, or by their number where there is none."""
+    """Name the first bad rows by their places in the file, or by their number without a file."""
     unit = "row" if file_rows is None else file_rows.unit
     shown = [place + 1 if file_rows is None else file_rows.lines[place] for place, _ in bad]
     return f"{unit if len(bad) == 1 else f'the {unit}s'} {few(shown, SHOWN_PLACES)}"
 
 
 def _as_type(value: Any, kind: FeatureType, numbers: NumberForm = POINT) -> Any:  # noqa: ANN401 - any JSON scalar
-    """Return a value as one of another type, or as it is where that cannot be, for the validator to refuse."""
+    """Return a value converted to another type, or unchanged where that fails, for the validator to refuse."""
     if value is None or isinstance(value, str):
         return value_of(value, kind, numbers)
     if kind == "string":
@@ -228,7 +228,7 @@ def _check_example(card: Card, path: Path) -> None:
 def _with_terms(
     features: list[dict[str, Any]], terms: list[dict[str, Any]], path: Path
 ) -> tuple[list[dict[str, Any]], dict[str, FeatureType]]:
-    """Return the features with what the terms say of them, and the new type of each whose type they change.
+    """Return the features with the contract's terms, and the new type of each feature with a changed type.
 
     Of a feature of another type, the categories, limits and example of the old one are gone, except what fits.
     """

@@ -78,7 +78,7 @@ def with_derived(
 def _computed(
     derived: Mapping[str, FeatureOverrides], kinds: Mapping[str, FeatureType | None], sent: list[Feature]
 ) -> list[Feature]:
-    """Return the derived features with their types: the contract's, the model's, or what their formulas give."""
+    """Return the derived features with their types: the contract's, the model's, or those of their formulas."""
     features, waiting = list(sent), dict(derived)
     while waiting:
         for name, term in waiting.items():

@@ -47,7 +47,7 @@ def local_folder(row: ModelVersion, models_dir: Path) -> Path:
 
 
 def store_address(row: ModelVersion, store: str | None) -> str | None:
-    """Return the address in a store from which a version's package can be fetched, None when there is none."""
+    """Return the store address of a version's package, None without one."""
     if is_address(row.uri):
         return row.uri
     return None if store is None else stores.join(store, row.uri)
@@ -104,7 +104,7 @@ def upload_package(row: ModelVersion, models_dir: Path, store: str | None) -> No
 
 @contextmanager
 def downloaded(address: str, models_dir: Path) -> Iterator[Source]:
-    """Yield the model at an address, fetched into a folder of MODELS_DIR that goes when the block ends.
+    """Yield the model at an address, downloaded into a folder of MODELS_DIR that is removed at the end of the block.
 
     The address is that of a folder (a package, or one that MLflow saved) or of a joblib file, whose card and reference
     rows are fetched too when they lie beside it.

@@ -89,7 +89,7 @@ class Package:
     lines: list[int] | None = None  # of each canonical row: its place in that file; None: they come from no file
 
     def place_of(self, row: int) -> str:
-        """Return where a reference row stands in its file: `line 7`, or `row 6` of a table; `row` counts from 0."""
+        """Return the place of a reference row in its file: `line 7`, or `row 6` of a table; `row` counts from 0."""
         if self.lines is None or self.file_rows is None:
             return f"row {row + 1}"
         return f"{self.file_rows.unit} {self.lines[row]}"
@@ -114,7 +114,7 @@ def load_estimator(directory: Path, card: Card) -> Any:  # noqa: ANN401 - estima
 
 
 def unpickle(path: Path, *, sha256: str | None, libraries: Mapping[str, str] | None = None) -> Any:  # noqa: ANN401
-    """Return the object in a joblib file whose SHA-256 has been checked; None trusts the file as it is."""
+    """Return the object in a joblib file with this SHA-256; None trusts the file."""
     return unpickle_with_versions(path, sha256=sha256, libraries=libraries)[0]
 
 
@@ -220,7 +220,7 @@ def version_advice(libraries: Mapping[str, str]) -> str:
 
 
 def _missing(module: str, libraries: Mapping[str, str]) -> str:
-    """Say what a file needs that is not installed; only libraries that are known to serve are to be installed."""
+    """Name the missing package of a file; only libraries that are known to serve are to be installed."""
     root, dot, _ = module.partition(".")
     if root in NOT_SERVED:
         return f"holds {NOT_SERVED[root]}: this service serves {SERVED}"
@@ -322,7 +322,7 @@ def read_package(
     """Return the package of an artefact and its card with `changes` to the card; the SHA-256 is the card's.
 
     Without reference rows, the examples of the card make one. `answers` are columns of the rows that are no features
-    and may hold numbers; `given` is what is known of how their file is written. `is_assembled` tells that the artefact
+    and may hold numbers; `csv_options` hold the known format of their file. `is_assembled` tells that the artefact
     was made of the file that the card was written for and others; `complete` adds columns that the file lacks.
     """
     card = Card.load(card_path)

@@ -60,7 +60,7 @@ def read_rows(
 ) -> ReferenceRows:
     """Return the rows of a file: CSV, an Excel workbook, Parquet, JSON lines or a JSON array; CardError otherwise.
 
-    `expected` is what is known of the model's columns, `given` what is known of a CSV file; the rest is detected.
+    `expected` holds the known columns of the model, `csv_options` the known format of a CSV file; the rest is detected.
     """
     try:
         open_file(path).close()
@@ -188,7 +188,7 @@ def _chunks(file: "UploadReader", source: BufferedReader) -> Iterator[Chunk]:
 
 
 def value_of(text: object, kind: FeatureType, numbers: NumberForm = POINT) -> Any:  # noqa: ANN401 - one of the JSON types
-    """Return a cell's text as a value of this feature type, None where it is not known; other objects as they are.
+    """Return a cell's text as a value of this feature type, None for a missing one; other objects unchanged.
 
     Text that is not of this type comes back as it is, for the validator to refuse in its own words.
     """

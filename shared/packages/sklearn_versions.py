@@ -26,7 +26,7 @@ class RemainderColumns(UserList[Any]):
 
 @contextmanager
 def recorded_version() -> Iterator[dict[str, str]]:
-    """Yield a dict that takes the version of the scikit-learn that saved what is unpickled meanwhile.
+    """Yield a dict that receives the scikit-learn version of the objects that are unpickled meanwhile.
 
     It stays empty where that is the installed one, or where the pickle does not say.
     """
@@ -54,7 +54,7 @@ def recorded_version() -> Iterator[dict[str, str]]:
 
 
 def load_with_shims(load: Callable[[BinaryIO], Any], file: BinaryIO) -> Any:  # noqa: ANN401 - estimators share no base class
-    """Return what `load` reads from the file, with what it missed put back where that is known."""
+    """Return the result of `load` on the file, with shims for removed attributes."""
     try:
         return load(file)
     except (AttributeError, ModuleNotFoundError) as error:
@@ -75,7 +75,7 @@ def patch_attributes(parts: Iterable[object]) -> None:
 
 
 def reads_otherwise(estimator: object) -> str:
-    """Return what a model of another scikit-learn holds that the installed one computes otherwise; else nothing.
+    """Return the part of another scikit-learn's model that the installed one computes differently; else empty.
 
     It would be read without a complaint and give other scores, wherever in the model it lies. Compared were models of
     1.2 and 1.5 of some sixty kinds: all others give their own scores, or raise.

@@ -31,7 +31,7 @@ MLMODEL = "MLmodel"  # what makes a folder one that MLflow saved
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddOptions:
-    """What an operator says of a model that is added; what is left out is read off its files, or inferred."""
+    """The operator's options for a new model; the rest is read from its files, or inferred."""
 
     name: str | None = None  # the card's
     version: int | None = None  # the next free one
@@ -170,7 +170,7 @@ def mlflow_source(path: Path, options: AddOptions) -> Iterator[Candidate]:
 
 
 def _completing(options: AddOptions, reference: Path | None) -> Complete:
-    """Return what adds the derived features of a contract to reference rows that hold what callers send."""
+    """Return a function that adds the derived features of a contract to reference rows as callers send them."""
     if options.contract is None or reference is None:
         return as_they_are
     from shared.packages.derived_rows import with_derived  # needs numpy

@@ -58,7 +58,7 @@ class VerifiedFile(io.RawIOBase):
         return self._place
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
-        """Fill the buffer as far as the present block goes; return the number of bytes, 0 at the end of the file."""
+        """Fill the buffer from the present block; return the number of bytes, 0 at the end of the file."""
         if self._place >= self._size:
             return 0
         number, offset = divmod(self._place, BLOCK_BYTES)

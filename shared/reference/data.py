@@ -43,7 +43,7 @@ class StoredSet:
 
 
 def find_set(connection: Connection, model_name: str) -> StoredSet | None:
-    """Return what is known of a model's reference data, None where it has none."""
+    """Return the description of a model's reference data, None without any."""
     row = connection.execute(_sets().where(ReferenceSet.model_name == model_name)).one_or_none()
     return None if row is None else _stored(row)
 
@@ -68,7 +68,7 @@ def drop_set(connection: Connection, model_name: str) -> StoredSet:
 def replace_set(
     connection: Connection, values: dict[str, Any], pieces: Iterable[Sequence[tuple[str, str | None]]]
 ) -> None:
-    """Store a model's reference data in place of what it has: all of them or, when this transaction fails, none.
+    """Replace a model's reference data, all or nothing.
 
     `values` are those of `reference_sets`; each piece holds some rows, as the JSON text of features and of target.
     Raises Conflict when somebody else has just done the same.

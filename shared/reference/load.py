@@ -47,7 +47,7 @@ class BadRows:
     row_count: int = 0
 
     def add(self, row_no: int, faults: Sequence[Fault]) -> None:
-        """Count one more row with what is wrong with it."""
+        """Count one more row with its faults."""
         self.row_count += 1
         self.fault_count += len(faults)
         self.shown += [fault.under(f"/rows/{row_no}") for fault in faults[: SHOWN - len(self.shown)]]
@@ -151,7 +151,7 @@ class ReferenceFile:
 
     @property
     def notices(self) -> list[str]:
-        """Return what was read otherwise than it is written."""
+        """Return notices about cells that were read with another value than their text shows."""
         return self._csv.notices
 
     @property
@@ -235,7 +235,7 @@ def _is_loaded(
     *,
     skip_bad: bool,
 ) -> bool:
-    """Tell whether loading the file, read and checked as is asked, would give what is there.
+    """Tell whether loading the file with these options would repeat the present data.
 
     An option is the same where it was given so before, or names what was detected then.
     """

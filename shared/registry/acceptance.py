@@ -26,7 +26,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """A package whose card says what the model refuses, and whose reference rows it scores."""
+    """A package that scores its reference rows, with a card that names the values that the model refuses."""
 
     package: Package
     refused: list[int]  # the places of the reference rows that the model refuses, and that were left out
@@ -109,7 +109,7 @@ def _with_native_categories(card: Card, estimator: object) -> Card:
 
 
 def _outside(feature: Feature) -> Any:  # noqa: ANN401 - any JSON scalar
-    """Return a value that is none of an open feature's categories and fits the card; None where there is none."""
+    """Return a value outside an open feature's categories that fits the card; None without one."""
     if feature.categories is None or feature.unknown == "refuse" or feature.type == "boolean":
         return None
     if feature.type == "string":

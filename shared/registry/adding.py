@@ -144,7 +144,7 @@ def _with_contract(candidate: Candidate, options: AddOptions, contract: Path) ->
 
 
 def _prove(candidate: Candidate, expected: ExpectedScores | None) -> _Proved:
-    """Ask the model of a candidate what it takes, choose its scorer, and compare known scores.
+    """Learn the accepted values of a candidate's model, choose its scorer, and compare the expected scores.
 
     That is slow and needs no database: no transaction is open meanwhile.
     """
@@ -210,7 +210,7 @@ def _refused_row(package: Package, place: int) -> str:
 
 
 def _left_out(candidate: Candidate) -> list[str]:
-    """Return the columns of the file of reference rows that are none of the model's."""
+    """Return the columns of the reference rows' file that are not the model's."""
     file_rows = candidate.package.file_rows
     if candidate.reference is None or file_rows is None or not file_rows.rows:
         return []
@@ -276,7 +276,7 @@ def _free_version(session: Session, card: Card, models_dir: Path) -> int:
 
 
 def _same_card(card: Card, row: ModelVersion) -> bool:
-    """Tell whether a card says what was registered; when and with what it was trained does not matter.
+    """Tell whether a card equals the registered one; time and libraries of the training do not count.
 
     Nor does what decides, as long as the threshold is the same: earlier cards left that out. Nor do examples that an
     earlier release took from reference rows.

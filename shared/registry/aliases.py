@@ -48,7 +48,7 @@ class AliasState:
 
 
 def find_alias(session: Session, name: str, alias: str) -> AliasState:
-    """Return what an alias means now; raise NotFound with the names that exist."""
+    """Return the state of an alias; raise NotFound with the names that exist."""
     return _existing(session, name, alias, lock=False)[1]
 
 
@@ -94,7 +94,7 @@ def roll_back(
     *,
     expected: str | None = None,
 ) -> ModelVersion:
-    """Let an alias mean again what it meant before its last move; raise Conflict where it never meant another version.
+    """Point an alias back to its version before the last move; raise Conflict if it never had another version.
 
     A second roll back is not the first one undone: it goes one move further back.
     """

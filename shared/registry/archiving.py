@@ -78,7 +78,7 @@ def delete(session: Session, name: str, version: int, change: Change) -> ModelVe
 
 
 def remove_files(row: ModelVersion, models_dir: Path) -> Path | None:
-    """Remove the package of a deleted version from MODELS_DIR; return its folder where that was not possible.
+    """Remove the package of a deleted version from MODELS_DIR; return its folder if that failed.
 
     A copy in a store, or on another host, is left alone.
     """

@@ -49,7 +49,7 @@ def marked(model_version_id: int, *, patient: bool) -> Iterator[Callable[[], Non
 
 
 def _age_of_lost_load(folder: Path, model_version_id: int, *, patient: bool) -> float | None:
-    """Return how many seconds ago the latest load began that did not end, None where there is none; forget old ones."""
+    """Return the age in seconds of the latest load that did not end, None without one; forget old ones."""
     latest: float | None = None
     with suppress(OSError):
         if folder.stat().st_uid != os.getuid():

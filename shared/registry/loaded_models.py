@@ -131,7 +131,7 @@ class Versions(Generic[Model]):
         return {*self.champion_ids(), *self.requested} - self._loaded.keys()
 
     def fingerprint(self, model_version_id: int) -> tuple[tuple[int, int], ...]:
-        """Return size and time of each file of a version in MODELS_DIR: other traces, and it is worth another try."""
+        """Return size and time of each file of a version in MODELS_DIR; a changed fingerprint is worth another try."""
         with Session(self._engine) as session:
             version = session.get(ModelVersion, model_version_id)
         if version is None:

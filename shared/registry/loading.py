@@ -72,7 +72,7 @@ def load(model_version: ModelVersion, models_dir: Path) -> LoadedModel:
 
 
 def verify(session: Session, name: str, version: int, *, models_dir: Path | None = None) -> dict[str, Any]:
-    """Check a version from file to score and return what was checked; raise the error that says what is wrong."""
+    """Check a version from file to score and return a report; raise the error of the first failed check."""
     row = resolve(session, name, version)
     store = get_settings().models_uri if models_dir is None else None
     models_dir = models_dir or get_settings().models

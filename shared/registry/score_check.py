@@ -29,7 +29,7 @@ class ExpectedScores:
 
 
 def read_expected_scores(file_rows: ReferenceRows | None, column: str, rows: list[dict[str, Any]]) -> ExpectedScores:
-    """Return the scores of `rows`, which `canonical_rows` took from these; CardError where there is no such column."""
+    """Return the expected scores of `rows`, a sample of these rows; raise CardError without such a column."""
     if file_rows is None:
         raise CardError("Scores to compare with are a column of the reference rows: name their file with --reference.")
     check_target(column, file_rows.rows, use="to hold the scores")
@@ -79,7 +79,7 @@ def compare_scores(card: Card, estimator: object, scores: ExpectedScores) -> dic
 
 
 def check_probabilities(card: Card, package: Package) -> None:
-    """Raise ArtefactError where what a classifier calls probabilities is outside 0 to 1.
+    """Raise ArtefactError if a classifier's probabilities are outside 0 to 1.
 
     A forest of scikit-learn 1.3, say, counts its rows where a later one expects their shares.
     """
@@ -92,7 +92,7 @@ def check_probabilities(card: Card, package: Package) -> None:
 
 
 def _answers(card: Card, estimator: object, rows: list[dict[str, Any]]) -> tuple[Predictions, bool]:
-    """Return what the pipeline says of these rows, and whether that is probabilities."""
+    """Return the pipeline's answers to these rows, and whether they are probabilities."""
     reader = response_reader(card, estimator)
     pipeline = PipelineScorer(card, estimator, reader)
     answers = score_with_refusals(pipeline.score, rows, task=card.task)

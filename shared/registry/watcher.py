@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Retry:
-    """When a version that could not be loaded is tried again."""
+    """The time of the next try of a version that could not be loaded."""
 
     pause: float
     at: float = 0.0
@@ -73,7 +73,7 @@ class ModelWatcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop looking; what is being fetched is left behind as a draft."""
+        """Stop watching; an unfinished download stays as a draft."""
         self._thread.stop(2)
 
     def _run(self) -> None:
@@ -88,7 +88,7 @@ class ModelWatcher:
                 return
 
     def poll(self) -> None:
-        """Do one round: register what is new in the store, load what should be loaded."""
+        """Do one round: register new packages of the store, and load missing models."""
         now = time.monotonic()
         if self._engine is not None and self._settings.models_uri is not None and now >= self._poll_at:
             self._poll_at = now + self._settings.models_check_seconds
@@ -108,7 +108,7 @@ class ModelWatcher:
             self._models.fetch_and_load(model_version_id)
         except SQLAlchemyError:
             raise
-        except Exception as error:  # noqa: BLE001 - the reason stands in Models.refused, and in /health
+        except Exception as error:  # noqa: BLE001 - the reason stands in Versions.refused, and in /health
             if fingerprint != retry.fingerprint or not retry.at:
                 log.warning("model version %s cannot be loaded: %s", model_version_id, error)
             retry.fingerprint = self._models.fingerprint(model_version_id)
@@ -179,7 +179,7 @@ def _address(store: str, folder: str) -> str:
 
 
 def find_packages(store: str) -> dict[str, str]:
-    """Return the folders of a store that hold a package, each with a mark that changes with its content.
+    """Return the package folders of a store, each with a fingerprint of its content.
 
     Names with a dot in front are drafts: the store may be the MODELS_DIR of another service, which is fetching.
     Raises ArtefactError where the store refuses or does not answer.

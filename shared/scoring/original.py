@@ -84,7 +84,7 @@ class Original:
 
 
 def decided(card: Card, estimator: Estimator, ask: Callable[[ResponseReader], Original]) -> Card:
-    """Return the card with what decides: what it says itself, or else what the estimator's own `predict` follows.
+    """Return the card with its decision rule: its own, or else the one that the estimator's `predict` follows.
 
     `ask` puts many rows to an original with this reader and returns it. A threshold of the estimator's own
     (FixedThresholdClassifier, TunedThresholdClassifierCV) becomes the card's. Raises CardError where the card wants

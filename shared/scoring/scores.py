@@ -254,7 +254,7 @@ def _check_decision(card: Card, estimator: Estimator, answer: ResponseMethod, de
 
 
 def _ties(values: Matrix, chosen: Matrix) -> NDArray[np.bool_] | None:
-    """Tell which rows have a second class within CLOSE of the chosen one; None where there are none."""
+    """Tell which rows have a second class within CLOSE of the chosen one; None without any."""
     near = values >= (chosen - CLOSE)[:, None]
     if np.count_nonzero(near) <= len(values):
         return None

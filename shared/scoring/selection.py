@@ -55,7 +55,7 @@ Row = dict[str, Any]
 
 @dataclass(slots=True)
 class Choice:
-    """The chosen scorer, and a JSON-able report of what was proved and measured for every path."""
+    """The chosen scorer, and a JSON report with the parity and the speed of every scorer."""
 
     scorer: Scorer
     report: dict[str, Any]
@@ -170,7 +170,7 @@ def _prepare(card: Card, estimator: Estimator, reference: list[Row], reader: Res
 
 
 def _after_scoring(original: Original, rows: list[Row]) -> Original:
-    """Return the original after it was asked for these rows; what it refuses alone does not matter here."""
+    """Return the original after scoring these rows; rows that it refuses do not matter here."""
     if not refuses_all(original.score, rows, task=original.reader.task):
         score_with_refusals(original.score, rows, task=original.reader.task)
     return original

@@ -27,7 +27,7 @@ class TreeInput:
         self.dtype = np.dtype(model.input_type)
 
     def prepare(self, features: Matrix) -> NDArray[Any]:
-        """Return what is compared, shape (n, width); ValueError where the estimator would refuse a row."""
+        """Return the values for the trees, shape (n, width); raise ValueError for a row that the estimator refuses."""
         if self.zero_is_missing:
             zeros_as_missing(features)
         if self.refuses_nan and np.isnan(features).any():
@@ -41,7 +41,7 @@ class TreeInput:
 
 
 class Trees:
-    """A compiled ensemble: few rows go through treelite, many through the estimator where that is faster.
+    """A compiled ensemble: few rows go through treelite, many through the estimator if that is faster.
 
     For one row treelite is some 40 times faster than scikit-learn; for a thousand rows scikit-learn, which runs
     row by row within one tree, overtakes it. Both are exact, so the switch is a matter of time only.
@@ -119,7 +119,7 @@ def import_trees(estimator: Estimator) -> Any:  # noqa: ANN401 - a treelite.Mode
 
 
 def thresholds(estimator: Estimator) -> dict[int, NDArray[np.float64]]:
-    """Return for each encoded column the values at which some tree splits it, sorted; empty if there are no trees."""
+    """Return for each encoded column the split values of all trees, sorted; empty for models without trees."""
     try:
         model = import_trees(estimator)
     except Unsupported:

@@ -50,7 +50,7 @@ def note(
 
 
 def _first_processes(processes: Path) -> list[int]:
-    """Return the container's first process, or its children where that is an init, which only waits for them."""
+    """Return the container's first process, or the children of an init, which only waits for them."""
     children = []
     for stat in processes.glob("[0-9]*/stat"):
         try:

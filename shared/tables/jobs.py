@@ -31,7 +31,7 @@ from shared.tables.base import Table
 
 
 class JobState(StrEnum):
-    """Where a job stands; shared/jobs/transitions.py draws the arrows."""
+    """The state of a job; shared/jobs/transitions.py draws the transitions."""
 
     QUEUED = "queued"  # committed, and no worker holds it
     RUNNING = "running"  # a worker holds a claim with a lease

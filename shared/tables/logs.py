@@ -44,7 +44,7 @@ class ErrorLog(Table):
 
 
 class RequestLog(Table):
-    """A request that was answered: who asked for what, when, and how long it took. Never what it held."""
+    """An answered request: caller, route, time and duration, never its content."""
 
     __tablename__ = "request_logs"
     __table_args__ = (

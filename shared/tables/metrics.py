@@ -10,7 +10,7 @@ from shared.tables.base import Table
 
 
 class MetricSample(Table):
-    """One number of a metric: every process adds to it what it has counted since it last did."""
+    """One number of a metric: every process regularly adds its latest counts."""
 
     __tablename__ = "metric_samples"
     __table_args__ = ({"comment": "Counters and histograms, summed over all processes that there have been"},)

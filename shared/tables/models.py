@@ -89,7 +89,7 @@ class AliasEvent(Table):
 
 
 class ModelArchive(Table):
-    """A version that was put away: it serves nothing, and what it scored keeps it."""
+    """An archived version: it serves nothing, and its scores keep it from deletion."""
 
     __tablename__ = "model_archives"
     __table_args__ = ({"comment": "Versions that are archived now: they score nothing until they are restored"},)

@@ -113,7 +113,7 @@ class FeatureCount(Table):
 
 
 class ScorePart(Table):
-    """Scores of a version from one hour, packed: what the rows of model_outputs say, in the fewest bytes."""
+    """Scores of a version from one hour: a packed copy of rows of model_outputs."""
 
     __tablename__ = "score_parts"
     __table_args__ = ({"comment": "Packed copy of scores by version and hour, for questions about many of them"},)

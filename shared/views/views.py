@@ -89,7 +89,7 @@ def drop_views(connection: Connection, model: str | None = None) -> list[View]:
 
 @contextmanager
 def without_views(connection: Connection) -> Iterator[None]:
-    """Keep the views out of the way of a migration that changes what they are made of, and make them again."""
+    """Drop the views during a migration of their tables, and make them again."""
     grants = {view.name: _grants(connection, view.name, onto=view.name) for view in list_views(connection)}
     dropped = drop_views(connection)
     yield

@@ -27,7 +27,7 @@ def place(tmp_path):
 
 @pytest.fixture
 def service(engine, tmp_path):
-    """Make the models of a process and what brings them; a round of it is one call of `look`."""
+    """Make the models of a process and what brings them; a round of it is one call of `poll`."""
 
     def make(store=None, **changes):
         options = {"runtime": "sync", "data_dir": tmp_path / "data", "models_uri": store, "models_check_seconds": 1e-6}

@@ -13,7 +13,7 @@ PAUSE_SECONDS = 0.02  # after each thousand rows: whoever scores in this process
 
 
 def count(runtime: Runtime) -> str:
-    """Count what was scored since the last run, for two seconds or so; raise SQLAlchemyError without a database."""
+    """Count the rows scored since the last run, for about two seconds; raise SQLAlchemyError without a database."""
     # Imported here: one worker process at a time counts, and the others can do without.
     from shared.monitoring.counting import Counting
 

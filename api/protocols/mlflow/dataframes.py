@@ -39,7 +39,7 @@ class RawFrame:
 
 @dataclass(frozen=True, slots=True)
 class DataFrame:
-    """The rows of a request, checked against the model's card, and what is to be answered about them."""
+    """The rows of a request, checked against the model's card, and the requested outputs."""
 
     rows: list[Row]  # canonical
     params: Mapping[str, Any]
@@ -223,7 +223,7 @@ def _same_width(form: str, rows: list[Any], width: int) -> list[Sequence[Any]]:
 
 
 def _invalid_rows(version: Version, form: str, faults: list[tuple[int, Fault]], count: int) -> RowFaults:
-    """Say what is wrong with rows, by their places from 0 as a DataFrame counts them; `count` is of all faults."""
+    """Return the error for rows, by their places from 0 in the DataFrame; `count` is of all faults."""
     shown = [OwnWords("", fault.code, f"row {place}: {fault.clause()}") for place, fault in faults[:FIRST]]
     return RowFaults(
         sentence(shown, subject=f"The input does not fit {version.label}", count=count),

@@ -79,7 +79,7 @@ _PLAIN: dict[Kind, frozenset[type]] = {  # what JSON gives for elements that are
 
 
 def from_json(datatype: Datatype, data: Sequence[Any]) -> tuple[Sequence[Any], Faults]:
-    """Return the elements of a flat JSON list, None for null, and what is wrong with them.
+    """Return the elements of a flat JSON list, None for null, and their faults.
 
     Numbers are rounded to what FP32 and FP16 can hold, as every server of the protocol does. An integer may be
     written 3.0 and a boolean 0 or 1: clients that keep all numbers as floats write them so.
@@ -123,7 +123,7 @@ def _mend(datatype: Datatype, data: Sequence[Any]) -> tuple[list[Any], Faults]:
 
 
 def _first_faults(datatype: Datatype, places: Iterable[int]) -> Faults:
-    """Return what is wrong with elements, up to one more than is told."""
+    """Return the faults of elements, up to one more than the error lists."""
     return [(place, f"must be {datatype.phrase}") for place in islice(places, MAX_FAULTS + 1)]
 
 
@@ -152,7 +152,7 @@ def _fits(layout: struct.Struct, value: float) -> bool:
 
 
 def from_bytes(datatype: Datatype, data: memoryview, count: int) -> tuple[Sequence[Any], Faults]:
-    """Return `count` elements, None for NaN, and what is wrong with them; raise ValueError if the length is wrong.
+    """Return `count` elements, None for NaN, and their faults; raise ValueError if the length is wrong.
 
     The ValueError's sentence says what was expected and what was given.
     """

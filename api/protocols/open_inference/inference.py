@@ -49,7 +49,7 @@ class Inference:
 
 
 def read_inference(version: Version, body: TensorBody, *, max_rows: int) -> Inference:
-    """Return what a request asks of a model; raise RowFaults that says all that is wrong with it."""
+    """Return the content of a request to a model; raise RowFaults with all its faults."""
     fields = body.fields
     if not isinstance(fields, dict):
         raise refusal(version.card, [Fault("", "not_an_object", 'the body must be an object with "inputs"')])
@@ -192,7 +192,7 @@ def inference_answer(
 
 
 def model_metadata(version: Version, versions: list[int]) -> dict[str, Any]:
-    """Return what the protocol tells of a model: its versions, and its inputs and outputs by name."""
+    """Return the protocol's metadata of a model: its versions, and its inputs and outputs by name."""
     card = version.card
     return {
         "name": card.name,

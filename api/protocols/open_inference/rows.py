@@ -107,7 +107,7 @@ def refusal(card: Card, faults: list[Fault], count: int = 0) -> RowFaults:
 
 
 def _as_matrix(card: Card, tensors: list[Tensor]) -> Tensor | None:
-    """Return the tensor that stands for all features, if one does: alone, and not simply one feature's own."""
+    """Return the tensor of all features, if the request has one: alone, and not simply one feature's own."""
     if len(tensors) != 1:
         return None
     only = tensors[0]

@@ -50,7 +50,7 @@ class Tensor:
 def read_tensors(
     inputs: object, buffers: memoryview, faults: list[Fault], *, max_rows: int
 ) -> tuple[list[Tensor], bool]:
-    """Return the inputs, and whether one names a content type; add what is wrong to `faults`.
+    """Return the inputs, and whether one names a content type; add their faults to `faults`.
 
     Raises TooLarge for an input of more than `max_rows` rows, before one of its elements is looked at.
 
@@ -137,7 +137,7 @@ def _read_head(item: Any, where: str, faults: list[Fault]) -> tuple[str, Datatyp
 
 
 def _count(shape: Any) -> int | None:  # noqa: ANN401 - any JSON value
-    """Return the number of elements of a shape, None if it is none of one or two dimensions."""
+    """Return the number of elements of a shape, None unless it has one or two dimensions."""
     if not isinstance(shape, list) or not 1 <= len(shape) <= 2:
         return None
     rows = shape[0]
@@ -148,7 +148,7 @@ def _count(shape: Any) -> int | None:  # noqa: ANN401 - any JSON value
 
 
 def _flatten(data: object, shape: list[int], count: int) -> list[Any] | str:
-    """Return the elements of flat or nested JSON data, or what is wrong with their number."""
+    """Return the elements of flat or nested JSON data, or the fault of their number."""
     if not isinstance(data, list):
         return f"data must be a list of {count} elements"
     if len(data) == count and (not data or type(data[0]) is not list):
@@ -175,7 +175,7 @@ def _check_size(size: object, item: dict[str, Any]) -> int:
 
 
 def read_parameters(item: dict[str, Any], where: str, faults: list[Fault]) -> dict[str, Any]:
-    """Return the parameters of a request, an input or an output; add what is not supported to `faults`."""
+    """Return the parameters of a request, an input or an output; add unsupported ones to `faults`."""
     parameters = item.get("parameters")
     if parameters is None:
         return {}

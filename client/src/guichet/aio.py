@@ -28,7 +28,7 @@ ResultT = TypeVar("ResultT")
 
 
 class AsyncClient:
-    """Speaks with one Guichet service from asyncio; see Client for what its arguments mean."""
+    """Speaks with one Guichet service from asyncio; Client describes the arguments."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class AsyncClient:
         return AsyncJob(self, await self._run(flow))
 
     async def explanations(self, job_id: str, *, row: int | None = None) -> AsyncIterator[tuple[int, Explanation]]:
-        """Iterate over what was explained of a job's rows, as (row, explanation); `row` is the only one wanted."""
+        """Iterate over the stored explanations of a job's rows, as (row, explanation); `row` selects one row."""
         place: str | None = None
         while True:
             items, place = await self._run(calls.explanations(job_id, place, row=row, retries=self._retries))
@@ -242,7 +242,7 @@ class AsyncClient:
         compress: bool = False,
         on_progress: OnProgress | None = None,
     ) -> CsvReport:
-        """Send a CSV file to be checked; nothing is stored, and the report says what is wrong with it."""
+        """Check a CSV file: nothing is stored, and the report lists its faults."""
         options: CsvOptions = {
             "model": model,
             "version": version,
@@ -298,7 +298,7 @@ class AsyncClient:
         return await self._run(changes.promote(reference, reason, alias, etag, retries=self._retries))
 
     async def roll_back(self, name: str, *, reason: str, alias: str = "champion") -> Alias:
-        """Let an alias mean again what it meant before its last move."""
+        """Point an alias back to its version before the last move."""
         return await self._run(changes.roll_back(name, reason, alias, retries=self._retries))
 
     async def remove_alias(self, name: str, alias: str, *, reason: str) -> None:
@@ -379,7 +379,7 @@ class AsyncJob(JobFacts, Generic[ResultT]):
         return self
 
     async def wait(self, timeout: float | None = None) -> Self:
-        """Wait until it ends, good or bad; raise TimedOut after `timeout` seconds, while the job goes on."""
+        """Wait until the job ends, good or bad; raise TimedOut after `timeout` seconds, while the job goes on."""
         if not self.is_ended:
             self.info = await self._client._run(calls.wait_for(self.id, retries=self._retries, timeout=timeout))
         return self
@@ -396,12 +396,12 @@ class AsyncJob(JobFacts, Generic[ResultT]):
         return self
 
     async def retry(self) -> Self:
-        """Let a failed or canceled CSV job take up what is not done."""
+        """Retry the remaining rows of a failed or canceled CSV job."""
         self.info = await self._client._run(calls.retry(self.id, retries=self._retries))
         return self
 
     async def events(self, *, after: str | None = None) -> AsyncGenerator[Event, None]:
-        """Iterate over what happens to it until it has ended; a broken connection goes on where it was."""
+        """Iterate over the job's events until its end; a broken connection is resumed."""
         following = Following(self.id, after=after, retries=self._retries)
         async with aclosing(self._client._pieces(following)) as pieces:
             async for piece in pieces:

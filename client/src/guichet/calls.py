@@ -31,7 +31,7 @@ Value = TypeVar("Value")
 
 
 class RowOptions(TypedDict, total=False):
-    """What may be said about one row; what is left out means the service's default."""
+    """Options for one row; an option left out means the service's default."""
 
     model: str | None  # name, name@3 or name@alias; the default model when left out
     version: int | None  # the champion when left out
@@ -46,7 +46,7 @@ class BatchOptions(RowOptions, total=False):
 
 
 class CsvOptions(TypedDict, total=False):
-    """What may be said about a CSV file; what is left out is detected, or means the service's default."""
+    """Options for a CSV file; an option left out is detected, or means the service's default."""
 
     model: str | None  # name, name@3 or name@alias; the default model when left out
     version: int | None  # the champion when left out
@@ -112,7 +112,7 @@ def explain_job(
 def explanations(
     job_id: str, place: str | None, *, row: int | None, retries: int
 ) -> Flow[tuple[list[tuple[int, Explanation]], str | None]]:
-    """Read a page of what was explained of a job's rows; return (row, explanation) and the place of the next page."""
+    """Read a page of the stored explanations of a job's rows; return (row, explanation) and the next page's place."""
     params = {"limit": "200"} if row is None else {"row": str(row)}
     if place is not None:  # which may begin with the prefix of a proxy, which the address of the service brings already
         params = dict(parse_qsl(urlsplit(place).query))
@@ -255,7 +255,7 @@ def wait_for(
 
 
 def result(job: JobInfo, *, retries: int, timeout: float | None) -> Flow[AnyResult]:
-    """Return what a job came to, once it has ended; raise JobFailed when it came to nothing."""
+    """Return the result of an ended job; raise JobFailed if it has none."""
     if not job.is_ended:
         job = yield from wait_for(job.id, retries=retries, timeout=timeout)
     check_succeeded(job)
@@ -280,7 +280,7 @@ def cancel(job_id: str, *, retries: int) -> Flow[JobInfo]:
 
 
 def retry(job_id: str, *, retries: int) -> Flow[JobInfo]:
-    """Let a failed or canceled CSV job take up what is not done; return it. One that runs already is no error.
+    """Retry the remaining rows of a failed or canceled CSV job; return it. A running job is no error.
 
     One that is still being canceled is waited for: the service takes it up again when it has ended.
     """

@@ -75,13 +75,13 @@ def find_version(reference: str, *, retries: int) -> Flow[tuple[str, int]]:
 
 
 def find_alias(name: str, alias: str, *, retries: int) -> Flow[Alias]:
-    """Read what an alias means."""
+    """Read the version of an alias."""
     answer = yield from exchange(Request("GET", _alias_path(name, alias)), retries)
     return Alias.read(answer)
 
 
 def promote(reference: str, reason: str, alias: str, etag: str | None, *, retries: int) -> Flow[Alias]:
-    """Let an alias mean `name@3`, or what another alias means. Doing it twice changes nothing."""
+    """Point an alias to `name@3`, or to the version of another alias. Repeating it changes nothing."""
     name, version = yield from find_version(reference, retries=retries)
     request = _request("PUT", _alias_path(name, alias), {"version": version, "reason": reason}, etag)
     answer = yield from exchange(request, retries)
@@ -94,7 +94,7 @@ def promote(reference: str, reason: str, alias: str, etag: str | None, *, retrie
 
 
 def roll_back(name: str, reason: str, alias: str, *, retries: int) -> Flow[Alias]:
-    """Let an alias mean what it meant before its last move: once, however often the request has to be sent."""
+    """Point an alias back to its version before the last move: once, however often the request is repeated."""
     seen = yield from find_alias(name, alias, retries=retries)
     request = _request("POST", f"{_alias_path(name, alias)}/rollback", {"reason": reason}, seen.etag)
     answer = yield from exchange(request, retries)
@@ -106,7 +106,7 @@ def roll_back(name: str, reason: str, alias: str, *, retries: int) -> Flow[Alias
 
 
 def remove_alias(name: str, alias: str, reason: str, *, retries: int) -> Flow[None]:
-    """Take an alias away. One that is not there is no error after a lost answer."""
+    """Delete an alias. A missing one is no error after a lost answer."""
     answer = yield from exchange(_request("DELETE", _alias_path(name, alias), {"reason": reason}, None), retries)
     if answer.status != 204:
         raise refusal(answer)

@@ -139,7 +139,7 @@ class Client:
         return Job(self, self._run(flow))
 
     def explanations(self, job_id: str, *, row: int | None = None) -> Iterator[tuple[int, Explanation]]:
-        """Iterate over what was explained of a job's rows, as (row, explanation); `row` is the only one wanted."""
+        """Iterate over the stored explanations of a job's rows, as (row, explanation); `row` selects one row."""
         place: str | None = None
         while True:
             items, place = self._run(calls.explanations(job_id, place, row=row, retries=self._retries))
@@ -265,7 +265,7 @@ class Client:
         compress: bool = False,
         on_progress: OnProgress | None = None,
     ) -> CsvReport:
-        """Send a CSV file or a data frame to be checked: nothing is stored, the report says what is wrong with it."""
+        """Check a CSV file or a data frame: nothing is stored, and the report lists its faults."""
         options: CsvOptions = {
             "model": model,
             "version": version,
@@ -319,7 +319,7 @@ class Client:
         return self._run(changes.promote(reference, reason, alias, etag, retries=self._retries))
 
     def roll_back(self, name: str, *, reason: str, alias: str = "champion") -> Alias:
-        """Let an alias mean again what it meant before its last move."""
+        """Point an alias back to its version before the last move."""
         return self._run(changes.roll_back(name, reason, alias, retries=self._retries))
 
     def remove_alias(self, name: str, alias: str, *, reason: str) -> None:
@@ -397,7 +397,7 @@ class Job(JobFacts, Generic[ResultT]):
         return self
 
     def wait(self, timeout: float | None = None) -> Self:
-        """Wait until it ends, good or bad; raise TimedOut after `timeout` seconds, while the job goes on."""
+        """Wait until the job ends, good or bad; raise TimedOut after `timeout` seconds, while the job goes on."""
         if not self.is_ended:
             self.info = self._client._run(calls.wait_for(self.id, retries=self._retries, timeout=timeout))
         return self
@@ -413,12 +413,12 @@ class Job(JobFacts, Generic[ResultT]):
         return self
 
     def retry(self) -> Self:
-        """Let a failed or canceled CSV job take up what is not done."""
+        """Retry the remaining rows of a failed or canceled CSV job."""
         self.info = self._client._run(calls.retry(self.id, retries=self._retries))
         return self
 
     def events(self, *, after: str | None = None) -> Iterator[Event]:
-        """Iterate over what happens to it until it has ended; a broken connection goes on where it was.
+        """Iterate over the job's events until its end; a broken connection is resumed.
 
         `after` is the id of an event: only later ones come.
         """

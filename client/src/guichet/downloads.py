@@ -58,7 +58,7 @@ class Download(Stream):
             self._part.unlink(missing_ok=True)  # nobody could go on with it
 
     def request(self) -> Request:
-        """Return the request for what is missing."""
+        """Return the request for the missing bytes."""
         headers = {"Accept": "*/*", "Accept-Encoding": "identity"}  # ranges count bytes as they are sent
         if self._size and self._etag:
             headers |= {"Range": f"bytes={self._size}-", "If-Range": self._etag}

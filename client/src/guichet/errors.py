@@ -87,7 +87,7 @@ class ConnectionFailed(GuichetError):
 
 
 class TimedOut(GuichetError):
-    """It took longer than you allowed; `job_id` names the job that goes on, if there is one."""
+    """The wait was longer than allowed; `job_id` names the job that goes on, if any."""
 
     def __init__(self, detail: str, *, job_id: str | None = None) -> None:
         super().__init__(detail)

@@ -91,7 +91,7 @@ class Following(Stream):
         self._parser = EventParser()
 
     def request(self) -> Request:
-        """Return the request that goes on where the last connection ended."""
+        """Return the request that resumes after the last event."""
         self._parser = EventParser()
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
         if self._last_id:
@@ -99,7 +99,7 @@ class Following(Stream):
         return Request("GET", self._path, headers=headers, wait=SILENCE)
 
     def accepts(self, answer: Answer) -> bool:
-        """Tell whether an answer is a stream of events; 204 says that there is nothing more to come."""
+        """Tell whether an answer is a stream of events; 204 means that no events follow."""
         self._is_ended = answer.status == 204
         kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
         return answer.status == 200 and kind == "text/event-stream"

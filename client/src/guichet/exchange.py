@@ -12,7 +12,7 @@ LONGEST_PAUSE = 300.0  # whom the service asks to wait longer is told so at once
 
 
 def backoff(attempt: int, retry_after: float | None = None) -> float:
-    """Return the seconds before the next attempt: what the service asked for, and full jitter on top.
+    """Return the seconds before the next attempt: the service's Retry-After, and full jitter on top.
 
     Full jitter spreads callers that failed together (https://aws.amazon.com/builders-library/timeouts-retries-and-
     backoff-with-jitter/): a random part of 0.5, 1, 2, 4 ... 20 seconds.

@@ -31,7 +31,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a CSV job is; a rate and an ETA come as soon as they are known."""
+    """The progress of a CSV job; rate and ETA are None until they are known."""
 
     rows_done: int
     rows_per_second: float | None
@@ -53,7 +53,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class QueuePlace:
-    """Where a queued job stands: its place from 1, and the seconds until it is done, if they are known."""
+    """The position of a queued job, from 1, and the seconds until its result, if they are known."""
 
     position: int | None
     eta_seconds: float | None
@@ -273,7 +273,7 @@ class JobInfo:
 
 @dataclass(frozen=True, slots=True)
 class BatchItem:
-    """One row of a batch: its score, or what is wrong with it."""
+    """One row of a batch: its score, or its faults."""
 
     index: int
     status: str
@@ -328,7 +328,7 @@ class BatchResult:
         )
 
     def to_frame(self, index: Any = None) -> Any:  # noqa: ANN401 - pandas is not needed for anything else
-        """Return the rows as a pandas DataFrame: scores, and in `error` what is wrong with a row that has none.
+        """Return the rows as a pandas DataFrame: scores, and in `error` the faults of rows without a score.
 
         It bears the index of the DataFrame that was sent, so that `frame.join(result.to_frame())` puts them side by
         side, or `index`. Raise Unusable where pandas is not installed.
@@ -380,7 +380,7 @@ class CsvError:
 
 @dataclass(frozen=True, slots=True)
 class CsvReport:
-    """What is right and wrong with a CSV file of which nothing was stored; `errors` holds the first of them."""
+    """The report on a checked CSV file; `errors` holds the first faults."""
 
     rows: int
     valid: int

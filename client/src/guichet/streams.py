@@ -24,11 +24,11 @@ class Stream:
         return self._is_ended
 
     def request(self) -> Request:
-        """Return the request for what is missing."""
+        """Return the request for the missing rest."""
         raise NotImplementedError
 
     def accepts(self, answer: Answer) -> bool:
-        """Take an answer (without its body); tell whether its body is what was asked for."""
+        """Take an answer (without its body); tell whether its body is the requested one."""
         raise NotImplementedError
 
     def finish(self) -> None:

@@ -20,7 +20,7 @@ OnProgress: TypeAlias = Callable[[int, int | None], None]  # bytes so far, bytes
 
 
 class Upload:
-    """One file as a request's body. Use it as a context manager: it closes what it opened."""
+    """One file as a request's body. Use it as a context manager: it closes its file."""
 
     def __init__(
         self,

@@ -38,7 +38,7 @@ Rows: TypeAlias = Iterable[Row] | Frame
 
 
 def plain_row(row: Row) -> dict[str, Any]:
-    """Return one row as JSON can say it; raise Unusable for what it cannot, by the feature's name."""
+    """Return one row as plain JSON values; raise Unusable with the feature's name for other values."""
     if isinstance(row, Frame):
         rows = plain_rows(row)
         if len(rows) != 1:
@@ -119,7 +119,7 @@ def _plain_row(row: object, where: str) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any value, and the JSON scalar that says it
-    """Return a value as JSON has it; raise ValueError for what is no number, text, boolean, date or missing value."""
+    """Return a value as JSON has it; raise ValueError unless it is a number, text, boolean, date or missing value."""
     if value is None or type(value) in (str, int, bool):
         return value
     kind = type(value)

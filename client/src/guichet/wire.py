@@ -154,7 +154,7 @@ def check(answer: Answer) -> Answer:
 
 
 def stranger(answer: Answer) -> ConnectionFailed:
-    """Return what it means that an answer is not one that Guichet gives."""
+    """Return the error for an answer that is not Guichet's."""
     kind = answer.headers.get("content-type", "no content type").partition(";")[0]
     return ConnectionFailed(
         f"The answer ({answer.status}, {kind}) does not look like that of a Guichet service: check the URL."
@@ -162,7 +162,7 @@ def stranger(answer: Answer) -> ConnectionFailed:
 
 
 def refusal(answer: Answer) -> Refused:
-    """Return what an error answer says."""
+    """Return the error of a refusal."""
     problem = answer.problem
     job_id = problem.get("job_id")
     if problem:
@@ -184,7 +184,7 @@ def refusal(answer: Answer) -> Refused:
 
 
 def read(answer: Answer, reader: Callable[[dict[str, Any]], Value]) -> Value:
-    """Return what a good answer holds; raise ConnectionFailed when it does not look like Guichet's."""
+    """Return the content of a good answer; raise ConnectionFailed if it does not look like Guichet's."""
     try:
         body = json.loads(answer.body)
         if not isinstance(body, dict):
@@ -195,7 +195,7 @@ def read(answer: Answer, reader: Callable[[dict[str, Any]], Value]) -> Value:
 
 
 def broken(error: httpx2.RequestError, url: str) -> Broken:
-    """Return what it means that a request had no answer."""
+    """Return the error for a request without an answer."""
     place = without_secret(url)
     if isinstance(error, httpx2.LocalProtocolError | httpx2.UnsupportedProtocol):
         return Broken(Unusable(f"The request cannot be sent: {error}."), False)

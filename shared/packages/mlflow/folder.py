@@ -35,7 +35,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class MlflowFolder:
-    """What MLmodel says, as far as it matters here."""
+    """The fields of MLmodel that the service uses."""
 
     path: Path
     about: Mapping[str, Any]  # MLmodel itself
@@ -205,7 +205,7 @@ def _installed(name: str) -> str | None:
 
 
 def example_of(folder: MlflowFolder, names: Sequence[str] | None) -> list[Row]:
-    """Return the rows of the input example by column, none where there is none."""
+    """Return the rows of the input example by column, none without an example."""
     info = folder.about.get("saved_input_example_info")
     if not isinstance(info, Mapping):
         return []

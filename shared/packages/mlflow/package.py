@@ -43,7 +43,7 @@ def mlflow_package(
     csv_options: CsvOptions | None = None,
     complete: Complete = as_they_are,
 ) -> Package:
-    """Return the package of a model from MLflow: the card follows the signature, as far as there is one.
+    """Return the package of a model from MLflow: the card follows the signature, if the model has one.
 
     `artefact` is what `joblib_file` gives. Without a file of reference rows, the input example is one. The column
     `without` of the rows is none that a nameless model was trained on; `complete` adds columns that their file lacks.

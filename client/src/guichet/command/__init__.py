@@ -37,7 +37,7 @@ _COMMANDS: dict[str, Callable[[Client, argparse.Namespace, Console], int]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code; whatever goes wrong becomes a sentence on stderr."""
+    """Run the command and return its exit code; every error becomes a sentence on stderr."""
     options = make_parser().parse_args(arguments)
     console = Console()
     try:

@@ -16,7 +16,7 @@ def promote(client: Client, options: argparse.Namespace, console: Console) -> in
 
 
 def roll_back(client: Client, options: argparse.Namespace, console: Console) -> int:
-    """Let an alias mean what it meant before."""
+    """Point an alias back to its version before the last move."""
     alias = client.roll_back(options.name, reason=options.reason, alias=options.alias)
     console.say(f"{alias.model}@{alias.version} is the {alias.alias} of {alias.model} again.")
     return DONE

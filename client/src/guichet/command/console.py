@@ -11,7 +11,7 @@ from typing import TextIO
 
 
 class Console:
-    """The two streams of the command, and what they can show."""
+    """The two streams of the command, and their abilities."""
 
     def __init__(self, out: TextIO | None = None, err: TextIO | None = None) -> None:
         self.out = out or sys.stdout
@@ -21,12 +21,12 @@ class Console:
                 stream.reconfigure(errors="backslashreplace")  # a terminal without é still shows the rest
 
     def say(self, text: str) -> None:
-        """Write a line of what was asked for."""
+        """Write a line of the result."""
         self.out.write(f"{clean(text)}\n")
         self.out.flush()
 
     def say_json(self, value: object) -> None:
-        """Write what was asked for as JSON, on one line."""
+        """Write the result as JSON, on one line."""
         self.out.write(json.dumps(value) + "\n")
         self.out.flush()
 

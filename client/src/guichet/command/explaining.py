@@ -12,7 +12,7 @@ from guichet.records import Explanation
 
 
 def explain_score(client: Client, options: argparse.Namespace, console: Console) -> int:
-    """Explain what a file holds, or rows of a job."""
+    """Explain the row of a file, or rows of a job."""
     if (options.file is None) == (options.job is None):
         raise Unusable("Give either a JSON file with a row, or --job ID.")
     if options.file is None and options.row is None:
@@ -32,7 +32,7 @@ def explain_score(client: Client, options: argparse.Namespace, console: Console)
 
 
 def show_explanation(console: Console, explanation: Explanation, *, is_json: bool) -> None:
-    """Print an explanation: what the row comes to, and the largest contributions in words."""
+    """Print an explanation: the row's value, and the largest contributions in words."""
     if is_json:
         console.say_json(explanation.body)
         return

@@ -268,7 +268,7 @@ def _done(job: Job[object]) -> str:
 
 
 def _command(options: argparse.Namespace, job_id: str) -> str:
-    """Return the command that goes on with a job. It never shows a key."""
+    """Return the command that continues with a job. It never shows a key."""
     words = ["csv", "--job", job_id, "-o", options.output or "scored.csv"]
     words += ["--errors", options.errors] if options.errors else []
     words += ["--join"] if options.join else []

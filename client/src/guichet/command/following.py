@@ -12,7 +12,7 @@ POLL_SECONDS = 1.0
 
 
 def follow(job: Job[object], bar: Bar) -> None:
-    """Show how a job of several rows goes on; return when it has ended, with what it came to in `job.info`."""
+    """Show the progress of a job of several rows; return at its end, with its result in `job.info`."""
     if not job.is_ended:
         _show(bar, job.status, job.counts, job.progress)
         try:

@@ -15,7 +15,7 @@ from guichet.records import BatchResult, Result
 
 
 def predict(client: Client, options: argparse.Namespace, console: Console) -> int:
-    """Score what the file holds."""
+    """Score the rows of the file."""
     row, fields = _unwrap(_read(options.file))
     fields |= model_option(options.model)
     wrong = fields.keys() - BatchOptions.__annotations__.keys()
@@ -132,7 +132,7 @@ def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _unwrap(value: object) -> tuple[Any, dict[str, Any]]:
-    """Return the row, or the list of rows, and what was said beside it."""
+    """Return the row, or the list of rows, and the options beside it."""
     if isinstance(value, list):
         return [_unwrap_row(row) for row in value], {}
     if isinstance(value, dict):

@@ -43,7 +43,7 @@ def _line(job: Job[object]) -> tuple[str, ...]:
 
 
 def wait(client: Client, options: argparse.Namespace, console: Console) -> int:
-    """Wait for a job and print what it came to."""
+    """Wait for a job and print its result."""
     job = client.job(options.id)
     if job.kind == "predict" or options.seconds is not None:
         job.wait(options.seconds)
@@ -77,7 +77,7 @@ def cancel(client: Client, options: argparse.Namespace, console: Console) -> int
 
 
 def retry(client: Client, options: argparse.Namespace, console: Console) -> int:
-    """Let a job take up what is not done."""
+    """Retry the remaining rows of a job."""
     job = client.job(options.id)
     if job.info.is_being_canceled and not options.is_json:
         console.tell(f"The job {job.id} is still being canceled: it is taken up again when that is done.")
