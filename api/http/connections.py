@@ -107,6 +107,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._body_bytes = 0
         self._trailer_count = 0
         self._in_head = True
+        self.url = b""
         self._head_since: float | None = self.loop.time()  # None: between two requests, or after the headers
         self._body_since = 0.0
         self._rest_since: float | None = None
@@ -149,42 +150,24 @@ class GuardedProtocol(HttpToolsProtocol):
         elif self._overhead > self.limits.framing_bytes + self.limits.framing_share * self._body_bytes:
             self._end(self._framing_too_large())
 
-    def on_message_begin(self) -> None:
-        """Begin to count."""
-        HttpToolsProtocol.on_message_begin(self)
-        self._overhead = self._in_a_row = self._body_bytes = self._trailer_count = 0
-        self._in_head = True
-        self._rest_since = None
-
-    def on_url(self, url: bytes) -> None:
-        """Take a part of the URL."""
-        HttpToolsProtocol.on_url(self, url)
-        if len(self.url) > self.limits.url_bytes:
-            self._refuse(
-                HTTPStatus.REQUEST_URI_TOO_LONG,
-                "uri_too_long",
-                "URI too long",
-                f"The address is longer than {self.limits.url_bytes:,} bytes: send large values in a body.",
-            )
-
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header field. Trailer fields come here too: they are counted and dropped (RFC 9110, section 6.5)."""
         if not self._in_head:
             self._trailer_count += 1
-        else:
-            name = name.lower()
-            if name == b"expect":
-                self.expect_100_continue = value.lower() == b"100-continue"
-            elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
-                self._refusal = UNKNOWN_CODING
-                raise _TooMuchError
-            self.headers.append((name, value))
-        if len(self.headers) + self._trailer_count > self.limits.headers:
-            self._refusal = self._head_too_large()
-            raise _TooMuchError
+            if len(self.headers) + self._trailer_count > self.limits.headers:
+                self._refuse(self._head_too_large())
+            return
+        name = name.lower()
+        if name == b"expect":
+            self.expect_100_continue = value.lower() == b"100-continue"
+        elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
+            self._refuse(UNKNOWN_CODING)
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """Hand the request over; its body has its own time."""
+        """Hand the request over; its body has its own time. Until here only the bytes of a head are bounded."""
+        if len(self.headers) > self.limits.headers or len(self.url) > self.limits.url_bytes:
+            self._refuse(self._head_too_large())
         self._in_head = False
         self._head_since = None
         self._body_since = self.loop.time()
@@ -198,9 +181,11 @@ class GuardedProtocol(HttpToolsProtocol):
         HttpToolsProtocol.on_body(self, body)
 
     def on_message_complete(self) -> None:
-        """Wait for the next request."""
+        """Wait for the next request, and count anew."""
         HttpToolsProtocol.on_message_complete(self)
+        self._overhead = self._in_a_row = self._body_bytes = self._trailer_count = 0
         self._in_head = True
+        self._rest_since = None
         if self.cycle.response_complete:  # the rest of its body has stopped the clock that its answer had started
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
@@ -253,11 +238,18 @@ class GuardedProtocol(HttpToolsProtocol):
                     return True
         return False
 
-    def _refuse(self, status: HTTPStatus, code: str, title: str, detail: str) -> None:
-        self._refusal = Refusal(status, code, title, detail)
+    def _refuse(self, refusal: Refusal) -> None:
+        self._refusal = refusal
         raise _TooMuchError
 
     def _head_too_large(self) -> Refusal:
+        if len(self.url) > self.limits.url_bytes:
+            return Refusal(
+                HTTPStatus.REQUEST_URI_TOO_LONG,
+                "uri_too_long",
+                "URI too long",
+                f"The address is longer than {self.limits.url_bytes:,} bytes: send large values in a body.",
+            )
         return Refusal(
             HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
             "headers_too_large",

@@ -78,7 +78,8 @@ class RequestContext:
         path = route_path(scope)
         began = time.perf_counter()
         status, size = LEFT, 0
-        extra = [(b"x-request-id", request_id.encode()), *self._headers.of(path)]
+        page = is_page(path)
+        extra = [(b"x-request-id", request_id.encode()), *(self._headers.page if page else self._headers.answer)]
         if traceparent is not None:
             extra.append((b"traceparent", traceparent.encode()))
 
@@ -97,7 +98,7 @@ class RequestContext:
                 size += len(message.get("body", b""))
             await send(message)
 
-        app = self._pages if is_page(path) else self._app
+        app = self._pages if page else self._app
         inner = scope
         try:
             if scope["method"] == "HEAD":

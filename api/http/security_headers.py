@@ -18,23 +18,22 @@ _SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
 
 class SecurityHeaders:
-    """The headers of each kind of answer; `frame_ancestors` is who may show it in a frame, in words of a CSP."""
+    """The headers of each kind of answer, but for Cache-Control.
+
+    `frame_ancestors` lists the origins that may show it in a frame, in words of a Content-Security-Policy.
+    """
 
     def __init__(self, frame_ancestors: str) -> None:
         ancestors = " ".join(f"'{word}'" if word in ("none", "self") else word for word in frame_ancestors.split())
         self._ancestors = ancestors.encode()
         frames = {"'none'": b"DENY", "'self'": b"SAMEORIGIN"}.get(ancestors)
-        self.common: RawHeaders = [
+        self.page: RawHeaders = [  # but for its policy, which `Pages` finds
             (b"x-content-type-options", b"nosniff"),
             (b"referrer-policy", b"no-referrer"),
             *([] if frames is None else [(b"x-frame-options", frames)]),  # it cannot say which others
         ]
         policy = (b"content-security-policy", b"default-src 'none'; frame-ancestors " + self._ancestors)
-        self._answer: RawHeaders = [*self.common, policy]
-
-    def of(self, path: str) -> RawHeaders:
-        """Return the headers of an answer at a path, but for Cache-Control; a page's policy is found by `Pages`."""
-        return self.common if is_page(path) else self._answer
+        self.answer: RawHeaders = [*self.page, policy]
 
     def policy(self, page: bytes) -> bytes:
         """Return the Content-Security-Policy of a page."""

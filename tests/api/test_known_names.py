@@ -167,8 +167,8 @@ def test_pages_run_their_own_script_and_no_other(pages: list[httpx2.Response]) -
 )
 def test_operator_says_who_may_show_the_service_in_a_frame(given: str, policy: bytes, frames: bytes | None) -> None:
     headers = SecurityHeaders(given)
-    found: dict[bytes, Any] = dict(headers.of("/models"))
+    found: dict[bytes, Any] = dict(headers.answer)
     assert found[b"content-security-policy"] == b"default-src 'none'; frame-ancestors " + policy
     assert found.get(b"x-frame-options") == frames
     assert headers.policy(b"").endswith(b"frame-ancestors " + policy)
-    assert dict(headers.of("/docs")).get(b"x-frame-options") == frames
+    assert dict(headers.page).get(b"x-frame-options") == frames
