@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from anyio import CapacityLimiter, to_thread
-from pydantic import AwareDatetime, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Connection, select
 from starlette.requests import Request
 
@@ -21,6 +21,7 @@ from api.files.uploads import UploadBody
 from api.http.responses import request_id_of
 from api.models.catalog import Snapshot
 from api.runtimes.idempotency import client_scope
+from api.schemas.moments import AwareMoment
 from api.services import Services
 from shared.cards.numbers import NumberForm
 from shared.csv.format import CsvOptions, Limits, read_records
@@ -40,7 +41,7 @@ MAX_BYTES = 20_000_000
 MAX_INPUTS = 20  # that an audit entry of a revision names
 COLUMNS = ("job_id", "row", "row_no", "id", "actual", "observed_at")
 _RECEIVING = CapacityLimiter(1)  # one thread: such files are rare, and others wait for threads
-_TIME = TypeAdapter(AwareDatetime)
+_TIME = TypeAdapter(AwareMoment)
 
 
 @dataclass(slots=True)

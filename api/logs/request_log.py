@@ -219,7 +219,7 @@ class RequestLogWriter:
             storable(note.method, 8),
             note.route,
             storable(note.path, PATH_LENGTH),
-            note.status,
+            int(note.status),  # not the name that an HTTPStatus has beside it
             round(note.seconds * 1_000, 3),
             note.size,
             note.owner,

@@ -4,11 +4,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import Query
-from pydantic import AwareDatetime
 from sqlalchemy import Connection
 
 from api.models.catalog import Version
 from api.schemas.answers import PROBLEM
+from api.schemas.moments import AwareMoment
 from api.services import Services
 from shared.errors import Conflict, InvalidRequest
 from shared.faults import Fault
@@ -26,12 +26,12 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 Model = Annotated[str | None, Query(description="Model: `name`, `name@3` or `name@alias`; the default one if left out")]
 Number = Annotated[int | None, Query(ge=1, description="Model version; the champion when left out")]
 From = Annotated[
-    AwareDatetime | None,
+    AwareMoment | None,
     Query(
         alias="from", description=("Start of the window, RFC 3339 with an offset; one week before its end if left out")
     ),
 ]
-To = Annotated[AwareDatetime | None, Query(description="End of the window, exclusive; now if left out")]
+To = Annotated[AwareMoment | None, Query(description="End of the window, exclusive; now if left out")]
 
 
 def read_window(start: datetime | None, end: datetime | None) -> Window:

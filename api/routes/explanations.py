@@ -81,6 +81,10 @@ async def _explain(request: Request, services: Services, caller: Caller, name: s
     status_code=202,
     responses={
         202: {"model": JobBody, "description": "Accepted. Location is the address to poll.", "headers": TICKET},
+        400: {
+            **PROBLEM,
+            "description": "The Idempotency-Key is too long or not printable.",
+        },
         409: {**PROBLEM, "description": "The job has not ended, or none of its rows has a score."},
         422: {**PROBLEM, "description": "Its model cannot be explained, or a parameter is not valid."},
         429: {**PROBLEM, "description": "Over the caller's quota: see Retry-After."},

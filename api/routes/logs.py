@@ -14,6 +14,7 @@ from api.http.prefix import link
 from api.http.responses import json_response
 from api.monitoring.logs import Log, page
 from api.schemas.answers import PROBLEM
+from api.schemas.moments import Moment
 from api.schemas.operations import AuditPage, ErrorPage, RequestPage
 from api.services import Services
 from shared.tables import AuditLog, ErrorLog, RequestLog
@@ -26,8 +27,8 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     422: {**PROBLEM, "description": "A filter is not valid."},
     503: {**PROBLEM, "description": "The database does not answer."},
 }
-Since = Annotated[datetime | None, Query(alias="from", description="Only entries of this moment or later")]
-Until = Annotated[datetime | None, Query(alias="to", description="Only entries before this moment")]
+Since = Annotated[Moment | None, Query(alias="from", description="Only entries of this moment or later")]
+Until = Annotated[Moment | None, Query(alias="to", description="Only entries before this moment")]
 Cursor = Annotated[int | None, Query(ge=0, le=2**63 - 1, description="Only entries older than this one: from `next`")]
 Limit = Annotated[int, Query(ge=1, le=1_000, description="Entries on a page")]
 Text = Annotated[str | None, Query(max_length=200)]

@@ -13,6 +13,7 @@ from api.http.responses import json_response
 from api.monitoring.scrape import prometheus_metrics, scraper_of, summary
 from api.monitoring.system import read_system, window_of
 from api.schemas.answers import PROBLEM
+from api.schemas.moments import Moment
 from api.schemas.operations import MetricsSummary, SystemMetrics
 from shared.observability.exposition import expose
 
@@ -57,10 +58,10 @@ async def get_system_metrics(
     services: ServicesDep,
     caller: ListCaller,
     since: Annotated[
-        datetime | None, Query(alias="from", description=("Start of the window; 15 minutes ago if left out"))
+        Moment | None, Query(alias="from", description=("Start of the window; 15 minutes ago if left out"))
     ] = None,
     until: Annotated[
-        datetime | None, Query(alias="to", description="End of the window, exclusive; now if left out")
+        Moment | None, Query(alias="to", description="End of the window, exclusive; now if left out")
     ] = None,
 ) -> Response:
     """Report speed and health of the service in a window: requests, jobs, and the present queues."""

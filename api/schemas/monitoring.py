@@ -3,7 +3,9 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.schemas.moments import AwareMoment
 
 DriftLevel = Literal["none", "low", "moderate", "high", "too_few_rows"]
 
@@ -100,7 +102,7 @@ class OutcomeBody(BaseModel):
     row: int | None = Field(
         None, ge=0, le=2**31 - 1, description="Place of the row in its job, from 0; left out for a job of one row."
     )
-    observed_at: AwareDatetime | None = Field(None, description="Time of the observation, RFC 3339 with an offset.")
+    observed_at: AwareMoment | None = Field(None, description="Time of the observation, RFC 3339 with an offset.")
 
 
 class StoredOutcome(BaseModel):

@@ -98,6 +98,20 @@ def test_refusals_and_pages_are_logged_too(client: httpx2.Client, path: str, sta
     assert (entry["status"], entry["route"], entry["path"]) == (status, route, path)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("DELETE", "/predict", 405), ("POST", "/v2/models/attrition/infer", 400), ("POST", "/invocations", 400)],
+)
+def test_refusals_by_the_framework_and_of_other_protocols_are_logged(
+    client: httpx2.Client, method: str, path: str, status: int
+) -> None:
+    request_id = new_id()
+    answer = client.request(method, path, headers={"X-Request-Id": request_id}, json={"none": "of theirs"})
+    assert answer.status_code == status
+    entry = entry_of(client, request_id)
+    assert (entry["status"], entry["path"]) == (status, path)
+
+
 def test_answered_probe_is_no_entry(client: httpx2.Client, engine: Engine) -> None:
     probe, after = new_id(), new_id()
     client.get("/livez", headers={"X-Request-Id": probe})

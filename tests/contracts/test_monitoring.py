@@ -90,6 +90,8 @@ def test_drift_of_scored_rows_is_told_by_feature_with_what_to_do(
         ("model=credit&to=0001-01-01T00:00:00Z", 422, "/query/from"),
         ("model=credit&from=2026-03-02T00:00:00", 422, "/query/from"),
         ("model=credit&from=yesterday", 422, "/query/from"),
+        ("model=credit&to=20261101", 422, "/query/to"),
+        ("model=credit&to=1793500000.5", 422, "/query/to"),
         ("model=credit&against=tomorrow", 422, "/query/against"),
     ],
 )

@@ -75,6 +75,7 @@ def test_outcome_is_told_once_and_revised_on_request(
         ({"actual": 1, "row": 10**30}, "/row"),
         ({"actual": 1, "observed_at": "2026-03-01"}, "/observed_at"),
         ({"actual": 1, "observed_at": "2026-03-01T12:00:00"}, "/observed_at"),
+        ({"actual": 1, "observed_at": 20260301}, "/observed_at"),
         ({"actual": 1, "outcome": 1}, "/outcome"),
     ],
 )

@@ -46,6 +46,7 @@ def test_service_answers_what_its_document_says(stack: Stack, caller: str, tmp_p
         with service.client() as client:
             assert client.get("/livez").status_code == 200
     assert done.returncode == 0, done.stdout + done.stderr + service.logs()
+    assert "were not stored" not in service.logs()
     print(f"\nmake fuzz: {stack.runtime}, {caller}: {summary(done.stdout)}")
 
 
