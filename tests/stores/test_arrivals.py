@@ -59,7 +59,7 @@ def test_champion_is_loaded_when_its_package_arrives_in_the_store(engine, servic
     assert "There is nothing at" in models.refused["people@1"]
     assert models.names() == []
     put_package(place, packages / "people/1", "people/1")
-    arriving._tries.clear()  # its pause is over
+    arriving._retries.clear()  # its pause is over
     arriving.poll()
     assert models.names() == ["people@1"]
     assert models.refused == {}
