@@ -17,7 +17,7 @@ from shared.database.messages import explain_database_error
 from shared.observability.audit import KEY_CREATED, KEY_REVOKED, audit
 from shared.tables import ApiKey
 
-_NO_ADMIN_KEY = "guichet: ADMIN_KEY is empty, so what it let in before is revoked."
+_NO_ADMIN_KEY = "guichet: ADMIN_KEY is empty, so its earlier keys are revoked."
 
 
 def create(name: str, scopes: list[Scope]) -> tuple[str, str]:

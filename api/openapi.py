@@ -58,10 +58,10 @@ TAGS = {
     "jobs": "Poll, follow, read, cancel and take up what was submitted.",
     "files": "Download the rows of a CSV job with their scores, and what was wrong with the others.",
     "outcomes": "Tell what became of the rows that were scored.",
-    "models": "Which models there are, what they take, rows to try, and which version decides.",
+    "models": "The models, their features, example rows, and the version that serves.",
     "monitoring": "Whether the population is still the one that a model was trained on, and how good the model is now.",
     "open inference": "The Open Inference Protocol, version 2, as KServe, Triton and MLServer speak it.",
-    "mlflow": "What MLflow's scoring server and SageMaker's hosts are asked.",
+    "mlflow": "The paths of MLflow's scoring server and of SageMaker's hosts.",
     "operations": "Numbers of the whole service, for Prometheus and for people, and its logs.",
     "health": "Whether the service lives, is ready, and how it is: open to everyone.",
 }

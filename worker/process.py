@@ -94,7 +94,7 @@ def working() -> Iterator[Runtime]:
         with nullcontext() if runtime.parent is None else runtime.parent.working():
             yield runtime
     except Exception as error:
-        log.exception("a task failed; what it had claimed comes back by its leases")
+        log.exception("a task failed; its claims are requeued when their leases expire")
         raise TaskFailed(safe_text(error)) from None
 
 

@@ -73,12 +73,12 @@ class Timer:
         began = time.monotonic()
         with self._runtime.bulk_engine.begin() as connection:
             if not connection.scalar(_TRY_LOCK, {"number": task.lock}):
-                return "somebody else is at it"
+                return "another process does it"
             age = seconds_since(connection, task.name)
             if time.monotonic() - began > SLOW_SECONDS:
                 self._spare()
             if age is not None and 0 <= age < task.seconds / 2:  # less than nothing: the database's clock went back
-                return "somebody else has just done it"
+                return "another process has just done it"
             summary = task.run(self._runtime, time.monotonic() < self._spare_until)
             note_done(connection, task.name)
         return summary

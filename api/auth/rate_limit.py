@@ -72,7 +72,7 @@ class Quota:
         wait = await self._ask(self._reads, caller, 1)
         if wait:
             raise TooManyRequests(
-                f"{60 / self._reads.interval:g} requests a minute are allowed, and what is not there counts "
+                f"{60 / self._reads.interval:g} requests a minute are allowed, and unknown ids count "
                 f"{READS_PER_ROW} times: wait as long as Retry-After says, or ask once with `Prefer: wait=N`.",
                 retry_after=math.ceil(wait),
             )

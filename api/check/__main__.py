@@ -22,7 +22,7 @@ from shared.config.addresses import without_password
 from shared.config.settings import Settings, get_settings
 from shared.database.engine import make_engine, reader
 from shared.database.messages import first_line
-from shared.database.pooler import what_pooler_lacks
+from shared.database.pooler import pooler_problem
 from shared.scoring.threads import prefer_one_thread
 from shared.startup.checks import CHANGE_LOCATION, CannotStart, check_file, check_file_is_there
 
@@ -59,7 +59,7 @@ def examine(settings: Settings, *, loading: bool = True) -> Iterator[Finding]:
 
 
 def _examine_database(engine: Engine, settings: Settings, *, loading: bool) -> Iterator[Finding]:
-    if (lacking := what_pooler_lacks(engine)) is not None:
+    if (lacking := pooler_problem(engine)) is not None:
         yield Finding("pooler", "failed", lacking)
     with engine.connect() as connection:
         yield database.check_server(connection, settings)

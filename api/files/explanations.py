@@ -73,7 +73,7 @@ def _check_source(source: StoredJob) -> None:
         source.state == JobState.SUCCEEDED if source.csv is None else source.csv.rows_done > source.csv.rows_failed
     )
     if not has_scores:
-        raise Conflict("No row of the job has a score, so that there is nothing to explain.", job_id=source.id)
+        raise Conflict("No row of the job has a score to explain.", job_id=source.id)
 
 
 def _described(source: StoredJob, version: Version) -> CsvUpload:

@@ -61,7 +61,7 @@ async def take_up(services: Services, caller: Caller, job_id: str) -> StoredJob:
 
 def _why_not_again(job: StoredJob) -> str:
     if not job.is_terminal:
-        return f"The job is {job.state} already: somebody else has taken it up."
+        return f"The job is {job.state} already: another request has resumed it."
     if job.kind == JobKind.EXPLAIN_BATCH and job.csv is not None and job.csv.rows_failed:
         return (
             f"There is nothing to take up: {counted(job.csv.rows_failed, 'row')} cannot be explained. "

@@ -92,9 +92,7 @@ async def _scored_row(services: Services, job: StoredJob, index: int) -> dict[st
         when = "and may be taken up with retry" if job.is_terminal else "yet: ask when it has"
         raise Conflict(f"This row of the file has no score {when}.", job_id=job.id)
     if scored is None or scored[1] is not None or not (is_file or job.state == JobState.SUCCEEDED):
-        raise Conflict(
-            "This row has no score, so that there is nothing to explain: correct it and send it again.", job_id=job.id
-        )
+        raise Conflict("This row has no score to explain: correct it and send it again.", job_id=job.id)
     return scored[0]
 
 

@@ -29,7 +29,7 @@ CSV = "text/csv"
 Partial = Annotated[
     bool,
     Query(
-        description="Give what is done so far, or was done before the job ended: whole chunks in the order of the "
+        description="Return the finished part: whole chunks in the order of the "
         "file, with gaps where a chunk is not done (`row_no` says which rows they are). It changes as the job goes "
         "on: send `If-Range` with a range."
     ),

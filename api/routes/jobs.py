@@ -44,7 +44,7 @@ async def get_jobs(
     return json_response(await list_page(services, request, caller, chosen))
 
 
-_ETAG = header("Of the answer as it stands, for `If-None-Match`", always=True)
+_ETAG = header("ETag of this answer, for `If-None-Match`", always=True)
 _POLLED = {
     "ETag": _ETAG,
     "Retry-After": header("Seconds after which it is worth polling again, until the job has ended", "integer"),
@@ -93,7 +93,7 @@ async def get_job(request: Request, services: ServicesDep, caller: ReadCaller, j
     responses={
         200: {"model": Result | BatchResult | CsvResult},
         202: {"model": JobBody, "description": "Not yet finished.", "headers": TICKET},
-        409: {**PROBLEM, "description": "Failed, canceled or expired: there is no result."},
+        409: {**PROBLEM, "description": "The job failed, was canceled or expired, and has no result."},
         **OF_JOBS,
     },
     response_model=None,

@@ -47,7 +47,7 @@ _MISSING: Responses = {
 }
 _READY: Responses = {
     **_MISSING,
-    200: {"model": ModelReady, "description": "It can be asked."},
+    200: {"model": ModelReady, "description": "It accepts requests."},
     503: {"model": ModelReady, "description": "Not now."},
 }
 _BYTES = {BINARY: {"schema": {"type": "string", "format": "binary"}}}

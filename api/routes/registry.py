@@ -35,7 +35,7 @@ Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="Version number")]
 IfMatch = Annotated[str | None, Header(description="`ETag` of the alias: 412 if it was moved meanwhile; `*`: any")]
 IfNoneMatch = Annotated[str | None, Header(description="`*`: only if the alias does not exist yet")]
 
-_ETAG = {"ETag": header("Of the alias as it stands, for `If-Match`", always=True)}
+_ETAG = {"ETag": header("ETag of the alias, for `If-Match`", always=True)}
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {**PROBLEM, "description": "The body is not plain JSON."},
     401: {**PROBLEM, "description": "No API key, or an unknown one."},

@@ -45,7 +45,7 @@ PROBABILITY_HELP = "binary, no probabilities: answer the sigmoid of decision_fun
 PREPROCESSOR_HELP = "joblib file of the fitted transformer that comes before the model, where it was saved apart"
 CODE_HELP = "your own .py file, or the folder with the modules that the model needs: it is carried along in the model"
 TRUST_HELP = "types in a skops file that you trust, beside those that skops knows"
-REASON_HELP = "why, for whoever reads the history"
+REASON_HELP = "the reason, for readers of the history"
 LABELS_HELP = "names of the classes, or a JSON file of them; the left side is the model's own class, as in its classes_"
 THRESHOLD_FROM_HELP = "JSON file that holds the threshold: a number, or an object with one under `threshold`"
 
@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     promoting.add_argument("--reason", help=REASON_HELP)
     promoting.set_defaults(run=_promote)
 
-    returning = commands.add_parser("rollback", help="let an alias mean again what it meant before its last move")
+    returning = commands.add_parser("rollback", help="point an alias back to its version before the last move")
     returning.add_argument("name")
     returning.add_argument("--alias", default=CHAMPION, help=f"which alias ({CHAMPION})")
     returning.add_argument("--reason", help=REASON_HELP)

@@ -89,7 +89,7 @@ def normalise_options(options: CsvOptions) -> CsvOptions:
         faults.append(Fault("/query/thousands", "thousands", "must be another mark than the decimal one"))
     if faults:
         detail = "; ".join(f"{fault.code} {fault.message}" for fault in faults)
-        raise InvalidRequest(f"The file cannot be read as asked: {detail}.", faults=faults)
+        raise InvalidRequest(f"The options of the file are not valid: {detail}.", faults=faults)
     return replace(options, **settled)  # type: ignore[arg-type] # all four are texts or None
 
 

@@ -11,7 +11,7 @@ from shared.database.engine import is_sqlite
 _LOOKS = 3  # how often the same session is asked where it is: one pooler goes round its servers, another does not
 
 
-def what_pooler_lacks(engine: Engine) -> str | None:
+def pooler_problem(engine: Engine) -> str | None:
     """Return the reason why the service cannot work behind the pooler of this database; None if it can."""
     if is_sqlite(engine):
         return None

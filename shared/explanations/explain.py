@@ -87,9 +87,7 @@ def _explain(
             parts = zip(rows, outputs, strict=True)
             return [one for row, output in parts for one in _explain(model, prepared, [row], [output])]
         log.warning("%s@%s refused a mixture of rows (%s)", card.name, card.version, type(error).__name__)
-        advice = (
-            "the model refuses a mixture of this row with a reference row, so that its features cannot be told apart"
-        )
+        advice = "the model refuses a mixture of this row with a reference row, so its features cannot be separated"
         return [Fault("", "not_explainable", f"cannot be explained: {advice}") for _ in rows]
     sums = attribution.base + attribution.contributions.sum(axis=1)
     gaps = np.maximum(np.abs(sums - attribution.served), np.abs(attribution.value - attribution.served))

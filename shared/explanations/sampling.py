@@ -111,7 +111,7 @@ def sampling(model: ExplainedModel, reference: Sequence[Row], *, seed: int) -> S
         return SamplingExplainer(card, probabilities, "probability", list(reference), seed)
     if reader.response_method != "decision_function":
         raise NotExplainable(
-            "gives classes without probabilities or a decision function, so that there is no number to explain: train "
+            "gives classes without probabilities or a decision function, so it has no number to explain: train "
             "it with probabilities (probability=True, or CalibratedClassifierCV)"
         )
     frame = make_frame_input(card, model.estimator)

@@ -74,7 +74,7 @@ class VerifiedFile(io.RawIOBase):
             block = _read_block(self._descriptor, number * BLOCK_BYTES)
             if hashlib.sha256(block).digest() != self._digests[number]:
                 raise ArtefactError(
-                    f"{self._name} was overwritten while it was being loaded: what it holds now was not read. Put the "
+                    f"{self._name} was overwritten while it was being loaded: its new content was not read. Put the "
                     "original back; a file is replaced safely by moving the new one over it."
                 )
             self._held = number, block

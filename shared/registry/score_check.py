@@ -86,8 +86,8 @@ def check_probabilities(card: Card, package: Package) -> None:
     answers, has_probabilities = _answers(card, package.estimator, package.reference)
     if has_probabilities and ((answers.values < -TOLERANCE) | (answers.values > 1 + TOLERANCE)).any():
         raise ArtefactError(
-            "The model gives probabilities outside 0 to 1 for its own reference rows: what it computes here is not "
-            "what it was trained to."
+            "The model gives probabilities outside 0 to 1 for its own reference rows: here it does not compute "
+            "what it computed in training."
         )
 
 

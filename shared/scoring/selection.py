@@ -94,7 +94,7 @@ def choose(card: Card, estimator: Estimator, reference: list[Row]) -> Choice:
         advice = (
             "its predict does not follow from its probabilities: leave decided_by and a threshold of 0.5 out"
             if repeated.decisions_differ
-            else "its answers must be the same whenever it is asked"
+            else "its answers must be the same at every call"
         )
         raise ArtefactError(
             f"{card.name}@{card.version} is not scored as its estimator answers ({repeated.reason}): {advice}."

@@ -23,7 +23,7 @@ from shared.config.addresses import without_password
 from shared.config.settings import Settings
 from shared.database.engine import make_engine, reader
 from shared.database.messages import first_line
-from shared.database.pooler import what_pooler_lacks
+from shared.database.pooler import pooler_problem
 from shared.database.revision import revision_problem, stored_revision
 from shared.startup.grants import missing_grants
 
@@ -78,7 +78,7 @@ def check_database(settings: Settings, *, migrated: bool = True) -> None:
     engine = make_engine(settings.database, pool_size=1)
     try:
         missing = _retry_until_ready(lambda: _missing(engine), settings)
-        lacking = _retry_until_ready(lambda: what_pooler_lacks(engine), settings)
+        lacking = _retry_until_ready(lambda: pooler_problem(engine), settings)
     finally:
         engine.dispose()
     if migrated and missing is not None:

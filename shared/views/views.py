@@ -28,10 +28,10 @@ _SYSTEM = ("pg_", "sqlite_")
 _DEPENDED_ON = "2BP01"  # SQLSTATE: another object is made of it
 
 _POSTGRES_RELATIONS = text(
-    "SELECT c.relname AS name, c.relkind = 'v' AS is_view, obj_description(c.oid, 'pg_class') AS said "
+    "SELECT c.relname AS name, c.relkind = 'v' AS is_view, obj_description(c.oid, 'pg_class') AS comment "
     "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = current_schema()"
 )
-_SQLITE_RELATIONS = text("SELECT name, type = 'view' AS is_view, sql AS said FROM sqlite_master")
+_SQLITE_RELATIONS = text("SELECT name, type = 'view' AS is_view, sql AS comment FROM sqlite_master")
 _GRANTS = text(
     "SELECT a.privilege_type, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END, a.is_grantable "
     "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(c.relacl) a "

@@ -332,7 +332,7 @@ def test_job_that_failed_gives_its_errors_and_says_how_to_go_on(guichet, rows, t
     assert f"guichet csv --job {JOB_ID} -o out.csv --url http://x --errors errors.csv\n" in err
     code, _, err = guichet(Script(answer(200, failed)), "wait", JOB_ID)
     assert "says why" not in err
-    assert f"To see what is wrong: guichet csv --job {JOB_ID} -o scored.csv --errors errors.csv\n" in err
+    assert f"To see the faults: guichet csv --job {JOB_ID} -o scored.csv --errors errors.csv\n" in err
 
 
 def test_job_that_has_nothing_left_is_not_advised_to_be_retried(guichet, tmp_path):

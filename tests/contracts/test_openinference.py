@@ -255,7 +255,7 @@ def test_log_of_a_request_with_many_bad_elements_says_that_there_are_more(
     assert check_refused(answer).endswith("; and at least 98 more.")
     stored = logged(engine, request_id)["faults"]
     assert len(stored) == 101
-    assert stored[-1]["message"] == "only the first 100 faults of a request are told"
+    assert stored[-1]["message"] == "only the first 100 faults of a request are listed"
 
 
 def test_far_more_inputs_than_features_are_refused_in_one_sentence(client: httpx2.Client) -> None:

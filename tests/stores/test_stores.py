@@ -78,7 +78,7 @@ def test_address_on_the_hub_is_pinned_to_the_commit_of_now(hub, monkeypatch):
     assert pin_revision("s3://bucket/folder") == "s3://bucket/folder"
 
 
-@pytest.fingerprint.parametrize("status", [500, 503, 429])
+@pytest.mark.parametrize("status", [500, 503, 429])
 def test_store_that_fails_for_a_moment_is_tried_again(hub_of_mine, monkeypatch, status):
     repository = Repository(hub_of_mine, "somebody/slow")
     enter(monkeypatch, repository)
@@ -88,7 +88,7 @@ def test_store_that_fails_for_a_moment_is_tried_again(hub_of_mine, monkeypatch, 
     assert hub_of_mine.ails == []
 
 
-@pytest.fingerprint.parametrize("address", [pytest.param("s3://bucket/models", marks=pytest.fingerprint.long), "hf://me/people"])
+@pytest.mark.parametrize("address", [pytest.param("s3://bucket/models", marks=pytest.mark.long), "hf://me/people"])
 def test_store_that_is_away_is_given_up_after_some_tries(monkeypatch, address):
     tries = []
     monkeypatch.setattr(stores, "sleep", tries.append)
@@ -116,7 +116,7 @@ def test_private_repository_needs_the_token_and_gets_it_from_the_environment(hub
     assert list_files(repository.root).keys() == {"model.json"}
 
 
-@pytest.fingerprint.long
+@pytest.mark.long
 def test_missing_and_refused_credentials_of_s3_are_told_apart_and_tried_once(s3, monkeypatch):
     bucket = Bucket(s3, f"a{time.monotonic_ns()}")
     enter(monkeypatch, bucket)
@@ -138,7 +138,7 @@ def test_missing_and_refused_credentials_of_s3_are_told_apart_and_tried_once(s3,
     assert KEYS["AWS_SECRET_ACCESS_KEY"] not in caught.value.detail
 
 
-@pytest.fingerprint.parametrize(
+@pytest.mark.parametrize(
     ("address", "said"),
     [
         ("models", "file:///folder, s3://bucket/folder or hf://user/repo"),
@@ -161,7 +161,7 @@ def test_wrong_address_is_told_before_anything_is_asked(address, said):
         list_files(address)
 
 
-@pytest.fingerprint.parametrize("address", ["file:///srv/models", "s3://bucket", "s3://bucket/a/b", "hf://me/repo@main/a"])
+@pytest.mark.parametrize("address", ["file:///srv/models", "s3://bucket", "s3://bucket/a/b", "hf://me/repo@main/a"])
 def test_right_address_has_no_fault(address):
     assert address_fault(address) is None
 
@@ -171,14 +171,14 @@ def test_file_that_would_leave_the_folder_is_not_fetched(tmp_path):
         fetch("s3://bucket/models", {"../model.joblib": stores.StoredFile(1, "")}, tmp_path)
 
 
-@pytest.fingerprint.parametrize("name", ["a" * 300 + "/b", "file/b"])
+@pytest.mark.parametrize("name", ["a" * 300 + "/b", "file/b"])
 def test_file_whose_folder_cannot_be_made_is_told_in_one_sentence(tmp_path, name):
     (tmp_path / "file").touch()
     with pytest.raises(ArtefactError, match=r"cannot be read or written here \(.*: check the folder"):
         fetch("file:///srv/models", {name: stores.StoredFile(1, "")}, tmp_path)
 
 
-@pytest.fingerprint.parametrize("address", [pytest.param("s3://bucket/models", marks=pytest.fingerprint.long), "hf://me/people"])
+@pytest.mark.parametrize("address", [pytest.param("s3://bucket/models", marks=pytest.mark.long), "hf://me/people"])
 def test_endpoint_that_is_no_url_is_named_and_not_shown(monkeypatch, address):
     monkeypatch.setattr(stores, "sleep", lambda _: pytest.fail("it was tried again"))
     for name, value in (KEYS | {"AWS_ENDPOINT_URL": "hunter2:9000", "HF_ENDPOINT": "hunter2"}).items():

@@ -84,13 +84,13 @@ def test_one_of_many_processes_recovers_at_a_time_and_the_next_goes_on_when_it_d
     task = schedule(SETTINGS)[0]
     dying = transactions.connect()
     dying.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": task.lock})
-    assert Timer(runtime, [task]).do(task) == "somebody else is at it"
+    assert Timer(runtime, [task]).do(task) == "another process does it"
     dying.invalidate()  # as the kernel closes the connection of a process that was killed
     dying.close()
     job_id = lost_job(database)
-    assert wait_until(lambda: Timer(runtime, [task]).do(task) != "somebody else is at it", timeout=30)
+    assert wait_until(lambda: Timer(runtime, [task]).do(task) != "another process does it", timeout=30)
     assert state_of(database, job_id) == "queued"
-    assert Timer(runtime, [task]).do(task) == "somebody else has just done it"
+    assert Timer(runtime, [task]).do(task) == "another process has just done it"
 
 
 def test_time_that_lies_ahead_because_a_clock_was_set_back_holds_nobody_up(runtime, database):

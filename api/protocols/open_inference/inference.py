@@ -67,7 +67,7 @@ def read_inference(version: Version, body: TensorBody, *, max_rows: int) -> Infe
     if own_id is not None and not isinstance(own_id, str):
         faults.append(Fault("/id", "type", "the id must be text"))
     if len(faults) > MAX_FAULTS:
-        faults[MAX_FAULTS:] = [Fault("", MORE_FAULTS, f"only the first {MAX_FAULTS} faults of a request are told")]
+        faults[MAX_FAULTS:] = [Fault("", MORE_FAULTS, f"only the first {MAX_FAULTS} faults of a request are listed")]
     if faults:
         raise refusal(version.card, faults)
     return Inference(

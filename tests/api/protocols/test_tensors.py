@@ -427,7 +427,7 @@ def test_hundred_faults_of_elements_are_told(datatype, data):
     tensor = {"name": "age", "shape": [300], "datatype": datatype, "data": data}
     error = refused([tensor, tensor | {"name": "income"}])
     assert [fault.pointer for fault in error.faults[:100]] == [f"/inputs/0/data/{place}" for place in range(100)]
-    assert [fault.message for fault in error.faults[100:]] == ["only the first 100 faults of a request are told"]
+    assert [fault.message for fault in error.faults[100:]] == ["only the first 100 faults of a request are listed"]
     assert error.detail.endswith("; and at least 98 more.")
 
 

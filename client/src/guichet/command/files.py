@@ -244,7 +244,7 @@ def _sum_up(job: Job[object], options: argparse.Namespace, console: Console, *, 
         if options.partial:
             console.tell(f"{rows(counts.total)}: {done} so far. {written}")
         else:
-            console.tell(f"To write what is done: {_command(options, job.id)} --partial")
+            console.tell(f"To write the finished part: {_command(options, job.id)} --partial")
         if job.info.is_retryable:
             is_limited = job.error is not None and job.error.code == "too_many_errors"
             rest = "the rest, without the limit" if is_limited else "the rest"
@@ -260,7 +260,7 @@ def _sum_up(job: Job[object], options: argparse.Namespace, console: Console, *, 
             console.tell(f"Errors so far written to {_place(options.errors)}")
     elif has_errors_to_read(job) and job.is_ended:
         partial = " --partial" if options.partial else ""
-        console.tell(f"To see what is wrong: {_command(options, job.id)}{partial} --errors errors.csv")
+        console.tell(f"To see the faults: {_command(options, job.id)}{partial} --errors errors.csv")
 
 
 def _done(job: Job[object]) -> str:

@@ -49,12 +49,12 @@ def make_parser() -> argparse.ArgumentParser:
     csv = add("csv", "score a CSV file in the background and write its rows with their scores")
     csv.add_argument("file", nargs="?", help="the CSV file, gzip too; - is stdin")
     csv.add_argument("-o", "--output", help="where to write the scored rows, in the order of the input; - is stdout")
-    csv.add_argument("--errors", help="where to write what is wrong with which row; - is stdout")
+    csv.add_argument("--errors", help="file for the faults of rows; - is stdout")
     csv.add_argument("--join", action="store_true", help="repeat the columns of the input in the output")
     csv.add_argument("--format", choices=("csv", "parquet"), help="of the output (default: by its name, else csv)")
     csv.add_argument("--job", metavar="ID", help="go on with this job instead of sending a file")
     csv.add_argument("--no-wait", action="store_true", help="do not wait: print the job's id")
-    csv.add_argument("--partial", action="store_true", help="with --job: write what is done so far")
+    csv.add_argument("--partial", action="store_true", help="with --job: write the finished part")
     csv.add_argument("--validate", action="store_true", help="only check the file: nothing is scored or stored")
     _add_json(csv)
     how = csv.add_argument_group("how the file is written and scored (detected when left out)")
@@ -66,7 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
     how.add_argument("--id-column", metavar="NAME", help="the column that identifies rows for you")
     how.add_argument("--strict", action="store_true", help="refuse columns that the model does not know")
     how.add_argument("--max-error-rate", type=_share, metavar="SHARE", help="fail when more rows have errors (0 to 1)")
-    how.add_argument("--gzip", action="store_true", help="compress what is sent: for slow networks")
+    how.add_argument("--gzip", action="store_true", help="compress the upload, for slow networks")
 
     explain = add("explain", "tell why a row has its score, or every row of a job")
     explain.add_argument(
@@ -88,7 +88,7 @@ def make_parser() -> argparse.ArgumentParser:
     jobs.add_argument("--limit", type=_whole, default=20, help="how many (default: 20)")
     _add_json(jobs)
 
-    wait = add("wait", "wait until a job has ended and print what it came to")
+    wait = add("wait", "wait until a job has ended and print its result")
     wait.add_argument("id", help="the job's id")
     wait.add_argument("--for", type=_seconds, dest="seconds", metavar="SECONDS", help="give up after so many seconds")
     _add_json(wait)
@@ -97,7 +97,7 @@ def make_parser() -> argparse.ArgumentParser:
     cancel.add_argument("id", help="the job's id")
     _add_json(cancel)
 
-    retry = add("retry", "let a failed or canceled CSV job take up what is not done")
+    retry = add("retry", "retry the remaining rows of a failed or canceled CSV job")
     retry.add_argument("id", help="the job's id")
     _add_json(retry)
 
@@ -106,7 +106,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     for name, text in (
         ("promote", "let an alias of a model mean a version"),
-        ("rollback", "let an alias of a model mean again what it meant before its last move"),
+        ("rollback", "point an alias back to its version before the last move"),
     ):
         moving = add(name, text)
         if name == "promote":
@@ -148,7 +148,7 @@ def _add_model(parser: argparse._ActionsContainer) -> None:
 
 
 def _add_reason(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--reason", required=True, help="why, for whoever reads the history")
+    parser.add_argument("--reason", required=True, help="the reason, for readers of the history")
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:

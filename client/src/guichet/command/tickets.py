@@ -120,7 +120,7 @@ def _report(job: Job[object], options: argparse.Namespace, console: Console) -> 
         console.complain(f"The job {job.id} is {job.status}{f' ({why})' if why else ''}.")
         if job.kind == "csv" and has_errors_to_read(job):
             words = ("csv", "--job", job.id, "-o", "scored.csv", "--errors", "errors.csv")
-            console.tell(f"To see what is wrong: {command_line(options, *words)}")
+            console.tell(f"To see the faults: {command_line(options, *words)}")
         return JOB_FAILED
     counts = job.counts
     if not options.is_json:
