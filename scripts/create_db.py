@@ -88,7 +88,7 @@ def create(
     names = {part: f"{prefix}_{part}" for part in ("owner", "app", "reader")}
     words = {part: sql.Identifier(name) for part, name in names.items()} | {"database": sql.Identifier(database)}
     with _Connection(admin) as server:
-        exists = server.check_database(database, owner=names["owner"])  # before anything is made
+        exists = server.has_database(database, owner=names["owner"])  # before anything is made
         server.check_rights(makes_database=not exists, roles=list(names.values()))
         roles = [server.make_role(name, passwords.get(part)) for part, name in names.items()]
         for role in roles:  # whatever fails from here on, a new password has been said
@@ -166,7 +166,7 @@ class _Connection:
             self._execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(_name(name), sql.Literal(verifier)))
         return Role(name, password, made=not exists)
 
-    def check_database(self, name: str, *, owner: str) -> bool:
+    def has_database(self, name: str, *, owner: str) -> bool:
         """Tell whether the database is there; raise Refused if it is somebody else's."""
         self._cursor.execute("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s", (name,))
         row = self._cursor.fetchone()

@@ -29,13 +29,13 @@ from shared.startup.checks import CHANGE_LOCATION, CannotStart, check_file, chec
 
 def examine(settings: Settings, *, loading: bool = True) -> Iterator[Finding]:
     """Yield the findings, in the order of their dependencies."""
-    yield machine.check_port(settings)
-    yield from machine.check_folders(settings)
+    yield machine.examine_port(settings)
+    yield from machine.examine_folders(settings)
     redis = None
     if settings.runtime == "queue":
         try:
             redis = make_redis()
-            yield broker.check_broker(redis, settings)
+            yield broker.examine_broker(redis, settings)
         except SystemExit as fault:  # there is no REDIS_URL
             yield Finding("broker", "failed", str(fault).removeprefix("guichet: "))
     try:
@@ -48,7 +48,7 @@ def examine(settings: Settings, *, loading: bool = True) -> Iterator[Finding]:
     try:
         yield from _examine_database(engine, settings, loading=loading)
         with engine.connect() as connection:
-            yield machine.check_clocks(connection, redis)
+            yield machine.examine_clocks(connection, redis)
     except SQLAlchemyError as error:
         how = CHANGE_LOCATION if settings.database.startswith("sqlite") else "start it, or correct DATABASE_URL"
         yield Finding("database", "failed", f"{without_password(settings.database)}: {first_line(error)}: {how}")
@@ -62,18 +62,18 @@ def _examine_database(engine: Engine, settings: Settings, *, loading: bool) -> I
     if (lacking := pooler_problem(engine)) is not None:
         yield Finding("pooler", "failed", lacking)
     with engine.connect() as connection:
-        yield database.check_server(connection, settings)
-        tables = database.check_tables(connection)
+        yield database.examine_server(connection, settings)
+        tables = database.examine_tables(connection)
         yield tables
         if tables.status == "failed":
             yield Finding("models", "skipped", "they are registered in tables that are not there yet")
             return
-        yield database.check_rights(connection)
-        yield database.check_keys(connection, settings)
+        yield database.examine_rights(connection)
+        yield database.examine_keys(connection, settings)
         if settings.runtime == "queue":
-            yield broker.check_workers(connection)
+            yield broker.examine_workers(connection)
     with Session(engine) as session:
-        yield from models.check_models(session, settings, loading=loading)
+        yield from models.examine_models(session, settings, loading=loading)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,7 +16,7 @@ from shared.tables import Worker
 _SLOW = 20.0  # milliseconds
 
 
-def check_broker(redis: Redis, settings: Settings) -> Finding:
+def examine_broker(redis: Redis, settings: Settings) -> Finding:
     """Look at Redis: latency, eviction, persistence, memory."""
     where = without_password(settings.broker)
     try:
@@ -41,7 +41,7 @@ def check_broker(redis: Redis, settings: Settings) -> Finding:
     return Finding("broker", "warning" if advice else "ok", "; ".join([summary, *advice]))
 
 
-def check_workers(connection: Connection) -> Finding:
+def examine_workers(connection: Connection) -> Finding:
     """Look whether every lane is consumed."""
     oldest = datetime.now(UTC) - WORKER_ALIVE
     alive = connection.execute(select(Worker.lanes).where(Worker.seen_at > oldest)).scalars().all()

@@ -12,7 +12,7 @@ from shared.tables import ApiKey, Table
 _SLOW = 20.0  # milliseconds: each group of submissions waits for several answers
 
 
-def check_server(connection: Connection, settings: Settings) -> Finding:
+def examine_server(connection: Connection, settings: Settings) -> Finding:
     """Check the server: version, latency, free connections, and durable commits."""
     took = milliseconds(lambda: connection.execute(text("SELECT 1")).scalar())
     where = without_password(settings.database)
@@ -35,7 +35,7 @@ def check_server(connection: Connection, settings: Settings) -> Finding:
     return Finding("database", "ok", summary)
 
 
-def check_tables(connection: Connection) -> Finding:
+def examine_tables(connection: Connection) -> Finding:
     """Look whether the tables are those of this release."""
     stored, newest = stored_revision(connection), newest_revision()
     if (missing := revision_problem(stored)) is not None:
@@ -55,7 +55,7 @@ def check_tables(connection: Connection) -> Finding:
     return Finding("migrations", "ok", f"at {stored}, the last one of this release")
 
 
-def check_rights(connection: Connection) -> Finding:
+def examine_rights(connection: Connection) -> Finding:
     """Look whether our role may use the tables."""
     if connection.dialect.name == "sqlite":
         return Finding("rights", "ok", "a SQLite file has no roles")
@@ -65,7 +65,7 @@ def check_rights(connection: Connection) -> Finding:
     return Finding("rights", "ok", f"{role} may read every table and write those of jobs")
 
 
-def check_keys(connection: Connection, settings: Settings) -> Finding:
+def examine_keys(connection: Connection, settings: Settings) -> Finding:
     """Look whether anyone could call the service."""
     if settings.auth == "open":
         return Finding("keys", "ok", f"none is asked for (AUTH=open on {settings.host})")

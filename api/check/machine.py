@@ -28,22 +28,22 @@ def fetches_models(settings: Settings) -> bool:
     return settings.models_uri is not None and find_spec("fsspec") is not None
 
 
-def check_folders(settings: Settings) -> list[Finding]:
+def examine_folders(settings: Settings) -> list[Finding]:
     """Check that the service's folders are usable, and their free space."""
     findings = []
     if settings.database.startswith("sqlite"):
         setting = "DATA_DIR" if settings.database_url is None else "DATABASE_URL"
         file = Path(make_url(settings.database).database or "").resolve()
-        findings.append(_check_folder(setting, file.parent, "write"))
+        findings.append(_examine_folder(setting, file.parent, "write"))
     use = "write" if fetches_models(settings) else "read"
     return [
         *findings,
-        _check_folder("MODELS_DIR", settings.models.resolve(), use),
-        _check_folder("TMPDIR", Path(tempfile.gettempdir()), "write"),
+        _examine_folder("MODELS_DIR", settings.models.resolve(), use),
+        _examine_folder("TMPDIR", Path(tempfile.gettempdir()), "write"),
     ]
 
 
-def _check_folder(name: str, folder: Path, use: str) -> Finding:
+def _examine_folder(name: str, folder: Path, use: str) -> Finding:
     title = f"folder {name}"
     if not folder.is_dir():
         return Finding(title, "failed", f"{folder} is not there: make it, or set {name}")
@@ -65,7 +65,7 @@ def _check_folder(name: str, folder: Path, use: str) -> Finding:
     return Finding(title, "ok", summary)
 
 
-def check_port(settings: Settings) -> Finding:
+def examine_port(settings: Settings) -> Finding:
     """Look whether the API could listen, or does already."""
     where = f"{settings.host}:{settings.port}"
     try:
@@ -90,7 +90,7 @@ def _running_version(settings: Settings) -> str | None:
     return str(body.get("version")) if is_ours else None
 
 
-def check_clocks(connection: Connection, redis: Redis | None) -> Finding:
+def examine_clocks(connection: Connection, redis: Redis | None) -> Finding:
     """Compare the clocks of the database and of Redis with ours; times of jobs are the database's."""
     apart = {}
     if connection.dialect.name != "sqlite":  # it has our clock

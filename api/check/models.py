@@ -18,10 +18,10 @@ from shared.registry.watcher import find_packages, no_packages
 from shared.tables import ModelVersion
 
 
-def check_models(session: Session, settings: Settings, *, loading: bool) -> Iterator[Finding]:
+def examine_models(session: Session, settings: Settings, *, loading: bool) -> Iterator[Finding]:
     """Yield a finding for each version that an alias means, and one for all the others."""
     if settings.models_uri is not None and fetches_models(settings):
-        yield check_store(settings.models_uri)
+        yield examine_store(settings.models_uri)
     versions, aliases = list_versions(session), aliases_of(session)
     if not versions and settings.models_uri is not None:
         yield Finding("models", "warning", "none is registered yet: the service registers what MODELS_URI holds")
@@ -38,17 +38,17 @@ def check_models(session: Session, settings: Settings, *, loading: bool) -> Iter
         yield Finding("models", "failed", f"DEFAULT_MODEL is {settings.default_model}, and there is: {names}")
     able = find_spec("joblib") is not None
     for version in serving:
-        yield _check(version, settings, loading=loading and able)
+        yield _examine(version, settings, loading=loading and able)
     if serving and loading and not able:  # the API of a queue may be installed without them
         yield Finding("models", "ok", "not loaded: the libraries of models are installed where the workers are")
     others = [version for version in versions if version not in serving]
-    faults = [finding for version in others if (finding := _check(version, settings, loading=False)).status != "ok"]
+    faults = [finding for version in others if (finding := _examine(version, settings, loading=False)).status != "ok"]
     if others:
         detail = "; ".join(finding.detail for finding in faults) or f"{len(others)} other versions have their files"
         yield Finding("other models", "warning" if faults else "ok", detail)
 
 
-def check_store(store: str) -> Finding:
+def examine_store(store: str) -> Finding:
     """Check that the store answers and holds packages; fetched packages serve without it."""
     try:
         count = len(find_packages(store))
@@ -61,7 +61,7 @@ def check_store(store: str) -> Finding:
     )
 
 
-def _check(version: ModelVersion, settings: Settings, *, loading: bool) -> Finding:
+def _examine(version: ModelVersion, settings: Settings, *, loading: bool) -> Finding:
     label = f"{version.name}@{version.version}"
     began = time.perf_counter()
     address = store_address(version, settings.models_uri)

@@ -56,7 +56,7 @@ class UploadOptions:
     validate_only: bool
 
 
-async def check_query(services: Services, request: Request, query: CsvQuery, model: str | None) -> UploadOptions:
+async def read_query(services: Services, request: Request, query: CsvQuery, model: str | None) -> UploadOptions:
     """Return the options of an upload, with the version that it means; `model` is the name in the path."""
     faults = find_strangers(request)
     reference = model

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from api.auth.callers import Caller
 from api.auth.rate_limit import payer
 from api.errors.handlers import respond
-from api.files.options import CsvQuery, UploadOptions, check_query
+from api.files.options import CsvQuery, UploadOptions, read_query
 from api.files.report import CsvReport
 from api.files.spool import Spool
 from api.files.unwrapping import UploadDecoder, read_envelope
@@ -69,7 +69,7 @@ async def receive_csv(
     """
     body = UploadBody(request, max_bytes=services.settings.max_csv_bytes)
     try:
-        options = await check_query(services, request, query, model)
+        options = await read_query(services, request, query, model)
         if options.validate_only:
             return await report_csv(services, request, body, caller, options)
         return await submit_csv(services, request, body, caller, options)

@@ -11,7 +11,7 @@ from api.http.prefix import link
 from api.jobs.audits import audit_read
 from api.jobs.finding import find_own_job
 from api.jobs.json_body import read_json
-from api.jobs.requests import Submitted, check_fields, faults_error, read_options, read_row, requested_version
+from api.jobs.requests import Submitted, faults_error, field_faults, read_options, read_row, requested_version
 from api.jobs.serializers import stored_explanation_body
 from api.models.catalog import Version
 from api.services import Services
@@ -36,7 +36,7 @@ async def read_explain(services: Services, request: Request, caller: Caller, mod
         submitted = await read_row(services, request, body, raw, model, kind=JobKind.EXPLAIN)
         check_explainable(submitted.options.version)
         return submitted
-    faults, more = check_fields(body, JOB_FIELDS, required="job_id", others="refuse")
+    faults, more = field_faults(body, JOB_FIELDS, required="job_id", others="refuse")
     job_id, index = body["job_id"], body.get("row", 0)
     if not isinstance(job_id, str):
         faults.append(Fault("/job_id", "type", "must be the id of a job, as text"))

@@ -107,7 +107,7 @@ def _read_row(services: Services, body: dict[str, Any], version: Version) -> tup
         wrapper = WRAPPER if WRAPPER in body and card.wrapper not in body else card.wrapper
         fields, row = body, body.get(wrapper)
         place = pointer_to_unknown(wrapper)
-        faults, more = check_fields(body, {wrapper, *OPTIONS}, required=wrapper, others=card.extra)
+        faults, more = field_faults(body, {wrapper, *OPTIONS}, required=wrapper, others=card.extra)
         if wrapper not in body:
             if body and not body.keys() & {wrapper, *OPTIONS}:
                 # The commonest mistake: a row without its wrapper.
@@ -155,7 +155,7 @@ async def read_batch(services: Services, request: Request, model: str | None) ->
     rows = body.get(word)
     if isinstance(rows, list) and len(rows) > settings.max_batch_rows:
         raise TooLarge(f"A batch holds at most {settings.max_batch_rows} rows: send several.")
-    faults, more = check_fields(body, {word, "on_error", *OPTIONS}, required=word, others=card.extra)
+    faults, more = field_faults(body, {word, "on_error", *OPTIONS}, required=word, others=card.extra)
     options = read_options(services, body, version, faults)
     on_error = body.get("on_error", card.on_error)
     if on_error not in ("continue", "abort"):
@@ -217,7 +217,7 @@ def _flat_features(version: Version | None, body: dict[str, Any]) -> AbstractSet
     return frozenset() if WRAPPER in body and WRAPPER not in names else names
 
 
-def check_fields(
+def field_faults(
     body: dict[str, Any], fields: AbstractSet[str], *, required: str, others: Literal["refuse", "ignore"]
 ) -> tuple[list[Fault], int]:
     """Return the faults of the fields around the rows, and the number of further unknown fields."""

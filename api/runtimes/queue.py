@@ -170,7 +170,7 @@ class QueueRuntime:
         backlog = self._backlog
         uptime = time.monotonic() - self._started_at
         reasons = []
-        broker = "ok" if self._notifier.check() else "down"
+        broker = "ok" if self._notifier.is_broker_up() else "down"
         if broker == "down":
             reasons.append(f"Redis does not answer: jobs are stored{_and_wait(backlog.waiting())}.")
         is_starting = not is_down and not workers and uptime < STARTING_SECONDS

@@ -43,7 +43,7 @@ class Notifier:
         self._pending.add((lane, model_version_id))
         self._wake.set()
 
-    def check(self) -> bool:
+    def is_broker_up(self) -> bool:
         """Tell whether Redis answers now, in half a second at most."""
         if self._failures >= FAILURES:
             return False  # the circuit is open: do not wait for it again

@@ -186,20 +186,20 @@ def read_value(feature: Feature, value: object) -> tuple[Any, Fault | None]:
     if not _has_type(feature.type, value):
         return None, Fault(where, "type", f"must be {expected(feature)}")
     if isinstance(value, str):
-        return _check_text(feature, value, where)
+        return _read_text(feature, value, where)
     if feature.type in ("integer", "number") and isinstance(value, int | float):
-        return _check_number(feature, value, where)
-    return _check_category(feature, value, where)
+        return _read_number(feature, value, where)
+    return _read_category(feature, value, where)
 
 
-def _check_text(feature: Feature, value: str, where: str) -> tuple[Any, Fault | None]:
+def _read_text(feature: Feature, value: str, where: str) -> tuple[Any, Fault | None]:
     if "\x00" in value or not _is_unicode(value):  # PostgreSQL's jsonb refuses both
         return None, Fault(where, "type", "must be text without NUL characters or lone surrogates")
     if len(value) < (feature.min_length or 0):
         return None, Fault(where, "length", f"must be {expected(feature)}")
     if feature.max_length is not None and len(value) > feature.max_length:
         return None, Fault(where, "length", f"must be {expected(feature)}")
-    return _check_category(feature, value, where)
+    return _read_category(feature, value, where)
 
 
 def _is_unicode(value: str) -> bool:
@@ -210,7 +210,7 @@ def _is_unicode(value: str) -> bool:
     return True
 
 
-def _check_number(feature: Feature, value: float, where: str) -> tuple[Any, Fault | None]:
+def _read_number(feature: Feature, value: float, where: str) -> tuple[Any, Fault | None]:
     if feature.type == "integer":
         number: float = int(value)
         if not -LARGEST_INTEGER <= number <= LARGEST_INTEGER:
@@ -231,10 +231,10 @@ def _check_number(feature: Feature, value: float, where: str) -> tuple[Any, Faul
         )
     if not inside:
         return None, Fault(where, "range", f"must be {expected(feature)}")
-    return _check_category(feature, number, where)
+    return _read_category(feature, number, where)
 
 
-def _check_category(feature: Feature, value: object, where: str) -> tuple[Any, Fault | None]:
+def _read_category(feature: Feature, value: object, where: str) -> tuple[Any, Fault | None]:
     categories = feature.categories
     if feature.unknown == "accept" or categories is None or value in categories:
         return value, None

@@ -206,13 +206,13 @@ def read_feature(card: Card, feature: Feature, row: dict[Any, Any]) -> tuple[Any
 
     Of a derived one, it is the value that was sent, or None.
     """
-    value, fault = _check_feature(card, feature, row)
+    value, fault = _read_plain_feature(card, feature, row)
     if fault is None or feature.message is None or fault.code not in feature.message:
         return value, fault
     return None, OwnWords(fault.pointer, fault.code, feature.message[fault.code])
 
 
-def _check_feature(card: Card, feature: Feature, row: dict[Any, Any]) -> tuple[Any, Fault | None]:
+def _read_plain_feature(card: Card, feature: Feature, row: dict[Any, Any]) -> tuple[Any, Fault | None]:
     if feature.name not in row:
         if may_be_absent(card, feature):
             return default_of(feature), None

@@ -170,7 +170,7 @@ class ChunkReader:
         for feature in self.card.row_features:
             if feature.name in self._in_file:
                 texts = sent[feature.name]
-                faults_of = {text: self._check(feature, text) for text in set(texts)}
+                faults_of = {text: self._read_cell(feature, text) for text in set(texts)}
                 columns.append([faults_of[text] for text in texts])
             else:
                 columns.append([read_feature(self.card, feature, {})] * count)
@@ -181,7 +181,7 @@ class ChunkReader:
                     faults[place].append(Fault(pointer(name), "type", "must be text without NUL characters"))
         return faults
 
-    def _check(self, feature: Feature, text: str) -> tuple[Any, Fault | None]:
+    def _read_cell(self, feature: Feature, text: str) -> tuple[Any, Fault | None]:
         value = None if text in missing_words(feature) else read_cell(feature.type, text, self.format.numbers)
         return read_feature(self.card, feature, {feature.name: value})
 

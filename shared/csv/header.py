@@ -134,7 +134,7 @@ def accept_header(card: Card, columns: tuple[str, ...], options: CsvOptions) -> 
     """Raise TooLarge, or RowFaults with everything that is wrong with a header."""
     if len(columns) > MAX_COLUMNS:
         raise TooLarge(f"The header has more than {MAX_COLUMNS} columns: send those that the model needs.")
-    faults = check_header(card, columns, options)
+    faults = header_faults(card, columns, options)
     if not faults:
         return
     hint = ""
@@ -153,7 +153,7 @@ def check_duplicates(columns: Iterable[str]) -> None:
         raise RowFaults(sentence(faults, subject="The header names columns twice"), faults=faults)
 
 
-def check_header(card: Card, columns: tuple[str, ...], options: CsvOptions) -> list[Fault]:
+def header_faults(card: Card, columns: tuple[str, ...], options: CsvOptions) -> list[Fault]:
     """Return a fault for each name that is missing, there twice, or not taken; pointers like `/columns/age`."""
     features = [feature.name for feature in card.row_features]
     counts = Counter(columns)

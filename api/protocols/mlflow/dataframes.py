@@ -47,7 +47,7 @@ class DataFrame:
 
 def read_json_frame(version: Version, body: bytes, settings: Settings) -> DataFrame:
     """Return the rows of a JSON body; raise MalformedBody, TooLarge, or RowFaults with all that is wrong with them."""
-    return check_frame(version, read_form(version, body, settings))
+    return validate_frame(version, read_form(version, body, settings))
 
 
 def read_form(version: Version, body: bytes, settings: Settings) -> RawFrame:
@@ -68,7 +68,7 @@ def read_form(version: Version, body: bytes, settings: Settings) -> RawFrame:
     return RawFrame(forms[0], rows, params or {})
 
 
-def check_frame(version: Version, frame: RawFrame) -> DataFrame:
+def validate_frame(version: Version, frame: RawFrame) -> DataFrame:
     """Return the canonical rows; raise RowFaults with all that is wrong with them."""
     tally = Tally()
     canonical, faults = version.validator.validate_many(frame.rows, tally)

@@ -12,7 +12,7 @@ from api.jobs.json_body import LARGE, in_turn, read_body
 from api.jobs.requests import FEW_ROWS, find_version, submitted_rows
 from api.jobs.submissions import submit_for_scores
 from api.models.catalog import Version
-from api.protocols.mlflow.dataframes import DataFrame, check_frame, read_csv_frame, read_form, read_json_frame
+from api.protocols.mlflow.dataframes import DataFrame, read_csv_frame, read_form, read_json_frame, validate_frame
 from api.protocols.open_inference.inference import elements_of, output_datatypes
 from api.services import Services
 from shared.errors import RowFaults, UnsupportedMediaType
@@ -34,7 +34,7 @@ async def score_frame(request: Request, services: Services, caller: Caller, name
     else:
         raw = read_form(version, body, settings)
         is_short = len(raw.rows) <= FEW_ROWS
-        frame = check_frame(version, raw) if is_short else await run_in_threadpool(check_frame, version, raw)
+        frame = validate_frame(version, raw) if is_short else await run_in_threadpool(validate_frame, version, raw)
     output = _output(version, frame)
 
     async def render(job: StoredJob, outputs: list[StoredOutput]) -> Response:

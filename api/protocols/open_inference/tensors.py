@@ -92,7 +92,7 @@ def read_tensors(
             values, wrong = from_json(datatype, flat)
         else:
             try:
-                end = start + _check_size(size, item)
+                end = start + _read_size(size, item)
                 values, wrong = from_bytes(datatype, buffers[start:end], count)
                 start = end
             except ValueError as error:
@@ -168,7 +168,7 @@ def _flatten(data: object, shape: list[int], count: int) -> list[Any] | str:
     return level
 
 
-def _check_size(size: object, item: dict[str, Any]) -> int:
+def _read_size(size: object, item: dict[str, Any]) -> int:
     if isinstance(size, bool) or not isinstance(size, int) or size < 0 or "data" in item:
         raise ValueError("binary_data_size must be a number of bytes, and data must then be left out")
     return size

@@ -173,11 +173,11 @@ def test_store_of_models_is_looked_at_and_what_it_holds_need_not_be_here(capsys,
 
 def test_role_without_rights_is_told_which_it_lacks(session_postgres):
     with postgres_engine(session_postgres, "check_rights") as engine, engine.connect() as connection:
-        assert database.check_rights(connection).status == "ok"
+        assert database.examine_rights(connection).status == "ok"
         connection.exec_driver_sql("CREATE ROLE check_weak")
         connection.exec_driver_sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO check_weak")
         connection.exec_driver_sql("SET ROLE check_weak")
-        found = database.check_rights(connection)
+        found = database.examine_rights(connection)
         connection.exec_driver_sql("RESET ROLE")
     assert found.status == "failed"
     assert found.detail.startswith(
@@ -189,14 +189,14 @@ def test_role_without_rights_is_told_which_it_lacks(session_postgres):
 def test_role_of_readers_is_told_that_it_may_not_write(session_postgres):
     with postgres_engine(session_postgres, "check_reader") as engine, engine.connect() as connection:
         connection.exec_driver_sql("SET default_transaction_read_only = on")
-        found = database.check_rights(connection)
+        found = database.examine_rights(connection)
     assert found.status == "failed"
     assert "gets read-only transactions: set DATABASE_URL to the address of guichet_app" in found.detail
 
 
 def test_service_for_which_nobody_has_a_key_is_told(tmp_path):
     with sqlite_engine(tmp_path) as engine, engine.connect() as connection:
-        found = database.check_keys(connection, Settings(runtime="sync", auth="predict-open", rate_per_minute=60))
+        found = database.examine_keys(connection, Settings(runtime="sync", auth="predict-open", rate_per_minute=60))
     assert found.status == "warning"
     assert found.detail.startswith("AUTH=predict-open, and no key is valid: make one with `python -m api.keys create")
 
@@ -207,7 +207,7 @@ def test_lost_table_is_told(tmp_path):
     engine = make_engine(url)
     with engine.connect() as connection:
         connection.exec_driver_sql("DROP TABLE job_events")
-        assert "job_events is not there" in database.check_tables(connection).detail
+        assert "job_events is not there" in database.examine_tables(connection).detail
     engine.dispose()
 
 
@@ -229,7 +229,7 @@ def redis(**info: object) -> SimpleNamespace:
     ],
 )
 def test_redis_that_would_forget_is_told(info, status, said):
-    found = broker.check_broker(redis(**info), SETTINGS)
+    found = broker.examine_broker(redis(**info), SETTINGS)
     assert found.status == status
     assert said in found.detail
     assert "hunter2" not in found.detail
@@ -242,7 +242,7 @@ def test_clock_that_differs_is_told(apart, status, tmp_path):
         return int(now), int(now % 1 * 1e6)
 
     with sqlite_engine(tmp_path) as engine, engine.connect() as connection:
-        assert machine.check_clocks(connection, SimpleNamespace(time=clock)).status == status
+        assert machine.examine_clocks(connection, SimpleNamespace(time=clock)).status == status
 
 
 def test_redis_that_is_away_has_no_clock(tmp_path):
@@ -250,12 +250,12 @@ def test_redis_that_is_away_has_no_clock(tmp_path):
         raise RedisConnectionError("gone")
 
     with sqlite_engine(tmp_path) as engine, engine.connect() as connection:
-        assert machine.check_clocks(connection, SimpleNamespace(time=clock)).status == "ok"
+        assert machine.examine_clocks(connection, SimpleNamespace(time=clock)).status == "ok"
 
 
 def test_clock_of_postgresql_is_compared_with_ours(session_postgres):
     with postgres_engine(session_postgres, "check_clock") as engine, engine.connect() as connection:
-        found = machine.check_clocks(connection, None)
+        found = machine.examine_clocks(connection, None)
     assert found.status == "ok"
     assert found.detail.startswith("database ")
 
@@ -264,14 +264,14 @@ def test_port_of_somebody_else_is_told(tmp_path):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         port = other.getsockname()[1]
-        found = machine.check_port(Settings(runtime="sync", data_dir=tmp_path, port=port))
+        found = machine.examine_port(Settings(runtime="sync", data_dir=tmp_path, port=port))
     assert found.status == "failed"
     assert found.detail == f"cannot listen on 127.0.0.1:{port} (Address already in use): set PORT or HOST"
 
 
 @pytest.mark.parametrize("host", ["a b", "no.such.host.invalid", "é" * 64], ids=["space", "unknown", "long"])
 def test_host_that_is_none_is_told(host, tmp_path):
-    found = machine.check_port(Settings(runtime="sync", data_dir=tmp_path, host=host, port=free_port()))
+    found = machine.examine_port(Settings(runtime="sync", data_dir=tmp_path, host=host, port=free_port()))
     assert found.status == "failed"
     assert found.detail.startswith(f"cannot listen on {host}:")
     assert found.detail.endswith("): set PORT or HOST")
@@ -280,12 +280,14 @@ def test_host_that_is_none_is_told(host, tmp_path):
 def test_folders_that_cannot_be_used_are_told(tmp_path, monkeypatch):
     (tmp_path / "models").mkdir()
     settings = Settings(runtime="sync", data_dir=tmp_path)
-    assert {found.status for found in machine.check_folders(settings)} == {"ok"}
+    assert {found.status for found in machine.examine_folders(settings)} == {"ok"}
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may read anywhere
-    assert "cannot be read by this user" in machine.check_folders(settings)[1].detail
+    assert "cannot be read by this user" in machine.examine_folders(settings)[1].detail
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: SimpleNamespace(free=1e9))
-    assert machine.check_folders(settings)[0].status == "warning"
+    assert machine.examine_folders(settings)[0].status == "warning"
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: SimpleNamespace(free=1e7))
-    assert machine.check_folders(settings)[0].detail == f"{tmp_path}, 10 MB free: make room, or set DATA_DIR elsewhere"
+    assert (
+        machine.examine_folders(settings)[0].detail == f"{tmp_path}, 10 MB free: make room, or set DATA_DIR elsewhere"
+    )
     proc = Settings(runtime="sync", data_dir="/proc", models_dir=tmp_path / "none")
-    assert [found.status for found in machine.check_folders(proc)[:2]] == ["failed", "failed"]
+    assert [found.status for found in machine.examine_folders(proc)[:2]] == ["failed", "failed"]

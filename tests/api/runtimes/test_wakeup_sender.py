@@ -120,7 +120,7 @@ def test_work_that_is_noted_often_wakes_once(notifier, broker):
 
 
 def test_redis_that_works_is_reported_well(notifier):
-    assert notifier.check() is True
+    assert notifier.is_broker_up() is True
 
 
 def test_breaker_opens_after_three_failures_and_asks_no_more_for_a_while(notifier, broker):
@@ -131,7 +131,7 @@ def test_breaker_opens_after_three_failures_and_asks_no_more_for_a_while(notifie
     notifier.notify("bulk", 1)
     time.sleep(0.1)
     assert broker.tried == FAILURES
-    assert notifier.check() is False
+    assert notifier.is_broker_up() is False
 
 
 def test_what_could_not_be_sent_is_sent_when_redis_is_back(notifier, broker):
@@ -142,7 +142,7 @@ def test_what_could_not_be_sent_is_sent_when_redis_is_back(notifier, broker):
     broker.error = None
     assert soon(lambda: len(broker.sent) == 2)
     assert {args for _, args, _ in broker.sent} == {("interactive", 1), ("bulk", 2)}
-    assert soon(notifier.check)
+    assert soon(notifier.is_broker_up)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_refusing_redis_is_noticed_quickly_and_noting_work_costs_nothing(broker)
         notifier = Notifier(refusing, broker)
         notifier.start()
         began = time.monotonic()
-        assert notifier.check() is False
+        assert notifier.is_broker_up() is False
         assert time.monotonic() - began < 1
         began = time.monotonic()
         for version in range(1000):

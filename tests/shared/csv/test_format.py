@@ -7,7 +7,7 @@ from shared.cards.card import Card
 from shared.cards.numbers import NumberForm, find_number_form
 from shared.csv.columns import ExpectedColumns
 from shared.csv.format import CsvOptions, find_id_column, normalise_options, read_records
-from shared.csv.header import MAX_COLUMNS, accept_header, check_header, read_header
+from shared.csv.header import MAX_COLUMNS, accept_header, header_faults, read_header
 from shared.errors import InvalidRequest, RowFaults, TooLarge
 
 NAMES = tuple(feature.name for feature in FEATURES)
@@ -24,11 +24,11 @@ PAIR = [{"name": "age", "type": "integer"}, {"name": "pay", "type": "number", "r
 
 
 def faults(columns, given=DETECT, of=CARD):
-    return [(fault.pointer, fault.code) for fault in check_header(of, tuple(columns), given)]
+    return [(fault.pointer, fault.code) for fault in header_faults(of, tuple(columns), given)]
 
 
 def messages(columns, given=DETECT, of=CARD):
-    return {fault.pointer: fault.message for fault in check_header(of, tuple(columns), given)}
+    return {fault.pointer: fault.message for fault in header_faults(of, tuple(columns), given)}
 
 
 @pytest.mark.parametrize(
