@@ -21,7 +21,7 @@ class ModelState:
 
 
 def model_state(services: Services, *, in_full: bool) -> ModelState:
-    """Return how the models are, as the workers, or this process, last told; why, with paths and addresses, `in_full`.
+    """Return the last state of the models in the workers, or here; reasons include paths and addresses `in_full`.
 
     A default model that was refused blocks, and in the sync runtime one of which no version is loaded yet, since its
     rows could not be scored. One that was promoted a moment ago is being loaded, and a queue without workers stores
@@ -52,7 +52,7 @@ def model_state(services: Services, *, in_full: bool) -> ModelState:
 
 
 def blocking(services: Services, *, in_full: bool = False) -> list[str]:
-    """Return why no request can be taken now, one sentence each."""
+    """Return the reasons against taking requests now, one sentence each."""
     state = model_state(services, in_full=in_full)
     reasons = []
     if not services.catalog.is_connected:
@@ -105,7 +105,7 @@ def describe(services: Services, *, in_full: bool) -> dict[str, Any]:
 
 
 def served_models(services: Services) -> list[dict[str, Any]]:
-    """Return what each model's champion is: version, SHA-256, and when it was trained and registered."""
+    """Return each model's champion: version, SHA-256, and the times of training and registration."""
     snapshot = services.catalog.snapshot
     served = [services.catalog.find(name, None) for name in sorted(snapshot.by_name)]
     return [

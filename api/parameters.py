@@ -77,7 +77,7 @@ def _explain(name: str, names: frozenset[str], elsewhere: Mapping[str, str]) -> 
 
 
 def _elsewhere(request: Request, route: APIRoute) -> Mapping[str, str]:
-    """Return what callers of a route may look for in its query, each with where it is said instead."""
+    """Return names that callers may expect in the query, each with its right place."""
     about = about_of(route)
     protocol = request.app.state.paths.at(route.path).protocol
     version_path = about.version_path if protocol is None else protocol.version_path

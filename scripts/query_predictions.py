@@ -114,7 +114,7 @@ def widen(rows: Iterator[dict[str, Any]], names: Sequence[str]) -> Iterator[dict
 
 
 def write_csv(rows: Iterator[dict[str, Any]], columns: Sequence[str], out: TextIO) -> int:
-    """Write a header and the rows; return how many. A cell that a spreadsheet would run gets an apostrophe."""
+    """Write a header and the rows; return their number. A cell that a spreadsheet would run gets an apostrophe."""
     out.write(",".join(escape(column, ",") for column in columns) + "\n")
     count = 0
     for row in rows:
@@ -124,7 +124,7 @@ def write_csv(rows: Iterator[dict[str, Any]], columns: Sequence[str], out: TextI
 
 
 def write_json(rows: Iterator[dict[str, Any]], _columns: Sequence[str], out: TextIO) -> int:
-    """Write one JSON list, a row on each line; return how many."""
+    """Write one JSON list, a row on each line; return the number of rows."""
     count = 0
     out.write("[")
     for count, row in enumerate(rows, 1):
@@ -134,7 +134,7 @@ def write_json(rows: Iterator[dict[str, Any]], _columns: Sequence[str], out: Tex
 
 
 def write_jsonl(rows: Iterator[dict[str, Any]], _columns: Sequence[str], out: TextIO) -> int:
-    """Write one JSON object a line; return how many."""
+    """Write one JSON object a line; return the number of rows."""
     count = 0
     for row in rows:
         out.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -143,7 +143,7 @@ def write_jsonl(rows: Iterator[dict[str, Any]], _columns: Sequence[str], out: Te
 
 
 def write_table(rows: Iterator[dict[str, Any]], columns: Sequence[str], out: TextIO) -> int:
-    """Write aligned columns for a terminal, without the features; return how many rows."""
+    """Write aligned columns for a terminal, without the features; return the number of rows."""
     shown = [column for column in columns if column != "features"]
     cells = [[_short(_text(row[column])) for column in shown] for row in rows]
     widths = [max(map(len, texts)) for texts in zip(shown, *cells, strict=True)]

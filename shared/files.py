@@ -13,7 +13,7 @@ TEXT_BYTES = 100_000_000
 
 
 def open_file(path: Path) -> BufferedReader:
-    """Open a regular file for reading; raise OSError, with words for the operator, where it is something else."""
+    """Open a regular file for reading; raise OSError, with words for the operator, for any other kind."""
     # Without O_NONBLOCK, opening a pipe waits for somebody who writes.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:

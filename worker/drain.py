@@ -97,7 +97,7 @@ def _drain_and_report(runtime: Runtime, queue: Queue) -> str:
 
 
 def _drain(runtime: Runtime, queue: Queue, pipeline: ChunkPipeline | None) -> int:
-    """Drain until nothing is left or time is up, chunks of files in between; return how many jobs were done."""
+    """Drain until nothing is left or time is up, chunks of files in between; return the number of jobs."""
     wakeup = Wakeup(runtime, queue)
     count = 0
     has_suspects = had_chunk = False
@@ -167,7 +167,7 @@ class Wakeup:
             self.wake_another()
 
     def _renew_wakeup(self) -> set[int]:
-        """Renew the key, and return which versions wait in the lane."""
+        """Renew the key, and return the versions that wait in the lane."""
         try:
             self._runtime.redis.set(self._key, b"1", ex=PENDING_SECONDS)
             return list_waiting(self._runtime.redis, self._queue.lane)
@@ -248,7 +248,7 @@ def _claim(runtime: Runtime, queue: Queue, *, crashed: bool = False) -> list[Cla
 
 
 def _handle(runtime: Runtime, queue: Queue, claims: list[Claim]) -> int:
-    """Compute, store and announce claims, which are of one handler's kinds; return how many there were."""
+    """Compute, store and announce claims of one handler's kinds; return their number."""
     if claims:
         with bound(**_fields(claims)):
             _compute_and_store(runtime, queue, claims)
@@ -256,7 +256,7 @@ def _handle(runtime: Runtime, queue: Queue, claims: list[Claim]) -> int:
 
 
 def _fields(claims: list[Claim]) -> dict[str, str]:
-    """Return what log lines about these claims have: their job and its request, or the first of them."""
+    """Return the log fields of these claims: their job and its request, or the first of them."""
     if len(claims) == 1:
         return {"job_id": claims[0].job_id, "request_id": claims[0].request_id}
     named = claims[:NAMED_JOBS]

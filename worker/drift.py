@@ -128,7 +128,7 @@ def _find_version(session: Session, reference: str) -> ModelVersion:
 
 
 def _count_rows(engine: Engine, version: int, card: Card, profile: Profile, limit: int) -> tuple[int, list[int]]:
-    """Count the last rows of a version, read as a stream; return how many there were, and the counters."""
+    """Count the last rows of a version, read as a stream; return their number, and the counters."""
     query = (
         select(ModelOutput.prediction, ModelOutput.label, ModelOutput.probability, ModelInput.features)
         .join(ModelInput, ModelInput.id == ModelOutput.input_id)

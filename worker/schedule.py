@@ -21,7 +21,7 @@ class Timed:
 
 
 def schedule(settings: Settings) -> list[Timed]:
-    """Return what every worker process does by the clock."""
+    """Return the recurring tasks of every worker process."""
     tasks = [
         Timed(RECOVER, 7_236_011, settings.recover_seconds, lambda runtime, spare: recover(runtime, spare=spare)),
         Timed(FORGET, 7_236_012, 3600.0, lambda runtime, _: forget(runtime)),

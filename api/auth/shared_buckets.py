@@ -35,7 +35,7 @@ class SharedBuckets:
         self._alone_until = 0.0
 
     async def take(self, bucket: Bucket, caller: str, cost: float, *, is_asking: bool) -> float | None:
-        """Return what `bucket.take` returns, of the bucket that all processes share; None while Redis is away."""
+        """Return the result of `bucket.take` on the bucket shared by all processes; None while Redis is away."""
         if time.monotonic() < self._alone_until:
             return None
         key = f"guichet:quota:{bucket.kind}:{caller}"

@@ -19,7 +19,7 @@ class Finding:
 
 
 def milliseconds(ask: Callable[[], object], *, times: int = 7) -> float:
-    """Return how long an answer takes, in the median of some."""
+    """Return the median duration of an answer."""
     durations = []
     for _ in range(times):
         began = time.perf_counter()

@@ -47,7 +47,7 @@ def status_of(request: Request, error: GuichetError) -> int:
 
 
 def _form_of(request: Request, error: GuichetError) -> Form | None:
-    """Return how this error is written, None for a problem document."""
+    """Return the format of this error, None for a problem document."""
     protocol = _protocol_of(request)
     if protocol is not None:
         return protocol.error_body

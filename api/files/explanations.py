@@ -77,7 +77,7 @@ def _check_source(source: StoredJob) -> None:
 
 
 def _described(source: StoredJob, version: Version) -> CsvUpload:
-    """Return how the output is written: as the file was, or else as plain CSV."""
+    """Return the format of the output: that of the file, or else plain CSV."""
     if source.csv is not None:
         file = source.csv
         return CsvUpload(file.format, source.row_count, file.byte_count, file.filename, source_job_id=source.id)

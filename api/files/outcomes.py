@@ -317,7 +317,7 @@ def _is_uuid(text: str) -> bool:
 def _by_id_column(
     connection: Connection, job: StoredJob, lines: Iterable[tuple[int, Mapping[str, str]]]
 ) -> Callable[[str], int | Fault]:
-    """Return what finds a row of a CSV job by the value of its id column."""
+    """Return a function that finds a row of a CSV job by the value of its id column."""
     assert job.csv is not None
     form = job.csv.format
     assert form.id_column is not None

@@ -45,7 +45,7 @@ class UploadHeaders:
 
 
 def read_envelope(headers: Headers) -> UploadHeaders:
-    """Return how a body is wrapped; raise UnsupportedMediaType with a line that shows how to send a file."""
+    """Return the wrapping of a body; raise UnsupportedMediaType with an example of an upload."""
     kind, options = parse_options_header(headers.get("content-type"))
     if kind != FORM and kind not in FILES:
         raise UnsupportedMediaType(

@@ -33,7 +33,7 @@ def parse_range(range_header: str | None, if_range: str | None, etag: str) -> tu
 
 
 def resolve_range(bounds: tuple[int | None, int | None], size: int) -> tuple[int, int] | None:
-    """Return where a range starts and stops (exclusive) in a file of this size; None if no byte of it is there."""
+    """Return start and stop (exclusive) of a range in a file of this size; None for a range outside it."""
     first, last = bounds
     if first is None:
         start, stop = max(size - (last or 0), 0), size

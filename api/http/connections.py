@@ -304,7 +304,7 @@ def bounded(limits: Limits) -> type[GuardedProtocol]:
 
 
 def raise_descriptors() -> int:
-    """Allow this process as many descriptors as it may have, up to 65,536; return how many those are."""
+    """Raise this process' limit of descriptors as far as possible, up to 65,536; return the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY or hard > _USUAL_DESCRIPTORS:
         hard = _USUAL_DESCRIPTORS
@@ -316,7 +316,7 @@ def raise_descriptors() -> int:
 
 
 def affordable(connections: int, descriptors: int) -> int:
-    """Return how many connections a process may take with so many descriptors: at least 16."""
+    """Return the number of connections for a process with so many descriptors: at least 16."""
     return max(16, min(connections, descriptors - KEPT_DESCRIPTORS))
 
 

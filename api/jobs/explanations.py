@@ -67,7 +67,7 @@ def check_explainable(version: Version) -> None:
 
 
 async def _scored_row(services: Services, job: StoredJob, index: int) -> dict[str, Any]:
-    """Return a row of a job as it was scored; raise Conflict, with what to do, where it was not.
+    """Return a scored row of a job; raise Conflict, with advice, for a row without a score.
 
     A row of a file is stored with its chunk, when that is scored: it can be explained while the file goes on.
     """

@@ -67,7 +67,7 @@ _UTF_8 = frozenset(["utf-8", "utf8", "us-ascii", "ascii"])
 
 
 async def in_turn(size: int, work: Callable[[], T]) -> T:
-    """Return what `work` returns, which takes time in proportion to a body of `size` bytes.
+    """Return the result of `work`, whose time grows with a body of `size` bytes.
 
     A small one is worked on at once, a large one in one of two threads, after those that came before.
     """
@@ -143,7 +143,7 @@ class _Hold:
         task.add_done_callback(self._release)  # the server answers each request in a task of its own
 
     def grow(self, size: int) -> None:
-        """Hold so many bytes in all; raise Unavailable or TooManyRequests where they are too many."""
+        """Hold so many bytes in total; raise Unavailable or TooManyRequests beyond the limits."""
         if size > self._size:
             self._bodies.add(self._caller, size - self._size)
             self._size = size

@@ -284,7 +284,7 @@ def read_options(services: Services, body: dict[str, Any], version: Version, fau
 
 
 async def find_version(services: Services, name: str | None, number: int | None, *, archived: bool = False) -> Version:
-    """Return the version that a request means; raise NotFound, or Unavailable where no model is registered.
+    """Return the version that a request names; raise NotFound, or Unavailable without any model.
 
     With `archived`, it may be one that serves no more, asked for by its number: to read about it.
     """

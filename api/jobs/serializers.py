@@ -73,7 +73,7 @@ def _queue_place(position: int | None, eta_seconds: float | None) -> dict[str, A
 
 
 def job_links(job: StoredJob) -> dict[str, str]:
-    """Return where to go from a job."""
+    """Return the links of a job."""
     links = {"self": link(f"/jobs/{job.id}"), "result": link(f"/jobs/{job.id}/result")}
     if job.csv is not None:
         links |= _file_links(job) | {"events": link(f"/jobs/{job.id}/events")}
@@ -231,7 +231,7 @@ def _single_result(job: StoredJob, version: Version, _rows: object, words: Respo
 
 
 def explanation_body(job: StoredJob, version: Version, explanation: Any, _words: object) -> dict[str, Any]:  # noqa: ANN401
-    """Return why a row has its score, as it was stored."""
+    """Return the stored explanation of a row."""
     return {**_about(job, version), **stored_explanation_body(version, explanation), "latency_ms": _latency(job)}
 
 
@@ -262,7 +262,7 @@ RESULTS: dict[str, ResultForm] = {
 
 
 def result_form(job: StoredJob) -> ResultForm:
-    """Return how a job's result is shown; raise Conflict for a kind that only a newer release knows."""
+    """Return the form of a job's result; raise Conflict for a kind that only a newer release knows."""
     form = RESULTS.get(job.kind)
     if form is None:
         raise Conflict(

@@ -38,7 +38,7 @@ class NamedSpan:
 
 
 def tracer(tracing: Tracing, names: RouteNames) -> Callable[[str | None], NamedSpan]:
-    """Return what begins the span of a request, below that of the caller's traceparent."""
+    """Return a function that begins the span of a request, below the caller's traceparent."""
 
     def begin(traceparent: str | None) -> NamedSpan:
         return NamedSpan(tracing.begin_request(traceparent), names)

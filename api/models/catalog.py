@@ -239,7 +239,7 @@ class Catalog:
         return NotFound(f"There is no such version or alias of {name}. {listing} Known aliases: {aliases}.")
 
     def recovery_age(self) -> float | None:
-        """Return how many seconds ago workers last took back what dead ones held, None if they never did."""
+        """Return the seconds since workers last recovered jobs of dead ones, None before the first time."""
         snapshot = self.snapshot
         return None if snapshot.recovery_age is None else snapshot.recovery_age + time.monotonic() - snapshot.read_at
 

@@ -61,7 +61,7 @@ ANSWER = ("prediction", "label", "probability", "threshold", "latency_ms")
 
 
 def words_body(card: Card) -> dict[str, Any]:
-    """Return how a model is spoken to, and in whose words: those of a client that its card names, or the service's."""
+    """Return the form of requests and answers, with the field names of the card's client or the native ones."""
     refusal = card.refusal or Refusal()
     fields = list(card.response.fields) if card.response is not None else []
     is_own = card.response is None and card.refusal is None
@@ -128,7 +128,7 @@ def examples_body(catalog: Catalog) -> dict[str, Any]:
 
 
 def front_door_body(catalog: Catalog, *, with_models: bool) -> dict[str, Any]:
-    """Return where to go from `/`, for who has read nothing yet, and the models for who may read them."""
+    """Return the links of `/` for new callers, and the models for callers that may read them."""
     body: dict[str, Any] = {"name": "guichet", "version": VERSION}
     if with_models:
         body["default_model"] = default = catalog.default_model()

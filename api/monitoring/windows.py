@@ -35,7 +35,7 @@ To = Annotated[AwareMoment | None, Query(description="End of the window, exclusi
 
 
 def read_window(start: datetime | None, end: datetime | None) -> Window:
-    """Return the whole hours of a window; raise InvalidRequest where it ends before it begins."""
+    """Return the whole hours of a window; raise InvalidRequest if it ends before it begins."""
     if end is None:
         end = datetime.now(UTC) if start is None else max(datetime.now(UTC), start + timedelta(hours=1))
     try:

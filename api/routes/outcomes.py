@@ -63,7 +63,7 @@ async def post_outcome(
 def _store(
     services: Services, request: Request, caller: Caller, job: StoredJob, outcome: OutcomeBody, revise: bool
 ) -> tuple[bool, dict[str, Any]]:
-    """Store the outcome of one row; return whether it is new, and what is stored now."""
+    """Store the outcome of one row; return whether it is new, and the stored outcome."""
     if outcome.row is None and job.row_count > 1:
         raise _invalid("/row", "missing", f"is missing: the job has {job.row_count} rows, from 0")
     row = outcome.row or 0

@@ -58,12 +58,12 @@ class Backlog:
         self._thread.stop(3)
 
     def queued(self, lane: str, model_version_id: int) -> int:
-        """Return how many jobs of a queue waited at the last sample."""
+        """Return the number of waiting jobs of a queue at the last sample."""
         drain = self._drains.get((lane, model_version_id))
         return 0 if drain is None else drain.queued
 
     def waiting(self, lane: str | None = None) -> int:
-        """Return how many jobs waited at the last sample, in one lane or in all."""
+        """Return the number of waiting jobs at the last sample, in one lane or in all."""
         return sum(drain.queued for (of, _), drain in list(self._drains.items()) if lane is None or of == lane)
 
     def oldest_seconds(self) -> float:

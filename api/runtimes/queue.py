@@ -153,7 +153,7 @@ class QueueRuntime:
         self._notifier.notify(Lane.BULK, model_version_id)
 
     def model_states(self) -> ModelStates:
-        """Return how the models are, as the workers last said."""
+        """Return the last states of the models in the workers."""
         workers = self._catalog.live_workers()
         return ModelStates(
             loaded={label for worker in workers for label in worker.models},
@@ -165,7 +165,7 @@ class QueueRuntime:
         )
 
     def examine(self, *, is_down: bool) -> Condition:
-        """Return how Redis, workers and queues are; it asks Redis, which may take half a second."""
+        """Return the condition of Redis, workers and queues; it asks Redis, which may take half a second."""
         workers = self._catalog.live_workers()
         backlog = self._backlog
         uptime = time.monotonic() - self._started_at

@@ -94,11 +94,11 @@ class Runtime(Protocol):
         ...
 
     def model_states(self) -> ModelStates:
-        """Return how the models are, as the processes that score last said."""
+        """Return the last states of the models in the scoring processes."""
         ...
 
     def examine(self, *, is_down: bool) -> Condition:
-        """Return how broker, workers and queues are, for /health; it may take half a second.
+        """Return the condition of broker, workers and queues, for /health; it may take half a second.
 
         `is_down`: no request can be taken, so that the service is not merely starting.
         """

@@ -142,7 +142,7 @@ class SyncRuntime:
     # ── the models' condition ────────────────────────────────────────────────────────────────────────────────────
 
     def model_states(self) -> ModelStates:
-        """Return how the models of this process are."""
+        """Return the states of this process' models."""
         return ModelStates(
             loaded=set(self.models.names()),
             loading=self.models.loading.copy(),
@@ -287,7 +287,7 @@ class SyncRuntime:
     # ── the tables ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def _store(self, computed: Sequence[Computed], started_at: datetime) -> dict[str, Accepted | GuichetError]:
-        """Record a computed group; raise SQLAlchemyError where nothing of it was stored."""
+        """Record a computed group; raise SQLAlchemyError if nothing of it was stored."""
         try:
             finished_at = self._record(computed, started_at)
         except DBAPIError as error:

@@ -11,7 +11,7 @@ PROBLEM: dict[str, Any] = {
 
 
 def header(description: str, kind: str = "string", *, always: bool = False) -> dict[str, Any]:
-    """Return how OpenAPI describes a header of an answer; `always` if no such answer is without it."""
+    """Return the OpenAPI description of an answer's header; `always` if every such answer has it."""
     return {"description": description, "schema": {"type": kind}, **({"required": True} if always else {})}
 
 

@@ -63,7 +63,7 @@ def run_drill(stack: Stack, traffic: Traffic, name: str, act: Callable[[Stack], 
 
 
 def drain(stack: Stack) -> float:
-    """Wait until all that was accepted before now is terminal; return how long that took."""
+    """Wait until all jobs accepted so far are terminal; return the seconds that it took."""
     moment = stack.sql("SELECT clock_timestamp()")[0][0]
     left = f"SELECT count(*) FROM jobs WHERE state IN ('queued', 'running') AND created_at < '{moment}'"  # noqa: S608
     return wait_until(lambda: stack.sql(left) == [["0"]], "the jobs accepted so far", DRAINED_SECONDS)

@@ -30,12 +30,12 @@ class Options:
 
     @property
     def url(self) -> str:
-        """Return where the API is."""
+        """Return the address of the API."""
         return f"http://{HOST}:{self.port}"
 
     @property
     def flower_url(self) -> str:
-        """Return where Flower is."""
+        """Return the address of Flower."""
         return f"http://{HOST}:{self.flower_port}"
 
 

@@ -229,7 +229,7 @@ class Postgres(Server):
 
 
 def _short_folder() -> Path:
-    """Return where the sockets' folders go: a socket's path has a limit which that of a data folder may exceed."""
+    """Return the folder for sockets: their paths have a limit, which the path of a data folder may exceed."""
     places = [tempfile.gettempdir()]
     if os.geteuid() != 0:  # root's server runs as somebody who may not enter root's runtime folder
         places.insert(0, os.environ.get("XDG_RUNTIME_DIR", ""))

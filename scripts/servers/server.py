@@ -42,7 +42,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Return where clients find it; the same after every restart of this object."""
+        """Return the address for clients; the same after every restart of this object."""
         raise NotImplementedError
 
     def start(self, *, timeout: float = 30.0) -> None:

@@ -61,7 +61,7 @@ class Container:
         return docker("logs", self.id, quiet=True)
 
     def wait_until_ready(self) -> float:
-        """Return how long it took from its start; raise Failure when it does not get ready."""
+        """Return the seconds from its start until it is ready; raise Failure if it does not get ready."""
         while self.service.ask("/readyz")[0] != 200:
             running = docker("inspect", "-f", "{{.State.Running}}", self.id).strip() == "true"
             if not running or time.monotonic() - self.began > _READY_SECONDS:

@@ -103,7 +103,7 @@ def find_number_form(
 
 
 def number_notices(form: NumberForm) -> list[str]:
-    """Return what has to be said about how numbers are read, as sentences."""
+    """Return notices about the reading of numbers, as sentences."""
     words = {",": "a comma", ".": "a point", " ": "a blank", "'": "an apostrophe"}
     notices = []
     if form.thousands:
@@ -178,7 +178,7 @@ class _Marks:
 
 
 def _proved(marks: _Marks, delimiter: str) -> str:
-    """Return the decimal mark; raise RowFaults where the numbers do not tell."""
+    """Return the decimal mark; raise RowFaults if the numbers are ambiguous."""
     comma = bool(marks.decimals[","] or marks.groups["."])
     point = bool(marks.decimals["."] or marks.groups[","])
     if comma != point:

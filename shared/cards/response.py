@@ -36,7 +36,7 @@ class Band(BaseModel):
 
     @property
     def start(self) -> tuple[float, bool]:
-        """Return where the band begins, and whether behind that number."""
+        """Return the lower end of the band, and whether the band excludes it."""
         if self.exclusive_min is not None:
             return self.exclusive_min, True
         return (-math.inf if self.min is None else self.min), False

@@ -122,7 +122,7 @@ def _shifted(feature: str, segment: str, sums: Sequence[float]) -> dict[str, Any
 
 
 def _surely(shift: dict[str, Any]) -> float:
-    """Return how far a mean lies from 0 at least."""
+    """Return the smallest plausible distance of a mean from 0."""
     return float(max(shift["low"], -shift["high"], 0.0))
 
 

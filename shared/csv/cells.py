@@ -40,7 +40,7 @@ class Cells:
 
     @property
     def bad(self) -> NDArray[np.bool_] | None:
-        """Return which rows have a cell that does not fit; None when all fit."""
+        """Return a mask of rows with a bad cell; None when all fit."""
         return None if self.good.all() else ~self.good[self.codes]
 
     def column(self) -> Column:

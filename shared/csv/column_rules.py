@@ -104,6 +104,6 @@ class _ColumnEvaluator:
 
 
 def _close(left: Numbers, right: Numbers) -> Truth:
-    """Tell what math.isclose tells, operation by operation."""
+    """Return the result of math.isclose, operation by operation."""
     gap = np.abs(right - left)
     return (gap <= np.abs(RELATIVE * right)) | (gap <= np.abs(RELATIVE * left)) | (gap <= ABSOLUTE)

@@ -74,7 +74,7 @@ def response_columns(card: Card) -> list[str]:
 
 
 def shaped_columns(card: Card) -> list[ResponseField]:
-    """Return what fills the last of the response columns: bands, percentages, whole numbers, texts."""
+    """Return the fields of the last response columns: bands, percentages, whole numbers, texts."""
     return list(_shaped_fields(card).values())
 
 

@@ -71,7 +71,7 @@ class UploadReader:
 
     @property
     def format(self) -> CsvFormat | None:
-        """Return how the file is written: None before the first chunk, final after `finish`.
+        """Return the format of the file: None before the first chunk, final after `finish`.
 
         In between, a file that was ASCII so far says utf-8, and may still turn out to be cp1252.
         """

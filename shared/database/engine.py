@@ -87,7 +87,7 @@ def make_engine(url: str, *, pool_size: int = 8, autocommit: bool = False, durab
 
 
 def _setter(parameters: Iterable[str]) -> Callable[[Any, ConnectionPoolEntry], None]:
-    """Return what makes these settings on each new connection, in one statement.
+    """Return a listener that makes these settings on each new connection, in one statement.
 
     Not as its startup parameter `options`: PgBouncer refuses that, or ignores what it says.
     """

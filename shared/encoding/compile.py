@@ -101,7 +101,7 @@ class Encoding:
         return self._fill(count, RowValues(numbers, columns))
 
     def encode_columns(self, columns: Columns) -> Matrix:
-        """Return what `encode` returns for the same rows, bit for bit."""
+        """Return the same matrix as `encode` for the same rows, bit for bit."""
         numbers = np.empty((columns.count, len(self.number_names)))
         for place, name in enumerate(self.number_names):
             numbers[:, place] = columns.floats(name)

@@ -186,7 +186,7 @@ def output_features(step: Estimator, features: Sequence[Features], width: int) -
 
 
 def one_hot_widths(step: Estimator) -> list[int]:
-    """Return how many columns a fitted OneHotEncoder makes of each column that it takes."""
+    """Return the number of output columns of a fitted OneHotEncoder for each input column."""
     widths = []
     infrequent = getattr(step, "infrequent_categories_", None) or [None] * len(step.categories_)
     dropped = step.drop_idx_ if step.drop_idx_ is not None else [None] * len(step.categories_)
@@ -197,7 +197,7 @@ def one_hot_widths(step: Estimator) -> list[int]:
 
 
 def _number_widths(step: Estimator) -> list[int]:
-    """Return how many numbers OrdinalEncoder or TargetEncoder makes of each column: the latter one for each class."""
+    """Return the output columns of OrdinalEncoder or TargetEncoder for each input: the latter has one per class."""
     classes = len(step.classes_) if getattr(step, "target_type_", "") == "multiclass" else 1
     return [classes] * len(step.categories_)
 

@@ -83,7 +83,7 @@ class ExplainedModel(Protocol):
 
 
 def explained_column(task: str, outputs: Sequence[Output], width: int) -> NDArray[np.intp]:
-    """Return which of a model's K outputs is explained of each row: the predicted class's, or the positive one's."""
+    """Return the explained one of a model's K outputs for each row: the predicted class's, or the positive one's."""
     if width == 1 or task != "multiclass":
         return np.full(len(outputs), width - 1, dtype=np.intp)
     return np.array([int(output.prediction) for output in outputs], dtype=np.intp)

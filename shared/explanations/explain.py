@@ -44,7 +44,7 @@ _lock = threading.Lock()
 
 
 def explain_rows(model: ExplainedModel, rows: Sequence[dict[str, Any]]) -> list[Explanation | Fault]:
-    """Return why canonical rows (n dicts) have their scores, or the fault of each that has no score or explanation.
+    """Return the explanations of canonical rows (n dicts), or the fault of each row without a score or explanation.
 
     MemoryError goes up, as from `score_rows`.
     """
@@ -65,7 +65,7 @@ def explain_rows(model: ExplainedModel, rows: Sequence[dict[str, Any]]) -> list[
 
 
 def method_of(model: ExplainedModel) -> Method:
-    """Return how the rows of a model version are explained; raise NotExplainable where they are not."""
+    """Return the explanation method of a model version; raise NotExplainable without one."""
     return _prepare(model).explainer.method
 
 
@@ -154,7 +154,7 @@ def _explained_label(model: ExplainedModel, output: Output) -> str | None:
 
 
 def _prepared(model: ExplainedModel) -> _Prepared:
-    """Return how a model version is explained; raise NotExplainable. It is found out once."""
+    """Return the prepared explainer of a model version, made once; raise NotExplainable."""
     key = (model.card.name, model.card.version, model.card.sha256)
     with _lock:
         if key not in _cache:

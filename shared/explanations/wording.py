@@ -89,7 +89,7 @@ def _sentence(name: str, beside: str, value: object, amount: float, error: float
 
 
 def _what(card: Card, scale: Scale, label: str | None) -> str:
-    """Return what contributions are measured in, in words."""
+    """Return the unit of contributions, in words."""
     target = card.target or "the prediction"
     return {
         "log_odds": f"the log-odds of {label}",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def explain(model: "LoadedModel", rows: Sequence[dict[str, Any]]) -> list[Explanation | Fault]:
-    """Return why canonical rows (n dicts) have their scores, or the fault of each that has none."""
+    """Return the explanations of canonical rows (n dicts), or the fault of each row without one."""
     from shared.explanations.explain import explain_rows  # not before someone asks
 
     return explain_rows(model, rows)

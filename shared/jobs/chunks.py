@@ -195,7 +195,7 @@ FORMAT = (
 
 
 def format_of(row: RowMapping) -> CsvFormat:
-    """Return how a file is written, from the columns in FORMAT."""
+    """Return the format of a file, from the columns in FORMAT."""
     return CsvFormat(
         delimiter=row["delimiter"],
         encoding=row["encoding"],
@@ -326,7 +326,7 @@ def split(connection: Connection, claim: ChunkClaim, parts: Iterable[PackedChunk
 
 
 def recover(connection: Connection, *, all_of_them: bool = False) -> tuple[int, list[str]]:
-    """Queue chunks again whose lease ran out; return how many, and the jobs that end with it.
+    """Queue chunks with expired leases again; return their number, and the jobs that end with it.
 
     With `all_of_them`, leases do not count: the one process that held them has just started again.
     """
@@ -554,7 +554,7 @@ def progress(
     since: datetime | None,
     until: datetime,
 ) -> dict[str, Any]:
-    """Return how far a file is scored, at which rate (rows/s), and in how many seconds it is done at that rate.
+    """Return the scored rows of a file, their rate (rows/s), and the seconds until its end at that rate.
 
     `rows_before` were stored before the present run, which began at `since`.
     """

@@ -58,7 +58,7 @@ def count_rows(job: StoredJob) -> dict[str, int]:
 
 
 def progress_of(job: StoredJob) -> dict[str, Any]:
-    """Return how far a job is; one that is no file counts as one chunk."""
+    """Return the progress of a job; a job without chunks counts as one chunk."""
     file = job.csv
     if file is None:
         done = job.row_count if job.is_terminal else 0

@@ -59,7 +59,7 @@ def queues(connection: Connection) -> list[QueueFigures]:
 
 
 def files(connection: Connection) -> list[FileFigures]:
-    """Return what waits of files, by model version."""
+    """Return the waiting chunks and rows of files, by model version."""
     rows = connection.execute(
         select(JobChunk.model_version_id, func.count(), func.sum(JobChunk.row_count))
         .where(JobChunk.state == ChunkState.QUEUED.value)
@@ -76,7 +76,7 @@ def version_labels(connection: Connection) -> dict[int, str]:
 
 
 def count_finished(engine: Engine) -> dict[tuple[str, str, str], int]:
-    """Return how many jobs have ended, by (model, kind, state): exact, however many processes ended them.
+    """Return the number of ended jobs, by (model, kind, state): exact with any number of processes.
 
     The engine has to begin transactions: what is counted, and that it was counted, is stored together.
     """

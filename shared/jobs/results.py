@@ -23,7 +23,7 @@ class Outcome(NamedTuple):
 
 
 def outcome_of(results: Sequence[object]) -> Outcome:
-    """Return how a job ends whose computed rows (one or more) came to these results or faults.
+    """Return the end state of a job from the results or faults of its computed rows (one or more).
 
     It has failed when every one of them failed, for the first one's reason.
     """

@@ -192,7 +192,7 @@ WHERE jobs.id = t.id AND jobs.claim_token = t.token
 
 
 def heartbeat(connection: Connection, claims: Sequence[Claim], *, lease_seconds: float) -> int:
-    """Renew the leases of claims that are still ours; return how many were."""
+    """Renew the leases of claims that are still ours; return their number."""
     held = connection.exec_driver_sql(
         _HEARTBEAT, (lease_seconds, [held.job_id for held in claims], [held.token for held in claims])
     )
@@ -354,7 +354,7 @@ WHERE jobs.id = t.id AND jobs.claim_token = t.token
 
 
 def release(connection: Connection, claims: Sequence[Claim], *, suspect: bool = False) -> int:
-    """Give claims back at once, without burning an attempt; return how many were ours.
+    """Give claims back at once, without using up an attempt; return the number of those that were ours.
 
     Those whose cancellation was asked for become canceled instead.
 

@@ -81,7 +81,7 @@ class Counting:
         self._profiles: dict[int, tuple[datetime, Profile, Card]] = {}
 
     def run(self, *, seconds: float, pause: float = 0.0, is_stopping: Callable[[], bool] = lambda: False) -> int:
-        """Count what has been scored, for so many seconds at most; return how many rows were counted.
+        """Count scored rows, for so many seconds at most; return their number.
 
         Rests for `pause` seconds after each round: requests come first. Raises SQLAlchemyError when the database
         cannot be asked; nothing is then counted twice or left out.

@@ -128,7 +128,7 @@ def _sum(part: Scores, scope: Scope, margin: float) -> _Sums:
 
 
 def _positives(part: Scores, scope: Scope) -> NDArray[np.bool_]:
-    """Return which scores of a binary model are decided as the positive class."""
+    """Return a mask of a binary model's scores that are decided as the positive class."""
     return part.decisions == 1 if scope.threshold is None else part.scores >= scope.threshold
 
 

@@ -58,7 +58,7 @@ class Bins:
         return ["missing", f"< {self.low:.6g}", *inner, f"> {self.uppers[-1]:.6g}"]
 
     def unseen(self, counts: Sequence[int]) -> int:
-        """Return how many values the reference does not know: out of its range, or of no category of it."""
+        """Return the number of values outside the reference's range or categories."""
         if self.kind == "number":
             return counts[1] + counts[-1]
         return 0 if self.is_open else counts[-1]
@@ -170,7 +170,7 @@ class Surprise:
         return [find(row.get(name)) for name, find, _ in self._parts]
 
     def of(self, places: Sequence[int]) -> float:
-        """Return how unusual a row in these bins is, in nats: 0 is a row that could not be otherwise."""
+        """Return the surprise of a row in these bins, in nats: 0 is a row with only one possible value per feature."""
         return math.fsum(weights[place] for place, (_, _, weights) in zip(places, self._parts, strict=True))
 
 

@@ -99,7 +99,7 @@ def _dumps(entry: EventDict, **_: object) -> str:
 
 
 def make_formatter(form: Literal["json", "text"], *, colors: bool = False) -> logging.Formatter:
-    """Return what renders a record as one line: {time, level, logger, message, ...fields, exception?}."""
+    """Return a formatter of records as lines: {time, level, logger, message, ...fields, exception?}."""
     return ProcessorFormatter(
         foreign_pre_chain=[_describe, merge_contextvars, ExtraAdder(_EXTRA), _add_exception],
         processors=[
@@ -112,7 +112,7 @@ def make_formatter(form: Literal["json", "text"], *, colors: bool = False) -> lo
 
 
 def make_text_renderer(*, colors: bool) -> Processor:
-    """Return what renders {time, level, logger, message, ...fields, exception?} for a person.
+    """Return a renderer of {time, level, logger, message, ...fields, exception?} for people.
 
     The time is the machine's own, to the second; an exception follows on lines of its own.
     """

@@ -92,7 +92,7 @@ class Metrics:
             numbers[-1] += value * times
 
     def take(self) -> dict[Sample, float]:
-        """Return what happened since the last call, as samples, and begin anew."""
+        """Return the counts since the last call, as samples, and begin anew."""
         with self._lock:
             counts, self._counts = self._counts, {}
             histograms, self._histograms = self._histograms, {}

@@ -25,14 +25,14 @@ def note_done(connection: Connection, name: str) -> None:
 
 
 def seconds_since(connection: Connection, name: str) -> float | None:
-    """Return how many seconds ago a timed task was done last, None if it never was; by the database's clock alone."""
+    """Return the seconds since the last run of a timed task by the database's clock, None before the first one."""
     age = extract("epoch", func.clock_timestamp() - TimedTask.done_at)
     seconds = connection.scalar(select(age).where(TimedTask.name == name))
     return None if seconds is None else float(seconds)
 
 
 def recovery_age(engine: Engine) -> float | None:
-    """Return how many seconds ago recovery was done last, None if it never was (queue runtime only)."""
+    """Return the seconds since the last recovery, None before the first one (queue runtime only)."""
     with engine.connect() as connection:
         return seconds_since(connection, RECOVER)
 

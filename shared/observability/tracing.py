@@ -24,7 +24,7 @@ _current: "Tracing | None" = None
 
 
 def missing_package() -> str | None:
-    """Return what has to be installed before traces can be sent; None where nothing is missing."""
+    """Return advice on the missing package for traces; None if none is missing."""
     for name in _NEEDED:
         try:
             spec = importlib.util.find_spec(name)
@@ -46,7 +46,7 @@ def start(service: str) -> "Tracing":
 
 
 def current() -> "Tracing | None":
-    """Return what traces in this process, None where TRACING=off."""
+    """Return the tracing of this process, None with TRACING=off."""
     return _current
 
 

@@ -13,7 +13,7 @@ SHOWN = 8  # names that a sentence gives
 
 
 def read_labels(path: Path) -> dict[str, str]:
-    """Return class -> label from a JSON object; raise CardError where the file holds none.
+    """Return class -> label from a JSON object; raise CardError for a file without one.
 
     `{"No": 0, "Yes": 1}`, as people write a LabelEncoder, is turned around: names there lead to classes.
     """
@@ -21,7 +21,7 @@ def read_labels(path: Path) -> dict[str, str]:
 
 
 def labels_of(value: object, source: str) -> dict[str, str]:
-    """Return class -> label from a parsed JSON value; raise CardError, naming the source, where it is none."""
+    """Return class -> label from a parsed JSON value; raise CardError with the source for other values."""
     if isinstance(value, list) and value and all(isinstance(name, str) for name in value):
         return {str(place): name for place, name in enumerate(value)}
     if not isinstance(value, Mapping) or not value:

@@ -199,7 +199,7 @@ def _as_type(value: Any, kind: FeatureType, numbers: NumberForm = POINT) -> Any:
 def _sample_rows(
     card: Card, package: Package, rows: Sequence[Mapping[str, Any]], path: Path
 ) -> Sequence[Mapping[str, Any]]:
-    """Return the reference rows with the inputs; raise CardError where they lack one that is needed."""
+    """Return the reference rows with the inputs; raise CardError if they lack a needed one."""
     file_rows = rows or package.reference
     lacking = [
         feature.name

@@ -21,5 +21,5 @@ def library_versions(estimator: object) -> dict[str, str]:
 
 @functools.cache
 def _distributions() -> Mapping[str, list[str]]:
-    """Return which distributions each import name comes from; looking through all of them takes a second."""
+    """Return the distributions of each import name; looking through all of them takes a second."""
     return importlib.metadata.packages_distributions()

@@ -164,7 +164,7 @@ def _verified(file: BufferedReader, path: Path, sha256: str) -> BufferedReader:
 
 
 def read_thing(path: Path, *, stand_in: ModuleType | None = None, sha256: str | None = None) -> Any:  # noqa: ANN401
-    """Return whatever a joblib file holds, whose SHA-256 is checked unless its origin is trusted (None).
+    """Return the content of a joblib file, after checking its SHA-256 unless its origin is trusted (None).
 
     `stand_in` has what its notebook defined itself.
     """
@@ -209,7 +209,7 @@ def _read_pickle(
 
 
 def version_advice(libraries: Mapping[str, str]) -> str:
-    """Return what to do about a model of another scikit-learn than the installed one, as a sentence; else nothing."""
+    """Return advice on a model of another scikit-learn than the installed one, as a sentence; else empty."""
     saved, installed = libraries.get(SCIKIT_LEARN), importlib.metadata.version(SCIKIT_LEARN)
     if saved in (None, installed):
         return ""
@@ -425,7 +425,7 @@ def infer_package(
 
 
 def content_changes(content: Content) -> dict[str, Any]:
-    """Return what lay beside an estimator in its file and belongs into its card: the threshold and the labels."""
+    """Return the threshold and the labels beside an estimator in its file, which belong into its card."""
     classes = class_names(content.estimator) or []
     changes: dict[str, Any] = {}
     if content.threshold is not None and len(classes) == 2:

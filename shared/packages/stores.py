@@ -185,7 +185,7 @@ def _with_retries(address: str, act: Callable[[], Result]) -> Result:
 
 
 def _permanent_error(address: str, error: Exception) -> str | None:
-    """Return what to do about an error that the next try would meet again, None for all others."""
+    """Return advice on an error that a retry would meet again, None for all others."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
     status = getattr(getattr(error, "response", None), "status_code", None)
     is_hub, is_local = address.startswith("hf://"), address.startswith("file://")

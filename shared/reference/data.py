@@ -54,7 +54,7 @@ def list_sets(connection: Connection) -> list[StoredSet]:
 
 
 def drop_set(connection: Connection, model_name: str) -> StoredSet:
-    """Forget a model's reference data; raise NotFound where it has none."""
+    """Delete a model's reference data; raise NotFound without any."""
     stored = find_set(connection, model_name)
     if stored is None:
         models = ", ".join(stored.model for stored in list_sets(connection)) or "no model"

@@ -146,7 +146,7 @@ class ReferenceFile:
 
     @property
     def format(self) -> CsvFormat | None:
-        """Return how the file is written."""
+        """Return the format of the file."""
         return self._csv.format
 
     @property

@@ -247,7 +247,7 @@ def _chosen_scorer(card: Card, package: Package, expected: ExpectedScores | None
 
 
 def _explanation(card: Card, package: Package) -> dict[str, str]:
-    """Return how rows are explained, as `method`, or why they cannot be, as `refused`; nothing where that fails."""
+    """Return the explanation `method`, or the reason against one, `refused`; empty after an error."""
     from shared.explanations.attribution import NotExplainable  # heavy: most of the registry does without
     from shared.explanations.explain import method_of
 

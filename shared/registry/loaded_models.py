@@ -109,7 +109,7 @@ class Versions(Generic[Model]):
 
     @contextmanager
     def _exclusive(self, model_version_id: int) -> Iterator[None]:
-        """Let one thread at a time load a version; raise ArtefactError where others shall not wait for it."""
+        """Let one thread at a time load a version; raise ArtefactError for callers that must not wait."""
         with self._locks[model_version_id]:
             yield
 

@@ -56,7 +56,7 @@ def without_refused(expected: ExpectedScores, places: Sequence[int]) -> Expected
 
 
 def compare_scores(card: Card, estimator: object, scores: ExpectedScores) -> dict[str, Any]:
-    """Return how many scores were compared and their largest difference; ArtefactError where it is above 1e-6.
+    """Return the number of compared scores and their largest difference; ArtefactError above 1e-6.
 
     The score of a regressor is its number, that of a binary model the probability of its second class, that of any
     other classifier the class that it predicts, or its label.

@@ -195,7 +195,7 @@ def find_packages(store: str) -> dict[str, str]:
 
 
 def no_packages(store: str) -> str:
-    """Return what to do about a store without packages."""
+    """Return advice on a store without packages."""
     return (
         f"There is no model package at {store}: put {MODEL_FILE} and its card {CARD_FILE} into a folder NAME/VERSION "
         "there."

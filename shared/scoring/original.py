@@ -78,7 +78,7 @@ class Original:
         return answer
 
     def width(self) -> str:
-        """Return how many columns the estimator says that it takes, in words."""
+        """Return the estimator's declared number of columns, in words."""
         count = getattr(self.estimator, "n_features_in_", None)
         return "its columns" if count is None else f"{count} columns"
 

@@ -195,7 +195,7 @@ def compare(
 def _ask_batches(
     score: ScoreFunction, rows: list[Row], card: Card, *, size: int, seconds: float
 ) -> tuple[NDArray[np.intp], Predictions]:
-    """Return which rows were asked in batches of this size, in a shuffled order, and the answers to them."""
+    """Return the rows that were scored in batches of this size, in a shuffled order, and their answers."""
     order = _shuffled(len(rows))
     end = time.perf_counter() + seconds
     batches: list[Predictions] = []

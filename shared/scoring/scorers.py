@@ -26,7 +26,7 @@ class Scorer(Protocol):
         ...
 
     def score_columns(self, columns: Columns) -> Scores:
-        """Return what `score` returns for the same rows, bit for bit."""
+        """Return the same scores as `score` for the same rows, bit for bit."""
         ...
 
 

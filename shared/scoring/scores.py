@@ -71,7 +71,7 @@ class ResponseReader:
         return self.decide_close_rows(self.ask(estimator, features), estimator, features)
 
     def ask(self, estimator: Estimator, features: EstimatorInput) -> Scores:
-        """Return what `read` does, but for close calls, which are not settled."""
+        """Return the result of `read`, without the estimator's own decision of close calls."""
         scores = self.decide(np.asarray(getattr(estimator, self.response_method)(features)))
         if not self.asks_twice:
             return scores
@@ -163,7 +163,7 @@ class ResponseReader:
 
 
 def response_reader(card: Card, estimator: Estimator) -> ResponseReader:
-    """Return how this estimator's answers are read; raise CardError when it cannot do the card's task.
+    """Return the reader of this estimator's answers; raise CardError when it cannot do the card's task.
 
     A card that does not say what decides (`decided_by`) gets what the estimator has: shared/scoring/original.py finds
     out whether that is its own `predict`.

@@ -164,7 +164,7 @@ def _is_away(error: SQLAlchemyError, reason: str) -> bool:
 
 
 def _ping(redis: Redis, settings: Settings) -> str | None:
-    """Return why Redis does not answer, or None when it does."""
+    """Return the reason why Redis does not answer, or None when it does."""
     try:
         redis.ping()
     except AuthenticationError as error:

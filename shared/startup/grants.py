@@ -23,7 +23,7 @@ _DENIED = text(
 
 
 def missing_grants(connection: Connection) -> str | None:
-    """Return which rights the role lacks, and what to do; None where it has them all."""
+    """Return the role's missing rights, with advice; None if it has them all."""
     if connection.dialect.name == "sqlite":
         return None
     role = connection.execute(text("SELECT current_user")).scalar()

@@ -38,7 +38,7 @@ def literal(text: str) -> str:
 
 
 def digest(sql: str) -> str:
-    """Return what tells two definitions of a view apart."""
+    """Return a digest of a view's definition."""
     return hashlib.sha256(sql.encode()).hexdigest()[:12]
 
 

@@ -80,7 +80,7 @@ def make_views(session: Session, model: str, names: Mapping[ViewKind, str | None
 
 
 def drop_views(connection: Connection, model: str | None = None) -> list[View]:
-    """Drop our views, of one model or of all, and return them; raise Conflict where other views are made of them."""
+    """Drop our views, of one model or of all, and return them; raise Conflict if other views depend on them."""
     views = list_views(connection, model)
     for view in views:
         _drop(connection, view)

@@ -63,7 +63,7 @@ def _media_type(request: Request) -> tuple[bool, str | None]:
 
 
 def _output(version: Version, frame: DataFrame) -> str:
-    """Return which output is asked for; raise RowFaults for one that the model does not give."""
+    """Return the requested output; raise RowFaults for one that the model does not give."""
     output = frame.params.get("output", version.card.invocations)
     if not isinstance(output, str) or output not in output_datatypes(version):
         raise _no_output(version, list(output_datatypes(version)))

@@ -43,7 +43,7 @@ class Tensor:
         return quoted(self.name)
 
     def element(self, place: int) -> str:
-        """Return how a sentence names one element, by its place in the flat data."""
+        """Return the name of one element in a sentence, by its place in the flat data."""
         return _element(self.name, self.shape, place)
 
 

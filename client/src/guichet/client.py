@@ -113,7 +113,7 @@ class Client:
         wait: float | None = None,
         idempotency_key: str | None = None,
     ) -> Explanation:
-        """Return why a row has its score; instead of a row, `job_id` and `index` name one that was scored already."""
+        """Return the explanation of a row's score; instead of a row, `job_id` and `index` name a scored one."""
         options: RowOptions = {"model": model, "version": version, "expires_in": expires_in, "timeout": timeout}
         flow = calls.explain(
             row, options, job_id=job_id, index=index, retries=self._retries, key=idempotency_key, wait=wait

@@ -35,7 +35,7 @@ class Connection:
             self.headers["Authorization"] = f"Bearer {key}"
 
     def arguments(self, request: Request) -> dict[str, Any]:
-        """Return what httpx2 calls the parts of a request."""
+        """Return the parts of a request as arguments of httpx2."""
         seconds = max(self.timeout, request.wait + 10 if request.wait else 0)
         return {
             "method": request.method,
@@ -93,7 +93,7 @@ class JobFacts:
 
 
 def file_of(job_id: str, *, errors: bool, join: bool, partial: bool, parquet: bool) -> tuple[str, Mapping[str, str]]:
-    """Return where a file of a CSV job is: path and query."""
+    """Return the address of a CSV job's file: path and query."""
     if errors and join:
         raise Unusable("The errors have no input columns to join: ask for errors or join, not both.")
     params = {}

@@ -16,7 +16,7 @@ _RANGE = re.compile(r"bytes (?:(?P<first>[0-9]+)-[0-9]+|\*)/(?P<total>[0-9]+|\*)
 
 
 def check_place(path: str | os.PathLike[str]) -> Path:
-    """Return where a file is to be written, links followed; raise Unusable for a folder, a device, a pipe."""
+    """Return the path of a new file, links followed; raise Unusable for a folder, a device, a pipe."""
     place = Path(path).resolve()
     if place.exists() and not place.is_file():  # to rename something over /dev/null would be a pity
         raise Unusable(f"{path} is not a file: give the name of one.")

@@ -146,7 +146,7 @@ class Result:
         )
 
     def to_frame(self) -> Any:  # noqa: ANN401 - pandas is not needed for anything else
-        """Return it as a pandas DataFrame of one row; raise Unusable where pandas is not installed."""
+        """Return the result as a pandas DataFrame of one row; raise Unusable without pandas."""
         return frame_of([score_columns(self)])
 
 

@@ -49,7 +49,7 @@ class MlflowFolder:
 
 
 def read_mlflow_folder(path: Path) -> MlflowFolder:
-    """Read MLmodel; raise CardError or ArtefactError where it has no scikit-learn model that can be used."""
+    """Read MLmodel; raise CardError or ArtefactError without a usable scikit-learn model."""
     about = _read_mlmodel(path / MLMODEL)
     flavours = about.get("flavors")
     if not isinstance(flavours, Mapping):

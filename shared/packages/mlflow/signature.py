@@ -45,7 +45,7 @@ class Signature:
 
 
 def read_signature(written: object, source: str) -> Signature | None:
-    """Return what MLmodel says under `signature`, None where it says nothing; raise CardError for what cannot be."""
+    """Return the signature in MLmodel, None without one; raise CardError for an invalid one."""
     if written is None:
         return None
     try:

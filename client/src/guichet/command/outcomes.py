@@ -33,7 +33,7 @@ def command_line(options: argparse.Namespace, *words: str) -> str:
 
 
 def reason(job: JobFacts, place: str | None = None) -> str:
-    """Return why a job ended as it did; `place` is the file that its errors were written to.
+    """Return the reason for a job's end; `place` is the file with its errors.
 
     The service speaks of errors.csv, the name under which it has them: here that is a file of yours, or none.
     """
