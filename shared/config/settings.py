@@ -289,9 +289,12 @@ class Settings(BaseSettings):
             raise ValueError("HEARTBEAT_SECONDS must be at most half of LEASE_SECONDS, or leases are lost")
         for least, most in _PAIRS:
             if getattr(self, least) > getattr(self, most):
+                small, large = (  # an int of any length has digits, and no float
+                    str(value) if isinstance(value, int) else f"{value:g}"
+                    for value in (getattr(self, least), getattr(self, most))
+                )
                 raise ValueError(
-                    f"{least.upper()} is {getattr(self, least):g}, and {most.upper()} is {getattr(self, most):g}: "
-                    "the first must not exceed the second"
+                    f"{least.upper()} is {small}, and {most.upper()} is {large}: the first must not exceed the second"
                 )
         return self
 

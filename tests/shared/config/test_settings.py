@@ -242,6 +242,11 @@ def test_part_above_its_whole_is_refused(least, most):
         settings(**{least: 3000, most: 2000})
 
 
+def test_part_that_no_float_can_hold_is_refused_too():
+    with pytest.raises(ValidationError, match=f"MAX_BODY_BYTES is {'9' * 400}, and MAX_BODIES_BYTES is 200000000"):
+        settings(max_body_bytes="9" * 400, max_bodies_bytes=200_000_000)
+
+
 @pytest.mark.parametrize("environment", ["test", "prod"])
 @pytest.mark.parametrize(
     "password", ["change-me", "CHANGEME_please", "%3Cpassword%3E", "your-password", "postgres", "$PGPW"]
