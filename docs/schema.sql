@@ -564,6 +564,7 @@ CREATE TABLE model_inputs (
 	features JSONB NOT NULL,
 	faults JSONB,
 	created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+	sha256 BYTEA,
 	CONSTRAINT pk_model_inputs PRIMARY KEY (id),
 	CONSTRAINT uq_model_inputs_job_id_row_index UNIQUE (job_id, row_index),
 	CONSTRAINT fk_model_inputs_job_id FOREIGN KEY(job_id) REFERENCES jobs (id) ON DELETE CASCADE
@@ -575,6 +576,7 @@ COMMENT ON COLUMN model_inputs.row_index IS 'Place in the request, from 0';
 COMMENT ON COLUMN model_inputs.features IS 'Feature name to value; the row as sent where it did not fit the card';
 COMMENT ON COLUMN model_inputs.faults IS 'Why the row has no output: [{pointer, code, message}]';
 COMMENT ON COLUMN model_inputs.created_at IS 'When it was stored';
+COMMENT ON COLUMN model_inputs.sha256 IS 'SHA-256 of the row when it was accepted; null where it did not fit the card, and in older releases';
 
 CREATE TABLE reference_rows (
 	set_id INTEGER NOT NULL,
@@ -769,4 +771,4 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL,
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO alembic_version (version_num) VALUES ('0016');
+INSERT INTO alembic_version (version_num) VALUES ('0017');

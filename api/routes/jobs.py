@@ -13,9 +13,11 @@ from api.jobs.audits import audit_read
 from api.jobs.changing import cancel, take_up
 from api.jobs.finding import find_own_job
 from api.jobs.include import INCLUDES
+from api.jobs.lineage import read_lineage
 from api.jobs.reading import JobFilter, list_page, poll_response
 from api.jobs.submissions import accepted_response, describe_job, error_of, find_job, result_of
 from api.schemas.answers import APPLIED, OF_JOBS, PROBLEM, TICKET, header
+from api.schemas.lineage import LineageBody
 from api.schemas.native import BatchResult, CsvResult, JobBody, JobPage, Result
 from shared.errors import Conflict
 from shared.tables import JobState
@@ -110,6 +112,33 @@ async def get_result(request: Request, services: ServicesDep, caller: ReadCaller
         raise Conflict(error_of(job).detail, job_id=job.id)
     await audit_read(services, request, caller, job, what="result")
     return json_response(await result_of(services, request, job))
+
+
+@router.get(
+    "/jobs/{id}/lineage",
+    responses={
+        200: {"model": LineageBody},
+        409: {**PROBLEM, "description": "The row of the file is not scored yet, or the job explains another one."},
+        422: {**PROBLEM, "description": "The job has no such row."},
+        **OF_JOBS,
+    },
+    response_model=None,
+)
+async def get_lineage(
+    request: Request,
+    services: ServicesDep,
+    caller: ReadCaller,
+    job_id: JobId,
+    row: Annotated[int, Query(ge=0, lt=2**31, description="Which row of the job, from 0")] = 0,
+) -> Response:
+    """Tell everything that led to the score of a row, and what became of it.
+
+    The request, the attempts, the version with its artefact and libraries, the promotion that had made it the champion,
+    the input, and whether it is still what was accepted, the output, the explanation and the outcome.
+    """
+    job = await find_own_job(services, caller, job_id)
+    await audit_read(services, request, caller, job, what="lineage")
+    return json_response(await read_lineage(services, caller, job, row))
 
 
 @router.post(

@@ -23,6 +23,7 @@ LAYERS: dict[str, tuple[frozenset[str], ...]] = {
         frozenset({"explanations", "monitoring"}),
         frozenset({"comparison", "registry"}),
         frozenset({"jobs", "reference", "views"}),
+        frozenset({"rescoring"}),
         frozenset({"commands", "handlers"}),
     ),
     "api": (

@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.cards.card import Card
 from shared.cards.features import Feature
+from shared.commands import reproduction
 from shared.commands.reference import add_file_options, add_parsers, csv_options_of
 from shared.config.addresses import is_address
 from shared.config.settings import get_settings
@@ -134,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     deleting.add_argument("--reason", help=REASON_HELP)
     deleting.set_defaults(run=_delete)
 
+    reproduction.add_parser(commands)
     add_parsers(commands)
     return parser
 

@@ -17,6 +17,7 @@ from shared.cards.card import Card
 from shared.cards.cell_values import read_cell
 from shared.cards.features import Feature, missing_words
 from shared.cards.rules import parse_rule
+from shared.cards.seal import jsonb_order
 from shared.cards.validator import RowValidator, read_feature
 from shared.csv.cells import Cells, absent_cells, derived_cells, read_cells
 from shared.csv.column_rules import possibly_broken_rows
@@ -58,7 +59,7 @@ class ChunkReader:
         self._kept = passthrough_columns(card, form)
         self._rules = [parse_rule(rule.expression, rule.message, card.row_features) for rule in card.rules]
         # PostgreSQL sorts the keys of a jsonb by length, then by bytes; keys that come so are not sorted again.
-        keys = sorted((feature.name for feature in card.row_features), key=_as_jsonb)
+        keys = sorted((feature.name for feature in card.row_features), key=jsonb_order)
         self._prefixes = {
             key: ("," if place else "{") + orjson.dumps(key).decode() + ":" for place, key in enumerate(keys)
         }
@@ -193,10 +194,6 @@ class ChunkReader:
     def _keep(self, records: Records) -> list[list[str]]:
         places: Callable[[str], int] = self.format.columns.index
         return [clean(spread_cells(records, name, places(name))) for name in self._kept]
-
-
-def _as_jsonb(name: str) -> tuple[int, bytes]:
-    return len(name.encode()), name.encode()
 
 
 def row_error(row_index: int, fault: Fault, sent: dict[str, str]) -> RowError:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import Connection, Engine, select, update
 
+from shared.cards.seal import text_sha256
 from shared.csv.packing import pack
 from shared.database.clock import clock
 from shared.database.engine import dumps
@@ -16,13 +17,14 @@ from shared.tables import ChunkState, JobChunk, JobState
 if TYPE_CHECKING:
     from shared.csv.chunk_scoring import ScoredChunk
 
-_INPUTS = "COPY model_inputs (id, job_id, row_index, features, faults) FROM STDIN"
+_INPUTS = "COPY model_inputs (id, job_id, row_index, sha256, features, faults) FROM STDIN"
 _OUTPUTS = (
     "COPY model_outputs (input_id, model_version_id, task, prediction, label, probability, probabilities, threshold) "
     "FROM STDIN"
 )
 _IDS = "SELECT array_agg(nextval('model_inputs_id_seq')) FROM generate_series(1, %s)"
 _NULL = "\\N"  # in COPY's text format
+_BYTES = "\\\\x"  # there, before the hexadecimal digits of a bytea
 _READ_BYTES = 1 << 20  # that psycopg2 asks for at once
 
 
@@ -98,6 +100,7 @@ def _copy_rows(connection: Connection, claim: ChunkClaim, scored: "ScoredChunk")
     """Write inputs and outputs by COPY in its text format (PostgreSQL manual, COPY)."""
     count = scored.row_count
     ids: list[int] = connection.exec_driver_sql(_IDS, (count,)).scalar_one()
+    seals = _seals(scored)
     features = scored.features
     if any("\\" in text for text in features):
         features = [text.replace("\\", "\\\\") for text in features]
@@ -105,13 +108,14 @@ def _copy_rows(connection: Connection, claim: ChunkClaim, scored: "ScoredChunk")
     job, first = claim.job_id, claim.first_row
     if faults:
         lines = [
-            f"{number}\t{job}\t{first + offset}\t{text}\t{faults.get(offset, _NULL)}\n"
-            for offset, (number, text) in enumerate(zip(ids, features, strict=True))
+            f"{number}\t{job}\t{first + offset}\t{_NULL if offset in faults else _BYTES + seal.hex()}\t{text}\t"
+            f"{faults.get(offset, _NULL)}\n"
+            for offset, (number, seal, text) in enumerate(zip(ids, seals, features, strict=True))
         ]
     else:
         lines = [
-            f"{number}\t{job}\t{row}\t{text}\t{_NULL}\n"
-            for row, (number, text) in enumerate(zip(ids, features, strict=True), first)
+            f"{number}\t{job}\t{row}\t{_BYTES}{seal.hex()}\t{text}\t{_NULL}\n"
+            for row, (number, seal, text) in enumerate(zip(ids, seals, features, strict=True), first)
         ]
     _copy(connection, _INPUTS, lines)
     if not scored.offsets:
@@ -137,6 +141,11 @@ def _copy_rows(connection: Connection, claim: ChunkClaim, scored: "ScoredChunk")
     )
 
 
+def _seals(scored: "ScoredChunk") -> list[bytes]:
+    """Return the SHA-256 of each row; of one with faults it says nothing."""
+    return [text_sha256(text) for text in scored.features]
+
+
 def _copy(connection: Connection, statement: str, lines: Iterable[str]) -> None:
     driver: Any = connection.connection.driver_connection
     with driver.cursor() as cursor:
@@ -152,10 +161,17 @@ def _insert_rows(connection: Connection, claim: ChunkClaim, scored: "ScoredChunk
     last: int = connection.exec_driver_sql("SELECT coalesce(max(id), 0) FROM model_inputs").scalar_one()
     faults = {offset: dumps(row_faults) for offset, row_faults in scored.faults.items()}
     connection.exec_driver_sql(
-        "INSERT INTO model_inputs (id, job_id, row_index, features, faults) VALUES (?, ?, ?, ?, ?)",
+        "INSERT INTO model_inputs (id, job_id, row_index, sha256, features, faults) VALUES (?, ?, ?, ?, ?, ?)",
         [
-            (last + 1 + offset, claim.job_id, claim.first_row + offset, text, faults.get(offset))
-            for offset, text in enumerate(scored.features)
+            (
+                last + 1 + offset,
+                claim.job_id,
+                claim.first_row + offset,
+                None if offset in faults else seal,
+                text,
+                faults.get(offset),
+            )
+            for offset, (seal, text) in enumerate(zip(_seals(scored), scored.features, strict=True))
         ],
     )
     if scored.offsets:

@@ -6,6 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection, insert
 
+from shared.cards.seal import text_sha256
+from shared.database.engine import dumps
 from shared.faults import Fault
 from shared.jobs.results import Store, outcome_of
 from shared.jobs.submission import Submission
@@ -42,7 +44,16 @@ def insert_finished(
                     faults = [result]
                 else:
                     computed.append((len(inputs), job, result))
-            inputs.append({"job_id": job.id, "row_index": index, "features": row, "faults": faults, "created_at": now})
+            inputs.append(
+                {
+                    "job_id": job.id,
+                    "row_index": index,
+                    "features": row,
+                    "faults": faults,
+                    "created_at": now,
+                    "sha256": None if job.faults[index] else text_sha256(dumps(row)),
+                }
+            )
         end = outcome_of(own_results)
         jobs.append(
             job.columns()

@@ -34,6 +34,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from shared.cards.seal import text_sha256
 from shared.database.clock import clock
 from shared.database.engine import dumps
 from shared.database.prepared import Statement, array
@@ -50,7 +51,7 @@ _NAMES = ", ".join(COLUMNS)
 _COUNT = len(COLUMNS)
 _SUBMIT = Statement(
     "submit_jobs",
-    (*(f"{kind}[]" for kind in COLUMNS.values()), "float8[]", "uuid[]", "int[]", "jsonb", "jsonb"),
+    (*(f"{kind}[]" for kind in COLUMNS.values()), "float8[]", "uuid[]", "int[]", "text[]", "jsonb", "jsonb"),
     f"""
 WITH accepted AS (
     INSERT INTO jobs ({_NAMES}, state, expires_at)
@@ -59,10 +60,12 @@ WITH accepted AS (
     ON CONFLICT DO NOTHING
     RETURNING id, created_at
 ), stored AS (
-    INSERT INTO model_inputs (job_id, row_index, features, faults)
-    SELECT t.job_id, t.row_index, t.features, nullif(${_COUNT + 5} -> (t.place - 1)::int, 'null')
-    FROM ROWS FROM (unnest(${_COUNT + 2}), unnest(${_COUNT + 3}), jsonb_array_elements(${_COUNT + 4})) WITH ORDINALITY
-        AS t (job_id, row_index, features, place)
+    INSERT INTO model_inputs (job_id, row_index, sha256, features, faults)
+    SELECT t.job_id, t.row_index, decode(t.sha256, 'hex'), t.features,
+        nullif(${_COUNT + 6} -> (t.place - 1)::int, 'null')
+    FROM ROWS FROM (
+        unnest(${_COUNT + 2}), unnest(${_COUNT + 3}), unnest(${_COUNT + 4}), jsonb_array_elements(${_COUNT + 5})
+    ) WITH ORDINALITY AS t (job_id, row_index, sha256, features, place)
     WHERE (t.job_id IN (SELECT id FROM accepted)) IS TRUE
 )
 SELECT id, created_at FROM accepted
@@ -76,13 +79,15 @@ def submit(connection: Connection, group: Sequence[Submission]) -> dict[str, dat
     An id that is missing from the answer was there before, or its idempotency key was: nothing of it is stored.
     """
     faults = [fault for job in group for fault in job.faults]
+    texts = [dumps(row) for job in group for row in job.rows]
     rows = _SUBMIT.run(
         connection,
         *(array(map(attrgetter(name), group)) for name in COLUMNS),
         array(job.expires_in for job in group),
         array(job.id for job in group for _ in job.rows),
         array(index for job in group for index in range(len(job.rows))),
-        dumps([row for job in group for row in job.rows]),
+        array(None if fault else text_sha256(text).hex() for text, fault in zip(texts, faults, strict=True)),
+        f"[{','.join(texts)}]",
         dumps(faults) if any(faults) else None,
     )
     return {str(row[0]): row[1] for row in rows}

@@ -95,14 +95,17 @@ def linear(estimator: Estimator, reader: ResponseReader) -> Callable[[Matrix], S
     intercept = getattr(estimator, "intercept_", None)
     if intercept is None or not isinstance(coefficients, np.ndarray) or coefficients.dtype != np.float64:
         raise Unsupported(f"{type(estimator).__name__} is not a linear model")
-    weights = np.ascontiguousarray(np.atleast_2d(coefficients).T)
-    single = weights.shape[1] == 1
+    # By row: a product of matrices rounds the sum of a row by how many rows are beside it, and then nobody could show
+    # that a past score comes out again.
+    weights = np.ascontiguousarray(np.atleast_2d(coefficients))
+    single = len(weights) == 1
     if single:
-        weights = weights[:, 0].copy()
+        weights = weights[0].copy()
         intercept = float(np.ravel(intercept)[0])
 
     def decide(features: Matrix) -> Matrix:
-        decision: Matrix = features @ weights + intercept
+        rows = np.ascontiguousarray(features)
+        decision: Matrix = np.vecdot(rows if single else rows[:, None, :], weights) + intercept
         if not np.isfinite(decision).all():
             raise ValueError("the model takes no missing values")
         return decision

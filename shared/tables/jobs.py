@@ -16,6 +16,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    LargeBinary,
     SmallInteger,
     String,
     Text,
@@ -180,6 +181,10 @@ class ModelInput(Table):
         Json, comment="Why the row has no output: [{pointer, code, message}]"
     )
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, server_default=func.now(), comment="When it was stored")
+    sha256: Mapped[bytes | None] = mapped_column(
+        LargeBinary,
+        comment="SHA-256 of the row when it was accepted; null where it did not fit the card, and in older releases",
+    )
 
 
 class ModelOutput(Table):

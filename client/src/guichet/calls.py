@@ -125,6 +125,13 @@ def explanations(
     return read(check(answer), items)
 
 
+def lineage(job_id: str, *, row: int, retries: int) -> Flow[dict[str, Any]]:
+    """Read what led to the score of a row of a job, and what became of it."""
+    request = Request("GET", f"{job_path(job_id)}/lineage", {"row": str(row)})
+    answer = yield from exchange(request, retries)
+    return read(check(answer), dict)
+
+
 def submit_batch(rows: Rows, options: BatchOptions, *, retries: int, key: str | None) -> Flow[JobInfo]:
     """Submit several rows; return their job."""
     body = {"rows": plain_rows(rows), **_without_none(options)}

@@ -147,6 +147,10 @@ class Client:
             if place is None:
                 return
 
+    def lineage(self, job_id: str, *, row: int = 0) -> dict[str, Any]:
+        """Return what led to the score of a row of a job, and what became of it, as `GET /jobs/{id}/lineage` does."""
+        return self._run(calls.lineage(job_id, row=row, retries=self._retries))
+
     def submit_batch(
         self,
         rows: Rows,

@@ -11,6 +11,7 @@ from guichet.command.changes import history, move, promote, roll_back
 from guichet.command.console import Console
 from guichet.command.explaining import explain_score
 from guichet.command.files import score_csv
+from guichet.command.lineage import show_lineage
 from guichet.command.outcomes import INTERRUPTED, explain
 from guichet.command.parser import make_parser
 from guichet.command.rows import predict
@@ -23,6 +24,7 @@ _COMMANDS: dict[str, Callable[[Client, argparse.Namespace, Console], int]] = {
     "explain": explain_score,
     "jobs": list_jobs,
     "wait": wait,
+    "lineage": show_lineage,
     "cancel": cancel,
     "retry": retry,
     "models": list_models,

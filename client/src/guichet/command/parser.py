@@ -93,6 +93,11 @@ def make_parser() -> argparse.ArgumentParser:
     wait.add_argument("--for", type=_seconds, dest="seconds", metavar="SECONDS", help="give up after so many seconds")
     _add_json(wait)
 
+    lineage = add("lineage", "tell what led to the score of a row: its version, promotion, input, output, outcome")
+    lineage.add_argument("id", help="the job's id")
+    lineage.add_argument("row", nargs="?", type=_whole, default=0, metavar="ROW", help="which row of it, from 0")
+    _add_json(lineage)
+
     cancel = add("cancel", "cancel a job; rows that are done stay")
     cancel.add_argument("id", help="the job's id")
     _add_json(cancel)

@@ -1,0 +1,129 @@
+"""`python -m shared.registry reproduce`: a past decision scored again, where the artefacts lie."""
+
+# ruff: noqa: T201 - a command prints
+
+import argparse
+import json
+from dataclasses import asdict
+from typing import Any
+
+from shared.config.settings import get_settings
+from shared.database.engine import get_engine, reader
+from shared.faults import counted
+from shared.rescoring.reproduce import Reproduction, RowFinding, reproduce
+
+SHOWN = 20  # rows of a job that are message of
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `reproduce` to the registry's commands."""
+    parser = commands.add_parser(
+        "reproduce",
+        help="score stored rows of a job again by the artefact that decided, and compare bit for bit",
+        description="The artefact is loaded by its SHA-256 and scores the stored input again; nothing is written. The "
+        "exit code is 0 where every score comes out again and nothing was changed, else 1.",
+    )
+    parser.add_argument("job", metavar="JOB", help="the job's id")
+    parser.add_argument("row", nargs="?", type=_row, metavar="ROW", help="only this row of it, from 0")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=_reproduce)
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    settings = get_settings()
+    with reader(get_engine()).connect() as connection:
+        reproduction = reproduce(
+            connection, options.job, options.row, models_dir=settings.models, store=settings.models_uri
+        )
+    print(json.dumps(_as_json(reproduction), default=str) if options.json else "\n".join(_lines(reproduction)))
+    return 0 if reproduction.is_equal else 1
+
+
+def _lines(reproduction: Reproduction) -> list[str]:
+    version, job = reproduction.version, reproduction.job
+    lines = [
+        f"job        {job.id}, accepted at {job.created_at:%Y-%m-%d %H:%M:%S}, {job.state}",
+        f"model      {reproduction.label}, {version.card['task']}, by {version.card.get('decided_by') or 'its number'}",
+        f"promoted   {_promoted(reproduction)}",
+        f"artefact   {_as_registered(reproduction, 'artefact', f'sha256 {version.sha256}, in {reproduction.folder}')}",
+    ]
+    lines.append(f"card       {_as_registered(reproduction, 'card', 'as it was registered')}")
+    if "artefact" in reproduction.changed:
+        return [*lines, "Nothing was scored: what is not the registered artefact is not loaded."]
+    registered = version.scorer["kind"]
+    other = "" if reproduction.scorer == registered else f", and registered was {registered}"
+    lines.append(f"scorer     {reproduction.scorer}{other}")
+    lines.append(f"threshold  {version.card.get('threshold')}")
+    lines.append(f"libraries  {_libraries(reproduction)}")
+    if len(reproduction.findings) == 1:
+        return lines + _one(reproduction.findings[0])
+    counts = reproduction.counts()
+    lines.append(
+        f"rows       {counted(len(reproduction.findings), 'row')}, {counts['']} equal bit for bit or without a score"
+    )
+    lines += [f"           {counts[changed]} with changed {changed}" for changed in sorted(counts) if changed]
+    differing = [finding for finding in reproduction.findings if finding.changed]
+    lines += [f"row {finding.index}: {finding.message}" for finding in differing[:SHOWN]]
+    if len(differing) > SHOWN:
+        lines.append(f"... and {len(differing) - SHOWN} more")
+    return lines
+
+
+def _one(finding: RowFinding) -> list[str]:
+    lines = [f"row        {finding.index}"]
+    if finding.stored is not None:
+        lines.append(f"stored     {finding.stored}")
+        lines.append(f"now        {finding.now}")
+    if finding.changed:
+        return [*lines, f"CHANGED    {finding.changed}: {finding.message}"]
+    return [
+        *lines,
+        f"equal      bit for bit, {finding.company}" if finding.company else f"           {finding.message}",
+    ]
+
+
+def _as_registered(reproduction: Reproduction, part: str, message: str) -> str:
+    return f"CHANGED: {reproduction.changed[part]}" if part in reproduction.changed else message
+
+
+def _promoted(reproduction: Reproduction) -> str:
+    moved = reproduction.promotion
+    if moved is None:
+        return "it was not the champion when the job came: the caller asked for it, or nobody wrote that down"
+    before = "" if moved.from_version is None else f", instead of version {moved.from_version}"
+    return f"at {moved.created_at:%Y-%m-%d %H:%M:%S} by {moved.actor}{before}: {moved.reason or 'no reason was given'}"
+
+
+def _libraries(reproduction: Reproduction) -> str:
+    if reproduction.libraries:
+        return f"DIFFER from training: {', '.join(reproduction.libraries)}"
+    libraries = ", ".join(f"{name} {number}" for name, number in reproduction.version.card.get("libraries", {}).items())
+    return f"as at training: {libraries}" if libraries else "the card does not say with which it was trained"
+
+
+def _as_json(reproduction: Reproduction) -> dict[str, Any]:
+    moved = reproduction.promotion
+    return {
+        "job_id": reproduction.job.id,
+        "model": reproduction.version.name,
+        "version": reproduction.version.version,
+        "sha256": reproduction.version.sha256,
+        "folder": reproduction.folder,
+        "is_equal": reproduction.is_equal,
+        "changed": reproduction.changed,
+        "promotion": None
+        if moved is None
+        else {"at": moved.created_at, "by": moved.actor, "from": moved.from_version, "reason": moved.reason},
+        "scorer": reproduction.scorer,
+        "registered_scorer": reproduction.version.scorer["kind"],
+        "threshold": reproduction.version.card.get("threshold"),
+        "libraries": reproduction.version.card.get("libraries", {}),
+        "libraries_that_differ": reproduction.libraries,
+        "rows": [asdict(finding) for finding in reproduction.findings],
+    }
+
+
+def _row(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError("a row is its place in the job, from 0")
+    return int(text)
