@@ -90,6 +90,7 @@ class Snapshot:
     recovery_age: float | None = None  # seconds since workers took back what dead ones held, None if never
     read_at: float = 0.0  # by the monotonic clock
     widest: int = 0  # features that a caller sends in a row, of the version that takes the most
+    read: dict[int, Version | None] = field(default_factory=dict)  # every version, deleted too; None: a broken card
 
 
 class Catalog:
@@ -266,7 +267,7 @@ def _read(connection: Connection, old: Snapshot) -> Snapshot:
     by_id: dict[int, Version] = {}
     by_name: dict[str, dict[int, Version]] = {}
     ids = list(connection.scalars(select(ModelVersion.id)))
-    new = [number for number in ids if number not in old.by_id]
+    new = [number for number in ids if number not in old.read]
     rows = connection.execute(
         select(
             ModelVersion.id,
@@ -276,15 +277,16 @@ def _read(connection: Connection, old: Snapshot) -> Snapshot:
             ModelVersion.created_at,
         ).where(ModelVersion.id.in_(new))
     )
-    fresh = {}
+    read = {number: old.read[number] for number in ids if number in old.read}
     for number, sha256, stored_card, scorer, created_at in rows:
         try:
             card = without_people(Card.model_validate(stored_card))
-            fresh[number] = Version(number, sha256, card, RowValidator(card), scorer, created_at)
+            read[number] = Version(number, sha256, card, RowValidator(card), scorer, created_at)
         except Exception as error:  # noqa: BLE001 - one broken card must not hide every other model
             log.error("model version %s is not served: its card does not hold (%s)", number, type(error).__name__)
+            read[number] = None
     for number in ids:
-        version = old.by_id.get(number) or fresh.get(number)
+        version = read.get(number)
         if version is None:
             continue
         by_id[number] = version
@@ -323,4 +325,4 @@ def _read(connection: Connection, old: Snapshot) -> Snapshot:
     ]
     recovery_age = seconds_since(connection, RECOVER) if connection.dialect.name == "postgresql" else None
     widest = max((len(version.card.sent_features) for version in by_id.values()), default=0)
-    return Snapshot(by_id, by_name, archived, aliases, keys, workers, recovery_age, time.monotonic(), widest)
+    return Snapshot(by_id, by_name, archived, aliases, keys, workers, recovery_age, time.monotonic(), widest, read)

@@ -195,8 +195,8 @@ def environment(
         "LEASE_SECONDS": "3",
         "HEARTBEAT_SECONDS": "1",
         "RECOVER_SECONDS": "1",
-        "REFRESH_SECONDS": "0.5",
-        "MONITOR_SECONDS": "0.5",
+        "REFRESH_SECONDS": "1",
+        "MONITOR_SECONDS": "1",
     }
 
 

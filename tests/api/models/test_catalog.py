@@ -48,6 +48,12 @@ def test_broken_card_hides_no_other_model(engine, catalog):
     assert catalog.find("m", None) is catalog.snapshot.by_id[3]
 
 
+def test_broken_card_is_read_and_reported_once(engine, catalog, caplog):
+    catalog.refresh()
+    catalog.refresh()
+    assert [record.args[0] for record in caplog.records if "does not hold" in record.msg] == [1, 2]
+
+
 def test_alias_of_a_version_that_is_not_served_is_left_out(engine, catalog):
     add(engine, "INSERT INTO model_aliases (name, alias, model_version_id) VALUES ('m', 'champion', 1)")
     catalog.refresh()
