@@ -20,7 +20,7 @@ ANSWER_SECONDS = 3.0  # how long the database may be silent before that is one
 
 SILENT = "The database does not answer."
 READ_ONLY = "The database is read-only: it has failed over, its disk is full, or an operator has set it so."
-LOCKED = "Another transaction locks the tables of jobs."
+LOCKED = "The tables of jobs are locked by another transaction."
 
 # One message is one transaction, also where each statement is one otherwise (PostgreSQL manual, 55.2.2.1).
 _TRY = (

@@ -274,18 +274,18 @@ def _read_source(connection: Connection, chunk: RowMapping) -> tuple[tuple[Sourc
 
     A chunk of a file of its own has its payload.
     """
-    source, first = chunk["source_job_id"], chunk["first_row"]
-    if source is None:
+    source_id, first = chunk["source_job_id"], chunk["first_row"]
+    if source_id is None:
         return (), chunk["payload"], 0
     rows = connection.execute(
         select(ModelInput.row_index, ModelInput.id, ModelInput.features, ModelInput.faults)
-        .where(ModelInput.job_id == source, ModelInput.row_index.between(first, first + chunk["row_count"] - 1))
+        .where(ModelInput.job_id == source_id, ModelInput.row_index.between(first, first + chunk["row_count"] - 1))
         .order_by(ModelInput.row_index)
     )
     source = tuple(SourceRow(*row) for row in rows)
     records = connection.execute(
         select(JobChunk.first_row, JobChunk.payload)
-        .where(JobChunk.job_id == source, JobChunk.first_row <= first)
+        .where(JobChunk.job_id == source_id, JobChunk.first_row <= first)
         .order_by(JobChunk.first_row.desc())
         .limit(1)
     ).first()

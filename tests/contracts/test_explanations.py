@@ -187,7 +187,7 @@ def test_job_without_scores_is_not_explained(client, row):
     job_id = client.post("/models/attrition/predict_csv", content=table, headers=headers).json()["id"]
     wait_until(lambda: client.get(f"/jobs/{job_id}").json()["status"] == "failed" or None)
     problem = check_problem(client.post(f"/jobs/{job_id}/explain"), 409, "conflict")
-    assert "nothing to explain" in problem["detail"]
+    assert "No row of the job has a score to explain" in problem["detail"]
     check_problem(client.post(f"/jobs/{uuid.uuid4()}/explain"), 404, "not_found")
     check_problem(client.post(f"/jobs/{job_id}/explain", params={"timeout": 1e6}), 422, "invalid_request")
     check_problem(client.post(f"/jobs/{job_id}/explain", params={"rows": 3}), 422, "invalid_request")

@@ -256,6 +256,7 @@ def test_commands_do_the_same(client, stack: Stack, register):
     refused = run("archive", f"{name}@1")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "let that mean another version first" in refused.stderr
+    assert run("promote", f"{name}@1", "--alias", "challenger").returncode == 0
     assert run("archive", f"{name}@2", "--reason", "worse").stdout.startswith(f"{name}@2 is archived")
     wait_until(lambda: client.get(f"/models/{name}/versions/2").json()["state"] == "archived" or None)
     assert [f"{name}@2 (archived):" in line for line in run("list", name).stdout.splitlines()] == [False, True]

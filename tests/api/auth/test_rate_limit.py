@@ -137,7 +137,7 @@ def test_guess_costs_as_much_as_many_reads():
         assert reads_spent(some, "a", 1) == guesses
         if guesses:
             asyncio.run(some.owe_guess("a"))
-    with pytest.raises(TooManyRequests, match="what is not there counts 20 times"):
+    with pytest.raises(TooManyRequests, match="unknown ids count 20 times"):
         asyncio.run(some.spend_read("a"))
     assert rows_spent(some, "a", 2) == 2  # which reads do not touch
     assert reads_spent(some, "b", 100) == 2 * READS_PER_ROW

@@ -289,8 +289,8 @@ def test_file_of_an_example_model_is_scored_as_its_rows_are(name, decimal, examp
     for place, row in enumerate(rows):
         cells = [repr(value).replace(".", decimal) if isinstance(value, float) else value for value in row.values()]
         writer.writerow([place, *cells])
-    reader = ChunkReader(card, RowValidator(card), form)
-    chunk = score_chunk(Model(card, scorer), reader, out.getvalue().encode(), first_row=0, row_count=500)
+    chunk_reader = ChunkReader(card, RowValidator(card), form)
+    chunk = score_chunk(Model(card, scorer), chunk_reader, out.getvalue().encode(), first_row=0, row_count=500)
     assert chunk.failed_count == 0
     assert [orjson.loads(text) for text in chunk.features] == list(rows)
     truth = PipelineScorer(card, package.estimator, reader).score(rows)

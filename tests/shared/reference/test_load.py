@@ -300,7 +300,7 @@ def test_faults_of_several_chunks_are_counted_and_the_first_twenty_told(engine, 
         ("\r\n".join([HEADER, *FRENCH]).encode(), {"target": "age"}, InvalidRequest, "'age' is a feature of m"),
         (
             "\r\n".join([HEADER, *FRENCH]).encode(),
-            {"given": CsvOptions(encoding="x")},
+            {"csv_options": CsvOptions(encoding="x")},
             InvalidRequest,
             "encoding must be",
         ),
