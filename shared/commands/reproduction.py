@@ -9,8 +9,9 @@ from typing import Any
 
 from shared.config.settings import get_settings
 from shared.database.engine import get_engine, reader
-from shared.faults import counted
+from shared.faults import Fault, counted
 from shared.rescoring.reproduce import Reproduction, RowFinding, reproduce
+from shared.scoring.outputs import Output
 
 SHOWN = 20  # rows of a job that are message of
 
@@ -48,8 +49,8 @@ def _lines(reproduction: Reproduction) -> list[str]:
         f"artefact   {_as_registered(reproduction, 'artefact', f'sha256 {version.sha256}, in {reproduction.folder}')}",
     ]
     lines.append(f"card       {_as_registered(reproduction, 'card', 'as it was registered')}")
-    if "artefact" in reproduction.changed:
-        return [*lines, "Nothing was scored: what is not the registered artefact is not loaded."]
+    if not reproduction.findings:
+        return [*lines, "Nothing was scored: what is not as it was registered is not loaded."]
     registered = version.scorer["kind"]
     other = "" if reproduction.scorer == registered else f", and registered was {registered}"
     lines.append(f"scorer     {reproduction.scorer}{other}")
@@ -72,14 +73,22 @@ def _lines(reproduction: Reproduction) -> list[str]:
 def _one(finding: RowFinding) -> list[str]:
     lines = [f"row        {finding.index}"]
     if finding.stored is not None:
-        lines.append(f"stored     {finding.stored}")
-        lines.append(f"now        {finding.now}")
+        lines.append(f"stored     {_score(finding.stored)}")
+        lines.append(f"now        {_score(finding.now)}")
     if finding.changed:
         return [*lines, f"CHANGED    {finding.changed}: {finding.message}"]
     return [
         *lines,
         f"equal      bit for bit, {finding.company}" if finding.company else f"           {finding.message}",
     ]
+
+
+def _score(score: Output | Fault | None) -> str:
+    """Return a score in words, with every digit that tells it from its neighbours."""
+    if not isinstance(score, Output):
+        return "no score" if score is None else f"no score: the row {score.message}"
+    names = ("prediction", "label", "probability", "threshold", "probabilities")
+    return ", ".join(f"{name} {value}" for name in names if (value := getattr(score, name)) is not None)
 
 
 def _as_registered(reproduction: Reproduction, part: str, message: str) -> str:
