@@ -37,6 +37,7 @@ from api.routes import (
     outcomes,
     predict,
     registry,
+    replays,
     welcome,
 )
 from api.runtimes.followers import on_shutdown
@@ -55,6 +56,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     outcomes.router,
     models.router,
     registry.router,
+    replays.router,
     monitoring.router,
     kpis.router,
     examples.router,

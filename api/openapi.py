@@ -26,6 +26,7 @@ from api.schemas.explanations import ExplainJobBody
 from api.schemas.monitoring import AcknowledgeBody, OutcomeBody
 from api.schemas.native import BatchBody, Problem, SubmitBody
 from api.schemas.registry import PromotionBody, ReasonBody
+from api.schemas.replays import ReplayBody
 from shared.cards.card import Card
 from shared.version import VERSION
 
@@ -75,6 +76,7 @@ _READ_BY_HAND = (
     AcknowledgeBody,
     PromotionBody,
     ReasonBody,
+    ReplayBody,
     Problem,
 )
 MAX_WRITTEN = 8

@@ -26,7 +26,7 @@ from api.files.outputs import READING, WRITING, Changed, Content, Download, etag
 from api.http.conditional import etag_matches, parse_range, resolve_range
 from api.http.middleware import is_head
 from api.models.catalog import Version
-from shared.errors import Conflict, RangeNotSatisfiable
+from shared.errors import Conflict, NotAcceptable, RangeNotSatisfiable
 from shared.jobs.queries import StoredJob
 from shared.tables import JobKind
 
@@ -83,6 +83,8 @@ async def send_parquet(
     content = "joined" if join else "output"
     rows_done = sum(chunk.row_count for chunk in chunks)
     etag = etag_of(job, chunks, f"{content}.parquet")
+    if job.kind == JobKind.REPLAY:
+        raise NotAcceptable("Both decisions of a replay can be had as text/csv only: leave Accept and `format` out.")
     ending = "explanations" if job.kind == JobKind.EXPLAIN_BATCH else content
     headers = _headers(file_name(job.csv, job, f"-{ending}.parquet"), etag, rows_done) | {"Accept-Ranges": "none"}
     if etag_matches(request.headers.get("if-none-match"), etag):

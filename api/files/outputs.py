@@ -13,6 +13,7 @@ from api.http.prefix import link
 from api.models.catalog import Version
 from shared.database.engine import dumps
 from shared.errors import Conflict
+from shared.handlers.replays import COLUMNS
 from shared.jobs.csv_queries import ChunkPlace, StoredCsv, list_chunks, read_chunk
 from shared.jobs.queries import StoredJob
 from shared.tables import ChunkState, JobKind, JobState
@@ -20,6 +21,9 @@ from shared.version import VERSION
 
 Content = Literal["output", "errors", "joined"]
 
+# By the kind of the job, where it is no file that is scored: what is done to its rows, and how its output is called.
+_WORK: dict[str, str] = {JobKind.EXPLAIN_BATCH: "explained", JobKind.REPLAY: "decided again"}
+_NAMES: dict[str, str] = {JobKind.EXPLAIN_BATCH: "explanations", JobKind.REPLAY: "replay"}
 READING = CapacityLimiter(4)  # so many pieces at once: downloads must not take the threads of everything else
 WRITING = CapacityLimiter(1)  # pieces that are made while they are sent: two at once would only be in each other's way
 
@@ -64,7 +68,7 @@ def find_finished(engine: Engine, job: StoredJob, *, partial: bool) -> list[Chun
             f"and POST {link(f'/jobs/{job.id}/retry')} takes up the rest.",
             job_id=job.id,
         )
-    work = "explained" if job.kind == JobKind.EXPLAIN_BATCH else "scored"
+    work = _WORK.get(job.kind, "scored")
     raise Conflict(
         f"The file is still being {work}: {rows}. Ask again later, or take these with ?partial=true.",
         job_id=job.id,
@@ -78,7 +82,7 @@ def open_csv(engine: Engine, job: StoredJob, version: Version, content: Content,
     from shared.explanations.lines import explanation_header
 
     assert job.csv is not None
-    is_explained = job.kind == JobKind.EXPLAIN_BATCH
+    word = _NAMES.get(job.kind, "output")
     form, card = job.csv.format, version.card
     chunks = find_finished(engine, job, partial=partial)
 
@@ -97,13 +101,14 @@ def open_csv(engine: Engine, job: StoredJob, version: Version, content: Content,
     if content == "joined":
         header = csv_output.joined_header(card, form)
     elif content == "output":
-        header = explanation_header(card, form) if is_explained else csv_output.output_header(card, form)
+        headers = {"explanations": explanation_header, "output": csv_output.output_header}
+        header = headers[word](card, form) if word in headers else csv_output.header_line(COLUMNS, form)
         sizes = {chunk.first_row: chunk.output_bytes or 0 for chunk in chunks}
     else:
         header = csv_output.errors_header(form)
         sizes = {chunk.first_row: chunk.errors_bytes or 0 for chunk in chunks}
     return Download(
-        name=file_name(job.csv, job, f"-{'explanations' if is_explained and content == 'output' else content}.csv"),
+        name=file_name(job.csv, job, f"-{word if content == 'output' else content}.csv"),
         etag=etag_of(job, chunks, content),
         header=header,
         first_rows=[chunk.first_row for chunk in chunks],

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from anyio import CapacityLimiter, to_thread
+from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -197,13 +198,23 @@ def _store(
 
 
 def store_job(
-    services: Services, submission: Submission, file: CsvUpload, packed: Callable[[], Iterable[PackedChunk]]
+    services: Services,
+    submission: Submission,
+    file: CsvUpload,
+    packed: Callable[[], Iterable[PackedChunk]],
+    keep: Callable[[Connection], None] = lambda _: None,
 ) -> StoredJob:
-    """Commit a job of chunks; return it, or the job which the same request made before. For a thread."""
+    """Commit a job of chunks, and what `keep` stores beside it; return it, or the job which the same request made.
+
+    For a thread.
+    """
 
     def commit() -> bool:
         with services.bulk_engine.begin() as connection:
-            return chunks.submit(connection, submission, file, packed()) is not None
+            is_new = chunks.submit(connection, submission, file, packed()) is not None
+            if is_new:
+                keep(connection)
+            return is_new
 
     # The job's id decides: what the first try committed is not stored again.
     stored = run_again(commit)

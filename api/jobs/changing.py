@@ -67,6 +67,8 @@ def _why_not_again(job: StoredJob) -> str:
             f"There is nothing to take up: {counted(job.csv.rows_failed, 'row')} cannot be explained. "
             f"{link(f'/jobs/{job.id}/errors.csv')} says why."
         )
+    if job.kind == JobKind.REPLAY:
+        return "There is nothing to take up: every decision was tried again, and errors.csv says which were refused."
     if job.csv is not None and job.csv.rows_failed:
         return (
             f"There is nothing to take up: the model's card refuses {counted(job.csv.rows_failed, 'row')}. "

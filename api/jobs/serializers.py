@@ -52,7 +52,7 @@ def job_body(
     if job.csv is not None:
         if job.kind == JobKind.EXPLAIN_BATCH:
             body["explains"] = job.csv.source_job_id
-        else:
+        elif job.kind == JobKind.CSV:
             body["csv"] = _csv_body(job.csv, version.card)
         body["progress"] = progress_of(job)
     if job.cancel_requested_at is not None and not job.is_terminal:
@@ -252,11 +252,28 @@ def stored_explanation_body(version: Version, explanation: Any) -> dict[str, Any
     }
 
 
+def _read_replay(connection: Connection, job: StoredJob) -> Any:  # noqa: ANN401 - needs numpy
+    from shared.comparison.storage import collect_replay
+
+    return collect_replay(connection, job.id)
+
+
+def replay_body(job: StoredJob, version: Version, found: Any, _words: object) -> dict[str, Any]:  # noqa: ANN401
+    """Return the report of a replay, with the outcomes that are known now."""
+    return {
+        **_about(job, version),
+        **found.report(version.card),
+        "links": _file_links(job),
+        "latency_ms": _latency(job),
+    }
+
+
 RESULTS: dict[str, ResultForm] = {
     JobKind.PREDICT: ResultForm(_single_result),
     JobKind.BATCH: ResultForm(batch_body, read=list_rows),
     JobKind.CSV: ResultForm(csv_result_body),
     JobKind.EXPLAIN_BATCH: ResultForm(csv_result_body),
+    JobKind.REPLAY: ResultForm(replay_body, read=_read_replay),
     JobKind.EXPLAIN: ResultForm(explanation_body, read=lambda connection, job: find_explanation(connection, job.id)),
 }
 

@@ -83,6 +83,11 @@ async def get_output(
     (`Accept: application/vnd.apache.parquet`) has typed columns; the caller's own columns are text, exactly as sent.
     """
     job, version = await _find(services, caller, job_id)
+    if join and job.kind == JobKind.REPLAY:
+        told = "is for files: a replay has no file whose columns it could repeat"
+        raise InvalidRequest(
+            "A replay repeats no file.", faults=[Fault("/query/join", "conflict", told)], job_id=job.id
+        )
     if join and job.kind == JobKind.EXPLAIN_BATCH:
         message = "is for scores: explanations name their row by row_no, and by the id column of the file"
         raise InvalidRequest(

@@ -7,6 +7,7 @@ from shared.handlers.explained_chunks import EXPLAINED_CHUNKS
 from shared.handlers.explanations import EXPLANATIONS
 from shared.handlers.files import FILES
 from shared.handlers.handler import Handler
+from shared.handlers.replays import REPLAYS
 from shared.handlers.scores import SCORES
 from shared.jobs.kinds import Claiming, kind_of
 from shared.tables import JobKind
@@ -19,6 +20,7 @@ HANDLERS: dict[str, Handler[Any]] = {
 CHUNK_HANDLERS: dict[str, ChunkHandler] = {
     JobKind.CSV: FILES,
     JobKind.EXPLAIN_BATCH: EXPLAINED_CHUNKS,
+    JobKind.REPLAY: REPLAYS,
 }
 
 

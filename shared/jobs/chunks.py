@@ -26,14 +26,18 @@ from sqlalchemy import ColumnElement, Connection, delete, exists, insert, select
 from sqlalchemy.engine import RowMapping
 
 from shared.csv.format import CsvFormat
+from shared.csv.packing import unpack
 from shared.database.clock import clock
+from shared.jobs import decisions
 from shared.jobs import transitions as jobs
+from shared.jobs.decisions import DecidedRows
 from shared.jobs.kinds import CHUNKED
 from shared.jobs.submission import Submission
 from shared.tables import ChunkState, CsvFile, Job, JobChunk, JobEvent, JobKind, JobState, ModelInput
 
 DEATHS = 2  # after so many a chunk is cut: one may have been an innocent bystander's
 PARTS = 16  # into so many
+_DONE = {JobKind.EXPLAIN_BATCH.value: "explained", JobKind.REPLAY.value: "decided again"}
 _BATCH = 4  # chunks in one INSERT: to quote a megabyte holds the interpreter for four milliseconds, and no longer
 
 
@@ -155,6 +159,7 @@ class ChunkClaim:
     traceparent: str | None = None  # W3C trace context of the request
     skipped: int = 0  # records of the payload before the first row
     source: tuple[SourceRow, ...] = ()  # the rows of another job, as far as it has them
+    decided: DecidedRows | None = None  # of a replay: the decisions, as far as they are still there
 
     @property
     def should_split(self) -> bool:
@@ -247,6 +252,7 @@ def claim(connection: Connection, *, model_version_id: int, worker: str, lease_s
             lease_expires_at=clock(connection, lease_seconds),
         )
         source, payload, skipped = _read_source(connection, row)
+        decided = decisions.read(connection, row["job_id"], unpack(payload)) if row["kind"] == JobKind.REPLAY else None
         return ChunkClaim(
             id=row["id"],
             job_id=row["job_id"],
@@ -265,6 +271,7 @@ def claim(connection: Connection, *, model_version_id: int, worker: str, lease_s
             traceparent=row["traceparent"],
             skipped=skipped,
             source=source,
+            decided=decided,
         )
     return None
 
@@ -393,8 +400,9 @@ def end_if_done(connection: Connection, job_id: str) -> JobState | None:
     if file.chunks_done >= file.chunk_count and not too_many:
         state = JobState.SUCCEEDED if file.rows_failed < job.row_count else JobState.FAILED
         if state == JobState.FAILED:
-            done = "explained" if job.kind == JobKind.EXPLAIN_BATCH else "scored"
-            error = {"code": f"no_row_{done}", "message": f"no row could be {done}: errors.csv says why"}
+            done = _DONE.get(job.kind, "scored")
+            code = f"no_row_{done.replace(' ', '_')}"
+            error = {"code": code, "message": f"no row could be {done}: errors.csv says why"}
     elif job.cancel_requested_at is not None or too_many:
         _cancel_queued(connection, job_id)
         running = exists().where(JobChunk.job_id == job_id, JobChunk.state == ChunkState.RUNNING)

@@ -40,6 +40,7 @@ KINDS: dict[str, Kind] = {
     JobKind.CSV: Kind(Claiming.BY_CHUNK, lane=Lane.BULK, logs_events=True, can_resume=True),
     JobKind.EXPLAIN: Kind(Claiming.TOGETHER),
     JobKind.EXPLAIN_BATCH: Kind(Claiming.BY_CHUNK, lane=Lane.BULK, logs_events=True, can_resume=True),
+    JobKind.REPLAY: Kind(Claiming.BY_CHUNK, lane=Lane.BULK, logs_events=True, can_resume=True),
 }
 # A newer release has stored the job, in a rolling upgrade or before it was taken back: it is shown, and left alone.
 UNKNOWN = Kind(Claiming.ALONE)

@@ -2,10 +2,12 @@
 
 Imports the types of the database room, and holds no query. jobs 1-n model_inputs 1-n model_outputs, explanations
 and outcomes; model_versions 1-n model_aliases, feature_counts, score_parts and alerts, 1-1 feature_profiles; a CSV
-job has one csv_files and n job_chunks and job_events; reference_sets 1-n reference_rows.
+job has one csv_files and n job_chunks and job_events, a replay one replays and n score_pairs; reference_sets 1-n
+reference_rows.
 """
 
 from shared.tables.base import Table
+from shared.tables.comparison import Replay, ScorePairs
 from shared.tables.csv import ChunkState, CsvFile, JobChunk, JobEvent
 from shared.tables.explanations import StoredExplanation
 from shared.tables.jobs import Job, JobKind, JobState, ModelInput, ModelOutput
@@ -41,7 +43,9 @@ __all__ = [
     "Outcome",
     "ReferenceRow",
     "ReferenceSet",
+    "Replay",
     "RequestLog",
+    "ScorePairs",
     "ScorePart",
     "ServiceSecret",
     "StoredExplanation",

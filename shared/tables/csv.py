@@ -128,7 +128,9 @@ class JobChunk(Table):
     row_count: Mapped[int] = mapped_column(Integer, comment="Rows in it")
     state: Mapped[str] = mapped_column(String(16), comment="queued, running, done, failed or canceled")
     payload: Mapped[bytes] = mapped_column(
-        LargeBinary, comment="Its records as UTF-8 text, compressed by zstd; empty where another job has its rows"
+        LargeBinary,
+        comment="Its records as UTF-8 text, of a replay the ids of its decisions, by zstd; empty where another job has "
+        "them",
     )
     attempt: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0", comment="Claims so far")
     crash_count: Mapped[int] = mapped_column(

@@ -50,6 +50,7 @@ class JobKind(StrEnum):
     CSV = "csv"  # a file of rows, scored chunk by chunk
     EXPLAIN = "explain"  # why one row has its score
     EXPLAIN_BATCH = "explain_batch"  # why every row of another job has its score, chunk by chunk
+    REPLAY = "replay"  # stored decisions, decided again by another version, chunk by chunk
 
 
 class Job(Table):
@@ -110,7 +111,7 @@ class Job(Table):
         comment="UUIDv7, which sorts by time of arrival; UUIDv4 for callers without a key, whose only secret it is",
     )
     kind: Mapped[str] = mapped_column(
-        String(16), comment="What the job does: predict, batch, csv, explain, explain_batch"
+        String(16), comment="What the job does: predict, batch, csv, explain, explain_batch, replay"
     )
     lane: Mapped[str] = mapped_column(String(16), comment="Celery queue whose workers may claim it")
     state: Mapped[str] = mapped_column(String(16), comment="queued, running, or one of the four terminal states")

@@ -25,6 +25,7 @@ ROWS_OF_CARDS = (*SUBMITTING, *EXPLAINING, "/jobs/{id}", "/models/{name}/predict
 WITHOUT_ROWS = {  # what takes a body, and no rows in it
     ("/v2/repository/index", "post"),
     ("/outcomes", "post"),
+    ("/replays", "post"),
     ("/jobs/{id}/outcome", "post"),
     ("/alerts/{id}/acknowledge", "post"),
     ("/models/{name}/aliases/{alias}", "put"),

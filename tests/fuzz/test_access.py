@@ -28,6 +28,7 @@ ADMIN = {
     "/metrics/kpis",
     "/metrics/model",
     "/models/{name}/history",
+    "/replays",
     "/models/{name}/aliases/{alias}/rollback",
     "/models/{name}/versions/{version}/archive",
     "/models/{name}/versions/{version}/restore",

@@ -11,6 +11,7 @@ from guichet.aio import AsyncClient, AsyncJob
 from guichet.calls import CsvOptions
 from guichet.changes import Alias, AliasEvent
 from guichet.client import Client, Job
+from guichet.comparisons import Comparison
 from guichet.errors import ConnectionFailed, Fault, GuichetError, JobFailed, Refused, TimedOut, Unusable
 from guichet.events import Event
 from guichet.records import (
@@ -42,6 +43,7 @@ __all__ = [
     "BatchItem",
     "BatchResult",
     "Client",
+    "Comparison",
     "ConnectionFailed",
     "Contribution",
     "Counts",

@@ -3,8 +3,9 @@
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Generic, Literal, Self, TypeVar, cast
 
@@ -13,8 +14,10 @@ import httpx2
 from guichet import calls, changes
 from guichet.calls import BatchOptions, CsvOptions, RowOptions
 from guichet.changes import Alias, AliasEvent
+from guichet.comparisons import Comparison, replay_body
 from guichet.connection import Connection, JobFacts, file_of
 from guichet.downloads import Download
+from guichet.errors import Unusable
 from guichet.events import Event, Following
 from guichet.records import BatchResult, CsvReport, CsvResult, Explanation, JobInfo, Model, ModelInfo, Result
 from guichet.streams import Stream
@@ -126,6 +129,35 @@ class AsyncClient:
             job_id, expires_in=expires_in, timeout=timeout, retries=self._retries, key=idempotency_key
         )
         return AsyncJob(self, await self._run(flow))
+
+    async def replay(
+        self,
+        reference: str,
+        *,
+        start: datetime | str | None = None,
+        end: datetime | str | None = None,
+        decided_by: int | None = None,
+        features: Mapping[str, Any] | None = None,
+        cost_fp: float | None = None,
+        cost_fn: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> "AsyncJob[Comparison]":
+        """Have `name@3` or `name@alias` decide again what was decided from `start` to `end`; return the job.
+
+        The window ends now and begins a week before when left out. `decided_by` and `features` (name to the value, or
+        to a list of values) leave out other rows; the costs are those of a false decision. `download` writes both
+        decisions of every row.
+        """
+        body = replay_body(
+            reference,
+            start=start,
+            end=end,
+            decided_by=decided_by,
+            features=features,
+            cost_fp=cost_fp,
+            cost_fn=cost_fn,
+        )
+        return AsyncJob(self, await self._run(calls.replay(body, retries=self._retries, key=idempotency_key)))
 
     async def explanations(self, job_id: str, *, row: int | None = None) -> AsyncIterator[tuple[int, Explanation]]:
         """Iterate over the stored explanations of a job's rows, as (row, explanation); `row` selects one row."""
@@ -436,6 +468,8 @@ class AsyncJob(JobFacts, Generic[ResultT]):
 
         Raise Unusable where pandas is not installed (and pyarrow, for CSV jobs).
         """
+        if self.kind == "replay":
+            raise Unusable("A replay's rows can be had as CSV only: see download.")
         if self.kind not in ("csv", "explain_batch"):
             return cast(Any, await self.result()).to_frame()
         with tempfile.TemporaryDirectory() as folder:

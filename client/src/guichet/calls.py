@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypedDict, TypeVar, cast
 from urllib.parse import parse_qsl, quote, urlsplit
 
+from guichet.comparisons import Comparison
 from guichet.errors import JobFailed, TimedOut, Unusable
 from guichet.exchange import exchange
 from guichet.records import BatchResult, CsvReport, CsvResult, Explanation, JobInfo, Model, ModelInfo, Result
@@ -19,13 +20,14 @@ LONGEST_WAIT = 25  # seconds that one request may be held back: proxies cut at 3
 LONGEST_STORING = 300  # seconds between the last byte of a file and the answer: it is stored as a whole
 LONGEST_POLL = 2.0  # between two polls of a service that does not hold requests back
 
-AnyResult = Result | BatchResult | CsvResult | Explanation
+AnyResult = Result | BatchResult | CsvResult | Explanation | Comparison
 _READERS: dict[str, Callable[[dict[str, Any]], AnyResult]] = {
     "predict": Result.read,
     "batch": BatchResult.read,
     "csv": CsvResult.read,
     "explain": Explanation.read,
     "explain_batch": CsvResult.read,
+    "replay": Comparison.read,
 }
 Value = TypeVar("Value")
 
@@ -106,6 +108,12 @@ def explain_job(
     params = {name: str(value) for name, value in options.items()}
     request = Request("POST", f"{job_path(job_id)}/explain", params, headers=_key(key), wait=LONGEST_STORING)
     answer = yield from exchange(request, retries)
+    return read(check(answer), JobInfo.read)
+
+
+def replay(body: dict[str, Any], *, retries: int, key: str | None) -> Flow[JobInfo]:
+    """Decide stored rows again; return the job that does so."""
+    answer = yield from exchange(_post("/replays", body, key=key, wait=LONGEST_STORING), retries)
     return read(check(answer), JobInfo.read)
 
 

@@ -63,7 +63,7 @@ class JobFacts:
 
     @property
     def kind(self) -> str:
-        """`predict`, `batch`, `csv`, `explain` or `explain_batch`."""
+        """`predict`, `batch`, `csv`, `explain`, `explain_batch` or `replay`."""
         return self.info.kind
 
     @property

@@ -1,6 +1,7 @@
 """Watching a job until it ends: by its events, or by polling where events are blocked."""
 
 import time
+from typing import Any
 
 from guichet.client import Job
 from guichet.command.bar import Bar
@@ -11,7 +12,7 @@ from guichet.records import ENDED, Counts, Progress
 POLL_SECONDS = 1.0
 
 
-def follow(job: Job[object], bar: Bar) -> None:
+def follow(job: Job[Any], bar: Bar) -> None:
     """Show the progress of a job of several rows; return at its end, with its result in `job.info`."""
     if not job.is_ended:
         _show(bar, job.status, job.counts, job.progress)

@@ -109,6 +109,20 @@ def make_parser() -> argparse.ArgumentParser:
     models = add("models", "list the models")
     _add_json(models)
 
+    replay = add("replay", "decide stored rows again by another version, and tell how the two differ")
+    replay.add_argument("model", metavar="NAME@VERSION", help="the version that decides again, or NAME@ALIAS")
+    replay.add_argument("--from", dest="start", metavar="TIME", help="begin, e.g. 2026-11-01T00:00:00Z (a week before)")
+    replay.add_argument("--to", dest="end", metavar="TIME", help="end, which is not in it (default: now)")
+    replay.add_argument("--of", type=_whole, metavar="VERSION", help="only what this version decided")
+    replay.add_argument(
+        "--where", action="append", default=[], metavar="FEATURE=VALUE", help="only rows with this value, or values"
+    )
+    replay.add_argument("--cost-fp", type=_amount, metavar="COST", help="of a false positive (default: 1)")
+    replay.add_argument("--cost-fn", type=_amount, metavar="COST", help="of a false negative (default: 1)")
+    replay.add_argument("-o", "--output", help="where to write both decisions of every row, as CSV")
+    replay.add_argument("--no-wait", action="store_true", help="do not wait: print the job's id")
+    _add_json(replay)
+
     for name, text in (
         ("promote", "let an alias of a model mean a version"),
         ("rollback", "point an alias back to its version before the last move"),
@@ -166,6 +180,10 @@ def _seconds(text: str) -> float:
 
 def _whole(text: str) -> int:
     return int(_number(text, int, 0, 10**9, "a whole number"))
+
+
+def _amount(text: str) -> float:
+    return _number(text, float, 0, 1e12, "a number from 0 on")
 
 
 def _share(text: str) -> float:

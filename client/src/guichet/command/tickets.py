@@ -5,10 +5,12 @@ from itertools import islice
 
 from guichet.client import Client, Job
 from guichet.command.bar import Bar
+from guichet.command.comparing import show_comparison
 from guichet.command.console import Console, count, rows, with_errors
 from guichet.command.following import follow
 from guichet.command.outcomes import DONE, JOB_FAILED, ROWS_FAILED, command_line, has_errors_to_read, reason
 from guichet.command.rows import show_batch, show_result
+from guichet.comparisons import Comparison
 from guichet.errors import JobFailed
 from guichet.records import BatchResult, Result
 
@@ -61,6 +63,8 @@ def wait(client: Client, options: argparse.Namespace, console: Console) -> int:
         show_result(console, result, is_json=False)
     elif isinstance(result, BatchResult):
         show_batch(console, result, is_json=False)
+    elif isinstance(result, Comparison):
+        show_comparison(console, result, is_json=False)
     return ROWS_FAILED if job.info.has_failures else DONE
 
 

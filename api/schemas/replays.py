@@ -1,0 +1,205 @@
+"""Bodies of comparisons: replays of stored decisions, and their report."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+MAX_VALUES = 100  # of one feature, and features of a filter
+
+
+class ReplayFilter(BaseModel):
+    """Which decisions of the window count; all of them when left out."""
+
+    model_config = ConfigDict(extra="forbid")
+    version: int | None = Field(None, ge=1, le=2**31 - 1, description="Only what this version decided.")
+    features: dict[str, str | int | float | bool | list[str | int | float | bool | None] | None] = Field(
+        default_factory=dict,
+        max_length=MAX_VALUES,
+        description='Only rows whose features have these values, e.g. `{"region": ["north", "east"], "senior": true}`.',
+    )
+
+
+class ReplayBody(BaseModel):
+    """Which version decides again, and what."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    model: str = Field(max_length=200, description="Model: `name@3` or `name@alias`, or `name` beside `version`.")
+    version: int | None = Field(None, ge=1, le=2**31 - 1, description="The version that decides again.")
+    from_: AwareDatetime | None = Field(
+        None, alias="from", description="Begin of the window, RFC 3339; a week before its end when left out."
+    )
+    to: AwareDatetime | None = Field(None, description="End of the window, which is not in it; now when left out.")
+    filter: ReplayFilter = Field(default_factory=ReplayFilter)
+    cost_fp: float = Field(1.0, ge=0, le=1e12, description="What a false positive costs, for the report.")
+    cost_fn: float = Field(1.0, ge=0, le=1e12, description="What a false negative costs, for the report.")
+    expires_in: float | None = Field(None, ge=1, description="Seconds that the job may queue; then it expires.")
+    timeout: float | None = Field(None, ge=1, description="Seconds that one chunk of rows may take.")
+
+
+class EstimateBody(BaseModel):
+    """A figure with its 95 % interval; null where the rows do not define it."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    method: str = Field(description="Of the interval.")
+
+
+class TransitionBody(BaseModel):
+    """Rows that changed from one class to another."""
+
+    from_: str = Field(alias="from")
+    to: str
+    rows: int
+
+
+class DecisionsBody(BaseModel):
+    """How often a class was decided for."""
+
+    label: str
+    before: int
+    after: int
+
+
+class FlipsBody(BaseModel):
+    """Rows that the two versions decide differently."""
+
+    count: int
+    up: int | None = Field(description="Two classes: from the negative to the positive one.")
+    down: int | None
+    p_value: float | None = Field(description="McNemar's exact test that both ways are equally likely.")
+    transitions: list[TransitionBody] = Field(description="The most frequent ones.")
+    decisions: list[DecisionsBody]
+
+
+class MovedBody(BaseModel):
+    """Rows whose probability moved by more than so much."""
+
+    by_more_than: float
+    rows: int
+    share: float
+
+
+class ShiftBody(EstimateBody):
+    """The second score less the first: its mean with an interval."""
+
+    rows: int = Field(description="That have both scores.")
+    before: float = Field(description="Mean of the first score.")
+    after: float
+    deviation: float | None = Field(description="Standard deviation of the differences.")
+    mean_absolute: float
+    largest: float = Field(description="The largest absolute difference.")
+    moved: list[MovedBody] | None = None
+
+
+class SegmentBody(BaseModel):
+    """Rows with one value, or in one range, of a feature. Of a regression it has their mean shift."""
+
+    feature: str
+    segment: str
+    rows: int
+    flips: int | None = None
+    up: int | None = None
+    down: int | None = None
+    share: EstimateBody | None = Field(None, description="Of rows that flip.")
+    p_value: float | None = Field(
+        None, description="That as many flip as of all other rows: G-test, after Benjamini and Hochberg."
+    )
+    shift: EstimateBody | None = None
+
+
+class CostSide(BaseModel):
+    """What one version costs at its own threshold."""
+
+    false_positives: int
+    false_negatives: int
+    cost: float
+
+
+class CostBody(BaseModel):
+    """What both versions cost, on the rows whose outcome is known."""
+
+    rows: int
+    weights: dict[str, float]
+    before: CostSide
+    after: CostSide
+    difference: EstimateBody = Field(description="Of the second less the first: normal interval.")
+
+
+class QualityPair(BaseModel):
+    """A measure of both versions, and the second less the first."""
+
+    before: float | None
+    after: float | None
+    difference: EstimateBody
+    mended: int | None = Field(None, description="Rows that only the second has right.")
+    spoilt: int | None = Field(None, description="Rows that only the first has right.")
+    p_value: float | None = Field(None, description="Accuracy: McNemar's exact test; ROC AUC: DeLong's.")
+    rows: int | None = Field(None, description="ROC AUC: rows that it is reckoned of.")
+
+
+class OutcomesBody(BaseModel):
+    """Quality of both versions on the rows whose outcome is known."""
+
+    rows: int
+    accuracy: QualityPair | None = None
+    roc_auc: QualityPair | None = None
+    brier: QualityPair | None = None
+    mae: QualityPair | None = None
+    mse: QualityPair | None = None
+
+
+class DisagreementBody(BaseModel):
+    """A row whose two scores lie farthest apart."""
+
+    job_id: str
+    row: int
+    before: float
+    after: float
+    difference: float
+    label_before: str | None
+    label_after: str | None
+
+
+class VersionRows(BaseModel):
+    """Pairs by the version that decided."""
+
+    version: int
+    rows: int
+
+
+class WindowBody(BaseModel):
+    """A period; `from` is in it, `to` is not."""
+
+    from_: datetime = Field(alias="from")
+    to: datetime
+
+
+class ComparisonBody(BaseModel):
+    """Two versions on the same rows: before is what was decided, after what the other version says."""
+
+    model: str
+    model_version: int = Field(description="The version that says `after`.")
+    window: WindowBody
+    versions: list[VersionRows] = Field(description="The versions that decided.")
+    pairs: int
+    refused: int = Field(description="Rows that the version does not take: they are in nothing else.")
+    agreement: EstimateBody | None = Field(description="Share of pairs with the same decision.")
+    flips: FlipsBody | None
+    score_shift: ShiftBody | None
+    segments: list[SegmentBody] = Field(description="Those that changed most surely.")
+    cost: CostBody | None
+    outcomes: OutcomesBody | None
+    largest: list[DisagreementBody]
+    notes: list[str] = Field(description="What the figures leave out, and why.")
+
+
+class ReplayResult(ComparisonBody):
+    """The result of a job that decides stored rows again."""
+
+    job_id: str
+    request_id: str
+    filter: dict[str, Any]
+    links: dict[str, str]
+    latency_ms: float | None

@@ -1,0 +1,66 @@
+"""Comparing two versions on stored rows: replays, for keys with the scope `admin`. Flows, as in calls.py."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Self
+
+from guichet.records import Body
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two versions on the same rows: what was decided, and what `model_version` says; all of it is in `body`."""
+
+    model: str
+    model_version: int
+    pairs: int
+    refused: int  # rows that the version does not take
+    agreement: float | None  # share of the pairs; None for a regression, which decides nothing
+    flips: int | None
+    flips_up: int | None  # of two classes: from the negative to the positive one
+    flips_down: int | None
+    p_value: float | None  # McNemar's exact test of flips up and down
+    score_shift: float | None  # mean of the second score less the first
+    notes: list[str]
+    body: Body = field(repr=False, compare=False)
+
+    @classmethod
+    def read(cls, body: Body) -> Self:
+        """Read it from JSON."""
+        flips = body.get("flips") or {}
+        return cls(
+            model=str(body["model"]),
+            model_version=int(body["model_version"]),
+            pairs=int(body["pairs"]),
+            refused=int(body["refused"]),
+            agreement=(body.get("agreement") or {}).get("value"),
+            flips=flips.get("count"),
+            flips_up=flips.get("up"),
+            flips_down=flips.get("down"),
+            p_value=flips.get("p_value"),
+            score_shift=(body.get("score_shift") or {}).get("value"),
+            notes=[str(note) for note in body["notes"]],
+            body=body,
+        )
+
+
+def replay_body(
+    reference: str,
+    *,
+    start: datetime | str | None,
+    end: datetime | str | None,
+    decided_by: int | None,
+    features: Mapping[str, Any] | None,
+    cost_fp: float | None,
+    cost_fn: float | None,
+) -> dict[str, Any]:
+    """Return the body of a request for a replay; a time without an offset is local."""
+    chosen: dict[str, Any] = {} if decided_by is None else {"version": decided_by}
+    chosen |= {"features": dict(features)} if features else {}
+    given = {"from": _time(start), "to": _time(end), "filter": chosen or None, "cost_fp": cost_fp, "cost_fn": cost_fn}
+    return {"model": reference} | {name: value for name, value in given.items() if value is not None}
+
+
+def _time(value: datetime | str | None) -> str | None:
+    return value.astimezone().isoformat() if isinstance(value, datetime) else value

@@ -1,0 +1,128 @@
+"""Pairs in their table, read part by part: the tally of all, and what is known of those with an outcome."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, Connection, and_, func, literal_column, select
+
+from shared.cards.card import Card, Task
+from shared.comparison.judged import Judged
+from shared.comparison.pairs import Pairs
+from shared.comparison.report import Report, make_report
+from shared.comparison.tally import Tally
+from shared.tables import Job, ModelInput, ModelVersion, Outcome, Replay, ScorePairs
+
+BATCH = 10  # parts that are fetched at once
+
+
+@dataclass(slots=True)
+class Collected:
+    """All pairs of a comparison, and what the report says beside them."""
+
+    tally: Tally
+    judged: Judged
+    versions: dict[int, int]  # pairs by the number of the version that decided
+    places: dict[int, tuple[str, int]] = field(default_factory=dict)  # job and row of the largest disagreements
+    about: dict[str, Any] = field(default_factory=dict)  # window and filter
+
+    def report(self, card: Card) -> Report:
+        """Return the report; `card` is that of a version of the model."""
+        found = make_report(self.tally, self.judged, list(card.labels.values()))
+        found["largest"] = [
+            {"job_id": place[0], "row": place[1], **each}
+            for each in found["largest"]
+            if (place := self.places.get(each.pop("input_id"))) is not None  # else it was erased
+        ]
+        versions = [{"version": version, "rows": count} for version, count in sorted(self.versions.items())]
+        return {**self.about, "versions": versions, **found}
+
+
+def of_replay(job_id: str) -> ColumnElement[bool]:
+    """Return the condition on the pairs of a replay."""
+    return ScorePairs.job_id == job_id
+
+
+def of_shadow(model_version_id: int, start: datetime, end: datetime) -> ColumnElement[bool]:
+    """Return the condition on the pairs that a challenger made of decisions in a window."""
+    return and_(
+        ScorePairs.job_id.is_(None),
+        ScorePairs.model_version_id == model_version_id,
+        ScorePairs.starts_at >= start,
+        ScorePairs.starts_at < end,
+    )
+
+
+def collect(
+    connection: Connection, which: ColumnElement[bool], task: Task, *, costs: tuple[float, float] = (1.0, 1.0)
+) -> Collected:
+    """Add up the pairs that a condition means, and their outcomes as they are known now."""
+    found = Collected(Tally(task), Judged(task, costs), {})
+    ids = connection.scalars(select(ScorePairs.id).where(which).order_by(ScorePairs.id)).all()
+    has_outcomes = connection.scalar(select(Outcome.id).limit(1)) is not None
+    columns: list[Any] = [ModelVersion.version, ScorePairs.row_count, ScorePairs.tally]
+    columns += [ScorePairs.pairs] if has_outcomes else []
+    for start in range(0, len(ids), BATCH):
+        query = (
+            select(*columns)
+            .join(ModelVersion, ModelVersion.id == ScorePairs.decided_by_id)
+            .where(ScorePairs.id.in_(ids[start : start + BATCH]))
+            .order_by(ScorePairs.id)
+        )
+        for decided_by, count, tally, *packed in connection.execute(query):
+            found.tally.add(Tally.load(tally))
+            found.versions[decided_by] = found.versions.get(decided_by, 0) + count
+            if packed and count:
+                pairs = Pairs.load(packed[0])
+                known, actual = _outcomes(connection, pairs.input_ids)
+                found.judged.add(pairs.at(known), actual)
+    found.places = _places(connection, [each.input_id for each in found.tally.largest])
+    return found
+
+
+def collect_replay(connection: Connection, job_id: str) -> Collected:
+    """Return the pairs of a replay, with its window and filter."""
+    replay = connection.execute(
+        select(Replay.__table__, ModelVersion.card)
+        .join(Job, Job.id == Replay.job_id)
+        .join(ModelVersion, ModelVersion.id == Job.model_version_id)
+        .where(Replay.job_id == job_id)
+    ).one()
+    found = collect(connection, of_replay(job_id), replay.card["task"], costs=(replay.cost_fp, replay.cost_fn))
+    found.about = {"window": {"from": replay.starts_at, "to": replay.ends_at}, "filter": replay.filter}
+    return found
+
+
+def _outcomes(connection: Connection, input_ids: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return places in `input_ids` whose outcome is known, ascending by id, and what came."""
+    first, last = int(input_ids.min()), int(input_ids.max())
+    current = and_(Outcome.input_id.between(first, last), Outcome.replaced_at.is_(None))
+    if connection.dialect.name == "postgresql":  # in one value: to fetch rows would take ten times as long
+        packed = [
+            func.string_agg(func.int8send(Outcome.input_id), literal_column("''::bytea ORDER BY outcomes.input_id")),
+            func.string_agg(func.float8send(Outcome.actual), literal_column("''::bytea ORDER BY outcomes.input_id")),
+        ]
+        raw = connection.execute(select(*packed).where(current)).one()
+        known = np.frombuffer(raw[0] or b"", ">i8").astype(np.int64)
+        actual = np.frombuffer(raw[1] or b"", ">f8").astype(np.float64)
+    else:
+        rows: Sequence[Any] = connection.execute(
+            select(Outcome.input_id, Outcome.actual).where(current).order_by(Outcome.input_id)
+        ).all()
+        known = np.array([row[0] for row in rows], np.int64)
+        actual = np.array([row[1] for row in rows], np.float64)
+    order = np.argsort(input_ids, kind="stable")
+    ordered = input_ids[order]
+    places = np.searchsorted(ordered, known)
+    is_there = ordered[np.minimum(places, len(ordered) - 1)] == known
+    return order[places[is_there]], actual[is_there]
+
+
+def _places(connection: Connection, input_ids: Sequence[int]) -> dict[int, tuple[str, int]]:
+    rows = connection.execute(
+        select(ModelInput.id, ModelInput.job_id, ModelInput.row_index).where(ModelInput.id.in_(input_ids))
+    )
+    return {row[0]: (str(row[1]), row[2]) for row in rows}

@@ -1,0 +1,183 @@
+"""Stored decisions as a replay reads them: the rows of a window that versions of one model have scored.
+
+A window is found by the ids of outputs, which grow with time: no index over times is needed. Which ids a chunk holds
+is settled when the replay is submitted, so that every decision is in exactly one chunk.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+from sqlalchemy import ColumnElement, Connection, Text, and_, cast, func, literal, or_, select, true
+from sqlalchemy.dialects.postgresql import JSONB
+
+from shared.tables import ModelInput, ModelOutput, Replay
+
+SLACK = timedelta(hours=1)  # an output may have a higher id than one that was stored so much later
+
+Filter = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which decisions: those of some versions (by their numbers in the tables) in a window, up to an id."""
+
+    version_ids: Sequence[int]
+    start: datetime
+    end: datetime
+    features: Mapping[str, Sequence[Any]]  # by name, the values that count; none: all rows
+    last_id: int | None = None  # of model_outputs
+
+    def condition(self, connection: Connection) -> ColumnElement[bool]:
+        """Return the condition on joined outputs and inputs."""
+        conditions = [
+            ModelOutput.model_version_id.in_(self.version_ids),
+            ModelOutput.created_at >= self.start,
+            ModelOutput.created_at < self.end,
+            *(_holds(connection, name, values) for name, values in self.features.items()),
+        ]
+        return and_(*conditions)
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """A run of decisions: the ids of its first and last output, and how many there are between them."""
+
+    first_id: int
+    last_id: int
+    count: int
+
+    def dump(self) -> bytes:
+        """Return the ids as a chunk keeps them."""
+        return orjson.dumps([self.first_id, self.last_id])
+
+
+@dataclass(frozen=True, slots=True)
+class DecidedRows:
+    """n decisions and their rows, in the order of their ids."""
+
+    output_ids: list[int]
+    input_ids: list[int]
+    version_ids: list[int]  # of the versions that decided
+    predictions: list[float]
+    probabilities: list[float | None]
+    job_ids: list[str]
+    rows: list[int]  # places in their jobs, from 0
+    first_at: datetime | None  # when the first of them was decided
+    features: bytes  # the canonical rows: a JSON array of n objects
+    versions: dict[int, tuple[int, bool]]  # by id: the number, and whether its rows are those of the replay's version
+
+
+def plan(connection: Connection, scope: Scope, *, rows: int) -> list[Decisions]:
+    """Return the decisions of a scope in runs of so many rows; the last one may be shorter."""
+    bounds = _id_bounds(connection, scope)
+    if bounds is None:
+        return []
+    number = func.row_number().over(order_by=ModelOutput.id) - 1
+    numbered = select(ModelOutput.id, (number // literal(rows)).label("part")).where(
+        ModelOutput.id.between(*bounds), scope.condition(connection)
+    )
+    if scope.features:
+        numbered = numbered.join(ModelInput, ModelInput.id == ModelOutput.input_id)
+    found = numbered.subquery()
+    query = (
+        select(func.min(found.c.id), func.max(found.c.id), func.count()).group_by(found.c.part).order_by(found.c.part)
+    )
+    return [Decisions(*row) for row in connection.execute(query)]
+
+
+def count_by_version(connection: Connection, scope: Scope) -> dict[int, int]:
+    """Return how many decisions of a scope each version made, of those that made any."""
+    bounds = _id_bounds(connection, scope)
+    if bounds is None:
+        return {}
+    query = select(ModelOutput.model_version_id, func.count()).where(
+        ModelOutput.id.between(*bounds), scope.condition(connection)
+    )
+    if scope.features:
+        query = query.join(ModelInput, ModelInput.id == ModelOutput.input_id)
+    found = connection.execute(query.group_by(ModelOutput.model_version_id))
+    return {version: count for version, count in found}  # noqa: C416 - rows, as mypy knows them
+
+
+def read(connection: Connection, job_id: str, chunk: bytes) -> DecidedRows:
+    """Return the decisions of a chunk of a replay with their rows, as far as they were not erased."""
+    first, last = orjson.loads(chunk)
+    replay = connection.execute(select(Replay.__table__).where(Replay.job_id == job_id)).one()
+    versions = {each["id"]: (each["version"], each["fits"]) for each in replay.versions}
+    scope = Scope(list(versions), replay.starts_at, replay.ends_at, replay.filter.get("features") or {})
+    query = (
+        select(
+            ModelOutput.id,
+            ModelOutput.input_id,
+            ModelOutput.model_version_id,
+            ModelOutput.prediction,
+            ModelOutput.probability,
+            ModelInput.job_id,
+            ModelInput.row_index,
+            ModelOutput.created_at,
+            cast(ModelInput.features, Text),
+        )
+        .join(ModelInput, ModelInput.id == ModelOutput.input_id)
+        .where(ModelOutput.id.between(first, last), scope.condition(connection))
+        .order_by(ModelOutput.id)
+    )
+    found = connection.execute(query).all()
+    columns = list(zip(*found, strict=True)) if found else [()] * 9
+    ids, inputs, decided_by, predictions, probabilities, jobs, rows, times, features = map(list, columns)
+    text = "[" + ",".join(features) + "]"
+    return DecidedRows(
+        ids,
+        inputs,
+        decided_by,
+        predictions,
+        probabilities,
+        list(map(str, jobs)),
+        rows,
+        times[0] if times else None,
+        text.encode(),
+        versions,
+    )
+
+
+def _id_bounds(connection: Connection, scope: Scope) -> tuple[int, int] | None:
+    """Return ids of outputs between which those of a window lie."""
+    last: int | None = scope.last_id
+    if last is None:
+        last = connection.scalar(select(func.max(ModelOutput.id)))
+    if not last:
+        return None
+    first = _first_since(connection, scope.start - SLACK, last)
+    return first, min(last, _first_since(connection, scope.end + SLACK, last))
+
+
+def _first_since(connection: Connection, time: datetime, last: int) -> int:
+    """Return an id with no earlier output of that time or later before it: bisection over the ids."""
+    low, high = 1, last + 1
+    while low < high:
+        middle = (low + high) // 2
+        found = connection.execute(
+            select(ModelOutput.id, ModelOutput.created_at)
+            .where(ModelOutput.id >= middle)
+            .order_by(ModelOutput.id)
+            .limit(1)
+        ).first()
+        if found is None or found.created_at >= time:
+            high = middle
+        else:
+            low = found.id + 1
+    return low
+
+
+def _holds(connection: Connection, name: str, values: Sequence[Any]) -> ColumnElement[bool]:
+    """Return the condition that a feature of a row has one of some values."""
+    if not values:
+        return ~true()
+    if connection.dialect.name == "postgresql":
+        column = ModelInput.features
+        return or_(*(column.op("@>", is_comparison=True)(literal({name: each}, JSONB)) for each in values))
+    path = '$."' + name.replace('"', '\\"') + '"'
+    value = func.json_extract(cast(ModelInput.features, Text), path)
+    return or_(*(value.is_(None) if each is None else value == each for each in values))
