@@ -27,7 +27,7 @@ IMAGES = guichet-api guichet-sync guichet-worker
 
 .DEFAULT_GOAL := help
 .PHONY: help architecture package run test coverage coverage-summary faults interop fuzz openapi-lint stores e2e-compose check format format-check lint types \
-    lock monitoring bench bench-csv bench-explain bench-guards bench-monitoring bench-observability migration schema samples settings clean audit sbom workflows images push-images space \
+    lock monitoring bench bench-csv bench-explain bench-guards bench-monitoring bench-observability bench-replay migration schema samples settings clean audit sbom workflows images push-images space \
     space-image deploy rollback smoke release-notes publish-release
 
 help: ## List the targets
@@ -86,6 +86,9 @@ bench: .venv/.installed-dev ## Measure the queue
 
 bench-csv: .venv/.installed-dev ## Measure CSV files
 	$(PY) benchmarks/bulk.py $(ARGS)
+
+bench-replay: .venv/.installed-dev ## Measure a replay beside a CSV file of the same rows
+	$(PY) -m benchmarks.replay $(ARGS)
 
 bench-explain: .venv/.installed-dev ## Measure explanations, beside shap where it is installed
 	$(PY) benchmarks/explain.py $(ARGS)
