@@ -1,6 +1,7 @@
 """Changes of models: the version of an alias, and the serving versions. For keys with the scope `admin`."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlencode
@@ -21,6 +22,7 @@ from api.models.changes import change
 from api.schemas.answers import PROBLEM, header
 from api.schemas.registry import AliasBody, HistoryBody, PromotionBody, ReasonBody, VersionStateBody
 from api.services import Services
+from shared.comparison.gate import Gate
 from shared.database.engine import session_scope
 from shared.registry.aliases import AliasState, Change, find_alias, list_events, promote, remove_alias, roll_back
 from shared.registry.archiving import archive, delete, remove_files, restore
@@ -93,12 +95,15 @@ async def put_alias(
     """Point an alias to a version; for `champion`, promote it. Every process follows within 5 seconds.
 
     Jobs that are already accepted keep the version that they have.
+    With PROMOTION_GATE=replay, a version replaces the champion only after a fresh replay within the limits: 409 names
+    the replay that is missing, or the limit that is exceeded. `force` passes it.
     """
     body = await _read(services, request, PromotionBody)
     expected = "" if if_none_match is not None and if_none_match.strip() == "*" else if_match
 
     def work(session: Session) -> AliasState:
-        promote(session, name, body.version, alias, _change(request, caller, body), expected=expected)
+        change = replace(_change(request, caller, body), is_forced=body.force)
+        promote(session, name, body.version, alias, change, expected=expected, gate=Gate.of(services.settings))
         return find_alias(session, name, alias)
 
     return _alias(await _do(services, work))

@@ -20,6 +20,9 @@ class PromotionBody(ReasonBody):
     """The new version of an alias, and the reason."""
 
     version: int = Field(ge=1, le=2**31 - 1, description="Version number.")
+    force: bool = Field(
+        False, description="Promote in spite of PROMOTION_GATE; the audit log keeps its refusal and the reason."
+    )
 
 
 class AliasBody(BaseModel):

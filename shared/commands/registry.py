@@ -19,6 +19,7 @@ from shared.cards.card import Card
 from shared.cards.features import Feature
 from shared.commands import reproduction
 from shared.commands.reference import add_file_options, add_parsers, csv_options_of
+from shared.comparison.gate import Gate
 from shared.config.addresses import is_address
 from shared.config.settings import get_settings
 from shared.database.engine import session_scope
@@ -110,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     promoting.add_argument("model", type=_reference, metavar="name@version|name@alias")
     promoting.add_argument("--alias", default=CHAMPION, help=f"which alias ({CHAMPION})")
     promoting.add_argument("--reason", help=REASON_HELP)
+    promoting.add_argument("--force", action="store_true", help="in spite of PROMOTION_GATE; it is audited")
     promoting.set_defaults(run=_promote)
 
     returning = commands.add_parser("rollback", help="point an alias back to its version before the last move")
@@ -320,7 +322,8 @@ def _sound(report: dict[str, Any]) -> str:
 def _promote(options: argparse.Namespace) -> int:
     with session_scope() as session:
         row = find_reference(session, options.model)
-        promote(session, row.name, row.version, options.alias, Change(options.reason))
+        change = Change(options.reason, is_forced=options.force)
+        promote(session, row.name, row.version, options.alias, change, gate=Gate.of(get_settings()))
     print(f"{row.name}@{row.version} is now the {options.alias} of {row.name}.")
     return 0
 

@@ -167,6 +167,25 @@ class Settings(BaseSettings):
         le=_MONTH,
         description="Time between two counts of scored rows for drift; 0: never.",
     )
+    promotion_gate: Literal["off", "replay"] = Field(
+        "off",
+        description="`replay`: a version replaces the champion only after a fresh replay of it (`POST /replays`) "
+        "within the limits below, or with `force` and a reason.",
+    )
+    promotion_replay_hours: float = Field(24, gt=0, le=87_600, description="Oldest replay that counts, in hours.")
+    promotion_min_pairs: int = Field(100, ge=1, description="Least decisions of the present champion in that replay.")
+    promotion_max_flips: float | None = Field(
+        None, ge=0, le=1, description="Largest share of decisions that flip; empty for no limit."
+    )
+    promotion_max_shift: float | None = Field(
+        None, ge=0, description="Largest mean absolute difference of the scores; empty for no limit."
+    )
+    promotion_max_refused: float = Field(
+        0, ge=0, le=1, description="Largest share of rows that the new version refuses."
+    )
+    promotion_max_auc_loss: float | None = Field(
+        None, ge=0, le=1, description="Largest loss of ROC AUC, where outcomes are known; empty for no limit."
+    )
     drain_seconds: float = Field(
         5, gt=0, le=_MONTH, description="Longest time for which one task claims jobs before it hands over."
     )

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
+from shared.comparison.gate import Gate
 from shared.errors import CardError, Conflict, PreconditionFailed
 from shared.observability.audit import ALIAS_REMOVED, MODEL_PROMOTED, audit, operator
 from shared.registry.versions import CHAMPION, NAME, NAME_RULE, resolve
@@ -25,6 +26,7 @@ class Change:
     reason: str | None = None
     actor: str | None = None  # key:ID, or anyone; None: who runs this process
     request_id: str | None = None
+    is_forced: bool = False  # in spite of the gate
 
     @property
     def by(self) -> str:
@@ -60,11 +62,14 @@ def promote(
     change: Change = Change(),
     *,
     expected: str | None = None,
+    gate: Gate | None = None,
 ) -> ModelVersion:
     """Let the alias mean this version from now on; jobs that are already accepted keep the version they have.
 
     `expected` is the entity tag that the alias must have, `*` for any, or empty for an alias that is not there yet.
-    Raises NotFound, Conflict for an archived version, PreconditionFailed when somebody was first.
+    A version that replaces the champion has to pass the gate, unless the change is forced, with a reason. Raises
+    NotFound, Conflict for an archived version and for one that the gate refuses, PreconditionFailed when somebody was
+    first.
     """
     if not NAME.fullmatch(alias):
         raise Conflict(f"{alias[:70]!r} cannot be an alias: {NAME_RULE}.")
@@ -75,6 +80,10 @@ def promote(
     _check_expected(name, alias, None if current is None else current[1], expected)
     if current is not None and current[1].version == version:
         return chosen  # it does already
+    overruled = None
+    if gate is not None and alias == CHAMPION and current is not None:
+        champion = session.get_one(ModelVersion, current[0].model_version_id)
+        overruled = _pass_gate(session, gate, champion, chosen, change)
     now = datetime.now(UTC)
     if current is None:
         session.add(ModelAlias(name=name, alias=alias, model_version_id=chosen.id, updated_at=now))
@@ -82,8 +91,21 @@ def promote(
         current[0].model_version_id = chosen.id
         current[0].updated_at = now
     session.flush()
-    _write_down(session, name, alias, None if current is None else current[1].version, version, now, change)
+    before = None if current is None else current[1].version
+    _write_down(session, name, alias, before, version, now, change, overruled=overruled)
     return chosen
+
+
+def _pass_gate(
+    session: Session, gate: Gate, champion: ModelVersion, version: ModelVersion, change: Change
+) -> str | None:
+    """Return the refusal that a forced change overrules, None without one; raise Conflict for any other refusal."""
+    if change.is_forced and not (change.reason or "").strip():
+        raise Conflict("A forced promotion needs a reason: the audit log keeps it.")
+    refusal = gate.refusal(session.connection(), champion, version)
+    if refusal is not None and not change.is_forced:
+        raise Conflict(f"{refusal}; or force the promotion, with a reason, which is audited.")
+    return refusal
 
 
 def roll_back(
@@ -200,7 +222,15 @@ def _check_expected(name: str, alias: str, state: AliasState | None, expected: s
 
 
 def _write_down(
-    session: Session, name: str, alias: str, before: int | None, after: int | None, now: datetime, change: Change
+    session: Session,
+    name: str,
+    alias: str,
+    before: int | None,
+    after: int | None,
+    now: datetime,
+    change: Change,
+    *,
+    overruled: str | None = None,
 ) -> None:
     if change.reason is not None and len(change.reason) > MAX_REASON:
         raise CardError(f"A reason has {MAX_REASON} characters at most.")
@@ -213,6 +243,7 @@ def _write_down(
         ALIAS_REMOVED if after is None else MODEL_PROMOTED,
         f"{name}@{before if after is None else after}",
         actor=change.by,
-        details={"alias": alias, "before": before, "reason": change.reason},
+        details={"alias": alias, "before": before, "reason": change.reason}
+        | ({} if overruled is None else {"forced": True, "overruled": overruled}),
         request_id=change.request_id,
     )

@@ -80,10 +80,11 @@ def find_alias(name: str, alias: str, *, retries: int) -> Flow[Alias]:
     return Alias.read(answer)
 
 
-def promote(reference: str, reason: str, alias: str, etag: str | None, *, retries: int) -> Flow[Alias]:
+def promote(reference: str, reason: str, alias: str, etag: str | None, *, force: bool, retries: int) -> Flow[Alias]:
     """Point an alias to `name@3`, or to the version of another alias. Repeating it changes nothing."""
     name, version = yield from find_version(reference, retries=retries)
-    request = _request("PUT", _alias_path(name, alias), {"version": version, "reason": reason}, etag)
+    body = {"version": version, "reason": reason} | ({"force": True} if force else {})
+    request = _request("PUT", _alias_path(name, alias), body, etag)
     answer = yield from exchange(request, retries)
     if answer.status == 412 and etag is not None:
         # The first attempt may have done it, and only its answer was lost.

@@ -350,9 +350,14 @@ class Client:
         """Read which version an alias means."""
         return self._run(changes.find_alias(name, alias, retries=self._retries))
 
-    def promote(self, reference: str, *, reason: str, alias: str = "champion", etag: str | None = None) -> Alias:
-        """Let an alias mean `name@3`; with the `etag` that you saw, only if nobody moved it meanwhile."""
-        return self._run(changes.promote(reference, reason, alias, etag, retries=self._retries))
+    def promote(
+        self, reference: str, *, reason: str, alias: str = "champion", etag: str | None = None, force: bool = False
+    ) -> Alias:
+        """Let an alias mean `name@3`; with the `etag` that you saw, only if nobody moved it meanwhile.
+
+        `force` promotes in spite of PROMOTION_GATE, which is audited.
+        """
+        return self._run(changes.promote(reference, reason, alias, etag, force=force, retries=self._retries))
 
     def roll_back(self, name: str, *, reason: str, alias: str = "champion") -> Alias:
         """Point an alias back to its version before the last move."""

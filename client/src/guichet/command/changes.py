@@ -10,7 +10,7 @@ from guichet.command.outcomes import DONE
 
 def promote(client: Client, options: argparse.Namespace, console: Console) -> int:
     """Let an alias mean a version."""
-    alias = client.promote(options.model, reason=options.reason, alias=options.alias)
+    alias = client.promote(options.model, reason=options.reason, alias=options.alias, force=options.force)
     console.say(f"{alias.model}@{alias.version} is now the {alias.alias} of {alias.model}.")
     return DONE
 

@@ -130,6 +130,7 @@ def make_parser() -> argparse.ArgumentParser:
         moving = add(name, text)
         if name == "promote":
             moving.add_argument("model", metavar="NAME@VERSION")
+            moving.add_argument("--force", action="store_true", help="in spite of PROMOTION_GATE; it is audited")
         else:
             moving.add_argument("name", metavar="NAME")
         moving.add_argument("--alias", default="champion", help="which alias (default: champion)")
