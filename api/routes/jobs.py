@@ -19,6 +19,7 @@ from api.jobs.submissions import accepted_response, describe_job, error_of, find
 from api.schemas.answers import APPLIED, OF_JOBS, PROBLEM, TICKET, header
 from api.schemas.lineage import LineageBody
 from api.schemas.native import BatchResult, CsvResult, JobBody, JobPage, Result
+from api.schemas.replays import ReplayResult
 from shared.errors import Conflict
 from shared.tables import JobState
 
@@ -93,7 +94,7 @@ async def get_job(request: Request, services: ServicesDep, caller: ReadCaller, j
     "/jobs/{id}/result",
     dependencies=[INCLUDES],
     responses={
-        200: {"model": Result | BatchResult | CsvResult},
+        200: {"model": Result | BatchResult | CsvResult | ReplayResult},
         202: {"model": JobBody, "description": "Not yet finished.", "headers": TICKET},
         409: {**PROBLEM, "description": "The job failed, was canceled or expired, and has no result."},
         **OF_JOBS,
@@ -101,7 +102,7 @@ async def get_job(request: Request, services: ServicesDep, caller: ReadCaller, j
     response_model=None,
 )
 async def get_result(request: Request, services: ServicesDep, caller: ReadCaller, job_id: JobId) -> Response:
-    """Read the result: one score, every row of a batch in input order, or links to the files of a CSV job.
+    """Read the result: one score, every row of a batch in input order, links to files, or the report of a replay.
 
     With `include=quality`, each row says how unusual it is beside the reference of its version.
     """

@@ -11,7 +11,7 @@ MAX_VALUES = 100  # of one feature, and features of a filter
 class ReplayFilter(BaseModel):
     """Which decisions of the window count; all of them when left out."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
     version: int | None = Field(None, ge=1, le=2**31 - 1, description="Only what this version decided.")
     features: dict[str, str | int | float | bool | list[str | int | float | bool | None] | None] = Field(
         default_factory=dict,
@@ -23,7 +23,7 @@ class ReplayFilter(BaseModel):
 class ReplayBody(BaseModel):
     """Which version decides again, and what."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", strict=True)
     model: str = Field(max_length=200, description="Model: `name@3` or `name@alias`, or `name` beside `version`.")
     version: int | None = Field(None, ge=1, le=2**31 - 1, description="The version that decides again.")
     from_: AwareDatetime | None = Field(
