@@ -37,8 +37,8 @@ def ask(stack: Stack, method: str, path: str, body: Cell | None = None) -> Cell:
         text = answer.read()
     if answer.status not in (200, 202):
         raise RuntimeError(f"{path} was answered {answer.status}: {text[:500]!r}")
-    found: Cell = json.loads(text)
-    return found
+    content_json: Cell = json.loads(text)
+    return content_json
 
 
 def measure_replay(stack: Stack, since: datetime, rows: int) -> Cell:

@@ -42,7 +42,7 @@ async def submit_replay(services: Services, request: Request, caller: Caller) ->
     """
     plain, raw = await read_json(request, max_bytes=services.settings.max_body_bytes)
     body = read_fields(ReplayBody, raw)
-    version = await _meant(services, body)
+    version = await _deciding_version(services, body)
     faults: list[Fault] = []
     options = read_options(services, plain, version, faults)
     features = _values(body, version.card, faults)
@@ -84,10 +84,12 @@ async def submit_replay(services: Services, request: Request, caller: Caller) ->
     return accepted_response(services, request, job, applied)
 
 
-async def _meant(services: Services, body: ReplayBody) -> Version:
+async def _deciding_version(services: Services, body: ReplayBody) -> Version:
     if body.version is None and "@" not in body.model:
-        told = f"say which version decides again: `{body.model[:70]}@3`, `{body.model[:70]}@challenger`, or `version`"
-        raise RowFaults("The replay names no version.", faults=[Fault("/model", "missing", told)])
+        message = (
+            f"say which version decides again: `{body.model[:70]}@3`, `{body.model[:70]}@challenger`, or `version`"
+        )
+        raise RowFaults("The replay names no version.", faults=[Fault("/model", "missing", message)])
     return await requested_version(services, {"model": body.model, "version": body.version}, None)
 
 
@@ -108,7 +110,7 @@ def _window(body: ReplayBody) -> tuple[datetime, datetime]:
 def _values(body: ReplayBody, card: Card, faults: list[Fault]) -> dict[str, list[Any]]:
     """Return the values that each feature of the filter may have; add a fault for each name that is no feature."""
     names = {feature.name for feature in card.row_features}
-    found: dict[str, list[Any]] = {}
+    allowed: dict[str, list[Any]] = {}
     for name, value in body.filter.features.items():
         values = value if isinstance(value, list) else [value]
         where = pointer("filter", "features", name)
@@ -117,8 +119,8 @@ def _values(body: ReplayBody, card: Card, faults: list[Fault]) -> dict[str, list
             faults.append(Fault(where, "unknown_feature", f"is not a feature of {card.name}@{card.version}: {hint}"))
         elif not 1 <= len(values) <= MAX_VALUES:
             faults.append(Fault(where, "range", f"must have from 1 to {MAX_VALUES} values"))
-        found[name] = values
-    return found
+        allowed[name] = values
+    return allowed
 
 
 def _plan(
@@ -174,15 +176,15 @@ def differences(card: Card, other: Card) -> list[str]:
     """Return, in words, why rows of another card are none of this one: what they lack, and what is of another type."""
     if card.task != other.task or list(card.labels.values()) != list(other.labels.values()):
         return ["their answers are not of the same kind, or have other labels"]
-    known = {feature.name: feature for feature in other.row_features}
+    theirs = {feature.name: feature for feature in other.row_features}
     needed = [feature for feature in card.sent_features if feature.required and feature.default is None]
-    lacking = [feature.name for feature in needed if feature.name not in known and card.missing == "refuse"]
+    lacking = [feature.name for feature in needed if feature.name not in theirs and card.missing == "refuse"]
     kinds = {"integer": "number"}
     others = [
-        f"{feature.name} ({known[feature.name].type} there, {feature.type} here)"
+        f"{feature.name} ({theirs[feature.name].type} there, {feature.type} here)"
         for feature in card.sent_features
-        if feature.name in known
-        and kinds.get(feature.type, feature.type) != kinds.get(known[feature.name].type, known[feature.name].type)
+        if feature.name in theirs
+        and kinds.get(feature.type, feature.type) != kinds.get(theirs[feature.name].type, theirs[feature.name].type)
     ]
     reasons = [f"these rows lack {few(lacking)}"] if lacking else []
     return reasons + ([f"another type has {few(others)}"] if others else [])

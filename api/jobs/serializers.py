@@ -258,11 +258,11 @@ def _read_replay(connection: Connection, job: StoredJob) -> Any:  # noqa: ANN401
     return collect_replay(connection, job.id)
 
 
-def replay_body(job: StoredJob, version: Version, found: Any, _words: object) -> dict[str, Any]:  # noqa: ANN401
+def replay_body(job: StoredJob, version: Version, pairs: Any, _words: object) -> dict[str, Any]:  # noqa: ANN401
     """Return the report of a replay, with the outcomes that are known now."""
     return {
         **_about(job, version),
-        **found.report(version.card),
+        **pairs.report(version.card),
         "links": _file_links(job),
         "latency_ms": _latency(job),
     }

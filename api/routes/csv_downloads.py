@@ -84,9 +84,9 @@ async def get_output(
     """
     job, version = await _find(services, caller, job_id)
     if join and job.kind == JobKind.REPLAY:
-        told = "is for files: a replay has no file whose columns it could repeat"
+        message = "is for files: a replay has no file whose columns it could repeat"
         raise InvalidRequest(
-            "A replay repeats no file.", faults=[Fault("/query/join", "conflict", told)], job_id=job.id
+            "A replay repeats no file.", faults=[Fault("/query/join", "conflict", message)], job_id=job.id
         )
     if join and job.kind == JobKind.EXPLAIN_BATCH:
         message = "is for scores: explanations name their row by row_no, and by the id column of the file"

@@ -184,7 +184,7 @@ class ComparisonBody(BaseModel):
     window: WindowBody
     versions: list[VersionRows] = Field(description="The versions that decided.")
     pairs: int
-    refused: int = Field(description="Rows that the version does not take: they are in nothing else.")
+    refused: int = Field(description="Rows that the version refuses or fails on: they are in nothing else.")
     agreement: EstimateBody | None = Field(description="Share of pairs with the same decision.")
     flips: FlipsBody | None
     score_shift: ShiftBody | None

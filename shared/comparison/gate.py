@@ -64,16 +64,16 @@ class Gate:
     def faults(self, report: dict[str, Any]) -> list[str]:
         """Return which limits a report is over, each with its figure and its setting."""
         pairs, refused = report["pairs"], report["refused"]
-        found: list[tuple[str, float, float | None, str]] = [
+        shares: list[tuple[str, float, float | None, str]] = [
             ("of the rows are refused", refused / max(pairs + refused, 1), self.max_refused, "PROMOTION_MAX_REFUSED")
         ]
         if report["flips"] is not None and pairs:
-            found.append(
+            shares.append(
                 ("of the decisions flip", report["flips"]["count"] / pairs, self.max_flips, "PROMOTION_MAX_FLIPS")
             )
         faults = [
             f"{value:.2%} {what}, and {name} is {limit:.2%}"
-            for what, value, limit, name in found
+            for what, value, limit, name in shares
             if limit is not None and value > limit
         ]
         shift = report["score_shift"]
@@ -106,5 +106,5 @@ class Gate:
             .order_by(Job.id.desc())
             .limit(1)
         )
-        found = connection.scalar(query)
-        return None if found is None else str(found)
+        job_id = connection.scalar(query)
+        return None if job_id is None else str(job_id)

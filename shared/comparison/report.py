@@ -206,7 +206,7 @@ def _notes(tally: Tally, judged: Judged) -> list[str]:
         notes.append(f"{without} of {tally.rows} pairs have no probability of both versions, and no score shift.")
     if tally.refused:
         notes.append(
-            f"{tally.refused} rows are not among the pairs: the version refuses them, or their decision is gone."
+            f"{tally.refused} rows are not among the pairs: it refuses them, or failed on them, or they are erased."
         )
     if not judged.rows:
         notes.append("No outcome of these rows is known: POST /outcomes tells them, and then costs are shown.")

@@ -72,7 +72,7 @@ class Again:
     def __init__(self, model: ScoredModel, reference: Sequence[Mapping[str, Any]]) -> None:
         self._model = model
         self._validator = RowValidator(model.card)
-        self._asked = {feature.name for feature in model.card.sent_features}
+        self._sent = {feature.name for feature in model.card.sent_features}
         self._kinds = {feature.name: feature.type for feature in model.card.row_features}
         self._segments = Segments(model.card, reference)
 
@@ -86,9 +86,9 @@ class Again:
         if not all(fits for _, fits in decided.versions.values()):
             for offset, version in enumerate(decided.version_ids):
                 if not decided.versions[version][1]:
-                    rows[offset], found = self._as_own(rows[offset])
-                    if found:
-                        faults[offset] = found
+                    rows[offset], row_faults = self._as_own(rows[offset])
+                    if row_faults:
+                        faults[offset] = row_faults
         offsets = np.array([offset for offset in range(len(rows)) if offset not in faults], dtype=np.intp)
         good = rows if not faults else [rows[offset] for offset in offsets.tolist()]
         columns = Columns.of(good, self._kinds)
@@ -103,7 +103,7 @@ class Again:
 
     def _as_own(self, row: dict[str, Any]) -> tuple[dict[str, Any] | None, list[Fault]]:
         """Return a row of another version as this one takes it, or what is wrong with it."""
-        sent = {name: value for name, value in row.items() if name in self._asked}
+        sent = {name: value for name, value in row.items() if name in self._sent}
         (canonical,), (faults,) = self._validator.validate_many([sent])
         return canonical, faults
 
@@ -175,16 +175,18 @@ class Again:
         task = self._model.card.task
         versions = np.array(decided.version_ids, np.int64)
         scored_by = versions[offsets]
-        known = [offset for offset in faults if offset < len(versions)]
-        refused_by = versions[known]
-        found = {}
+        faulty = [offset for offset in faults if offset < len(versions)]
+        refused_by = versions[faulty]
+        tallies = {}
         for version in np.unique(versions).tolist():
             which = np.flatnonzero(scored_by == version)
             is_all = len(which) == len(pairs)
-            some = pairs if is_all else pairs.at(which)
-            own = columns if is_all else Columns({n: c.at(which) for n, c in columns.columns.items()}, len(which))
-            tally = Tally.of(task, some, refused=int(np.count_nonzero(refused_by == version)))
-            if len(some):
-                tally.segments = self._segments.count(own, *changes(task, some))
-            found[version] = (some, tally)
-        return found
+            own = pairs if is_all else pairs.at(which)
+            own_columns = (
+                columns if is_all else Columns({n: c.at(which) for n, c in columns.columns.items()}, len(which))
+            )
+            tally = Tally.of(task, own, refused=int(np.count_nonzero(refused_by == version)))
+            if len(own):
+                tally.segments = self._segments.count(own_columns, *changes(task, own))
+            tallies[version] = (own, tally)
+        return tallies

@@ -31,7 +31,9 @@ class Segments:
             sums = [np.bincount(places, weights=weights, minlength=width) for weights in (one, other)]
             of_feature = counts.setdefault(bins.name, {})
             for place in np.flatnonzero(rows).tolist():
-                of_feature[labels[place]] = [float(rows[place]), float(sums[0][place]), float(sums[1][place])]
+                counted = [float(rows[place]), float(sums[0][place]), float(sums[1][place])]
+                # Two narrow ranges of large numbers may read the same.
+                of_feature[labels[place]] = _added(of_feature.get(labels[place]), counted)
         return counts
 
 
@@ -51,8 +53,11 @@ def add_counts(total: Counts, more: Counts) -> None:
     for feature, segments in more.items():
         of_feature = total.setdefault(feature, {})
         for label, sums in segments.items():
-            before = of_feature.get(label)
-            of_feature[label] = sums if before is None else [a + b for a, b in zip(before, sums, strict=True)]
+            of_feature[label] = _added(of_feature.get(label), sums)
+
+
+def _added(before: list[float] | None, more: list[float]) -> list[float]:
+    return more if before is None else [one + other for one, other in zip(before, more, strict=True)]
 
 
 def flattened(counts: Counts) -> list[tuple[str, str, Sequence[float]]]:

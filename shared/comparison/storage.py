@@ -31,14 +31,14 @@ class Collected:
 
     def report(self, card: Card) -> Report:
         """Return the report; `card` is that of a version of the model."""
-        found = make_report(self.tally, self.judged, list(card.labels.values()))
-        found["largest"] = [
+        report = make_report(self.tally, self.judged, list(card.labels.values()))
+        report["largest"] = [
             {"job_id": place[0], "row": place[1], **each}
-            for each in found["largest"]
+            for each in report["largest"]
             if (place := self.places.get(each.pop("input_id"))) is not None  # else it was erased
         ]
         versions = [{"version": version, "rows": count} for version, count in sorted(self.versions.items())]
-        return {**self.about, "versions": versions, **found}
+        return {**self.about, "versions": versions, **report}
 
 
 def of_replay(job_id: str) -> ColumnElement[bool]:
@@ -60,7 +60,7 @@ def collect(
     connection: Connection, which: ColumnElement[bool], task: Task, *, costs: tuple[float, float] = (1.0, 1.0)
 ) -> Collected:
     """Add up the pairs that a condition means, and their outcomes as they are known now."""
-    found = Collected(Tally(task), Judged(task, costs), {})
+    collected = Collected(Tally(task), Judged(task, costs), {})
     ids = connection.scalars(select(ScorePairs.id).where(which).order_by(ScorePairs.id)).all()
     has_outcomes = connection.scalar(select(Outcome.id).limit(1)) is not None
     columns: list[Any] = [ModelVersion.version, ScorePairs.row_count, ScorePairs.tally]
@@ -73,27 +73,28 @@ def collect(
             .order_by(ScorePairs.id)
         )
         for decided_by, count, tally, *packed in connection.execute(query):
-            found.tally.add(Tally.load(tally))
-            found.versions[decided_by] = found.versions.get(decided_by, 0) + count
+            collected.tally.add(Tally.load(tally))
+            collected.versions[decided_by] = collected.versions.get(decided_by, 0) + count
             if packed and count:
                 pairs = Pairs.load(packed[0])
-                known, actual = _outcomes(connection, pairs.input_ids)
-                found.judged.add(pairs.at(known), actual)
-    found.places = _places(connection, [each.input_id for each in found.tally.largest])
-    return found
+                places, actual = _outcomes(connection, pairs.input_ids)
+                collected.judged.add(pairs.at(places), actual)
+    collected.places = _places(connection, [each.input_id for each in collected.tally.largest])
+    return collected
 
 
 def collect_replay(connection: Connection, job_id: str) -> Collected:
     """Return the pairs of a replay, with its window and filter."""
     replay = connection.execute(
-        select(Replay.__table__, ModelVersion.card)
+        select(Replay.__table__, ModelVersion.card, Job.failed_count)
         .join(Job, Job.id == Replay.job_id)
         .join(ModelVersion, ModelVersion.id == Job.model_version_id)
         .where(Replay.job_id == job_id)
     ).one()
-    found = collect(connection, of_replay(job_id), replay.card["task"], costs=(replay.cost_fp, replay.cost_fn))
-    found.about = {"window": {"from": replay.starts_at, "to": replay.ends_at}, "filter": replay.filter}
-    return found
+    collected = collect(connection, of_replay(job_id), replay.card["task"], costs=(replay.cost_fp, replay.cost_fn))
+    collected.tally.refused = replay.failed_count  # also those that took workers down
+    collected.about = {"window": {"from": replay.starts_at, "to": replay.ends_at}, "filter": replay.filter}
+    return collected
 
 
 def _outcomes(connection: Connection, input_ids: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
@@ -106,18 +107,18 @@ def _outcomes(connection: Connection, input_ids: NDArray[np.int64]) -> tuple[NDA
             func.string_agg(func.float8send(Outcome.actual), literal_column("''::bytea ORDER BY outcomes.input_id")),
         ]
         raw = connection.execute(select(*packed).where(current)).one()
-        known = np.frombuffer(raw[0] or b"", ">i8").astype(np.int64)
+        judged = np.frombuffer(raw[0] or b"", ">i8").astype(np.int64)
         actual = np.frombuffer(raw[1] or b"", ">f8").astype(np.float64)
     else:
         rows: Sequence[Any] = connection.execute(
             select(Outcome.input_id, Outcome.actual).where(current).order_by(Outcome.input_id)
         ).all()
-        known = np.array([row[0] for row in rows], np.int64)
+        judged = np.array([row[0] for row in rows], np.int64)
         actual = np.array([row[1] for row in rows], np.float64)
     order = np.argsort(input_ids, kind="stable")
     ordered = input_ids[order]
-    places = np.searchsorted(ordered, known)
-    is_there = ordered[np.minimum(places, len(ordered) - 1)] == known
+    places = np.searchsorted(ordered, judged)
+    is_there = ordered[np.minimum(places, len(ordered) - 1)] == judged
     return order[places[is_there]], actual[is_there]
 
 

@@ -56,13 +56,13 @@ class _Scorers:
 
         key = f"{model.card.name}@{model.card.version} {model.card.sha256}"
         with self._lock:
-            found = self._made.get(key)
-            if found is None:
-                found = self._made[key] = Again(model, model.reference)
+            scorer = self._made.get(key)
+            if scorer is None:
+                scorer = self._made[key] = Again(model, model.reference)
                 if len(self._made) > _KEPT:
                     self._made.popitem(last=False)
             self._made.move_to_end(key)
-            return found
+            return scorer
 
 
 _scorers = _Scorers()
@@ -89,7 +89,7 @@ def replay_chunk(model: "LoadedModel", claim: ChunkClaim) -> tuple[ReplayedChunk
         scored = _scorers.of(model).score(decided)
         offsets, pairs = scored.offsets, scored.pairs
         faults |= scored.faults
-        for version_id, (some, tally) in scored.by_version.items():
+        for version_id, (own, tally) in scored.by_version.items():
             chunk.parts.append(
                 {
                     "job_id": claim.job_id,
@@ -97,16 +97,16 @@ def replay_chunk(model: "LoadedModel", claim: ChunkClaim) -> tuple[ReplayedChunk
                     "decided_by_id": version_id,
                     "starts_at": decided.first_at,
                     "first_row": claim.first_row,
-                    "row_count": len(some),
+                    "row_count": len(own),
                     "tally": tally.dump(),
-                    "pairs": some.dump(),
+                    "pairs": own.dump(),
                 }
             )
     chunk.failed_count = len(faults)
     labels = list(model.card.labels.values())
     chunk.output = _records(claim, decided, labels, offsets.tolist(), pairs, faults)
     errors = [
-        row_error(claim.first_row + offset, fault, {}) for offset, some in sorted(faults.items()) for fault in some
+        row_error(claim.first_row + offset, fault, {}) for offset, of_row in sorted(faults.items()) for fault in of_row
     ]
     chunk.errors = error_records(errors, claim.format)
     return chunk, ChunkState.FAILED if claim.is_out_of_attempts else ChunkState.DONE
@@ -135,8 +135,8 @@ def _records(
         return spread([names[place] for place in places.tolist()], offsets, total) if len(places) else [""] * total
 
     error = [""] * total
-    for offset, some in faults.items():
-        error[offset] = escape(error_text(some), form.delimiter)
+    for offset, of_row in faults.items():
+        error[offset] = escape(error_text(of_row), form.delimiter)
     columns = [
         list(map(str, range(claim.first_row + 1, claim.first_row + total + 1))),
         [*decided.job_ids, *[""] * gone],
@@ -168,10 +168,10 @@ def cut(claim: ChunkClaim) -> list[PackedChunk]:
     size = max(1, -(-claim.row_count // PARTS))
     parts = []
     for start in range(0, len(ids), size):
-        some = ids[start : start + size]
+        run_ids = ids[start : start + size]
         is_last = start + size >= len(ids)
-        count = claim.row_count - start if is_last else len(some)
-        run = Decisions(some[0], some[-1], count)
+        count = claim.row_count - start if is_last else len(run_ids)
+        run = Decisions(run_ids[0], run_ids[-1], count)
         parts.append(PackedChunk(claim.first_row + start, count, pack(run.dump())))
     return parts
 

@@ -81,10 +81,8 @@ def plan(connection: Connection, scope: Scope, *, rows: int) -> list[Decisions]:
     )
     if scope.features:
         numbered = numbered.join(ModelInput, ModelInput.id == ModelOutput.input_id)
-    found = numbered.subquery()
-    query = (
-        select(func.min(found.c.id), func.max(found.c.id), func.count()).group_by(found.c.part).order_by(found.c.part)
-    )
+    runs = numbered.subquery()
+    query = select(func.min(runs.c.id), func.max(runs.c.id), func.count()).group_by(runs.c.part).order_by(runs.c.part)
     return [Decisions(*row) for row in connection.execute(query)]
 
 
@@ -98,8 +96,8 @@ def count_by_version(connection: Connection, scope: Scope) -> dict[int, int]:
     )
     if scope.features:
         query = query.join(ModelInput, ModelInput.id == ModelOutput.input_id)
-    found = connection.execute(query.group_by(ModelOutput.model_version_id))
-    return {version: count for version, count in found}  # noqa: C416 - rows, as mypy knows them
+    counts = connection.execute(query.group_by(ModelOutput.model_version_id))
+    return {version: count for version, count in counts}  # noqa: C416 - rows, as mypy knows them
 
 
 def read(connection: Connection, job_id: str, chunk: bytes) -> DecidedRows:
@@ -124,8 +122,8 @@ def read(connection: Connection, job_id: str, chunk: bytes) -> DecidedRows:
         .where(ModelOutput.id.between(first, last), scope.condition(connection))
         .order_by(ModelOutput.id)
     )
-    found = connection.execute(query).all()
-    columns = list(zip(*found, strict=True)) if found else [()] * 9
+    outputs = connection.execute(query).all()
+    columns = list(zip(*outputs, strict=True)) if outputs else [()] * 9
     ids, inputs, decided_by, predictions, probabilities, jobs, rows, times, features = map(list, columns)
     text = "[" + ",".join(features) + "]"
     return DecidedRows(
@@ -158,16 +156,16 @@ def _first_since(connection: Connection, time: datetime, last: int) -> int:
     low, high = 1, last + 1
     while low < high:
         middle = (low + high) // 2
-        found = connection.execute(
+        output = connection.execute(
             select(ModelOutput.id, ModelOutput.created_at)
             .where(ModelOutput.id >= middle)
             .order_by(ModelOutput.id)
             .limit(1)
         ).first()
-        if found is None or found.created_at >= time:
+        if output is None or output.created_at >= time:
             high = middle
         else:
-            low = found.id + 1
+            low = output.id + 1
     return low
 
 

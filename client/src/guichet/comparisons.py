@@ -58,8 +58,8 @@ def replay_body(
     """Return the body of a request for a replay; a time without an offset is local."""
     chosen: dict[str, Any] = {} if decided_by is None else {"version": decided_by}
     chosen |= {"features": dict(features)} if features else {}
-    given = {"from": _time(start), "to": _time(end), "filter": chosen or None, "cost_fp": cost_fp, "cost_fn": cost_fn}
-    return {"model": reference} | {name: value for name, value in given.items() if value is not None}
+    options = {"from": _time(start), "to": _time(end), "filter": chosen or None, "cost_fp": cost_fp, "cost_fn": cost_fn}
+    return {"model": reference} | {name: value for name, value in options.items() if value is not None}
 
 
 def _time(value: datetime | str | None) -> str | None:

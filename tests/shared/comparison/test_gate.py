@@ -47,7 +47,8 @@ def replayed(
     ended = datetime.now(UTC) - timedelta(hours=hours)
     job = submission(rows=0, kind="replay", lane="bulk", model_version_id=2)
     times = dict.fromkeys(("created_at", "run_after", "finished_at"), ended)
-    session.execute(insert(Job).values({**job.columns(), "row_count": pairs, "state": "succeeded", **times}))
+    counts = {"row_count": pairs + refused, "failed_count": refused}
+    session.execute(insert(Job).values({**job.columns(), **counts, "state": "succeeded", **times}))
     decided = np.zeros(pairs, np.int16)
     some = Pairs(np.arange(pairs), np.full(pairs, 0.1), np.full(pairs, 0.3), decided, decided.copy())
     some.decided_after[:flips] = 1

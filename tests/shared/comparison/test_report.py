@@ -240,3 +240,15 @@ def test_memory_does_not_grow_with_the_pairs():
     tracemalloc.stop()
     assert found["pairs"] == 240_000
     assert peak < 12e6  # 20,000 pairs are 0.6 MB, those of all 8 MB
+
+
+def test_ranges_that_read_the_same_are_counted_together():
+    features = [{"name": "n", "type": "number"}]
+    card = Card.model_validate(
+        {"name": "m", "version": 1, "task": "binary", "sha256": "0" * 64, "labels": {"0": "no", "1": "yes"}}
+        | {"features": features}
+    )
+    rows = [{"n": 1e9 + place / 1000} for place in range(100)]
+    counts = Segments(card, rows).count(Columns.of(rows, {"n": "number"}), np.ones(100), np.zeros(100))
+    assert sum(rows for rows, *_ in counts["n"].values()) == 100
+    assert sum(ones for _, ones, _ in counts["n"].values()) == 100

@@ -98,10 +98,10 @@ def _figure(estimate: dict[str, Any]) -> str:
     return f"{estimate['value']:+.6g}, 95 %: {estimate['low']:+.6g} to {estimate['high']:+.6g}"
 
 
-def _features(given: list[str]) -> dict[str, list[Any]]:
+def _features(texts: list[str]) -> dict[str, list[Any]]:
     """Return the values by feature of `NAME=VALUE`; a value is JSON where it can be read so, and else text."""
-    found: dict[str, list[Any]] = {}
-    for text in given:
+    values_by_name: dict[str, list[Any]] = {}
+    for text in texts:
         name, equals, value = text.partition("=")
         if not name or not equals:
             raise Unusable(f"{text!r} names no feature and value: write it as NAME=VALUE, e.g. region=north.")
@@ -109,5 +109,5 @@ def _features(given: list[str]) -> dict[str, list[Any]]:
             read = json.loads(value)
         except ValueError:
             read = value
-        found.setdefault(name, []).append(value if isinstance(read, dict | list) else read)
-    return found
+        values_by_name.setdefault(name, []).append(value if isinstance(read, dict | list) else read)
+    return values_by_name
