@@ -32,6 +32,7 @@ from shared.jobs import decisions
 from shared.jobs import transitions as jobs
 from shared.jobs.decisions import DecidedRows
 from shared.jobs.kinds import CHUNKED
+from shared.jobs.source_rows import SourceRow, read_source
 from shared.jobs.submission import Submission
 from shared.tables import ChunkState, CsvFile, Job, JobChunk, JobEvent, JobKind, JobState, ModelInput
 
@@ -126,16 +127,6 @@ def _insert_chunks(
 
 
 # ── claimed ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, slots=True)
-class SourceRow:
-    """A row of another job that is explained."""
-
-    index: int
-    input_id: int
-    features: dict[str, Any]  # canonical, where it has no faults
-    faults: list[dict[str, Any]] | None  # why it has no score
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +242,7 @@ def claim(connection: Connection, *, model_version_id: int, worker: str, lease_s
             leased_by=worker,
             lease_expires_at=clock(connection, lease_seconds),
         )
-        source, payload, skipped = _read_source(connection, row)
+        source, payload, skipped = read_source(connection, row)
         decided = decisions.read(connection, row["job_id"], unpack(payload)) if row["kind"] == JobKind.REPLAY else None
         return ChunkClaim(
             id=row["id"],
@@ -274,29 +265,6 @@ def claim(connection: Connection, *, model_version_id: int, worker: str, lease_s
             decided=decided,
         )
     return None
-
-
-def _read_source(connection: Connection, chunk: RowMapping) -> tuple[tuple[SourceRow, ...], bytes, int]:
-    """Return the rows of another job that a chunk is about, the chunk of its file, and the records before them.
-
-    A chunk of a file of its own has its payload.
-    """
-    source_id, first = chunk["source_job_id"], chunk["first_row"]
-    if source_id is None:
-        return (), chunk["payload"], 0
-    rows = connection.execute(
-        select(ModelInput.row_index, ModelInput.id, ModelInput.features, ModelInput.faults)
-        .where(ModelInput.job_id == source_id, ModelInput.row_index.between(first, first + chunk["row_count"] - 1))
-        .order_by(ModelInput.row_index)
-    )
-    source = tuple(SourceRow(*row) for row in rows)
-    records = connection.execute(
-        select(JobChunk.first_row, JobChunk.payload)
-        .where(JobChunk.job_id == source_id, JobChunk.first_row <= first)
-        .order_by(JobChunk.first_row.desc())
-        .limit(1)
-    ).first()
-    return (source, b"", 0) if records is None else (source, records.payload, first - records.first_row)
 
 
 def heartbeat(connection: Connection, claims: Sequence[ChunkClaim], *, lease_seconds: float) -> None:
