@@ -156,7 +156,7 @@ def _write(connection: Connection, claim: ChunkClaim, chunk: ReplayedChunk) -> N
         connection.execute(insert(ScorePairs), chunk.parts)
 
 
-def cut(claim: ChunkClaim) -> list[PackedChunk]:
+def split(claim: ChunkClaim) -> list[PackedChunk]:
     """Return a suspect chunk as smaller ones; decisions that were erased meanwhile stay with the last one."""
     from shared.csv.packing import pack
     from shared.jobs.decisions import Decisions
@@ -176,4 +176,4 @@ def cut(claim: ChunkClaim) -> list[PackedChunk]:
     return parts
 
 
-REPLAYS = ChunkHandler(replay_chunk, _write, cut)
+REPLAYS = ChunkHandler(replay_chunk, _write, split)

@@ -218,7 +218,7 @@ def test_chunk_whose_worker_died_is_counted_once(engine, model):
 def test_chunk_that_takes_workers_down_is_cut_until_the_guilty_row_stands_alone(engine, model):
     job_id = submit(engine, rows=40)
     taken = take(engine)
-    parts = CHUNK_HANDLERS["replay"].cut(taken)
+    parts = CHUNK_HANDLERS["replay"].split(taken)
     assert [part.row_count for part in parts] == [3] * 13 + [1]
     assert [part.first_row for part in parts] == list(range(0, 40, 3))
     with engine.begin() as connection:
