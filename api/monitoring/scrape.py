@@ -10,7 +10,7 @@ from prometheus_client import Metric
 from sqlalchemy import Connection, select
 
 from api.services import Services
-from shared.jobs.figures import FileFigures, QueueFigures, count_finished, files, queues, version_labels
+from shared.jobs.figures import FileFigures, Labels, QueueFigures, count_finished, files, queues, version_labels
 from shared.observability.exposition import counted, gauge
 from shared.observability.metrics import JOBS_FINISHED, METRICS, Series, quantile, read
 from shared.tables import Alert
@@ -59,12 +59,13 @@ def scraper_of(services: Services) -> Scraper:
 def _read(services: Services) -> Figures:
     with services.engine.begin() as connection:
         METRICS.flush(connection)  # what this process has counted is among the numbers, too
-    finished = count_finished(services.bulk_engine)
     with services.reader.connect() as connection:
+        labels = version_labels(connection)
         series = read(connection)
-        waiting, chunks = queues(connection), files(connection)
-        drift = _drift(connection)
-    series[JOBS_FINISHED.name] = [Series(labels, count, 0.0, ()) for labels, count in sorted(finished.items())]
+        finished = count_finished(connection, services.bulk_engine, labels)
+        waiting, chunks = queues(connection, labels), files(connection, labels)
+        drift = _drift(connection, labels)
+    series[JOBS_FINISHED.name] = [Series(key, count, 0.0, ()) for key, count in sorted(finished.items())]
     workers: dict[str, int] = {}
     for worker in services.catalog.live_workers():
         for lane in worker.lanes:
@@ -74,14 +75,13 @@ def _read(services: Services) -> Figures:
     return Figures(series, waiting, chunks, drift, workers, connections, time.monotonic())
 
 
-def _drift(connection: Connection) -> dict[tuple[str, str, str], float]:
+def _drift(connection: Connection, labels: Labels) -> dict[tuple[str, str, str], float]:
     """Return the levels of the open drift alerts, by (model, feature, `score` or `decision`; `yes` or `no`)."""
     rows = connection.execute(
         select(Alert.model_version_id, Alert.subject, Alert.acknowledged_at.is_not(None), Alert.level).where(
             Alert.kind == "drift", Alert.closed_at.is_(None)
         )
-    ).all()
-    labels = version_labels(connection) if rows else {}
+    )
     return {
         (labels[version], subject, "yes" if is_acknowledged else "no"): float(LEVELS[level])
         for version, subject, is_acknowledged, level in rows

@@ -49,7 +49,8 @@ async def get_metrics(request: Request, services: ServicesDep, caller: ListCalle
     accept = request.headers.get("accept")
     if preferred_type(accept, (TEXT, OPEN_METRICS, JSON)) == JSON:
         return json_response(summary(figures, services))
-    body, media_type = expose(prometheus_metrics(figures, services), accept)
+    # A thousand lines take longer to write than the event loop may be held.
+    body, media_type = await run_in_threadpool(lambda: expose(prometheus_metrics(figures, services), accept))
     return Response(body, headers={"Content-Type": media_type})
 
 

@@ -6,6 +6,7 @@ Counting every job that ever ended would take longer each day. So they are count
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,6 +16,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from shared.database.clock import clock
 from shared.observability.metrics import JOBS_FINISHED, add, sample_key
 from shared.tables import ChunkState, Job, JobChunk, JobState, MetricSample, ModelVersion
+
+Labels = Mapping[int, str]  # name@version of every registered version, by its id
 
 WATERMARK = "jobs_counted_until"
 _LATE_SECONDS = 60  # no transaction that ends a job takes so long
@@ -40,7 +43,7 @@ class FileFigures:
     rows: int
 
 
-def queues(connection: Connection) -> list[QueueFigures]:
+def queues(connection: Connection, labels: Labels) -> list[QueueFigures]:
     """Return every queue with waiting jobs."""
     if connection.dialect.name == "sqlite":
         age = (func.julianday("now") - func.julianday(func.min(Job.run_after))) * 86_400
@@ -50,64 +53,78 @@ def queues(connection: Connection) -> list[QueueFigures]:
         select(Job.model_version_id, Job.lane, func.count(), age)
         .where(Job.state == JobState.QUEUED.value)
         .group_by(Job.model_version_id, Job.lane)
-    ).all()
-    labels = version_labels(connection)
+    )
     return [
         QueueFigures(labels.get(version, str(version)), lane, count, max(float(seconds or 0), 0.0))
         for version, lane, count, seconds in rows
     ]
 
 
-def files(connection: Connection) -> list[FileFigures]:
+def files(connection: Connection, labels: Labels) -> list[FileFigures]:
     """Return the waiting chunks and rows of files, by model version."""
     rows = connection.execute(
         select(JobChunk.model_version_id, func.count(), func.sum(JobChunk.row_count))
         .where(JobChunk.state == ChunkState.QUEUED.value)
         .group_by(JobChunk.model_version_id)
-    ).all()
-    labels = version_labels(connection)
+    )
     return [FileFigures(labels.get(version, str(version)), count, int(total or 0)) for version, count, total in rows]
 
 
-def version_labels(connection: Connection) -> dict[int, str]:
+def version_labels(connection: Connection) -> Labels:
     """Return `name@version` of every registered version, by its id."""
     rows = connection.execute(select(ModelVersion.id, ModelVersion.name, ModelVersion.version))
     return {number: f"{name}@{version}" for number, name, version in rows}
 
 
-def count_finished(engine: Engine) -> dict[tuple[str, str, str], int]:
+def count_finished(connection: Connection, engine: Engine, labels: Labels) -> dict[tuple[str, str, str], int]:
     """Return the number of ended jobs, by (model, kind, state): exact with any number of processes.
 
-    The engine has to begin transactions: what is counted, and that it was counted, is stored together.
+    If the watermark is too old, it is moved first, in a transaction of its own on `engine`.
     """
-    with engine.begin() as connection:
-        since, now = _watermark(connection), _now(connection)
-        if now - since > _COUNT_SECONDS:
-            _move_watermark(connection, since, now - _LATE_SECONDS)
-    # Both parts of the sum are read at one moment, or another process might move a part in between.
-    snapshot = (
-        engine if engine.dialect.name == "sqlite" else engine.execution_options(isolation_level="REPEATABLE READ")
+    stored, since, age = _counted(connection)
+    if age is None or age > _COUNT_SECONDS:
+        with engine.begin() as writer:
+            _move_watermark(writer, since, _now(writer) - _LATE_SECONDS, labels)
+        stored, since, _ = _counted(connection)
+    # The stored counts and their watermark come from one snapshot, so another process may move the watermark now.
+    return dict(stored + _finished(connection, since, None, labels))
+
+
+def _counted(connection: Connection) -> tuple[Counter[tuple[str, str, str]], float, float | None]:
+    """Return the stored counts of ended jobs, their watermark (seconds since 1970) and its age in seconds.
+
+    All three come from one statement, so from one snapshot. The age is None before the first count.
+    """
+    names = (JOBS_FINISHED.name, WATERMARK)
+    rows = connection.execute(
+        select(MetricSample.name, MetricSample.labels, MetricSample.value, clock(connection).label("now")).where(
+            MetricSample.name.in_(names)
+        )
     )
-    with snapshot.connect() as connection:
-        totals: Counter[tuple[str, str, str]] = Counter()
-        stored = select(MetricSample.labels, MetricSample.value).where(MetricSample.name == JOBS_FINISHED.name)
-        for text, value in connection.execute(stored):
+    counted: Counter[tuple[str, str, str]] = Counter()
+    since, age = 0.0, None
+    for name, text, value, now in rows:
+        if name == WATERMARK:
+            since, age = value, now.timestamp() - value
+        else:
             model, kind, state = json.loads(text)
-            totals[model, kind, state] += int(value)
-        totals.update(_finished(connection, _watermark(connection), None))
-    return dict(totals)
+            counted[model, kind, state] = int(value)
+    return counted, since, age
 
 
-def _finished(connection: Connection, since: float, until: float | None) -> dict[tuple[str, str, str], int]:
+def _finished(
+    connection: Connection, since: float, until: float | None, labels: Labels
+) -> Counter[tuple[str, str, str]]:
     query = select(Job.model_version_id, Job.kind, Job.state, func.count()).where(Job.finished_at > _time(since))
     if until is not None:
         query = query.where(Job.finished_at <= _time(until))
-    rows = connection.execute(query.group_by(Job.model_version_id, Job.kind, Job.state)).all()
-    labels = version_labels(connection)
-    return {(labels.get(version, str(version)), kind, state): count for version, kind, state, count in rows}
+    found: Counter[tuple[str, str, str]] = Counter()
+    for version, kind, state, count in connection.execute(query.group_by(Job.model_version_id, Job.kind, Job.state)):
+        found[labels.get(version, str(version)), kind, state] += count
+    return found
 
 
-def _move_watermark(connection: Connection, since: float, until: float) -> None:
+def _move_watermark(connection: Connection, since: float, until: float, labels: Labels) -> None:
     """Count what ended between two moments, once: only the process that moves the watermark adds it."""
     if not since:
         insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
@@ -115,13 +132,8 @@ def _move_watermark(connection: Connection, since: float, until: float) -> None:
         connection.execute(first.on_conflict_do_nothing())
     is_here = (MetricSample.name == WATERMARK, MetricSample.value == since)
     if connection.execute(update(MetricSample).where(*is_here).values(value=until)).rowcount:
-        finished = _finished(connection, since, until)
-        add(connection, {sample_key(JOBS_FINISHED, labels): float(count) for labels, count in finished.items()})
-
-
-def _watermark(connection: Connection) -> float:
-    """Return the moment until which ended jobs are counted, in seconds since 1970; 0 at first."""
-    return float(connection.scalar(select(MetricSample.value).where(MetricSample.name == WATERMARK)) or 0)
+        finished = _finished(connection, since, until, labels)
+        add(connection, {sample_key(JOBS_FINISHED, key): float(count) for key, count in finished.items()})
 
 
 def _now(connection: Connection) -> float:

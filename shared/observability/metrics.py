@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
+from shared.database.prepared import Statement, array
 from shared.tables import MetricSample
 
 FLUSH_SECONDS = 5.0
@@ -140,23 +141,35 @@ class Metrics:
 METRICS = Metrics()  # of this process
 
 
+_ADD = Statement(
+    "add_metrics",
+    ("text[]", "text[]", "text[]", "float8[]"),
+    """
+INSERT INTO metric_samples (name, labels, part, value) SELECT * FROM unnest($1, $2, $3, $4)
+ON CONFLICT (name, labels, part) DO UPDATE SET value = metric_samples.value + excluded.value
+""",
+)
+
+
 def add(connection: Connection, samples: dict[Sample, float]) -> None:
-    """Add samples to the tables, in one statement; in order, so that two processes never wait for each other."""
+    """Add samples to the tables, in one statement; in order, so that two processes never wait for each other.
+
+    On PostgreSQL in arrays: SQLAlchemy takes a quarter of a millisecond for each row of a long VALUES list.
+    """
     if not samples:
         return
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    rows = [
-        {"name": name, "labels": labels, "part": part, "value": value}
-        for (name, labels, part), value in sorted(samples.items())
-    ]
-    for first in range(0, len(rows), 1_000):  # SQLite takes 32,766 values in a statement
-        stored = insert(MetricSample).values(rows[first : first + 1_000])
-        connection.execute(
-            stored.on_conflict_do_update(
-                index_elements=[MetricSample.name, MetricSample.labels, MetricSample.part],
-                set_={"value": MetricSample.value + stored.excluded.value},
-            )
-        )
+    rows = [(*key, float(value)) for key, value in sorted(samples.items())]
+    if connection.dialect.name == "postgresql":
+        _ADD.run(connection, *map(array, zip(*rows, strict=True)))
+        return
+    stored = sqlite.insert(MetricSample)
+    connection.execute(
+        stored.on_conflict_do_update(
+            index_elements=[MetricSample.name, MetricSample.labels, MetricSample.part],
+            set_={"value": MetricSample.value + stored.excluded.value},
+        ),
+        [dict(zip(("name", "labels", "part", "value"), row, strict=True)) for row in rows],
+    )
 
 
 @dataclass(slots=True)

@@ -9,8 +9,9 @@ from sqlalchemy import Engine, delete, func, insert, select, update
 from uuid_utils import uuid7
 
 from scripts.servers.postgres import Postgres
+from shared.database.engine import reader
 from shared.jobs import figures
-from shared.jobs.figures import count_finished, files, queues
+from shared.jobs.figures import files, queues, version_labels
 from shared.observability import metrics
 from shared.observability.metrics import (
     CLAIM_JOBS,
@@ -52,6 +53,11 @@ def flush(engine: Engine, *parts: Metrics) -> None:
 def stored(engine: Engine) -> dict[str, list[metrics.Series]]:
     with engine.connect() as connection:
         return read(connection)
+
+
+def count_finished(engine: Engine) -> dict[tuple[str, str, str], int]:
+    with reader(engine).connect() as connection:
+        return figures.count_finished(connection, engine, version_labels(connection))
 
 
 def test_what_several_processes_count_is_summed(engine: Engine) -> None:
@@ -207,7 +213,8 @@ def test_queues_tell_how_many_wait_and_how_long(engine: Engine) -> None:
     add_jobs(engine, 3, seconds_ago=100, state="queued")
     add_jobs(engine, 2, seconds_ago=10, state="queued")
     with engine.connect() as connection:
-        (queue,) = queues(connection)
-        assert files(connection) == []
+        labels = version_labels(connection)
+        (queue,) = queues(connection, labels)
+        assert files(connection, labels) == []
     assert (queue.model, queue.lane, queue.jobs) == ("credit@1", "interactive", 5)
     assert 100 <= queue.oldest_seconds < 130
