@@ -13,6 +13,7 @@ from shared.encoding.compile import Encoding, compile_encoding
 from shared.explanations.attribution import Attribution, ExplainedModel, Method, Row, Scale, explained_column
 from shared.explanations.tree_paths import TreePaths, read_trees
 from shared.explanations.tree_values import (
+    LeafTables,
     ReferenceMasks,
     interventional,
     path_dependent,
@@ -52,6 +53,7 @@ class TreeSum:
         self.paths = paths
         self.count = count
         self.reference: ReferenceMasks | None = None
+        self.tables: LeafTables | None = None  # made for the first row that is explained
         self.method: Method = "tree_path_dependent"
         if reference is None:
             self.base = path_dependent_base(paths)
@@ -71,6 +73,10 @@ class TreeSum:
     def contributions(self, rows: NDArray[Any], output: int) -> Matrix:
         """Return what each feature adds to one output of n rows with these masks, shape (n, F)."""
         if self.reference is not None:
+            if self.tables is None and LeafTables.fit(self.paths, self.reference):
+                self.tables = LeafTables(self.paths, self.reference, self.count)
+            if self.tables is not None:
+                return self.tables.contributions(rows, output)
             return interventional(self.paths, self.reference, rows, output, self.count)
         return np.array([path_dependent(self.paths, mask, output, self.count) for mask in rows])
 

@@ -23,6 +23,9 @@ from shared.explanations.tree_paths import Masks, TreePaths
 
 PAIRS_AT_ONCE = 300_000  # what fits into a processor's cache
 FEW_ROWS = 64  # more are summed leaf by leaf, and not row by row
+MAX_CELLS = 4_000_000  # of a table of all masks: 32 MB
+MAX_PAIRS = 30_000_000  # from which it is made, in a second or two
+CELLS_AT_ONCE = 1_000_000  # that are looked up
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,23 +58,79 @@ def reference_masks(paths: TreePaths, features: Matrix) -> ReferenceMasks:
     return ReferenceMasks(distinct.leaf, distinct.mask, weight, first, paths.outputs(masks).mean(axis=0))
 
 
+class LeafTables:
+    """What each mask that a row may have in a leaf gives to the leaf's players: explaining is looking it up.
+
+    As Fast TreeSHAP v2 (Yang 2021) does for path-dependent values.
+    """
+
+    def __init__(self, paths: TreePaths, reference: ReferenceMasks, count: int) -> None:
+        from scipy.sparse import csr_matrix
+
+        self.paths = paths
+        is_player = paths.player >= 0
+        self.width = is_player.sum(axis=1)
+        masks = 1 << self.width
+        leaf = np.repeat(np.arange(len(masks)), masks)
+        mask = (np.arange(len(leaf)) - np.repeat(np.cumsum(masks) - masks, masks)).astype(paths.full.dtype)
+        amounts = _entry_amounts(paths, reference, leaf, mask, np.ones(len(masks)))
+        self.amounts = amounts[is_player[leaf]]  # leaf by leaf, mask by mask, player by player
+        cells = masks * self.width
+        self.first = np.cumsum(cells) - cells  # (L,): where the cells of each leaf begin
+        self.leaf, self.slot = np.nonzero(is_player)  # (C,): each player of each leaf
+        ones = np.ones(len(self.leaf))
+        self.sums = csr_matrix((ones, (paths.player[is_player], np.arange(len(ones)))), shape=(count, len(ones)))
+
+    @staticmethod
+    def fit(paths: TreePaths, reference: ReferenceMasks) -> bool:
+        """Tell whether the tables of these paths are small enough, and soon made."""
+        width = (paths.player >= 0).sum(axis=1)
+        masks = np.exp2(width)
+        pairs = masks @ np.diff(reference.first)
+        return bool(masks @ width <= MAX_CELLS and pairs <= MAX_PAIRS)
+
+    def contributions(self, masks: Masks, output: int) -> Matrix:
+        """Return the contributions of each feature to one output of n rows with these leaf masks, shape (n, count)."""
+        result = np.empty((len(masks), self.sums.shape[0]))
+        value = self.paths.value[self.leaf, output, None]
+        step = max(1, CELLS_AT_ONCE // len(self.leaf))
+        for low in range(0, len(masks), step):
+            cell = masks[low : low + step].T.astype(np.intp, order="C")
+            cell *= self.width[:, None]
+            cell += self.first[:, None]
+            cell = cell[self.leaf]
+            cell += self.slot[:, None]
+            amounts = self.amounts[cell]
+            amounts *= value
+            result[low : low + step] = (self.sums @ amounts).T
+        return result
+
+
 def interventional(paths: TreePaths, reference: ReferenceMasks, masks: Masks, output: int, count: int) -> Matrix:
     """Return the contributions of `count` features to one output of n rows with these leaf masks, shape (n, count)."""
-    width = paths.player.shape[1]
     rows = _distinct(masks)
-    amounts = np.zeros(len(rows.leaf) * width)
-    pairs = reference.first[rows.leaf + 1] - reference.first[rows.leaf]
+    amounts = _entry_amounts(paths, reference, rows.leaf, rows.mask, paths.value[:, output])
+    return _sum_by_feature(paths, amounts, rows.place, count)
+
+
+def _entry_amounts(
+    paths: TreePaths, reference: ReferenceMasks, leaf: NDArray[np.intp], mask: Masks, value: Matrix
+) -> Matrix:
+    """Return what entries, each a leaf and a mask in it, give to the leaf's players, (E, D); `value` is the leaves'."""
+    width = paths.player.shape[1]
+    amounts = np.zeros(len(leaf) * width)
+    pairs = reference.first[leaf + 1] - reference.first[leaf]
     ends = np.cumsum(pairs)
     low = 0
-    while low < len(rows.leaf):  # masks of the rows with those of the reference rows, some millions of pairs at a time
+    while low < len(leaf):  # masks of the rows with those of the reference rows, some millions of pairs at a time
         before = ends[low - 1] if low else 0
         high = max(low + 1, int(np.searchsorted(ends, before + PAIRS_AT_ONCE, side="right")))
-        leaf, sizes = rows.leaf[low:high], pairs[low:high]
-        entry = np.repeat(np.arange(low, high), sizes)
-        other = np.arange(sizes.sum()) + np.repeat(reference.first[leaf] - (ends[low:high] - sizes - before), sizes)
-        amounts[low * width : high * width] = _amounts(paths, reference, rows, (low, high), entry, other, output)
+        some, sizes = leaf[low:high], pairs[low:high]
+        entry = np.repeat(np.arange(high - low), sizes)
+        other = np.arange(sizes.sum()) + np.repeat(reference.first[some] - (ends[low:high] - sizes - before), sizes)
+        amounts[low * width : high * width] = _amounts(paths, reference, some, mask[low:high], entry, other, value)
         low = high
-    return _sum_by_feature(paths, amounts.reshape(-1, width), rows.place, count)
+    return amounts.reshape(-1, width)
 
 
 def _sum_by_feature(paths: TreePaths, amounts: Matrix, place: NDArray[np.intp], count: int) -> Matrix:
@@ -94,25 +153,25 @@ def _sum_by_feature(paths: TreePaths, amounts: Matrix, place: NDArray[np.intp], 
 def _amounts(
     paths: TreePaths,
     reference: ReferenceMasks,
-    rows: Distinct,
-    span: tuple[int, int],
+    leaf: NDArray[np.intp],
+    mask: Masks,
     entry: NDArray[np.intp],
     other: NDArray[np.intp],
-    output: int,
+    value: Matrix,
 ) -> Matrix:
-    """Return what pairs of entries, of the rows and of the reference, give to each player of the span, (e * D,)."""
+    """Return what pairs of these e entries with some of the reference give to each player of the entries, (e * D,)."""
     width = paths.player.shape[1]
-    own, mask = rows.mask[entry], reference.mask[other]
-    both = np.flatnonzero((own | mask) == paths.full[rows.leaf[entry]])
-    entry, other, own, mask = entry[both], other[both], own[both], mask[both]
-    gained, lost = own & ~mask, mask & ~own
-    share = reference.weight[other] * paths.value[:, output][rows.leaf[entry]]
+    own, theirs = mask[entry], reference.mask[other]
+    both = np.flatnonzero((own | theirs) == paths.full[leaf[entry]])
+    entry, other, own, theirs = entry[both], other[both], own[both], theirs[both]
+    gained, lost = own & ~theirs, theirs & ~own
+    share = reference.weight[other] * value[leaf[entry]]
     table = _shares(width)
     sizes = np.bitwise_count(gained), np.bitwise_count(lost)
     cells, parts = [np.empty(0, dtype=np.intp)], [np.empty(0)]
     one = own.dtype.type(1)
     for masks, amount in ((gained, share * table[sizes[0], sizes[1]]), (lost, -share * table[sizes[1], sizes[0]])):
-        bits, start, part = masks, (entry - span[0]) * width, amount
+        bits, start, part = masks, entry * width, amount
         hits = np.flatnonzero(bits)
         while len(hits):  # the lowest bit of each, and then the next
             bits, start, part = bits[hits], start[hits], part[hits]
@@ -120,7 +179,7 @@ def _amounts(
             cells.append(start + np.bitwise_count((bits ^ rest) - one))
             parts.append(part)
             bits, hits = rest, np.flatnonzero(rest)
-    total = np.bincount(np.concatenate(cells), weights=np.concatenate(parts), minlength=(span[1] - span[0]) * width)
+    total = np.bincount(np.concatenate(cells), weights=np.concatenate(parts), minlength=len(leaf) * width)
     return total.astype(np.float64, copy=False)
 
 

@@ -33,6 +33,7 @@ from threadpoolctl import threadpool_limits
 from xgboost import XGBClassifier, XGBRegressor
 
 import shared.explanations.additive as additive_module
+import shared.explanations.tree_values as tree_values
 from shared.cards.card import Card
 from shared.cards.features import Feature
 from shared.explanations.explain import explain_rows
@@ -198,6 +199,22 @@ def test_contributions_are_those_of_all_coalitions(method, scale, task, final, i
         assert [by_name[feature.name] for feature in model.card.features] == pytest.approx(values, abs=close)
         assert found.value == pytest.approx(value_of([row])[0, column], abs=close)
         assert found.base_value + sum(by_name.values()) == pytest.approx(found.value, abs=1e-9)
+
+
+def test_trees_too_large_for_tables_have_the_same_contributions(monkeypatch):
+    frame, raw = data()
+    estimator = preprocess(HistGradientBoostingClassifier(**BOOSTING), impute=False)
+    estimator.fit(frame, target(raw, "multiclass"))
+    rows = canonical(frame[:100], [feature.name for feature in FEATURES])
+    looked_up = explain_rows(loaded(estimator, frame, "multiclass"), rows)
+    monkeypatch.setattr(tree_values, "MAX_CELLS", 0)
+    model = loaded(estimator, frame, "multiclass")
+    for paired in (explain_rows(model, rows), [one for row in rows[:5] for one in explain_rows(model, [row])]):
+        for one, other in zip(looked_up, paired, strict=False):
+            amounts = {each["feature"]: each["contribution"] for each in other.contributions}
+            assert {
+                each["feature"]: pytest.approx(each["contribution"], abs=1e-12) for each in one.contributions
+            } == amounts
 
 
 def test_feature_that_never_changes_and_that_nothing_asks_gets_nothing():
