@@ -125,10 +125,10 @@ def _entry_amounts(
     while low < len(leaf):  # masks of the rows with those of the reference rows, some millions of pairs at a time
         before = ends[low - 1] if low else 0
         high = max(low + 1, int(np.searchsorted(ends, before + PAIRS_AT_ONCE, side="right")))
-        some, sizes = leaf[low:high], pairs[low:high]
+        leaves, sizes = leaf[low:high], pairs[low:high]
         entry = np.repeat(np.arange(high - low), sizes)
-        other = np.arange(sizes.sum()) + np.repeat(reference.first[some] - (ends[low:high] - sizes - before), sizes)
-        amounts[low * width : high * width] = _amounts(paths, reference, some, mask[low:high], entry, other, value)
+        other = np.arange(sizes.sum()) + np.repeat(reference.first[leaves] - (ends[low:high] - sizes - before), sizes)
+        amounts[low * width : high * width] = _amounts(paths, reference, leaves, mask[low:high], entry, other, value)
         low = high
     return amounts.reshape(-1, width)
 

@@ -118,10 +118,10 @@ def _finished(
     query = select(Job.model_version_id, Job.kind, Job.state, func.count()).where(Job.finished_at > _time(since))
     if until is not None:
         query = query.where(Job.finished_at <= _time(until))
-    found: Counter[tuple[str, str, str]] = Counter()
+    counts: Counter[tuple[str, str, str]] = Counter()
     for version, kind, state, count in connection.execute(query.group_by(Job.model_version_id, Job.kind, Job.state)):
-        found[labels.get(version, str(version)), kind, state] += count
-    return found
+        counts[labels.get(version, str(version)), kind, state] += count
+    return counts
 
 
 def _move_watermark(connection: Connection, since: float, until: float, labels: Labels) -> None:
