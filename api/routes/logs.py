@@ -31,19 +31,29 @@ Since = Annotated[Moment | None, Query(alias="from", description="Only entries o
 Until = Annotated[Moment | None, Query(alias="to", description="Only entries before this moment")]
 Cursor = Annotated[int | None, Query(ge=0, le=2**63 - 1, description="Only entries older than this one: from `next`")]
 Limit = Annotated[int, Query(ge=1, le=1_000, description="Entries on a page")]
-Text = Annotated[str | None, Query(max_length=200)]
+Status = Annotated[int | None, Query(ge=100, le=599, description="HTTP status of the answer")]
+
+
+def _text(description: str) -> Any:  # noqa: ANN401 - FastAPI's own type
+    return Query(max_length=200, description=description)
+
+
+RequestId = Annotated[str | None, _text("X-Request-Id of the request")]
+Owner = Annotated[str | None, _text("Id of the API key that asked")]
 
 
 @router.get("/logs/requests", responses={200: {"model": RequestPage}, **REFUSALS}, response_model=None)
 async def get_request_log(
     services: ServicesDep,
     caller: AdminCaller,
-    request_id: Text = None,
-    owner: Text = None,
-    model: Text = None,
-    route: Text = None,
-    input_hash: Text = None,
-    status: Annotated[int | None, Query(ge=100, le=599)] = None,
+    request_id: RequestId = None,
+    owner: Owner = None,
+    model: Annotated[str | None, _text("Model version that was asked, as `name@version`")] = None,
+    route: Annotated[
+        str | None, _text("Path of the route, e.g. `/jobs/{id}`; `(none)` for requests without one")
+    ] = None,
+    input_hash: Annotated[str | None, _text("HMAC-SHA-256 of the body, from another entry")] = None,
+    status: Status = None,
     since: Since = None,
     until: Until = None,
     cursor: Cursor = None,
@@ -65,10 +75,10 @@ async def get_request_log(
 async def get_error_log(
     services: ServicesDep,
     caller: AdminCaller,
-    request_id: Text = None,
-    owner: Text = None,
-    code: Text = None,
-    status: Annotated[int | None, Query(ge=100, le=599)] = None,
+    request_id: RequestId = None,
+    owner: Owner = None,
+    code: Annotated[str | None, _text("Code of the error, e.g. `not_found`")] = None,
+    status: Status = None,
     since: Since = None,
     until: Until = None,
     cursor: Cursor = None,
@@ -83,9 +93,9 @@ async def get_error_log(
 async def get_audit_log(
     services: ServicesDep,
     caller: AdminCaller,
-    actor: Text = None,
-    action: Text = None,
-    target: Text = None,
+    actor: Annotated[str | None, _text("Who did it: `key:ID` of an API key, or `command:USER@HOST`")] = None,
+    action: Annotated[str | None, _text("Name of the action, e.g. `key.revoked`")] = None,
+    target: Annotated[str | None, _text("Target of the action, e.g. `attrition@2`")] = None,
     since: Since = None,
     until: Until = None,
     cursor: Cursor = None,
