@@ -123,7 +123,8 @@ def test_path_parameters_are_declared(document: dict[str, Any]) -> None:
         declared = {entry["name"] for entry in operation.get("parameters", []) if entry["in"] == "path"}
         assert declared == set(re.findall(r"{(\w+)}", path)), f"{method} {path}"
         for entry in operation.get("parameters", []):
-            assert entry["schema"] and entry["description"], f"{method} {path} {entry['name']}"
+            assert entry["schema"], f"{method} {path} {entry['name']}"
+            assert entry["description"], f"{method} {path} {entry['name']}"
             assert entry["in"] != "path" or entry["required"] is True
 
 
