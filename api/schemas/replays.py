@@ -5,6 +5,8 @@ from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from api.schemas.monitoring import EstimateBody
+
 MAX_VALUES = 100  # of one feature, and features of a filter
 
 
@@ -35,15 +37,6 @@ class ReplayBody(BaseModel):
     cost_fn: float = Field(1.0, ge=0, le=1e12, description="What a false negative costs, for the report.")
     expires_in: float | None = Field(None, ge=1, description="Seconds that the job may queue; then it expires.")
     timeout: float | None = Field(None, ge=1, description="Seconds that one chunk of rows may take.")
-
-
-class EstimateBody(BaseModel):
-    """A figure with its 95 % interval; null where the rows do not define it."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-    method: str = Field(description="Of the interval.")
 
 
 class TransitionBody(BaseModel):
