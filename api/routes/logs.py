@@ -95,7 +95,7 @@ async def get_audit_log(
     caller: AdminCaller,
     actor: Annotated[str | None, _text("Who did it: `key:ID` of an API key, or `command:USER@HOST`")] = None,
     action: Annotated[str | None, _text("Name of the action, e.g. `key.revoked`")] = None,
-    target: Annotated[str | None, _text("Target of the action, e.g. `attrition@2`")] = None,
+    target: Annotated[str | None, _text("Target of the action, e.g. `NAME@2`")] = None,
     since: Since = None,
     until: Until = None,
     cursor: Cursor = None,

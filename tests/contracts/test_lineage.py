@@ -46,15 +46,15 @@ def test_lineage_of_a_row_has_all_that_led_to_its_score(client, engine, attritio
     assert found["request"].items() >= {"id": request_id, "route": "/models/{name}/predict", "status": 200}.items()
     assert len(found["request"]["input_hash"]) == 64
     assert found["attempts"].items() >= {"kind": "predict", "status": "succeeded", "count": 1, "crashes": 0}.items()
-    assert found["version"]["sha256"] == model["sha256"]
-    assert found["version"]["libraries"] == model["libraries"]
+    assert found["version"]["sha256"] == model["model_sha256"]
+    assert found["version"]["libraries"] == model["card"]["libraries"]
     assert (found["version"]["model"], found["version"]["version"]) == ("attrition", 1)
     assert found["input"]["features"] == attrition_row
     assert found["input"]["is_intact"] is True
     for name in ("prediction", "label", "probability", "threshold"):
         assert found["output"][name] == result[name]
     assert sum(one["contribution"] for one in found["explanation"]["contributions"]) != 0
-    assert found["outcome"].items() >= {"actual": model["labels"]["1"], "revision": 1}.items()
+    assert found["outcome"].items() >= {"actual": model["card"]["labels"]["1"], "revision": 1}.items()
     # The view says the same, where both speak of it.
     with reader(engine).connect() as connection:
         seen = connection.exec_driver_sql(
