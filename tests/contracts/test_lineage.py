@@ -76,6 +76,7 @@ def test_row_of_a_file_a_refused_row_and_no_row(client, attrition_row, stack):
     writer.writerows(rows)
     job = check_taken(post_csv(client, text.getvalue().encode(), "/models/attrition/predict_csv"))["id"]
     wait_until(lambda: client.get(f"/jobs/{job}").json()["status"] == "succeeded" or None)
+    wait_until(lambda: lineage(client, job)["request"]["method"])  # as above
     good, bad = lineage(client, job), lineage(client, job, row=1)
     assert good["input"]["is_intact"] is True
     assert good["output"]["probability"] is not None
