@@ -3,8 +3,9 @@
 from datetime import datetime
 from typing import Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from api.schemas.moments import AwareMoment
 from api.schemas.monitoring import EstimateBody
 
 MAX_VALUES = 100  # of one feature, and features of a filter
@@ -28,10 +29,10 @@ class ReplayBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
     model: str = Field(max_length=200, description="Model: `name@3` or `name@alias`, or `name` beside `version`.")
     version: int | None = Field(None, ge=1, le=2**31 - 1, description="The version that decides again.")
-    from_: AwareDatetime | None = Field(
+    from_: AwareMoment | None = Field(
         None, alias="from", description="Begin of the window, RFC 3339; a week before its end when left out."
     )
-    to: AwareDatetime | None = Field(None, description="End of the window, which is not in it; now when left out.")
+    to: AwareMoment | None = Field(None, description="End of the window, which is not in it; now when left out.")
     filter: ReplayFilter = Field(default_factory=ReplayFilter)
     cost_fp: float = Field(1.0, ge=0, le=1e12, description="What a false positive costs, for the report.")
     cost_fn: float = Field(1.0, ge=0, le=1e12, description="What a false negative costs, for the report.")

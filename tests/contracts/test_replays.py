@@ -177,6 +177,7 @@ def test_replay_that_cannot_be_is_refused_with_advice(client, engine, models_dir
     check_problem(client.post("/replays", json={"model": name}), 422)  # which version?
     check_problem(client.post("/replays", json={"model": f"{name}@2", "from": empty["to"], "to": empty["from"]}), 422)
     check_problem(client.post("/replays", json={"model": f"{name}@2", "from": "0001-01-01T00:00:00Z"}), 422)
+    check_problem(client.post("/replays", json={"model": f"{name}@2", "to": "20261101"}), 422)  # no seconds since 1970
     unknown = check_problem(
         client.post("/replays", json={"model": f"{name}@2", "filter": {"features": {"regoin": "north"}}}), 422
     )
