@@ -5,7 +5,7 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 
 from api.auth.callers import Caller
-from api.jobs.serializers import latency_ms, score_body, stored_explanation_body
+from api.jobs.serializers import latency_ms, outcome_body, score_body, stored_explanation_body
 from api.models.catalog import Version
 from api.services import Services
 from shared.cards.seal import is_intact
@@ -79,14 +79,7 @@ def _body(lineage: Lineage, version: Version, *, is_admin: bool) -> dict[str, An
         },
         "output": _output(lineage, version),
         "explanation": None if lineage.explanation is None else stored_explanation_body(version, lineage.explanation),
-        "outcome": None
-        if outcome is None
-        else {
-            "actual": outcome.actual if outcome.label is None else outcome.label,
-            "revision": outcome.revision,
-            "observed_at": outcome.observed_at,
-            "recorded_at": outcome.recorded_at,
-        },
+        "outcome": None if outcome is None else outcome_body(outcome),
     }
 
 

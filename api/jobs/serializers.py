@@ -252,6 +252,16 @@ def stored_explanation_body(version: Version, explanation: Any) -> dict[str, Any
     }
 
 
+def outcome_body(outcome: Any) -> dict[str, Any]:  # noqa: ANN401 - a row
+    """Return a stored outcome: the actual value, its revision, and when it was observed and recorded."""
+    return {
+        "actual": outcome.actual if outcome.label is None else outcome.label,
+        "revision": outcome.revision,
+        "observed_at": outcome.observed_at,
+        "recorded_at": outcome.recorded_at,
+    }
+
+
 def _read_replay(connection: Connection, job: StoredJob) -> Any:  # noqa: ANN401 - needs numpy
     from shared.comparison.storage import collect_replay
 

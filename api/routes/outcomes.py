@@ -16,6 +16,7 @@ from api.http.responses import json_response, request_id_of
 from api.jobs.finding import find_own_job
 from api.jobs.json_body import read_json
 from api.jobs.requests import read_fields, summarise
+from api.jobs.serializers import outcome_body
 from api.schemas.answers import OF_JOBS, PROBLEM
 from api.schemas.monitoring import OutcomeBody, OutcomesReport, StoredOutcome
 from api.services import Services
@@ -97,14 +98,7 @@ def _store(
             "This row has another outcome already: send ?revise=true to replace it, which keeps the earlier value.",
             job_id=job.id,
         )
-    return bool(recorded.created), {
-        "job_id": job.id,
-        "row": row,
-        "actual": stored.actual if stored.label is None else stored.label,
-        "revision": stored.revision,
-        "observed_at": stored.observed_at,
-        "recorded_at": stored.recorded_at,
-    }
+    return bool(recorded.created), {"job_id": job.id, "row": row, **outcome_body(stored)}
 
 
 def _invalid(pointer: str, code: str, message: str) -> RowFaults:
