@@ -2,15 +2,18 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, insert, select, text
 
+from scripts.checkout import ROOT
 from scripts.servers.postgres import Postgres
 from shared.cards.card import Card
 from shared.cards.features import Feature
@@ -25,7 +28,7 @@ from shared.jobs.csv_queries import list_chunks, read_chunk
 from shared.jobs.queries import find_jobs
 from shared.scoring.scorers import PipelineScorer
 from shared.scoring.scores import response_reader
-from shared.tables import ChunkState, StoredExplanation
+from shared.tables import ChunkState, FeatureProfile, StoredExplanation
 from tests.support.databases import either_engine, empty, submission
 
 # The delimiter and the decimal mark are the file's; `value` is a column of ours, and a feature of this model.
@@ -205,6 +208,28 @@ def test_rows_whose_job_was_erased_have_an_error_and_the_job_fails(engine, model
     assert job.error["code"] == "no_row_explained"
     assert {line[2] for line in read(engine, bulk, "errors")} == {"not_scored"}
     assert {chunk.state for chunk in _chunks(engine, bulk)} == {ChunkState.DONE}
+
+
+def test_deleting_a_scored_job_as_the_docs_say_leaves_nothing_of_it(engine, model, source, bulk):
+    while chunks_left(engine):
+        work(engine, model, take(engine))
+    page = (ROOT / "docs" / "operations.md").read_text().split("## Deleting jobs")[1]
+    statements = re.findall(r"```sql\n(.+?)```", page, re.DOTALL)[0].split(";\n")
+    tables = ("jobs", "csv_files", "job_chunks", "model_inputs", "model_outputs", "explanations")
+    with engine.begin() as connection:
+        profile = {"model_version_id": 1, "profile": {}, "source": "sample", "row_count": 1, "packed_through": 5}
+        connection.execute(insert(FeatureProfile).values(profile | {"made_at": datetime.now(UTC)}))
+        assert all(connection.scalar(text(f"SELECT count(*) FROM {table}")) for table in tables)
+        for statement in filter(str.strip, statements):
+            connection.execute(text(statement), {"job_id": source} if ":job_id" in statement else {})
+        assert connection.scalar(text("SELECT packed_through FROM feature_profiles")) == 0
+        assert [connection.scalar(text(f"SELECT count(*) FROM {table}")) for table in tables] == [0] * len(tables)
+
+
+def chunks_left(engine: Engine) -> int:
+    with engine.connect() as connection:
+        count: int = connection.scalar(text("SELECT count(*) FROM job_chunks WHERE state = 'queued'"))
+    return count
 
 
 def _chunks(engine: Engine, job_id: str) -> list[Any]:
