@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from prometheus_client import Metric
 from sqlalchemy import Connection, select
 
 from api.services import Services
 from shared.jobs.figures import FileFigures, Labels, QueueFigures, count_finished, files, queues, version_labels
-from shared.observability.exposition import counted, gauge
+from shared.observability.exposition import Metric, counted, gauge
 from shared.observability.metrics import JOBS_FINISHED, METRICS, Series, quantile, read
 from shared.tables import Alert
 from shared.version import VERSION
@@ -90,7 +89,7 @@ def _drift(connection: Connection, labels: Labels) -> dict[tuple[str, str, str],
 
 
 def prometheus_metrics(figures: Figures, services: Services) -> list[Metric]:
-    """Return the numbers as metrics of Prometheus."""
+    """Return the numbers as metrics."""
     versions = services.catalog.snapshot.by_id.values()
     return [
         *counted(figures.series),

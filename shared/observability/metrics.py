@@ -11,10 +11,10 @@ import json
 import threading
 from bisect import bisect_left
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Text, cast, func, select
 from sqlalchemy.dialects import sqlite
 
 from shared.database.prepared import Statement, array
@@ -36,6 +36,10 @@ class Family:
     help: str
     labels: tuple[str, ...]
     buckets: tuple[float, ...] = ()  # none: a counter
+    bounds: tuple[str, ...] = field(init=False)  # of its buckets, as parts of samples
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bounds", (*map(repr, self.buckets), "+Inf"))
 
 
 HTTP_REQUESTS = Family("http_requests", "Requests that were answered.", ("method", "route", "status"))
@@ -100,7 +104,7 @@ class Metrics:
         samples = {(name, _text(labels), "count"): value for (name, labels), value in counts.items()}
         for (name, labels), (*numbers, total) in histograms.items():
             text = _text(labels)
-            bounds = [*map(repr, FAMILIES[name].buckets), "+Inf"]
+            bounds = FAMILIES[name].bounds
             samples |= {(name, text, bound): number for bound, number in zip(bounds, numbers, strict=True) if number}
             samples[name, text, "sum"] = total
         return samples
@@ -184,29 +188,26 @@ class Series:
 
 def read(connection: Connection) -> dict[str, list[Series]]:
     """Return every metric of FAMILIES as all processes have counted it, by name."""
-    rows = connection.execute(
-        select(MetricSample.name, MetricSample.labels, MetricSample.part, MetricSample.value).order_by(
-            MetricSample.name, MetricSample.labels
-        )
-    )
-    parts: dict[tuple[str, str], dict[str, float]] = {}
-    for name, text, part, value in rows:
-        parts.setdefault((name, text), {})[part] = value
+    is_sqlite = connection.dialect.name == "sqlite"
+    # A series is one row, whose parts are a JSON object: to fetch and to sort them takes a fifth of the time.
+    parts = (func.json_group_object if is_sqlite else func.json_object_agg)(MetricSample.part, MetricSample.value)
+    key = (MetricSample.name, MetricSample.labels)
+    rows = connection.execute(select(*key, cast(parts, Text)).group_by(*key).order_by(*key))
     series_of: dict[str, list[Series]] = {name: [] for name in FAMILIES}
-    for (name, text), numbers in parts.items():
+    for name, text, numbers in rows:
         family = FAMILIES.get(name)
         labels = tuple(json.loads(text))
         if family is None or len(labels) != len(family.labels):
             continue  # of an earlier or a later release
-        series_of[name].append(_series(family, labels, numbers))
+        series_of[name].append(_series(family, labels, json.loads(numbers)))
     return series_of
 
 
 def _series(family: Family, labels: tuple[str, ...], numbers: dict[str, float]) -> Series:
     if not family.buckets:
         return Series(labels, numbers.get("count", 0.0), 0.0, ())
-    bounds = [*map(repr, family.buckets), "+Inf"]
-    cumulative = tuple(zip(bounds, accumulate(numbers.get(bound, 0.0) for bound in bounds), strict=True))
+    bounds = family.bounds
+    cumulative = tuple(zip(bounds, accumulate([numbers.get(bound, 0.0) for bound in bounds]), strict=True))
     return Series(labels, cumulative[-1][1], numbers.get("sum", 0.0), cumulative)
 
 
