@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, and_, insert, select, update
 
+from shared.database.binary_copy import copy_rows, read_bigint, read_float, read_time
 from shared.tables import FeatureProfile, ScorePart
 
 LEAST_ROWS = 1_000  # a part with fewer is written again with more: short ones would be as many as the rows
@@ -114,8 +115,7 @@ class StoredScores:
 
     def days(self) -> Iterator[Scores]:
         """Yield the scores in order of time, those of a day and threshold together."""
-        rows = self._connection.execute(self._query.execution_options(yield_per=BATCH))
-        for (day, threshold), group in groupby(rows, key=self._place):
+        for (day, threshold), group in groupby(self._rows(), key=self._place):
             if day is None:
                 continue
             columns = dict(zip(self._names, zip(*(row[3:] for row in group), strict=True), strict=True))
@@ -131,6 +131,19 @@ class StoredScores:
                 joined("decisions", _DECISION),
             )
 
-    def _place(self, row: Any) -> tuple[date | None, float | None]:  # noqa: ANN401 - a row of the query
+    def _rows(self) -> Iterator[Sequence[Any]]:
+        if self._connection.dialect.name == "sqlite":
+            yield from self._connection.execute(self._query.execution_options(yield_per=BATCH))
+            return
+        for through, starts_at, threshold, *packed in copy_rows(self._connection, self._query):
+            assert through is not None
+            yield (
+                read_bigint(through),
+                None if starts_at is None else read_time(starts_at),
+                None if threshold is None else read_float(threshold),
+                *packed,
+            )
+
+    def _place(self, row: Sequence[Any]) -> tuple[date | None, float | None]:
         self.packed_through, starts_at, threshold = row[:3]
         return None if starts_at is None else starts_at.date(), threshold
