@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Engine, text
 from benchmarks.command import Result, run_command
 from benchmarks.machine import describe
 from scripts.servers.postgres import Postgres
-from shared.database.engine import make_engine, take_time
+from shared.database.engine import make_engine, reader, take_time
 from shared.monitoring.counting import Counting
 from shared.monitoring.drift import compare
 from shared.monitoring.kpis import Scope, find_confusion, list_days
@@ -135,7 +135,7 @@ def read(engine: Engine, times: int) -> Result:
         durations = []
         for _ in range(times):
             began = time.perf_counter()
-            with engine.connect() as connection:
+            with reader(engine).connect() as connection:  # as the route does
                 stored = find_profile(connection, 1)
                 assert stored is not None
                 drift = find_drift(connection, 1, stored.profile, window, "reference")

@@ -102,7 +102,7 @@ def sum_counts(
     ).all()
     if not pairs:
         return 0, None
-    total = [sum(counts) for counts in zip(*(counts for _, counts in pairs), strict=True)]  # numpy would take longer
+    total = list(map(sum, zip(*(counts for _, counts in pairs), strict=True)))  # numpy would take longer
     return sum(rows for rows, _ in pairs), total
 
 
