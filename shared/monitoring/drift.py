@@ -113,7 +113,8 @@ def _describe(
     if is_enough:
         passed = [name for name, threshold in THRESHOLDS.items() if index >= threshold]
         level = passed[-1] if passed and adjusted < SIGNIFICANCE else "none"
-    missing = counts[0] / (sum(counts) or 1)
+    total = sum(counts)
+    missing = counts[0] / total if total else 0.0
     return FeatureDrift(
         bins.name,
         index,
@@ -121,7 +122,7 @@ def _describe(
         adjusted,
         ks_lower_bound(reference[1:], counts[1:]) if bins.kind == "number" else None,
         missing,
-        missing - reference[0] / sum(reference),
+        missing - reference[0] / sum(reference) if total else 0.0,
         bins.unseen(counts),
         level,
     )
