@@ -89,9 +89,13 @@ def compare(
         level = max((each.level for each in described), key=ORDER.index, default="none")
     advice = ADVICE[level]
     if not is_enough and rows >= LEAST_ROWS:
+        remedy = (
+            "Load reference data (`python -m shared.registry reference load`), or compare with another window."
+            if baseline is None
+            else "Choose a longer window, or compare with the reference (against=reference)."
+        )
         advice = (
-            f"Too few rows to compare with: the baseline has {baseline_rows}, and {LEAST_ROWS} are needed. Load "
-            "reference data (`python -m shared.registry reference load`), or compare with another window."
+            f"Too few rows to compare with: the baseline has {baseline_rows}, and {LEAST_ROWS} are needed. {remedy}"
         )
     return Drift(
         rows,

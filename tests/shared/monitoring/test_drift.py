@@ -206,8 +206,9 @@ def test_two_rows_without_a_value_have_figures_and_no_level() -> None:
 
 
 def test_an_empty_window_has_too_few_rows() -> None:
-    found = whole_drift("number", [1.0, 2.0] * 200, [])
+    found = whole_drift("number", [1.0, 2.0, None] * 200, [])
     assert (found.level, found.rows, found.decision_rate) == ("too_few_rows", 0, {})
+    assert (found.features[0].missing_share, found.features[0].missing_delta) == (0.0, 0.0)
     assert found.features[0].p_value == 1.0
 
 
