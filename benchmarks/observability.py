@@ -4,7 +4,8 @@ Two services of one runtime side by side, each with databases of its own: one as
 notes no request (REQUEST_LOG_ROWS=0), counts no rows for drift (MONITOR_SECONDS=0) and logs errors only. Requests go to
 each in turn, a few at a time, so that both meet the same weather. Compared are the requests per second of neighbouring
 rounds, and the processor time of all processes of each service over the whole run, which holds what is done beside the
-requests, too. With `--jobs`, so many ended jobs are then stored, and /metrics is scraped before and after.
+requests, too. With `--jobs`, so many ended jobs are then stored, and /metrics is scraped before and after. With
+`--self-audit`, the second service is like the first one but for the self-audit, which is off (SELF_AUDIT_SHARE=0).
 """
 
 import argparse
@@ -33,6 +34,7 @@ from tests.support.databases import migrate
 BODY = ROOT / "examples" / "attrition" / "request.json"
 WARM = 100  # requests to each before anything is measured
 OFF = {"REQUEST_LOG_ROWS": "0", "MONITOR_SECONDS": "0", "LOG_LEVEL": "ERROR"}
+NOT_AUDITED = {"SELF_AUDIT_SHARE": "0"}
 SCRAPES = 8
 CACHED_SECONDS = 2.1  # an answer of /metrics is up to two seconds old
 
@@ -45,6 +47,7 @@ def main() -> None:
     parser.add_argument("--runtime", choices=["queue", "sync"], default="queue")
     parser.add_argument("--rounds", type=int, default=100, help="rounds of each, in turn (default 100)")
     parser.add_argument("--requests", type=int, default=50, help="requests of one round (default 50)")
+    parser.add_argument("--self-audit", action="store_true", help="measure what the self-audit alone costs")
     parser.add_argument("--jobs", type=int, default=0, help="scrape /metrics with so many stored jobs (queue runtime)")
     run_command(parser, measure, render)
 
@@ -66,7 +69,11 @@ def serve_without_metrics(command: list[str]) -> None:
 
 def measure(folder: Path, args: argparse.Namespace) -> Result:
     with ExitStack() as stack:
-        stacks = {name: stack.enter_context(running(folder / name, args.runtime, name)) for name in ("on", "off")}
+        without = NOT_AUDITED if args.self_audit else OFF
+        stacks = {
+            name: stack.enter_context(running(folder / name, args.runtime, name, env))
+            for name, env in (("on", {}), ("off", without))
+        }
         routes = {"/predict": 200} | ({"/jobs": 202} if args.runtime == "queue" else {})
         result: Result = {"runtime": args.runtime, "rounds": args.rounds, "requests": args.requests, "routes": {}}
         for route, status in routes.items():
@@ -77,8 +84,9 @@ def measure(folder: Path, args: argparse.Namespace) -> Result:
 
 
 @contextmanager
-def running(folder: Path, runtime: str, name: str) -> Iterator[Stack]:
-    """Yield one service with its own databases; `off` counts and notes nothing."""
+def running(folder: Path, runtime: str, name: str, settings: dict[str, str]) -> Iterator[Stack]:
+    """Yield one service with its own databases and these settings; with those of OFF, it counts and notes nothing."""
+    is_bare = settings is OFF
     folder.mkdir()
     port = free_port()
     env = {**os.environ, "RUNTIME": runtime, "AUTH": "open", "PORT": str(port), "DATA_DIR": str(folder)}
@@ -92,12 +100,12 @@ def running(folder: Path, runtime: str, name: str) -> Iterator[Stack]:
         migrate(env["DATABASE_URL"])
         subprocess.run([sys.executable, "-m", "examples.build", "--only", "attrition"], cwd=ROOT, env=env, check=True)
         start = [sys.executable, "-m"]
-        if name == "off":
-            env |= OFF
+        env |= settings
+        if is_bare:
             start += ["benchmarks.observability", "--serve-without-metrics"]
         worker = ["-A", "worker.main:app", "worker", "-Q", "interactive,bulk,maintenance", *QUIET]
         stack = Stack(name, folder, env, [*start, "api"], port, env["DATABASE_URL"])
-        stack.worker_command = [*start, "celery", *worker] if name == "off" else [*CELERY, *worker]
+        stack.worker_command = [*start, "celery", *worker] if is_bare else [*CELERY, *worker]
         try:
             stack.start_api()
             if runtime == "queue":

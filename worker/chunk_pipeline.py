@@ -29,7 +29,7 @@ from shared.jobs import chunks
 from shared.jobs.chunks import ChunkClaim
 from shared.observability.logs import bound
 from shared.observability.metrics import METRICS, SCORED_ROWS
-from shared.registry.loading import LoadedModel
+from shared.registry.loading import LoadedModel, by_pipeline
 from shared.tables import ChunkState
 from worker.runtime import Runtime
 
@@ -93,7 +93,8 @@ class ChunkPipeline:
             held = stack.enter_context(runtime.heartbeat.hold_chunk(claim, timeout_seconds=claim.timeout_seconds))
             began = time.monotonic()
             try:
-                done, state = handler.compute(self._model, claim)
+                model = by_pipeline(self._model) if claim.by_pipeline else self._model
+                done, state = handler.compute(model, claim)
             except Exception as error:  # MemoryError, or something that nobody foresaw: the chunk must not be lost
                 log.exception("rows %d to %d of job %s could not be computed", *_place(claim), exc_info=error)
                 with runtime.bulk_engine.begin() as connection:
@@ -147,7 +148,7 @@ class ChunkPipeline:
         self, claim: ChunkClaim, done: "Lines", state: ChunkState, lease: ExitStack, times: tuple[float, float]
     ) -> None:
         """Store the result of a chunk; `times` are the start and the end of its computation."""
-        from shared.jobs.chunk_storage import Stale, store
+        from shared.jobs.chunk_storage import Stale, Suspended, store
 
         runtime, write = self._runtime, CHUNK_HANDLERS[claim.kind].write
         with lease:
@@ -157,6 +158,11 @@ class ChunkPipeline:
                 )
             except Stale:
                 log.warning("rows %d to %d of job %s were no longer ours; nothing was stored", *_place(claim))
+                return
+            except Suspended:
+                log.warning("rows %d to %d of job %s are scored again, by the pipeline", *_place(claim))
+                with runtime.bulk_engine.begin() as connection:
+                    chunks.release(connection, claim)
                 return
         if runtime.tracing is not None:
             about = {

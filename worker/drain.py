@@ -27,7 +27,7 @@ from shared.observability.logs import bound
 from shared.observability.metrics import CLAIM_JOBS, METRICS, SCORE_SECONDS, SCORED_ROWS, WAIT_SECONDS
 from shared.observability.redaction import safe_text
 from shared.observability.tracing import Tracing
-from shared.registry.loading import LoadedModel
+from shared.registry.loading import LoadedModel, by_pipeline
 from shared.scoring.batch import split_results
 from worker.chunk_pipeline import ChunkPipeline
 from worker.runtime import Runtime
@@ -272,7 +272,8 @@ def _compute_and_store(runtime: Runtime, queue: Queue, claims: list[Claim]) -> N
     with runtime.heartbeat.hold(claims) as held:  # until it is stored: the leases hold as long as this process lives
         began = time.monotonic()
         try:
-            results = handler.compute(queue.model, rows)
+            model = by_pipeline(queue.model) if claims[0].by_pipeline else queue.model
+            results = handler.compute(model, rows)
         except MemoryError:
             runtime.heartbeat.unlimit(held)
             message = "the worker ran out of memory; send fewer rows at once"
@@ -288,8 +289,15 @@ def _compute_and_store(runtime: Runtime, queue: Queue, claims: list[Claim]) -> N
     if runtime.tracing is not None:
         _trace(runtime.tracing, queue, claims, done, began=began, scored=scored)
     if len(done) < len(claims):
+        left = [claim for claim in claims if claim.job_id not in done]
+        # Those that are still ours were scored while their version was suspended: they are claimed again.
+        released = runtime.execute(lambda connection: jobs.release(connection, left))
         log.warning(
-            "%d of %d claims were no longer ours; nothing of them was stored", len(claims) - len(done), len(claims)
+            "nothing was stored of %d of %d claims: %d were no longer ours, and %d are scored again, by the pipeline",
+            len(left),
+            len(claims),
+            len(left) - released,
+            released,
         )
     announce(runtime, done, lane=queue.lane, model_version_id=queue.model_version_id)
 

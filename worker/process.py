@@ -62,7 +62,7 @@ def start_child(*, lanes: Sequence[str]) -> Runtime:
         _runtime.tracing = start_tracing("guichet-worker")
     models.guard = heartbeat.loading
     heartbeat.start()  # first: whatever loading does, leases and timeouts have to work
-    _runtime.timer = Timer(_runtime, schedule(settings))
+    _runtime.timer = Timer(_runtime, schedule(settings, is_audited=not lanes or Lane.MAINTENANCE in lanes))
     _runtime.timer.start()
     models.preload()
     # Who looks after the others also looks into the store; the rest fetch and load what is registered.

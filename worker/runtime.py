@@ -22,6 +22,7 @@ from worker.parent import Parent
 
 if TYPE_CHECKING:
     from shared.monitoring.counting import Counting
+    from shared.rescoring.self_audit import SelfAudit
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class Runtime:
     timer: Stoppable | None = None
     parent: Parent | None = None
     counting: "Counting | None" = None
+    self_audit: "SelfAudit | None" = None
     tracing: Tracing | None = None  # where TRACING=otlp
     paces: dict[tuple[int, str], float] = field(
         default_factory=dict

@@ -4,10 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from shared.config.settings import Settings
-from shared.observability.timed_tasks import CHECK_DRIFT, COUNT, FORGET, RECOVER
+from shared.observability.timed_tasks import CHECK_DRIFT, COUNT, FORGET, RECOVER, SELF_AUDIT
 from worker.maintenance.drift import check, count
 from worker.maintenance.recovery import forget, recover
+from worker.maintenance.self_audit import audit
 from worker.runtime import Runtime
+
+AUDIT_SECONDS = 2.0  # between two rounds of one process; those of two are half of it apart at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +23,8 @@ class Timed:
     run: Callable[[Runtime, bool], str]  # whether holders had no chance to renew their leases; what was done, in words
 
 
-def schedule(settings: Settings) -> list[Timed]:
-    """Return the recurring tasks of every worker process."""
+def schedule(settings: Settings, *, is_audited: bool = False) -> list[Timed]:
+    """Return the recurring tasks of a worker process; with `is_audited`, the self-audit is one of them."""
     tasks = [
         Timed(RECOVER, 7_236_011, settings.recover_seconds, lambda runtime, spare: recover(runtime, spare=spare)),
         Timed(FORGET, 7_236_012, 3600.0, lambda runtime, _: forget(runtime)),
@@ -31,4 +34,6 @@ def schedule(settings: Settings) -> list[Timed]:
             Timed(COUNT, 7_236_013, settings.monitor_seconds, lambda runtime, _: count(runtime)),
             Timed(CHECK_DRIFT, 7_236_014, 3600.0, lambda runtime, _: check(runtime)),
         ]
+    if is_audited and settings.self_audit_share:
+        tasks.append(Timed(SELF_AUDIT, 7_236_015, AUDIT_SECONDS, lambda runtime, _: audit(runtime)))
     return tasks

@@ -66,7 +66,7 @@ def _body(lineage: Lineage, version: Version, *, is_admin: bool) -> dict[str, An
             "task": version.card.task,
             "threshold": version.card.threshold,
             "decided_by": version.card.decided_by,
-            "scorer": lineage.version.scorer["kind"],
+            "scorer": "pipeline" if lineage.is_by_pipeline else lineage.version.scorer["kind"],
             "libraries": version.card.libraries,
         },
         "promotion": _promotion(lineage, is_admin=is_admin),

@@ -18,6 +18,7 @@ from shared.cards.examples import without_people
 from shared.cards.validator import RowValidator
 from shared.config.settings import Settings
 from shared.errors import NotFound, Unavailable
+from shared.monitoring.suspensions import Suspension, list_suspended
 from shared.observability.timed_tasks import RECOVER, seconds_since
 from shared.tables import ApiKey, ModelAlias, ModelArchive, ModelVersion, Worker
 
@@ -91,6 +92,7 @@ class Snapshot:
     read_at: float = 0.0  # by the monotonic clock
     widest: int = 0  # features that a caller sends in a row, of the version that takes the most
     read: dict[int, Version | None] = field(default_factory=dict)  # every version, deleted too; None: a broken card
+    suspended: dict[int, Suspension] = field(default_factory=dict)  # model version id -> why its pipeline scores it
 
 
 class Catalog:
@@ -325,4 +327,16 @@ def _read(connection: Connection, old: Snapshot) -> Snapshot:
     ]
     recovery_age = seconds_since(connection, RECOVER) if connection.dialect.name == "postgresql" else None
     widest = max((len(version.card.sent_features) for version in by_id.values()), default=0)
-    return Snapshot(by_id, by_name, archived, aliases, keys, workers, recovery_age, time.monotonic(), widest, read)
+    return Snapshot(
+        by_id,
+        by_name,
+        archived,
+        aliases,
+        keys,
+        workers,
+        recovery_age,
+        time.monotonic(),
+        widest,
+        read,
+        suspended=list_suspended(connection),
+    )

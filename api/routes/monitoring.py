@@ -1,7 +1,7 @@
 """Drift, quality and alerts of models. For administrators: they cover everyone's rows."""
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Path, Query, Request
@@ -137,6 +137,7 @@ async def get_alerts(
     services: ServicesDep,
     caller: AdminCaller,
     model: Annotated[str | None, Query(description="Only alerts of this model", max_length=63)] = None,
+    kind: Annotated[Literal["drift", "self_audit"] | None, Query(description="Only alerts of this kind")] = None,
     is_open: Annotated[
         bool | None, Query(alias="open", description="true: only open alerts; false: only closed ones")
     ] = None,
@@ -150,7 +151,8 @@ async def get_alerts(
     """List alerts, newest first; follow `next` for older ones.
 
     An hourly check compares the last day of each version with its reference. It opens an alert for each feature that
-    has a level, and closes it when the feature has none any more.
+    has a level, and closes it when the feature has none any more. The self-audit opens one when a fast scorer and the
+    pipeline disagree on a row; the pipeline then scores the version until the alert is acknowledged.
     """
 
     def read() -> list[Any]:
@@ -158,6 +160,7 @@ async def get_alerts(
             return list_alerts(
                 connection,
                 name=model,
+                kind=kind,
                 is_open=is_open,
                 is_acknowledged=is_acknowledged,
                 before=before,
@@ -167,7 +170,7 @@ async def get_alerts(
     alerts = await run_in_threadpool(read)
     following = None
     if len(alerts) > limit:
-        place = {"limit": limit, "before": alerts[limit - 1].id, "model": model, "open": is_open}
+        place = {"limit": limit, "before": alerts[limit - 1].id, "model": model, "kind": kind, "open": is_open}
         place["acknowledged"] = is_acknowledged
         query = {name: str(value).lower() if isinstance(value, bool) else value for name, value in place.items()}
         following = link("/alerts?") + urlencode({name: value for name, value in query.items() if value is not None})
@@ -200,7 +203,8 @@ async def acknowledge_alert(
     """Acknowledge an alert, with a reason: it stays open, but counts as handled.
 
     The hourly check closes it when the drift ends, and a higher level needs a new acknowledgement. The audit log
-    records the key and the reason. Repeating the same request changes nothing.
+    records the key and the reason. Repeating the same request changes nothing. An alert of the self-audit is closed
+    at once, and the fast scorer of its version serves again.
     """
     _, raw = await read_json(request, max_bytes=services.settings.max_body_bytes)
     body = read_fields(AcknowledgeBody, raw)

@@ -122,7 +122,7 @@ class ChunkThread:
         return claim is not None
 
     def _handle(self, process: ModelProcess, claim: ChunkClaim) -> None:
-        from shared.jobs.chunk_storage import store
+        from shared.jobs.chunk_storage import Suspended, store
 
         handler = CHUNK_HANDLERS[claim.kind]
         try:
@@ -133,6 +133,9 @@ class ChunkThread:
             else:
                 done, state = process.compute_chunk(claim, claim.timeout_seconds)
                 store(self._engine, claim, done, write=handler.write, state=state)
+        except Suspended:
+            with self._engine.begin() as connection:
+                chunks.release(connection, claim)
         except (TooLate, ProcessLost):  # counted as a death: after a few the guilty row stands alone, and fails
             with self._engine.begin() as connection:
                 chunks.requeue_after_crash(connection, claim)

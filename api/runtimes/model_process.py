@@ -82,12 +82,13 @@ class ModelProcess:
         with self._lock:
             self._load()
 
-    def compute(self, kind: str, rows: list[dict[str, Any]], seconds: float) -> list[Any]:
+    def compute(self, kind: str, rows: list[dict[str, Any]], seconds: float, *, by_pipeline: bool = False) -> list[Any]:
         """Have the handler of a kind of job compute canonical rows (n dicts); return n results or faults.
 
+        With `by_pipeline`, the estimator as it was trained scores them.
         Raises TooLate, ProcessLost, MemoryError, or ModelError when the model cannot be loaded.
         """
-        results: list[Any] = self._call("rows", (kind, rows), seconds)
+        results: list[Any] = self._call("rows", (kind, rows, by_pipeline), seconds)
         return results
 
     def compute_chunk(self, claim: "ChunkClaim", seconds: float) -> "tuple[Lines, ChunkState]":
@@ -193,6 +194,8 @@ def _serve(connection: Connection, version: ModelVersion, directory: Path, log_l
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
     configure_logging(logging.getLevelName(log_level), form=log_format)
     identify(model=f"{version.name}@{version.version}")
+    from shared.registry.loading import by_pipeline
+
     try:
         model = load_here(version, directory)
     except ModelError as error:
@@ -214,10 +217,11 @@ def _serve(connection: Connection, version: ModelVersion, directory: Path, log_l
             answer: tuple[str, Any]
             try:
                 if kind == "rows":
-                    name, rows = what
-                    answer = "done", HANDLERS[name].compute(model, rows)
+                    name, rows, is_suspended = what
+                    answer = "done", HANDLERS[name].compute(by_pipeline(model) if is_suspended else model, rows)
                 else:
-                    answer = "done", CHUNK_HANDLERS[what.kind].compute(model, what)
+                    scored_by = by_pipeline(model) if what.by_pipeline else model
+                    answer = "done", CHUNK_HANDLERS[what.kind].compute(scored_by, what)
             except MemoryError:
                 answer = "memory", None
             except Exception as error:

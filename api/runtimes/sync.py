@@ -24,6 +24,7 @@ from api.runtimes.group_commit import Accepted, Intake, Intakes, unsure
 from api.runtimes.idempotency import KeysInFlight, find_earlier
 from api.runtimes.model_process import ModelProcess, ModelProcesses, ProcessLost, TooLate
 from api.runtimes.runtime import Condition, ModelStates, Place
+from api.runtimes.self_audit_thread import SelfAuditThread
 from shared.config.settings import Settings
 from shared.database.engine import reader
 from shared.errors import GuichetError, ModelError, Unavailable
@@ -73,6 +74,7 @@ class SyncRuntime:
         self._arrivals = ModelWatcher(self.models, settings, engine=engine)
         self._chunks = ChunkThread(engine, self.models, settings)
         self._counting = CountingThread(engine, self.models, settings)
+        self._self_audit = SelfAuditThread(engine, self.models, settings)
         self._intakes = Intakes(self._make_intake)
         self._loading: dict[int, Future[ModelProcess]] = {}
         self._lock = threading.Lock()
@@ -93,6 +95,7 @@ class SyncRuntime:
 
     def start(self) -> None:
         """Load the champions, so that the first row need not wait; go on with files that were being scored."""
+        self._self_audit.start()
         self._preload()
         self._arrivals.start()
         self._chunks.start()
@@ -105,6 +108,7 @@ class SyncRuntime:
         self._arrivals.stop()
         self._chunks.stop()
         self._counting.stop()
+        self._self_audit.stop()
         self.models.close()
 
     # ── submitting and waiting ───────────────────────────────────────────────────────────────────────────────────
@@ -196,7 +200,7 @@ class SyncRuntime:
             try:
                 model = self._get(members[0].model_version_id)
                 began = time.monotonic()
-                computed = self._compute(model, members)
+                computed = self._compute_as_allowed(model, members)
             except ModelError as error:
                 refusal = Unavailable(f"The model cannot be loaded now: {error.detail}", retry_after=10)
                 answers.update((member.id, refusal) for member in members)
@@ -244,35 +248,48 @@ class SyncRuntime:
                 self._loading[model_version_id] = future
             return future
 
-    def _compute(self, model: ModelProcess, members: Sequence[Submission]) -> list[Computed]:
+    def _compute_as_allowed(self, model: ModelProcess, members: Sequence[Submission]) -> list[Computed]:
+        """Compute the rows of a group, by the pipeline where the version is suspended, or was while it computed."""
+        version = members[0].model_version_id
+        if version not in self._self_audit.suspended:
+            computed = self._compute(model, members, by_pipeline=False)
+            if version not in self._self_audit.suspended:
+                return computed
+        return self._compute(model, members, by_pipeline=True)
+
+    def _compute(self, model: ModelProcess, members: Sequence[Submission], *, by_pipeline: bool) -> list[Computed]:
         """Compute the rows of a group, with one call for those that a worker would claim together."""
         computed: list[Computed] = []
         for _, claiming, kinds in GROUPS:
             group = [member for member in members if member.kind in kinds]
             if claiming == Claiming.ALONE:
-                computed += [self._compute_alone(model, member) for member in group]
+                computed += [self._compute_alone(model, member, by_pipeline=by_pipeline) for member in group]
             elif group:
-                computed += self._compute_together(model, group)
+                computed += self._compute_together(model, group, by_pipeline=by_pipeline)
         return computed
 
-    def _compute_together(self, model: ModelProcess, members: Sequence[Submission]) -> list[Computed]:
+    def _compute_together(
+        self, model: ModelProcess, members: Sequence[Submission], *, by_pipeline: bool
+    ) -> list[Computed]:
         """Compute the rows of one handler in one call; after a crash, those of each member alone."""
         if len(members) == 1:
-            return [self._compute_alone(model, members[0])]
+            return [self._compute_alone(model, members[0], by_pipeline=by_pipeline)]
         rows = [row for member in members for row in _good_rows(member)]
         try:
-            results = model.compute(members[0].kind, rows, min(member.timeout_seconds for member in members))
+            seconds = min(member.timeout_seconds for member in members)
+            results = model.compute(members[0].kind, rows, seconds, by_pipeline=by_pipeline)
         except (TooLate, ProcessLost, MemoryError):
-            return [self._compute_alone(model, member) for member in members]
+            return [self._compute_alone(model, member, by_pipeline=by_pipeline) for member in members]
         counts = (len(member.rows) - member.failed_count for member in members)
         return [Computed(*pair) for pair in zip(members, split_results(results, counts), strict=True)]
 
-    def _compute_alone(self, model: ModelProcess, member: Submission) -> Computed:
+    def _compute_alone(self, model: ModelProcess, member: Submission, *, by_pipeline: bool) -> Computed:
         """Compute one member, again if its process is lost, as often as a job may be tried."""
         rows = _good_rows(member)
         for attempt in range(1, member.max_attempts + 1):
             try:
-                return Computed(member, model.compute(member.kind, rows, member.timeout_seconds), attempt)
+                results = model.compute(member.kind, rows, member.timeout_seconds, by_pipeline=by_pipeline)
+                return Computed(member, results, attempt)
             except ProcessLost:
                 continue
             except TooLate:

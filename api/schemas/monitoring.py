@@ -55,18 +55,20 @@ class DriftBody(BaseModel):
 
 
 class AlertBody(BaseModel):
-    """An alert: drift of a feature, of the score or of the decision."""
+    """An alert: drift of a feature, the score or the decision, or a wrong score found by the self-audit."""
 
     id: int
     model: str
     version: int
-    kind: Literal["drift"]
+    kind: Literal["drift", "self_audit"]
     subject: str = Field(description="The feature, `score` or `decision`.")
     level: Literal["low", "moderate", "high"]
-    details: dict[str, Any] = Field(description="The figures behind the level, and their window.")
+    details: dict[str, Any] = Field(description="The figures behind the level, and their window or rows.")
     opened_at: datetime
-    seen_at: datetime = Field(description="Last hourly check that confirmed the drift.")
-    closed_at: datetime | None = Field(description="First check without the drift; null while the alert is open.")
+    seen_at: datetime = Field(description="Last check that confirmed the alert.")
+    closed_at: datetime | None = Field(
+        description="First check without the drift, or acknowledgement of a self-audit; null while the alert is open."
+    )
     acknowledged_at: datetime | None = Field(
         description=("Time of the acknowledgement; null again after a rise of the level.")
     )

@@ -186,6 +186,15 @@ class Settings(BaseSettings):
     promotion_max_auc_loss: float | None = Field(
         None, ge=0, le=1, description="Largest loss of ROC AUC, where outcomes are known; empty for no limit."
     )
+    self_audit_share: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of scored rows that the pipeline itself scores again, beside the requests; 0: none.",
+    )
+    self_audit_rows_per_second: int = Field(
+        20, ge=1, le=10_000, description="How many rows a second are scored again at most."
+    )
     drain_seconds: float = Field(
         5, gt=0, le=_MONTH, description="Longest time for which one task claims jobs before it hands over."
     )

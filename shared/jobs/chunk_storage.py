@@ -12,6 +12,7 @@ from shared.database.clock import clock
 from shared.database.engine import dumps
 from shared.jobs import chunks
 from shared.jobs.chunks import ChunkClaim
+from shared.monitoring.suspensions import is_suspended
 from shared.tables import ChunkState, JobChunk, JobState
 
 if TYPE_CHECKING:
@@ -44,6 +45,10 @@ class Stale(Exception):
     """The chunk is no longer ours: its lease ran out, and what we made of it is undone."""
 
 
+class Suspended(Exception):
+    """The version was suspended while it scored the chunk: that has to be done again, by its pipeline."""
+
+
 def write_scores(connection: Connection, claim: ChunkClaim, scored: "ScoredChunk") -> None:
     """Write the inputs of a chunk and their outputs."""
     if connection.dialect.name == "sqlite":
@@ -62,7 +67,8 @@ def store(
 ) -> JobState | None:
     """Store a chunk in one fenced transaction; return the final state of its job if the chunk ended it.
 
-    Raises Stale when the token is no longer the chunk's; then nothing was stored.
+    Raises Stale when the token is no longer the chunk's, Suspended when only the pipeline may score it; nothing was
+    stored then.
     """
     output, errors = pack(done.output), pack(done.errors)
     with engine.begin() as connection:
@@ -91,9 +97,11 @@ def store(
 
 
 def _check_held(connection: Connection, claim: ChunkClaim) -> None:
-    """Raise Stale when a claim is no longer ours; it may be lost a moment later."""
+    """Raise Stale when a claim is no longer ours, Suspended when its version is; it may be so a moment later."""
     if connection.scalar(select(JobChunk.id).where(chunks.held_by(claim))) is None:
         raise Stale
+    if not claim.by_pipeline and connection.scalar(select(is_suspended(claim.model_version_id))):
+        raise Suspended
 
 
 def _copy_rows(connection: Connection, claim: ChunkClaim, scored: "ScoredChunk") -> None:

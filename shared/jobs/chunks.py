@@ -34,6 +34,7 @@ from shared.jobs.decisions import DecidedRows
 from shared.jobs.kinds import CHUNKED
 from shared.jobs.source_rows import SourceRow, read_source
 from shared.jobs.submission import Submission
+from shared.monitoring.suspensions import is_suspended
 from shared.tables import ChunkState, CsvFile, Job, JobChunk, JobEvent, JobKind, JobState, ModelInput
 
 DEATHS = 2  # after so many a chunk is cut: one may have been an innocent bystander's
@@ -151,6 +152,7 @@ class ChunkClaim:
     skipped: int = 0  # records of the payload before the first row
     source: tuple[SourceRow, ...] = ()  # the rows of another job, as far as it has them
     decided: DecidedRows | None = None  # of a replay: the decisions, as far as they are still there
+    by_pipeline: bool = False  # its version is suspended: only the pipeline may score it
 
     @property
     def should_split(self) -> bool:
@@ -177,6 +179,7 @@ _CLAIMED = (
     Job.request_id,
     Job.traceparent,
     CsvFile.source_job_id,
+    is_suspended(JobChunk.model_version_id).label("by_pipeline"),
 )
 FORMAT = (
     CsvFile.delimiter,
@@ -256,6 +259,7 @@ def claim(connection: Connection, *, model_version_id: int, worker: str, lease_s
             crash_count=row["crash_count"],
             max_attempts=row["max_attempts"],
             timeout_seconds=row["timeout_seconds"],
+            by_pipeline=row["by_pipeline"],
             format=format_of(row),
             payload=payload,
             request_id=row["request_id"],

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from shared.explanations.storage import list_explanations
+from shared.monitoring.suspensions import was_suspended
 from shared.registry.versions import CHAMPION
 from shared.tables import AliasEvent, Job, ModelInput, ModelOutput, ModelVersion, Outcome, RequestLog
 
@@ -28,6 +29,7 @@ class Lineage:
     output: Row[Any] | None
     explanation: Row[Any] | None
     outcome: Row[Any] | None
+    is_by_pipeline: bool  # its version was suspended when the row was scored
 
 
 def find_lineage(connection: Connection, job_id: str, row_index: int) -> Lineage | None:
@@ -40,21 +42,21 @@ def find_lineage(connection: Connection, job_id: str, row_index: int) -> Lineage
         return None
     version = connection.execute(select(ModelVersion.__table__).where(ModelVersion.id == job.model_version_id)).one()
     explained = list_explanations(connection, job_id, version.id, first_row=row_index, count=1)
+    output = connection.execute(
+        select(ModelOutput.__table__).where(ModelOutput.input_id == row.id, ModelOutput.model_version_id == version.id)
+    ).one_or_none()
     return Lineage(
         job,
         version,
         row,
         request=_request(connection, job),
         promotion=find_promotion(connection, version.name, version.version, job),
-        output=connection.execute(
-            select(ModelOutput.__table__).where(
-                ModelOutput.input_id == row.id, ModelOutput.model_version_id == version.id
-            )
-        ).one_or_none(),
+        output=output,
         explanation=explained[0][1] if explained else None,
         outcome=connection.execute(
             select(Outcome.__table__).where(Outcome.input_id == row.id, Outcome.replaced_at.is_(None))
         ).one_or_none(),
+        is_by_pipeline=output is not None and was_suspended(connection, version.id, output.created_at),
     )
 
 

@@ -42,6 +42,7 @@ from shared.faults import Fault
 from shared.jobs.kinds import CLAIMED_BY_JOB, RESUMABLE
 from shared.jobs.results import Store, outcome_of
 from shared.jobs.submission import COLUMNS, Submission
+from shared.monitoring.suspensions import suspended_sql
 from shared.scoring.outputs import Output
 from shared.tables import Job, JobState
 
@@ -109,6 +110,7 @@ class Claim:
     timeout_seconds: float
     request_id: str = ""
     traceparent: str | None = None  # W3C trace context of the request
+    by_pipeline: bool = False  # its version is suspended: only the pipeline may score it
     input_ids: list[int] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
 
@@ -144,13 +146,15 @@ WITH ready AS MATERIALIZED (
     FROM bounded WHERE jobs.id = bounded.id  -- locked above; to ask for the state again would invite a worse plan
     RETURNING jobs.id, kind, claim_token, attempt, max_attempts, crash_count, timeout_seconds, request_id, traceparent
 )
-SELECT claimed.*, input.id, input.features
+SELECT claimed.*, {suspended}, input.id, input.features
 FROM claimed JOIN model_inputs AS input ON input.job_id = claimed.id
 WHERE input.faults IS NULL
 """
 _CLAIM_TYPES = ("int", "text", "int", "text", "float8", "text[]", "int[]", "int[]")
-_CLAIM_SOUND = Statement("claim_sound_jobs", _CLAIM_TYPES, _CLAIM.format(crashed="="))
-_CLAIM_CRASHED = Statement("claim_crashed_jobs", _CLAIM_TYPES, _CLAIM.format(crashed=">"))
+_CLAIM_SOUND = Statement("claim_sound_jobs", _CLAIM_TYPES, _CLAIM.format(crashed="=", suspended=suspended_sql("$1")))
+_CLAIM_CRASHED = Statement(
+    "claim_crashed_jobs", _CLAIM_TYPES, _CLAIM.format(crashed=">", suspended=suspended_sql("$1"))
+)
 
 
 def claim(
@@ -213,7 +217,7 @@ WITH done AS (
         failed_count = failed_count + t.failed, error = CASE WHEN cancel_requested_at IS NULL THEN t.error::jsonb END,
         finished_at = now(), claim_token = NULL, leased_by = NULL, lease_expires_at = NULL
     FROM (SELECT * FROM unnest($1, $2, $3, $4, $5) LIMIT cardinality($1)) AS t (id, token, state, failed, error)
-    WHERE jobs.id = t.id AND jobs.claim_token = t.token
+    WHERE jobs.id = t.id AND jobs.claim_token = t.token AND ($15 OR NOT {suspended})
     RETURNING jobs.id, jobs.state
 ), scored AS (
     INSERT INTO model_outputs
@@ -227,16 +231,21 @@ SELECT id, state FROM done
 """
 _FAULTY = """, faulty AS (
     UPDATE model_inputs SET faults = t.faults::jsonb
-    FROM (SELECT * FROM unnest($15, $16, $17) LIMIT cardinality($15)) AS t (job_id, input_id, faults)
+    FROM (SELECT * FROM unnest($16, $17, $18) LIMIT cardinality($16)) AS t (job_id, input_id, faults)
     WHERE model_inputs.id = t.input_id AND (t.job_id IN (SELECT id FROM done WHERE state <> 'canceled')) IS TRUE
 )"""
 _FINISH_TYPES = (
     *("uuid[]", "bigint[]", "text[]", "int[]", "text[]", "int"),
     *("uuid[]", "bigint[]", "text[]", "float8[]", "text[]", "float8[]", "text[]", "float8[]"),
+    "bool",
 )
-_FINISH_ALL_GOOD = Statement("finish_good_jobs", _FINISH_TYPES, _FINISH.format(faulty=""))
+_FINISH_ALL_GOOD = Statement(
+    "finish_good_jobs", _FINISH_TYPES, _FINISH.format(faulty="", suspended=suspended_sql("$6"))
+)
 _FINISH_SOME_FAULTY = Statement(
-    "finish_faulty_jobs", (*_FINISH_TYPES, "uuid[]", "bigint[]", "text[]"), _FINISH.format(faulty=_FAULTY)
+    "finish_faulty_jobs",
+    (*_FINISH_TYPES, "uuid[]", "bigint[]", "text[]"),
+    _FINISH.format(faulty=_FAULTY, suspended=suspended_sql("$6")),
 )
 
 
@@ -252,8 +261,9 @@ def finish(
 
     `results` holds, by claim and row, the result or the Fault that says why there is none. A job without any result
     has failed. A claim whose token is stale changes nothing and stores nothing; one whose cancellation was asked for
-    becomes canceled. Scores (`Output`) are stored in the same statement; other results by `store`, which then needs a
-    transaction around both.
+    becomes canceled. Scores of a version that was suspended since the claim, by any way but its pipeline, are not
+    stored, and their jobs stay claimed. Scores (`Output`) are stored in the same statement; other results by `store`,
+    which then needs a transaction around both.
     """
     ends = [outcome_of(rows) for rows in results]
     out_jobs: list[str] = []
@@ -283,6 +293,7 @@ def finish(
         array(output.probability for output in outputs),
         array(None if output.probabilities is None else dumps(output.probabilities) for output in outputs),
         array(output.threshold for output in outputs),
+        all(held.by_pipeline for held in claims),
     ]
     if faulty:
         parameters += [array(column) for column in zip(*faulty, strict=True)]

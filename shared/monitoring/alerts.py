@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, Row, Select, insert, select, update
 from shared.database.engine import reader
 from shared.errors import Conflict, NotFound
 from shared.monitoring.drift import ORDER, Drift, FeatureDrift, Level
+from shared.monitoring.suspensions import SELF_AUDIT
 from shared.monitoring.windows import Window, find_drift, find_profile
 from shared.observability.audit import ALERT_ACKNOWLEDGED, audit
 from shared.tables import Alert, FeatureCount, ModelVersion
@@ -107,11 +108,14 @@ def list_alerts(
     before: int | None,
     limit: int,
     is_acknowledged: bool | None = None,
+    kind: str | None = None,
 ) -> list[Row[*tuple[Any, ...]]]:
     """Return a page of alerts with the name and number of their version, newest first."""
     query = _WITH_VERSION.order_by(Alert.id.desc()).limit(limit)
     if name is not None:
         query = query.where(ModelVersion.name == name)
+    if kind is not None:
+        query = query.where(Alert.kind == kind)
     if is_open is not None:
         query = query.where(Alert.closed_at.is_(None) if is_open else Alert.closed_at.is_not(None))
     if is_acknowledged is not None:
@@ -125,6 +129,8 @@ def acknowledge(
     connection: Connection, alert_id: int, *, by: str, reason: str, request_id: str
 ) -> Row[*tuple[Any, ...]]:
     """Write down that somebody (`by`) knows of an alert, open or closed, and why it may stand; return the alert.
+
+    One of the self-audit is closed with that: its version is scored the fast way again.
 
     The same again changes nothing. Raises NotFound for an unknown id, Conflict where somebody else was first or gave
     another reason. The caller commits.
@@ -141,7 +147,11 @@ def acknowledge(
             else f"{alert.acknowledged_by} has acknowledged this alert already."
         )
     values = {"acknowledged_by": by, "acknowledged_level": alert.level, "reason": reason}
-    connection.execute(update(Alert).where(Alert.id == alert_id).values(**values, acknowledged_at=datetime.now(UTC)))
+    now = datetime.now(UTC)
+    closed_at = now if alert.kind == SELF_AUDIT and alert.closed_at is None else alert.closed_at
+    connection.execute(
+        update(Alert).where(Alert.id == alert_id).values(**values, acknowledged_at=now, closed_at=closed_at)
+    )
     about = {"model": f"{alert.name}@{alert.version}", "subject": alert.subject, "level": alert.level, "reason": reason}
     audit(connection, ALERT_ACKNOWLEDGED, f"alert:{alert_id}", actor=by, details=about, request_id=request_id)
     return connection.execute(_WITH_VERSION.where(Alert.id == alert_id)).one()

@@ -52,6 +52,9 @@ SCORED_ROWS = Family("scored_rows", "Rows that were scored.", ("model", "lane"))
 SCORE_SECONDS = Family("score_duration_seconds", "Scoring of one claim.", ("model", "lane"), _SECONDS)
 WAIT_SECONDS = Family("job_wait_seconds", "From a job's acceptance to its first claim.", ("model", "lane"), _SECONDS)
 LOST_LOG_ENTRIES = Family("lost_log_entries", "Log entries that came faster than they were stored.", ("table",))
+AUDITED_ROWS = Family(
+    "audited_rows", "Rows that were drawn to be scored again by the pipeline, by what came out.", ("model", "result")
+)
 JOBS_FINISHED = Family("jobs_finished", "Jobs that have ended.", ("model", "kind", "state"))
 
 FAMILIES = {
@@ -65,6 +68,7 @@ FAMILIES = {
         SCORE_SECONDS,
         WAIT_SECONDS,
         LOST_LOG_ENTRIES,
+        AUDITED_ROWS,
         JOBS_FINISHED,
     )
 }

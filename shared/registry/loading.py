@@ -4,7 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from shared.packages.package import (
 )
 from shared.packages.sample import canonical_rows, read_rows
 from shared.registry.versions import resolve
+from shared.scoring.scorers import PipelineScorer
+from shared.scoring.scores import response_reader
 from shared.scoring.selection import Scorer, build, decide
 from shared.scoring.threads import one_thread
 from shared.tables import ModelVersion
@@ -69,6 +71,14 @@ def load(model_version: ModelVersion, models_dir: Path) -> LoadedModel:
             log.warning("%s@%s is scored by its pipeline, not by %s: %s", card.name, card.version, kind, error.detail)
             scorer = build(card, estimator, "pipeline", reference)
     return LoadedModel(card, estimator, scorer, reference)
+
+
+def by_pipeline(model: LoadedModel) -> LoadedModel:
+    """Return the same model, scored by the estimator as it was trained and nothing else."""
+    if isinstance(model.scorer, PipelineScorer):
+        return model
+    reader = response_reader(model.card, model.estimator)
+    return replace(model, scorer=PipelineScorer(model.card, model.estimator, reader))
 
 
 def verify(session: Session, name: str, version: int, *, models_dir: Path | None = None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from shared.faults import Fault
-from shared.registry.loading import LoadedModel
+from shared.registry.loading import LoadedModel, by_pipeline
 from shared.scoring.batch import score_rows
 from shared.scoring.outputs import Output
 from shared.scoring.trees import Trees
@@ -78,6 +78,10 @@ def _companies(model: LoadedModel) -> Iterator[tuple[str, Callable[[list[Row]], 
     if isinstance(trees, Trees):  # each process measures from how many rows on it asks the estimator instead
         yield "by the compiled trees", lambda rows: _switched(model, trees, rows, at=None)
         yield "by the estimator itself", lambda rows: _switched(model, trees, rows, at=0)
+    pipeline = by_pipeline(model)
+    if pipeline is not model:  # while the version was suspended
+        yield "by its pipeline, beside the rows of its job", lambda rows: [[one] for one in score_rows(pipeline, rows)]
+        yield "by its pipeline, alone", lambda rows: [score_rows(pipeline, [row]) for row in rows]
     for count in COPIES:
         yield f"among {count} rows", partial(_among, model, count)
 

@@ -15,7 +15,7 @@ from shared.tables.keys import ApiKey
 from shared.tables.logs import AuditLog, ErrorLog, RequestLog
 from shared.tables.metrics import MetricSample, ServiceSecret
 from shared.tables.models import AliasEvent, ModelAlias, ModelArchive, ModelVersion
-from shared.tables.monitoring import Alert, FeatureCount, FeatureProfile, Outcome, ScorePart
+from shared.tables.monitoring import Alert, FeatureCount, FeatureProfile, Incident, Outcome, ScorePart
 from shared.tables.reference import ReferenceRow, ReferenceSet
 from shared.tables.workers import TimedTask, Worker
 
@@ -29,6 +29,7 @@ __all__ = [
     "ErrorLog",
     "FeatureCount",
     "FeatureProfile",
+    "Incident",
     "Job",
     "JobChunk",
     "JobEvent",

@@ -157,7 +157,7 @@ class Alert(Table):
     model_version_id: Mapped[int] = mapped_column(
         ForeignKey("model_versions.id", ondelete="CASCADE"), comment="The version that it is about"
     )
-    kind: Mapped[str] = mapped_column(String(16), comment="What was checked: drift")
+    kind: Mapped[str] = mapped_column(String(16), comment="What was checked: drift, or self_audit")
     subject: Mapped[str] = mapped_column(String(200), comment="The feature, `score` or `decision`")
     level: Mapped[str] = mapped_column(String(16), comment="low, moderate or high, as it was found last")
     details: Mapped[dict[str, Any]] = mapped_column(Json, comment="The figures behind the level: window, PSI, p-value")
@@ -172,3 +172,28 @@ class Alert(Table):
     acknowledged_by: Mapped[str | None] = mapped_column(String(200), comment="Who: key:ID, or anyone where AUTH=open")
     acknowledged_level: Mapped[str | None] = mapped_column(String(16), comment="Its level at that time")
     reason: Mapped[str | None] = mapped_column(Text, comment="What they said: why it may stand, what is being done")
+
+
+class Incident(Table):
+    """A row whose score the pipeline itself does not give: the fast way to score was wrong."""
+
+    __tablename__ = "incidents"
+    __table_args__ = ({"comment": "Rows that the self-audit scored otherwise: the first thousand of each alert"},)
+
+    id: Mapped[int] = mapped_column(BigId, Identity(always=False), primary_key=True, comment="Number of the incident")
+    alert_id: Mapped[int] = mapped_column(
+        ForeignKey("alerts.id", ondelete="CASCADE"), index=True, comment="Its alert, of the kind self_audit"
+    )
+    input_id: Mapped[int] = mapped_column(
+        ForeignKey("model_inputs.id", ondelete="CASCADE"), index=True, comment="The row"
+    )
+    prediction: Mapped[float] = mapped_column(Float, comment="What was stored, as in model_outputs")
+    probability: Mapped[float | None] = mapped_column(Float, comment="What was stored, as in model_outputs")
+    expected_prediction: Mapped[float | None] = mapped_column(
+        Float, comment="What the pipeline gives; null: it refuses the row"
+    )
+    expected_probability: Mapped[float | None] = mapped_column(Float, comment="What the pipeline gives")
+    difference: Mapped[float | None] = mapped_column(
+        Float, comment="Largest distance of the numbers, relative for those beyond 1; null: it refuses the row"
+    )
+    found_at: Mapped[datetime] = mapped_column(UtcDateTime, comment="When it was found")

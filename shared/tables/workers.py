@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from sqlalchemy import (
+    BigInteger,
     String,
     func,
 )
@@ -38,3 +39,6 @@ class TimedTask(Table):
 
     name: Mapped[str] = mapped_column(String(32), primary_key=True, comment="What is done, e.g. recover")
     done_at: Mapped[datetime] = mapped_column(UtcDateTime, comment="When any worker did it last")
+    mark: Mapped[int | None] = mapped_column(
+        BigInteger, comment="How far it had come then, where it goes on from there: an id of model_outputs"
+    )

@@ -197,6 +197,7 @@ def environment(
         "RECOVER_SECONDS": "1",
         "REFRESH_SECONDS": "1",
         "MONITOR_SECONDS": "1",
+        "SELF_AUDIT_SHARE": "0",
     }
 
 
