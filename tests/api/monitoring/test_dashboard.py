@@ -8,10 +8,12 @@ from typing import Any, cast
 
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from api.monitoring.scrape import Figures, prometheus_metrics
 from api.services import Services
 from shared.jobs.figures import FileFigures, QueueFigures
+from shared.observability.exposition import expose
 from shared.observability.metrics import FAMILIES, Series
 from tests.support.stack import ROOT
 
@@ -38,8 +40,9 @@ def labels() -> dict[str, set[str]]:
     services = SimpleNamespace(
         catalog=SimpleNamespace(snapshot=SimpleNamespace(by_id={})), settings=SimpleNamespace(runtime="queue")
     )
-    metrics = prometheus_metrics(figures, cast("Services", services))
-    return {sample.name: set(sample.labels) for metric in metrics for sample in metric.samples}
+    text, _ = expose(prometheus_metrics(figures, cast("Services", services)), None)
+    families = text_string_to_metric_families(text.decode())
+    return {sample.name: set(sample.labels) for family in families for sample in family.samples}
 
 
 def targets(node: Any) -> Iterator[tuple[str, str]]:
