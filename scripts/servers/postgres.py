@@ -29,7 +29,7 @@ _SETTINGS = {
     # A new segment of the log is not filled with zeros first: everyone who commits would wait for that.
     "wal_init_zero": "off",
     "max_wal_size": "2GB",
-    "max_connections": "50",
+    "max_connections": "100",  # the pools of an API and two workers may hold 58
     "max_parallel_workers_per_gather": "0",
     "jit": "off",  # to compile costs more than our short statements
     # Whole rows would stand in its log when a statement fails: people's features.
