@@ -27,7 +27,7 @@ class Figures:
     series: dict[str, list[Series]]  # by metric
     queues: list[QueueFigures]
     files: list[FileFigures]
-    drift: dict[tuple[str, str, str], float]  # level of open alerts by (model, subject, whether it is acknowledged)
+    drift: dict[tuple[str, str, str], float]  # level of open alerts by (whether it is acknowledged, model, subject)
     suspended: list[str]  # name@version that only the pipeline scores now
     workers: dict[str, int]  # by lane
     pool: dict[str, float]  # connections of this process, by state
@@ -85,7 +85,7 @@ def _drift(connection: Connection, labels: Labels) -> dict[tuple[str, str, str],
         )
     )
     return {
-        (labels[version], subject, "yes" if is_acknowledged else "no"): float(LEVELS[level])
+        ("yes" if is_acknowledged else "no", labels[version], subject): float(LEVELS[level])
         for version, subject, is_acknowledged, level in rows
         if level in LEVELS
     }
@@ -117,7 +117,7 @@ def prometheus_metrics(figures: Figures, services: Services) -> list[Metric]:
         gauge(
             "drift_level",
             "Level of an open drift alert: 1 low, 2 moderate, 3 high; nothing where there is none.",
-            ("model", "subject", "acknowledged"),
+            ("acknowledged", "model", "subject"),
             sorted(figures.drift.items()),
         ),
         gauge(

@@ -20,7 +20,14 @@ def test_line_of_the_thread_that_stores_names_the_job(monkeypatch: pytest.Monkey
     handler = SimpleNamespace(compute=lambda *_: (None, None), write=None)
     monkeypatch.setitem(CHUNK_HANDLERS, "csv", handler)  # type: ignore[arg-type]
     chunk = SimpleNamespace(
-        job_id="j1", kind="csv", request_id="r1", first_row=0, row_count=9, should_split=False, timeout_seconds=30
+        job_id="j1",
+        kind="csv",
+        request_id="r1",
+        first_row=0,
+        row_count=9,
+        should_split=False,
+        by_pipeline=False,
+        timeout_seconds=30,
     )
     runtime: Any = SimpleNamespace(
         heartbeat=SimpleNamespace(hold_chunk=lambda *_, **__: nullcontext(), unlimit=lambda _: None),

@@ -31,7 +31,7 @@ def labels() -> dict[str, set[str]]:
         series,
         [QueueFigures("m@1", "bulk", 1, 1.0)],
         [FileFigures("m@1", 1, 1)],
-        {("m@1", "age", "no"): 1.0},
+        {("no", "m@1", "age"): 1.0},
         ["m@1"],
         {"bulk": 1},
         {"open": 1.0},
