@@ -100,9 +100,9 @@ def ask(client: httpx2.Client, values: list[float]) -> list[float]:
 def kill_in_the_middle_of_a_round(stack: Stack, hold: Path) -> None:
     """Wait until the held pipeline is asked, kill the worker process that asks (sync: the service), and let go."""
     asks = hold.with_name("asks")
-    wait_until(asks.exists)
+    asking = wait_until(lambda: (asks.exists() and asks.read_text()) or None)
     if stack.runtime == "queue":
-        os.kill(int(asks.read_text()), signal.SIGKILL)  # a process of the pool; its parent starts another
+        os.kill(int(asking), signal.SIGKILL)  # a process of the pool; its parent starts another
     else:
         stack.stop("api", sig=signal.SIGKILL)
     hold.unlink()
