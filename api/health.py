@@ -80,11 +80,7 @@ def describe(services: Services, *, in_full: bool) -> dict[str, Any]:
     condition = services.runtime.examine(is_down=down)
     reasons += condition.reasons
     snapshot = services.catalog.snapshot
-    reasons += [
-        why.sentence(snapshot.by_id[version].label)
-        for version, why in snapshot.suspended.items()
-        if version in snapshot.by_id
-    ]
+    reasons += [why.sentence(snapshot.by_id[version].label) for version, why in snapshot.suspended.items()]
     reasons += [reason for reason in (*ended().values(), *state.reasons) if reason not in reasons]
     return {
         "status": "down" if down else "starting" if condition.is_starting else "degraded" if reasons else "ok",

@@ -338,5 +338,5 @@ def _read(connection: Connection, old: Snapshot) -> Snapshot:
         time.monotonic(),
         widest,
         read,
-        suspended=list_suspended(connection),
+        suspended={version: why for version, why in list_suspended(connection).items() if version in by_id},
     )

@@ -10,7 +10,6 @@ from sqlalchemy import Connection, select
 
 from api.services import Services
 from shared.jobs.figures import FileFigures, Labels, QueueFigures, count_finished, files, queues, version_labels
-from shared.monitoring.suspensions import list_suspended
 from shared.observability.exposition import Metric, counted, gauge
 from shared.observability.metrics import JOBS_FINISHED, METRICS, Series, quantile, read
 from shared.tables import Alert
@@ -27,8 +26,7 @@ class Figures:
     series: dict[str, list[Series]]  # by metric
     queues: list[QueueFigures]
     files: list[FileFigures]
-    drift: dict[tuple[str, str, str], float]  # level of open alerts by (whether it is acknowledged, model, subject)
-    suspended: list[str]  # name@version that only the pipeline scores now
+    drift: dict[tuple[str, str, str], float]  # level of open alerts by (model, subject, whether it is acknowledged)
     workers: dict[str, int]  # by lane
     pool: dict[str, float]  # connections of this process, by state
     read_at: float  # by the monotonic clock
@@ -66,7 +64,6 @@ def _read(services: Services) -> Figures:
         finished = count_finished(connection, services.bulk_engine, labels)
         waiting, chunks = queues(connection, labels), files(connection, labels)
         drift = _drift(connection, labels)
-        suspended = [labels[version] for version in list_suspended(connection) if version in labels]
     series[JOBS_FINISHED.name] = [Series(key, count, 0.0, ()) for key, count in sorted(finished.items())]
     workers: dict[str, int] = {}
     for worker in services.catalog.live_workers():
@@ -74,7 +71,7 @@ def _read(services: Services) -> Figures:
             workers[lane] = workers.get(lane, 0) + 1
     pool: Any = services.engine.pool
     connections = {"open": float(pool.checkedin() + pool.checkedout()), "in_use": float(pool.checkedout())}
-    return Figures(series, waiting, chunks, drift, suspended, workers, connections, time.monotonic())
+    return Figures(series, waiting, chunks, drift, workers, connections, time.monotonic())
 
 
 def _drift(connection: Connection, labels: Labels) -> dict[tuple[str, str, str], float]:
@@ -85,7 +82,7 @@ def _drift(connection: Connection, labels: Labels) -> dict[tuple[str, str, str],
         )
     )
     return {
-        ("yes" if is_acknowledged else "no", labels[version], subject): float(LEVELS[level])
+        (labels[version], subject, "yes" if is_acknowledged else "no"): float(LEVELS[level])
         for version, subject, is_acknowledged, level in rows
         if level in LEVELS
     }
@@ -93,7 +90,7 @@ def _drift(connection: Connection, labels: Labels) -> dict[tuple[str, str, str],
 
 def prometheus_metrics(figures: Figures, services: Services) -> list[Metric]:
     """Return the numbers as metrics."""
-    versions = services.catalog.snapshot.by_id.values()
+    snapshot = services.catalog.snapshot
     return [
         *counted(figures.series),
         gauge(
@@ -117,14 +114,14 @@ def prometheus_metrics(figures: Figures, services: Services) -> list[Metric]:
         gauge(
             "drift_level",
             "Level of an open drift alert: 1 low, 2 moderate, 3 high; nothing where there is none.",
-            ("acknowledged", "model", "subject"),
+            ("model", "subject", "acknowledged"),
             sorted(figures.drift.items()),
         ),
         gauge(
             "suspended",
             "1 for a version that its pipeline scores since a self-audit found a wrong score; nothing for others.",
             ("model",),
-            [((label,), 1.0) for label in sorted(figures.suspended)],
+            [((label,), 1.0) for label in sorted(snapshot.by_id[version].label for version in snapshot.suspended)],
         ),
         gauge("workers", "Worker processes that were heard of lately.", ("lane",), _pairs(figures.workers)),
         gauge(
@@ -133,7 +130,7 @@ def prometheus_metrics(figures: Figures, services: Services) -> list[Metric]:
             ("state",),
             _pairs(figures.pool),
         ),
-        gauge("models", "Model versions that are registered.", (), [((), len(versions))]),
+        gauge("models", "Model versions that are registered.", (), [((), len(snapshot.by_id))]),
         gauge("build_info", "The version of the service.", ("version", "runtime"), [_build(services)]),
     ]
 

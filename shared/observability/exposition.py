@@ -55,9 +55,8 @@ def _lines(metric: Metric, *, is_open: bool) -> Iterator[str]:
     family = metric.name if is_open else total  # OpenMetrics names the family, and the other format what is counted
     yield f"# HELP {family} {metric.help}\n# TYPE {family} {metric.kind}\n"
     for one in metric.series:
-        pairs = ",".join(
-            [f'{label}="{_escape(value)}"' for label, value in zip(metric.labels, one.labels, strict=True)]
-        )
+        named = sorted(zip(metric.labels, one.labels, strict=True))  # as the library writes them
+        pairs = ",".join([f'{label}="{_escape(value)}"' for label, value in named])
         labels = f"{{{pairs}}}" if pairs else ""
         if metric.kind != "histogram":
             yield f"{total}{labels} {float(one.count)!r}\n"

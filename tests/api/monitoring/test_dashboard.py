@@ -31,15 +31,13 @@ def labels() -> dict[str, set[str]]:
         series,
         [QueueFigures("m@1", "bulk", 1, 1.0)],
         [FileFigures("m@1", 1, 1)],
-        {("no", "m@1", "age"): 1.0},
-        ["m@1"],
+        {("m@1", "age", "no"): 1.0},
         {"bulk": 1},
         {"open": 1.0},
         0.0,
     )
-    services = SimpleNamespace(
-        catalog=SimpleNamespace(snapshot=SimpleNamespace(by_id={})), settings=SimpleNamespace(runtime="queue")
-    )
+    snapshot = SimpleNamespace(by_id={1: SimpleNamespace(label="m@1")}, suspended={1: None})
+    services = SimpleNamespace(catalog=SimpleNamespace(snapshot=snapshot), settings=SimpleNamespace(runtime="queue"))
     text, _ = expose(prometheus_metrics(figures, cast("Services", services)), None)
     families = text_string_to_metric_families(text.decode())
     return {sample.name: set(sample.labels) for family in families for sample in family.samples}
