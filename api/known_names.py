@@ -6,6 +6,7 @@ machine, or those of ALLOWED_HOSTS.
 """
 
 import ipaddress
+from collections.abc import Awaitable
 from functools import lru_cache
 
 from fastapi import FastAPI
@@ -31,12 +32,12 @@ class KnownNames:
         self._owner = owner  # whose error handlers answer
         self._is_known = lru_cache(maxsize=64)(lambda place: is_local(place) or host_of(place) in names)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Handle one request. What is not refused is handed on with no layer of ours around it."""
         error = self._fault(scope) if scope["type"] == "http" else None
-        if error is None:
-            await self._app(scope, receive, send)
-            return
+        return self._app(scope, receive, send) if error is None else self._refuse(error, scope, receive, send)
+
+    async def _refuse(self, error: GuichetError, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self._owner
         request = Request(scope, receive, send)
         response = await respond(request, error)

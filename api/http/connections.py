@@ -14,6 +14,7 @@ import httptools
 import orjson
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 PROBES = frozenset({"/livez", "/readyz", "/health"})  # answered also when there are too many connections
@@ -109,7 +110,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head = True
         self.url = b""
         self._head_since: float | None = self.loop.time()  # None: between two requests, or after the headers
-        self._body_since = 0.0
+        self._body_since: float | None = None
         self._rest_since: float | None = None
         self._stalled_since: float | None = None
         self._closing_since: float | None = None
@@ -134,10 +135,9 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Feed the parser; what exceeds a limit ends the connection with an answer that says so."""
         self._unset_keepalive_if_required()
-        if self._head_since is None and self._in_head:
-            self._head_since = self.loop.time()
-        self._overhead += len(data)
-        self._in_a_row += len(data)
+        size = len(data)
+        self._overhead += size
+        self._in_a_row += size
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -145,6 +145,15 @@ class GuardedProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._end(self._refusal or MALFORMED)
             return
+        if self._overhead:  # most requests come in one piece: they are complete, and need neither clock nor limit
+            self._wait_for_rest()
+
+    def _wait_for_rest(self) -> None:
+        """Start the clock of what is still to come, and end the connection if what came is too much."""
+        if self._in_head:
+            self._head_since = self._head_since or self.loop.time()
+        else:
+            self._body_since = self._body_since or self.loop.time()
         if self._in_a_row > self.limits.head_bytes:
             self._end(self._head_too_large())
         elif self._overhead > self.limits.framing_bytes + self.limits.framing_share * self._body_bytes:
@@ -169,27 +178,35 @@ class GuardedProtocol(HttpToolsProtocol):
         if len(self.headers) > self.limits.headers or len(self.url) > self.limits.url_bytes:
             self._refuse(self._head_too_large())
         self._in_head = False
-        self._head_since = None
-        self._body_since = self.loop.time()
+        self._head_since = self._body_since = None
         HttpToolsProtocol.on_headers_complete(self)
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of the body."""
-        self._body_bytes += len(body)
-        self._overhead -= len(body)
+        """Take a part of the body, as uvicorn does where there are no WebSockets."""
+        size = len(body)
+        self._body_bytes += size
+        self._overhead -= size
         self._in_a_row = 0
-        HttpToolsProtocol.on_body(self, body)
+        cycle = self.cycle
+        if cycle.response_complete:
+            return
+        cycle.body += body
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         """Wait for the next request, and count anew."""
-        HttpToolsProtocol.on_message_complete(self)
         self._overhead = self._in_a_row = self._body_bytes = self._trailer_count = 0
         self._in_head = True
         self._rest_since = None
-        if self.cycle.response_complete:  # the rest of its body has stopped the clock that its answer had started
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.more_body = False
+            cycle.message_event.set()
+            return
+        # the rest of its body has stopped the clock that its answer had started
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def check(self, now: float) -> None:
         """Close this connection if it has been too slow. Called once a second."""
@@ -207,9 +224,10 @@ class GuardedProtocol(HttpToolsProtocol):
                 if now - self._rest_since > self.limits.rest_seconds:
                     self.transport.close()
         elif cycle.more_body:
+            since = self._body_since or now
             if self.flow.read_paused or cycle.waiting_for_100_continue:
-                self._body_since += 1  # it is the service that does not read
-            elif now - self._body_since > self.limits.body_seconds + self._body_bytes / self.limits.body_rate:
+                self._body_since = since + 1  # it is the service that does not read
+            elif now - since > self.limits.body_seconds + self._body_bytes / self.limits.body_rate:
                 self._time_out(f"The body came more slowly than {self.limits.body_rate:,} bytes per second.")
         if not self.flow.write_paused:
             self._stalled_since = None

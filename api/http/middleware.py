@@ -87,13 +87,14 @@ class RequestContext:
             nonlocal status, size
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = message["headers"] = [*message["headers"], *extra]
+                headers = message["headers"]
                 if not may_be_kept(path):
                     for name, _ in headers:
                         if name == b"cache-control":
                             break
                     else:
-                        headers.append(_NO_STORE)
+                        extra.append(_NO_STORE)
+                message["headers"] = [*headers, *extra]
             else:
                 size += len(message.get("body", b""))
             await send(message)
