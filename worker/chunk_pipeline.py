@@ -116,8 +116,6 @@ class ChunkPipeline:
             self._wait_for_stores(0)
         self.chunk_count += 1
         self.row_count += claim.row_count
-        label = f"{self._model.card.name}@{self._model.card.version}"
-        METRICS.count(SCORED_ROWS, (label, Lane.BULK.value), claim.row_count)
 
     def _wait_for_stores(self, count: int) -> None:
         """Wait until no more than so many chunks are being stored."""
@@ -164,11 +162,13 @@ class ChunkPipeline:
                 with runtime.bulk_engine.begin() as connection:
                     chunks.release(connection, claim)
                 return
+        label = f"{self._model.card.name}@{self._model.card.version}"
+        METRICS.count(SCORED_ROWS, (label, Lane.BULK.value), claim.row_count - done.failed_count)
         if runtime.tracing is not None:
             about = {
                 "guichet.job_id": claim.job_id,
                 "guichet.request_id": claim.request_id,
-                "guichet.model": f"{self._model.card.name}@{self._model.card.version}",
+                "guichet.model": label,
                 "guichet.lane": Lane.BULK.value,
                 "guichet.first_row": claim.first_row,
                 "guichet.rows": claim.row_count,

@@ -21,6 +21,7 @@ from shared.jobs import chunks
 from shared.jobs.chunks import ChunkClaim
 from shared.jobs.queries import list_ready
 from shared.observability.logs import bind
+from shared.observability.metrics import METRICS, SCORED_ROWS
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +134,7 @@ class ChunkThread:
             else:
                 done, state = process.compute_chunk(claim, claim.timeout_seconds)
                 store(self._engine, claim, done, write=handler.write, state=state)
+                METRICS.count(SCORED_ROWS, (process.label, Lane.BULK.value), claim.row_count - done.failed_count)
         except Suspended:
             with self._engine.begin() as connection:
                 chunks.release(connection, claim)

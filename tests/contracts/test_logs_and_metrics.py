@@ -15,7 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Engine, func, select, text
 
 from shared.tables import Job, MetricSample, ModelVersion, RequestLog, ServiceSecret
-from tests.contracts.helpers import apart, check_problem, new_id, wait_until
+from tests.contracts.csv_files import check_taken, post_csv
+from tests.contracts.helpers import apart, check_problem, new_id, wait_for_job, wait_until
 from tests.support.stack import ROOT, Stack
 
 
@@ -347,6 +348,20 @@ def test_metrics_count_requests_rows_and_jobs(client: httpx2.Client, attrition_r
     counts = [count for _, count in sorted(buckets)]
     assert counts == sorted(counts)
     assert counts[-1] >= 3
+
+
+def test_rows_of_files_are_counted_once_they_are_stored_and_only_those_with_a_score(
+    client: httpx2.Client, attrition_row: dict[str, Any]
+) -> None:
+    labels = {"model": "attrition@1", "lane": "bulk"}
+    names = list(attrition_row)
+    row = ",".join(str(attrition_row[name]) for name in names)
+    bad = ",".join("?" for _ in names)
+    before = value(client, "guichet_scored_rows_total", **labels)
+    job = check_taken(post_csv(client, "\n".join([",".join(names), row, bad, row, row, bad]) + "\n"))
+    wait_for_job(client, job["id"], seconds=60)
+    wait_until(lambda: value(client, "guichet_scored_rows_total", **labels) > before or None)
+    assert value(client, "guichet_scored_rows_total", **labels) - before == 3
 
 
 def test_metrics_are_openmetrics_or_json_as_the_accept_header_says(client: httpx2.Client) -> None:
