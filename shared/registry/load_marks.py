@@ -3,6 +3,9 @@
 A model may need more memory than there is, hang, or hold a library that crashes. Its worker's next process would load
 it again, and so on, and no other model would be served. A mark in the folder for temporary files says what is being
 loaded; one whose process has gone is a load that did not end.
+
+Whoever kills a process (an operator, a kernel without memory) may meet it while it loads a model that is well. So the
+next process tries again at once, and only the following ones wait, longer each time.
 """
 
 import os
@@ -14,7 +17,8 @@ from pathlib import Path
 
 from shared.errors import ArtefactError
 
-AGAIN_SECONDS = 600.0  # after which a model is tried once more
+PAUSES = (0.0, 10.0, 60.0, 600.0)  # seconds from a lost load to the next one, after one of them, two and so on
+FORGOTTEN_SECONDS = 3600.0  # after which a lost load counts no longer: some of the longest pause
 SLOW = "slow"  # end of a mark: the process ended itself, because others waited
 
 
@@ -22,15 +26,16 @@ SLOW = "slow"  # end of a mark: the process ended itself, because others waited
 def marked(model_version_id: int, *, patient: bool) -> Iterator[Callable[[], None]]:
     """Mark a model version as being loaded while the block runs; yield what notes that it was merely too slow.
 
-    Raises ArtefactError instead where a process of this worker went down in it within the last ten minutes. A load that
-    may take long (`patient`) is tried at once where the last one was merely too slow.
+    Raises ArtefactError instead where processes of this worker went down in it, and the pause after that is not over. A
+    load that was merely too slow is followed by the longest pause; one that may take long (`patient`) is tried at once
+    then.
     """
     folder = Path(tempfile.gettempdir()) / f"guichet-loading-{os.getuid()}-{os.getppid()}"
-    age = _age_of_lost_load(folder, model_version_id, patient=patient)
-    if age is not None:
+    ages = _ages_of_lost_loads(folder, model_version_id, patient=patient)
+    if ages and (left := PAUSES[min(len(ages), len(PAUSES)) - 1] - min(ages)) > 0:
         raise ArtefactError(
-            f"A process of this worker did not survive loading this model, {age:.0f} s ago: it took too long, too much "
-            f"memory, or crashed. It is tried again in {max(AGAIN_SECONDS - age, 0):.0f} s at the latest."
+            f"A process of this worker did not survive loading this model, {min(ages):.0f} s ago: it took too long, "
+            f"too much memory, or crashed. It is tried again in {left:.0f} s at the latest."
         )
     mark = folder / f"{model_version_id}-{os.getpid()}"
     with suppress(OSError):  # where no file can be written, it is loaded without a mark
@@ -43,27 +48,39 @@ def marked(model_version_id: int, *, patient: bool) -> Iterator[Callable[[], Non
 
     try:
         yield note_slow
+        _forget_lost_loads(folder, model_version_id)
     finally:
         with suppress(OSError):
             mark.unlink(missing_ok=True)
 
 
-def _age_of_lost_load(folder: Path, model_version_id: int, *, patient: bool) -> float | None:
-    """Return the age in seconds of the latest load that did not end, None without one; forget old ones."""
-    latest: float | None = None
+def _forget_lost_loads(folder: Path, model_version_id: int) -> None:
+    """Forget the loads that did not end, now that one has; what was too slow may be so again."""
+    with suppress(OSError):
+        for mark in folder.glob(f"{model_version_id}-*"):
+            _, pid, *kind = mark.name.split("-")
+            if not kind and not _lives(int(pid)):
+                mark.unlink(missing_ok=True)
+
+
+def _ages_of_lost_loads(folder: Path, model_version_id: int, *, patient: bool) -> list[float]:
+    """Return the age in seconds of each load that did not end, several times where it was too slow. Forget old ones."""
+    ages: list[float] = []
     with suppress(OSError):
         if folder.stat().st_uid != os.getuid():
-            return None  # somebody else's, who has no say in what is loaded here
+            return []  # somebody else's, who has no say in what is loaded here
         for mark in folder.glob(f"{model_version_id}-*"):
             _, pid, *kind = mark.name.split("-")
             age = time.time() - mark.stat().st_mtime
             if _lives(int(pid)):
                 continue
-            if not 0 <= age < AGAIN_SECONDS:
+            if not 0 <= age < FORGOTTEN_SECONDS:
                 mark.unlink(missing_ok=True)
-            elif not (patient and kind == [SLOW]):
-                latest = age if latest is None else min(latest, age)
-    return latest
+            elif kind != [SLOW]:
+                ages.append(age)
+            elif not patient:
+                ages += [age] * len(PAUSES)
+    return ages
 
 
 def _lives(pid: int) -> bool:
