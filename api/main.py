@@ -38,6 +38,7 @@ from api.routes import (
     predict,
     registry,
     replays,
+    uploads,
     welcome,
 )
 from api.runtimes.followers import on_shutdown
@@ -55,6 +56,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     events.router,
     outcomes.router,
     models.router,
+    uploads.router,
     registry.router,
     replays.router,
     monitoring.router,

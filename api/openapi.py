@@ -25,6 +25,7 @@ from api.schemas.cards import add_refusals, add_rows, add_words
 from api.schemas.explanations import ExplainJobBody
 from api.schemas.monitoring import AcknowledgeBody, OutcomeBody
 from api.schemas.native import BatchBody, Problem, SubmitBody
+from api.schemas.registrations import RegistrationForm
 from api.schemas.registry import PromotionBody, ReasonBody
 from api.schemas.replays import ReplayBody
 from shared.cards.card import Card
@@ -77,6 +78,7 @@ _READ_BY_HAND = (
     PromotionBody,
     ReasonBody,
     ReplayBody,
+    RegistrationForm,
     Problem,
 )
 MAX_WRITTEN = 8

@@ -21,7 +21,7 @@ from shared.handlers.handler import Handler
 from shared.handlers.table import GROUPS, HANDLERS
 from shared.jobs import transitions as jobs
 from shared.jobs.kinds import Claiming
-from shared.jobs.submission import time_of
+from shared.jobs.submission import NO_VERSION, time_of
 from shared.jobs.transitions import Claim, ClaimGroup
 from shared.observability.logs import bound
 from shared.observability.metrics import CLAIM_JOBS, METRICS, SCORE_SECONDS, SCORED_ROWS, WAIT_SECONDS
@@ -30,6 +30,7 @@ from shared.observability.tracing import Tracing
 from shared.registry.loading import LoadedModel, by_pipeline
 from shared.scoring.batch import split_results
 from worker.chunk_pipeline import ChunkPipeline
+from worker.registrations import register_next
 from worker.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,10 @@ def drain(runtime: Runtime, lane: str, model_version_id: int) -> str:
     wait in the lane, the time is shared with them.
     """
     with bound(lane=lane):
+        if model_version_id == NO_VERSION:
+            ended = register_next(runtime)
+            announce(runtime, ended, lane=lane, model_version_id=model_version_id)
+            return f"{len(ended)} uploads"
         try:
             model = runtime.models.get(model_version_id)
         except Exception as error:

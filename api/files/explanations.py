@@ -40,7 +40,7 @@ async def submit_explanations(
 
     Raises Conflict for a job without scores, NotExplainable for a version that cannot be explained.
     """
-    version = services.catalog.snapshot.by_id[source.model_version_id]
+    version = services.catalog.version_of(source)
     check_explainable(version)
     _check_source(source)
     services.runtime.check_room(Lane.BULK, version)

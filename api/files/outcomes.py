@@ -293,15 +293,16 @@ def _find_jobs(connection: Connection, caller: Caller, ids: set[str], job: Store
     ours = [text for text in ids if _is_uuid(text)]
     jobs: dict[str, _JobOfRow] = {}
     columns = (Job.id, Job.model_version_id, Job.row_count, Job.owner, Job.idempotency_key)
+    with_rows = select(*columns).where(Job.model_version_id.is_not(None))
     for start in range(0, len(ours), 500):
-        for row in connection.execute(select(*columns).where(Job.id.in_(ours[start : start + 500]))):
+        for row in connection.execute(with_rows.where(Job.id.in_(ours[start : start + 500]))):
             if caller.may_see(row.owner):
                 jobs[str(row.id)] = _JobOfRow(str(row.id), row.model_version_id, row.row_count)
     theirs = list(ids - jobs.keys())
     scope = client_scope(caller.id)
     for start in range(0, len(theirs), 500):
         piece = theirs[start : start + 500]
-        query = select(*columns).where(Job.idempotency_scope == scope, Job.idempotency_key.in_(piece))
+        query = with_rows.where(Job.idempotency_scope == scope, Job.idempotency_key.in_(piece))
         for row in connection.execute(query):
             jobs[row.idempotency_key] = _JobOfRow(str(row.id), row.model_version_id, row.row_count)
     return jobs

@@ -35,20 +35,21 @@ class Spool:
     def add(self, chunk: Chunk) -> None:
         """Keep one more chunk; raise Unavailable when the disk is full."""
         payload = pack(chunk.data)
-        with _disk():
+        with disk():
             self._file.write(payload)
         self._places.append((chunk.first_row, chunk.row_count, len(payload)))
 
     def chunks(self) -> Iterator[PackedChunk]:
         """Yield the chunks in order, one at a time; it can be done again."""
-        with _disk():
+        with disk():
             self._file.seek(0)
         for first_row, row_count, length in self._places:
             yield PackedChunk(first_row, row_count, self._file.read(length))
 
 
 @contextmanager
-def _disk() -> Iterator[None]:
+def disk() -> Iterator[None]:
+    """Raise Unavailable where the disk does not take, or give back, what is spooled in the block."""
     try:
         yield
     except OSError as error:

@@ -217,9 +217,13 @@ def store_job(
             return is_new
 
     # The job's id decides: what the first try committed is not stored again.
-    stored = run_again(commit)
+    return find_stored(services, submission, is_new=run_again(commit))
+
+
+def find_stored(services: Services, submission: Submission, *, is_new: bool) -> StoredJob:
+    """Return the job of a submission that was committed, or the one which the same request made before."""
     here = reader(services.bulk_engine)  # whose connection has just worked
-    earlier = None if stored else find_earlier(here, submission)
+    earlier = None if is_new else find_earlier(here, submission)
     if isinstance(earlier, GuichetError):
         raise earlier
     job_id = submission.id if earlier is None or earlier.existing_id is None else earlier.existing_id

@@ -1,22 +1,18 @@
 """Unwrapping of an upload: a plain body, a form (RFC 7578), gzip (RFC 9110, 8.4.1.3), or both."""
 
-import logging
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
 
+from api.files.forms import FORM, FormParser, clean_filename, form_error
 from shared.csv.gunzip import MAGIC, Gunzip
-from shared.errors import InvalidRequest, MalformedBody, TooLarge, UnsupportedMediaType
-from shared.faults import Fault, pointer_to_unknown
+from shared.errors import MalformedBody, TooLarge, UnsupportedMediaType
+from shared.faults import pointer_to_unknown
 
 FORM_BYTES = 1 << 16  # what a form may add to its file
-FILENAME_LENGTH = 255
 
-FORM = b"multipart/form-data"
 # What browsers, Excel and curl call a CSV file, compressed or not; its content is looked at in any case.
 FILES = (
     b"text/csv",
@@ -29,9 +25,6 @@ FILES = (
     b"application/octet-stream",
     b"",
 )
-_PLAIN_TRANSFER = (b"", b"binary", b"8bit", b"7bit")
-
-logging.getLogger("python_multipart").setLevel(logging.ERROR)  # its warnings repeat what it found in a form
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +47,7 @@ def read_envelope(headers: Headers) -> UploadHeaders:
         )
     boundary = options.get(b"boundary")
     if kind == FORM and not boundary:
-        raise MalformedBody("The form has no boundary: let your HTTP library write its Content-Type header.")
+        raise _without_boundary()
     coding = headers.get("content-encoding", "").strip().lower()
     if coding not in ("", "identity", "gzip", "x-gzip"):
         raise UnsupportedMediaType("The body is compressed in a way that is not read here: use gzip, or send it plain.")
@@ -68,17 +61,23 @@ def read_envelope(headers: Headers) -> UploadHeaders:
     )
 
 
-def clean_filename(raw: bytes | None) -> str | None:
-    """Return the name of a file without folders and without characters that cannot be shown, None if none is left."""
-    if raw is None:
-        return None
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError:
-        text = raw.decode("latin-1")
-    name = "".join(character for character in re.split(r"[/\\]", text)[-1] if character.isprintable())
-    name = name.strip()[:FILENAME_LENGTH].strip()
-    return None if name in ("", ".", "..") else name
+def read_form_boundary(headers: Headers) -> bytes:
+    """Return the boundary of a form with a model; raise UnsupportedMediaType with an example for another body."""
+    kind, options = parse_options_header(headers.get("content-type"))
+    if kind != FORM:
+        raise UnsupportedMediaType(
+            "Send the model as a form: `curl -F artefact=@model.joblib -F reference=@rows.csv -F name=churn URL`."
+        )
+    if headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
+        raise UnsupportedMediaType("The body is compressed, which is not read here: save the model compressed instead.")
+    boundary = options.get(b"boundary")
+    if not boundary:
+        raise _without_boundary()
+    return boundary
+
+
+def _without_boundary() -> MalformedBody:
+    return MalformedBody("The form has no boundary: let your HTTP library write its Content-Type header.")
 
 
 class UploadDecoder:
@@ -125,93 +124,44 @@ class UploadDecoder:
             yield from self._form.read(data)
 
 
-class FormReader:
+class FormReader(FormParser):
     """Finds the one file in a form as the form arrives."""
 
     def __init__(self, boundary: bytes) -> None:
+        super().__init__(boundary)
         self.filename: str | None = None
         self._has_file = False
-        self._ended = False
-        self._headers: dict[bytes, bytes] = {}
-        self._name = self._value = b""
         self._pieces: list[bytes] = []
-        try:
-            self._parser = MultipartParser(
-                boundary,
-                {
-                    "on_part_begin": self._begin_part,
-                    "on_header_field": self._add_name,
-                    "on_header_value": self._add_value,
-                    "on_header_end": self._end_header,
-                    "on_headers_finished": self._open_part,
-                    "on_part_data": self._add_data,
-                    "on_end": self._end,
-                },
-            )
-        except FormParserError:
-            raise MalformedBody("The form's boundary is too long: it has 70 characters at most.") from None
 
     def read(self, data: bytes) -> list[bytes]:
         """Return the file's bytes within these bytes of the form."""
-        try:
-            self._parser.write(data)
-        except FormParserError:
-            raise MalformedBody("The form is damaged: let your HTTP library write it.") from None
+        self.parse(data)
         pieces, self._pieces = self._pieces, []
         return pieces
 
     def finish(self) -> None:
         """Raise MalformedBody for a form that is cut off, InvalidRequest for one without a file."""
-        if not self._ended:
-            raise MalformedBody("The form is cut off before its end: send it whole.")
+        self.check_end()
         if not self._has_file:
-            raise _form_error("/file", "missing", "is missing: put the CSV file into this field of the form")
+            raise form_error("/file", "missing", "is missing: put the CSV file into this field of the form")
 
-    # ── what the parser calls ────────────────────────────────────────────────────────────────────────────────────
-
-    def _begin_part(self) -> None:
-        self._headers = {}
-
-    def _add_name(self, data: bytes, start: int, end: int) -> None:
-        self._name += data[start:end]
-
-    def _add_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
-
-    def _end_header(self) -> None:
-        self._headers[self._name.lower()] = self._value.strip()
-        self._name = self._value = b""
-
-    def _open_part(self) -> None:
-        disposition, options = parse_options_header(self._headers.get(b"content-disposition"))
-        name, filename = options.get(b"name"), options.get(b"filename")
-        if disposition != b"form-data" or name is None:
-            raise MalformedBody("A part of the form has no name: let your HTTP library write the form.")
-        pointer = pointer_to_unknown(name.decode("utf-8", "replace"))
-        if filename is None and name != b"file":
-            raise _form_error(
+    def open_part(self, name: str, filename: bytes | None) -> None:
+        """Begin the file; raise InvalidRequest for anything else."""
+        pointer = pointer_to_unknown(name)
+        if filename is None and name != "file":
+            raise form_error(
                 pointer, "unknown_field", "is not taken in the form: options go into the query (?delimiter=semicolon)"
             )
         if self._has_file:
-            raise _form_error(pointer, "several_files", "is a second file: send each in a request of its own")
-        if self._headers.get(b"content-transfer-encoding", b"").lower() not in _PLAIN_TRANSFER:
-            raise UnsupportedMediaType(
-                "The file in the form is written in base64 or the like: send its bytes as they are."
-            )
+            raise form_error(pointer, "several_files", "is a second file: send each in a request of its own")
         self._has_file = True
         self.filename = clean_filename(filename)
 
-    def _add_data(self, data: bytes, start: int, end: int) -> None:
-        self._pieces.append(data[start:end])
-
-    def _end(self) -> None:
-        self._ended = True
+    def add_data(self, data: bytes) -> None:
+        """Keep bytes of the file."""
+        self._pieces.append(data)
 
 
 def too_large(max_bytes: int) -> TooLarge:
     """Return the error of an upload that is larger than a file may be."""
     return TooLarge(f"The file is larger than {max_bytes} bytes: send it in several files.")
-
-
-def _form_error(pointer: str, code: str, message: str) -> InvalidRequest:
-    return InvalidRequest(f"The form is not valid: {pointer} {message}.", faults=[Fault(pointer, code, message)])

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from starlette.requests import Request
@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.files.unwrapping import FORM_BYTES, too_large
-from shared.errors import MalformedBody, SlowRequest, TooManyRequests, Unavailable
+from shared.errors import MalformedBody, SlowRequest, TooLarge, TooManyRequests, Unavailable
 
 BATCH_BYTES = 1 << 18  # handed over at once: threads are not changed for every packet
 STALL_SECONDS = 60.0  # a batch must come within it: who sends nothing, or nearly so, holds a place for nothing
@@ -54,7 +54,8 @@ class UploadSlots:
 class UploadBody:
     """The body of a request, read once."""
 
-    def __init__(self, request: Request, *, max_bytes: int) -> None:
+    def __init__(self, request: Request, *, max_bytes: int, refuse: Callable[[int], TooLarge] = too_large) -> None:
+        self._refuse = refuse  # what is said of a file that is larger
         self.is_complete = False
         self._receive = request.receive
         self._max_bytes = max_bytes  # of the file
@@ -70,7 +71,7 @@ class UploadBody:
         off, and SlowRequest for one that hardly moves, now or on the whole.
         """
         if max(self._announced, self._size) > self._max_bytes + FORM_BYTES:
-            raise too_large(self._max_bytes)
+            raise self._refuse(self._max_bytes)
         pieces: list[bytes] = []
         size = 0
         # Only the waiting counts, not what is done with the bytes.

@@ -45,7 +45,7 @@ async def read_explain(services: Services, request: Request, caller: Caller, mod
     if faults:
         raise faults_error(faults, more)
     job = await find_own_job(services, caller, job_id)
-    version = services.catalog.snapshot.by_id[job.model_version_id]
+    version = services.catalog.version_of(job)
     if model is not None or body.keys() & {"model", "version"}:
         named = await requested_version(services, {"model": version.card.name, **body}, model)
         if named.id != version.id:
@@ -99,7 +99,7 @@ async def _scored_row(services: Services, job: StoredJob, index: int) -> dict[st
 def list_stored(services: Services, job: StoredJob, *, row: int | None, after: int, limit: int) -> dict[str, Any]:
     """Return a page of the stored explanations of a job's rows, and the next one's place; for a thread."""
     source_id = job.id if job.csv is None or job.csv.source_job_id is None else job.csv.source_job_id
-    version = services.catalog.snapshot.by_id[job.model_version_id]
+    version = services.catalog.version_of(job)
     first, count = (after + 1, limit) if row is None else (row, 1)
     with services.reader.connect() as connection:
         explanations = list_explanations(connection, source_id, version.id, first_row=first, count=count)

@@ -30,7 +30,8 @@ async def find_own_job(services: Services, caller: Caller, job_id: str) -> Store
     if job is None:
         raise NotFound("There is no job with this id: ids come with the answer to a submission.")
     bind(job_id=job.id)
-    if job.model_version_id not in services.catalog.snapshot.by_id:
+    version_id = job.model_version_id if job.registration is None else job.registration.model_version_id
+    if version_id is not None and version_id not in services.catalog.snapshot.by_id:
         # It may be of a version that another process registered a moment ago.
         await run_in_threadpool(services.catalog.refresh_if_stale)
     return job

@@ -25,6 +25,7 @@ async def read_lineage(services: Services, caller: Caller, job: StoredJob, index
         source = None if job.csv is None else job.csv.source_job_id
         where = f": ask for those of job {source}" if source else ", which was erased"
         raise Conflict(f"This job explains the rows of another one{where}.", job_id=job.id)
+    version = services.catalog.version_of(job)
     if index >= job.row_count:
         fault = Fault("/query/row", "range", f"must be below {job.row_count}, the number of rows of the job")
         raise RowFaults("The job has no such row.", faults=[fault])
@@ -37,7 +38,7 @@ async def read_lineage(services: Services, caller: Caller, job: StoredJob, index
     if lineage is None:
         message = "was not reached, and may be with retry" if job.is_terminal else "is not scored yet: ask when it is"
         raise Conflict(f"This row of the file {message}.", job_id=job.id)
-    return _body(lineage, services.catalog.snapshot.by_id[job.model_version_id], is_admin=caller.is_admin)
+    return _body(lineage, version, is_admin=caller.is_admin)
 
 
 def _body(lineage: Lineage, version: Version, *, is_admin: bool) -> dict[str, Any]:

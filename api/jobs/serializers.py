@@ -30,24 +30,11 @@ def job_body(
     eta_seconds: float | None = None,
 ) -> dict[str, Any]:
     """Return a job; `position` and `eta_seconds` are given while it is queued, `words` name its result's fields."""
-    counts = count_rows(job)
-    body: dict[str, Any] = {
-        "id": job.id,
-        "kind": job.kind,
-        "status": job.state,
+    body = _job_body(job, _queue_place(position, eta_seconds))
+    body |= {
         "model": version.card.name,
         "model_version": version.card.version,
         "model_sha256": version.sha256,
-        "created_at": job.created_at,
-        "started_at": job.started_at,
-        "finished_at": job.finished_at,
-        "expires_at": job.expires_at,
-        "attempts": job.attempt,
-        "counts": counts,
-        "queue": _queue_place(position, eta_seconds) if job.state == JobState.QUEUED else None,
-        "has_failures": counts["failed"] > 0,
-        "request_id": job.request_id,
-        "links": job_links(job),
     }
     if job.csv is not None:
         if job.kind == JobKind.EXPLAIN_BATCH:
@@ -55,10 +42,47 @@ def job_body(
         elif job.kind == JobKind.CSV:
             body["csv"] = _csv_body(job.csv, version.card)
         body["progress"] = progress_of(job)
-    if job.cancel_requested_at is not None and not job.is_terminal:
-        body["cancel_requested_at"] = job.cancel_requested_at
     if job.output is not None:
         body["result"] = result_body(job, version, job.output, words)
+    return body
+
+
+def registration_job_body(
+    job: StoredJob, *, position: int | None = None, eta_seconds: float | None = None
+) -> dict[str, Any]:
+    """Return a job that registers a model, with the version that it became, if there is one."""
+    assert job.registration is not None
+    about = {
+        "model": job.registration.name,
+        "model_version": job.registration.version,
+        "model_sha256": job.registration.sha256,
+    }
+    return _job_body(job, _queue_place(position, eta_seconds)) | about
+
+
+def _job_body(job: StoredJob, place: dict[str, Any]) -> dict[str, Any]:
+    """Return what jobs of all kinds have; the fields of the model are in their places, and empty."""
+    counts = count_rows(job)
+    body: dict[str, Any] = {
+        "id": job.id,
+        "kind": job.kind,
+        "status": job.state,
+        "model": None,
+        "model_version": None,
+        "model_sha256": None,
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+        "expires_at": job.expires_at,
+        "attempts": job.attempt,
+        "counts": counts,
+        "queue": place if job.state == JobState.QUEUED else None,
+        "has_failures": counts["failed"] > 0,
+        "request_id": job.request_id,
+        "links": job_links(job),
+    }
+    if job.cancel_requested_at is not None and not job.is_terminal:
+        body["cancel_requested_at"] = job.cancel_requested_at
     if job.error is not None:
         body["error"] = job.error
     return body
@@ -278,12 +302,36 @@ def replay_body(job: StoredJob, version: Version, pairs: Any, _words: object) ->
     }
 
 
+def registration_body(job: StoredJob, version: Version, _rows: object, _words: object) -> dict[str, Any]:
+    """Return the version that an upload became."""
+    assert job.registration is not None
+    card, scorer = version.card, version.scorer
+    place = link(f"/models/{card.name}/versions/{card.version}")
+    return {
+        **_about(job, version),
+        "version": card.version,
+        "model_sha256": version.sha256,
+        "alias": job.registration.alias,
+        "files": {
+            field: {name: file[name] for name in ("filename", "bytes", "sha256")}
+            for field, file in job.registration.files.items()
+        },
+        "features": [feature.name for feature in card.features],
+        "left_out": scorer.get("left_out", []),
+        "card": card.model_dump(mode="json"),
+        "scorer": scorer,
+        "links": {"version": place, "predict": link(f"/models/{card.name}@{card.version}/predict")},
+        "latency_ms": _latency(job),
+    }
+
+
 RESULTS: dict[str, ResultForm] = {
     JobKind.PREDICT: ResultForm(_single_result),
     JobKind.BATCH: ResultForm(batch_body, read=list_rows),
     JobKind.CSV: ResultForm(csv_result_body),
     JobKind.EXPLAIN_BATCH: ResultForm(csv_result_body),
     JobKind.REPLAY: ResultForm(replay_body, read=_read_replay),
+    JobKind.REGISTER: ResultForm(registration_body),
     JobKind.EXPLAIN: ResultForm(explanation_body, read=lambda connection, job: find_explanation(connection, job.id)),
 }
 

@@ -21,7 +21,7 @@ from api.http.responses import json_response, request_id_of
 from api.http.wording import response_names
 from api.jobs.include import QUALITY
 from api.jobs.requests import SubmitOptions, Submitted
-from api.jobs.serializers import job_body, result_form
+from api.jobs.serializers import job_body, registration_job_body, result_form
 from api.runtimes.idempotency import client_scope
 from api.runtimes.runtime import Place
 from api.services import Services
@@ -34,6 +34,7 @@ from shared.errors import (
     MalformedBody,
     ModelFailed,
     NotExplainable,
+    NotFound,
     RowRefused,
 )
 from shared.faults import Fault
@@ -224,14 +225,21 @@ def describe_job(
     eta_seconds: float | None = None,
 ) -> dict[str, Any]:
     """Return a job in the words of its model's card, or in those that the request asks for."""
-    version = services.catalog.snapshot.by_id[job.model_version_id]
+    if job.registration is not None:
+        return registration_job_body(job, position=position, eta_seconds=eta_seconds)
+    version = services.catalog.version_of(job)
     return job_body(job, version, response_names(request, version.card), position=position, eta_seconds=eta_seconds)
 
 
 async def result_of(services: Services, request: Request, job: StoredJob) -> dict[str, Any]:
     """Return the result of a succeeded job, as its kind shows it."""
-    version = services.catalog.snapshot.by_id[job.model_version_id]
     form = result_form(job)
+    if job.registration is None:
+        version = services.catalog.version_of(job)
+    elif (registered := services.catalog.registered_by(job)) is not None:
+        version = registered
+    else:
+        raise NotFound("The version that this job registered was deleted.", job_id=job.id)
     read = form.read
 
     def find() -> Any:  # noqa: ANN401 - what the kind's body is made of

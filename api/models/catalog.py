@@ -17,7 +17,9 @@ from shared.cards.card import Card
 from shared.cards.examples import without_people
 from shared.cards.validator import RowValidator
 from shared.config.settings import Settings
-from shared.errors import NotFound, Unavailable
+from shared.errors import Conflict, NotFound, Unavailable
+from shared.jobs.queries import StoredJob
+from shared.jobs.submission import NO_VERSION
 from shared.monitoring.suspensions import Suspension, list_suspended
 from shared.observability.timed_tasks import RECOVER, seconds_since
 from shared.tables import ApiKey, ModelAlias, ModelArchive, ModelVersion, Worker
@@ -204,6 +206,18 @@ class Catalog:
         if model_version_id is not None:
             return snapshot.by_id[model_version_id]
         return versions[max(versions)] if alias == CHAMPION else None
+
+    def version_of(self, job: StoredJob) -> Version:
+        """Return the version that a job runs on; raise Conflict for one that registers a model."""
+        if job.model_version_id == NO_VERSION:
+            raise Conflict("This job registers a model, and has no rows: ask for its result.", job_id=job.id)
+        return self.snapshot.by_id[job.model_version_id]
+
+    def registered_by(self, job: StoredJob) -> Version | None:
+        """Return the version that a job registered; None while there is none, and where it was deleted."""
+        if job.registration is None or job.registration.model_version_id is None:
+            return None
+        return self.snapshot.by_id.get(job.registration.model_version_id)
 
     def is_archived(self, version: Version) -> bool:
         """Tell whether a version serves no more."""

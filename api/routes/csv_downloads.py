@@ -141,7 +141,7 @@ async def _find(services: Services, caller: Caller, job_id: str) -> tuple[Stored
         raise NotFound(
             f"Only CSV jobs have files: the rows of this one are at {link(f'/jobs/{job.id}/result')}.", job_id=job.id
         )
-    return job, services.catalog.snapshot.by_id[job.model_version_id]
+    return job, services.catalog.version_of(job)
 
 
 def _no_such_type(*offers: str) -> NotAcceptable:

@@ -75,7 +75,7 @@ def _store(
     if not is_scored:
         state = "it has no score" if job.is_terminal else f"the job is still {job.state}"
         raise Conflict(f"There is no outcome of a row without a score: {state}.", job_id=job.id)
-    value = TruthReader(services.catalog.snapshot.by_id[job.model_version_id].card).read(outcome.actual)
+    value = TruthReader(services.catalog.version_of(job).card).read(outcome.actual)
     if isinstance(value, Fault):
         raise _invalid("/actual", value.code, value.message)
     with services.bulk_engine.begin() as connection:

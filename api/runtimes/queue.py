@@ -26,7 +26,7 @@ from shared.errors import GuichetError, Unavailable
 from shared.jobs import transitions as jobs
 from shared.jobs.kinds import kind_of
 from shared.jobs.queries import StoredJob, count_ahead, find_jobs, queued_job
-from shared.jobs.submission import Submission
+from shared.jobs.submission import NO_VERSION, Submission
 from shared.observability.timed_tasks import is_recovery_late
 from shared.tables import JobState
 
@@ -142,7 +142,7 @@ class QueueRuntime:
         except (SQLAlchemyError, TimeoutError) as error:
             log.warning("the place of a job in its queue could not be read: %s", type(error).__name__)
             return Place()
-        if kind_of(job.kind).is_chunked:
+        if kind_of(job.kind).is_chunked or job.model_version_id == NO_VERSION:
             return Place(position)
         return self._backlog.place(job.lane, job.model_version_id, position=position)
 
@@ -151,6 +151,10 @@ class QueueRuntime:
     def notify_files(self, model_version_id: int) -> None:
         """Wake a worker of the bulk lane; safe from any thread, returns at once."""
         self._notifier.notify(Lane.BULK, model_version_id)
+
+    def notify_uploads(self) -> None:
+        """Wake a worker of the bulk lane; safe from any thread, returns at once."""
+        self._notifier.notify(Lane.BULK, NO_VERSION)
 
     def model_states(self) -> ModelStates:
         """Return the last states of the models in the workers."""

@@ -89,6 +89,10 @@ class Runtime(Protocol):
         """Wake whoever scores the chunks of CSV files; safe from any thread, returns at once."""
         ...
 
+    def notify_uploads(self) -> None:
+        """Wake whoever registers uploaded models; safe from any thread, returns at once."""
+        ...
+
     def trouble(self) -> str | None:
         """Return the reason why no submission can be committed now, None otherwise."""
         ...

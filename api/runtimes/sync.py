@@ -23,6 +23,7 @@ from api.runtimes.followers import JobFollowers
 from api.runtimes.group_commit import Accepted, Intake, Intakes, unsure
 from api.runtimes.idempotency import KeysInFlight, find_earlier
 from api.runtimes.model_process import ModelProcess, ModelProcesses, ProcessLost, TooLate
+from api.runtimes.registration_thread import RegistrationThread
 from api.runtimes.runtime import Condition, ModelStates, Place
 from api.runtimes.self_audit_thread import SelfAuditThread
 from shared.config.settings import Settings
@@ -75,6 +76,7 @@ class SyncRuntime:
         self._chunks = ChunkThread(engine, self.models, settings)
         self._counting = CountingThread(engine, self.models, settings)
         self._self_audit = SelfAuditThread(engine, self.models, settings)
+        self._registrations = RegistrationThread(engine, settings)
         self._intakes = Intakes(self._make_intake)
         self._loading: dict[int, Future[ModelProcess]] = {}
         self._lock = threading.Lock()
@@ -99,6 +101,7 @@ class SyncRuntime:
         self._preload()
         self._arrivals.start()
         self._chunks.start()
+        self._registrations.start()
         self._counting.start()
         self._intakes.start()
 
@@ -107,6 +110,7 @@ class SyncRuntime:
         self._intakes.stop()
         self._arrivals.stop()
         self._chunks.stop()
+        self._registrations.stop()
         self._counting.stop()
         self._self_audit.stop()
         self.models.close()
@@ -142,6 +146,10 @@ class SyncRuntime:
     def notify_files(self, model_version_id: int) -> None:
         """Wake the thread that scores files; safe from any thread, returns at once."""
         self._chunks.wake()
+
+    def notify_uploads(self) -> None:
+        """Wake the thread that registers uploads; safe from any thread, returns at once."""
+        self._registrations.wake()
 
     # ── the models' condition ────────────────────────────────────────────────────────────────────────────────────
 

@@ -188,8 +188,8 @@ class JobBody(BaseModel):
     kind: str = Field(json_schema_extra={"enum": [kind.value for kind in JobKind]})
     status: Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
     model: str
-    model_version: int
-    model_sha256: str
+    model_version: int | None = Field(description="Null while it registers one.")
+    model_sha256: str | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

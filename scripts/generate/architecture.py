@@ -46,7 +46,7 @@ LAYERS: dict[str, tuple[frozenset[str], ...]] = {
         frozenset({"schedule"}),
         frozenset({"timer"}),
         frozenset({"process"}),
-        frozenset({"chunk_pipeline"}),
+        frozenset({"chunk_pipeline", "registrations"}),
         frozenset({"drain"}),
         frozenset({"main"}),
         frozenset({"tasks"}),

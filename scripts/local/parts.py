@@ -127,6 +127,7 @@ class Parts:
             "MODELS_DIR": str(self._models),
             "DATABASE_URL": f"sqlite:///{self._database_file}" if self.postgres is None else self.postgres.url,
             "REDIS_URL": "" if self.redis is None else self.redis.url,
+            "MODEL_UPLOADS": os.environ.get("MODEL_UPLOADS") or "on",  # on loopback, whoever asks is at this machine
             "PYTHONUNBUFFERED": "1",
             # rows are scored one claim at a time: threads of a numeric library would only wait for each other
             "OMP_NUM_THREADS": "1",

@@ -26,7 +26,7 @@ from shared.database.engine import session_scope
 from shared.database.messages import explain_database_error
 from shared.errors import GuichetError
 from shared.faults import counted
-from shared.packages.beside import read_labels, read_threshold
+from shared.packages.beside import read_labels, read_metrics, read_threshold
 from shared.packages.fetching import Source, downloaded, upload_package
 from shared.packages.sklearn_versions import SCIKIT_LEARN
 from shared.packages.sources import AddOptions
@@ -49,6 +49,7 @@ CODE_HELP = "your own .py file, or the folder with the modules that the model ne
 TRUST_HELP = "types in a skops file that you trust, beside those that skops knows"
 REASON_HELP = "the reason, for readers of the history"
 LABELS_HELP = "names of the classes, or a JSON file of them; the left side is the model's own class, as in its classes_"
+METRICS_HELP = "JSON object of the training's metrics, name to number, for the card"
 THRESHOLD_FROM_HELP = "JSON file that holds the threshold: a number, or an object with one under `threshold`"
 
 
@@ -86,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     deciding.add_argument("--threshold-from", type=Path, metavar="threshold.json", help=THRESHOLD_FROM_HELP)
     adding.add_argument("--probability", choices=["sigmoid"], help=PROBABILITY_HELP)
     adding.add_argument("--labels", type=_labels, metavar="0=No,1=Yes|FILE", help=LABELS_HELP)
+    adding.add_argument("--metrics", type=Path, metavar="metrics.json", help=METRICS_HELP)
     adding.add_argument("--task", choices=["binary", "multiclass", "regression"], help="read off the model by default")
     adding.add_argument("--contract", type=Path, metavar="contract.json", help=CONTRACT_HELP)
     adding.add_argument("--skip-bad", action="store_true", help="leave out reference rows that break the contract")
@@ -161,6 +163,8 @@ def _add(options: argparse.Namespace) -> int:
     chosen = {field.name: getattr(options, field.name) for field in fields(AddOptions) if field.name != "csv"}
     if isinstance(options.labels, Path):
         chosen["labels"] = read_labels(options.labels)
+    if options.metrics is not None:
+        chosen["metrics"] = read_metrics(options.metrics)
     if options.threshold_from is not None:
         chosen["threshold"] = read_threshold(options.threshold_from)
     add_options = AddOptions(**chosen, csv=csv_options_of(options))

@@ -186,6 +186,22 @@ class Settings(BaseSettings):
     promotion_max_auc_loss: float | None = Field(
         None, ge=0, le=1, description="Largest loss of ROC AUC, where outcomes are known; empty for no limit."
     )
+    model_uploads: Literal["off", "on"] = Field(
+        "off",
+        description="`on`: keys with the scope `admin` may add models over HTTP (`POST /models`). A model's file is a "
+        "program, which the service then runs.",
+    )
+    max_model_bytes: int = Field(
+        500_000_000, ge=1_000, description="Largest upload of a model, all its files together, and unpacked, in bytes."
+    )
+    model_proof_seconds: float = Field(
+        600, gt=0, le=_MONTH, description="Longest proof of an uploaded model; its process is ended then."
+    )
+    model_proof_bytes: int = Field(
+        4_000_000_000,
+        ge=200_000_000,
+        description="Most memory of the process that proves an uploaded model, in bytes.",
+    )
     self_audit_share: float = Field(
         0.01,
         ge=0,

@@ -1,5 +1,6 @@
-"""The handler for each kind of job: for whole jobs, or chunk by chunk (worker/chunk_pipeline.py)."""
+"""The handler for each kind of job: for whole jobs, chunk by chunk (worker/chunk_pipeline.py), or of no version."""
 
+from collections.abc import Callable
 from typing import Any
 
 from shared.handlers.chunk_handler import ChunkHandler
@@ -7,6 +8,7 @@ from shared.handlers.explained_chunks import EXPLAINED_CHUNKS
 from shared.handlers.explanations import EXPLANATIONS
 from shared.handlers.files import FILES
 from shared.handlers.handler import Handler
+from shared.handlers.registrations import register
 from shared.handlers.replays import REPLAYS
 from shared.handlers.scores import SCORES
 from shared.jobs.kinds import Claiming, kind_of
@@ -22,6 +24,8 @@ CHUNK_HANDLERS: dict[str, ChunkHandler] = {
     JobKind.EXPLAIN_BATCH: EXPLAINED_CHUNKS,
     JobKind.REPLAY: REPLAYS,
 }
+# Jobs of no version, each claimed alone: called with the engine, the settings and the claim.
+APART_HANDLERS: dict[str, Callable[..., bool]] = {JobKind.REGISTER: register}
 
 
 def _groups() -> tuple[tuple[Handler[Any], Claiming, tuple[str, ...]], ...]:

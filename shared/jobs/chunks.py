@@ -327,7 +327,7 @@ def recover(connection: Connection, *, all_of_them: bool = False) -> tuple[int, 
     return len(lost), ended
 
 
-NO_CLAIM: dict[str, Any] = {"claim_token": None, "leased_by": None, "lease_expires_at": None}  # nobody holds it
+NO_CLAIM = jobs.NO_CLAIM
 _QUEUED = NO_CLAIM | {"state": ChunkState.QUEUED.value}
 
 

@@ -43,6 +43,13 @@ class FileFigures:
     rows: int
 
 
+NO_MODEL = "none"  # the label of jobs of no version
+
+
+def _label(labels: Labels, version: int | None) -> str:
+    return NO_MODEL if version is None else labels.get(version, str(version))
+
+
 def queues(connection: Connection, labels: Labels) -> list[QueueFigures]:
     """Return every queue with waiting jobs."""
     if connection.dialect.name == "sqlite":
@@ -55,7 +62,7 @@ def queues(connection: Connection, labels: Labels) -> list[QueueFigures]:
         .group_by(Job.model_version_id, Job.lane)
     )
     return [
-        QueueFigures(labels.get(version, str(version)), lane, count, max(float(seconds or 0), 0.0))
+        QueueFigures(_label(labels, version), lane, count, max(float(seconds or 0), 0.0))
         for version, lane, count, seconds in rows
     ]
 
@@ -120,7 +127,7 @@ def _finished(
         query = query.where(Job.finished_at <= _time(until))
     counts: Counter[tuple[str, str, str]] = Counter()
     for version, kind, state, count in connection.execute(query.group_by(Job.model_version_id, Job.kind, Job.state)):
-        counts[labels.get(version, str(version)), kind, state] += count
+        counts[_label(labels, version), kind, state] += count
     return counts
 
 

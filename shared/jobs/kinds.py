@@ -15,6 +15,7 @@ class Claiming(StrEnum):
 
     TOGETHER = "together"  # many jobs at once, of all kinds that one handler computes
     ALONE = "alone"  # one job at a time
+    APART = "apart"  # one at a time, of no version (shared/handlers/registrations.py)
     BY_CHUNK = "by_chunk"  # chunk by chunk (shared/jobs/chunks.py): the job itself is never claimed
 
 
@@ -41,11 +42,13 @@ KINDS: dict[str, Kind] = {
     JobKind.EXPLAIN: Kind(Claiming.TOGETHER),
     JobKind.EXPLAIN_BATCH: Kind(Claiming.BY_CHUNK, lane=Lane.BULK, logs_events=True, can_resume=True),
     JobKind.REPLAY: Kind(Claiming.BY_CHUNK, lane=Lane.BULK, logs_events=True, can_resume=True),
+    JobKind.REGISTER: Kind(Claiming.APART, lane=Lane.BULK),
 }
 # A newer release has stored the job, in a rolling upgrade or before it was taken back: it is shown, and left alone.
 UNKNOWN = Kind(Claiming.ALONE)
 
 CHUNKED = tuple(name for name, kind in KINDS.items() if kind.is_chunked)
+APART = tuple(name for name, kind in KINDS.items() if kind.claiming == Claiming.APART)
 CLAIMED_BY_JOB = tuple(name for name, kind in KINDS.items() if not kind.is_chunked)
 SINGLE = tuple(name for name, kind in KINDS.items() if kind.is_single)
 RESUMABLE = tuple(name for name, kind in KINDS.items() if kind.can_resume)

@@ -12,8 +12,9 @@ from shared.database.clock import clock
 from shared.database.prepared import Statement, array
 from shared.jobs.csv_queries import StoredCsv, find_files
 from shared.jobs.kinds import SINGLE, kind_of
-from shared.jobs.submission import COLUMNS, Submission
-from shared.tables import Job, JobState, ModelInput, ModelOutput
+from shared.jobs.registrations import StoredRegistration, find_registrations
+from shared.jobs.submission import COLUMNS, NO_VERSION, Submission
+from shared.tables import Job, JobKind, JobState, ModelInput, ModelOutput
 
 TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED, JobState.EXPIRED})
 
@@ -32,13 +33,13 @@ class StoredOutput:
 
 @dataclass(slots=True)
 class StoredJob:
-    """A stored job: `output` is set for a single scored row, `csv` for a CSV job."""
+    """A stored job: `output` is set for a single scored row, `csv` for a CSV job, `registration` for an upload."""
 
     id: str
     kind: str
     lane: str
     state: str
-    model_version_id: int
+    model_version_id: int  # NO_VERSION where it registers one
     owner: str | None
     request_id: str
     priority: int
@@ -54,6 +55,7 @@ class StoredJob:
     error: dict[str, Any] | None = None
     output: StoredOutput | None = None
     csv: StoredCsv | None = None
+    registration: StoredRegistration | None = None
 
     @property
     def is_terminal(self) -> bool:
@@ -70,7 +72,8 @@ class RowResult:
     faults: list[dict[str, Any]] | None
 
 
-_JOB = tuple(getattr(Job, column.name) for column in fields(StoredJob) if column.name not in ("output", "csv"))
+_BESIDE = ("output", "csv", "registration")
+_JOB = tuple(getattr(Job, column.name) for column in fields(StoredJob) if column.name not in _BESIDE)
 _SUBMITTED = tuple(column.name for column in fields(StoredJob) if column.name in COLUMNS)
 _OUTPUT = (
     ModelOutput.prediction,
@@ -92,6 +95,7 @@ _WITH_OUTPUT = (
 def _stored_job(row: Sequence[Any]) -> StoredJob:
     output = row[len(_JOB) :]
     job = StoredJob(str(row[0]), *row[1 : len(_JOB)])
+    job.model_version_id = job.model_version_id or NO_VERSION
     job.output = None if output[0] is None else StoredOutput(*output)
     return job
 
@@ -129,15 +133,19 @@ def find_jobs(connection: Connection, job_ids: Sequence[str]) -> dict[str, Store
     else:
         rows = connection.execute(_WITH_OUTPUT.where(Job.id.in_(job_ids)))
     jobs = {str(row[0]): _stored_job(row) for row in rows}
-    _attach_files(connection, jobs.values())
+    _attach(connection, jobs.values())
     return jobs
 
 
-def _attach_files(connection: Connection, jobs: Iterable[StoredJob]) -> None:
+def _attach(connection: Connection, jobs: Iterable[StoredJob]) -> None:
     csv_jobs = {job.id: job for job in jobs if kind_of(job.kind).is_chunked}
     if csv_jobs:
         for job_id, file in find_files(connection, list(csv_jobs)).items():
             csv_jobs[job_id].csv = file
+    uploads = {job.id: job for job in jobs if job.kind == JobKind.REGISTER}
+    if uploads:
+        for job_id, registration in find_registrations(connection, list(uploads)).items():
+            uploads[job_id].registration = registration
 
 
 def find_finished(connection: Connection, job_ids: Sequence[str]) -> dict[str, StoredJob]:
@@ -173,7 +181,7 @@ def list_jobs(
     if model_version_ids is not None:
         query = query.where(Job.model_version_id.in_(model_version_ids))
     page = [_stored_job(row) for row in connection.execute(query)]
-    _attach_files(connection, page)
+    _attach(connection, page)
     return page
 
 
@@ -197,7 +205,7 @@ def count_ahead(connection: Connection, job: StoredJob, *, limit: int = 10_000) 
         select(literal(1))
         .where(
             Job.state == JobState.QUEUED,
-            Job.model_version_id == job.model_version_id,
+            Job.model_version_id == job.model_version_id if job.model_version_id else Job.model_version_id.is_(None),
             Job.lane == job.lane,
             tuple_(Job.priority, Job.run_after, Job.id) < tuple_(job.priority, job.run_after, job.id),
         )

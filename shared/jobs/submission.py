@@ -9,6 +9,8 @@ from shared.faults import Fault
 # Ends the scope of the ids that callers give their jobs themselves; scopes of Idempotency-Keys end in other paths.
 CLIENT_ID_SCOPE = "/jobs/{id}"
 
+NO_VERSION = 0  # the model version id of jobs that run on none: null in the table
+
 # What a submission says of its job: columns of `jobs`, each an attribute of Submission, with their types in PostgreSQL.
 # Every other column is written by the transitions.
 COLUMNS = {
@@ -72,4 +74,5 @@ class Submission:
 
     def columns(self) -> dict[str, Any]:
         """Return the values of COLUMNS."""
-        return {name: getattr(self, name) for name in COLUMNS}
+        values = {name: getattr(self, name) for name in COLUMNS}
+        return values | {"model_version_id": self.model_version_id or None}

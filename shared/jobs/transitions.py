@@ -25,6 +25,7 @@ written, it says `(x IN (SELECT ...)) IS TRUE`: that is a hashed look-up. As a j
 these connections plan no hash joins (shared/database/engine.py).
 """
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -39,12 +40,14 @@ from shared.database.clock import clock
 from shared.database.engine import dumps
 from shared.database.prepared import Statement, array
 from shared.faults import Fault
-from shared.jobs.kinds import CLAIMED_BY_JOB, RESUMABLE
+from shared.jobs.kinds import APART, CLAIMED_BY_JOB, RESUMABLE
 from shared.jobs.results import Store, outcome_of
 from shared.jobs.submission import COLUMNS, Submission
 from shared.monitoring.suspensions import suspended_sql
 from shared.scoring.outputs import Output
 from shared.tables import Job, JobState
+
+NO_CLAIM: dict[str, Any] = {"claim_token": None, "leased_by": None, "lease_expires_at": None}  # nobody holds it
 
 # ── accepted ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -399,6 +402,8 @@ def release_unheld(connection: Connection, *, worker: str, held: Sequence[int]) 
     return connection.exec_driver_sql(_RELEASE_UNHELD, (worker, list(held))).rowcount
 
 
+_LOST = "every worker that ran this job died or went silent; the row may crash the model"
+_WORKER_LOST = {"code": "worker_lost", "message": _LOST}
 # The condition is repeated in the UPDATE: without it, a job that finishes at this moment would be overwritten.
 _RECOVER = f"""
 WITH dead AS MATERIALIZED (
@@ -421,13 +426,8 @@ RETURNING jobs.id, jobs.state
 
 def recover(connection: Connection) -> dict[str, str]:
     """Take jobs back whose lease ran out (500 at most); return id to new state."""
-    error = dumps(
-        {
-            "code": "worker_lost",
-            "message": "every worker that ran this job died or went silent; the row may crash the model",
-        }
-    )
-    return {str(row[0]): row[1] for row in connection.exec_driver_sql(_RECOVER, (error,))}
+    rows = connection.exec_driver_sql(_RECOVER, (dumps(_WORKER_LOST),))
+    return {str(row[0]): row[1] for row in rows}
 
 
 # ── ended while queued ───────────────────────────────────────────────────────────────────────────────────────────
@@ -463,6 +463,53 @@ def cancel(connection: Connection, job_id: str) -> str | None:
     marker = "?" if connection.dialect.name == "sqlite" else "%s::uuid"
     row = connection.exec_driver_sql(_CANCEL.format(id=marker), (job_id,)).first()
     return None if row is None else str(row[0])
+
+
+# ── jobs of no version: each is claimed alone, on both dialects (shared/jobs/registrations.py) ───────────────────────
+
+
+def claim_apart(connection: Connection, *, worker: str, lease_seconds: float) -> Claim | None:
+    """Take the first queued job of no version; None without one. Needs a transaction."""
+    now, token = clock(connection), secrets.randbits(62)
+    ready = (
+        select(Job.id)
+        .where(Job.state == JobState.QUEUED, Job.model_version_id.is_(None), Job.kind.in_(APART), Job.run_after <= now)
+        .order_by(Job.priority, Job.run_after, Job.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    values = {
+        "state": JobState.RUNNING.value,
+        "attempt": Job.attempt + 1,
+        "claim_token": token,
+        "leased_by": worker,
+        "lease_expires_at": clock(connection, lease_seconds),
+        "claimed_at": now,
+        "started_at": func.coalesce(Job.started_at, now),
+    }
+    fields = (Job.attempt, Job.max_attempts, Job.crash_count, Job.timeout_seconds, Job.request_id, Job.traceparent)
+    if (job_id := connection.scalar(ready)) is None:
+        return None
+    row = connection.execute(update(Job).where(Job.id == job_id).values(values).returning(Job.kind, *fields)).one()
+    return Claim(str(job_id), row[0], token, *row[1:])
+
+
+def end_apart(connection: Connection, held: Claim, *, state: JobState, error: dict[str, str] | None = None) -> bool:
+    """End a claimed job of no version, whose only row is its upload; return whether it was still ours."""
+    ended = update(Job).where(Job.id == held.job_id, Job.claim_token == held.token)
+    values = {"state": state.value, "error": error, "failed_count": int(state == JobState.FAILED)}
+    return connection.execute(ended.values(values | NO_CLAIM | {"finished_at": clock(connection)})).rowcount > 0
+
+
+def recover_apart(connection: Connection) -> int:
+    """Queue again what the one process of the sync runtime held when it ended, or end it as `recover` does."""
+    lost = update(Job).where(Job.state == JobState.RUNNING, Job.kind.in_(APART))
+    ends = NO_CLAIM | {"finished_at": clock(connection)}
+    connection.execute(lost.where(Job.cancel_requested_at.is_not(None)).values(ends | {"state": "canceled"}))
+    failed = ends | {"state": "failed", "failed_count": 1, "error": _WORKER_LOST}
+    connection.execute(lost.where(Job.attempt >= Job.max_attempts).values(failed))
+    queued = NO_CLAIM | {"state": "queued", "crash_count": Job.crash_count + 1}
+    return connection.execute(lost.values(queued)).rowcount
 
 
 # ── CSV files: chunks are claimed and stored, and the job goes along (shared/jobs/chunks.py) ─────────────────────────
@@ -524,17 +571,9 @@ def end_csv(
     connection: Connection, job_id: str, *, state: JobState, failed_count: int, error: dict[str, Any] | None
 ) -> None:
     """End a CSV job that has nothing left to do; whoever calls holds its lock and knows its state."""
-    connection.execute(
-        update(Job)
-        .where(Job.id == job_id, Job.state.in_([JobState.QUEUED, JobState.RUNNING]))
-        .values(
-            state=state.value,
-            failed_count=failed_count,
-            error=error,
-            finished_at=clock(connection),
-            claim_token=None,
-        )
-    )
+    values = {"state": state.value, "failed_count": failed_count, "error": error, "claim_token": None}
+    unfinished = update(Job).where(Job.id == job_id, Job.state.in_([JobState.QUEUED, JobState.RUNNING]))
+    connection.execute(unfinished.values(values | {"finished_at": clock(connection)}))
 
 
 def reopen_csv(connection: Connection, job_id: str) -> bool:

@@ -67,8 +67,7 @@ _STARTS = {  # how a file begins that is no joblib file, and what it is
         "joblib.dump"
     ),
     b"PK\x03\x04": (
-        "is a zip archive and not a joblib file: unpack it first, if it holds one (Keras, PyTorch and skops save "
-        "archives too; of skops, the folder that MLflow saved is taken)"
+        "is a zip archive and not a joblib file: unpack it first, if it holds one (Keras and PyTorch save archives too)"
     ),
 }
 

@@ -1,4 +1,4 @@
-"""JSON files of a model's project: the names of its classes, and its threshold."""
+"""JSON files of a model's project: the names of its classes, its threshold, and its metrics."""
 
 import json
 import math
@@ -38,7 +38,11 @@ def read_threshold(path: Path) -> float:
 
     Raises CardError where there is none, are several, or it is no probability.
     """
-    content = _read_json(path)
+    return threshold_of(_read_json(path), str(path))
+
+
+def threshold_of(content: object, source: str) -> float:
+    """Return the threshold from a parsed JSON value, as `read_threshold` does; errors name the source."""
     if isinstance(content, Mapping):
         thresholds = dict(_thresholds(content))
         if "threshold" in thresholds:
@@ -46,11 +50,23 @@ def read_threshold(path: Path) -> float:
         if len(thresholds) != 1:
             names = ", ".join(list(thresholds)[:SHOWN]) if thresholds else ", ".join(list(map(str, content))[:SHOWN])
             what = "several thresholds" if thresholds else "no threshold"
-            raise CardError(f"{path} holds {what} ({names}): give the number itself with --threshold.")
+            raise CardError(f"{source} holds {what} ({names}): give the number itself with --threshold.")
         [content] = thresholds.values()
     if not _is_number(content) or not 0 <= content <= 1:
-        raise CardError(f"{path} holds no threshold from 0 to 1: give the number itself with --threshold.")
+        raise CardError(f"{source} holds no threshold from 0 to 1: give the number itself with --threshold.")
     return float(content)
+
+
+def read_metrics(path: Path) -> dict[str, float]:
+    """Return the metrics in a JSON file, name -> number; raise CardError for a file without them."""
+    return metrics_of(_read_json(path), str(path))
+
+
+def metrics_of(value: object, source: str) -> dict[str, float]:
+    """Return metrics from a parsed JSON value, name -> number; raise CardError with the source for other values."""
+    if not isinstance(value, Mapping) or not all(_is_number(number) for number in value.values()):
+        raise CardError(f'{source} holds no metrics: write {{"roc_auc": 0.81}}, from name to number.')
+    return {str(name): float(number) for name, number in value.items()}
 
 
 def _thresholds(content: Mapping[Any, Any], place: str = "") -> list[tuple[str, Any]]:

@@ -504,11 +504,7 @@ def write_package(models_dir: Path, card: Card, artefact: Path, reference: Seque
 
 def _write_package(target: Path, card: Card, artefact: Path, reference: Sequence[Mapping[str, Any]]) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(target.parent)
-    draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=target.parent))
-    lock = os.open(draft, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with draft_folder(target.parent, DRAFT) as draft:
         shutil.copyfile(artefact, draft / MODEL_FILE)
         if sha256_of(draft / MODEL_FILE) != card.sha256:
             raise ArtefactError(f"{artefact} changed while it was being added: add it again once it is written.")
@@ -519,15 +515,26 @@ def _write_package(target: Path, card: Card, artefact: Path, reference: Sequence
         draft.chmod(0o755)  # mkdtemp lets only its maker in; a worker may run as another user
         _put_in_place(draft, target, card)
         _flush(target.parent)
-    finally:
-        os.close(lock)
-        shutil.rmtree(draft, ignore_errors=True)
     return target
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what killed processes left of packages that they were writing: nobody holds the lock on it any more."""
-    for path in folder.glob(f"{DRAFT}*"):
+@contextmanager
+def draft_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """Yield a new folder whose name begins so, and remove it, and what killed processes have left of such folders."""
+    sweep(parent, prefix)
+    draft = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    lock = os.open(draft, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield draft
+    finally:
+        os.close(lock)
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def sweep(parent: Path, prefix: str) -> None:
+    """Remove the draft folders that killed processes have left: nobody holds the lock on them any more."""
+    for path in parent.glob(f"{prefix}*"):
         try:
             lock = os.open(path, os.O_RDONLY)
         except FileNotFoundError:

@@ -25,6 +25,7 @@ from shared.packages.package import (
     infer_package,
     read_package,
 )
+from shared.packages.skops_file import HARMLESS, is_skops, joblib_of_skops
 
 MLMODEL = "MLmodel"  # what makes a folder one that MLflow saved
 
@@ -49,6 +50,7 @@ class AddOptions:
     contract: Path | None = None  # words and rules of a client, which the card takes over (contract.py)
     preprocessor: Path | None = None  # joblib file of a fitted transformer that comes before the model
     code: Path | None = None  # file or folder of modules that both need; becomes part of the artefact (assembly.py)
+    metrics: Mapping[str, float] | None = None  # of the training, for the card
     trust: Sequence[str] = ()  # types that a skops file may hold beside those that skops knows
 
     def changes(self) -> dict[str, Any]:
@@ -90,7 +92,9 @@ def open_source(path: Path, options: AddOptions) -> AbstractContextManager[Candi
 def _source_of(path: Path) -> Callable[[Path, AddOptions], AbstractContextManager[Candidate]]:
     if _mlflow_folder(path) is not None:
         return mlflow_source
-    return folder_source if path.is_dir() else joblib_source
+    if path.is_dir():
+        return folder_source
+    return skops_source if is_skops(path) else joblib_source
 
 
 @contextmanager
@@ -123,6 +127,13 @@ def joblib_source(path: Path, options: AddOptions) -> Iterator[Candidate]:
                 is_assembled=artefact != path,
             )
         yield Candidate(package, artefact, reference)
+
+
+@contextmanager
+def skops_source(path: Path, options: AddOptions) -> Iterator[Candidate]:
+    """Yield the candidate of a skops file, which is written anew as a joblib file; a card beside it is not its own."""
+    with joblib_of_skops(path, trusted=[*HARMLESS, *options.trust]) as bare, joblib_source(bare, options) as candidate:
+        yield candidate
 
 
 @contextmanager

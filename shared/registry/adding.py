@@ -7,6 +7,8 @@ Whatever breaks in between leaves no half-registered model, only a folder that t
 
 import logging
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,7 @@ from shared.packages.package import (
 from shared.packages.sample import read_rows
 from shared.packages.sources import AddOptions, Candidate, open_source
 from shared.registry.acceptance import learn
-from shared.registry.aliases import promote
+from shared.registry.aliases import Change, promote
 from shared.registry.loading import LoadedModel, as_in_a_worker
 from shared.registry.score_check import (
     ExpectedScores,
@@ -53,6 +55,7 @@ from shared.scoring.scores import response_reader
 from shared.scoring.selection import choose
 from shared.tables import ModelAlias, ModelArchive, ModelVersion
 
+_OPERATOR = Change()  # whoever runs this process
 TOLD_ROWS = 20  # of the reference rows that the model refuses, so many are named
 
 log = logging.getLogger(__name__)
@@ -75,6 +78,17 @@ def add(
     model's.
     """
     options = options or AddOptions()
+    with prove(path, options) as proved:
+        return publish(session, proved, options, uri=uri, models_dir=models_dir or get_settings().models)
+
+
+@contextmanager
+def prove(path: Path, options: AddOptions) -> Iterator["Proved"]:
+    """Yield the model at a path once its scorer gives its own answers; its artefact is there only for the time.
+
+    That needs no database, and may run in a process of its own (shared/registry/proof.py). Raises ArtefactError or
+    CardError.
+    """
     _check_options(options)
     with open_source(path, options) as candidate:
         package, proof = candidate.package, candidate.package.reference
@@ -93,8 +107,9 @@ def add(
         if options.scores is not None:
             file_rows = None if candidate.reference is None else package.file_rows
             expected = read_expected_scores(file_rows, options.scores, proof)
-        proved = _prove(replace(candidate, package=package), expected)
-        return _publish(session, proved, options, uri=uri, models_dir=models_dir or get_settings().models)
+        if options.metrics:
+            package = replace(package, card=package.card.model_copy(update={"metrics": dict(options.metrics)}))
+        yield _prove(replace(candidate, package=package), expected)
 
 
 def register(
@@ -112,19 +127,20 @@ def register(
         facts = {"sha256": sha256_of(artefact), "libraries": library_versions(package.estimator)}
         made = Package(package.card.model_copy(update=facts), package.estimator, package.reference)
         proved = _prove(Candidate(made, artefact), None)
-        return _publish(
+        return publish(
             session, proved, AddOptions(alias=alias), uri=None, models_dir=models_dir or get_settings().models
         )
 
 
 @dataclass(frozen=True, slots=True)
-class _Proved:
-    """A candidate whose scorer gives its model's own answers, with the card and the rows to register."""
+class Proved:
+    """A model whose scorer gives its own answers, with the card and the rows to register."""
 
-    candidate: Candidate
+    artefact: Path  # the joblib file to keep
     card: Card
     reference: list[dict[str, Any]]  # the rows that the model takes
     report: dict[str, Any]  # on the scorer and what was found on the way: ModelVersion.scorer
+    source: Path | None = None  # the file that the rows were read from, if there was one
 
 
 def _check_options(options: AddOptions) -> None:
@@ -143,7 +159,7 @@ def _with_contract(candidate: Candidate, options: AddOptions, contract: Path) ->
     return apply_contract(package, contract, but=options.changes().keys(), rows=rows, skip_bad=options.skip_bad)
 
 
-def _prove(candidate: Candidate, expected: ExpectedScores | None) -> _Proved:
+def _prove(candidate: Candidate, expected: ExpectedScores | None) -> Proved:
     """Learn the accepted values of a candidate's model, choose its scorer, and compare the expected scores.
 
     That is slow and needs no database: no transaction is open meanwhile.
@@ -166,16 +182,25 @@ def _prove(candidate: Candidate, expected: ExpectedScores | None) -> _Proved:
             "count": len(refused),
             "rows": refused[:TOLD_ROWS],
         }
-    return _Proved(candidate, card, package.reference, report)
+    return Proved(candidate.artefact, card, package.reference, report, candidate.reference)
 
 
-def _publish(
-    session: Session, proved: _Proved, options: AddOptions, *, uri: str | None, models_dir: Path
+def publish(
+    session: Session,
+    proved: Proved,
+    options: AddOptions,
+    *,
+    uri: str | None,
+    models_dir: Path,
+    change: Change = _OPERATOR,
 ) -> ModelVersion:
-    """Write the package and its row, unless this very model has them already, and move the alias."""
-    card, report, artefact = proved.card, proved.report, proved.candidate.artefact
+    """Write the package and its row, unless this very model has them already, and move the alias.
+
+    `change` tells who adds it.
+    """
+    card, report, artefact = proved.card, proved.report, proved.artefact
     # Other hosts fetch the rows as they lie there: more of them, perhaps, and written otherwise.
-    fetched = proved.candidate.reference if uri is not None else None
+    fetched = proved.source if uri is not None else None
     source = [] if fetched is None else [sha256_of(fetched)]
     if options.version is None:
         card = card.model_copy(update={"version": _free_version(session, card, models_dir)})
@@ -193,12 +218,13 @@ def _publish(
     else:
         folder = write_package(models_dir, card, artefact, proved.reference)
         report["reference_sha256"] = [sha256_of(folder / REFERENCE_FILE), *source]
-        row = _insert(session, card, uri=uri or folder.relative_to(models_dir).as_posix(), report=report)
+        where = uri or folder.relative_to(models_dir).as_posix()
+        row = _insert(session, card, uri=where, report=report, change=change)
     alias = options.alias
     if alias is None and not session.scalar(select(ModelAlias.id).where(ModelAlias.name == card.name).limit(1)):
         alias = CHAMPION  # a model's first version serves at once; later ones wait to be promoted
     if alias is not None:
-        promote(session, card.name, card.version, alias)
+        promote(session, card.name, card.version, alias, change)
     return row
 
 
@@ -312,7 +338,9 @@ def _check_kept(session: Session, row: ModelVersion) -> None:
         )
 
 
-def _insert(session: Session, card: Card, *, uri: str, report: dict[str, Any]) -> ModelVersion:
+def _insert(
+    session: Session, card: Card, *, uri: str, report: dict[str, Any], change: Change = _OPERATOR
+) -> ModelVersion:
     row = ModelVersion(
         name=card.name,
         version=card.version,
@@ -326,5 +354,12 @@ def _insert(session: Session, card: Card, *, uri: str, report: dict[str, Any]) -
             session.add(row)
     except IntegrityError as error:
         raise Conflict(f"{card.name}@{card.version} has just been registered by someone else: try again.") from error
-    audit(session.connection(), MODEL_ADDED, f"{card.name}@{card.version}", details={"sha256": card.sha256, "uri": uri})
+    audit(
+        session.connection(),
+        MODEL_ADDED,
+        f"{card.name}@{card.version}",
+        actor=change.by,
+        details={"sha256": card.sha256, "uri": uri},
+        request_id=change.request_id,
+    )
     return row

@@ -51,6 +51,7 @@ class JobKind(StrEnum):
     EXPLAIN = "explain"  # why one row has its score
     EXPLAIN_BATCH = "explain_batch"  # why every row of another job has its score, chunk by chunk
     REPLAY = "replay"  # stored decisions, decided again by another version, chunk by chunk
+    REGISTER = "register"  # an uploaded model, proved and made a version
 
 
 class Job(Table):
@@ -111,12 +112,12 @@ class Job(Table):
         comment="UUIDv7, which sorts by time of arrival; UUIDv4 for callers without a key, whose only secret it is",
     )
     kind: Mapped[str] = mapped_column(
-        String(16), comment="What the job does: predict, batch, csv, explain, explain_batch, replay"
+        String(16), comment="What the job does: predict, batch, csv, explain, explain_batch, replay, register"
     )
     lane: Mapped[str] = mapped_column(String(16), comment="Celery queue whose workers may claim it")
     state: Mapped[str] = mapped_column(String(16), comment="queued, running, or one of the four terminal states")
-    model_version_id: Mapped[int] = mapped_column(
-        ForeignKey("model_versions.id"), comment="The exact version that it runs on"
+    model_version_id: Mapped[int | None] = mapped_column(
+        ForeignKey("model_versions.id"), comment="The exact version that it runs on; null where it registers one"
     )
     owner: Mapped[str | None] = mapped_column(
         String(32), comment="Id of the API key that sent it; null where AUTH=open"

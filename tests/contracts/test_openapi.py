@@ -26,6 +26,7 @@ WITHOUT_ROWS = {  # what takes a body, and no rows in it
     ("/v2/repository/index", "post"),
     ("/outcomes", "post"),
     ("/replays", "post"),
+    ("/models", "post"),
     ("/jobs/{id}/outcome", "post"),
     ("/alerts/{id}/acknowledge", "post"),
     ("/models/{name}/aliases/{alias}", "put"),

@@ -376,7 +376,7 @@ def test_unknown_path_is_not_found(client: httpx2.Client, engine: Engine, path: 
         ("DELETE", "/predict"),
         ("GET", "/models/attrition/predict"),
         ("POST", "/health"),
-        ("POST", "/models"),
+        ("PUT", "/models"),
     ],
 )
 def test_method_that_a_path_does_not_take_is_refused_with_those_it_takes(

@@ -140,6 +140,7 @@ def test_document_demands_a_key_where_the_service_does(visitor: httpx2.Client) -
         ("post", "/jobs/{id}/cancel"),
         ("post", "/jobs/{id}/outcome"),
         ("post", "/jobs/{id}/retry"),
+        ("post", "/models"),
         ("post", "/models/{name}/aliases/{alias}/rollback"),
         ("post", "/models/{name}/versions/{version}/archive"),
         ("post", "/models/{name}/versions/{version}/restore"),

@@ -34,7 +34,7 @@ ADMIN = {
     "/models/{name}/versions/{version}/restore",
 }
 CHANGES = {("PUT", "/models/{name}/aliases/{alias}"), ("DELETE", "/models/{name}/aliases/{alias}")}
-CHANGES |= {("DELETE", "/models/{name}/versions/{version}")}
+CHANGES |= {("DELETE", "/models/{name}/versions/{version}"), ("POST", "/models")}
 CALLERS = {"nobody": None, "a guess": "guess", "reader": "read", "predictor": "predict", "both": "read,predict"}
 
 

@@ -10,14 +10,14 @@ from api.jobs.serializers import RESULTS, result_form
 from api.schemas.native import JobBody
 from shared.broker.names import Lane
 from shared.errors import Conflict
-from shared.handlers.table import CHUNK_HANDLERS, GROUPS, HANDLERS
-from shared.jobs.kinds import CHUNKED, KINDS, UNKNOWN, kind_of, lane_of
+from shared.handlers.table import APART_HANDLERS, CHUNK_HANDLERS, GROUPS, HANDLERS
+from shared.jobs.kinds import APART, CHUNKED, KINDS, UNKNOWN, kind_of, lane_of
 from shared.tables import Job, JobKind
 
 # What has to know every kind: where it is, and the kinds that it knows.
 PLACES: dict[str, Iterable[str]] = {
     "KINDS in shared/jobs/kinds.py": KINDS,
-    "HANDLERS or CHUNK_HANDLERS in shared/handlers/table.py": [*HANDLERS, *CHUNK_HANDLERS],
+    "one of the tables in shared/handlers/table.py": [*HANDLERS, *CHUNK_HANDLERS, *APART_HANDLERS],
     "RESULTS in api/jobs/serializers.py": RESULTS,
     "_READERS in client/src/guichet/calls.py": _READERS,
     "JobBody.kind in api/schemas/native.py": JobBody.model_json_schema()["properties"]["kind"]["enum"],
@@ -44,6 +44,11 @@ def test_kind_that_is_claimed_by_chunk_has_a_handler_of_chunks_and_no_other():
     assert set(CHUNKED) == set(CHUNK_HANDLERS)
     assert not set(CHUNKED) & set(HANDLERS)
     assert {KINDS[kind].lane for kind in CHUNKED} == {Lane.BULK}  # the lane in which workers look for chunks
+
+
+def test_kind_of_no_version_has_a_handler_of_its_own_and_no_other():
+    assert set(APART) == set(APART_HANDLERS)
+    assert not set(APART) & {*HANDLERS, *CHUNK_HANDLERS}
 
 
 def test_every_handled_kind_is_in_one_group():

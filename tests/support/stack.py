@@ -198,6 +198,10 @@ def environment(
         "REFRESH_SECONDS": "1",
         "MONITOR_SECONDS": "1",
         "SELF_AUDIT_SHARE": "0",
+        "MODEL_UPLOADS": "on",
+        "MAX_MODEL_BYTES": "5000000",
+        "MODEL_PROOF_SECONDS": "240",
+        "MODEL_PROOF_BYTES": "1000000000",
     }
 
 

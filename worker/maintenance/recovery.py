@@ -8,11 +8,12 @@ from redis import RedisError
 from sqlalchemy import delete, func, update
 
 from shared.broker.app import DONE_CHANNEL
+from shared.broker.names import Lane
 from shared.broker.wakeups import send_wakeup
 from shared.database.engine import dumps
-from shared.jobs import chunks, queries
+from shared.jobs import chunks, queries, registrations
 from shared.jobs import transitions as jobs
-from shared.jobs.submission import CLIENT_ID_SCOPE
+from shared.jobs.submission import CLIENT_ID_SCOPE, NO_VERSION
 from shared.tables import Job, Worker
 from worker.runtime import Runtime
 
@@ -36,6 +37,9 @@ def recover(runtime: Runtime, *, spare: bool = False) -> str:
         while late := [*jobs.expire(connection), *_expire_files(runtime)]:
             expired += late
         ready = queries.list_ready(connection)
+        if registrations.is_waiting(connection):
+            ready.append((Lane.BULK.value, NO_VERSION))
+        registrations.forget_files(connection)
     ended += [*expired, *(job_id for job_id, state in recovered.items() if state != "queued")]
     if recovered or requeued:
         log.warning("took back %d jobs and %d chunks of workers that died or went silent", len(recovered), requeued)

@@ -38,7 +38,7 @@ async def score_frame(request: Request, services: Services, caller: Caller, name
     output = _output(version, frame)
 
     async def render(job: StoredJob, outputs: list[StoredOutput]) -> Response:
-        scored_by = services.catalog.snapshot.by_id[job.model_version_id]
+        scored_by = services.catalog.version_of(job)
         return json_response({"predictions": _predictions(scored_by, outputs, output)})
 
     submitted = submitted_rows(services, version, frame.rows, body)

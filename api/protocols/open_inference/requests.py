@@ -73,7 +73,7 @@ async def score_tensors(
 async def _answer(
     services: Services, request: Request, job: StoredJob, inference: Inference, outputs: list[StoredOutput]
 ) -> Response:
-    version = services.catalog.snapshot.by_id[job.model_version_id]
+    version = services.catalog.version_of(job)
     if job.row_count > 100:
         body, head = await run_in_threadpool(inference_answer, version, inference, outputs, job_id=job.id)
     else:

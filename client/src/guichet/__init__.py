@@ -33,6 +33,7 @@ from guichet.records import (
     QueuePlace,
     Result,
 )
+from guichet.registering import Registered
 from guichet.version import __version__
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "Progress",
     "QueuePlace",
     "Refused",
+    "Registered",
     "Result",
     "TimedOut",
     "Unusable",

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Generic, Literal, Self, TypeVar, cast
+from typing import Any, Generic, Literal, Self, TypeVar, Unpack, cast
 
 import httpx2
 
@@ -20,6 +20,7 @@ from guichet.downloads import Download
 from guichet.errors import Unusable
 from guichet.events import Event, Following
 from guichet.records import BatchResult, CsvReport, CsvResult, Explanation, JobInfo, Model, ModelInfo, Result
+from guichet.registering import File, Registered, RegisterOptions, open_model
 from guichet.streams import Stream
 from guichet.tables import read_parquet
 from guichet.uploads import OnProgress, Source
@@ -158,6 +159,37 @@ class AsyncClient:
             cost_fn=cost_fn,
         )
         return AsyncJob(self, await self._run(calls.replay(body, retries=self._retries, key=idempotency_key)))
+
+    async def register(
+        self,
+        model: object,
+        X: object = None,  # noqa: N803 - as scikit-learn calls it
+        y: object = None,
+        *,
+        name: str,
+        reference: File | None = None,
+        contract: File | None = None,
+        card: File | None = None,
+        preprocessor: File | None = None,
+        code: File | None = None,
+        idempotency_key: str | None = None,
+        **options: Unpack[RegisterOptions],
+    ) -> "AsyncJob[Registered]":
+        """Add a model under this name, as its next version, and return the job that does so. Needs MODEL_UPLOADS=on.
+
+        `model` is a fitted estimator, which is pickled, or the path of a joblib file, a skops file or a zipped MLflow
+        folder. `X` and `y` are what it was trained on (data frames, arrays, lists of rows); `reference` is a file of
+        such rows instead. The other options are those of `python -m shared.registry add`.
+        """
+        files = {
+            "reference": reference,
+            "contract": contract,
+            "card": card,
+            "preprocessor": preprocessor,
+            "code": code,
+        }
+        with await asyncio.to_thread(open_model, model, X, y, files, options, name) as upload:
+            return AsyncJob(self, await self._run(calls.register(upload, retries=self._retries, key=idempotency_key)))
 
     async def explanations(self, job_id: str, *, row: int | None = None) -> AsyncIterator[tuple[int, Explanation]]:
         """Iterate over the stored explanations of a job's rows, as (row, explanation); `row` selects one row."""

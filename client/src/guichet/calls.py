@@ -12,6 +12,7 @@ from guichet.comparisons import Comparison
 from guichet.errors import JobFailed, TimedOut, Unusable
 from guichet.exchange import exchange
 from guichet.records import BatchResult, CsvReport, CsvResult, Explanation, JobInfo, Model, ModelInfo, Result
+from guichet.registering import ModelUpload, Registered
 from guichet.uploads import OnProgress, Source, Upload
 from guichet.values import Frame, Row, Rows, index_of, plain_row, plain_rows
 from guichet.wire import Flow, Pause, Request, check, encode, read, refusal
@@ -20,7 +21,7 @@ LONGEST_WAIT = 25  # seconds that one request may be held back: proxies cut at 3
 LONGEST_STORING = 300  # seconds between the last byte of a file and the answer: it is stored as a whole
 LONGEST_POLL = 2.0  # between two polls of a service that does not hold requests back
 
-AnyResult = Result | BatchResult | CsvResult | Explanation | Comparison
+AnyResult = Result | BatchResult | CsvResult | Explanation | Comparison | Registered
 _READERS: dict[str, Callable[[dict[str, Any]], AnyResult]] = {
     "predict": Result.read,
     "batch": BatchResult.read,
@@ -28,6 +29,7 @@ _READERS: dict[str, Callable[[dict[str, Any]], AnyResult]] = {
     "explain": Explanation.read,
     "explain_batch": CsvResult.read,
     "replay": Comparison.read,
+    "register": Registered.read,
 }
 Value = TypeVar("Value")
 
@@ -114,6 +116,13 @@ def explain_job(
 def replay(body: dict[str, Any], *, retries: int, key: str | None) -> Flow[JobInfo]:
     """Decide stored rows again; return the job that does so."""
     answer = yield from exchange(_post("/replays", body, key=key, wait=LONGEST_STORING), retries)
+    return read(check(answer), JobInfo.read)
+
+
+def register(upload: ModelUpload, *, retries: int, key: str | None) -> Flow[JobInfo]:
+    """Send a model; return the job that registers it."""
+    request = Request("POST", "/models", {}, upload.headers | _key(key), upload=upload, wait=LONGEST_STORING)
+    answer = yield from exchange(request, retries)
     return read(check(answer), JobInfo.read)
 
 

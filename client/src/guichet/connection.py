@@ -63,7 +63,7 @@ class JobFacts:
 
     @property
     def kind(self) -> str:
-        """`predict`, `batch`, `csv`, `explain`, `explain_batch` or `replay`."""
+        """`predict`, `batch`, `csv`, `explain`, `explain_batch`, `replay` or `register`."""
         return self.info.kind
 
     @property

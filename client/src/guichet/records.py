@@ -212,7 +212,7 @@ class JobInfo:
     kind: str
     status: str
     model: str
-    model_version: int
+    model_version: int | None  # None while it registers one
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -252,7 +252,7 @@ class JobInfo:
             kind=str(body["kind"]),
             status=str(body["status"]),
             model=str(body["model"]),
-            model_version=int(body["model_version"]),
+            model_version=_optional(int, body["model_version"]),
             created_at=datetime.fromisoformat(body["created_at"]),
             started_at=_optional(datetime.fromisoformat, body.get("started_at")),
             finished_at=_optional(datetime.fromisoformat, body.get("finished_at")),

@@ -16,6 +16,7 @@ import httpx2
 
 from guichet.errors import ConnectionFailed, GuichetError, Refused, TimedOut, Unusable
 from guichet.records import read_faults
+from guichet.registering import ModelUpload
 from guichet.uploads import Upload
 
 Value = TypeVar("Value")
@@ -33,7 +34,7 @@ class Request:
     params: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     content: bytes | None = None
-    upload: Upload | None = None
+    upload: Upload | ModelUpload | None = None
     wait: float = 0
 
     @property

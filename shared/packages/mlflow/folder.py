@@ -7,8 +7,6 @@ MLflow itself is not needed: MLmodel is YAML (https://mlflow.org/docs/latest/ml/
 import importlib.metadata
 import json
 import re
-import tempfile
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,14 +17,12 @@ from typing import Any
 import yaml
 
 from shared.errors import ArtefactError, CardError
-from shared.files import open_file, read_file
-from shared.packages.assembly import dump
+from shared.files import read_file
 from shared.packages.mlflow.signature import SHOWN
-from shared.packages.package import MODEL_FILE
+from shared.packages.skops_file import HARMLESS, joblib_of_skops
 
 MLMODEL = "MLmodel"
 FLAVOUR = "sklearn"
-HARMLESS = ("numpy.dtype",)  # in nearly every skops file, and unknown to skops
 
 _PINNED = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*==\s*([^\s;#,]+)")
 
@@ -96,30 +92,7 @@ def joblib_file(folder: MlflowFolder, *, trust: Sequence[str] = ()) -> Iterator[
     if folder.form != "skops":
         yield folder.artefact
         return
-    import skops.io  # heavy
-    from skops.io.exceptions import UntrustedTypesFoundException
-
-    content = _content(folder.artefact)  # once: what is looked through is what is loaded
-    try:
-        with warnings.catch_warnings():
-            # The folder's own versions are warned of once, in our words.
-            warnings.filterwarnings("ignore", message="Trying to unpickle estimator")
-            estimator = skops.io.loads(content, trusted=[*HARMLESS, *trust])
-    except UntrustedTypesFoundException:
-        unknown = skops.io.get_untrusted_types(data=content)
-        untrusted = sorted(set(unknown) - {*HARMLESS, *trust})
-        raise ArtefactError(
-            f"{folder.artefact} holds types that skops does not know to be harmless ({', '.join(untrusted)}). If you "
-            f"trust where they come from, say so with `--trust {','.join(untrusted)}`."
-        ) from None
-    except Exception as error:  # it runs the libraries' own code, which may raise anything
-        raise ArtefactError(
-            f"{folder.artefact} cannot be loaded ({type(error).__name__}): train and save it again with the library "
-            f"versions that are installed here.{advice_of(folder)}"
-        ) from error
-    with tempfile.TemporaryDirectory() as drafts:
-        path = Path(drafts) / MODEL_FILE
-        dump(estimator, path)
+    with joblib_of_skops(folder.artefact, trusted=[*HARMLESS, *trust], advice=advice_of(folder)) as path:
         yield path
 
 
@@ -134,14 +107,6 @@ class _Loader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases are not read")
         return super().compose_node(parent, index)
-
-
-def _content(path: Path) -> bytes:
-    try:
-        with open_file(path) as file:
-            return file.read()
-    except OSError as error:
-        raise ArtefactError(f"{path} cannot be read ({error.strerror}): copy the whole folder of the model.") from error
 
 
 def _read_mlmodel(path: Path) -> Mapping[str, Any]:

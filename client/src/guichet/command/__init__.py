@@ -15,6 +15,7 @@ from guichet.command.files import score_csv
 from guichet.command.lineage import show_lineage
 from guichet.command.outcomes import INTERRUPTED, explain
 from guichet.command.parser import make_parser
+from guichet.command.registering import list_versions, register, show
 from guichet.command.rows import predict
 from guichet.command.tickets import cancel, list_jobs, list_models, retry, wait
 from guichet.errors import GuichetError
@@ -29,6 +30,9 @@ _COMMANDS: dict[str, Callable[[Client, argparse.Namespace, Console], int]] = {
     "cancel": cancel,
     "retry": retry,
     "models": list_models,
+    "register": register,
+    "list": list_versions,
+    "show": show,
     "replay": replay,
     "promote": promote,
     "rollback": roll_back,

@@ -109,6 +109,42 @@ def make_parser() -> argparse.ArgumentParser:
     models = add("models", "list the models")
     _add_json(models)
 
+    register = add("register", "add a model by upload, as the next version of its name")
+    register.add_argument("file", metavar="FILE", help="a joblib or skops file, or a zip of the folder MLflow saved")
+    register.add_argument("--name", required=True, help="the model's name")
+    for option, text in (
+        ("reference", "rows like those it was trained on: CSV, .xlsx, .parquet, .json"),
+        ("contract", "part of a card that a client relies on: words, rules and limits"),
+        ("card", "model.json; inferred from the reference rows when left out"),
+        ("preprocessor", "joblib file of a fitted transformer that comes before the model"),
+        ("code", "your own .py file that the model needs, or a zip of several"),
+    ):
+        register.add_argument(f"--{option}", metavar="FILE", help=text)
+    register.add_argument("--target", metavar="COLUMN", help="column of the reference rows that is the answer")
+    register.add_argument("--labels", metavar="0=No,1=Yes|FILE", help="names of the classes, or a JSON file of them")
+    register.add_argument("--threshold", metavar="P|FILE", help="probability from which on the answer is 1")
+    register.add_argument("--metrics", metavar="FILE", help="JSON file of the training's metrics")
+    register.add_argument(
+        "--task", choices=("binary", "multiclass", "regression"), help="read off the model by default"
+    )
+    register.add_argument("--probability", choices=("sigmoid",), help="of decision_function, for want of others")
+    register.add_argument("--scores", metavar="COLUMN", help="column of the reference rows with the model's own scores")
+    register.add_argument("--skip-bad", action="store_true", help="leave out reference rows that break the contract")
+    register.add_argument("--trust", metavar="TYPE,TYPE", help="types in a skops file that you trust")
+    register.add_argument("--as-version", type=_whole, metavar="N", help="version number (default: the next one)")
+    for option in ("delimiter", "encoding", "decimal", "thousands"):
+        register.add_argument(f"--{option}", help="of the reference rows (detected when left out)")
+    register.add_argument("--no-wait", action="store_true", help="do not wait: print the job's id")
+    _add_json(register)
+
+    listing = add("list", "list the versions of all models, or of one")
+    listing.add_argument("name", nargs="?", metavar="NAME", help="one model only")
+    _add_json(listing)
+
+    show = add("show", "show a version: its features, how it is scored, and a row to try")
+    show.add_argument("model", metavar="NAME[@VERSION|@ALIAS]")
+    _add_json(show)
+
     replay = add("replay", "decide stored rows again by another version, and tell how the two differ")
     replay.add_argument("model", metavar="NAME@VERSION", help="the version that decides again, or NAME@ALIAS")
     replay.add_argument("--from", dest="start", metavar="TIME", help="begin, e.g. 2026-11-01T00:00:00Z (a week before)")

@@ -9,10 +9,12 @@ from guichet.command.comparing import show_comparison
 from guichet.command.console import Console, count, rows, with_errors
 from guichet.command.following import follow
 from guichet.command.outcomes import DONE, JOB_FAILED, ROWS_FAILED, command_line, has_errors_to_read, reason
+from guichet.command.registering import show_registered
 from guichet.command.rows import show_batch, show_result
 from guichet.comparisons import Comparison
 from guichet.errors import JobFailed
 from guichet.records import BatchResult, Result
+from guichet.registering import Registered
 
 
 def list_jobs(client: Client, options: argparse.Namespace, console: Console) -> int:
@@ -36,7 +38,7 @@ def _line(job: Job[object]) -> tuple[str, ...]:
         info.id,
         info.status,
         info.kind,
-        f"{info.model}@{info.model_version}",
+        info.model if info.model_version is None else f"{info.model}@{info.model_version}",
         count(info.counts.total),
         count(info.counts.failed),
         f"{info.created_at.astimezone():%Y-%m-%d %H:%M:%S}",
@@ -65,6 +67,8 @@ def wait(client: Client, options: argparse.Namespace, console: Console) -> int:
         show_batch(console, result, is_json=False)
     elif isinstance(result, Comparison):
         show_comparison(console, result, is_json=False)
+    elif isinstance(result, Registered):
+        show_registered(console, result, is_json=False)
     return ROWS_FAILED if job.info.has_failures else DONE
 
 
