@@ -21,7 +21,7 @@ LAYERS: dict[str, tuple[frozenset[str], ...]] = {
         frozenset({"csv"}),
         frozenset({"packages"}),
         frozenset({"explanations", "monitoring"}),
-        frozenset({"comparison"}),
+        frozenset({"comparison", "training"}),
         frozenset({"registry"}),
         frozenset({"jobs", "reference", "views"}),
         frozenset({"rescoring"}),
