@@ -38,6 +38,7 @@ from api.routes import (
     predict,
     registry,
     replays,
+    trainings,
     uploads,
     welcome,
 )
@@ -57,6 +58,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     outcomes.router,
     models.router,
     uploads.router,
+    trainings.router,
     registry.router,
     replays.router,
     monitoring.router,

@@ -28,6 +28,7 @@ from api.schemas.native import BatchBody, Problem, SubmitBody
 from api.schemas.registrations import RegistrationForm
 from api.schemas.registry import PromotionBody, ReasonBody
 from api.schemas.replays import ReplayBody
+from api.schemas.trainings import TrainBody
 from shared.cards.card import Card
 from shared.version import VERSION
 
@@ -78,6 +79,7 @@ _READ_BY_HAND = (
     PromotionBody,
     ReasonBody,
     ReplayBody,
+    TrainBody,
     RegistrationForm,
     Problem,
 )

@@ -318,7 +318,7 @@ CREATE INDEX ix_jobs_ready ON jobs (model_version_id, lane, priority, run_after,
 CREATE UNIQUE INDEX uq_jobs_idempotency ON jobs (idempotency_scope, idempotency_key) WHERE idempotency_key IS NOT NULL;
 COMMENT ON TABLE jobs IS 'Accepted requests and where they stand';
 COMMENT ON COLUMN jobs.id IS 'UUIDv7, which sorts by time of arrival; UUIDv4 for callers without a key, whose only secret it is';
-COMMENT ON COLUMN jobs.kind IS 'What the job does: predict, batch, csv, explain, explain_batch, replay, register';
+COMMENT ON COLUMN jobs.kind IS 'What the job does: predict, batch, csv, explain, explain_batch, replay, register, train';
 COMMENT ON COLUMN jobs.lane IS 'Celery queue whose workers may claim it';
 COMMENT ON COLUMN jobs.state IS 'queued, running, or one of the four terminal states';
 COMMENT ON COLUMN jobs.model_version_id IS 'The exact version that it runs on; null where it registers one';
@@ -811,6 +811,18 @@ COMMENT ON COLUMN registration_parts.field IS 'Field of the form that the file c
 COMMENT ON COLUMN registration_parts.place IS 'Place of the piece in its file, from 0';
 COMMENT ON COLUMN registration_parts.payload IS 'Its bytes';
 
+CREATE TABLE trainings (
+	job_id UUID NOT NULL,
+	progress JSONB,
+	report JSONB,
+	CONSTRAINT pk_trainings PRIMARY KEY (job_id),
+	CONSTRAINT fk_trainings_job_id FOREIGN KEY(job_id) REFERENCES registrations (job_id) ON DELETE CASCADE
+);
+COMMENT ON TABLE trainings IS 'Trainings: how far each has come, and what the model card of its version is made of';
+COMMENT ON COLUMN trainings.job_id IS 'Its job';
+COMMENT ON COLUMN trainings.progress IS '{stage, done, total}: how far it has come; null before it begins';
+COMMENT ON COLUMN trainings.report IS 'Data, search, metrics, threshold with its curve, importance; null until its job succeeds';
+
 ALTER TABLE job_chunks ALTER COLUMN payload SET STORAGE EXTERNAL;
 ALTER TABLE job_chunks ALTER COLUMN output SET STORAGE EXTERNAL;
 ALTER TABLE job_chunks ALTER COLUMN errors SET STORAGE EXTERNAL;
@@ -890,4 +902,4 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL,
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO alembic_version (version_num) VALUES ('0020');
+INSERT INTO alembic_version (version_num) VALUES ('0022');

@@ -177,8 +177,9 @@ async def _submit(services: Services, request: Request, body: UploadBody, caller
             "MODEL_UPLOADS=on, or add it with `python -m shared.registry add`."
         )
     boundary = read_form_boundary(request.headers)
-    await run_in_threadpool(_check_room, services)
-    submission = _submission(services, request, caller)
+    await run_in_threadpool(check_uploads, services)
+    seconds = settings.model_proof_seconds
+    submission = unversioned_submission(request, caller, services, kind=JobKind.REGISTER, seconds=seconds)
     set_idempotency_key(submission, request, caller)
     with (
         _PLACES.one(None),
@@ -198,25 +199,29 @@ async def _submit(services: Services, request: Request, body: UploadBody, caller
     return accepted_response(services, request, job, applied)
 
 
-def _check_room(services: Services) -> None:
+def check_uploads(services: Services) -> None:
+    """Raise Unavailable where many files wait already."""
     with services.reader.connect() as connection:
         count = registrations.count_unfinished(connection)
     if count >= MAX_UNFINISHED:
         raise Unavailable(f"{count} uploaded models wait to be registered: try again later.", retry_after=30)
 
 
-def _submission(services: Services, request: Request, caller: Caller) -> Submission:
+def unversioned_submission(
+    request: Request, caller: Caller, services: Services, *, kind: JobKind, seconds: float
+) -> Submission:
+    """Return a job of no version for this request: it makes one, within so many seconds."""
     job_id = str(uuid7())
     bind(job_id=job_id)
     return Submission(
         id=job_id,
-        kind=JobKind.REGISTER.value,
+        kind=kind.value,
         lane=Lane.BULK.value,
         model_version_id=NO_VERSION,
         request_id=request_id_of(request),
         rows=[],
         faults=[],
-        timeout_seconds=services.settings.model_proof_seconds,
+        timeout_seconds=seconds,
         max_attempts=services.settings.max_attempts,
         owner=caller.id,
         traceparent=request.scope.get("traceparent"),

@@ -18,6 +18,7 @@ from shared.explanations.storage import find_explanation
 from shared.jobs.csv_queries import StoredCsv
 from shared.jobs.events import count_rows, progress_of
 from shared.jobs.queries import RowResult, StoredJob, StoredOutput, list_rows
+from shared.jobs.trainings import find_report
 from shared.tables import JobKind, JobState
 
 
@@ -57,6 +58,8 @@ def registration_job_body(
         "model_version": job.registration.version,
         "model_sha256": job.registration.sha256,
     }
+    if job.kind == JobKind.TRAIN:
+        about["training"] = job.registration.progress
     return _job_body(job, _queue_place(position, eta_seconds)) | about
 
 
@@ -325,6 +328,31 @@ def registration_body(job: StoredJob, version: Version, _rows: object, _words: o
     }
 
 
+def training_body(job: StoredJob, version: Version, report: Any, _words: object) -> dict[str, Any]:  # noqa: ANN401
+    """Return the candidate version that a training came to, with its metrics, its threshold and its cards."""
+    card = version.card
+    place = link(f"/models/{card.name}/versions/{card.version}")
+    return {
+        **_about(job, version),
+        "version": card.version,
+        "model_sha256": version.sha256,
+        "alias": None,
+        "best": report["search"]["best"],
+        "tried": report["search"]["tried"],
+        "threshold": card.threshold,
+        "decision": report.get("threshold"),
+        **{name: report.get(name) for name in ("curve", "calibration")},
+        **{name: report[name] for name in ("data_sha256", "rows", "task", "labels", "metrics", "importance", "notes")},
+        "card": card.model_dump(mode="json"),
+        "links": {
+            "version": place,
+            "card": f"{place}/card",
+            "predict": link(f"/models/{card.name}@{card.version}/predict"),
+        },
+        "latency_ms": _latency(job),
+    }
+
+
 RESULTS: dict[str, ResultForm] = {
     JobKind.PREDICT: ResultForm(_single_result),
     JobKind.BATCH: ResultForm(batch_body, read=list_rows),
@@ -332,6 +360,7 @@ RESULTS: dict[str, ResultForm] = {
     JobKind.EXPLAIN_BATCH: ResultForm(csv_result_body),
     JobKind.REPLAY: ResultForm(replay_body, read=_read_replay),
     JobKind.REGISTER: ResultForm(registration_body),
+    JobKind.TRAIN: ResultForm(training_body, read=lambda connection, job: find_report(connection, job.id)),
     JobKind.EXPLAIN: ResultForm(explanation_body, read=lambda connection, job: find_explanation(connection, job.id)),
 }
 

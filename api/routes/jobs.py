@@ -19,7 +19,9 @@ from api.jobs.submissions import accepted_response, describe_job, error_of, find
 from api.schemas.answers import APPLIED, OF_JOBS, PROBLEM, TICKET, header
 from api.schemas.lineage import LineageBody
 from api.schemas.native import BatchResult, CsvResult, JobBody, JobPage, Result
+from api.schemas.registrations import RegistrationResult
 from api.schemas.replays import ReplayResult
+from api.schemas.trainings import TrainingResult
 from shared.errors import Conflict
 from shared.tables import JobState
 
@@ -94,7 +96,7 @@ async def get_job(request: Request, services: ServicesDep, caller: ReadCaller, j
     "/jobs/{id}/result",
     dependencies=[INCLUDES],
     responses={
-        200: {"model": Result | BatchResult | CsvResult | ReplayResult},
+        200: {"model": Result | BatchResult | CsvResult | ReplayResult | RegistrationResult | TrainingResult},
         202: {"model": JobBody, "description": "Not yet finished.", "headers": TICKET},
         409: {**PROBLEM, "description": "The job failed, was canceled or expired, and has no result."},
         **OF_JOBS,

@@ -181,6 +181,14 @@ class Progress(BaseModel):
     chunks_total: int
 
 
+class TrainingProgress(BaseModel):
+    """How far a training has come."""
+
+    stage: Literal["reading", "checking", "searching", "calibrating", "importance", "fitting", "proving"]
+    done: int = Field(description="Steps of this stage that are done, e.g. draws.")
+    total: int
+
+
 class JobBody(BaseModel):
     """A job."""
 
@@ -202,6 +210,7 @@ class JobBody(BaseModel):
     csv: CsvBody | None = Field(None, description="Only for CSV jobs.")
     explains: str | None = Field(None, description="Only for jobs that explain another job: the id of that job.")
     progress: Progress | None = Field(None, description="Only for jobs of chunks.")
+    training: TrainingProgress | None = Field(None, description="Only for trainings: null before it begins.")
     result: Result | None = None
     error: JobError | None = None
     request_id: str

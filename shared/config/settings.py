@@ -202,6 +202,14 @@ class Settings(BaseSettings):
         ge=200_000_000,
         description="Most memory of the process that proves an uploaded model, in bytes.",
     )
+    max_training_bytes: int = Field(
+        100_000_000, ge=1_000, description="Largest file of rows to train on (`POST /train`), in bytes, uncompressed."
+    )
+    max_training_rows: int = Field(200_000, ge=50, description="Most rows of a training.")
+    training_seconds: float = Field(3_600, gt=0, le=_MONTH, description="Longest training; its process is ended then.")
+    training_bytes: int = Field(
+        4_000_000_000, ge=200_000_000, description="Most memory of the process of a training, in bytes."
+    )
     self_audit_share: float = Field(
         0.01,
         ge=0,

@@ -8,10 +8,11 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -25,6 +26,7 @@ from shared.jobs.transitions import Claim
 from shared.observability.logs import bound
 
 if TYPE_CHECKING:
+    from shared.packages.sources import AddOptions
     from shared.registry.proof import Proved
 
 log = logging.getLogger(__name__)
@@ -34,7 +36,7 @@ PAUSE_SECONDS = 1.0  # between two tries to store the end of a job
 PATIENCE_SECONDS = 900.0
 
 
-class _Lost(Exception):
+class Lost(Exception):
     """Another holds the job by now: nothing of it may be kept."""
 
 
@@ -48,8 +50,23 @@ def claim_next(engine: Engine, settings: Settings, *, worker: str) -> Claim | No
         return registrations.claim(connection, worker=worker, lease_seconds=settings.lease_seconds)
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How files become a version: what a kind of job that is claimed by `claim_next` does with them."""
+
+    prove: "Callable[[Engine, Settings, Claim, Path, dict[str, str], Upload, Callable[[], bool]], Proved]"
+    publish: "Callable[[Engine, Settings, Claim, Upload, Proved], bool]"
+
+
 def register(
     engine: Engine, settings: Settings, held: Claim, *, is_stopping: Callable[[], bool] = lambda: False
+) -> bool:
+    """Make a version of the upload of a claimed job, as `work_on` does."""
+    return work_on(engine, settings, held, UPLOADS, is_stopping=is_stopping)
+
+
+def work_on(
+    engine: Engine, settings: Settings, held: Claim, way: Way, *, is_stopping: Callable[[], bool] = lambda: False
 ) -> bool:
     """Prove the upload of a claimed job and make it a version, or end the job as failed with the reason.
 
@@ -61,14 +78,16 @@ def register(
         with engine.connect() as connection:
             upload = registrations.find_upload(connection, held.job_id)
         try:
-            return _register(engine, settings, held, upload, is_stopping)
+            return _work_on(engine, settings, held, upload, way, is_stopping)
         finally:
             sweep(settings.models, FOLDER)  # of an attempt whose worker was killed
 
 
-def _register(engine: Engine, settings: Settings, held: Claim, upload: Upload, is_stopping: Callable[[], bool]) -> bool:
+def _work_on(
+    engine: Engine, settings: Settings, held: Claim, upload: Upload, way: Way, is_stopping: Callable[[], bool]
+) -> bool:
     from shared.packages.package import draft_folder
-    from shared.registry.proof import Limits, NotProved, NotWanted, prove_apart
+    from shared.registry.proof import NotProved, NotWanted
 
     def is_wanted() -> bool:
         if is_stopping():
@@ -78,14 +97,13 @@ def _register(engine: Engine, settings: Settings, held: Claim, upload: Upload, i
             return not registrations.is_canceled(connection, held)
         return True
 
-    limits = Limits(held.timeout_seconds, settings.model_proof_bytes, settings.max_model_bytes)
     try:
         settings.models.mkdir(parents=True, exist_ok=True)
-        with draft_folder(settings.models, FOLDER) as folder:
+        with draft_folder(settings.models, f"{FOLDER}{held.job_id}-") as folder:
             files = _lay_down(engine, held, upload, folder)
-            proved = prove_apart(folder, files, upload.options, limits, is_wanted=is_wanted)
+            proved = way.prove(engine, settings, held, folder, files, upload, is_wanted)
             _check_name(upload, proved)
-            return _publish(engine, settings, held, upload, proved)
+            return way.publish(engine, settings, held, upload, proved)
     except NotWanted:
         return not is_stopping() and _end(engine, lambda connection: registrations.cancel(connection, held))
     except NotProved as reason:
@@ -101,6 +119,21 @@ def _register(engine: Engine, settings: Settings, held: Claim, upload: Upload, i
         message = f"{settings.models} cannot be written here ({error.strerror}): give the service the right to, or room"
     log.warning("an upload became no version of %s (%s)", upload.name, code)
     return _end(engine, lambda connection: registrations.fail(connection, held, code=code, message=message))
+
+
+def _prove(
+    engine: Engine,
+    settings: Settings,
+    held: Claim,
+    folder: Path,
+    files: dict[str, str],
+    upload: Upload,
+    is_wanted: Callable[[], bool],
+) -> "Proved":
+    from shared.registry.proof import Limits, prove_apart
+
+    limits = Limits(held.timeout_seconds, settings.model_proof_bytes, settings.max_model_bytes)
+    return prove_apart(folder, files, upload.options, limits, is_wanted=is_wanted)
 
 
 def _lay_down(engine: Engine, held: Claim, upload: Upload, folder: Path) -> dict[str, str]:
@@ -122,26 +155,45 @@ def _check_name(upload: Upload, proved: "Proved") -> None:
 
 
 def _publish(engine: Engine, settings: Settings, held: Claim, upload: Upload, proved: "Proved") -> bool:
-    """Write the package, the version and the end of its job; return whether the job was still ours."""
-    from shared.packages.fetching import upload_package
     from shared.packages.sources import AddOptions
+
+    options = AddOptions(version=upload.options.get("version"))
+    return publish_proved(engine, settings, held, upload, proved, options, reason="its first version, by upload")
+
+
+def publish_proved(
+    engine: Engine,
+    settings: Settings,
+    held: Claim,
+    upload: Upload,
+    proved: "Proved",
+    options: "AddOptions",
+    *,
+    reason: str,
+    keep: Callable[[Connection], None] = lambda _: None,
+) -> bool:
+    """Write the package, the version, what `keep` stores, and the end of its job; return whether that was still ours.
+
+    Nothing of it is registered where the job is another's by now.
+    """
+    from shared.packages.fetching import upload_package
     from shared.registry.adding import publish
     from shared.registry.aliases import Change
     from shared.registry.versions import CHAMPION
 
-    change = Change("its first version, by upload", upload.actor, held.request_id)
+    change = Change(reason, upload.actor, held.request_id)
     try:
         with Session(engine) as session, session.begin():
             before = _alias_version(session, upload.name)
-            options = AddOptions(version=upload.options.get("version"))
             row = publish(session, proved, options, uri=None, models_dir=settings.models, change=change)
             upload_package(row, settings.models, settings.models_uri)
             session.flush()
             moved = CHAMPION if before is None and _alias_version(session, upload.name) == row.id else None
+            keep(session.connection())
             if not registrations.succeed(session.connection(), held, model_version_id=row.id, alias=moved):
-                raise _Lost
+                raise Lost
             label = f"{row.name}@{row.version}"
-    except _Lost:
+    except Lost:
         log.warning("an upload was proved by another meanwhile: nothing of it was registered here")
         return False
     log.info("an upload became %s", label)
@@ -171,3 +223,6 @@ def _end(engine: Engine, end: Callable[[Any], bool]) -> bool:
                 raise
             log.warning("the end of an upload could not be stored (%s); it is tried again", type(error).__name__)
             time.sleep(PAUSE_SECONDS)
+
+
+UPLOADS = Way(_prove, _publish)

@@ -11,6 +11,7 @@ from shared.handlers.handler import Handler
 from shared.handlers.registrations import register
 from shared.handlers.replays import REPLAYS
 from shared.handlers.scores import SCORES
+from shared.handlers.trainings import train
 from shared.jobs.kinds import Claiming, kind_of
 from shared.tables import JobKind
 
@@ -25,7 +26,7 @@ CHUNK_HANDLERS: dict[str, ChunkHandler] = {
     JobKind.REPLAY: REPLAYS,
 }
 # Jobs of no version, each claimed alone: called with the engine, the settings and the claim.
-APART_HANDLERS: dict[str, Callable[..., bool]] = {JobKind.REGISTER: register}
+APART_HANDLERS: dict[str, Callable[..., bool]] = {JobKind.REGISTER: register, JobKind.TRAIN: train}
 
 
 def _groups() -> tuple[tuple[Handler[Any], Claiming, tuple[str, ...]], ...]:

@@ -11,10 +11,10 @@ from sqlalchemy.dialects import postgresql
 from shared.database.clock import clock
 from shared.database.prepared import Statement, array
 from shared.jobs.csv_queries import StoredCsv, find_files
-from shared.jobs.kinds import SINGLE, kind_of
+from shared.jobs.kinds import SINGLE, Claiming, kind_of
 from shared.jobs.registrations import StoredRegistration, find_registrations
 from shared.jobs.submission import COLUMNS, NO_VERSION, Submission
-from shared.tables import Job, JobKind, JobState, ModelInput, ModelOutput
+from shared.tables import Job, JobState, ModelInput, ModelOutput
 
 TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED, JobState.EXPIRED})
 
@@ -142,7 +142,7 @@ def _attach(connection: Connection, jobs: Iterable[StoredJob]) -> None:
     if csv_jobs:
         for job_id, file in find_files(connection, list(csv_jobs)).items():
             csv_jobs[job_id].csv = file
-    uploads = {job.id: job for job in jobs if job.kind == JobKind.REGISTER}
+    uploads = {job.id: job for job in jobs if kind_of(job.kind).claiming == Claiming.APART}
     if uploads:
         for job_id, registration in find_registrations(connection, list(uploads)).items():
             uploads[job_id].registration = registration

@@ -16,8 +16,9 @@ from shared.jobs import transitions as jobs
 from shared.jobs.kinds import APART
 from shared.jobs.submission import Submission
 from shared.jobs.transitions import Claim
-from shared.tables import Job, JobState, ModelVersion, Registration, RegistrationPart
+from shared.tables import Job, JobState, ModelVersion, Registration, RegistrationPart, Training
 
+DATA = "data"  # the only file of a training: its rows
 PIECE_BYTES = 1 << 20  # to quote a megabyte holds the interpreter for four milliseconds, and no longer
 
 
@@ -40,6 +41,11 @@ class Upload:
     actor: str
 
     @property
+    def sha256(self) -> str:
+        """The SHA-256 of the artefact, or of the rows to train on."""
+        return self.files["artefact" if "artefact" in self.files else DATA].sha256
+
+    @property
     def byte_count(self) -> int:
         """How large its files are together."""
         return sum(file.size for file in self.files.values())
@@ -55,6 +61,7 @@ class StoredRegistration:
     alias: str | None
     version: int | None
     sha256: str | None  # of the version's artefact
+    progress: dict[str, Any] | None  # of a training
 
 
 def submit(
@@ -76,7 +83,7 @@ def submit(
                 field: {"name": file.name, "filename": file.filename, "bytes": file.size, "sha256": file.sha256}
                 for field, file in upload.files.items()
             },
-            sha256=upload.files["artefact"].sha256,
+            sha256=upload.sha256,
             byte_count=upload.byte_count,
             actor=upload.actor,
         )
@@ -176,8 +183,9 @@ def find_registrations(connection: Connection, job_ids: Sequence[str]) -> dict[s
     """Return what is stored of the uploads of these jobs."""
     columns = (Registration.name, Registration.files, Registration.model_version_id, Registration.alias)
     rows = connection.execute(
-        select(Registration.job_id, *columns, ModelVersion.version, ModelVersion.sha256)
+        select(Registration.job_id, *columns, ModelVersion.version, ModelVersion.sha256, Training.progress)
         .outerjoin(ModelVersion, ModelVersion.id == Registration.model_version_id)
+        .outerjoin(Training, Training.job_id == Registration.job_id)
         .where(Registration.job_id.in_(job_ids))
     )
     return {str(job_id): StoredRegistration(*values) for job_id, *values in rows}

@@ -37,6 +37,7 @@ class AddOptions:
     name: str | None = None  # the card's
     version: int | None = None  # the next free one
     alias: str | None = None  # to move to the version; the champion of a model that has no alias yet
+    is_candidate: bool = False  # leave every alias where it is, also that of a model's first version
     target: str | None = None  # column of the reference rows that holds the answer
     threshold: float | None = None  # probability from which on the answer is the second class; the model's own
     labels: Mapping[str, str] | None = None  # class of the model -> its name

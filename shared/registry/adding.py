@@ -119,6 +119,15 @@ def register(
 
     The SHA-256 and the library versions in the card are filled in here.
     """
+    with prove_package(package) as proved:
+        return publish(
+            session, proved, AddOptions(alias=alias), uri=None, models_dir=models_dir or get_settings().models
+        )
+
+
+@contextmanager
+def prove_package(package: Package) -> Iterator["Proved"]:
+    """Yield a model that was trained in this process once its scorer gives its own answers, as `prove` does."""
     import joblib  # heavy: most of the registry does without
 
     with tempfile.TemporaryDirectory() as folder:
@@ -126,10 +135,7 @@ def register(
         joblib.dump(package.estimator, artefact)
         facts = {"sha256": sha256_of(artefact), "libraries": library_versions(package.estimator)}
         made = Package(package.card.model_copy(update=facts), package.estimator, package.reference)
-        proved = _prove(Candidate(made, artefact), None)
-        return publish(
-            session, proved, AddOptions(alias=alias), uri=None, models_dir=models_dir or get_settings().models
-        )
+        yield _prove(Candidate(made, artefact), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +227,11 @@ def publish(
         where = uri or folder.relative_to(models_dir).as_posix()
         row = _insert(session, card, uri=where, report=report, change=change)
     alias = options.alias
-    if alias is None and not session.scalar(select(ModelAlias.id).where(ModelAlias.name == card.name).limit(1)):
+    if (
+        alias is None
+        and not options.is_candidate
+        and not session.scalar(select(ModelAlias.id).where(ModelAlias.name == card.name).limit(1))
+    ):
         alias = CHAMPION  # a model's first version serves at once; later ones wait to be promoted
     if alias is not None:
         promote(session, card.name, card.version, alias, change)

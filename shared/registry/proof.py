@@ -23,7 +23,7 @@ from typing import Any
 import shared
 from shared.cards.card import Card
 from shared.csv.format import CsvOptions
-from shared.errors import ArtefactError, CardError, GuichetError
+from shared.errors import ArtefactError, CardError, GuichetError, InvalidRequest
 from shared.files import read_file
 from shared.packages.archive import is_archive, model_within, unpack
 from shared.packages.package import CARD_FILE, MODEL_FILE, REFERENCE_FILE
@@ -37,6 +37,7 @@ LOOK_SECONDS = 0.05  # between two looks at the process: what it takes beyond it
 ASK_SECONDS = 1.0  # between two questions whether the proof is still wanted
 MESSAGE_LENGTH = 2_000  # of what the process says
 FILE_FACTOR = 4  # of the upload's limit: no file of the process may be larger
+Work = Callable[[Path, dict[str, str], dict[str, Any], int], None]  # folder, files, options, largest file in bytes
 _KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "COVERAGE_PROCESS_START")
 _PR_SET_PDEATHSIG = 1  # Linux, prctl(2)
 
@@ -64,17 +65,24 @@ class Limits:
 
 
 def prove_apart(
-    folder: Path, files: Mapping[str, str], options: Mapping[str, Any], limits: Limits, *, is_wanted: Callable[[], bool]
+    folder: Path,
+    files: Mapping[str, str],
+    options: Mapping[str, Any],
+    limits: Limits,
+    *,
+    is_wanted: Callable[[], bool],
+    module: str = "shared.registry.proof",
 ) -> Proved:
     """Prove the files of an upload in a process of its own; return what it made, which lies in the folder.
 
     `files` are the names of files in the folder, by the field of the form that they came in; `options` the other
-    fields. Raises NotProved with what to do, and NotWanted as soon as `is_wanted` says so.
+    fields. `module` is run, and calls `main`. Raises NotProved with what to do, and NotWanted as soon as `is_wanted`
+    says so.
     """
     request = {"files": dict(files), "options": dict(options), "limits": [limits.memory_bytes, limits.file_bytes]}
     (folder / REQUEST).write_text(json.dumps(request))
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "shared.registry.proof", str(folder), str(os.getpid())],
+        [sys.executable, "-P", "-m", module, str(folder), str(os.getpid())],
         cwd=folder,
         env=_environment(folder),
         stdin=subprocess.DEVNULL,
@@ -174,8 +182,8 @@ def _read_proved(folder: Path) -> Proved:
 # ── in the process ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def main(folder: Path, parent: int) -> None:
-    """Prove the upload in a folder, and leave the outcome there."""
+def main(folder: Path, parent: int, work: "Work | None" = None) -> None:
+    """Prove the upload in a folder, or do other work that makes a model of it, and leave the outcome there."""
     _end_with(parent)
     request = json.loads((folder / REQUEST).read_text())
     memory_bytes, file_bytes = request["limits"]
@@ -186,9 +194,11 @@ def main(folder: Path, parent: int) -> None:
     error: str | None = None
     message = ""
     try:
-        _prove(folder, request["files"], request["options"], file_bytes)
+        (work or _prove)(folder, request["files"], request["options"], file_bytes)
     except MemoryError:
         error = "out_of_memory"
+    except InvalidRequest as refusal:  # of rows to train on
+        error, message = refusal.faults[0].code if refusal.faults else refusal.code, refusal.detail
     except (ArtefactError, CardError) as refusal:
         error, message = "model_refused", refusal.detail
         if isinstance(refusal.__cause__, MemoryError):
@@ -217,13 +227,19 @@ def _prove(folder: Path, files: dict[str, str], fields: dict[str, Any], file_byt
         paths["code"] = folder / "code"
     csv = fields.pop("csv", None)
     options = AddOptions(**paths, **fields, csv=None if csv is None else CsvOptions(**csv))
-    result = folder / RESULT
     with prove(artefact, options) as proved:
-        result.mkdir()
-        shutil.copyfile(proved.artefact, result / MODEL_FILE)
-        proved.card.dump(result / CARD_FILE)
-        write_rows(result / REFERENCE_FILE, proved.reference)
-        (result / REPORT).write_text(json.dumps(proved.report))
+        leave(proved, folder)
+
+
+def leave(proved: Proved, folder: Path) -> Path:
+    """Write a package to where whoever asked looks for it; return the folder that it is in."""
+    result = folder / RESULT
+    result.mkdir()
+    shutil.copyfile(proved.artefact, result / MODEL_FILE)
+    proved.card.dump(result / CARD_FILE)
+    write_rows(result / REFERENCE_FILE, proved.reference)
+    (result / REPORT).write_text(json.dumps(proved.report))
+    return result
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 Imports the types of the database room, and holds no query. jobs 1-n model_inputs 1-n model_outputs, explanations
 and outcomes; model_versions 1-n model_aliases, feature_counts, score_parts and alerts, 1-1 feature_profiles; a CSV
 job has one csv_files and n job_chunks and job_events, a replay one replays and n score_pairs, an upload of a model
-one registrations and n registration_parts; reference_sets 1-n reference_rows.
+one registrations and n registration_parts, a training those and one trainings; reference_sets 1-n
+reference_rows.
 """
 
 from shared.tables.base import Table
@@ -18,6 +19,7 @@ from shared.tables.models import AliasEvent, ModelAlias, ModelArchive, ModelVers
 from shared.tables.monitoring import Alert, FeatureCount, FeatureProfile, Incident, Outcome, ScorePart
 from shared.tables.reference import ReferenceRow, ReferenceSet
 from shared.tables.registrations import Registration, RegistrationPart
+from shared.tables.trainings import Training
 from shared.tables.workers import TimedTask, Worker
 
 __all__ = [
@@ -55,5 +57,6 @@ __all__ = [
     "StoredExplanation",
     "Table",
     "TimedTask",
+    "Training",
     "Worker",
 ]

@@ -52,6 +52,7 @@ class JobKind(StrEnum):
     EXPLAIN_BATCH = "explain_batch"  # why every row of another job has its score, chunk by chunk
     REPLAY = "replay"  # stored decisions, decided again by another version, chunk by chunk
     REGISTER = "register"  # an uploaded model, proved and made a version
+    TRAIN = "train"  # a table of rows, from which a new version is trained
 
 
 class Job(Table):
@@ -112,7 +113,7 @@ class Job(Table):
         comment="UUIDv7, which sorts by time of arrival; UUIDv4 for callers without a key, whose only secret it is",
     )
     kind: Mapped[str] = mapped_column(
-        String(16), comment="What the job does: predict, batch, csv, explain, explain_batch, replay, register"
+        String(16), comment="What the job does: predict, batch, csv, explain, explain_batch, replay, register, train"
     )
     lane: Mapped[str] = mapped_column(String(16), comment="Celery queue whose workers may claim it")
     state: Mapped[str] = mapped_column(String(16), comment="queued, running, or one of the four terminal states")

@@ -27,6 +27,7 @@ WITHOUT_ROWS = {  # what takes a body, and no rows in it
     ("/outcomes", "post"),
     ("/replays", "post"),
     ("/models", "post"),
+    ("/train", "post"),
     ("/jobs/{id}/outcome", "post"),
     ("/alerts/{id}/acknowledge", "post"),
     ("/models/{name}/aliases/{alias}", "put"),

@@ -146,6 +146,7 @@ def test_document_demands_a_key_where_the_service_does(visitor: httpx2.Client) -
         ("post", "/models/{name}/versions/{version}/restore"),
         ("post", "/outcomes"),
         ("post", "/replays"),
+        ("post", "/train"),
         ("put", "/jobs/{id}"),
         ("put", "/models/{name}/aliases/{alias}"),
     ]

@@ -29,6 +29,7 @@ ADMIN = {
     "/metrics/model",
     "/models/{name}/history",
     "/replays",
+    "/train",
     "/models/{name}/aliases/{alias}/rollback",
     "/models/{name}/versions/{version}/archive",
     "/models/{name}/versions/{version}/restore",

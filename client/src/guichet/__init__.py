@@ -34,6 +34,7 @@ from guichet.records import (
     Result,
 )
 from guichet.registering import Registered
+from guichet.trainings import TrainedVersion, TrainingOptions
 from guichet.version import __version__
 
 __all__ = [
@@ -70,6 +71,8 @@ __all__ = [
     "Registered",
     "Result",
     "TimedOut",
+    "TrainedVersion",
+    "TrainingOptions",
     "Unusable",
     "__version__",
 ]

@@ -5,6 +5,7 @@ import operator
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, Literal, TypedDict, TypeVar, cast
 from urllib.parse import parse_qsl, quote, urlsplit
 
@@ -13,6 +14,7 @@ from guichet.errors import JobFailed, TimedOut, Unusable
 from guichet.exchange import exchange
 from guichet.records import BatchResult, CsvReport, CsvResult, Explanation, JobInfo, Model, ModelInfo, Result
 from guichet.registering import ModelUpload, Registered
+from guichet.trainings import TrainedVersion, training_query, window_body
 from guichet.uploads import OnProgress, Source, Upload
 from guichet.values import Frame, Row, Rows, index_of, plain_row, plain_rows
 from guichet.wire import Flow, Pause, Request, check, encode, read, refusal
@@ -21,7 +23,7 @@ LONGEST_WAIT = 25  # seconds that one request may be held back: proxies cut at 3
 LONGEST_STORING = 300  # seconds between the last byte of a file and the answer: it is stored as a whole
 LONGEST_POLL = 2.0  # between two polls of a service that does not hold requests back
 
-AnyResult = Result | BatchResult | CsvResult | Explanation | Comparison | Registered
+AnyResult = Result | BatchResult | CsvResult | Explanation | Comparison | Registered | TrainedVersion
 _READERS: dict[str, Callable[[dict[str, Any]], AnyResult]] = {
     "predict": Result.read,
     "batch": BatchResult.read,
@@ -30,6 +32,7 @@ _READERS: dict[str, Callable[[dict[str, Any]], AnyResult]] = {
     "explain_batch": CsvResult.read,
     "replay": Comparison.read,
     "register": Registered.read,
+    "train": TrainedVersion.read,
 }
 Value = TypeVar("Value")
 
@@ -124,6 +127,35 @@ def register(upload: ModelUpload, *, retries: int, key: str | None) -> Flow[JobI
     request = Request("POST", "/models", {}, upload.headers | _key(key), upload=upload, wait=LONGEST_STORING)
     answer = yield from exchange(request, retries)
     return read(check(answer), JobInfo.read)
+
+
+def train(upload: Upload, options: Mapping[str, Any], *, retries: int, key: str | None) -> Flow[JobInfo]:
+    """Send a file of rows with their answers to train on; return the job that does so."""
+    headers = upload.headers | _key(key)
+    request = Request("POST", "/train", training_query(options), headers, upload=upload, wait=LONGEST_STORING)
+    answer = yield from exchange(request, retries)
+    return read(check(answer), JobInfo.read)
+
+
+def train_again(
+    model: str,
+    options: Mapping[str, Any],
+    *,
+    start: datetime | str | None,
+    end: datetime | str | None,
+    retries: int,
+    key: str | None,
+) -> Flow[JobInfo]:
+    """Train on a model's reference rows and its rows of a window with outcomes; return the job that does so."""
+    body = window_body(model, options, start=start, end=end)
+    answer = yield from exchange(_post("/train", body, key=key, wait=LONGEST_STORING), retries)
+    return read(check(answer), JobInfo.read)
+
+
+def model_card(name: str, version: int, *, retries: int) -> Flow[str]:
+    """Read the model card of a version that was trained by the service, as Markdown."""
+    answer = yield from exchange(Request("GET", f"/models/{quote(name, safe='')}/versions/{version}/card"), retries)
+    return check(answer).body.decode()
 
 
 def explanations(

@@ -23,6 +23,7 @@ from guichet.records import BatchResult, CsvReport, CsvResult, Explanation, JobI
 from guichet.registering import File, Registered, RegisterOptions, open_model
 from guichet.streams import Stream
 from guichet.tables import read_parquet
+from guichet.trainings import TrainedVersion, TrainingOptions
 from guichet.uploads import OnProgress, Source
 from guichet.values import Row, Rows
 from guichet.wire import Answer, Flow, Pause, Reply, Request, broken
@@ -201,6 +202,52 @@ class Client:
         }
         with open_model(model, X, y, files, options, name) as upload:
             return Job(self, self._run(calls.register(upload, retries=self._retries, key=idempotency_key)))
+
+    def train(
+        self,
+        source: Source,
+        target: str,
+        *,
+        name: str,
+        task: str | None = None,
+        filename: str | None = None,
+        compress: bool = False,
+        on_progress: OnProgress | None = None,
+        idempotency_key: str | None = None,
+        **options: Unpack[TrainingOptions],
+    ) -> "Job[TrainedVersion]":
+        """Train a candidate version of a model on a CSV file or a data frame with the answers in `target`.
+
+        `task` is read off the target. Options: `positive`, `leave_out`, `estimators`, `draws`, `seed`; for the
+        threshold `cost_fp` and `cost_fn`, or `target_recall`. No alias is moved: promote the version for it to serve.
+        """
+        chosen = {**options, "name": name, "target": target, "task": task}
+        upload, _ = calls.open_upload(source, {}, filename=filename, compress=compress, on_progress=on_progress)
+        with upload:
+            flow = calls.train(upload, chosen, retries=self._retries, key=idempotency_key)
+            return Job(self, self._run(flow))
+
+    def train_again(
+        self,
+        model: str,
+        *,
+        name: str | None = None,
+        start: datetime | str | None = None,
+        end: datetime | str | None = None,
+        idempotency_key: str | None = None,
+        **options: Unpack[TrainingOptions],
+    ) -> "Job[TrainedVersion]":
+        """Train a candidate version on a model's reference rows and its scored rows of a window with outcomes.
+
+        The window ends now when left out; the options are those of `train`. `name` is another model's for the version.
+        """
+        chosen = {**options, "name": name}
+        flow = calls.train_again(model, chosen, start=start, end=end, retries=self._retries, key=idempotency_key)
+        return Job(self, self._run(flow))
+
+    def model_card(self, name: str, version: int) -> str:
+        """Return the model card of a version that was trained by the service, as Markdown."""
+        return self._run(calls.model_card(name, version, retries=self._retries))
 
     def explanations(self, job_id: str, *, row: int | None = None) -> Iterator[tuple[int, Explanation]]:
         """Iterate over the stored explanations of a job's rows, as (row, explanation); `row` selects one row."""

@@ -63,7 +63,7 @@ class JobFacts:
 
     @property
     def kind(self) -> str:
-        """`predict`, `batch`, `csv`, `explain`, `explain_batch`, `replay` or `register`."""
+        """`predict`, `batch`, `csv`, `explain`, `explain_batch`, `replay`, `register` or `train`."""
         return self.info.kind
 
     @property

@@ -18,6 +18,7 @@ from guichet.command.parser import make_parser
 from guichet.command.registering import list_versions, register, show
 from guichet.command.rows import predict
 from guichet.command.tickets import cancel, list_jobs, list_models, retry, wait
+from guichet.command.training import train
 from guichet.errors import GuichetError
 
 _COMMANDS: dict[str, Callable[[Client, argparse.Namespace, Console], int]] = {
@@ -34,6 +35,7 @@ _COMMANDS: dict[str, Callable[[Client, argparse.Namespace, Console], int]] = {
     "list": list_versions,
     "show": show,
     "replay": replay,
+    "train": train,
     "promote": promote,
     "rollback": roll_back,
     "history": history,

@@ -159,6 +159,27 @@ def make_parser() -> argparse.ArgumentParser:
     replay.add_argument("--no-wait", action="store_true", help="do not wait: print the job's id")
     _add_json(replay)
 
+    train = add("train", "train a candidate version from a CSV file, or from the scored rows of a window")
+    train.add_argument("file", nargs="?", help="the CSV file, with the answers in a column")
+    train.add_argument("--target", metavar="COLUMN", help="the column with the answer")
+    train.add_argument(
+        "--name", metavar="MODEL", help="the model that gets the version (default: the name of the file)"
+    )
+    train.add_argument("--task", choices=("binary", "multiclass", "regression"), help="read off the column by default")
+    train.add_argument("--positive", metavar="VALUE", help="of two classes the one whose probability is given")
+    train.add_argument("--leave-out", action="append", default=[], metavar="COLUMN", help="a column that is no feature")
+    train.add_argument("--estimators", metavar="NAMES", help="linear,random_forest for example (default: all)")
+    train.add_argument("--draws", type=_whole, metavar="N", help="combinations to try (default: 20)")
+    train.add_argument("--seed", type=int, metavar="N", help="the same file and seed give the same model (default: 0)")
+    train.add_argument("--cost-fp", type=_amount, metavar="COST", help="of a false positive (default: 1)")
+    train.add_argument("--cost-fn", type=_amount, metavar="COST", help="of a false negative (default: 1)")
+    train.add_argument("--target-recall", type=float, metavar="SHARE", help="for the threshold, instead of costs")
+    train.add_argument("--again", metavar="MODEL", help="train on this model's reference rows and scored rows instead")
+    train.add_argument("--from", dest="start", metavar="TIME", help="begin of that window")
+    train.add_argument("--to", dest="end", metavar="TIME", help="its end, which is not in it (default: now)")
+    train.add_argument("--no-wait", action="store_true", help="do not wait: print the job's id")
+    _add_json(train)
+
     for name, text in (
         ("promote", "let an alias of a model mean a version"),
         ("rollback", "point an alias back to its version before the last move"),

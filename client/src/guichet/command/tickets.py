@@ -11,10 +11,12 @@ from guichet.command.following import follow
 from guichet.command.outcomes import DONE, JOB_FAILED, ROWS_FAILED, command_line, has_errors_to_read, reason
 from guichet.command.registering import show_registered
 from guichet.command.rows import show_batch, show_result
+from guichet.command.training import show_trained
 from guichet.comparisons import Comparison
 from guichet.errors import JobFailed
 from guichet.records import BatchResult, Result
 from guichet.registering import Registered
+from guichet.trainings import TrainedVersion
 
 
 def list_jobs(client: Client, options: argparse.Namespace, console: Console) -> int:
@@ -69,6 +71,8 @@ def wait(client: Client, options: argparse.Namespace, console: Console) -> int:
         show_comparison(console, result, is_json=False)
     elif isinstance(result, Registered):
         show_registered(console, result, is_json=False)
+    elif isinstance(result, TrainedVersion):
+        show_trained(console, result, is_json=False)
     return ROWS_FAILED if job.info.has_failures else DONE
 
 
