@@ -81,6 +81,8 @@ def describe(services: Services, *, in_full: bool) -> dict[str, Any]:
     reasons += condition.reasons
     snapshot = services.catalog.snapshot
     reasons += [why.sentence(snapshot.by_id[version].label) for version, why in snapshot.suspended.items()]
+    shadows = [state.sentence(snapshot.by_id[version].label) for version, state in snapshot.shadows.items()]
+    reasons += [why for why in shadows if why is not None]
     reasons += [reason for reason in (*ended().values(), *state.reasons) if reason not in reasons]
     return {
         "status": "down" if down else "starting" if condition.is_starting else "degraded" if reasons else "ok",

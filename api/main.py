@@ -20,6 +20,7 @@ from api.logs.request_log import RouteNames
 from api.logs.tracing import tracer
 from api.parameters import refuse_strangers
 from api.routes import (
+    comparisons,
     csv_downloads,
     csv_uploads,
     events,
@@ -61,6 +62,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     trainings.router,
     registry.router,
     replays.router,
+    comparisons.router,
     monitoring.router,
     kpis.router,
     examples.router,

@@ -441,6 +441,40 @@ COMMENT ON COLUMN score_parts.input_ids IS 'Ids of model_inputs: int64, little-e
 COMMENT ON COLUMN score_parts.scores IS 'Probabilities, of a regression its numbers: float64, little-endian; NaN: none';
 COMMENT ON COLUMN score_parts.decisions IS 'Class indexes: int16, little-endian; empty for a regression';
 
+CREATE TABLE shadows (
+	model_version_id INTEGER NOT NULL,
+	alias_at TIMESTAMP WITH TIME ZONE NOT NULL,
+	mark BIGINT NOT NULL,
+	moved_at TIMESTAMP WITH TIME ZONE NOT NULL,
+	lag_seconds FLOAT NOT NULL,
+	scored_count BIGINT NOT NULL,
+	refused_count BIGINT NOT NULL,
+	skipped_count BIGINT NOT NULL,
+	failure_count SMALLINT NOT NULL,
+	crash_count INTEGER NOT NULL,
+	reason TEXT,
+	stopped_at TIMESTAMP WITH TIME ZONE,
+	leased_by VARCHAR(128),
+	lease_expires_at TIMESTAMP WITH TIME ZONE,
+	CONSTRAINT pk_shadows PRIMARY KEY (model_version_id),
+	CONSTRAINT fk_shadows_model_version_id FOREIGN KEY(model_version_id) REFERENCES model_versions (id) ON DELETE CASCADE
+);
+COMMENT ON TABLE shadows IS 'Challengers: how far each has scored what other versions decided, and its failures';
+COMMENT ON COLUMN shadows.model_version_id IS 'The version that is, or was, the challenger';
+COMMENT ON COLUMN shadows.alias_at IS 'When the alias was moved to it: a later move begins anew';
+COMMENT ON COLUMN shadows.mark IS 'Watermark: decisions up to this id of model_outputs are scored, refused or skipped';
+COMMENT ON COLUMN shadows.moved_at IS 'When the mark was moved last';
+COMMENT ON COLUMN shadows.lag_seconds IS 'Age of the oldest decision that waited then, in seconds; 0: none was left';
+COMMENT ON COLUMN shadows.scored_count IS 'Rows that it has scored since alias_at';
+COMMENT ON COLUMN shadows.refused_count IS 'Rows that it refused since then, or failed on';
+COMMENT ON COLUMN shadows.skipped_count IS 'Rows that were left out since then because it could not keep up';
+COMMENT ON COLUMN shadows.failure_count IS 'How often in a row it crashed, hung, ate its memory or could not be loaded';
+COMMENT ON COLUMN shadows.crash_count IS 'How often in all since alias_at';
+COMMENT ON COLUMN shadows.reason IS 'What happened the last time';
+COMMENT ON COLUMN shadows.stopped_at IS 'When it was left alone, until its alias is moved; null: it is scored';
+COMMENT ON COLUMN shadows.leased_by IS 'Process that has it scored';
+COMMENT ON COLUMN shadows.lease_expires_at IS 'When another process may go on with it';
+
 CREATE TABLE csv_files (
 	job_id UUID NOT NULL,
 	source_job_id UUID,
@@ -655,14 +689,13 @@ CREATE TABLE score_pairs (
 	CONSTRAINT fk_score_pairs_model_version_id FOREIGN KEY(model_version_id) REFERENCES model_versions (id) ON DELETE CASCADE,
 	CONSTRAINT fk_score_pairs_decided_by_id FOREIGN KEY(decided_by_id) REFERENCES model_versions (id) ON DELETE CASCADE
 );
-CREATE INDEX ix_score_pairs_shadow ON score_pairs (model_version_id, starts_at) WHERE job_id IS NULL;
-COMMENT ON TABLE score_pairs IS 'Rows that two versions scored: by a replay, or by a challenger in the shadow';
+COMMENT ON TABLE score_pairs IS 'Rows that two versions scored, by the parts of a replay';
 COMMENT ON COLUMN score_pairs.id IS 'Number of the part';
-COMMENT ON COLUMN score_pairs.job_id IS 'The replay; null: a challenger''s shadow';
+COMMENT ON COLUMN score_pairs.job_id IS 'The replay';
 COMMENT ON COLUMN score_pairs.model_version_id IS 'The version that scored the rows again';
 COMMENT ON COLUMN score_pairs.decided_by_id IS 'The version that decided them';
 COMMENT ON COLUMN score_pairs.starts_at IS 'When the first of them was decided';
-COMMENT ON COLUMN score_pairs.first_row IS 'Place of the chunk in the replay, from 0; of a shadow the first id of model_outputs';
+COMMENT ON COLUMN score_pairs.first_row IS 'Place of the chunk in the replay, from 0';
 COMMENT ON COLUMN score_pairs.row_count IS 'Pairs in it';
 COMMENT ON COLUMN score_pairs.tally IS 'Flips, shift, segments, largest disagreements: JSON, compressed by zstd';
 COMMENT ON COLUMN score_pairs.pairs IS 'Count, input ids, scores before and after, classes before and after: zstd of int64, float64, int16';
@@ -822,6 +855,28 @@ COMMENT ON TABLE trainings IS 'Trainings: how far each has come, and what the mo
 COMMENT ON COLUMN trainings.job_id IS 'Its job';
 COMMENT ON COLUMN trainings.progress IS '{stage, done, total}: how far it has come; null before it begins';
 COMMENT ON COLUMN trainings.report IS 'Data, search, metrics, threshold with its curve, importance; null until its job succeeds';
+
+CREATE TABLE shadow_scores (
+	output_id BIGINT NOT NULL,
+	model_version_id INTEGER NOT NULL,
+	decided_at TIMESTAMP WITH TIME ZONE NOT NULL,
+	prediction FLOAT,
+	label TEXT,
+	probability FLOAT,
+	fault VARCHAR(64),
+	CONSTRAINT pk_shadow_scores PRIMARY KEY (output_id, model_version_id),
+	CONSTRAINT fk_shadow_scores_output_id FOREIGN KEY(output_id) REFERENCES model_outputs (id) ON DELETE CASCADE,
+	CONSTRAINT fk_shadow_scores_model_version_id FOREIGN KEY(model_version_id) REFERENCES model_versions (id) ON DELETE CASCADE
+);
+CREATE INDEX ix_shadow_scores_window ON shadow_scores (model_version_id, decided_at);
+COMMENT ON TABLE shadow_scores IS 'Scores of challengers, which no caller gets; each goes with the row that it is of';
+COMMENT ON COLUMN shadow_scores.output_id IS 'The decision; its input is the row';
+COMMENT ON COLUMN shadow_scores.model_version_id IS 'The challenger';
+COMMENT ON COLUMN shadow_scores.decided_at IS 'When it was decided, as in model_outputs';
+COMMENT ON COLUMN shadow_scores.prediction IS 'As in model_outputs; null: it refused the row, or failed on it';
+COMMENT ON COLUMN shadow_scores.label IS 'Name of the predicted class';
+COMMENT ON COLUMN shadow_scores.probability IS 'As in model_outputs';
+COMMENT ON COLUMN shadow_scores.fault IS 'Why there is no score: the code of the fault';
 
 ALTER TABLE job_chunks ALTER COLUMN payload SET STORAGE EXTERNAL;
 ALTER TABLE job_chunks ALTER COLUMN output SET STORAGE EXTERNAL;

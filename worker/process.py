@@ -19,6 +19,7 @@ from shared.observability.redaction import safe_text
 from shared.observability.tracing import start as start_tracing
 from shared.registry.loaded_models import ModelCache
 from shared.registry.watcher import ModelWatcher
+from shared.rescoring.shadow_thread import ShadowThread
 from worker.heartbeat import Heartbeat, arm_kernel
 from worker.parent import Parent
 from worker.runtime import Runtime
@@ -62,12 +63,16 @@ def start_child(*, lanes: Sequence[str]) -> Runtime:
         _runtime.tracing = start_tracing("guichet-worker")
     models.guard = heartbeat.loading
     heartbeat.start()  # first: whatever loading does, leases and timeouts have to work
-    _runtime.timer = Timer(_runtime, schedule(settings, is_audited=not lanes or Lane.MAINTENANCE in lanes))
+    looks_after_all = not lanes or Lane.MAINTENANCE in lanes
+    _runtime.timer = Timer(_runtime, schedule(settings, is_audited=looks_after_all))
     _runtime.timer.start()
     models.preload()
     # Who looks after the others also looks into the store; the rest fetch and load what is registered.
     _runtime.arrivals = ModelWatcher(models, settings, engine=bulk_engine if Lane.MAINTENANCE in lanes else None)
     _runtime.arrivals.start()
+    if looks_after_all:
+        _runtime.shadow = ShadowThread(bulk_engine, settings, holder=name)
+        _runtime.shadow.start()
     heartbeat.mark_ready()
     if lanes:  # a child of a pool
         _runtime.parent = Parent(_runtime.redis, lanes=lanes, is_holding=heartbeat.is_holding)

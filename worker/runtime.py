@@ -55,6 +55,7 @@ class Runtime:
     arrivals: ModelWatcher | None = None
     timer: Stoppable | None = None
     parent: Parent | None = None
+    shadow: Stoppable | None = None
     counting: "Counting | None" = None
     self_audit: "SelfAudit | None" = None
     tracing: Tracing | None = None  # where TRACING=otlp
@@ -114,6 +115,8 @@ class Runtime:
             self.parent.stop()
         if self.timer is not None:
             self.timer.stop()
+        if self.shadow is not None:
+            self.shadow.stop()
         self.heartbeat.stop()
         if self.arrivals is not None:
             self.arrivals.stop()

@@ -20,10 +20,11 @@ from api.schemas.replays import MAX_VALUES, ReplayBody
 from api.services import Services
 from shared.broker.names import Lane
 from shared.cards.card import Card
+from shared.comparison.fit import differences, takes_as_is
 from shared.csv.format import CsvFormat
 from shared.database.engine import reader
 from shared.errors import Conflict, InvalidRequest, RowFaults, Unavailable
-from shared.faults import Fault, did_you_mean, few, pointer
+from shared.faults import Fault, did_you_mean, pointer
 from shared.jobs import decisions
 from shared.jobs.chunks import CsvUpload, PackedChunk
 from shared.jobs.decisions import Decisions, Scope
@@ -62,7 +63,7 @@ async def submit_replay(services: Services, request: Request, caller: Caller) ->
         "ends_at": end,
         "filter": chosen | ({"features": features} if features else {}),
         "versions": [
-            {"id": each.id, "version": each.card.version, "fits": _takes_as_is(version.card, each.card)}
+            {"id": each.id, "version": each.card.version, "fits": takes_as_is(version.card, each.card)}
             for each in deciding
         ],
         "cost_fp": body.cost_fp,
@@ -170,34 +171,6 @@ def _check_counts(
                 f"{version.label} cannot decide rows of {other.label}: {'; '.join(reasons)}. Replay a version that "
                 "takes the same, or leave these rows out by `filter.version` or another window."
             )
-
-
-def differences(card: Card, other: Card) -> list[str]:
-    """Return, in words, why rows of another card are none of this one: what they lack, and what is of another type."""
-    if card.task != other.task or list(card.labels.values()) != list(other.labels.values()):
-        return ["their answers are not of the same kind, or have other labels"]
-    theirs = {feature.name: feature for feature in other.row_features}
-    needed = [feature for feature in card.sent_features if feature.required and feature.default is None]
-    lacking = [feature.name for feature in needed if feature.name not in theirs and card.missing == "refuse"]
-    kinds = {"integer": "number"}
-    others = [
-        f"{feature.name} ({theirs[feature.name].type} there, {feature.type} here)"
-        for feature in card.sent_features
-        if feature.name in theirs
-        and kinds.get(feature.type, feature.type) != kinds.get(theirs[feature.name].type, theirs[feature.name].type)
-    ]
-    reasons = [f"these rows lack {few(lacking)}"] if lacking else []
-    return reasons + ([f"another type has {few(others)}"] if others else [])
-
-
-def _takes_as_is(card: Card, other: Card) -> bool:
-    """Tell whether every row of another card fits this one as it is stored."""
-    return (
-        card.features == other.features
-        and card.inputs == other.inputs
-        and card.rules == other.rules
-        and card.missing == other.missing
-    )
 
 
 def _chunks(runs: Sequence[Decisions]) -> Iterator[PackedChunk]:

@@ -16,6 +16,7 @@ from shared.background import Background
 from shared.cards.card import Card
 from shared.cards.examples import without_people
 from shared.cards.validator import RowValidator
+from shared.comparison.shadow_state import ShadowState, list_shadows
 from shared.config.settings import Settings
 from shared.errors import Conflict, NotFound, Unavailable
 from shared.jobs.queries import StoredJob
@@ -95,6 +96,7 @@ class Snapshot:
     widest: int = 0  # features that a caller sends in a row, of the version that takes the most
     read: dict[int, Version | None] = field(default_factory=dict)  # every version, deleted too; None: a broken card
     suspended: dict[int, Suspension] = field(default_factory=dict)  # model version id -> why its pipeline scores it
+    shadows: dict[int, ShadowState] = field(default_factory=dict)  # model version id of a challenger -> how it gets on
 
 
 class Catalog:
@@ -353,4 +355,5 @@ def _read(connection: Connection, old: Snapshot) -> Snapshot:
         widest,
         read,
         suspended={version: why for version, why in list_suspended(connection).items() if version in by_id},
+        shadows={version: state for version, state in list_shadows(connection).items() if version in by_id},
     )

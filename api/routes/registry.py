@@ -19,10 +19,12 @@ from api.http.responses import json_response, request_id_of
 from api.jobs.json_body import read_json
 from api.jobs.requests import find_version, read_fields
 from api.models.changes import change
+from api.monitoring.comparison import shadow_body
 from api.schemas.answers import PROBLEM, header
 from api.schemas.registry import AliasBody, HistoryBody, PromotionBody, ReasonBody, VersionStateBody
 from api.services import Services
 from shared.comparison.gate import Gate
+from shared.comparison.shadow_state import CHALLENGER, ShadowState, find_shadow
 from shared.database.engine import session_scope
 from shared.registry.aliases import AliasState, Change, find_alias, list_events, promote, remove_alias, roll_back
 from shared.registry.archiving import archive, delete, remove_files, restore
@@ -68,13 +70,19 @@ def _body_of(model: type[BaseModel]) -> dict[str, Any]:
     response_model=None,
 )
 async def get_alias(services: ServicesDep, caller: ReadCaller, name: Name, alias: Alias) -> Response:
-    """Read the version that an alias points to. Send its `ETag` in `If-Match` to avoid overwriting another change."""
+    """Read the version that an alias points to. Send its `ETag` in `If-Match` to avoid overwriting another change.
 
-    def read() -> AliasState:
+    Of `challenger`, also how it gets on in the shadow.
+    """
+
+    def read() -> tuple[AliasState, ShadowState | None]:
         with session_scope(services.reader, read_only=True) as session:
-            return find_alias(session, name, alias)
+            state = find_alias(session, name, alias)
+            shadow = find_shadow(session.connection(), name) if alias == CHALLENGER else None
+            return state, shadow
 
-    return _alias(await run_in_threadpool(read))
+    state, shadow = await run_in_threadpool(read)
+    return _alias(state, shadow)
 
 
 @router.put(
@@ -253,6 +261,6 @@ def _change(request: Request, caller: Caller, body: ReasonBody) -> Change:
     return Change(body.reason, caller.actor, request_id_of(request))
 
 
-def _alias(state: AliasState) -> Response:
+def _alias(state: AliasState, shadow: ShadowState | None = None) -> Response:
     body = {"model": state.name, "alias": state.alias, "version": state.version, "updated_at": state.updated_at}
-    return json_response(body, headers={"ETag": state.etag})
+    return json_response(body | {"shadow": shadow_body(shadow)}, headers={"ETag": state.etag})

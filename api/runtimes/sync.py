@@ -39,6 +39,7 @@ from shared.jobs.submission import Submission, time_of
 from shared.observability import tracing
 from shared.observability.metrics import METRICS, SCORE_SECONDS, SCORED_ROWS
 from shared.registry.watcher import ModelWatcher
+from shared.rescoring.shadow_thread import ShadowThread
 from shared.scoring.batch import split_results
 from shared.scoring.outputs import Output
 from shared.tables import JobState
@@ -77,6 +78,7 @@ class SyncRuntime:
         self._counting = CountingThread(engine, self.models, settings)
         self._self_audit = SelfAuditThread(engine, self.models, settings)
         self._registrations = RegistrationThread(engine, settings)
+        self._shadow = ShadowThread(engine, settings, holder="sync")  # the one process of its database
         self._intakes = Intakes(self._make_intake)
         self._loading: dict[int, Future[ModelProcess]] = {}
         self._lock = threading.Lock()
@@ -103,6 +105,7 @@ class SyncRuntime:
         self._chunks.start()
         self._registrations.start()
         self._counting.start()
+        self._shadow.start()
         self._intakes.start()
 
     def stop(self) -> None:
@@ -113,6 +116,7 @@ class SyncRuntime:
         self._registrations.stop()
         self._counting.stop()
         self._self_audit.stop()
+        self._shadow.stop()
         self.models.close()
 
     # ── submitting and waiting ───────────────────────────────────────────────────────────────────────────────────

@@ -1,6 +1,7 @@
 """Bodies of changes to models and their aliases."""
 
 from datetime import datetime
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,6 +26,23 @@ class PromotionBody(ReasonBody):
     )
 
 
+class ShadowBody(BaseModel):
+    """How a challenger gets on, which scores in the shadow what the champion decides."""
+
+    state: Literal["scoring", "behind", "failing", "stopped"] = Field(
+        description="`behind`: rows wait for longer than 30 s, and a sample of them is scored; `failing`: it failed "
+        "the last time, and is tried again; `stopped`: it is left alone until the alias is moved."
+    )
+    since: datetime = Field(description="When the alias was moved to it.")
+    scored: int = Field(description="Rows since then.")
+    refused: int = Field(description="Rows that it does not take, or fails on.")
+    skipped: int = Field(description="Rows that were left out because it could not keep up.")
+    lag_seconds: float = Field(description="How long the oldest row that waits has waited.")
+    failures: int = Field(description="How often in a row it crashed, hung, ate its memory or could not be loaded.")
+    reason: str | None = Field(description="What happened the last time.")
+    stopped_at: datetime | None
+
+
 class AliasBody(BaseModel):
     """The version of an alias."""
 
@@ -32,6 +50,9 @@ class AliasBody(BaseModel):
     alias: str
     version: int
     updated_at: datetime = Field(description="Time of the last move.")
+    shadow: ShadowBody | None = Field(
+        None, description="Only of `challenger`: how it gets on; null while it has scored nothing."
+    )
 
 
 class AliasEventBody(BaseModel):

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.schemas.moments import AwareMoment
 from api.schemas.monitoring import EstimateBody
+from api.schemas.registry import ShadowBody
 
 MAX_VALUES = 100  # of one feature, and features of a filter
 
@@ -187,6 +188,13 @@ class ComparisonBody(BaseModel):
     outcomes: OutcomesBody | None
     largest: list[DisagreementBody]
     notes: list[str] = Field(description="What the figures leave out, and why.")
+
+
+class ChallengerBody(ComparisonBody):
+    """What the champion decided (`before`), beside what the challenger says of the same rows (`after`)."""
+
+    champion: int = Field(description="The version that decided.")
+    shadow: ShadowBody | None = Field(description="How the challenger gets on; null: it is none now, or has not begun.")
 
 
 class ReplayResult(ComparisonBody):

@@ -10,7 +10,7 @@ import orjson
 from numpy.typing import NDArray
 
 from shared.cards.card import Card
-from shared.cards.validator import RowValidator
+from shared.comparison.fit import RowsOfOthers
 from shared.comparison.pairs import Pairs
 from shared.comparison.segments import Segments
 from shared.comparison.tally import Tally, changes
@@ -71,10 +71,9 @@ class Again:
 
     def __init__(self, model: ScoredModel, reference: Sequence[Mapping[str, Any]]) -> None:
         self._model = model
-        self._validator = RowValidator(model.card)
-        self._sent = {feature.name for feature in model.card.sent_features}
+        self._others = RowsOfOthers(model.card)
         self._kinds = {feature.name: feature.type for feature in model.card.row_features}
-        self._segments = Segments(model.card, reference)
+        self._segments = Segments.of(model.card, reference)
 
     def score(self, decided: Decided) -> ScoredAgain:
         """Score decided rows in one vectorised call; a row that does not fit this version's card gets its faults.
@@ -86,7 +85,7 @@ class Again:
         if not all(fits for _, fits in decided.versions.values()):
             for offset, version in enumerate(decided.version_ids):
                 if not decided.versions[version][1]:
-                    rows[offset], row_faults = self._as_own(rows[offset])
+                    rows[offset], row_faults = self._others.read(rows[offset])
                     if row_faults:
                         faults[offset] = row_faults
         offsets = np.array([offset for offset in range(len(rows)) if offset not in faults], dtype=np.intp)
@@ -100,12 +99,6 @@ class Again:
             offsets, after, decisions = offsets[kept], after[kept], decisions[kept]
         pairs = self._pairs(decided, offsets, after, decisions)
         return ScoredAgain(offsets, pairs, self._tallies(decided, offsets, pairs, columns, faults), faults)
-
-    def _as_own(self, row: dict[str, Any]) -> tuple[dict[str, Any] | None, list[Fault]]:
-        """Return a row of another version as this one takes it, or what is wrong with it."""
-        sent = {name: value for name, value in row.items() if name in self._sent}
-        (canonical,), (faults,) = self._validator.validate_many([sent])
-        return canonical, faults
 
     def _ask(
         self, columns: Columns, rows: list[dict[str, Any]]

@@ -17,9 +17,14 @@ Counts = dict[str, dict[str, list[float]]]
 class Segments:
     """The segments of one version: the deciles of numbers, and the categories of everything else."""
 
-    def __init__(self, card: Card, reference: Sequence[Mapping[str, Any]]) -> None:
-        self._bins = [feature_bins(each, [row.get(each.name) for row in reference]) for each in card.row_features]
-        self._labels = [bins.labels for bins in self._bins]
+    def __init__(self, bins: Sequence[Bins]) -> None:
+        self._bins = bins
+        self._labels = [each.labels for each in bins]
+
+    @classmethod
+    def of(cls, card: Card, reference: Sequence[Mapping[str, Any]]) -> "Segments":
+        """Return the segments of a version by the n rows of its reference."""
+        return cls([feature_bins(each, [row.get(each.name) for row in reference]) for each in card.row_features])
 
     def count(self, columns: Columns, one: NDArray[np.float64], other: NDArray[np.float64]) -> Counts:
         """Return, by feature and segment, the rows and the sums of `one` and `other` (n,) over n rows."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,18 @@ class Collected:
     places: dict[int, tuple[str, int]] = field(default_factory=dict)  # job and row of the largest disagreements
     about: dict[str, Any] = field(default_factory=dict)  # window and filter
 
+    def add(self, connection: Connection, decided_by: int, tally: Tally, pairs: Pairs | None) -> None:
+        """Add a part that the version of this number decided; its pairs are there where any outcome is known."""
+        self.tally.add(tally)
+        self.versions[decided_by] = self.versions.get(decided_by, 0) + tally.rows
+        if pairs is not None and len(pairs):
+            places, actual = _outcomes(connection, pairs.input_ids)
+            self.judged.add(pairs.at(places), actual)
+
+    def find_places(self, connection: Connection) -> None:
+        """Look up where the rows of the largest disagreements are, when every part has been added."""
+        self.places = _places(connection, [each.input_id for each in self.tally.largest])
+
     def report(self, card: Card) -> Report:
         """Return the report; `card` is that of a version of the model."""
         report = make_report(self.tally, self.judged, list(card.labels.values()))
@@ -46,24 +57,14 @@ def of_replay(job_id: str) -> ColumnElement[bool]:
     return ScorePairs.job_id == job_id
 
 
-def of_shadow(model_version_id: int, start: datetime, end: datetime) -> ColumnElement[bool]:
-    """Return the condition on the pairs that a challenger made of decisions in a window."""
-    return and_(
-        ScorePairs.job_id.is_(None),
-        ScorePairs.model_version_id == model_version_id,
-        ScorePairs.starts_at >= start,
-        ScorePairs.starts_at < end,
-    )
-
-
 def collect(
     connection: Connection, which: ColumnElement[bool], task: Task, *, costs: tuple[float, float] = (1.0, 1.0)
 ) -> Collected:
     """Add up the pairs that a condition means, and their outcomes as they are known now."""
     collected = Collected(Tally(task), Judged(task, costs), {})
     ids = connection.scalars(select(ScorePairs.id).where(which).order_by(ScorePairs.id)).all()
-    has_outcomes = connection.scalar(select(Outcome.id).limit(1)) is not None
-    columns: list[Any] = [ModelVersion.version, ScorePairs.row_count, ScorePairs.tally]
+    has_outcomes = any_outcome(connection)
+    columns: list[Any] = [ModelVersion.version, ScorePairs.tally]
     columns += [ScorePairs.pairs] if has_outcomes else []
     for start in range(0, len(ids), BATCH):
         query = (
@@ -72,14 +73,9 @@ def collect(
             .where(ScorePairs.id.in_(ids[start : start + BATCH]))
             .order_by(ScorePairs.id)
         )
-        for decided_by, count, tally, *packed in connection.execute(query):
-            collected.tally.add(Tally.load(tally))
-            collected.versions[decided_by] = collected.versions.get(decided_by, 0) + count
-            if packed and count:
-                pairs = Pairs.load(packed[0])
-                places, actual = _outcomes(connection, pairs.input_ids)
-                collected.judged.add(pairs.at(places), actual)
-    collected.places = _places(connection, [each.input_id for each in collected.tally.largest])
+        for decided_by, tally, *packed in connection.execute(query):
+            collected.add(connection, decided_by, Tally.load(tally), Pairs.load(packed[0]) if packed else None)
+    collected.find_places(connection)
     return collected
 
 
@@ -95,6 +91,11 @@ def collect_replay(connection: Connection, job_id: str) -> Collected:
     collected.tally.refused = replay.failed_count  # also those that took workers down
     collected.about = {"window": {"from": replay.starts_at, "to": replay.ends_at}, "filter": replay.filter}
     return collected
+
+
+def any_outcome(connection: Connection) -> bool:
+    """Tell whether the outcome of any row is known."""
+    return connection.scalar(select(Outcome.id).limit(1)) is not None
 
 
 def _outcomes(connection: Connection, input_ids: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:

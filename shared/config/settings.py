@@ -219,6 +219,18 @@ class Settings(BaseSettings):
     self_audit_rows_per_second: int = Field(
         20, ge=1, le=10_000, description="How many rows a second are scored again at most."
     )
+    shadow_rows_per_second: int = Field(
+        100,
+        ge=0,
+        le=100_000,
+        description="Most rows a second that each challenger scores in the shadow; 0: challengers score nothing.",
+    )
+    shadow_memory_mb: int = Field(
+        2048, ge=256, le=1_000_000, description="Memory that the process of a challenger may take, in MB."
+    )
+    shadow_timeout_seconds: float = Field(
+        10, gt=0, le=600, description="Longest time for a challenger to score at most 200 rows, in seconds."
+    )
     drain_seconds: float = Field(
         5, gt=0, le=_MONTH, description="Longest time for which one task claims jobs before it hands over."
     )

@@ -1,4 +1,5 @@
-"""Stored rows scored once more: to reproduce a past decision, to check the fast scorers, to rehearse an upgrade.
+"""Stored rows scored once more: to reproduce a past decision, check the fast scorers, or let a challenger score.
 
-Imports jobs, the registry and the rooms below them. Changes no job: it reads, scores and compares, bit for bit.
+Also to rehearse an upgrade. Imports jobs, the registry and the rooms below them. Changes no job: it reads, scores,
+compares, and stores what a challenger says.
 """

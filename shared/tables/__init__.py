@@ -3,12 +3,12 @@
 Imports the types of the database room, and holds no query. jobs 1-n model_inputs 1-n model_outputs, explanations
 and outcomes; model_versions 1-n model_aliases, feature_counts, score_parts and alerts, 1-1 feature_profiles; a CSV
 job has one csv_files and n job_chunks and job_events, a replay one replays and n score_pairs, an upload of a model
-one registrations and n registration_parts, a training those and one trainings; reference_sets 1-n
-reference_rows.
+one registrations and n registration_parts, a training those and one trainings; model_outputs 1-n shadow_scores,
+model_versions 1-1 shadows; reference_sets 1-n reference_rows.
 """
 
 from shared.tables.base import Table
-from shared.tables.comparison import Replay, ScorePairs
+from shared.tables.comparison import Replay, ScorePairs, Shadow, ShadowScore
 from shared.tables.csv import ChunkState, CsvFile, JobChunk, JobEvent
 from shared.tables.explanations import StoredExplanation
 from shared.tables.jobs import Job, JobKind, JobState, ModelInput, ModelOutput
@@ -54,6 +54,8 @@ __all__ = [
     "ScorePairs",
     "ScorePart",
     "ServiceSecret",
+    "Shadow",
+    "ShadowScore",
     "StoredExplanation",
     "Table",
     "TimedTask",

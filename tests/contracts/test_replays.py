@@ -6,50 +6,23 @@ import json
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import httpx2
-import joblib
 import numpy as np
 import pandas as pd
 import pytest
 from guichet import Client
 from guichet.command import main as guichet
-from sklearn.compose import make_column_transformer
-from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder
+from sklearn.linear_model import LinearRegression
 from sqlalchemy import Engine, func, select
 
-from shared.database.engine import reader, session_scope
-from shared.packages.sources import AddOptions
-from shared.registry.adding import add
+from shared.database.engine import reader
 from shared.tables import ModelOutput, ModelVersion
 from tests.contracts.helpers import check_problem, wait_until
+from tests.contracts.versions import COUNT, decide, fitted, register, replayed, rows_of
 from tests.support.stack import Stack
 
-COUNT = 60
-REGIONS = ("north", "south", "east")
 _known: dict[str, str] = {}  # by the service: the model that it has
-
-
-def rows_of(count: int) -> list[dict[str, Any]]:
-    return [{"age": 20 + place % 50, "region": REGIONS[place % 3]} for place in range(count)]
-
-
-def _fitted(weight: float, columns: list[str]) -> Any:
-    frame = pd.DataFrame(rows_of(COUNT)).assign(income=np.arange(COUNT) * 10.0)[columns]
-    target = (frame["age"] + weight * (frame["region"] == "north") > 45).astype(int)
-    transformer = make_column_transformer((OneHotEncoder(), ["region"]), remainder="passthrough")
-    return make_pipeline(transformer, LogisticRegression(max_iter=2_000)).fit(frame, target), frame
-
-
-def _register(engine: Engine, models_dir: Path, folder: Path, name: str, estimator: Any, frame: pd.DataFrame) -> None:
-    joblib.dump(estimator, folder / "model.joblib")
-    frame.to_csv(folder / "rows.csv", index=False)
-    with session_scope(engine) as session:
-        options = AddOptions(reference=folder / "rows.csv", name=name)
-        add(session, folder / "model.joblib", options, models_dir=models_dir)
 
 
 @pytest.fixture
@@ -58,13 +31,9 @@ def name(stack: Stack, client: httpx2.Client, engine: Engine, models_dir: Path, 
     if stack.url not in _known:
         name = f"replayed-{uuid.uuid4().hex[:12]}"
         for weight, columns in ((0, ["age", "region"]), (15, ["age", "region"]), (0, ["age", "region", "income"])):
-            _register(engine, models_dir, tmp_path, name, *_fitted(weight, columns))
+            register(engine, models_dir, tmp_path, name, *fitted(weight, columns))
         wait_until(lambda: client.get(f"/models/{name}/versions/3").status_code == 200 or None)
-        scored = client.post(
-            f"/models/{name}@1/predict_batch", json={"rows": rows_of(COUNT)}, headers={"Prefer": "wait=30"}
-        )
-        assert scored.status_code == 200, scored.text
-        job = scored.json()["job_id"]
+        job = decide(client, f"{name}@1", rows_of(COUNT))
         outcomes = "".join(f"{job},{row},{row % 2}\n" for row in range(40))
         told = client.post("/outcomes", content=f"job_id,row,actual\n{outcomes}", headers={"Content-Type": "text/csv"})
         assert told.status_code in (200, 201, 202), told.text
@@ -72,25 +41,6 @@ def name(stack: Stack, client: httpx2.Client, engine: Engine, models_dir: Path, 
             client.post(f"/models/{name}/predict", json={"features": row}, headers={"Prefer": "wait=30"})
         _known[stack.url] = name
     return _known[stack.url]
-
-
-def replayed(client: httpx2.Client, body: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Submit a replay and wait for it; return its job and its result."""
-    accepted = client.post("/replays", json=body)
-    assert accepted.status_code == 202, accepted.text
-    job = accepted.json()
-    assert accepted.headers["location"] == f"/jobs/{job['id']}"
-    ended = wait_until(
-        lambda: (
-            (found := client.get(f"/jobs/{job['id']}", headers={"Prefer": "wait=10"}).json())
-            and (found if found["finished_at"] else None)
-        ),
-        seconds=60,
-    )
-    assert ended["status"] == "succeeded", ended
-    result = client.get(f"/jobs/{job['id']}/result")
-    assert result.status_code == 200, result.text
-    return ended, result.json()
 
 
 def test_same_version_decides_everything_as_it_did(client, engine, name):
@@ -186,7 +136,7 @@ def test_replay_that_cannot_be_is_refused_with_advice(client, engine, models_dir
     check_problem(client.post("/replays", json={"model": f"{name}@2", "cost_fp": -1}), 422)
     regression = LinearRegression().fit([[1.0], [2.0]], [1.0, 2.0])
     strange = f"numbers-{uuid.uuid4().hex[:12]}"
-    _register(engine, models_dir, tmp_path, strange, regression, pd.DataFrame({"a": [1.0, 2.0]}))
+    register(engine, models_dir, tmp_path, strange, regression, pd.DataFrame({"a": [1.0, 2.0]}))
     wait_until(lambda: client.get(f"/models/{strange}").status_code == 200 or None)
     archived = client.post(f"/models/{name}/versions/3/archive", json={"reason": "of no use"})
     assert archived.status_code == 200
@@ -201,7 +151,7 @@ def test_regression_is_replayed_in_its_own_terms(client, engine, models_dir, tmp
     name = f"amounts-{uuid.uuid4().hex[:12]}"
     for slope in (1.0, 3.0):
         model = LinearRegression().fit([[0.0], [1.0]], [0.0, slope])
-        _register(engine, models_dir, tmp_path, name, model, pd.DataFrame({"a": [0.5, 1.0, 2.0]}))
+        register(engine, models_dir, tmp_path, name, model, pd.DataFrame({"a": [0.5, 1.0, 2.0]}))
     wait_until(lambda: client.get(f"/models/{name}/versions/2").status_code == 200 or None)
     for value in (1.0, 2.0):
         client.post(f"/models/{name}/predict", json={"features": {"a": value}}, headers={"Prefer": "wait=30"})

@@ -46,6 +46,7 @@ OF_ALL = (
     "/metrics/kpis",
     "/metrics/model",
     "/metrics/system",
+    "/models/{name}/comparison",
     "/models/{name}/history",
 )
 PROBES = ("/health", "/livez", "/readyz", "/ping", "/version", "/v2/health/live", "/v2/health/ready")

@@ -18,6 +18,9 @@ SLOW = 60.625
 SLOW_SECONDS = 0.005  # a row
 EXITS = 100.25
 PANICS = 110.5
+EATS = 120.75
+ARMED = 130.25
+EATEN_BYTES = 1_500_000_000  # more than a process with a limit may take, less than a machine has
 
 
 class Panic(BaseException):
@@ -45,6 +48,8 @@ class Trap(ClassifierMixin, BaseEstimator):
         time.sleep(SLOW_SECONDS * int((marks == SLOW).sum()))
         if (marks == EXITS).any():
             sys.exit(3)
+        if (marks == EATS).any():
+            eat()
         if (marks == PANICS).any():
             raise Panic("a library in Rust gave up")
         if (marks == RAISES).any():
@@ -54,6 +59,41 @@ class Trap(ClassifierMixin, BaseEstimator):
 
     def predict(self, features):
         return self.classes_[(self.predict_proba(features)[:, 1] >= 0.5).astype(int)]
+
+
+def eat():
+    _ = [b"x" * (EATEN_BYTES // 30) for _ in range(30)]
+
+
+class Armed(Trap):
+    """Acts on rows that are marked for it: exits, hangs, eats memory, or waits while there is a file and tells where.
+
+    With the act `load` it exits when it is loaded, while there is the file.
+    """
+
+    def __init__(self, file="", act=""):
+        self.file = file
+        self.act = act
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if self.act == "load" and os.path.exists(self.file):
+            os._exit(9)
+
+    def predict_proba(self, features):
+        if (np.asarray(features, dtype=float)[:, 0] == ARMED).any():
+            if self.act == "exit":
+                os._exit(7)
+            if self.act == "hang":
+                ctypes.PyDLL(None).sleep(3600)
+            if self.act == "eat":
+                eat()
+            if self.act == "hold" and os.path.exists(self.file):
+                with open(f"{self.file}.asks", "w") as asks:
+                    asks.write(str(os.getpid()))
+                while os.path.exists(self.file):
+                    time.sleep(0.05)
+        return super().predict_proba(features)
 
 
 class Heavy(Trap):

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sqlalchemy import Engine, create_engine, select
+from sqlalchemy import select
 
 from scripts.servers.postgres import Postgres
 from scripts.servers.redis import Redis
@@ -29,12 +29,12 @@ from shared.database.engine import session_scope
 from shared.packages.sources import AddOptions
 from shared.registry.adding import add
 from shared.tables import Alert, Incident
-from tests.conftest import create_database
 from tests.contracts.csv_files import check_taken, post_csv
 from tests.contracts.helpers import wait_until
+from tests.faults.either import engine_of, new_stack, start
 from tests.support.brief import prove_briefly
 from tests.support.planted import in_every_process
-from tests.support.stack import Stack, environment, free_port
+from tests.support.stack import Stack
 
 SHARE = 0.2
 MODEL = "planted"
@@ -43,46 +43,18 @@ MODEL = "planted"
 @contextmanager
 def planted_service(runtime: str, folder: Path, postgres: Postgres, redis: Redis) -> Iterator[Stack]:
     """Yield a service all of whose processes score by trees with a wrong threshold; two answer the queue."""
-    folder.mkdir()
-    is_queue = runtime == "queue"
-    url = create_database(postgres, "self-audit") if is_queue else f"sqlite:///{folder / 'guichet.db'}"
-    env = environment(
-        folder,
-        runtime=runtime,
-        port=free_port(),
-        database_url=url,
-        models=folder / "models",
-        redis_url=redis.url if is_queue else "",
-    )
-    stack = Stack(runtime, env | {"DEFAULT_MODEL": MODEL}, folder, int(env["PORT"]))
-    stack.run("alembic", "upgrade", "head")
-    with engine_of(stack) as engine, pytest.MonkeyPatch.context() as patch, session_scope(engine) as session:
-        prove_briefly(patch)
-        patch.setattr("shared.scoring.selection.CANDIDATES", ("treelite",))  # whatever the machine does at this moment
-        options = AddOptions(reference=folder.parent / "rows.csv", name=MODEL)
-        add(session, folder.parent / "model.joblib", options, models_dir=folder / "models")
-    stack.env |= {"SELF_AUDIT_SHARE": str(SHARE), "SELF_AUDIT_ROWS_PER_SECOND": "1000"}
-    in_every_process(folder / "site", MODEL)
-    stack.env["PYTHONPATH"] = str(folder / "site")
-    try:
-        if is_queue:
-            for name, lanes in (("one", "interactive"), ("two", "interactive"), ("bulk", "bulk,maintenance")):
-                stack.start_worker(name, lanes=lanes)
-        stack.start_api()
-        if is_queue:
-            stack.wait_for_workers(3)
-        else:
-            stack.wait_for_models(1)
+    with new_stack(runtime, folder, postgres, redis, name="self-audit", model=MODEL) as stack:
+        with engine_of(stack) as engine, pytest.MonkeyPatch.context() as patch, session_scope(engine) as session:
+            prove_briefly(patch)
+            # No faster way than trees, whatever the machine does at this moment.
+            patch.setattr("shared.scoring.selection.CANDIDATES", ("treelite",))
+            options = AddOptions(reference=folder.parent / "rows.csv", name=MODEL)
+            add(session, folder.parent / "model.joblib", options, models_dir=folder / "models")
+        stack.env |= {"SELF_AUDIT_SHARE": str(SHARE), "SELF_AUDIT_ROWS_PER_SECOND": "1000"}
+        in_every_process(folder / "site", MODEL)
+        stack.env["PYTHONPATH"] = str(folder / "site")
+        start(stack, ("one", "interactive"), ("two", "interactive"), ("bulk", "bulk,maintenance"), models=1)
         yield stack
-    finally:
-        stack.stop_all()
-
-
-@contextmanager
-def engine_of(stack: Stack) -> Iterator[Engine]:
-    engine = create_engine(stack.database_url)
-    yield engine
-    engine.dispose()
 
 
 def ask(client: httpx2.Client, values: list[float]) -> list[float]:

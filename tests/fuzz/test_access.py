@@ -27,6 +27,7 @@ ADMIN = {
     "/metrics/feature-distribution",
     "/metrics/kpis",
     "/metrics/model",
+    "/models/{name}/comparison",
     "/models/{name}/history",
     "/replays",
     "/train",

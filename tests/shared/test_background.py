@@ -156,7 +156,7 @@ def test_health_names_a_thread_that_has_ended(name: str, is_blocking: bool, monk
     services = SimpleNamespace(
         catalog=SimpleNamespace(
             is_connected=True,
-            snapshot=SimpleNamespace(by_name={"m": 1}, by_id={}, suspended={}),
+            snapshot=SimpleNamespace(by_name={"m": 1}, by_id={}, suspended={}, shadows={}),
             find=lambda *_: None,
             default_model=lambda: None,
         ),

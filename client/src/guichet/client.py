@@ -14,7 +14,7 @@ import httpx2
 from guichet import calls, changes
 from guichet.calls import BatchOptions, CsvOptions, RowOptions
 from guichet.changes import Alias, AliasEvent
-from guichet.comparisons import Comparison, replay_body
+from guichet.comparisons import Comparison, find_comparison, replay_body
 from guichet.connection import Connection, JobFacts, file_of
 from guichet.downloads import Download
 from guichet.errors import Unusable
@@ -248,6 +248,32 @@ class Client:
     def model_card(self, name: str, version: int) -> str:
         """Return the model card of a version that was trained by the service, as Markdown."""
         return self._run(calls.model_card(name, version, retries=self._retries))
+
+    def comparison(
+        self,
+        name: str,
+        *,
+        start: datetime | str | None = None,
+        end: datetime | str | None = None,
+        decided_by: int | None = None,
+        cost_fp: float | None = None,
+        cost_fn: float | None = None,
+    ) -> Comparison:
+        """Read what the challenger of a model says beside what the champion decided from `start` to `end`.
+
+        The window ends now and begins a week before when left out. `name@3` is what version 3 scored while it was the
+        challenger, and `decided_by` the version that decided, where that is not the champion now.
+        """
+        flow = find_comparison(
+            name,
+            start=start,
+            end=end,
+            decided_by=decided_by,
+            cost_fp=cost_fp,
+            cost_fn=cost_fn,
+            retries=self._retries,
+        )
+        return self._run(flow)
 
     def explanations(self, job_id: str, *, row: int | None = None) -> Iterator[tuple[int, Explanation]]:
         """Iterate over the stored explanations of a job's rows, as (row, explanation); `row` selects one row."""

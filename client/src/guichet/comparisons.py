@@ -1,11 +1,14 @@
-"""Comparing two versions on stored rows: replays, for keys with the scope `admin`. Flows, as in calls.py."""
+"""Comparing two versions on the same rows: replays, and challengers, for keys with the scope `admin`. Flows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self
+from urllib.parse import quote
 
+from guichet.exchange import exchange
 from guichet.records import Body
+from guichet.wire import Flow, Request, check, read
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,23 @@ def replay_body(
     chosen |= {"features": dict(features)} if features else {}
     options = {"from": _time(start), "to": _time(end), "filter": chosen or None, "cost_fp": cost_fp, "cost_fn": cost_fn}
     return {"model": reference} | {name: value for name, value in options.items() if value is not None}
+
+
+def find_comparison(
+    name: str,
+    *,
+    start: datetime | str | None,
+    end: datetime | str | None,
+    decided_by: int | None,
+    cost_fp: float | None,
+    cost_fn: float | None,
+    retries: int,
+) -> Flow[Comparison]:
+    """Read what the challenger of a model says beside what was decided; a time without an offset is local."""
+    options = {"from": _time(start), "to": _time(end), "decided_by": decided_by, "cost_fp": cost_fp, "cost_fn": cost_fn}
+    query = {option: str(value) for option, value in options.items() if value is not None}
+    answer = yield from exchange(Request("GET", f"/models/{quote(name, safe='')}/comparison", query), retries)
+    return read(check(answer), Comparison.read)
 
 
 def _time(value: datetime | str | None) -> str | None:

@@ -195,7 +195,7 @@ def test_flips_are_counted_in_the_segment_of_each_value():
     flip = np.array([row["job"] == "clerk" and row["age"] > 40 for row in rows])
     pairs = Pairs(pairs.input_ids, pairs.before, pairs.after, np.zeros(600, np.int16), flip.astype(np.int16))
     tally = Tally("binary")
-    segments = Segments(card, rows)
+    segments = Segments.of(card, rows)
     kinds = {feature.name: feature.type for feature in card.row_features}
     for part in np.array_split(np.arange(600), 4):
         some = pairs.at(part)
@@ -249,6 +249,6 @@ def test_ranges_that_read_the_same_are_counted_together():
         | {"features": features}
     )
     rows = [{"n": 1e9 + place / 1000} for place in range(100)]
-    counts = Segments(card, rows).count(Columns.of(rows, {"n": "number"}), np.ones(100), np.zeros(100))
+    counts = Segments.of(card, rows).count(Columns.of(rows, {"n": "number"}), np.ones(100), np.zeros(100))
     assert sum(rows for rows, *_ in counts["n"].values()) == 100
     assert sum(ones for _, ones, _ in counts["n"].values()) == 100

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from guichet.client import Client
 from guichet.command.bench import bench
 from guichet.command.changes import history, move, promote, roll_back
-from guichet.command.comparing import replay
+from guichet.command.comparing import compare, replay
 from guichet.command.console import Console
 from guichet.command.explaining import explain_score
 from guichet.command.files import score_csv
@@ -36,6 +36,7 @@ _COMMANDS: dict[str, Callable[[Client, argparse.Namespace, Console], int]] = {
     "show": show,
     "replay": replay,
     "train": train,
+    "comparison": compare,
     "promote": promote,
     "rollback": roll_back,
     "history": history,

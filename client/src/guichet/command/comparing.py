@@ -1,4 +1,4 @@
-"""`guichet replay`: stored decisions, decided again by another version, and how the two differ."""
+"""`guichet replay` and `guichet comparison`: how two versions differ on the same rows."""
 
 import argparse
 import json
@@ -44,6 +44,20 @@ def replay(client: Client, options: argparse.Namespace, console: Console) -> int
             job.download(options.output)
     show_comparison(console, job.result(), is_json=options.is_json)
     return ROWS_FAILED if job.info.has_failures else DONE
+
+
+def compare(client: Client, options: argparse.Namespace, console: Console) -> int:
+    """Print what the challenger of a model says beside what the champion decided."""
+    comparison = client.comparison(
+        options.name,
+        start=options.start,
+        end=options.end,
+        decided_by=options.of,
+        cost_fp=options.cost_fp,
+        cost_fn=options.cost_fn,
+    )
+    show_comparison(console, comparison, is_json=options.is_json)
+    return DONE
 
 
 def show_comparison(console: Console, comparison: Comparison, *, is_json: bool) -> None:

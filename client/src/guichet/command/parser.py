@@ -147,14 +147,10 @@ def make_parser() -> argparse.ArgumentParser:
 
     replay = add("replay", "decide stored rows again by another version, and tell how the two differ")
     replay.add_argument("model", metavar="NAME@VERSION", help="the version that decides again, or NAME@ALIAS")
-    replay.add_argument("--from", dest="start", metavar="TIME", help="begin, e.g. 2026-11-01T00:00:00Z (a week before)")
-    replay.add_argument("--to", dest="end", metavar="TIME", help="end, which is not in it (default: now)")
-    replay.add_argument("--of", type=_whole, metavar="VERSION", help="only what this version decided")
+    _add_window(replay, of="only what this version decided")
     replay.add_argument(
         "--where", action="append", default=[], metavar="FEATURE=VALUE", help="only rows with this value, or values"
     )
-    replay.add_argument("--cost-fp", type=_amount, metavar="COST", help="of a false positive (default: 1)")
-    replay.add_argument("--cost-fn", type=_amount, metavar="COST", help="of a false negative (default: 1)")
     replay.add_argument("-o", "--output", help="where to write both decisions of every row, as CSV")
     replay.add_argument("--no-wait", action="store_true", help="do not wait: print the job's id")
     _add_json(replay)
@@ -179,6 +175,10 @@ def make_parser() -> argparse.ArgumentParser:
     train.add_argument("--to", dest="end", metavar="TIME", help="its end, which is not in it (default: now)")
     train.add_argument("--no-wait", action="store_true", help="do not wait: print the job's id")
     _add_json(train)
+    comparison = add("comparison", "tell how the challenger of a model differs from the champion, on the same rows")
+    comparison.add_argument("name", metavar="NAME", help="the model; NAME@VERSION: what this version scored")
+    _add_window(comparison, of="what this version decided (default: the champion)")
+    _add_json(comparison)
 
     for name, text in (
         ("promote", "let an alias of a model mean a version"),
@@ -222,6 +222,14 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _add_model(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--model", metavar="NAME[@VERSION]", help="the model (default: the service's default model)")
+
+
+def _add_window(parser: argparse.ArgumentParser, *, of: str) -> None:
+    parser.add_argument("--from", dest="start", metavar="TIME", help="begin, e.g. 2026-11-01T00:00:00Z (a week before)")
+    parser.add_argument("--to", dest="end", metavar="TIME", help="end, which is not in it (default: now)")
+    parser.add_argument("--of", type=_whole, metavar="VERSION", help=of)
+    parser.add_argument("--cost-fp", type=_amount, metavar="COST", help="of a false positive (default: 1)")
+    parser.add_argument("--cost-fn", type=_amount, metavar="COST", help="of a false negative (default: 1)")
 
 
 def _add_reason(parser: argparse.ArgumentParser) -> None:
