@@ -27,7 +27,7 @@ IMAGES = guichet-api guichet-sync guichet-worker
 
 .DEFAULT_GOAL := help
 .PHONY: help architecture package run test coverage coverage-summary faults interop fuzz openapi-lint stores e2e-compose check format format-check lint types \
-    lock monitoring bench bench-csv bench-explain bench-guards bench-monitoring bench-observability bench-replay migration schema samples settings clean audit sbom workflows images push-images space \
+    lock monitoring bench bench-csv bench-explain bench-guards bench-monitoring bench-observability bench-replay bench-shadow migration schema samples settings clean audit sbom workflows images push-images space \
     space-image deploy rollback smoke release-notes publish-release
 
 help: ## List the targets
@@ -98,6 +98,9 @@ bench-guards: .venv/.installed-dev ## Measure what the guards of the API cost a 
 
 bench-observability: .venv/.installed-dev ## Measure requests with metrics and logs beside the same service without them
 	$(PY) -m benchmarks.observability $(ARGS)
+
+bench-shadow: .venv/.installed-dev ## Measure requests to a model with a challenger beside the same service without one
+	$(PY) -m benchmarks.shadow $(ARGS)
 
 bench-monitoring: .venv/.installed-dev ## Measure drift by counters beside a scan of the rows
 	$(PY) -m benchmarks.monitoring $(ARGS)
