@@ -170,7 +170,8 @@ def _add(options: argparse.Namespace) -> int:
     add_options = AddOptions(**chosen, csv=csv_options_of(options))
     settings = get_settings()
     with _at_hand(options.artefact, add_options) as source, session_scope() as session:
-        row = add(session, source.path, add_options, uri=None if settings.models_uri else source.address)
+        uri = None if settings.models_uri else source.address
+        row = add(session, source.path, add_options, uri=uri, gate=Gate.of(settings))
         upload_package(row, settings.models, settings.models_uri)
         # Whatever cannot be said of it is found before the COMMIT, after which it serves.
         aliases = aliases_of(session).get(row.id, [])

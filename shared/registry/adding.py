@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from shared.cards.card import Card
 from shared.cards.examples import is_of_people
 from shared.cards.validator import odd_features
+from shared.comparison.gate import Gate
 from shared.config.settings import get_settings
 from shared.errors import ArtefactError, CardError, Conflict, GuichetError
 from shared.observability.audit import MODEL_ADDED, audit
@@ -68,6 +69,7 @@ def add(
     *,
     uri: str | None = None,
     models_dir: Path | None = None,
+    gate: Gate | None = None,
 ) -> ModelVersion:
     """Register the model at a path as a new immutable version of its name, and return its row.
 
@@ -75,11 +77,12 @@ def add(
     operator says of it (shared/packages/sources.py). The version counts on from the last one; adding the same model
     with the same card again returns the version that it has. `uri` is where the whole package was fetched from, and can
     be again (shared/packages/fetching.py). Raises ArtefactError, CardError, or Conflict when the version is another
-    model's.
+    model's, or may not pass the gate to the alias that the options name.
     """
     options = options or AddOptions()
     with prove(path, options) as proved:
-        return publish(session, proved, options, uri=uri, models_dir=models_dir or get_settings().models)
+        directory = models_dir or get_settings().models
+        return publish(session, proved, options, uri=uri, models_dir=directory, gate=gate)
 
 
 @contextmanager
@@ -199,6 +202,7 @@ def publish(
     uri: str | None,
     models_dir: Path,
     change: Change = _OPERATOR,
+    gate: Gate | None = None,
 ) -> ModelVersion:
     """Write the package and its row, unless this very model has them already, and move the alias.
 
@@ -213,6 +217,7 @@ def publish(
     row = session.scalar(
         select(ModelVersion).where(ModelVersion.name == card.name, ModelVersion.version == card.version)
     )
+    is_there = row is not None
     if row is not None:
         _check_same(card, row)
         _check_kept(session, row)
@@ -234,7 +239,14 @@ def publish(
     ):
         alias = CHAMPION  # a model's first version serves at once; later ones wait to be promoted
     if alias is not None:
-        promote(session, card.name, card.version, alias, change)
+        try:
+            promote(session, card.name, card.version, alias, change, gate=gate)
+        except Conflict as refusal:
+            if is_there:
+                raise
+            raise Conflict(
+                f"{refusal.detail} Nothing was registered: add it without --alias, replay it, and promote it then."
+            ) from refusal
     return row
 
 
