@@ -160,7 +160,11 @@ def describe(row: ModelVersion, aliases: Sequence[str] = ()) -> str:
 
 
 def _add(options: argparse.Namespace) -> int:
-    chosen = {field.name: getattr(options, field.name) for field in fields(AddOptions) if field.name != "csv"}
+    chosen = {
+        field.name: getattr(options, field.name)
+        for field in fields(AddOptions)
+        if field.name not in ("csv", "is_candidate")
+    }
     if isinstance(options.labels, Path):
         chosen["labels"] = read_labels(options.labels)
     if options.metrics is not None:
