@@ -15,8 +15,11 @@ LOCK = $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --gener
 # what .venv holds is compiled once, and not again by each of the processes that the tests start
 unexport PYTHONDONTWRITEBYTECODE
 # what `make test` runs
-QUICK = not long and not interop and not fuzz and not lint
+QUICK = not long and not interop and not fuzz and not lint and not e2e
 ARGS =
+# the browser of `make e2e`
+CHROMIUM ?= /usr/bin/chromium
+export CHROMIUM
 DOCKER ?= docker
 # the images' tag: the one that is released, or none in particular
 IMAGE_TAG = $(if $(TAG),$(patsubst v%,%,$(TAG)),latest)
@@ -26,7 +29,7 @@ VERSION = $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' shared/version.py)
 IMAGES = guichet-api guichet-sync guichet-worker
 
 .DEFAULT_GOAL := help
-.PHONY: help architecture package run test coverage coverage-summary faults interop fuzz openapi-lint stores e2e-compose check format format-check lint types \
+.PHONY: help architecture package run test coverage coverage-summary faults interop fuzz openapi-lint stores e2e e2e-compose check format format-check lint types \
     lock monitoring bench bench-csv bench-explain bench-guards bench-monitoring bench-observability bench-replay bench-shadow migration schema samples settings clean audit sbom workflows images push-images space \
     space-image deploy rollback smoke release-notes publish-release
 
@@ -75,6 +78,9 @@ lint: .venv/.installed-dev ## Lint
 types: .venv/.installed-dev ## Check the types
 	$(PY) -m mypy
 
+e2e: .venv/.installed-dev .venv/.installed-e2e ## Look at every page of the console in Chromium, on both runtimes; screenshots in .e2e/
+	$(PY) -m pytest -m e2e tests/e2e $(ARGS)
+
 e2e-compose: .venv/.installed ## Start docker-compose.yml, use it, break it under load; writes docs/compose.md (ARGS="--only redis")
 	$(PY) -m scripts.drills.e2e $(ARGS)
 
@@ -122,7 +128,7 @@ settings: .venv/.installed ## Write docs/settings.md from shared/config/settings
 
 lock: .venv/.installed-dev ## Compile requirements.in and requirements/*.in to pinned, hashed files (UPGRADE=--upgrade for newer ones)
 	$(LOCK) $(UPGRADE) requirements.in requirements/dev.in -o requirements/dev.txt
-	for name in requirements requirements/api requirements/sync requirements/worker requirements/tracing requirements/uv; do \
+	for name in requirements requirements/api requirements/sync requirements/worker requirements/tracing requirements/uv requirements/e2e; do \
 	    cp requirements/dev.txt $$name.txt && $(LOCK) $$name.in -o $$name.txt || exit 1; \
 	done  # uv keeps the pins that it finds in its output: every file has the same ones
 	sed -nE 's/^((numpy|scipy|pandas|joblib|scikit-learn|lightgbm)==[^\\]*).*/\1/p' requirements/dev.txt > .venv/models.txt
@@ -135,7 +141,7 @@ audit: .venv-ci/.installed ## Look for known vulnerabilities in what is pinned
 
 sbom: .venv-ci/.installed ## List the parts of the service and of each image (CycloneDX), in sbom/
 	@mkdir -p sbom
-	@for file in requirements.txt $(filter-out %/dev.txt %/ci.txt %/interop.txt,$(wildcard requirements/*.txt)); do \
+	@for file in requirements.txt $(filter-out %/dev.txt %/ci.txt %/e2e.txt %/interop.txt,$(wildcard requirements/*.txt)); do \
 	    $(CI)/cyclonedx-py requirements "$$file" --pyproject pyproject.toml --of JSON --sv 1.6 \
 	        -o "sbom/$$(basename "$$file" .txt).cdx.json" 2>/dev/null || { echo "make: no SBOM of $$file" >&2; exit 1; }; \
 	    echo "sbom/$$(basename "$$file" .txt).cdx.json"; \
@@ -189,7 +195,7 @@ publish-release: # release-notes.md and sbom/ of TAG, with GitHub's own command
 	gh release create "$$TAG" $$(case "$$TAG" in *-*) echo --prerelease;; esac) --verify-tag --title "Guichet $$TAG" --notes-file release-notes.md sbom/*.cdx.json
 
 clean: ## Remove .venv and caches; the data (.guichet) stays
-	rm -rf .venv .venv-interop .venv-ci tests/lint/node_modules dist sbom release-notes.md .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* coverage.xml
+	rm -rf .venv .venv-interop .venv-ci .e2e tests/lint/node_modules dist sbom release-notes.md .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* coverage.xml
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(PY):
@@ -218,6 +224,15 @@ $(PY):
 	@echo "installing requirements/dev.txt into .venv"
 	@$(INSTALL) $(PY) requirements/dev.txt
 	@$(INSTALL_CLIENT)
+	@touch $@
+
+# CHROMIUM=/path/to/chromium says where another one is. Debian's needs no download of Playwright's own browsers.
+.venv/.installed-e2e: requirements/e2e.txt .venv/.installed-dev
+	@[ -x "$(CHROMIUM)" ] || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-liberation; } || { \
+	    echo "make: there is no Chromium at $(CHROMIUM): install it (Debian: apt install chromium), or say where it is: CHROMIUM=" >&2; exit 1; }
+	@echo "installing requirements/e2e.txt into .venv"
+	@$(INSTALL) $(PY) requirements/e2e.txt
 	@touch $@
 
 # Other servers want other versions of what the service uses: they have an environment of their own.

@@ -21,6 +21,7 @@ from api.logs.tracing import tracer
 from api.parameters import refuse_strangers
 from api.routes import (
     comparisons,
+    console,
     csv_downloads,
     csv_uploads,
     events,
@@ -73,6 +74,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     health.router,
     welcome.router,
 )
+PAGES: tuple[APIRouter, ...] = (console.router,)  # for people: they answer with pages, and are not documented
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -103,6 +105,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     for router in ROUTERS:
         app.include_router(router, dependencies=[Depends(refuse_strangers)])
+    for router in PAGES:
+        app.include_router(router)
     app.state.paths = Paths(ROUTERS)
     handlers.install(app)
     openapi.install(app, ROUTERS)

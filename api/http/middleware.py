@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
 from api.http.prefix import Prefix, route_path
-from api.http.security_headers import Pages, SecurityHeaders, is_page, may_be_kept
+from api.http.security_headers import Pages, SecurityHeaders, may_be_kept
 from shared.observability.logs import begin
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
@@ -78,8 +78,8 @@ class RequestContext:
         path = route_path(scope)
         began = time.perf_counter()
         status, size = LEFT, 0
-        page = is_page(path)
-        extra = [(b"x-request-id", request_id.encode()), *(self._headers.page if page else self._headers.answer)]
+        headers_of_path = self._headers.of(path)
+        extra = [(b"x-request-id", request_id.encode()), *headers_of_path]
         if traceparent is not None:
             extra.append((b"traceparent", traceparent.encode()))
 
@@ -99,7 +99,7 @@ class RequestContext:
                 size += len(message.get("body", b""))
             await send(message)
 
-        app = self._pages if page else self._app
+        app = self._pages if headers_of_path is self._headers.page else self._app
         inner = scope
         try:
             if scope["method"] == "HEAD":

@@ -1,7 +1,7 @@
 """Security headers of every answer: no scripts, no cache, no foreign frame.
 
 Answers of the API are never pages. The documentation is: it may load its own files, run its own script (known by its
-SHA-256) and ask this service.
+SHA-256) and ask this service. So is the console, which has no code and no style inside its pages.
 """
 
 import base64
@@ -13,7 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 RawHeaders = list[tuple[bytes, bytes]]
 
 _PAGES = frozenset(["/docs", "/docs/oauth2-redirect", "/redoc"])
-_FILES = "/static-offline-docs/"
+_FILES = ("/static-offline-docs/", "/console/static/")
+_CONSOLE = "/console"
 _SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
 
@@ -34,6 +35,17 @@ class SecurityHeaders:
         ]
         policy = (b"content-security-policy", b"default-src 'none'; frame-ancestors " + self._ancestors)
         self.answer: RawHeaders = [*self.page, policy]
+        console = (
+            b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+            b"form-action 'self'; base-uri 'none'; frame-ancestors " + self._ancestors
+        )
+        self.console: RawHeaders = [*self.page, (b"content-security-policy", console)]
+
+    def of(self, path: str) -> RawHeaders:
+        """Return the headers of an answer at a path; `page` stands for pages whose policy is still to be found."""
+        if path in _PAGES:
+            return self.page
+        return self.console if path == "/" or path.startswith(_CONSOLE) else self.answer
 
     def policy(self, page: bytes) -> bytes:
         """Return the Content-Security-Policy of a page."""
@@ -46,13 +58,8 @@ class SecurityHeaders:
         )
 
 
-def is_page(path: str) -> bool:
-    """Tell whether a path is a page of the documentation."""
-    return path in _PAGES
-
-
 def may_be_kept(path: str) -> bool:
-    """Tell whether a browser may keep an answer: files of the documentation, and nothing that a caller sent."""
+    """Tell whether a browser may keep an answer: files of pages, and nothing that a caller sent."""
     return path.startswith(_FILES) or path in _PAGES
 
 

@@ -1,10 +1,12 @@
-"""The front door: the served models, their field names, and links to everything else."""
+"""The front door: a page for people, and for programs the served models, their field names, and links to the rest."""
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from api.console.models import home_page
+from api.console.page_route import remember_language
 from api.deps import ServicesDep, may_read
-from api.http.conditional import preferred_type
+from api.http.conditional import parse_accept, preferred_type
 from api.http.prefix import link
 from api.http.responses import json_response
 from api.http.wording import NATIVE
@@ -14,16 +16,24 @@ router = APIRouter()
 
 DOCS = "/docs"
 VARY = "Accept, Authorization, X-API-Key"
-_JSON = ("text/html", "application/json", NATIVE)  # a browser is led on; a program that asks for JSON reads it here
+_HTML = "text/html"
+_JSON = (_HTML, "application/json", NATIVE)  # a program that asks for JSON reads it here
 
 
 @router.get("/", include_in_schema=False, response_model=None)
 async def root(request: Request, services: ServicesDep) -> Response:
-    """Redirect browsers to the documentation, and list the served models and their field names for programs.
+    """Show browsers the front page of the console, and list the served models and their field names for programs.
 
-    Without a key that may read, where one is needed, no model is told.
+    A program that takes any type is led to the documentation. Without a key that may read, where one is needed, no
+    model is told.
     """
+    accept = request.headers.get("accept")
+    prefers_html = preferred_type(accept, _JSON) == _HTML
+    if prefers_html and _HTML in parse_accept(accept or ""):
+        response = await home_page(request)
+        remember_language(request, response)
+        return response
     body = front_door_body(services.catalog, with_models=await may_read(request))
-    if preferred_type(request.headers.get("accept"), _JSON) == "text/html":
+    if prefers_html:
         return json_response(body, status=307, headers={"Location": link(DOCS), "Vary": VARY})
     return json_response(body, headers={"Vary": VARY})

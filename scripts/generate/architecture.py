@@ -35,7 +35,7 @@ LAYERS: dict[str, tuple[frozenset[str], ...]] = {
         frozenset({"keys", "probe", "services"}),
         frozenset({"deps", "errors", "health", "jobs", "monitoring"}),
         frozenset({"parameters"}),
-        frozenset({"fast_path", "files", "known_names", "protocols"}),
+        frozenset({"console", "fast_path", "files", "known_names", "protocols"}),
         frozenset({"openapi", "routes"}),
         frozenset({"main"}),
     ),

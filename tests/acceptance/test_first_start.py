@@ -95,9 +95,11 @@ def test_services_own_words_are_there_for_who_asks(fresh: httpx2.Client) -> None
 
 def test_front_door_says_whose_words_are_whose(fresh: httpx2.Client) -> None:
     door = fresh.get("/")
-    assert door.is_redirect  # for browsers
+    assert door.is_redirect  # for programs that name no type
     assert door.headers["location"] == "/docs"
-    assert fresh.get("/", headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}).is_redirect
+    page = fresh.get("/", headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert page.headers["content-type"].startswith("text/html")
+    assert "attrition" in page.text
     said = fresh.get("/", headers={"Accept": "application/json"})
     assert said.status_code == 200
     assert said.json() == door.json()

@@ -1,0 +1,96 @@
+"""Pages from templates: written in a thread, so that requests that are being answered need not wait for them."""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from anyio import CapacityLimiter, to_thread
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from api.console import assets
+from api.console.language import LANGUAGES, PARAMETER, Words, example_of, language_of, seconds_between
+from api.console.session import end_session, read_session, viewer_of
+from api.http.prefix import link, route_path
+from api.http.responses import request_id_of
+from shared.version import VERSION
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_WRITING = CapacityLimiter(2)
+SIGN_IN = "/console/sign-in"
+
+
+@cache
+def environment() -> "Environment":
+    """Return the templates; everything that they write is escaped, and a name that they do not have is an error."""
+    # Imported here: a process that shows no page does without the library.
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    made = Environment(
+        loader=PackageLoader("api.console"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    made.globals.update(link=link, static=assets.address, written=example_of, seconds_between=seconds_between)
+    return made
+
+
+async def page(
+    request: Request, template: str, status: int = 200, headers: Mapping[str, str] | None = None, /, **values: object
+) -> Response:
+    """Return a page in the reader's language, with the values that its template needs."""
+    language = language_of(request)
+    words = Words(language)
+    place = route_path(request.scope)
+    query = [(name, value) for name, value in request.query_params.multi_items() if name != PARAMETER]
+    around = {
+        "t": words,
+        "viewer": viewer_of(request),
+        "place": place,
+        "section": place.removeprefix("/console").strip("/").partition("/")[0] if place != "/" else "home",
+        "languages": [(other, link(place) + "?" + urlencode([*query, (PARAMETER, other)])) for other in LANGUAGES],
+        "request_id": request_id_of(request),
+        "version": VERSION,
+    }
+    text = await to_thread.run_sync(
+        lambda: environment().get_template(template).render(around | values), limiter=_WRITING
+    )
+    return Response(text, status, headers, media_type="text/html")
+
+
+def see_other(path: str, **query: object) -> Response:
+    """Lead the browser to another page, which it asks for by GET."""
+    values = {name: value for name, value in query.items() if value is not None}
+    return RedirectResponse(link(path) + ("?" + urlencode(values) if values else ""), 303)
+
+
+async def problem_page(request: Request, status: int, problem: dict[str, Any], *, retry_after: str | None) -> Response:
+    """Return the page for an answer that is no success: what happened, and what to do.
+
+    Who has no valid key is led to the page where one signs in.
+    """
+    if status == 401:
+        session = read_session(request)
+        reason = "ended" if session.has_ended else "refused" if session.key else None
+        back = route_path(request.scope) if request.method == "GET" else None
+        response = see_other(SIGN_IN, next=back, reason=reason)
+        if reason is not None:
+            end_session(request, response)
+        return response
+    kind = f"problem.title_{status}"
+    return await page(
+        request,
+        "problem.html",
+        status,
+        {} if retry_after is None else {"Retry-After": retry_after},
+        problem=problem,
+        status=status,
+        retry_after=retry_after,
+        kind=kind if Words("en").has(kind) else "problem.title_other",
+    )
