@@ -59,8 +59,9 @@ async def predict_page(request: Request, name: str) -> Response:
 
 async def predict(request: Request, name: str) -> Response:
     """Score the row of a form, and return the form with the score, or with the faults beside their fields."""
-    fields = await read_form(request)
+    # The routes refuse a stranger before the form is read.
     model, features = await read(request, f"/models/{name}"), await read(request, f"/models/{name}/features")
+    fields = await read_form(request)
     row = row_of(features["features"], fields)
     body = _body(features, row)
     reply = await ask(
@@ -227,6 +228,7 @@ async def model_page(
 
 async def move_alias(request: Request, name: str, *, back: bool) -> Response:
     """Promote a version of a model, or roll its champion back, for the reason in the form."""
+    await read(request, f"/models/{name}")
     fields = await read_form(request)
     reason = fields.get("reason", "").strip()
     headers = {"If-Match": fields["etag"]} if fields.get("etag") else {}

@@ -4,15 +4,21 @@ import re
 import time
 from collections.abc import Iterator
 from html import unescape
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx2
+import joblib
+import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 from sqlalchemy import Engine, insert, select, update
 
 from api.auth.callers import make_key
-from shared.database.engine import make_engine, reader
+from shared.database.engine import make_engine, reader, session_scope
+from shared.packages.sources import AddOptions
+from shared.registry.adding import add
 from shared.tables import ApiKey, AuditLog, Job
 from tests.contracts.helpers import apart, check_accepted, counts, wait_for_job, wait_until
 from tests.support.stack import Stack
@@ -407,23 +413,46 @@ def test_model_has_its_card_its_versions_and_its_history(browser: httpx2.Client,
     assert "credit" in check_page(browser.get("/console/models"))
 
 
+@pytest.fixture
+def versions(client: httpx2.Client, engine: Engine, models_dir: Path, tmp_path: Path) -> str:
+    """Return the name of a model with two versions, of which the first one is the champion."""
+    numbers = np.arange(20.0)
+    (tmp_path / "rows.csv").write_text("x\n" + "\n".join(map(str, numbers)) + "\n")
+    for version in (1, 2):
+        joblib.dump(LogisticRegression(C=version).fit(numbers[:, None], numbers > 9), tmp_path / "model.joblib")
+        with session_scope(engine) as session:
+            options = AddOptions(reference=tmp_path / "rows.csv", name="consoled")
+            add(session, tmp_path / "model.joblib", options, models_dir=models_dir)
+    wait_until(lambda: client.get("/models/consoled@2").status_code == 200 or None)
+    return "consoled"
+
+
 def test_promotion_and_rollback_want_a_reason_and_are_in_the_history(
-    browser: httpx2.Client, client: httpx2.Client, speak: Any, engine: Engine
+    browser: httpx2.Client, client: httpx2.Client, versions: str
 ) -> None:
-    name = speak("consoled", "credit")
-    page = browser.get(f"/console/models/{name}")
-    (etag,) = set(re.findall(r'name="etag" value="([^"]*)"', page.text))
-    empty = submit(browser, f"/console/models/{name}/promote", {"version": "1", "reason": "", "etag": unescape(etag)})
+    name = versions
+    path = f"/console/models/{name}"
+
+    def etag() -> str:
+        (found,) = set(re.findall(r'name="etag" value="([^"]*)"', browser.get(path).text))
+        return unescape(found)
+
+    seen = etag()
+    empty = submit(browser, f"{path}/promote", {"version": "2", "reason": " ", "etag": seen})
     check_page(empty, 422)
     assert 'class="field wrong"' in empty.text
-    stale = submit(browser, f"/console/models/{name}/promote", {"version": "1", "reason": "x", "etag": '"0"'})
+    assert client.get(f"/models/{name}").json()["model_version"] == 1
+    done = submit(browser, f"{path}/promote", {"version": "2", "reason": "a better <b>recall</b>", "etag": seen})
+    assert "champion 1 → 2 a better <b>recall</b> anyone" in check_page(done)
+    assert client.get(f"/models/{name}").json()["model_version"] == 2
+    stale = submit(browser, f"{path}/promote", {"version": "1", "reason": "from another tab", "etag": seen})
     assert "Somebody was first" in check_page(stale, 412)
-    done = submit(
-        browser, f"/console/models/{name}/promote", {"version": "1", "reason": "as good as any", "etag": unescape(etag)}
-    )
-    assert "as good as any" in check_page(done) or done.status_code == 200
-    check_page(submit(browser, f"/console/models/{name}/promote", {"version": "9", "reason": "x", "etag": ""}), 404)
-    check_page(submit(browser, f"/console/models/{name}/promote", {"version": "x", "reason": "x", "etag": ""}), 422)
+    check_page(submit(browser, f"{path}/rollback", {"reason": "", "etag": etag()}), 422)
+    back = submit(browser, f"{path}/rollback", {"reason": "it was not", "etag": etag()})
+    assert "champion 2 → 1 it was not anyone" in check_page(back)
+    assert client.get(f"/models/{name}").json()["model_version"] == 1
+    check_page(submit(browser, f"{path}/promote", {"version": "9", "reason": "x", "etag": ""}), 404)
+    check_page(submit(browser, f"{path}/promote", {"version": "x", "reason": "x", "etag": ""}), 422)
 
 
 # ── the overview ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -504,7 +533,7 @@ def test_stranger_sees_no_model_and_is_led_to_the_sign_in(visitor: httpx2.Client
         assert "attrition" not in text_of(answer)
         assert answer.url.params["next"] == path
     for path in ("/console/models/attrition/predict", "/console/jobs/x/cancel", "/console/models/attrition/promote"):
-        assert submit(visitor, path, {}).url.path == "/console/sign-in", path
+        assert submit(visitor, path, {"x": "y"}).url.path == "/console/sign-in", path
     assert send_file(visitor, "/console/models/attrition/upload", b"a\n1\n").url.path == "/console/sign-in"
 
 

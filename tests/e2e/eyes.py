@@ -41,7 +41,7 @@ class Eyes:
         """Check that the console said nothing, but for answers that were to be refused."""
         allowed = "|".join(map(str, self._refused)) or "none"
         loud = [text for text in self.errors if not re.search(rf"Failed to load resource.*\b({allowed})\b", text)]
-        assert loud == []
+        assert loud == [], "\n".join(loud)
         self.errors.clear()
         self._refused.clear()
 
