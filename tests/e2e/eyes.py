@@ -30,7 +30,7 @@ class Eyes:
         page.on("pageerror", lambda error: self.errors.append(str(error)))
 
     def _note(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
+        if message.type == "error":
             self.errors.append(f"{message.text} ({message.location.get('url', '')})")
 
     def expect_status(self, status: int) -> None:
