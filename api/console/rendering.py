@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _WRITING = CapacityLimiter(2)
 SIGN_IN = "/console/sign-in"
+_CHANGES = ("promote", "rollback", "cancel", "retry")  # last parts of paths that only take forms
 
 
 @cache
@@ -48,13 +49,14 @@ async def page(
     language = language_of(request)
     words = Words(language)
     place = route_path(request.scope)
+    address = _readable(place) if request.method == "POST" else place
     query = [(name, value) for name, value in request.query_params.multi_items() if name != PARAMETER]
     around = {
         "t": words,
         "viewer": viewer_of(request),
-        "place": place,
+        "address": address,
         "section": place.removeprefix("/console").strip("/").partition("/")[0] if place != "/" else "home",
-        "languages": [(other, link(place) + "?" + urlencode([*query, (PARAMETER, other)])) for other in LANGUAGES],
+        "languages": [(other, link(address) + "?" + urlencode([*query, (PARAMETER, other)])) for other in LANGUAGES],
         "request_id": request_id_of(request),
         "version": VERSION,
     }
@@ -62,6 +64,12 @@ async def page(
         lambda: environment().get_template(template).render(around | values), limiter=_WRITING
     )
     return Response(text, status, headers, media_type="text/html")
+
+
+def _readable(place: str) -> str:
+    """Return the page that shows what a form at this path is about: to speak another language, or to try again."""
+    above, _, last = place.rpartition("/")
+    return {"check": f"{above}/upload", "sign-out": SIGN_IN}.get(last, above if last in _CHANGES else place)
 
 
 def see_other(path: str, **query: object) -> Response:

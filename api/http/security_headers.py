@@ -39,7 +39,13 @@ class SecurityHeaders:
             b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
             b"form-action 'self'; base-uri 'none'; frame-ancestors " + self._ancestors
         )
-        self.console: RawHeaders = [*self.page, (b"content-security-policy", console)]
+        # With no-referrer, browsers would send the console's own forms with `Origin: null`, as if they were of nobody.
+        kept = [header for header in self.page if header[0] != b"referrer-policy"]
+        self.console: RawHeaders = [
+            *kept,
+            (b"referrer-policy", b"same-origin"),
+            (b"content-security-policy", console),
+        ]
 
     def of(self, path: str) -> RawHeaders:
         """Return the headers of an answer at a path; `page` stands for pages whose policy is still to be found."""

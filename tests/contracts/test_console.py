@@ -61,7 +61,7 @@ def check_page(answer: httpx2.Response, status: int = 200) -> str:
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["x-frame-options"] == "DENY"
-    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert answer.headers["referrer-policy"] == "same-origin"  # else Origin would be null
     assert answer.headers["x-request-id"] in answer.text
     assert not re.search(r"<style|\sstyle=|\son[a-z]+=\"", answer.text)
     assert "Traceback" not in answer.text
@@ -295,6 +295,7 @@ def test_file_is_checked_before_it_is_sent(
     assert "Left over (1) colour" in text
     assert "First faults" in text
     assert counts(engine) == before
+    assert 'href="/console/models/attrition/upload?lang=fr"' in answer.text
     lacking = [{key: value for key, value in attrition_row.items() if key != name}]
     refused = send_file(browser, "/console/models/attrition/check", csv_of(lacking))
     assert name in check_page(refused, 422)

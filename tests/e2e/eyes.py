@@ -57,6 +57,8 @@ class Eyes:
                 folder.mkdir(parents=True, exist_ok=True)
                 self.page.screenshot(path=folder / f"{name}.png", full_page=True, animations="disabled")
                 assert self.faults() == [], f"{name}, {width}, {scheme}"
+                # Which leaves empty style attributes behind, that no page of ours has.
+                self.page.evaluate("document.querySelectorAll('[style]').forEach(one => one.removeAttribute('style'))")
         self.page.set_viewport_size(WIDE)  # type: ignore[arg-type]
         self.page.emulate_media(color_scheme="light")
         self.check_quiet()

@@ -67,6 +67,7 @@ async function check(form, whole) {
     say(form, "");
     if (report) document.getElementById("report").replaceWith(report);
     else document.getElementById("main").replaceWith(other.getElementById("main"));
+    prepare();
   } catch {
     say(form, form.dataset.lost);
   }
@@ -96,6 +97,7 @@ function sendFile(form) {
     const report = other.getElementById("report");
     if (report) document.getElementById("report").replaceWith(report);
     else document.getElementById("main").replaceWith(other.getElementById("main"));
+    prepare();
     return undefined;
   });
   request.open("POST", form.action);
@@ -146,6 +148,7 @@ document.addEventListener("keydown", (event) => {
 function prepare() {
   document.querySelectorAll("button.copy").forEach((button) => { button.hidden = !navigator.clipboard; });
   document.querySelectorAll(".pause").forEach((control) => { control.hidden = false; });
+  document.querySelectorAll(".unscripted").forEach((advice) => { advice.hidden = true; });
   const focus = document.querySelector("[data-focus]");
   if (focus) focus.focus();
 }
