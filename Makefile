@@ -4,6 +4,7 @@
 PYTHON ?=
 PY = .venv/bin/python
 CI = .venv-ci/bin
+DOCS = .venv-docs/bin
 INSTALL = sh scripts/install.sh
 # built with the hatchling that the lock brings
 INSTALL_CLIENT = $(PY) -m pip --disable-pip-version-check --no-input install --quiet --no-index --no-deps --no-build-isolation --force-reinstall ./client
@@ -30,7 +31,7 @@ IMAGES = guichet-api guichet-sync guichet-worker
 
 .DEFAULT_GOAL := help
 .PHONY: help architecture package run test coverage coverage-summary faults interop fuzz openapi-lint stores e2e e2e-compose check format format-check lint types \
-    lock monitoring bench bench-csv bench-explain bench-guards bench-monitoring bench-observability bench-replay bench-shadow migration schema samples settings clean audit sbom workflows images push-images space \
+    lock docs docs-serve monitoring bench bench-csv bench-explain bench-guards bench-monitoring bench-observability bench-replay bench-shadow migration schema samples settings clean audit sbom workflows images push-images space \
     space-image deploy rollback smoke release-notes publish-release
 
 help: ## List the targets
@@ -134,14 +135,22 @@ lock: .venv/.installed-dev ## Compile requirements.in and requirements/*.in to p
 	sed -nE 's/^((numpy|scipy|pandas|joblib|scikit-learn|lightgbm)==[^\\]*).*/\1/p' requirements/dev.txt > .venv/models.txt
 	$(LOCK) $(UPGRADE) -c .venv/models.txt requirements/interop.in -o requirements/interop.txt
 	$(LOCK) $(UPGRADE) requirements/ci.in -o requirements/ci.txt
+	$(LOCK) $(UPGRADE) requirements/docs.in -o requirements/docs.txt
+
+docs: .venv-docs/.installed ## Build the site of docs/ into site/, with every link and anchor checked
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/python -m mkdocs build --strict $(ARGS)
+	@echo "written: site/index.html"
+
+docs-serve: .venv-docs/.installed ## Show the site of docs/ on http://127.0.0.1:8008, anew after each change (ARGS="-a 127.0.0.1:9000")
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/python -m mkdocs serve --livereload --dev-addr 127.0.0.1:8008 $(ARGS)
 
 audit: .venv-ci/.installed ## Look for known vulnerabilities in what is pinned
 	@# --strict: a package that could not be looked up is no package without vulnerabilities
-	$(CI)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements.txt -r requirements/tracing.txt -r requirements/ci.txt
+	$(CI)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements.txt -r requirements/tracing.txt -r requirements/ci.txt -r requirements/docs.txt
 
 sbom: .venv-ci/.installed ## List the parts of the service and of each image (CycloneDX), in sbom/
 	@mkdir -p sbom
-	@for file in requirements.txt $(filter-out %/dev.txt %/ci.txt %/e2e.txt %/interop.txt,$(wildcard requirements/*.txt)); do \
+	@for file in requirements.txt $(filter-out %/dev.txt %/ci.txt %/docs.txt %/e2e.txt %/interop.txt,$(wildcard requirements/*.txt)); do \
 	    $(CI)/cyclonedx-py requirements "$$file" --pyproject pyproject.toml --of JSON --sv 1.6 \
 	        -o "sbom/$$(basename "$$file" .txt).cdx.json" 2>/dev/null || { echo "make: no SBOM of $$file" >&2; exit 1; }; \
 	    echo "sbom/$$(basename "$$file" .txt).cdx.json"; \
@@ -195,7 +204,7 @@ publish-release: # release-notes.md and sbom/ of TAG, with GitHub's own command
 	gh release create "$$TAG" $$(case "$$TAG" in *-*) echo --prerelease;; esac) --verify-tag --title "Guichet $$TAG" --notes-file release-notes.md sbom/*.cdx.json
 
 clean: ## Remove .venv and caches; the data (.guichet) stays
-	rm -rf .venv .venv-interop .venv-ci .e2e tests/lint/node_modules dist sbom release-notes.md .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* coverage.xml
+	rm -rf .venv .venv-interop .venv-ci .venv-docs .e2e site tests/lint/node_modules dist sbom release-notes.md .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* coverage.xml
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(PY):
@@ -248,6 +257,12 @@ $(PY):
 	@echo "installing requirements/ci.txt into .venv-ci"
 	@$(PY) -m venv --clear .venv-ci
 	@$(INSTALL) $(CI)/python requirements/ci.txt
+	@touch $@
+
+.venv-docs/.installed: requirements/docs.txt | $(PY)
+	@echo "installing requirements/docs.txt into .venv-docs"
+	@$(PY) -m venv --clear .venv-docs
+	@$(INSTALL) $(DOCS)/python requirements/docs.txt
 	@touch $@
 
 tests/lint/node_modules/.installed: tests/lint/package-lock.json

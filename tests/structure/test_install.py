@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = sorted([*ROOT.glob("requirements*.txt"), *(ROOT / "requirements").glob("*.txt")])
-OF_THIS_ENVIRONMENT = [path for path in LOCKS if path.stem not in {"ci", "e2e", "interop"}]
+OF_THIS_ENVIRONMENT = [path for path in LOCKS if path.stem not in {"ci", "docs", "e2e", "interop"}]
 SYSTEM_PATH = "/usr/bin:/bin"
 
 

@@ -1,0 +1,55 @@
+"""The documentation's site, without MkDocs: its nav, and where links lead in it. `make docs` builds it strictly."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scripts.generate import site
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+
+
+def test_every_page_of_the_docs_stands_once_in_the_nav_and_every_entry_of_the_nav_is_a_page():
+    entries = Counter(site.pages_of(site.expand_folders(CONFIG["nav"])))
+    assert [page for page, count in entries.items() if count > 1] == []
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert len(pages) > 40
+    assert sorted(pages - entries.keys()) == [], "write these pages into the nav of mkdocs.yml"
+    assert sorted(page for page in entries if not site.file_of(page).is_file()) == []
+
+
+@pytest.mark.parametrize(
+    ("page", "link", "turned"),
+    [
+        ("index.md", "models.md", "models.md"),
+        ("index.md", "../README.md", "repository/README.md"),
+        ("index.md", "../client/README.md", "repository/client/README.md"),
+        ("decisions/0019-rooms.md", "../architecture.md", "../architecture.md"),
+        ("space.md", "../Dockerfile.api", "repository/Dockerfile.api.txt"),
+        ("repository/README.md", "docs/models.md", "../models.md"),
+        ("repository/README.md", "docs/decisions", "../decisions/README.md"),
+        ("repository/README.md", ".env.example", "env.example.txt"),
+        ("repository/README.md", "client/README.md", "client/README.md"),
+        ("repository/client/README.md", "../docs/models.md", "../../models.md"),
+    ],
+)
+def test_link_leads_where_the_site_has_the_file(page: str, link: str, turned: str):
+    text = f"See [it]({link}), [there]({link}#part) and [elsewhere](https://example.org/{link})."
+    other = f"See [it]({turned}), [there]({turned}#part) and [elsewhere](https://example.org/{link})."
+    assert site.turn_links(page, text) == other
+
+
+def test_files_outside_the_docs_that_the_site_needs_are_those_of_the_nav_and_what_pages_link_to():
+    files = site.files_outside(site.pages_of(site.expand_folders(CONFIG["nav"])))
+    assert files["repository/README.md"] == ROOT / "README.md"
+    assert files["repository/Dockerfile.api.txt"] == ROOT / "Dockerfile.api"
+    assert all(page.startswith("repository/") and path.is_file() for page, path in files.items())
+
+
+def test_a_page_that_loads_something_from_another_host_is_noticed():
+    loads = ('<script src="https://cdn.example/x.js">', "<link rel=icon href=//cdn.example/x.png>")
+    assert all(site._LOADED.search(tag) for tag in loads)
+    assert not site._LOADED.search('<a href="https://example.org">there</a><script src="assets/x.js">')
