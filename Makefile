@@ -31,7 +31,7 @@ IMAGES = guichet-api guichet-sync guichet-worker
 
 .DEFAULT_GOAL := help
 .PHONY: help architecture package run test coverage coverage-summary faults interop fuzz openapi-lint stores e2e e2e-compose check format format-check lint types \
-    lock docs docs-serve monitoring bench bench-csv bench-explain bench-guards bench-monitoring bench-observability bench-replay bench-shadow migration schema samples settings clean audit sbom workflows images push-images space \
+    lock docs docs-serve monitoring bench bench-csv bench-explain bench-guards bench-monitoring bench-observability bench-replay bench-shadow migration schema samples errors settings clean audit sbom workflows images push-images space \
     space-image deploy rollback smoke release-notes publish-release
 
 help: ## List the targets
@@ -123,6 +123,9 @@ samples: .venv/.installed ## Write docs/samples: inputs and outputs as CSV and S
 
 architecture: .venv/.installed ## Write the table of rooms of docs/architecture.md from their charters
 	@$(PY) -m scripts.generate.architecture
+
+errors: .venv/.installed ## Write docs/errors.md from shared/errors.py
+	@$(PY) -m scripts.generate.errors
 
 settings: .venv/.installed ## Write docs/settings.md from shared/config/settings.py
 	@$(PY) -m scripts.generate.settings
