@@ -57,7 +57,8 @@ Each entry of `errors`, and each line of `errors.csv`, says by its code what is 
 
 | code | cause | cure |
 |---|---|---|
-| `missing` | a feature that the model needs is absent or null | give it |
+| `missing` | a feature that the model needs is absent | give it |
+| `null` | a feature that must not be null is null | give a value |
 | `type` | the value has another type than the feature | send a number as a number, text as text |
 | `range` | the number is outside the feature's bounds | correct it; `GET /models/{name}` lists the bounds |
 | `category` | the value is none of the feature's categories | use one that the message lists |
