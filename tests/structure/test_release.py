@@ -1,9 +1,13 @@
 """Releases: a tag, a version and a section of the changelog that agree."""
 
-import pytest
+import tomllib
 
-from scripts.checkout import Failure
+import pytest
+import yaml
+
+from scripts.checkout import ROOT, Failure
 from scripts.release.notes import main, notes
+from shared.version import VERSION
 
 CHANGELOG = """# Changelog
 
@@ -46,3 +50,8 @@ def test_wrong_tag_ends_the_command_with_an_error(capsys: pytest.CaptureFixture[
     assert main(["v0.0.0"]) == 1
     assert "guichet: the tag says 0.0.0" in capsys.readouterr().err
     assert main([]) == 2
+
+
+def test_version_of_the_citation_and_of_the_project_is_that_of_the_service():
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == VERSION
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == VERSION
