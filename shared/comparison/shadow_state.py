@@ -50,7 +50,7 @@ class ShadowState:
 
 def list_shadows(connection: Connection) -> dict[int, ShadowState]:
     """Return the state of each version that is a challenger now and has begun, by its id."""
-    return {version: ShadowState(*state) for version, *state in connection.execute(_STATES)}
+    return {row[0]: ShadowState(*row[1:]) for row in connection.execute(_STATES)}
 
 
 def find_shadow(connection: Connection, name: str) -> ShadowState | None:

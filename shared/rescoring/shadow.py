@@ -146,7 +146,7 @@ class Shadowing:
             return None
         with reader(self._engine).connect() as connection:
             fits = self._decided_by(connection, challenger)
-            batch = read_batch(connection, mark, last, list(fits), most=1 if alone else room)
+            batch = read_batch(connection, mark, last, list(fits), most=room, is_alone=alone > 0)
         if not batch.rows and batch.end < mark + IDLE_STRIDE:
             return None  # rows of other models, say: the mark need not follow each
         try:

@@ -140,11 +140,15 @@ def begin(connection: Connection, challenger: Challenger, last: int) -> None:
         connection.execute(update(Shadow).where(of_version, Shadow.alias_at < challenger.alias_at).values(anew))
 
 
-def read_batch(connection: Connection, mark: int, last: int, decided_by: Sequence[int], *, most: int) -> Batch:
-    """Return the next rows that some versions decided after an id, `most` at most.
+def read_batch(
+    connection: Connection, mark: int, last: int, decided_by: Sequence[int], *, most: int, is_alone: bool = False
+) -> Batch:
+    """Return the next rows that some versions decided after an id, `most` at most, or the first one alone.
 
-    Where the oldest has waited for too long, they are a random sample of a stride of ids, and the others are skipped.
+    Where the oldest has waited for too long, they are a random sample of a stride of ids, and the others are skipped;
+    never because rows are scored one by one.
     """
+    most = 1 if is_alone else most
     end = min(last, mark + STRIDE)
     query = (
         select(ModelOutput.id, ModelOutput.model_version_id, ModelOutput.created_at, cast(ModelInput.features, Text))
@@ -158,7 +162,7 @@ def read_batch(connection: Connection, mark: int, last: int, decided_by: Sequenc
     if len(rows) <= most:
         return Batch(rows, end, 0, 0.0 if end == last else _age(connection, end))
     lag = _age(connection, rows[0].output_id - 1)
-    if lag <= BEHIND_SECONDS:
+    if is_alone or lag <= BEHIND_SECONDS:
         return Batch(rows[:most], rows[most - 1].output_id, 0, lag)
     ids = connection.scalars(query.with_only_columns(ModelOutput.id).where(between)).all()
     drawn = random.sample(ids, min(most, len(ids)))

@@ -9,6 +9,7 @@ import orjson
 import pytest
 from sqlalchemy import Engine, delete, insert, select, update
 
+from shared.comparison.shadow_report import Side, collect_shadow, count_by_version
 from shared.comparison.shadow_state import list_shadows
 from shared.config.settings import Settings
 from shared.database.engine import session_scope
@@ -196,11 +197,14 @@ def test_row_that_crashes_it_is_singled_out_and_the_others_are_scored(engine, mo
     shadowing = begun(engine)
     model.failing = {50}
     decide(engine, [40, 41, 50, 42, 43])
+    with engine.begin() as connection:  # that takes long: nothing is left out for it
+        past = datetime.now(UTC) - timedelta(minutes=2)
+        connection.execute(update(ModelOutput).values(created_at=past))
     for _ in range(4):
         shadowing.run()
         ready(shadowing)
     assert [fault or probability for _, probability, fault in scores(engine)] == [0.4, 0.41, "worker_lost", 0.42, 0.43]
-    assert (state(engine).failures, state(engine).state) == (0, "scoring")
+    assert (state(engine).failures, state(engine).state, state(engine).skipped) == (0, "scoring", 0)
     decide(engine, [44, 45])
     assert shadowing.run() == 2
     assert model.calls[-1][0] == [44, 45]  # together again
@@ -296,3 +300,31 @@ def test_rows_of_a_card_with_other_limits_are_read_anew_and_those_that_lack_a_fe
     again = begun(engine, holder="two")
     decide(engine, [41])
     assert again.run() == 0
+
+
+def test_report_of_rows_that_are_all_refused_has_no_pairs(engine, model):
+    shadowing = begun(engine)
+    decide(engine, [1, 1])
+    assert shadowing.run() == 2
+    now = datetime.now(UTC)
+    sides = Side(1, people()), Side(2, people(version=2))
+    with engine.connect() as connection:
+        counts = count_by_version(connection, 2, now - timedelta(hours=1), now + timedelta(hours=1))
+        shadowed = collect_shadow(connection, *sides, now - timedelta(hours=1), now + timedelta(hours=1))
+    report = shadowed.collected.report(people(version=2))
+    assert counts == {1: 2}
+    assert (report["pairs"], report["refused"], report["agreement"], report["score_shift"]) == (0, 2, None, None)
+    assert (shadowed.left_out, report["segments"], report["largest"]) == (0, [], [])
+
+
+def test_report_of_more_rows_than_it_may_read_is_of_the_newest(engine, model):
+    shadowing = begun(engine)
+    decide(engine, range(40, 50))
+    assert shadowing.run() == 10
+    now = datetime.now(UTC)
+    sides = Side(1, people()), Side(2, people(version=2))
+    with engine.connect() as connection:
+        shadowed = collect_shadow(connection, *sides, now - timedelta(hours=1), now + timedelta(hours=1), most=4)
+    report = shadowed.collected.report(people(version=2))
+    assert (report["pairs"], shadowed.left_out) == (4, 6)
+    assert report["score_shift"]["after"] == pytest.approx((0.46 + 0.47 + 0.48 + 0.49) / 4)
