@@ -53,7 +53,7 @@ def registration_job_body(
 ) -> dict[str, Any]:
     """Return a job that registers a model, with the version that it became, if there is one."""
     assert job.registration is not None
-    about = {
+    about: dict[str, Any] = {
         "model": job.registration.name,
         "model_version": job.registration.version,
         "model_sha256": job.registration.sha256,

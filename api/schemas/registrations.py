@@ -2,9 +2,9 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, JsonValue
 
-_FILE = {"format": "binary"}
+_FILE: dict[str, JsonValue] = {"format": "binary"}
 
 
 class RegistrationForm(BaseModel):

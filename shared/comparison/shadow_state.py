@@ -1,8 +1,9 @@
 """How the challengers of models get on: what /health, the page of the alias and the report say of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import Connection, and_, select
 
@@ -50,13 +51,17 @@ class ShadowState:
 
 def list_shadows(connection: Connection) -> dict[int, ShadowState]:
     """Return the state of each version that is a challenger now and has begun, by its id."""
-    return {row[0]: ShadowState(*row[1:]) for row in connection.execute(_STATES)}
+    return {row[0]: _state_of(row) for row in connection.execute(_STATES)}
 
 
 def find_shadow(connection: Connection, name: str) -> ShadowState | None:
     """Return the state of a model's challenger; None where it has not begun."""
     row = connection.execute(_STATES.where(ModelAlias.name == name)).one_or_none()
-    return None if row is None else ShadowState(*row[1:])
+    return None if row is None else _state_of(row)
+
+
+def _state_of(row: Sequence[Any]) -> ShadowState:
+    return ShadowState(*row[1:])
 
 
 # Only states since the alias was moved the last time.

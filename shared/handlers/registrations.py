@@ -27,7 +27,7 @@ from shared.observability.logs import bound
 
 if TYPE_CHECKING:
     from shared.packages.sources import AddOptions
-    from shared.registry.proof import Proved
+    from shared.registry.adding import Proved
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,8 @@ from shared.jobs.registrations import Upload
 from shared.jobs.transitions import Claim
 
 if TYPE_CHECKING:
-    from shared.registry.proof import NotProved, Proved
+    from shared.registry.adding import Proved
+    from shared.registry.proof import NotProved
 
 log = logging.getLogger(__name__)
 

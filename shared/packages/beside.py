@@ -52,7 +52,7 @@ def threshold_of(content: object, source: str) -> float:
             what = "several thresholds" if thresholds else "no threshold"
             raise CardError(f"{source} holds {what} ({names}): give the number itself with --threshold.")
         [content] = thresholds.values()
-    if not _is_number(content) or not 0 <= content <= 1:
+    if not isinstance(content, int | float) or isinstance(content, bool) or not 0 <= content <= 1:
         raise CardError(f"{source} holds no threshold from 0 to 1: give the number itself with --threshold.")
     return float(content)
 

@@ -43,8 +43,8 @@ class Curve:
 def curve_of(answers: Floats, probability: Floats) -> Curve:
     """Return the curve of n rows: a point for each distinct probability, and one above them all."""
     values, places = np.unique(probability, return_inverse=True)
-    positives = np.bincount(places, weights=answers)[::-1]
-    counts = np.bincount(places)[::-1]
+    positives = np.bincount(places, weights=answers)[::-1].astype(np.float64)
+    counts = np.bincount(places)[::-1].astype(np.float64)
     thresholds, hits, alarms = values[::-1], np.cumsum(positives), np.cumsum(counts - positives)
     if thresholds[0] < 1:
         thresholds, hits, alarms = (

@@ -60,7 +60,7 @@ def _train(table: Table, options: TrainingOptions, sha256: str, tell: Tell) -> T
     check_leaks(table)
     frame = frame_of(table)
     answers = np.asarray(table.answers, dtype=np.float64)
-    targets = answers if table.task == "regression" else answers.astype(np.int64)
+    targets: np.ndarray[Any, Any] = answers if table.task == "regression" else answers.astype(np.int64)
     folds = make_folds(answers, table.task, options.seed)
     tell("searching", 0, len(drawn))
     tried = search(
@@ -161,6 +161,7 @@ def _metrics(table: Table, answers: Floats, scores: Floats, threshold: float | N
     actual = answers.astype(int).tolist()
     if table.task == "multiclass":
         return classification_metrics(actual, scores.argmax(axis=1).tolist(), scores.tolist(), len(table.labels))
+    assert threshold is not None
     predicted = (scores >= threshold).astype(int).tolist()
     return classification_metrics(actual, predicted, scores[:, None].tolist(), 2)
 

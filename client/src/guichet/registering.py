@@ -200,8 +200,8 @@ def _rows_file(rows: Any, answers: Any, target: str | None) -> tuple[BinaryIO, s
     count = len(rows)
     step = max(1, -(-count // MOST_ROWS))  # rows that lie evenly: data are often sorted
     if isinstance(rows, Frame):
-        sample: Any = rows.iloc[::step] if hasattr(rows, "iloc") else rows[::step]
-        records = plain_rows(sample)
+        frame: Any = rows
+        records = plain_rows(frame.iloc[::step] if hasattr(frame, "iloc") else frame[::step])
     elif count and hasattr(rows, "shape"):
         records = plain_rows({f"x{place}": value for place, value in enumerate(row)} for row in rows[::step].tolist())
     else:

@@ -115,7 +115,7 @@ def _described(model: Model, url: str) -> list[str]:
         lines.append(f"about        {model.description}")
     if metrics := card.get("metrics"):
         lines.append(f"metrics      {', '.join(f'{name} {value:.6g}' for name, value in metrics.items())}")
-    lines += [f"  {feature.name:24} {_type_of(feature.body, feature.type)}" for feature in model.features]
+    lines += [f"  {feature.name:24} {_type_of(dict(feature.body), feature.type)}" for feature in model.features]
     body = model.example if card.get("input") == "flat" else {card.get("wrapper", "features"): model.example}
     data = json.dumps(body, ensure_ascii=False).replace("'", "'\\''")  # the shell's way to write ' inside of '
     path = f"{url}/models/{model.name}@{model.version}/predict"
