@@ -15,7 +15,8 @@ from shared.database.engine import make_engine
 from shared.tables import ApiKey
 from tests.contracts.helpers import apart, wait_for_job
 from tests.e2e.eyes import CHROMIUM, SHOTS, Eyes, open_eyes
-from tests.support.stack import Stack
+from tests.support.databases import migrate
+from tests.support.stack import Stack, free_port
 
 pytestmark = pytest.mark.e2e
 
@@ -317,10 +318,19 @@ def test_keys(chromium: Browser, guarded: Stack, attrition_row: dict[str, Any]) 
 
 
 def test_service_without_models(chromium: Browser, sync: Stack, tmp_path: Path) -> None:
-    with apart(sync, tmp_path, models=(), DEFAULT_MODEL="") as bare, open_eyes(chromium, bare.url, "sync") as eyes:
-        for name, path in (("home", "/"), ("overview", "/console"), ("models", "/console/models")):
-            eyes.page.goto(path)
-            eyes.look(f"10-empty-{name}")
+    url, port = f"sqlite:///{tmp_path / 'guichet.db'}", free_port()
+    migrate(url)
+    folders = {"DATABASE_URL": url, "MODELS_DIR": str(tmp_path), "DATA_DIR": str(tmp_path)}
+    bare = Stack("sync", sync.env | folders | {"PORT": str(port), "DEFAULT_MODEL": ""}, tmp_path, port)
+    try:
+        bare.start("api", "api")
+        bare.wait_until_answers("/livez")  # it is not ready: it has no model
+        with open_eyes(chromium, bare.url, "sync") as eyes:
+            for name, path in (("home", "/"), ("overview", "/console"), ("models", "/console/models")):
+                eyes.page.goto(path)
+                eyes.look(f"10-empty-{name}")
+    finally:
+        bare.stop_all()
 
 
 def test_service_that_is_degraded(chromium: Browser, stack: Stack, tmp_path: Path) -> None:
