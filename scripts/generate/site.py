@@ -14,7 +14,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]  # MkDocs loads this file by its path: it can import nothing of ours
 DOCS = ROOT / "docs"
 OUTSIDE = "repository/"
-_LOADED = re.compile(r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=[\"']?(?:https?:)?//[^>]*")
+_LOADED = re.compile(
+    r"<(?:script|img|iframe|link(?![^>]*\brel=[\"']?(?:canonical|prev|next)\b))\b"  # these links are not followed
+    r"[^>]*\b(?:src|href)=[\"']?(?:https?:)?//[^>]*"
+)
 _LINK = re.compile(r"(?<=\]\()(?!https?:|#|mailto:)([^)#\s]+)")
 
 

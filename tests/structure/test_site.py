@@ -52,4 +52,5 @@ def test_files_outside_the_docs_that_the_site_needs_are_those_of_the_nav_and_wha
 def test_a_page_that_loads_something_from_another_host_is_noticed():
     loads = ('<script src="https://cdn.example/x.js">', "<link rel=icon href=//cdn.example/x.png>")
     assert all(site._LOADED.search(tag) for tag in loads)
+    assert not site._LOADED.search('<link rel="canonical" href="http://127.0.0.1:8008/index.html">')
     assert not site._LOADED.search('<a href="https://example.org">there</a><script src="assets/x.js">')
