@@ -19,7 +19,7 @@ from shared.encoding.columns import Columns
 from shared.monitoring.windows import find_profile
 from shared.tables import ModelInput, ModelOutput, ShadowScore
 
-MAX_ROWS = 100_000  # of a report: about 15 s of one processor; of more, the newest
+MAX_ROWS = 100_000  # of a report; of more, the newest
 PAGE = 5_000  # rows that are read at once
 
 
