@@ -228,6 +228,12 @@ class Settings(BaseSettings):
     shadow_memory_mb: int = Field(
         2048, ge=256, le=1_000_000, description="Memory that the process of a challenger may take, in MB."
     )
+    shadow_niceness: int = Field(
+        19,
+        ge=0,
+        le=19,
+        description="How far the process of a challenger stands back for others (nice); 19: it gets what is left.",
+    )
     shadow_timeout_seconds: float = Field(
         10, gt=0, le=600, description="Longest time for a challenger to score at most 200 rows, in seconds."
     )

@@ -234,7 +234,12 @@ class Shadowing:
         except ModelError as error:
             raise ShadowFailed(NOT_LOADED, f"It cannot be loaded: {error.detail}") from error
         log.info("the challenger %s is being loaded in a process of its own", challenger.label)
-        process = ShadowProcess(columns_of(version), directory, memory_mb=self._settings.shadow_memory_mb)
+        process = ShadowProcess(
+            columns_of(version),
+            directory,
+            memory_mb=self._settings.shadow_memory_mb,
+            niceness=self._settings.shadow_niceness,
+        )
         self._processes[challenger.version_id] = process
         return process
 

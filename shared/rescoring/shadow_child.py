@@ -29,10 +29,10 @@ _PR_SET_PDEATHSIG = 1
 log = logging.getLogger(__name__)
 
 
-def limit(memory_mb: int) -> None:
+def limit(memory_mb: int, niceness: int) -> None:
     """Bind this process: priority, memory, what the system ends first, and the life of the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
-    os.nice(19)
+    os.nice(niceness)
     with contextlib.suppress(OSError, AttributeError):  # elsewhere than on Linux the other end of the pipe does it
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
     with contextlib.suppress(OSError):
@@ -83,7 +83,7 @@ class Answers:
 def serve(connection: Connection) -> None:
     """Load the version that the first message names, say so, then answer until the other end is closed."""
     about = orjson.loads(connection.recv_bytes())
-    limit(about["memory_mb"])
+    limit(about["memory_mb"], about["niceness"])
     configure_logging(about["log_level"], form=cast(Format, about["log_form"]))
     identify(model=f"{about['version']['name']}@{about['version']['version']}")
     try:

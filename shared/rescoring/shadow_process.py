@@ -42,7 +42,7 @@ class ShadowFailed(Exception):
 class ShadowProcess:
     """The process of one challenger; one thread uses it."""
 
-    def __init__(self, version: dict[str, Any], directory: Path, *, memory_mb: int) -> None:
+    def __init__(self, version: dict[str, Any], directory: Path, *, memory_mb: int, niceness: int = 19) -> None:
         """Start it, and have it load the version (its columns by name): `is_ready` says when it has.
 
         Raises ShadowFailed where it does not even begin.
@@ -67,6 +67,7 @@ class ShadowProcess:
             "version": version,
             "directory": str(directory.resolve()),
             "memory_mb": memory_mb,
+            "niceness": niceness,
             "log_level": logging.getLevelName(logging.getLogger().level),
             "log_form": current_format(),
         }

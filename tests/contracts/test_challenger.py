@@ -48,7 +48,7 @@ def wait_for_rows(client: httpx2.Client, name: str, count: int) -> dict[str, Any
         shadow = shadow_of(client, name)
         return shadow if shadow is not None and shadow["scored"] + shadow["refused"] >= count else None
 
-    shadow = wait_until(look, seconds=90)  # its process starts
+    shadow = wait_until(look, seconds=300)  # its process starts
     assert shadow["scored"] + shadow["refused"] == count
     return shadow
 

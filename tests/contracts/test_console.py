@@ -711,10 +711,10 @@ def test_who_is_no_administrator_sees_no_history(visitor: httpx2.Client, keys: d
     check_page(submit(visitor, "/console/models/attrition/rollback", {"reason": "x"}), 403)
 
 
-def test_visitor_of_a_space_scores_without_a_key(stack: Stack, tmp_path: Any, attrition_row: dict[str, Any]) -> None:
+def test_visitor_of_a_space_scores_without_a_key(sync: Stack, tmp_path: Any, attrition_row: dict[str, Any]) -> None:
     settings = {"AUTH": "predict-open", "RATE_PER_MINUTE": "600", "RATE_BURST": "600"}
     with (
-        apart(stack, tmp_path, **settings) as space,
+        apart(sync, tmp_path, **settings) as space,
         httpx2.Client(base_url=space.url, headers=HTML, timeout=90, follow_redirects=True) as browser,
     ):
         assert "attrition" in check_page(browser.get("/"))

@@ -198,6 +198,7 @@ def environment(
         "REFRESH_SECONDS": "1",
         "MONITOR_SECONDS": "1",
         "SELF_AUDIT_SHARE": "0",
+        "SHADOW_NICENESS": "0",  # beside other tests a challenger would wait for minutes
         "MODEL_UPLOADS": "on",
         "MAX_MODEL_BYTES": "5000000",
         "MODEL_PROOF_SECONDS": "240",

@@ -41,9 +41,9 @@ def start(version: dict[str, Any]) -> Iterator[Callable[..., ShadowProcess]]:
 
     def make(**changes: Any) -> ShadowProcess:
         about = version | changes
-        process = ShadowProcess(about, about.pop("directory"), memory_mb=MEMORY_MB)
+        process = ShadowProcess(about, about.pop("directory"), memory_mb=MEMORY_MB, niceness=0)
         processes.append(process)
-        assert process.is_ready(60)
+        assert process.is_ready(300)
         return process
 
     yield make
