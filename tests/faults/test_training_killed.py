@@ -17,7 +17,8 @@ CHILD_SECONDS = 5.0
 def test_training_whose_worker_is_killed_is_done_by_the_next_one_and_registered_once(
     service: Service, whole_worker: bool
 ) -> None:
-    query = {"target": TARGET, "name": "leavers", "draws": "8", "estimators": "hist_gradient_boosting"}
+    name = "of-workers" if whole_worker else "of-processes"
+    query = {"target": TARGET, "name": name, "draws": "8", "estimators": "hist_gradient_boosting"}
     with service.stack.client() as client:
         accepted = client.post(
             "/train", params=query, content=csv_of(make_rows(600)), headers={"Content-Type": "text/csv"}
@@ -37,13 +38,13 @@ def test_training_whose_worker_is_killed_is_done_by_the_next_one_and_registered_
         service.wait_until(
             lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, seconds=CHILD_SECONDS
         )
-        assert service.rows("SELECT count(*) FROM model_versions WHERE name = 'leavers'")[0][0] == 0
+        assert service.rows("SELECT count(*) FROM model_versions WHERE name = :name", name=name)[0][0] == 0
         if whole_worker:
             service.stack.start_worker("bulk", lanes="bulk,maintenance")
         service.wait_until_all_ended(seconds=240)
         job = client.get(f"/jobs/{job_id}").json()
         assert (job["status"], job["attempts"], job["model_version"]) == ("succeeded", 2, 1)
-        assert service.rows("SELECT count(*) FROM model_versions WHERE name = 'leavers'")[0][0] == 1
-        assert service.rows("SELECT count(*) FROM model_aliases WHERE name = 'leavers'")[0][0] == 0
+        assert service.rows("SELECT count(*) FROM model_versions WHERE name = :name", name=name)[0][0] == 1
+        assert service.rows("SELECT count(*) FROM model_aliases WHERE name = :name", name=name)[0][0] == 0
         assert service.rows("SELECT count(*) FROM registration_parts")[0][0] == 0
     assert training_processes(job_id) == []
