@@ -57,9 +57,8 @@ def marked(model_version_id: int, *, patient: bool) -> Iterator[Callable[[], Non
 def _forget_lost_loads(folder: Path, model_version_id: int) -> None:
     """Forget the loads that did not end, now that one has; what was too slow may be so again."""
     with suppress(OSError):
-        for mark in folder.glob(f"{model_version_id}-*"):
-            _, pid, *kind = mark.name.split("-")
-            if not kind and not _lives(int(pid)):
+        for mark, is_slow in _lost_loads(folder, model_version_id):
+            if not is_slow:
                 mark.unlink(missing_ok=True)
 
 
@@ -69,18 +68,23 @@ def _ages_of_lost_loads(folder: Path, model_version_id: int, *, patient: bool) -
     with suppress(OSError):
         if folder.stat().st_uid != os.getuid():
             return []  # somebody else's, who has no say in what is loaded here
-        for mark in folder.glob(f"{model_version_id}-*"):
-            _, pid, *kind = mark.name.split("-")
+        for mark, is_slow in _lost_loads(folder, model_version_id):
             age = time.time() - mark.stat().st_mtime
-            if _lives(int(pid)):
-                continue
             if not 0 <= age < FORGOTTEN_SECONDS:
                 mark.unlink(missing_ok=True)
-            elif kind != [SLOW]:
+            elif not is_slow:
                 ages.append(age)
             elif not patient:
                 ages += [age] * len(PAUSES)
     return ages
+
+
+def _lost_loads(folder: Path, model_version_id: int) -> Iterator[tuple[Path, bool]]:
+    """Yield the mark of each load whose process has gone, and whether that was merely too slow."""
+    for mark in folder.glob(f"{model_version_id}-*"):
+        _, pid, *kind = mark.name.split("-")
+        if not _lives(int(pid)):
+            yield mark, kind == [SLOW]
 
 
 def _lives(pid: int) -> bool:
