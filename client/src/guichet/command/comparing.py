@@ -8,7 +8,7 @@ from guichet.client import Client
 from guichet.command.bar import Bar
 from guichet.command.console import Console, count, rows
 from guichet.command.following import follow
-from guichet.command.outcomes import DONE, JOB_FAILED, ROWS_FAILED, reason
+from guichet.command.outcomes import DONE, ROWS_FAILED, complain_of
 from guichet.comparisons import Comparison
 from guichet.downloads import check_place
 from guichet.errors import Unusable
@@ -37,9 +37,7 @@ def replay(client: Client, options: argparse.Namespace, console: Console) -> int
     with Bar(console) as bar:
         follow(job, bar)
         if job.status != "succeeded":
-            why = reason(job, None)
-            console.complain(f"The job {job.id} was {job.status}{f': {why}' if why else ''}.")
-            return JOB_FAILED
+            return complain_of(job, console)
         if options.output is not None:
             job.download(options.output)
     show_comparison(console, job.result(), is_json=options.is_json)

@@ -43,6 +43,13 @@ def reason(job: JobFacts, place: str | None = None) -> str:
     return why.rstrip(".") + (f": {place} says why" if hint and place else "")
 
 
+def complain_of(job: JobFacts, console: Console) -> int:
+    """Say how a job ended that did not succeed, and why; return the exit code."""
+    why = reason(job, None)
+    console.complain(f"The job {job.id} was {job.status}{f': {why}' if why else ''}.")
+    return JOB_FAILED
+
+
 def has_errors_to_read(job: JobFacts) -> bool:
     """Tell whether the errors of a job would say more than was said."""
     return job.counts.failed > 0 or (job.error is not None and "errors.csv" in job.error.message)

@@ -9,7 +9,7 @@ from guichet.client import Client
 from guichet.command.bar import Bar
 from guichet.command.console import Console
 from guichet.command.following import follow
-from guichet.command.outcomes import DONE, JOB_FAILED, reason
+from guichet.command.outcomes import DONE, complain_of
 from guichet.errors import Unusable
 from guichet.records import Model
 from guichet.registering import Registered, RegisterOptions
@@ -53,9 +53,7 @@ def register(client: Client, options: argparse.Namespace, console: Console) -> i
     with Bar(console) as bar:
         follow(job, bar)
     if job.status != "succeeded":
-        why = reason(job, None)
-        console.complain(f"The job {job.id} was {job.status}{f': {why}' if why else ''}.")
-        return JOB_FAILED
+        return complain_of(job, console)
     show_registered(console, job.result(), is_json=options.is_json)
     return DONE
 

@@ -9,7 +9,7 @@ from typing import Any
 from guichet.client import Client, Job
 from guichet.command.bar import Bar
 from guichet.command.console import Console
-from guichet.command.outcomes import DONE, JOB_FAILED, reason
+from guichet.command.outcomes import DONE, complain_of
 from guichet.errors import Unusable
 from guichet.trainings import TrainedVersion, TrainingOptions
 
@@ -34,9 +34,7 @@ def train(client: Client, options: argparse.Namespace, console: Console) -> int:
             time.sleep(POLL_SECONDS)
         bar.clear()
     if job.status != "succeeded":
-        why = reason(job, None)
-        console.complain(f"The job {job.id} was {job.status}{f': {why}' if why else ''}.")
-        return JOB_FAILED
+        return complain_of(job, console)
     show_trained(console, job.result(), is_json=options.is_json)
     return DONE
 
