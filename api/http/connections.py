@@ -96,6 +96,22 @@ class _TooMuchError(Exception):
 class GuardedProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 connection within limits. `bounded` makes the class with the limits in force."""
 
+    # Beyond thirty attributes, an instance has a dictionary of keys of its own, and each access costs more (CPython).
+    __slots__ = (
+        "_body_bytes",
+        "_body_since",
+        "_closing_since",
+        "_head_since",
+        "_in_a_row",
+        "_in_head",
+        "_overhead",
+        "_refusal",
+        "_rest_since",
+        "_running",
+        "_stalled_since",
+        "_trailer_count",
+    )
+
     limits: ClassVar[Limits] = Limits()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
