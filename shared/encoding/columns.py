@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -35,10 +36,12 @@ class Columns:
         """Return canonical rows turned on their side; `kinds` are the types of their features, in card order."""
         columns = {}
         for name, kind in kinds.items():
-            places = {value: place for place, value in enumerate(dict.fromkeys(row[name] for row in rows))}
+            values = list(map(itemgetter(name), rows))
+            places = {value: place for place, value in enumerate(dict.fromkeys(values))}
             dtype = object if kind == "string" else np.float64
             distinct = np.array([_stored(value, kind) for value in places], dtype=dtype)
-            columns[name] = Column(kind, distinct, np.array([places[row[name]] for row in rows], dtype=np.intp))
+            codes = np.fromiter(map(places.__getitem__, values), np.intp, len(rows))
+            columns[name] = Column(kind, distinct, codes)
         return cls(columns, len(rows))
 
     def floats(self, name: str) -> NDArray[np.float64]:
