@@ -96,7 +96,7 @@ class Snapshot:
     widest: int = 0  # features that a caller sends in a row, of the version that takes the most
     read: dict[int, Version | None] = field(default_factory=dict)  # every version, deleted too; None: a broken card
     suspended: dict[int, Suspension] = field(default_factory=dict)  # model version id -> why its pipeline scores it
-    shadows: dict[int, ShadowState] = field(default_factory=dict)  # model version id of a challenger -> how it gets on
+    shadows: dict[int, ShadowState] = field(default_factory=dict)  # model version id of a challenger -> its progress
 
 
 class Catalog:

@@ -132,7 +132,7 @@ def _nothing(services: Services, question: Question, others: list[int], state: S
 
 
 def shadow_body(state: ShadowState | None) -> dict[str, Any] | None:
-    """Return how a challenger gets on, as JSON; None where it has not begun."""
+    """Return the progress of a challenger as JSON; None before it has begun."""
     if state is None:
         return None
     return {

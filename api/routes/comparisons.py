@@ -30,7 +30,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
         "`detail` says which, and what to do.",
     },
 }
-Cost = Annotated[float, Query(ge=0, le=1e12, allow_inf_nan=False, description="What such a decision costs")]
+Cost = Annotated[float, Query(ge=0, le=1e12, allow_inf_nan=False, description="Cost of one such decision")]
 
 
 @router.get("/models/{name}/comparison", responses=_ANSWERS, response_model=None)
@@ -49,11 +49,11 @@ async def get_comparison(
     cost_fp: Cost = 1.0,
     cost_fn: Cost = 1.0,
 ) -> Response:
-    """Compare what the champion decided with what the challenger says of the same rows, which it scores in the shadow.
+    """Compare the champion's decisions with the challenger's shadow scores of the same rows.
 
-    Flips both ways with McNemar's exact p, score shift, segments, cost at each one's threshold, paired differences of
-    quality where outcomes are known, and the ten largest disagreements. `before` is the champion, `after` the
-    challenger.
+    The answer has flips both ways with McNemar's exact p, score shift, segments, cost at each version's threshold,
+    paired differences of quality where outcomes are known, and the ten largest disagreements. `before` is the
+    champion, `after` the challenger.
     """
     champion = await find_version(services, name.partition("@")[0], decided_by, archived=True)
     challenger = await _challenger(services, name, champion)

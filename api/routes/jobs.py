@@ -134,10 +134,10 @@ async def get_lineage(
     job_id: JobId,
     row: Annotated[int, Query(ge=0, lt=2**31, description="Which row of the job, from 0")] = 0,
 ) -> Response:
-    """Tell everything that led to the score of a row, and what became of it.
+    """Report the history of a row's score, and the row's outcome.
 
-    The request, the attempts, the version with its artefact and libraries, the promotion that had made it the champion,
-    the input, and whether it is still what was accepted, the output, the explanation and the outcome.
+    The answer has the request, the attempts, the version with its artefact and libraries, the promotion that made it
+    the champion, the input and whether it is unchanged, the output, the explanation and the outcome.
     """
     job = await find_own_job(services, caller, job_id)
     await audit_read(services, request, caller, job, what="lineage")

@@ -39,7 +39,7 @@ def _text(description: str) -> Any:  # noqa: ANN401 - FastAPI's own type
 
 
 RequestId = Annotated[str | None, _text("X-Request-Id of the request")]
-Owner = Annotated[str | None, _text("Id of the API key that asked")]
+Owner = Annotated[str | None, _text("Id of the caller's API key")]
 
 
 @router.get("/logs/requests", responses={200: {"model": RequestPage}, **REFUSALS}, response_model=None)
@@ -48,7 +48,7 @@ async def get_request_log(
     caller: AdminCaller,
     request_id: RequestId = None,
     owner: Owner = None,
-    model: Annotated[str | None, _text("Model version that was asked, as `name@version`")] = None,
+    model: Annotated[str | None, _text("Requested model version, as `name@version`")] = None,
     route: Annotated[
         str | None, _text("Path of the route, e.g. `/jobs/{id}`; `(none)` for requests without one")
     ] = None,

@@ -72,7 +72,7 @@ def _body_of(model: type[BaseModel]) -> dict[str, Any]:
 async def get_alias(services: ServicesDep, caller: ReadCaller, name: Name, alias: Alias) -> Response:
     """Read the version that an alias points to. Send its `ETag` in `If-Match` to avoid overwriting another change.
 
-    Of `challenger`, also how it gets on in the shadow.
+    For the alias `challenger`, the answer also has the progress of its shadow scoring.
     """
 
     def read() -> tuple[AliasState, ShadowState | None]:
@@ -102,9 +102,9 @@ async def put_alias(
 ) -> Response:
     """Point an alias to a version; for `champion`, promote it. Every process follows within 5 seconds.
 
-    Jobs that are already accepted keep the version that they have.
+    Jobs that are already accepted keep their version.
     With PROMOTION_GATE=replay, a version replaces the champion only after a fresh replay within the limits: 409 names
-    the replay that is missing, or the limit that is exceeded. `force` passes it.
+    the missing replay or the exceeded limit. `force` skips this check.
     """
     body = await _read(services, request, PromotionBody)
     expected = "" if if_none_match is not None and if_none_match.strip() == "*" else if_match

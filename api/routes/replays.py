@@ -42,10 +42,10 @@ _BODY: dict[str, Any] = {
     response_model=None,
 )
 async def replay(request: Request, services: ServicesDep, caller: AdminCaller) -> Response:
-    """Decide every stored row of a window again by another version, in the background: a job with progress.
+    """Score every stored row of a window again with another version, in the background: a job with progress.
 
     Its result compares both: agreement, flips both ways with McNemar's exact p, score shift, segments, cost, quality
-    where outcomes are known, and the largest disagreements. `output.csv` has both decisions of every row. Nothing that
-    was decided is changed.
+    where outcomes are known, and the largest disagreements. `output.csv` has both decisions of every row. Stored
+    decisions do not change.
     """
     return await submit_replay(services, request, caller)

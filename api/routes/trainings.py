@@ -72,7 +72,7 @@ async def train(
 
     Column types, preprocessing, a search with a fixed seed, cross-validation with intervals, a threshold by costs or
     by a target recall, calibration where it helps, and a model card. No alias is moved: the version serves when it is
-    promoted. A file that gives the answer away, or has too few rows, is refused with the reason.
+    promoted. A file that reveals the answer in a feature, or has too few rows, is refused with the reason.
     """
     return await receive_training(services, request, caller, query)
 

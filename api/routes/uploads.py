@@ -49,8 +49,8 @@ REQUEST: dict[str, Any] = {
 async def post_model(request: Request, services: ServicesDep, caller: AdminCaller) -> Response:
     """Add a model by upload, in the background: a joblib file, a skops file, or the zipped folder that MLflow saved.
 
-    It is read and proved in a process of its own, with limits of time and memory, and becomes the next version of its
-    name. The first version of a name serves at once; a later one when it is promoted. A model's file is a program,
-    so this is off unless MODEL_UPLOADS=on. The fields are the options of `python -m shared.registry add`.
+    A separate process reads and checks it, with limits of time and memory. It becomes the next version of its name:
+    the first version serves at once, a later one when it is promoted. A model's file is a program, so this is off
+    unless MODEL_UPLOADS=on. The fields are the options of `python -m shared.registry add`.
     """
     return await receive_model(services, request, caller)

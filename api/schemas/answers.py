@@ -15,7 +15,7 @@ def header(description: str, kind: str = "string", *, always: bool = False) -> d
     return {"description": description, "schema": {"type": kind}, **({"required": True} if always else {})}
 
 
-APPLIED: dict[str, Any] = {"Preference-Applied": header("What of `Prefer` was done (RFC 7240)")}
+APPLIED: dict[str, Any] = {"Preference-Applied": header("The applied preferences of `Prefer` (RFC 7240)")}
 # Beside a job that goes on.
 TICKET: dict[str, Any] = {
     "Location": header("Where to poll: `/jobs/{id}`", always=True),

@@ -9,7 +9,7 @@ from api.schemas.explanations import StoredExplanation
 
 
 class LineageRequest(BaseModel):
-    """The request that made the job; all but its id and caller is null where it is not logged, or no longer."""
+    """The request that created the job; without its log entry, all fields but id and caller are null."""
 
     id: str = Field(description="Its X-Request-Id.")
     caller: str | None = Field(description="Id of the API key that sent it.")
@@ -27,8 +27,8 @@ class LineageAttempts(BaseModel):
     kind: str
     lane: str
     status: str
-    count: int = Field(description="How often it was claimed.")
-    crashes: int = Field(description="How many of these claims died.")
+    count: int = Field(description="Number of claims by workers.")
+    crashes: int = Field(description="Claims that ended with the death of their worker.")
     accepted_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -44,33 +44,35 @@ class LineageVersion(BaseModel):
     sha256: str = Field(description="SHA-256 of its artefact, which is checked before it is loaded.")
     registered_at: datetime
     task: str
-    threshold: float | None = Field(description="Of its card: from this probability on it is the second class.")
-    decided_by: str | None = Field(description="What the class follows from.")
-    scorer: str = Field(description="How it was registered to be scored.")
+    threshold: float | None = Field(description="Threshold in its card: the lowest probability of the second class.")
+    decided_by: str | None = Field(description="Basis of the class: `probability`, `decision_function` or `predict`.")
+    scorer: str = Field(description="Scorer chosen at the registration.")
     libraries: dict[str, str] = Field(description="Library versions at training.")
 
 
 class LineagePromotion(BaseModel):
-    """The last move before the job by which the version became the champion."""
+    """The last move before the job that made the version the champion."""
 
     model_config = ConfigDict(populate_by_name=True)
 
     alias: str
-    from_: int | None = Field(alias="from", description="Version that it meant before.")
+    from_: int | None = Field(alias="from", description="Version that the alias pointed to before.")
     promoted_at: datetime
-    by: str | None = Field(description="Who: for administrators only.")
-    reason: str | None = Field(description="Why: for administrators only.")
+    by: str | None = Field(description="Actor of the promotion; only administrators see it.")
+    reason: str | None = Field(description="Reason of the promotion; only administrators see it.")
 
 
 class LineageInput(BaseModel):
     """The row as it is stored."""
 
-    features: Any = Field(description="Feature to value; the row as it was sent where it did not fit the card.")
+    features: Any = Field(
+        description="Features with their values; for a row that did not fit the card, the row as sent."
+    )
     faults: list[dict[str, Any]] | None
     stored_at: datetime
     sha256: str | None = Field(description="SHA-256 of the row when it was accepted; null of rows that did not fit.")
     is_intact: bool | None = Field(
-        description="Whether it is still that row; false: it was changed in the database; null: nobody can tell."
+        description="Whether the row is unchanged since then; false: the database has another row; null: unknown."
     )
 
 
@@ -86,7 +88,7 @@ class LineageOutput(BaseModel):
 
 
 class LineageOutcome(BaseModel):
-    """What became of the row."""
+    """The outcome of the row."""
 
     actual: str | float
     revision: int
@@ -95,14 +97,14 @@ class LineageOutcome(BaseModel):
 
 
 class LineageBody(BaseModel):
-    """What led to the score of a row of a job, and what became of it."""
+    """The history of one row's score, and the row's outcome."""
 
     job_id: str
     row: int
     request: LineageRequest
     attempts: LineageAttempts
     version: LineageVersion
-    promotion: LineagePromotion | None = Field(description="Null where the version was not the champion by then.")
+    promotion: LineagePromotion | None = Field(description="Null if the version was not the champion at that time.")
     input: LineageInput
     output: LineageOutput | None
     explanation: StoredExplanation | None

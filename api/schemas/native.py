@@ -182,7 +182,7 @@ class Progress(BaseModel):
 
 
 class TrainingProgress(BaseModel):
-    """How far a training has come."""
+    """Progress of a training."""
 
     stage: Literal["reading", "checking", "searching", "calibrating", "importance", "fitting", "proving"]
     done: int = Field(description="Steps of this stage that are done, e.g. draws.")
@@ -196,7 +196,7 @@ class JobBody(BaseModel):
     kind: str = Field(json_schema_extra={"enum": [kind.value for kind in JobKind]})
     status: Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
     model: str
-    model_version: int | None = Field(description="Null while it registers one.")
+    model_version: int | None = Field(description="Null until the job has made its version.")
     model_sha256: str | None
     created_at: datetime
     started_at: datetime | None

@@ -31,12 +31,16 @@ class RegistrationForm(BaseModel):
         None, json_schema_extra=_FILE, description="Your own .py file that the model needs, or a zip of several."
     )
     labels: str | None = Field(None, description="Names of the classes: `0=No,1=Yes`, or JSON; also as a file.")
-    threshold: str | None = Field(None, description="Probability from which on the answer is 1; also as a JSON file.")
+    threshold: str | None = Field(None, description="Lowest probability that is answered as 1; also as a JSON file.")
     metrics: str | None = Field(None, description="JSON object of the training's metrics; also as a file.")
     version: int | None = Field(None, description="Version number; the next one when left out.")
-    target: str | None = Field(None, description="Column of the reference rows that is the answer.")
-    task: Literal["binary", "multiclass", "regression"] | None = Field(None, description="Read off the model.")
-    probability: Literal["sigmoid"] | None = Field(None, description="Of decision_function, for want of others.")
+    target: str | None = Field(None, description="Column of the reference rows with the answer.")
+    task: Literal["binary", "multiclass", "regression"] | None = Field(
+        None, description="Inferred from the model when left out."
+    )
+    probability: Literal["sigmoid"] | None = Field(
+        None, description="Make probabilities from decision_function, for a model without its own."
+    )
     scores: str | None = Field(None, description="Column of the reference rows with the model's own scores.")
     skip_bad: bool = Field(False, description="Leave out reference rows that break the contract.")
     trust: str | None = Field(None, description="Types in a skops file that you trust, separated by commas.")
@@ -47,7 +51,7 @@ class RegistrationForm(BaseModel):
 
 
 class UploadedFileBody(BaseModel):
-    """A file as it was uploaded."""
+    """An uploaded file."""
 
     filename: str | None
     bytes: int
@@ -55,7 +59,7 @@ class UploadedFileBody(BaseModel):
 
 
 class RegistrationResult(BaseModel):
-    """The version that an upload became."""
+    """The version that an upload created."""
 
     job_id: str
     request_id: str
@@ -63,7 +67,9 @@ class RegistrationResult(BaseModel):
     model_version: int
     version: int
     model_sha256: str
-    alias: str | None = Field(description="`champion` where the version serves at once: a name's first one.")
+    alias: str | None = Field(
+        description="`champion` if the version serves at once, which only the first one of a name does."
+    )
     files: dict[str, UploadedFileBody]
     features: list[str]
     left_out: list[str] = Field(description="Columns of the reference rows that are no features of the model.")

@@ -27,19 +27,19 @@ class PromotionBody(ReasonBody):
 
 
 class ShadowBody(BaseModel):
-    """How a challenger gets on, which scores in the shadow what the champion decides."""
+    """Progress of a challenger, which scores the champion's rows in the shadow."""
 
     state: Literal["scoring", "behind", "failing", "stopped"] = Field(
-        description="`behind`: rows wait for longer than 30 s, and a sample of them is scored; `failing`: it failed "
-        "the last time, and is tried again; `stopped`: it is left alone until the alias is moved."
+        description="`behind`: rows wait for longer than 30 s, and the challenger scores a sample of them; `failing`: "
+        "the last attempt failed, and the service tries again; `stopped`: no further attempt until the alias is moved."
     )
-    since: datetime = Field(description="When the alias was moved to it.")
-    scored: int = Field(description="Rows since then.")
-    refused: int = Field(description="Rows that it does not take, or fails on.")
-    skipped: int = Field(description="Rows that were left out because it could not keep up.")
-    lag_seconds: float = Field(description="How long the oldest row that waits has waited.")
-    failures: int = Field(description="How often in a row it crashed, hung, ate its memory or could not be loaded.")
-    reason: str | None = Field(description="What happened the last time.")
+    since: datetime = Field(description="Time when the alias was moved to the version.")
+    scored: int = Field(description="Scored rows since then.")
+    refused: int = Field(description="Rows that the version refuses or fails on.")
+    skipped: int = Field(description="Rows that were left out because the challenger was too slow.")
+    lag_seconds: float = Field(description="Age of the oldest waiting row, in seconds.")
+    failures: int = Field(description="Failures in a row: crashes, hangs, too much memory, failed loads.")
+    reason: str | None = Field(description="Reason of the last failure.")
     stopped_at: datetime | None
 
 
@@ -51,7 +51,7 @@ class AliasBody(BaseModel):
     version: int
     updated_at: datetime = Field(description="Time of the last move.")
     shadow: ShadowBody | None = Field(
-        None, description="Only of `challenger`: how it gets on; null while it has scored nothing."
+        None, description="Only for `challenger`: its progress; null while it has scored nothing."
     )
 
 

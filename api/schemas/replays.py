@@ -13,10 +13,10 @@ MAX_VALUES = 100  # of one feature, and features of a filter
 
 
 class ReplayFilter(BaseModel):
-    """Which decisions of the window count; all of them when left out."""
+    """A filter of the window's decisions; without one, all of them count."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    version: int | None = Field(None, ge=1, le=2**31 - 1, description="Only what this version decided.")
+    version: int | None = Field(None, ge=1, le=2**31 - 1, description="Only decisions of this version.")
     features: dict[str, str | int | float | bool | list[str | int | float | bool | None] | None] = Field(
         default_factory=dict,
         max_length=MAX_VALUES,
@@ -25,20 +25,22 @@ class ReplayFilter(BaseModel):
 
 
 class ReplayBody(BaseModel):
-    """Which version decides again, and what."""
+    """A replay: the version that scores again, and the stored rows that it scores."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     model: str = Field(max_length=200, description="Model: `name@3` or `name@alias`, or `name` beside `version`.")
-    version: int | None = Field(None, ge=1, le=2**31 - 1, description="The version that decides again.")
+    version: int | None = Field(None, ge=1, le=2**31 - 1, description="The version that scores again.")
     from_: AwareMoment | None = Field(
-        None, alias="from", description="Begin of the window, RFC 3339; a week before its end when left out."
+        None, alias="from", description="Start of the window, RFC 3339; one week before its end when left out."
     )
-    to: AwareMoment | None = Field(None, description="End of the window, which is not in it; now when left out.")
+    to: AwareMoment | None = Field(None, description="End of the window, exclusive; now when left out.")
     filter: ReplayFilter = Field(default_factory=ReplayFilter)
-    cost_fp: float = Field(1.0, ge=0, le=1e12, description="What a false positive costs, for the report.")
-    cost_fn: float = Field(1.0, ge=0, le=1e12, description="What a false negative costs, for the report.")
-    expires_in: float | None = Field(None, ge=1, description="Seconds that the job may queue; then it expires.")
-    timeout: float | None = Field(None, ge=1, description="Seconds that one chunk of rows may take.")
+    cost_fp: float = Field(1.0, ge=0, le=1e12, description="Cost of a false positive, for the report.")
+    cost_fn: float = Field(1.0, ge=0, le=1e12, description="Cost of a false negative, for the report.")
+    expires_in: float | None = Field(
+        None, ge=1, description="Longest time in the queue, in seconds; after that, the job expires."
+    )
+    timeout: float | None = Field(None, ge=1, description="Time limit of one chunk of rows, in seconds.")
 
 
 class TransitionBody(BaseModel):
@@ -50,7 +52,7 @@ class TransitionBody(BaseModel):
 
 
 class DecisionsBody(BaseModel):
-    """How often a class was decided for."""
+    """Number of decisions for a class."""
 
     label: str
     before: int
@@ -69,7 +71,7 @@ class FlipsBody(BaseModel):
 
 
 class MovedBody(BaseModel):
-    """Rows whose probability moved by more than so much."""
+    """Rows whose probability moved by more than `by_more_than`."""
 
     by_more_than: float
     rows: int
@@ -77,9 +79,9 @@ class MovedBody(BaseModel):
 
 
 class ShiftBody(EstimateBody):
-    """The second score less the first: its mean with an interval."""
+    """The difference of the two scores, second minus first: its mean with an interval."""
 
-    rows: int = Field(description="That have both scores.")
+    rows: int = Field(description="Rows with both scores.")
     before: float = Field(description="Mean of the first score.")
     after: float
     deviation: float | None = Field(description="Standard deviation of the differences.")
@@ -89,7 +91,7 @@ class ShiftBody(EstimateBody):
 
 
 class SegmentBody(BaseModel):
-    """Rows with one value, or in one range, of a feature. Of a regression it has their mean shift."""
+    """Rows with one value, or in one range, of a feature. For a regression, `shift` is their mean shift."""
 
     feature: str
     segment: str
@@ -97,15 +99,15 @@ class SegmentBody(BaseModel):
     flips: int | None = None
     up: int | None = None
     down: int | None = None
-    share: EstimateBody | None = Field(None, description="Of rows that flip.")
+    share: EstimateBody | None = Field(None, description="Share of rows that flip.")
     p_value: float | None = Field(
-        None, description="That as many flip as of all other rows: G-test, after Benjamini and Hochberg."
+        None, description="G-test that these rows flip as often as all others, after Benjamini and Hochberg."
     )
     shift: EstimateBody | None = None
 
 
 class CostSide(BaseModel):
-    """What one version costs at its own threshold."""
+    """Cost of one version at its own threshold."""
 
     false_positives: int
     false_negatives: int
@@ -113,17 +115,17 @@ class CostSide(BaseModel):
 
 
 class CostBody(BaseModel):
-    """What both versions cost, on the rows whose outcome is known."""
+    """Cost of both versions, on the rows with a known outcome."""
 
     rows: int
     weights: dict[str, float]
     before: CostSide
     after: CostSide
-    difference: EstimateBody = Field(description="Of the second less the first: normal interval.")
+    difference: EstimateBody = Field(description="Difference, second minus first, with a normal interval.")
 
 
 class QualityPair(BaseModel):
-    """A measure of both versions, and the second less the first."""
+    """A measure of both versions, and their difference: second minus first."""
 
     before: float | None
     after: float | None
@@ -131,11 +133,11 @@ class QualityPair(BaseModel):
     mended: int | None = Field(None, description="Rows that only the second has right.")
     spoilt: int | None = Field(None, description="Rows that only the first has right.")
     p_value: float | None = Field(None, description="Accuracy: McNemar's exact test; ROC AUC: DeLong's.")
-    rows: int | None = Field(None, description="ROC AUC: rows that it is reckoned of.")
+    rows: int | None = Field(None, description="ROC AUC: rows in its calculation.")
 
 
 class OutcomesBody(BaseModel):
-    """Quality of both versions on the rows whose outcome is known."""
+    """Quality of both versions, on the rows with a known outcome."""
 
     rows: int
     accuracy: QualityPair | None = None
@@ -165,40 +167,40 @@ class VersionRows(BaseModel):
 
 
 class WindowBody(BaseModel):
-    """A period; `from` is in it, `to` is not."""
+    """A period: `from` is inclusive, `to` is exclusive."""
 
     from_: datetime = Field(alias="from")
     to: datetime
 
 
 class ComparisonBody(BaseModel):
-    """Two versions on the same rows: before is what was decided, after what the other version says."""
+    """Two versions on the same rows: `before` is the stored decision, `after` the other version's score."""
 
     model: str
-    model_version: int = Field(description="The version that says `after`.")
+    model_version: int = Field(description="The version whose scores are `after`.")
     window: WindowBody
     versions: list[VersionRows] = Field(description="The versions that decided.")
     pairs: int
-    refused: int = Field(description="Rows that the version refuses or fails on: they are in nothing else.")
+    refused: int = Field(description="Rows that the version refuses or fails on; no other figure counts them.")
     agreement: EstimateBody | None = Field(description="Share of pairs with the same decision.")
     flips: FlipsBody | None
     score_shift: ShiftBody | None
-    segments: list[SegmentBody] = Field(description="Those that changed most surely.")
+    segments: list[SegmentBody] = Field(description="Segments with the strongest evidence of a change.")
     cost: CostBody | None
     outcomes: OutcomesBody | None
     largest: list[DisagreementBody]
-    notes: list[str] = Field(description="What the figures leave out, and why.")
+    notes: list[str] = Field(description="Rows that the figures leave out, and the reasons.")
 
 
 class ChallengerBody(ComparisonBody):
-    """What the champion decided (`before`), beside what the challenger says of the same rows (`after`)."""
+    """The champion's decisions (`before`) beside the challenger's scores of the same rows (`after`)."""
 
     champion: int = Field(description="The version that decided.")
-    shadow: ShadowBody | None = Field(description="How the challenger gets on; null: it is none now, or has not begun.")
+    shadow: ShadowBody | None = Field(description="Progress of the challenger; null if it has scored nothing so far.")
 
 
 class ReplayResult(ComparisonBody):
-    """The result of a job that decides stored rows again."""
+    """The result of a replay: stored rows, scored again by another version."""
 
     job_id: str
     request_id: str

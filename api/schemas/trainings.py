@@ -15,9 +15,9 @@ Draws = Annotated[int, Field(ge=1, le=MAX_DRAWS)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Task = Literal["binary", "multiclass", "regression"]
 
-_POSITIVE = "Of two classes the one whose probability is given; the second in order when left out."
-_COST_FP = "What a false positive costs: the threshold has the least cost."
-_RECALL = "Instead of the costs: the threshold is the highest with this recall."
+_POSITIVE = "Two classes: the one whose probability is answered; the second in order when left out."
+_COST_FP = "Cost of a false positive; the training chooses the threshold with the least cost."
+_RECALL = "Used instead of the costs: the training chooses the highest threshold with this recall."
 _DRAWS = "Combinations of an estimator with its parameters to try; the first of each estimator has its defaults."
 
 
@@ -26,7 +26,7 @@ class TrainQuery(BaseModel):
 
     name: str | None = Field(None, max_length=63, description="Name of the model.")
     target: str | None = Field(None, max_length=200, description="Column with the answer.")
-    task: Task | None = Field(None, description="Read off the target column when left out.")
+    task: Task | None = Field(None, description="Inferred from the target column when left out.")
     positive: str | None = Field(None, max_length=200, description=_POSITIVE)
     leave_out: str | None = Field(None, max_length=20_000, description="Columns that are no features: `id,name`.")
     estimators: str | None = Field(
@@ -35,7 +35,7 @@ class TrainQuery(BaseModel):
     draws: Draws = Field(DEFAULT_DRAWS, description=_DRAWS)
     seed: Seed = Field(0, description="The same file, seed and libraries give the same model.")
     cost_fp: Cost = Field(1.0, description=_COST_FP)
-    cost_fn: Cost = Field(1.0, description="What a false negative costs.")
+    cost_fn: Cost = Field(1.0, description="Cost of a false negative.")
     target_recall: Recall | None = Field(None, description=_RECALL)
     delimiter: str | None = Field(None, description="Delimiter of cells; detected when left out, like the next ones.")
     encoding: str | None = Field(None, description="Encoding of the file.")
@@ -44,22 +44,22 @@ class TrainQuery(BaseModel):
 
 
 class TrainBody(BaseModel):
-    """A training on a model's reference rows, and its scored rows of a window whose outcomes are known."""
+    """A training on a model's reference rows and on its scored rows with known outcomes in a window."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     model: str = Field(max_length=200, description="Model: `name`, `name@3` or `name@alias`; its card has the columns.")
-    from_: AwareMoment | None = Field(None, alias="from", description="Begin of the window; all of time when left out.")
-    to: AwareMoment | None = Field(None, description="End of the window, which is not in it; now when left out.")
+    from_: AwareMoment | None = Field(None, alias="from", description="Start of the window; no limit when left out.")
+    to: AwareMoment | None = Field(None, description="End of the window, exclusive; now when left out.")
     name: str | None = Field(None, max_length=63, description="Name of the new model; that of `model` when left out.")
     positive: str | None = Field(None, max_length=200, description=_POSITIVE)
     leave_out: list[str] = Field(
         default_factory=list, max_length=MAX_NAMES, description="Columns that are no features."
     )
-    estimators: list[EstimatorName] | None = Field(None, min_length=1, description="All that are installed otherwise.")
+    estimators: list[EstimatorName] | None = Field(None, min_length=1, description="All installed ones when left out.")
     draws: Draws = Field(DEFAULT_DRAWS, description=_DRAWS)
     seed: Seed = 0
     cost_fp: Cost = Field(1.0, description=_COST_FP)
-    cost_fn: Cost = Field(1.0, description="What a false negative costs.")
+    cost_fn: Cost = Field(1.0, description="Cost of a false negative.")
     target_recall: Recall | None = Field(None, description=_RECALL)
 
 
@@ -72,7 +72,7 @@ class IntervalBody(BaseModel):
 
 
 class TrainingResult(BaseModel):
-    """The candidate version that a training came to."""
+    """The candidate version that a training produced."""
 
     job_id: str
     request_id: str
@@ -80,16 +80,16 @@ class TrainingResult(BaseModel):
     model_version: int
     version: int
     model_sha256: str
-    data_sha256: str = Field(description="SHA-256 of the file that it was trained on.")
-    alias: None = Field(description="No alias is moved: promote the version for it to serve.")
+    data_sha256: str = Field(description="SHA-256 of the training file.")
+    alias: None = Field(description="Always null: a training moves no alias. Promote the version to serve it.")
     rows: int
     task: Task
     labels: list[str]
     best: dict[str, Any] = Field(description="The estimator, its parameters, and its cross-validated figure.")
     tried: list[dict[str, Any]] = Field(description="Every draw, the best first.")
     metrics: dict[str, IntervalBody]
-    threshold: float | None = Field(description="Of two classes.")
-    decision: dict[str, Any] | None = Field(description="Why it is that threshold, and what it does to the rows.")
+    threshold: float | None = Field(description="Only for two classes.")
+    decision: dict[str, Any] | None = Field(description="Reason for the threshold, and its effect on the rows.")
     curve: dict[str, list[float]] | None = Field(description="Hits, false alarms and mean cost at each threshold.")
     calibration: dict[str, Any] | None
     importance: list[dict[str, Any]]
