@@ -22,7 +22,7 @@ ServicesDep = Annotated[Services, Depends(_services)]
 
 
 async def authenticate(request: Request, *scopes: Scope, visitors: bool = False) -> Caller:
-    """Return who calls, checked for one of the scopes; `visitors` are let in where AUTH=predict-open."""
+    """Return the caller, checked for one of the scopes; with AUTH=predict-open, `visitors` may come without a key."""
     services = services_of(request)
     auth = services.settings.auth
     if auth == "open":
@@ -35,7 +35,7 @@ async def authenticate(request: Request, *scopes: Scope, visitors: bool = False)
 
 
 def is_known(request: Request) -> bool:
-    """Tell whether a request brings a valid key, or none is needed: who may read paths, addresses and process ids."""
+    """Return whether a request has a valid key, or needs none; such callers may read paths and addresses."""
     services = services_of(request)
     return services.settings.auth == "open" or hash_key(sent_key(request)) in services.catalog.snapshot.keys
 
@@ -56,7 +56,7 @@ async def spend_read(request: Request, caller: Caller | None) -> None:
 
 
 async def predictor(request: Request) -> Caller:
-    """Return who submits rows, counted against its quota."""
+    """Return the caller of a submission, counted against its quota."""
     caller = await authenticate(request, Scope.PREDICT, visitors=True)
     await spend_row(request, caller)
     return caller
@@ -69,7 +69,7 @@ async def _reader(request: Request) -> Caller:
 
 
 async def may_read(request: Request) -> bool:
-    """Tell whether the caller may read the models; for pages that everyone gets, with less on them."""
+    """Return whether the caller may read the models; public pages show less to others."""
     try:
         await authenticate(request, Scope.READ, Scope.PREDICT, visitors=True)
     except GuichetError:

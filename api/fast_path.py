@@ -68,7 +68,7 @@ class FastPath:
 
 
 def _check_arguments(route: APIRoute) -> None:
-    """Raise AssertionError for a route that FastAPI would hand something else."""
+    """Raise AssertionError for a route to which FastAPI would pass other arguments."""
     names = ["request", "services", "caller", *route.param_convertors]
     assert list(inspect.signature(route.endpoint).parameters) == names, f"{route.path} is not fast: {names}"
     assert predictor in {dependency.call for dependency in route.dependant.dependencies}, f"{route.path} is not fast"

@@ -13,7 +13,7 @@ NEEDED = ("catalog", "acceptance")  # threads without which nobody knows whether
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
-    """What the processes that score say of their models."""
+    """The state of the models in the scoring processes."""
 
     is_loaded: bool  # the default model, in a process that scores
     blocking: list[str]  # why it cannot be used, one sentence each
@@ -70,7 +70,7 @@ def blocking(services: Services, *, in_full: bool = False) -> list[str]:
 
 
 def describe(services: Services, *, in_full: bool) -> dict[str, Any]:
-    """Return the body of /health; `in_full` with what only those may read who know the service's machines."""
+    """Return the body of /health; `in_full` adds details about the service's machines, for trusted callers."""
     state = model_state(services, in_full=in_full)
     reasons = blocking(services, in_full=in_full)
     down = bool(reasons)

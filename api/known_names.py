@@ -33,7 +33,7 @@ class KnownNames:
         self._is_known = lru_cache(maxsize=64)(lambda place: is_local(place) or host_of(place) in names)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Handle one request. What is not refused is handed on with no layer of ours around it."""
+        """Handle one request. An accepted one is passed on without another layer around it."""
         error = self._fault(scope) if scope["type"] == "http" else None
         return self._app(scope, receive, send) if error is None else self._refuse(error, scope, receive, send)
 
@@ -61,7 +61,7 @@ class KnownNames:
         return None
 
     def _reads_json(self, path: str) -> bool:
-        """Tell whether a body without a type would be read as JSON: not a file, and not tensors, which may be bytes."""
+        """Return whether a body without a type would be read as JSON: no file, and no tensors, which may be bytes."""
         about = self._owner.state.paths.at(path)
         return about.sends != "file" and not (about.protocol is not None and about.protocol.has_bytes)
 
@@ -71,7 +71,7 @@ def _forbidden(reason: str) -> Forbidden:
 
 
 def is_local(place: bytes) -> bool:
-    """Tell whether `host` or `host:port` is a name that can only mean this machine."""
+    """Return whether `host` or `host:port` is a name of this machine only."""
     host = host_of(place)
     if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, section 6.3
         return True

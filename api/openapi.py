@@ -145,7 +145,7 @@ class Document:
 
 
 def install(app: FastAPI, routers: Iterable[APIRouter]) -> None:
-    """Answer /openapi.json: everyone reads the routes of the routers, the models only who may read them."""
+    """Answer /openapi.json: everyone reads the routes, and only callers who may read models see the models."""
     document = Document(app, routers)
     path = app.openapi_url
     assert path is not None
@@ -186,7 +186,7 @@ def _describe(app: FastAPI, routers: Iterable[APIRouter]) -> dict[str, Any]:
 
 
 def _complete(app: FastAPI, route: APIRoute, operation: dict[str, Any]) -> None:
-    """Add to an operation what FastAPI does not know: its summary, who may call it, how the layers around it refuse."""
+    """Add to an operation its summary, the callers that may use it, and the refusals of the layers around it."""
     # The docstring up to its first colon or full stop.
     operation["summary"] = re.split(r"[:.](?:\s|$)", operation["description"])[0]
     auth = app.state.services.settings.auth
@@ -248,7 +248,7 @@ def _with_models(
 
 
 def _words(version: Version, default: str | None) -> str:
-    """Return a line of the description: whose words a model speaks."""
+    """Return a line of the description: the field names that a model uses."""
     words = words_body(version.card)
     refusal = words["refusal"]
     place = " (at `/predict` too)" if version.card.name == default else ""
@@ -288,7 +288,7 @@ def _examples(route: APIRoute, served: list[Version], default: str | None) -> di
 
 
 def _names_model(route: APIRoute) -> bool:
-    """Tell whether a route's path names the model."""
+    """Return whether a route's path names the model."""
     return "name" in route.param_convertors
 
 

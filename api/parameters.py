@@ -1,6 +1,6 @@
 """Query parameters: each route refuses unknown ones, and suggests the closest known name.
 
-What is ignored in silence is answered wrongly: `/models/churn/predict?version=2` would be answered by version 1.
+An ignored parameter would give a wrong answer: `/models/churn/predict?version=2` would be answered by version 1.
 """
 
 import inspect

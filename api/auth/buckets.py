@@ -9,9 +9,9 @@ MAX_DEBT = 3_600.0  # seconds: what came in one request is served whole, and kee
 
 
 class Bucket:
-    """What is left to each caller of one kind of cost, in this process.
+    """Remaining budget of each caller for one kind of cost, in this process.
 
-    It is one number, the time at which the bucket will be full again: the generic cell rate algorithm (ITU-T I.371).
+    It stores one number, the time when the bucket is full again: the generic cell rate algorithm (ITU-T I.371).
     """
 
     def __init__(
@@ -24,10 +24,10 @@ class Bucket:
         self._full_at: OrderedDict[str, float] = OrderedDict()  # by caller, the longest silent one first
 
     def take(self, caller: str, cost: float, *, is_asking: bool = True) -> float:
-        """Take a cost from a caller's bucket; return 0, or in how many seconds it holds one again.
+        """Take a cost from a caller's bucket; return 0, or the seconds until it holds a unit again.
 
-        A request that asks is let through as long as one is left, and refused ones cost nothing: whoever comes back in
-        time is served. What it costs beyond is owed.
+        A request passes as long as one unit is left, and a refused one costs nothing, so a caller that waits is served.
+        A cost above the rest becomes a debt.
         """
         if not self.interval:
             return 0.0

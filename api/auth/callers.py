@@ -23,7 +23,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sent a request."""
+    """The sender of a request."""
 
     id: str | None  # the key's id; None where none was asked for
     scopes: frozenset[str]
@@ -46,7 +46,7 @@ class Caller:
         return "visitor" if self.is_visitor else "anyone"
 
     def may_see(self, owner: str | None) -> bool:
-        """Tell whether a job of this owner may be read. To read a visitor's, which has none, one must know its id."""
+        """Return whether the caller may read a job of this owner; a visitor's job has none, and its id is enough."""
         return self.is_admin or owner == self.id
 
     @property
@@ -78,7 +78,7 @@ def sent_key(request: Request) -> str:
 
 
 async def identify(request: Request, catalog: Catalog, *scopes: Scope) -> Caller:
-    """Return who calls; raise Unauthorized without a known key, Forbidden without one of the scopes."""
+    """Return the caller; raise Unauthorized without a known key, Forbidden without one of the scopes."""
     text = sent_key(request)
     if not text:
         raise Unauthorized("Send an API key: `Authorization: Bearer KEY` or `X-API-Key: KEY`.")

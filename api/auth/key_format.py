@@ -6,5 +6,5 @@ KEY_PREFIX = "guichet_"
 
 
 def is_key(text: str) -> bool:
-    """Tell whether a text is a key as `python -m api.keys generate` makes them."""
+    """Return whether a text has the format of a key from `python -m api.keys generate`."""
     return re.fullmatch(re.escape(KEY_PREFIX) + r"[A-Za-z0-9_-]{43}", text) is not None

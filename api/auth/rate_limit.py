@@ -38,7 +38,7 @@ class Quota:
         self._shared = shared
 
     async def spend_row(self, caller: str) -> None:
-        """Count the first row of a submission; raise TooManyRequests, which says when to come back."""
+        """Count the first row of a submission; raise TooManyRequests with the time to wait."""
         wait = await self._ask(self._rows, caller, 1)
         if wait:
             raise TooManyRequests(
@@ -68,7 +68,7 @@ class Quota:
             await self._ask(self._file_rows, caller, count, is_asking=False)
 
     async def spend_read(self, caller: str) -> None:
-        """Count a request that reads; raise TooManyRequests, which says when to come back."""
+        """Count a reading request; raise TooManyRequests with the time to wait."""
         wait = await self._ask(self._reads, caller, 1)
         if wait:
             raise TooManyRequests(
@@ -89,15 +89,15 @@ class Quota:
 
 
 def payer(request: Request, caller: str | None, *, proxy_hops: int) -> str:
-    """Return whose buckets a request takes from: those of its key's id, else those of its address."""
+    """Return the owner of the buckets that a request takes from: the key's id, or the network address."""
     return caller or address_of(request, proxy_hops=proxy_hops)
 
 
 def address_of(request: Request, *, proxy_hops: int) -> str:
-    """Return the network address that a request comes from: of IPv6 the /64, which is what one customer has.
+    """Return the network address of a request; for IPv6 its /64, which is what one customer has.
 
-    Each proxy appends to X-Forwarded-For whom it heard the request from. Only the last `proxy_hops` entries are the
-    proxies' own; what stands before them is whatever the caller wrote.
+    Each proxy appends the address of its own sender to X-Forwarded-For. Only the last `proxy_hops` entries come from
+    the proxies; the caller may have written everything before them.
     """
     heard = [request.client.host if request.client is not None else ""]
     if proxy_hops:

@@ -24,7 +24,7 @@ _APART, _FAR_APART = 2.0, 60.0  # seconds between two clocks: a warning, a failu
 
 
 def fetches_models(settings: Settings) -> bool:
-    """Tell whether this process fetches models from a store: a queue's API may lack the libraries for it."""
+    """Return whether this process fetches models from a store; an API of the queue runtime may lack the libraries."""
     return settings.models_uri is not None and find_spec("fsspec") is not None
 
 

@@ -19,7 +19,7 @@ from shared.tables import ModelVersion
 
 
 def examine_models(session: Session, settings: Settings, *, loading: bool) -> Iterator[Finding]:
-    """Yield a finding for each version that an alias means, and one for all the others."""
+    """Yield a finding for each version with an alias, and one for all the others."""
     if settings.models_uri is not None and fetches_models(settings):
         yield examine_store(settings.models_uri)
     versions, aliases = list_versions(session), aliases_of(session)

@@ -90,7 +90,7 @@ def _detail(error: GuichetError) -> dict[str, Any]:
 
 
 def _message(error: GuichetError) -> dict[str, Any]:
-    """Return the first fault alone, as a service says it that stops at the first one."""
+    """Return the first fault alone, like a service that stops at its first fault."""
     return {"detail": error.faults[0].clause() if error.faults else error.detail}
 
 

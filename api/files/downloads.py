@@ -49,7 +49,7 @@ _known_sizes: OrderedDict[str, dict[int, int]] = OrderedDict()  # ETag -> first 
 async def send_csv(
     request: Request, engine: Engine, job: StoredJob, version: Version, content: Content, *, partial: bool
 ) -> Response:
-    """Answer with a file or the range of it that is asked for, or with 304 if the caller has it already."""
+    """Answer with a file or the requested range of it, or with 304 if the caller already has it."""
     download = await _in_thread(READING, open_csv, engine, job, version, content, partial=partial)
     headers = _headers(download.name, download.etag, download.rows_done) | {"Accept-Ranges": "bytes"}
     if etag_matches(request.headers.get("if-none-match"), download.etag):

@@ -210,7 +210,7 @@ def check_uploads(services: Services) -> None:
 def unversioned_submission(
     request: Request, caller: Caller, services: Services, *, kind: JobKind, seconds: float
 ) -> Submission:
-    """Return a job of no version for this request: it makes one, within so many seconds."""
+    """Return a job without a version for this request: it makes one, within its time limit."""
     job_id = str(uuid7())
     bind(job_id=job_id)
     return Submission(
@@ -252,7 +252,7 @@ def _store(services: Services, submission: Submission, upload: Upload, form: Mod
 
 
 def read_upload(form: ModelForm, actor: str) -> Upload:
-    """Return what a whole form holds; raise InvalidRequest with every field that cannot be meant."""
+    """Return the content of a complete form; raise InvalidRequest with every invalid field."""
     faults: list[Fault] = []
     fields = _texts(form, faults)
     options: dict[str, Any] = {}
@@ -346,7 +346,7 @@ def _check_files(form: ModelForm, faults: list[Fault]) -> None:
 
 
 def _stored_name(name: str, file: ReceivedFile) -> str:
-    """Return the name under which a file is laid down: of the field, with a suffix that tells its format."""
+    """Return the file name for a field's file: the field's name, with the suffix of its format."""
     if name == "code":
         return file.filename if _CODE.fullmatch(file.filename or "") and file.filename else "code.zip"
     suffix = Path(file.filename or "").suffix.lower()

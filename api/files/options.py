@@ -57,7 +57,7 @@ class UploadOptions:
 
 
 async def read_query(services: Services, request: Request, query: CsvQuery, model: str | None) -> UploadOptions:
-    """Return the options of an upload, with the version that it means; `model` is the name in the path."""
+    """Return the options of an upload, with its version; `model` is the name in the path."""
     faults = find_strangers(request)
     reference = model
     try:

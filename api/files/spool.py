@@ -49,7 +49,7 @@ class Spool:
 
 @contextmanager
 def disk() -> Iterator[None]:
-    """Raise Unavailable where the disk does not take, or give back, what is spooled in the block."""
+    """Raise Unavailable if the disk refuses to write or read the spooled bytes of the block."""
     try:
         yield
     except OSError as error:

@@ -137,7 +137,7 @@ async def owe_file_rows(services: Services, request: Request, caller: Caller, co
 
 
 def _holder(services: Services, request: Request, caller: Caller) -> str | None:
-    """Return whose place an upload takes: a key's, else an address's, and where no key is needed nobody's."""
+    """Return the holder of an upload's place: a key, else a network address; None where no key is needed."""
     if services.settings.auth == "open":
         return None
     return payer(request, caller.id, proxy_hops=services.settings.proxy_hops)

@@ -29,7 +29,7 @@ FILES = (
 
 @dataclass(frozen=True, slots=True)
 class UploadHeaders:
-    """What the headers of a request say about its body."""
+    """The headers of a request that describe its body."""
 
     boundary: bytes | None  # of a form; None: the body is the file itself
     is_compressed: bool  # by Content-Encoding

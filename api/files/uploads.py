@@ -30,9 +30,9 @@ class UploadSlots:
 
     @contextmanager
     def one(self, caller: str | None) -> Iterator[None]:
-        """Hold a place of a caller; raise Unavailable when all are taken, TooManyRequests when it has its share.
+        """Hold a place of a caller; raise Unavailable if all are taken, TooManyRequests if the caller has its share.
 
-        None is anyone, where nobody is told from others: together they may hold all places.
+        None is any caller, where callers cannot be told apart: together they may hold all places.
         """
         if self._held.total() >= self._count:
             raise Unavailable(f"{self._count} files are being uploaded already: try again soon.", retry_after=5)

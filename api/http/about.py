@@ -26,7 +26,7 @@ class Protocol:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
-    """What is known of a route besides what FastAPI knows."""
+    """Facts about a route that FastAPI does not know."""
 
     sends: Literal["row", "rows", "tensors", "dataframe", "file"] | None = None  # what of a model is in its body
     explains: bool = False  # and not of every model: some cannot be explained
@@ -57,7 +57,7 @@ def api_routes(routers: Iterable[APIRouter]) -> list[APIRoute]:
 
 
 class Paths:
-    """What is known of a path before its route is."""
+    """Facts about a path, available before its route is matched."""
 
     def __init__(self, routers: Iterable[APIRouter]) -> None:
         marked = [(route.path_regex, about_of(route)) for route in api_routes(routers) if about_of(route) != NOTHING]

@@ -16,10 +16,10 @@ def etag_matches(header: str | None, etag: str) -> bool:
 
 
 def parse_range(range_header: str | None, if_range: str | None, etag: str) -> tuple[int | None, int | None] | None:
-    """Return the first and last byte that are asked for (None: open), None for all of them.
+    """Return the first and last byte of the requested range (None: open); None for the whole file.
 
-    (None, n) means the last n bytes. What asks for several ranges, is no byte range, or means another state of the
-    file, asks for all of it.
+    (None, n) means the last n bytes. A header with several ranges, with another unit, or for another state of the file,
+    requests the whole file.
     """
     if range_header is None or (if_range is not None and if_range.strip() != etag):
         return None

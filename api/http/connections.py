@@ -149,7 +149,7 @@ class GuardedProtocol(HttpToolsProtocol):
         HttpToolsProtocol._start_asgi_task(self, cycle, app)
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser; what exceeds a limit ends the connection with an answer that says so."""
+        """Feed the parser; data above a limit ends the connection with an answer that names the limit."""
         self._unset_keepalive_if_required()
         size = len(data)
         self._overhead += size
@@ -190,7 +190,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """Hand the request over; its body has its own time. Until here only the bytes of a head are bounded."""
+        """Pass the request on; its body has its own time limit. Before this, only the bytes of a head are bounded."""
         if len(self.headers) > self.limits.headers or len(self.url) > self.limits.url_bytes:
             self._refuse(self._head_too_large())
         self._in_head = False
@@ -305,7 +305,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._end(Refusal(HTTPStatus.REQUEST_TIMEOUT, "request_timeout", "Request timeout", detail))
 
     def _end(self, refusal: Refusal) -> None:
-        """Say why, unless an answer has begun or was given already, and close."""
+        """Send the reason, unless an answer has begun or was sent already, and close."""
         if not self.transport.is_closing():
             if self._owes_answer():
                 self.transport.write(refusal.response(self.server_state.default_headers))
@@ -350,7 +350,7 @@ def raise_descriptors() -> int:
 
 
 def affordable(connections: int, descriptors: int) -> int:
-    """Return the number of connections for a process with so many descriptors: at least 16."""
+    """Return the number of connections that a process with this number of descriptors can hold: at least 16."""
     return max(16, min(connections, descriptors - KEPT_DESCRIPTORS))
 
 

@@ -24,7 +24,7 @@ class HeldBodies:
     def add(self, caller: str | None, size: int) -> None:
         """Count more bytes of a caller; raise Unavailable above the limit, TooManyRequests beyond the caller's share.
 
-        None is anyone, where nobody is told from others: together they may hold all.
+        None is any caller, where callers cannot be told apart: together they may hold all bytes.
         """
         if self.size + size > self._most:
             raise Unavailable(

@@ -117,12 +117,12 @@ class RequestContext:
 
 
 def is_head(request: Request) -> bool:
-    """Tell whether a request that is handled as GET was HEAD, so that nobody reads the body of its answer."""
+    """Return whether a request handled as GET was HEAD, so that the body of its answer is not read."""
     return request.method == "HEAD" or "head" in request.scope
 
 
 def _as_get(scope: Scope) -> Scope:
-    """Return the scope of the GET that a HEAD asks about (RFC 9110, 9.3.2); a range means nothing to it (14.2)."""
+    """Return the scope of the GET that corresponds to a HEAD (RFC 9110, 9.3.2), without its range (14.2)."""
     headers = [header for header in scope["headers"] if header[0] != b"range"]
     return {**scope, "method": "GET", "headers": headers, "head": True}
 

@@ -48,7 +48,7 @@ class SecurityHeaders:
         ]
 
     def of(self, path: str) -> RawHeaders:
-        """Return the headers of an answer at a path; `page` stands for pages whose policy is still to be found."""
+        """Return the headers of an answer at a path; `page` stands for pages whose policy is added later."""
         if path in _PAGES:
             return self.page
         return self.console if path == "/" or path.startswith(_CONSOLE) else self.answer
@@ -65,7 +65,7 @@ class SecurityHeaders:
 
 
 def may_be_kept(path: str) -> bool:
-    """Tell whether a browser may keep an answer: files of pages, and nothing that a caller sent."""
+    """Return whether a browser may cache an answer: files of pages, and never data of a caller."""
     return path.startswith(_FILES) or path in _PAGES
 
 

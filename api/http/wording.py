@@ -26,5 +26,5 @@ def error_format(request: Request) -> Refusal | None:
 
 
 def _is_native(request: Request) -> bool:
-    """Tell whether Accept names the service's own words; with `q=0` it says that they are not wanted."""
+    """Return whether Accept names the service's own field names; `q=0` refuses them."""
     return parse_accept(request.headers.get("accept", "")).get(NATIVE, 0.0) > 0

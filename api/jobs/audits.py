@@ -24,7 +24,7 @@ async def audit_read(services: Services, request: Request, caller: Caller, job: 
 async def audit_export(
     services: Services, request: Request, caller: Caller, job: StoredJob, *, file: str, options: dict[str, Any]
 ) -> None:
-    """Note that a file of rows is downloaded, by whoever has a key or needs none; visitors have their own rows only."""
+    """Record the download of a file of rows in the audit log. Visitors are left out: they have only their own rows."""
     if not caller.is_visitor:
         await _note(services, request, caller, job, JOB_EXPORTED, {"file": file, "rows": job.row_count, **options})
 

@@ -39,10 +39,10 @@ ONE_ROW = Most(1_000, 100_000)  # what is too much for a row, and not worth to b
 
 
 def most_of(rows: int, *, containers: int, features: int) -> Most:
-    """Return the limits of a body with so many rows, each with so many objects, lists and features.
+    """Return the limits of a body with this number of rows, each with its share of objects, lists and features.
 
-    Keys that a model does not know are told to the caller, or ignored, as the card says: up to 50 in each row, and as
-    many again as in one row alone.
+    The card decides whether unknown keys are reported or ignored: up to 50 in each row, and as many again in a single
+    row.
     """
     return Most(rows * containers + ONE_ROW.containers, rows * (features + 50) + ONE_ROW.keys)
 
@@ -69,13 +69,13 @@ _UTF_8 = frozenset(["utf-8", "utf8", "us-ascii", "ascii"])
 async def in_turn(size: int, work: Callable[[], T]) -> T:
     """Return the result of `work`, whose time grows with a body of `size` bytes.
 
-    A small one is worked on at once, a large one in one of two threads, after those that came before.
+    A small body is processed at once, a large one in one of two threads, after earlier ones.
     """
     return work() if size <= LARGE else await to_thread.run_sync(work, limiter=_LARGE_BODIES)
 
 
 async def read_json(request: Request, *, max_bytes: int, most: Most = ONE_ROW) -> tuple[Any, bytes]:
-    """Return the parsed body and its bytes; raise 400, 413 or 415 with a sentence that says what to do."""
+    """Return the parsed body and its bytes; raise 400, 413 or 415 with a sentence on what to do."""
     content_type = request.headers.get("content-type", "application/json")
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type != "application/json" and not (
@@ -143,7 +143,7 @@ class _Hold:
         task.add_done_callback(self._release)  # the server answers each request in a task of its own
 
     def grow(self, size: int) -> None:
-        """Hold so many bytes in total; raise Unavailable or TooManyRequests beyond the limits."""
+        """Hold this number of bytes in total; raise Unavailable or TooManyRequests beyond the limits."""
         if size > self._size:
             self._bodies.add(self._caller, size - self._size)
             self._size = size
@@ -182,7 +182,7 @@ def _inflate(body: bytes, window: int, max_bytes: int) -> bytes:
 
 
 def _check_charset(content_type: str) -> None:
-    """Raise UnsupportedMediaType where a Content-Type says that JSON is in something else than UTF-8."""
+    """Raise UnsupportedMediaType for a Content-Type with another charset than UTF-8."""
     for parameter in content_type.split(";")[1:]:
         name, _, value = parameter.partition("=")
         if name.strip().lower() == "charset" and value.strip().strip('"').lower() not in _UTF_8:

@@ -17,9 +17,9 @@ from shared.tables import JobKind
 
 
 async def read_lineage(services: Services, caller: Caller, job: StoredJob, index: int) -> dict[str, Any]:
-    """Return the lineage of a row of a job; raise RowFaults for a place that it has not, Conflict for one not stored.
+    """Return the lineage of a row of a job; raise RowFaults for an unknown row, Conflict for one not stored yet.
 
-    Who promoted a version, and why, is for administrators, as its history is.
+    Only administrators see the actor and the reason of a promotion, as in the history of the model.
     """
     if job.kind == JobKind.EXPLAIN_BATCH:
         source = None if job.csv is None else job.csv.source_job_id
@@ -85,7 +85,7 @@ def _body(lineage: Lineage, version: Version, *, is_admin: bool) -> dict[str, An
 
 
 def _request(lineage: Lineage) -> dict[str, Any]:
-    """Return what is known of the request: its id, and the rest where it was logged and is still kept."""
+    """Return the record of the request: its id, and the rest if a log entry of it still exists."""
     request = lineage.request
     return {
         "id": lineage.job.request_id,

@@ -58,7 +58,7 @@ async def list_page(services: Services, request: Request, caller: Caller, chosen
 
 
 def _versions(services: Services, reference: str) -> list[int]:
-    """Return the ids of the versions that `name` means, which are all of them, or `name@3` or `name@alias`."""
+    """Return the ids of the versions of `name`: all of a model, or that of `name@3` or `name@alias`."""
     if "@" not in reference:
         return [version.id for version in services.catalog.versions_of(reference)]
     version = services.catalog.find(reference, None, archived=True)

@@ -31,7 +31,7 @@ ROWS = "rows"  # the same for batches
 
 @dataclass(frozen=True, slots=True)
 class SubmitOptions:
-    """What a request says besides its rows."""
+    """The options of a request, besides its rows."""
 
     version: Version
     timeout: float
@@ -67,8 +67,8 @@ async def read_single(
 ) -> Submitted:
     """Read `{features, model?, version?, expires_in?, timeout?}`; `model` is the name in the path.
 
-    The card may call the wrapper otherwise, or want none: the body is then the row, and what is none of its features
-    may be an option. The row is submitted as a job of this `kind`.
+    The card may name the wrapper differently, or use none. Without a wrapper the body is the row, and a key that is no
+    feature may be an option. The row is submitted as a job of this `kind`.
     """
     body, raw = await read_json(request, max_bytes=services.settings.max_body_bytes)
     return await read_row(services, request, body, raw, model, kind=kind, client_id=client_id)
@@ -183,7 +183,7 @@ async def read_batch(services: Services, request: Request, model: str | None) ->
 
 
 def _default_version(services: Services, request: Request, model: str | None) -> Version | None:
-    """Return the version that the path or the default means, whose words a refusal has until the body names another."""
+    """Return the version named by the path, or the default; its card formats errors until the body names another."""
     version = services.catalog.find(model, None)
     if version is not None:
         remember_error_format(request, version.card)
@@ -286,7 +286,7 @@ def read_options(services: Services, body: dict[str, Any], version: Version, fau
 async def find_version(services: Services, name: str | None, number: int | None, *, archived: bool = False) -> Version:
     """Return the version that a request names; raise NotFound, or Unavailable without any model.
 
-    With `archived`, it may be one that serves no more, asked for by its number: to read about it.
+    With `archived`, a version number may name an archived version: to read about it.
     """
     version = services.catalog.find(name, number, archived=archived)
     if version is None:
@@ -310,7 +310,7 @@ def _seconds(body: dict[str, Any], field: str, cap: float, faults: list[Fault]) 
 
 
 def faults_error(faults: list[Fault], more: int, detail: str | None = None) -> RowFaults:
-    """Return the error of a request with these faults and so many more, in its own words or in those of `summarise`."""
+    """Return the error for these faults and `more` uncounted ones, with its own sentence or that of `summarise`."""
     count = len(faults) + more
     return RowFaults(detail or summarise(faults, count), faults=faults[:MAX_FAULTS], fault_count=count)
 

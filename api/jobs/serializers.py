@@ -155,7 +155,7 @@ def result_body(job: StoredJob, version: Version, output: StoredOutput, words: R
 
 
 def _with_quality(body: dict[str, Any], output: StoredOutput) -> dict[str, Any]:
-    """Return the answer for a row, with its quality where the caller asked for it (null: it is not known)."""
+    """Return the answer for a row, with its quality if the caller requested it (null: unknown)."""
     if output.quality is not None:
         body["quality"] = output.quality or None
     return body
@@ -329,7 +329,7 @@ def registration_body(job: StoredJob, version: Version, _rows: object, _words: o
 
 
 def training_body(job: StoredJob, version: Version, report: Any, _words: object) -> dict[str, Any]:  # noqa: ANN401
-    """Return the candidate version that a training came to, with its metrics, its threshold and its cards."""
+    """Return the candidate version of a training, with its metrics, its threshold and its cards."""
     card = version.card
     place = link(f"/models/{card.name}/versions/{card.version}")
     return {

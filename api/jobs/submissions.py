@@ -153,7 +153,7 @@ def new_submission(
 
 
 def set_idempotency_key(submission: Submission, request: Request, caller: Caller) -> None:
-    """Set the idempotency key that the caller gave, if any; whoever knows the body adds its hash."""
+    """Set the idempotency key of the request, if it has one; the hash of the body is added later."""
     key = request.headers.get("idempotency-key")
     if key is None:
         return

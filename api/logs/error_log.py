@@ -167,7 +167,7 @@ class ErrorLogWriter:
 
 
 def clean(entry: dict[str, Any]) -> dict[str, Any]:
-    """Return an entry whose texts are short and can be stored."""
+    """Return an entry with short texts that the database can store."""
     faults = entry["faults"]
     if faults is not None:
         faults = [

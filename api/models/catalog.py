@@ -168,17 +168,17 @@ class Catalog:
                 self.refresh()
 
     def default_model(self) -> str | None:
-        """Return the name of the model that is meant when none is named."""
+        """Return the name of the model of requests that name none."""
         names = self.snapshot.by_name
         if self._settings.default_model is not None:
             return self._settings.default_model
         return min(names, key=lambda name: min(version.id for version in names[name].values())) if names else None
 
     def find(self, name: str | None, version: int | None, *, archived: bool = False) -> Version | None:
-        """Return the version that a request names, None without one.
+        """Return the version that a request names, None if it does not exist.
 
         `name` is that of a model, or `name@3`, or `name@alias`; None means the default model. With `archived`, a number
-        may be that of a version that serves no more.
+        may name an archived version.
         """
         snapshot = self.snapshot
         name = name if name is not None else self.default_model()
@@ -216,13 +216,13 @@ class Catalog:
         return self.snapshot.by_id[job.model_version_id]
 
     def registered_by(self, job: StoredJob) -> Version | None:
-        """Return the version that a job registered; None while there is none, and where it was deleted."""
+        """Return the version that a job registered; None before the registration and after a deletion."""
         if job.registration is None or job.registration.model_version_id is None:
             return None
         return self.snapshot.by_id.get(job.registration.model_version_id)
 
     def is_archived(self, version: Version) -> bool:
-        """Tell whether a version serves no more."""
+        """Return whether a version is archived."""
         return version.card.version in self.snapshot.archived.get(version.card.name, {})
 
     def versions_of(self, name: str) -> list[Version]:
@@ -277,7 +277,7 @@ def split_reference(reference: str) -> tuple[str, int | None, str]:
 
 
 def silence() -> Unavailable:
-    """Return the answer to what cannot be told while the database is silent or gone."""
+    """Return the answer while the database is silent or gone and the catalog cannot decide."""
     return Unavailable("The database does not answer: try again in a moment.", retry_after=2)
 
 

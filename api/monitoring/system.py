@@ -97,7 +97,7 @@ def _quantiles(
     inside: ColumnElement[bool],
     count: int,
 ) -> dict[str, float | None]:
-    """Return the smallest values that so many of the rows do not exceed; None without rows."""
+    """Return, for each share, the smallest value that this share of the rows does not exceed; None without rows."""
     if not count:
         return dict.fromkeys(_QUANTILES)
     if connection.dialect.name != "sqlite":

@@ -60,7 +60,7 @@ def selected_versions(services: Services, named: Version, model: str | None, ver
 
 
 def names_version(model: str | None, version: int | None) -> bool:
-    """Tell whether a question names one version, by its number or in `name@3` or `name@alias`."""
+    """Return whether a question names one version, by its number or in `name@3` or `name@alias`."""
     return version is not None or (model is not None and "@" in model)
 
 

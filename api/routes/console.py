@@ -182,5 +182,5 @@ async def get_job_file(request: Request, job_id: str, file: str) -> Response:
 
 @router.get("/{rest:path}", response_model=None)
 async def get_nothing(request: Request, rest: str) -> Response:
-    """Say that there is no such page."""
+    """Answer with the page for an unknown address."""
     raise NotFound("There is no such page of the console.")

@@ -29,7 +29,7 @@ Queue = tuple[str, int]  # lane, model version id
 
 @dataclass(slots=True)
 class Drain:
-    """What is known of one queue."""
+    """Measurements of one queue."""
 
     queued: int = 0
     drained: int | None = None  # the workers' counter at the last sample
@@ -71,11 +71,11 @@ class Backlog:
         return self._oldest
 
     def is_full(self, lane: str, model_version_id: int) -> bool:
-        """Tell whether a queue has reached MAX_QUEUED."""
+        """Return whether a queue has reached MAX_QUEUED."""
         return self.queued(lane, model_version_id) >= self._max_queued
 
     def stalled_lanes(self) -> list[str]:
-        """Return the lanes where jobs wait and none was finished for 30 seconds, though workers may say they live."""
+        """Return the lanes where jobs wait and none finished for 30 seconds, even if workers report to be alive."""
         horizon = time.monotonic() - STALLED_SECONDS
         return sorted({lane for (lane, _), drain in list(self._drains.items()) if drain.moved_at < horizon})
 

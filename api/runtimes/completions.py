@@ -25,7 +25,7 @@ PING_SECONDS = 3.0  # how often Redis is asked for a sign of life, and how long 
 
 
 class Completions:
-    """Wakes those who wait for jobs that a worker ends."""
+    """Wakes requests that wait for jobs of workers."""
 
     def __init__(self, engine: Engine, redis: Redis, *, poll_seconds: float) -> None:
         self._engine = engine

@@ -36,7 +36,7 @@ class CountingThread:
         self._thread = Background(self._run, name="counting")
 
     def start(self) -> None:
-        """Begin, unless the settings say that nothing is counted."""
+        """Start, unless the settings disable counting."""
         if self._seconds:
             self._thread.start()
 

@@ -41,7 +41,7 @@ class Change:
 
 
 class Follower:
-    """One who waits for changes of a job."""
+    """A caller that waits for changes of a job."""
 
     def __init__(self, following: "JobFollowers") -> None:
         self._following = following
@@ -54,7 +54,7 @@ class Follower:
         self._woken.set()
 
     async def next_change(self, seconds: float) -> Change | None:
-        """Return the newest change, None without one within so many seconds or after the end of following."""
+        """Return the newest change; None without one within `seconds`, or after the end of following."""
         if not self._following.is_closed:
             try:
                 # Not wait_for: before Python 3.12 it can swallow a cancellation that comes with the change.
@@ -121,7 +121,7 @@ class JobFollowers:
                 del self._followers[job_id]
 
     async def wait_for_end(self, job_id: str, seconds: float) -> StoredJob | None:
-        """Return a job as soon as it has ended, None if it does not within so many seconds."""
+        """Return a job as soon as it has ended; None if it does not end within `seconds`."""
         assert self._loop is not None
         deadline = self._loop.time() + seconds
         with self.follow(job_id) as follower:

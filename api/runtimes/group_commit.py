@@ -134,7 +134,7 @@ class Intake:
                 return
 
     def _commit_group(self, group: list[Submission]) -> Sequence[Accepted | GuichetError]:
-        """Commit a group; an error of the database that leaves `commit` means that nothing was stored."""
+        """Commit a group; a database error that leaves `commit` means that nothing was stored."""
         METRICS.observe(GROUP_SIZE, len(group))
         try:
             return self._commit(group)

@@ -12,7 +12,7 @@ from shared.jobs.submission import CLIENT_ID_SCOPE, Submission
 
 
 class KeysInFlight:
-    """The keys whose first request is being committed at this moment."""
+    """The keys whose first request is being committed now."""
 
     def __init__(self) -> None:
         self._keys: set[tuple[str | None, str]] = set()

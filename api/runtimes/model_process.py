@@ -190,7 +190,7 @@ class ModelProcesses(Versions[ModelProcess]):
 
 
 def _serve(connection: Connection, version: ModelVersion, directory: Path, log_level: int, log_format: Format) -> None:
-    """Load the model, say so, then answer calls until the other end is closed."""
+    """Load the model, report it, then answer calls until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
     configure_logging(logging.getLevelName(log_level), form=log_format)
     identify(model=f"{version.name}@{version.version}")

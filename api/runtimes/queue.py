@@ -39,7 +39,7 @@ STARTING_SECONDS = 30.0  # so long may the workers take to be heard of for the f
 
 
 class OutcomeUnknown(Exception):
-    """A group was sent to the database, and nobody can tell now whether it was stored."""
+    """The outcome of a commit is unknown: the group was sent to the database, and the answer was lost."""
 
 
 class QueueRuntime:
@@ -101,7 +101,7 @@ class QueueRuntime:
             return await self._intake.submit(submission)
 
     async def wait_for_end(self, job_id: str, seconds: float) -> StoredJob | None:
-        """Return a stored job as soon as it has ended, None if it does not within so many seconds."""
+        """Return a stored job as soon as it has ended; None if it does not end within `seconds`."""
         return await self._completions.wait(job_id, seconds)
 
     def trouble(self) -> str | None:
@@ -128,7 +128,7 @@ class QueueRuntime:
     async def count_place(self, job: StoredJob) -> Place:
         """Return the place of a job in its queue, counted in the table; unknown if that takes too long.
 
-        A file has no ETA: the queue's rate counts jobs, and says nothing of how long a file takes.
+        A file has no ETA: the queue's rate counts jobs, and a file may take any time.
         """
 
         def count() -> int:
@@ -199,9 +199,9 @@ class QueueRuntime:
     # ── the tables ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def commit(self, group: Sequence[Submission]) -> Sequence[Accepted | GuichetError]:
-        """Store a group as queued jobs in one statement, then note its wake-ups.
+        """Store a group as queued jobs in one statement, then send its wake-ups.
 
-        Raises SQLAlchemyError where nothing was stored. Where that cannot be found out, each answer says so.
+        Raises SQLAlchemyError if nothing was stored. If the outcome is unknown, each answer reports that.
         """
         try:
             created = self._submit(group)

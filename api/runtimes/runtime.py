@@ -70,7 +70,7 @@ class Runtime(Protocol):
         ...
 
     async def wait_for_end(self, job_id: str, seconds: float) -> StoredJob | None:
-        """Return a stored job as soon as it has ended, None if it does not within so many seconds."""
+        """Return a stored job as soon as it has ended; None if it does not end within `seconds`."""
         ...
 
     def check_room(self, lane: str, version: Version) -> None:
@@ -86,11 +86,11 @@ class Runtime(Protocol):
         ...
 
     def notify_files(self, model_version_id: int) -> None:
-        """Wake whoever scores the chunks of CSV files; safe from any thread, returns at once."""
+        """Wake the threads or workers that score chunks of CSV files; safe from any thread, returns at once."""
         ...
 
     def notify_uploads(self) -> None:
-        """Wake whoever registers uploaded models; safe from any thread, returns at once."""
+        """Wake the threads or workers that register uploaded models; safe from any thread, returns at once."""
         ...
 
     def trouble(self) -> str | None:

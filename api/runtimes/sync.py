@@ -56,7 +56,7 @@ LOST_SECONDS = 600.0  # and a row that took its process down, for so long
 
 @dataclass(slots=True)
 class Computed:
-    """A submission with what became of its rows without faults, after so many attempts."""
+    """A submission with the results of its rows without faults, and the number of attempts."""
 
     submission: Submission
     results: list[Any]  # by row: what its handler returns, or a Fault
@@ -129,7 +129,7 @@ class SyncRuntime:
             return await self._intakes.submit(submission)
 
     async def wait_for_end(self, job_id: str, seconds: float) -> StoredJob | None:
-        """Return a stored job, which is a file's, as soon as it has ended, None if it does not in so many seconds."""
+        """Return a stored job, always of a file, as soon as it has ended; None if it does not end within `seconds`."""
         return await self._followers.wait_for_end(job_id, seconds)
 
     def trouble(self) -> str | None:
@@ -192,7 +192,7 @@ class SyncRuntime:
         return troubles
 
     def is_busy(self, model_version_id: int) -> bool:
-        """Tell whether a model is being loaded or works on a row: each has a deadline of its own."""
+        """Return whether a model is loading or scoring a row: both have deadlines of their own."""
         model = self.models.find(model_version_id)
         loading = self._loading.get(model_version_id)
         return (model is not None and model.busy_since is not None) or (loading is not None and not loading.done())

@@ -20,7 +20,7 @@ OPEN_SECONDS = 5.0
 
 
 class Notifier:
-    """Wakes workers for (lane, model version id) pairs, each once however often it is asked for."""
+    """Wakes workers for (lane, model version id) pairs; repeated requests for a pair wake them once."""
 
     def __init__(self, redis: Redis, app: Celery) -> None:
         self._redis = redis
@@ -44,7 +44,7 @@ class Notifier:
         self._wake.set()
 
     def is_broker_up(self) -> bool:
-        """Tell whether Redis answers now, in half a second at most."""
+        """Return whether Redis answers within half a second."""
         if self._failures >= FAILURES:
             return False  # the circuit is open: do not wait for it again
         try:

@@ -99,7 +99,7 @@ def _refusals(cards: Iterable[Card]) -> dict[str, list[Schema]]:
 
 
 def _allow(schemas: dict[str, Schema], name: str, other: str, schema: Schema) -> None:
-    """Let `name` stand for its own schema or another one, which gets a name of its own."""
+    """Let `name` stand for its own schema or another one, which gets its own name."""
     own = schemas[name]
     if "anyOf" not in own:
         schemas[f"Own{name}"] = {**own, "title": f"Own{name}"}

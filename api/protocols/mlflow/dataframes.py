@@ -163,7 +163,7 @@ def _from_split(version: Version, content: object, *, max_rows: int) -> list[Row
 
 
 def _are_numbered(columns: object, count: int) -> bool:
-    """Tell whether columns are pandas' own for a matrix without names: 0, 1 and so on, which False and 1.0 equal."""
+    """Return whether columns are those of pandas for a matrix without names: 0, 1, ...; False and 1.0 are equal."""
     return isinstance(columns, list) and columns == list(range(count)) and all(type(name) is int for name in columns)
 
 

@@ -46,7 +46,7 @@ async def score_frame(request: Request, services: Services, caller: Caller, name
 
 
 def _media_type(request: Request) -> tuple[bool, str | None]:
-    """Return whether the body is CSV, and its encoding where the caller says it; raise UnsupportedMediaType."""
+    """Return whether the body is CSV, and its encoding if the header has one; raise UnsupportedMediaType."""
     media_type, *parameters = [part.strip() for part in request.headers.get("content-type", "").lower().split(";")]
     if media_type not in ("", "text/csv", "application/json"):
         raise UnsupportedMediaType("The body must be application/json or text/csv: say which in Content-Type.")

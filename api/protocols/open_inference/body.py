@@ -22,7 +22,7 @@ class TensorBody:
 
 
 async def read_tensor_body(request: Request, *, max_bytes: int, most: Most) -> TensorBody:
-    """Return a body, unpacked and parsed; raise 400, 413 or 415 with a sentence that says what to do."""
+    """Return a body, unpacked and parsed; raise 400, 413 or 415 with a sentence on what to do."""
     headers = request.headers
     media_type = headers.get("content-type", BINARY).partition(";")[0].strip().lower()
     if media_type not in ("application/json", BINARY) and not media_type.endswith("+json"):

@@ -194,7 +194,7 @@ def _texts(data: memoryview, count: int) -> tuple[list[Any], Faults]:
 
 
 def decode_texts(content_type: str, values: Sequence[Any], faults: Faults) -> list[Any]:
-    """Return texts as their content type means them: `base64` of text, `pd_json` any JSON scalar; add to `faults`."""
+    """Return texts, decoded by content type: `base64` of text, `pd_json` any JSON scalar; add to `faults`."""
     decoded: list[Any] = []
     for place, text in enumerate(values):
         if len(faults) > MAX_FAULTS:

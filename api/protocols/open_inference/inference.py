@@ -31,7 +31,7 @@ _DATATYPES: dict[type, Datatype] = {bool: BOOL, int: INT64, float: FP64, str: BY
 
 @dataclass(frozen=True, slots=True)
 class RequestedOutput:
-    """An output that was asked for."""
+    """An output that the request names."""
 
     name: str
     is_binary: bool | None = None  # None: as the request says for all

@@ -20,7 +20,7 @@ from shared.jobs.queries import StoredJob, StoredOutput
 
 
 async def find_version_of(services: Services, name: str, number: str | None) -> Version:
-    """Return the version that a path means; a text that is no number is no version."""
+    """Return the version that a path names; a text that is no number names none."""
     if number is None:
         return await find_version(services, name, None)
     is_number = number.isascii() and number.isdigit() and len(number) < 10

@@ -59,7 +59,7 @@ def fast_row(version: Version, inputs: Any) -> dict[str, Any] | None:  # noqa: A
 
 
 def check_number(card: Card, inputs: object) -> None:
-    """Raise RowFaults, in one sentence, for so many inputs that most of them can be no features."""
+    """Raise RowFaults, in one sentence, for far more inputs than the model has features."""
     most = len(card.row_features) + MAX_EXTRA_INPUTS
     if card.extra == "refuse" and isinstance(inputs, list) and len(inputs) > most:
         message = f"{len(inputs)} inputs were given, and the model has {len(card.sent_features)} features: one for each"
@@ -173,7 +173,7 @@ def _can_hold(card: Card, tensor: Tensor, feature: Feature) -> bool:
 
 
 def _fitted(feature: Feature, tensor: Tensor, values: Sequence[Any]) -> Sequence[Any]:
-    """Return elements as a row holds them: 3.0 is an integer where one is meant, and 0 or 1 a boolean."""
+    """Return elements as values of a row: 3.0 as an integer for an integer feature, 0 or 1 as a boolean."""
     kind = tensor.datatype.kind
     if kind == "number" and feature.type == "integer":
         return [int(value) if type(value) is float and value.is_integer() else value for value in values]
@@ -183,7 +183,7 @@ def _fitted(feature: Feature, tensor: Tensor, values: Sequence[Any]) -> Sequence
 
 
 def _unknown_input(card: Card, tensor: Tensor, *, hint: bool) -> Fault:
-    """Return the fault of an input that the card does not name; a `hint` at the name that was meant is slow to find."""
+    """Return the fault of an input that the card does not name; `hint` also suggests a name, which is slow."""
     names = [feature.name for feature in card.row_features] if hint else []
     message = f"{tensor.shown} is not an input of this model: {did_you_mean(tensor.name, names)}"
     return Fault(f"/inputs/{tensor.place}/name", "unknown_feature", message)
