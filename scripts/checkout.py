@@ -6,4 +6,4 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Failure(Exception):
-    """The command cannot go on; the message says why, and what to do."""
+    """The command cannot continue; the message has the reason and the remedy."""

@@ -59,7 +59,7 @@ _MODELS = "REVOKE INSERT, UPDATE, DELETE ON model_versions FROM {app}"
 
 
 class Refused(Exception):
-    """The database cannot be made; the message says why, and what to do."""
+    """The database cannot be made; the message has the reason and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class _Connection:
         return Role(name, password, made=not exists)
 
     def has_database(self, name: str, *, owner: str) -> bool:
-        """Tell whether the database is there; raise Refused if it is somebody else's."""
+        """Return whether the database exists; raise Refused if another role owns it."""
         self._cursor.execute("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s", (name,))
         row = self._cursor.fetchone()
         if row is not None and row[0] != owner:
@@ -219,7 +219,7 @@ def _upgrade(url: URL, *options: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the database and say how to reach it; return the exit code."""
+    """Make the database and print its addresses; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m scripts.create_db",
         description="Make the database, its roles and its tables; run it again freely.",

@@ -9,7 +9,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 
 def alembic(*arguments: str, url: str) -> None:
-    """Run Alembic on a database. Raises CalledProcessError when it fails; it has said why."""
+    """Run Alembic on a database. Raises CalledProcessError when it fails; Alembic has printed the reason."""
     env = os.environ | {
         "RUNTIME": "sync" if url.startswith("sqlite") else "queue",
         "DATABASE_URL": url,

@@ -1,7 +1,7 @@
 """Background threads: they survive their errors, are watched by /health, and never delay the end of the process.
 
-What nobody foresaw, one entry that cannot be written, say, is logged, and the thread begins again after a moment.
-Should it end all the same, `ended` tells, and /health with it.
+An unexpected error, such as an entry that cannot be written, is logged, and the thread starts again after a moment. If
+a thread ends all the same, `ended` names it, and so does /health.
 """
 
 import logging
@@ -21,8 +21,8 @@ PATIENCE_SECONDS = 3.0  # for the present round, when it is stopped
 class Background:
     """A daemon thread that runs `run` until it returns, and again whenever it raises an Exception.
 
-    `run` has to return soon after it is told to stop: it looks at `is_stopping`, or pauses by `wait`. Where it waits
-    for something else, `wake` ends that. `stop` then waits for it, for so long and no longer.
+    `run` has to return soon after `stop`: it checks `is_stopping`, or pauses by `wait`. If it waits for something else,
+    `wake` ends that wait. `stop` then waits for the thread, for a limited time.
     """
 
     def __init__(self, run: Callable[[], None], *, name: str, wake: Callable[[], object] = lambda: None) -> None:
@@ -39,7 +39,7 @@ class Background:
         self._thread.start()
 
     def stop(self, timeout: float = PATIENCE_SECONDS) -> None:
-        """Tell it to stop, and wait until it has, at most so many seconds; harmless where it was not started."""
+        """Stop the thread, and wait for its end for at most `timeout` seconds; harmless if it was not started."""
         self._stopping.set()
         self._wake()
         _started.discard(self)
@@ -48,15 +48,15 @@ class Background:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether it has been told to stop."""
+        """Whether `stop` was called."""
         return self._stopping.is_set()
 
     def wait(self, seconds: float) -> bool:
-        """Let so many seconds pass, fewer when it is told to stop; return whether it is."""
+        """Wait for this number of seconds, or until `stop`; return whether the thread has to stop."""
         return self._stopping.wait(seconds)
 
     def is_alive(self) -> bool:
-        """Tell whether it runs."""
+        """Return whether the thread runs."""
         return self._thread.is_alive()
 
     def _live(self) -> None:

@@ -1,22 +1,22 @@
-"""One error tree: each error carries an HTTP status, a stable code and a sentence on which the caller can act.
+"""One error tree: each error has an HTTP status, a stable code, and a sentence with advice for the caller.
 
 GuichetError
-├── MalformedBody          400  the bytes are not the JSON that we accept
-├── Unauthorized           401  no key, or one that we do not know
+├── MalformedBody          400  the bytes are not valid, unambiguous JSON
+├── Unauthorized           401  no key, or an unknown one
 ├── Forbidden              403  the key lacks the scope
 ├── NotFound               404  no such job, model or version (or it is someone else's)
-├── NotAcceptable          406  nothing that there is has the type that Accept asks for
-├── SlowRequest            408  the body hardly moves
+├── NotAcceptable          406  no available representation matches Accept
+├── SlowRequest            408  the body arrives too slowly
 ├── Conflict               409  the job's state does not allow it, or the first request with this key still runs
-├── PreconditionFailed     412  what is to be changed is not what the caller saw (If-Match)
+├── PreconditionFailed     412  the object has changed since the caller read it (If-Match)
 ├── TooLarge               413  more bytes or rows than the limit
 ├── UnsupportedMediaType   415  not application/json
 ├── RangeNotSatisfiable    416  the file has no such bytes
 ├── RowFaults              422  the rows do not fit the card: every fault listed with its JSON pointer
-├── RowRefused             422  the row fits the card, and the model does not take its values
-├── NotExplainable         422  the model cannot tell why a row has its score
+├── RowRefused             422  the row fits the card, but the model refuses its values
+├── NotExplainable         422  the model's scores cannot be explained
 ├── InvalidRequest         422  a parameter of the path or the query is not valid
-├── IdempotencyMismatch    422  the same Idempotency-Key, or id of its own, with another body
+├── IdempotencyMismatch    422  the same Idempotency-Key, or own id, with another body
 ├── TooManyRequests        429  the caller is over its quota (with Retry-After)
 ├── ModelFailed            500  the model raised on this row
 ├── Unavailable            503  database down, service full, or no model loaded (with Retry-After)
@@ -30,11 +30,11 @@ from typing import ClassVar
 
 from shared.faults import Fault
 
-MAX_FAULTS = 1_000  # of one request that are told; what is beyond is counted, not built
+MAX_FAULTS = 1_000  # listed faults of one request; further ones are counted, not built
 
 
 class GuichetError(Exception):
-    """Anything that the service refuses or fails to do, in words for the caller."""
+    """A refusal or a failure of the service, with a sentence for the caller."""
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
@@ -58,13 +58,13 @@ class GuichetError(Exception):
 
 
 class MalformedBody(GuichetError):
-    """The body is not the JSON that we accept."""
+    """The body is not valid, unambiguous JSON."""
 
     status, code, title = 400, "malformed_body", "Malformed body"
 
 
 class Unauthorized(GuichetError):
-    """No API key, or one that we do not know."""
+    """No API key, or an unknown one."""
 
     status, code, title = 401, "unauthorized", "Unauthorized"
 
@@ -88,13 +88,13 @@ class NotAcceptable(GuichetError):
 
 
 class SlowRequest(GuichetError):
-    """The body comes so slowly that it would hold its place for hours."""
+    """The body arrives so slowly that it would hold its place for hours."""
 
     status, code, title = 408, "request_timeout", "Request timeout"
 
 
 class Conflict(GuichetError):
-    """The present state does not allow it."""
+    """The present state does not allow the request."""
 
     status, code, title = 409, "conflict", "Conflict"
 
@@ -124,19 +124,19 @@ class RangeNotSatisfiable(GuichetError):
 
 
 class RowFaults(GuichetError):
-    """The request does not fit the model's card or the route's body; `faults` lists everything that is wrong."""
+    """The request does not fit the model's card or the route's body; `errors` lists every fault."""
 
     status, code, title = 422, "invalid_row", "The request does not fit the model"
 
 
 class RowRefused(GuichetError):
-    """The row fits the card, and the model does not take its values."""
+    """The row fits the card, but the model refuses its values."""
 
     status, code, title = 422, "refused_by_model", "The model refuses the row"
 
 
 class NotExplainable(GuichetError):
-    """The model cannot tell why a row has its score."""
+    """The scores of this model cannot be explained."""
 
     status, code, title = 422, "not_explainable", "The score cannot be explained"
 
@@ -148,13 +148,13 @@ class InvalidRequest(GuichetError):
 
 
 class IdempotencyMismatch(GuichetError):
-    """The same Idempotency-Key, or id of the caller's own, came with another body."""
+    """The same Idempotency-Key, or own id, came with another body."""
 
     status, code, title = 422, "idempotency_mismatch", "The key or id was used with another body"
 
 
 class TooManyRequests(GuichetError):
-    """The caller is over its quota; it may come back when Retry-After says."""
+    """The caller is over its quota for the seconds in Retry-After."""
 
     status, code, title = 429, "too_many_requests", "Too many requests"
 
@@ -166,7 +166,7 @@ class ModelFailed(GuichetError):
 
 
 class Unavailable(GuichetError):
-    """The service cannot do it now; try again later."""
+    """The service cannot do this now."""
 
     status, code, title = 503, "unavailable", "Service unavailable"
 

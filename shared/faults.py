@@ -32,7 +32,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class OwnWords(Fault):
-    """A fault whose message is a sentence of its own, as the card has it: no name is put before it."""
+    """A fault whose message is a complete sentence from the card: no name is put before it."""
 
     def clause(self) -> str:
         """Return the message alone."""
@@ -53,7 +53,7 @@ def sentence(
 ) -> str:
     """Return faults as one sentence: `subject`, the first three faults, and the number of the others.
 
-    `count` is of all faults where `faults` holds only some of them, and `is_lower_bound` says that it may be higher.
+    `count` is the number of all faults if `faults` holds only some of them; `is_lower_bound`: there may be more.
     """
     parts = [tell(fault) for fault in faults[:FIRST]]
     more = max(count, len(faults)) - len(parts)
@@ -92,9 +92,9 @@ def unpointer(text: str) -> list[str]:
 
 
 def closest(name: str, names: Iterable[str], *, cutoff: float = 0.6) -> str | None:
-    """Return the known name that was probably meant, in whatever case, or None.
+    """Return the closest known name, in any case of letters, or None.
 
-    The search is slow: callers make only a few of them for one request.
+    The search is slow: callers search only a few names for one request.
     """
     by_lower = {spelling.lower(): spelling for spelling in names}
     close = get_close_matches(name[:COMPARED].lower(), by_lower, 1, cutoff)
@@ -102,6 +102,6 @@ def closest(name: str, names: Iterable[str], *, cutoff: float = 0.6) -> str | No
 
 
 def did_you_mean(name: str, names: Iterable[str], *, otherwise: str = "remove it") -> str:
-    """Return the question whether the closest name was meant, or `otherwise` where no name is close."""
+    """Return a question with the closest name, or `otherwise` if no name is close."""
     close = closest(name, names)
     return otherwise if close is None else f'did you mean "{close}"?'

@@ -72,7 +72,7 @@ class ChunkPipeline:
                 self._storing.popleft().result()
 
     def process_next(self) -> bool:
-        """Claim and compute one chunk, and hand it over to be stored; return whether there was one."""
+        """Claim and compute one chunk, and pass it on for storing; return whether there was one."""
         claim = run_again(self._claim)
         if claim is None:
             return False
@@ -118,7 +118,7 @@ class ChunkPipeline:
         self.row_count += claim.row_count
 
     def _wait_for_stores(self, count: int) -> None:
-        """Wait until no more than so many chunks are being stored."""
+        """Wait until at most `count` chunks are being stored."""
         while len(self._storing) > count:
             self._storing.popleft().result()
 

@@ -43,7 +43,7 @@ SUSPECTS_SECONDS = 1.0  # how often jobs that took a worker down are looked for;
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """What is queued for a model version in a lane, and the model that it needs."""
+    """The queued jobs of a model version in a lane, and the model that they need."""
 
     lane: str
     model_version_id: int

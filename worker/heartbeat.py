@@ -93,7 +93,7 @@ class Heartbeat:
 
     @contextmanager
     def loading(self, label: str, seconds: float, ending: Callable[[], None]) -> Iterator[None]:
-        """End the process, after a call of `ending`, unless the block has loaded a model in so many seconds."""
+        """End the process, after a call of `ending`, unless the block loads a model within its time limit."""
         with self._keeping(_Load(label, ending), seconds):
             yield
 
@@ -117,7 +117,7 @@ class Heartbeat:
             self._set_alarm()
 
     def is_holding(self) -> bool:
-        """Tell whether anything is held."""
+        """Return whether any lease is held."""
         return bool(self._held)
 
     def tokens(self) -> list[int]:
@@ -195,9 +195,9 @@ class Heartbeat:
 
 
 def arm_kernel(seconds: float) -> None:
-    """Have the kernel end this process in so many seconds, whatever it is at; 0: never.
+    """Let the kernel end this process in this number of seconds, whatever it does; 0: never.
 
-    A timer of the kernel sends a signal, for which this process has no handler: that ends it without a word of Python.
+    A timer of the kernel sends a signal that this process does not handle: it ends the process without running Python.
     """
     signal.setitimer(signal.ITIMER_REAL, seconds)
 

@@ -130,7 +130,7 @@ class Runtime:
 
 
 def _passes(error: DBAPIError | psycopg2.Error) -> bool:
-    """Tell whether a failed statement may succeed later: the database is away, locked or read-only."""
+    """Return whether a failed statement may succeed later: the database is away, locked or read-only."""
     # COPY goes past SQLAlchemy: its errors are the driver's, and a connection that is lost in it shows when it ends.
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True

@@ -15,7 +15,7 @@ AUDIT_SECONDS = 2.0  # between two rounds of one process; those of two are half 
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """Something that one worker process after the other does every so many seconds."""
+    """A recurring task: one worker process at a time does it, every `seconds`."""
 
     name: str
     lock: int  # of PostgreSQL's advisory locks: any number that nobody else uses

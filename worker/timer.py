@@ -68,7 +68,7 @@ class Timer:
     def do(self, task: Timed) -> str:
         """Do a task now, unless another process does it or has just done it; return a summary.
 
-        Raises SQLAlchemyError when the database cannot be asked.
+        Raises SQLAlchemyError if the database does not answer.
         """
         began = time.monotonic()
         with self._runtime.bulk_engine.begin() as connection:

@@ -1,4 +1,4 @@
 """Authentication and limits: API keys, scopes, rate limits.
 
-Imports the picture of keys. Decides nothing about single jobs.
+Imports the snapshot of keys. Decides nothing about single jobs.
 """

@@ -1,4 +1,4 @@
 """The checks of `python -m api.check`, one file for each part of the surroundings.
 
-Imports shared only. Reports findings with what to do about them, and changes nothing.
+Imports shared only. Reports findings with advice, and changes nothing.
 """

@@ -39,7 +39,7 @@ class Outcome:
 
 
 def run_drill(stack: Stack, traffic: Traffic, name: str, act: Callable[[Stack], None]) -> Outcome:
-    """Do something to the stack under load, wait until the work from before is done, and tell how it went."""
+    """Run a drill on the stack under load, wait until the earlier work is done, and report the result."""
     began, count, hitches = traffic.now(), len(traffic.accepted), traffic.hitches.copy()
     file = submit_csv(Client(traffic.ports, traffic.key), make_csv(FILE_ROWS))
     traffic.files[file] = traffic.accepted[file] = FILE_ROWS

@@ -120,7 +120,7 @@ def drive(stack: Stack, *, only: str | None, fresh: bool) -> str:
 
 
 def refuse_placeholder(stack: Stack) -> str:
-    """See that nothing starts with a placeholder; return the sentence that says so."""
+    """Check that nothing starts with a placeholder; return the sentence of the refusal."""
     output = stack.run("up", "-d", "--no-build", check=False, POSTGRES_PASSWORD="change-me-please")  # noqa: S106
     running = stack.run("ps", "-q", "postgres").split() + stack.run("ps", "-q", "redis").split()
     sentence = next(

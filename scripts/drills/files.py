@@ -13,7 +13,7 @@ from scripts.drills.traffic import Client
 
 
 def make_csv(rows: int) -> bytes:
-    """Return a file of so many rows of the example model energy."""
+    """Return a file with this number of rows for the example model energy."""
     examples = json.loads((ROOT / "examples" / "energy" / "rows.json").read_text(encoding="utf-8"))
     text = io.StringIO()
     writer = csv.DictWriter(text, ["id", *examples[0]])

@@ -17,7 +17,7 @@ class Broken(Exception):
 
 @dataclass
 class Stack:
-    """One project of containers. `env` overrides whatever .env says."""
+    """One project of containers. `env` overrides the values of .env."""
 
     env: dict[str, str]
     compose: list[str] = field(default_factory=lambda: find_compose())

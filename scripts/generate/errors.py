@@ -85,7 +85,7 @@ CURES = {
     "range_not_satisfiable": "Leave `Range` out, or begin within the file.",
     "invalid_row": "Correct every fault in `errors`; the codes of faults are below.",
     "refused_by_model": "Correct the values that `detail` names: the card allows them, but the model does not.",
-    "not_explainable": "Ask for another model or version; the score itself stands.",
+    "not_explainable": "Ask for another model or version; the score itself is valid.",
     "invalid_request": "Correct the parameters that `errors` points to.",
     "idempotency_mismatch": "Use a new key or id for another body.",
     "too_many_requests": "Wait as long as `Retry-After` says, then send it again.",
@@ -114,7 +114,7 @@ def render() -> str:
 
 def _cause(kind: type[GuichetError]) -> str:
     if kind is GuichetError:
-        return "Something failed that the service does not expect."
+        return "An unexpected failure of the service."
     return (kind.__doc__ or "").strip().replace("|", "\\|")
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 
 
 class Guard:
-    """The supervisor's side: tell it what to end, and dismiss it after a regular stop."""
+    """The supervisor's side: it names the processes to end, and dismisses the guard after a regular stop."""
 
     def __init__(self, *, keep_open: tuple[int, ...] = ()) -> None:
         self._process = subprocess.Popen(

@@ -21,7 +21,7 @@ _LOCK_SECONDS = 20.0  # the children of a copy that was killed need a moment to 
 
 @dataclass(frozen=True)
 class Options:
-    """What the environment says."""
+    """The options of the environment."""
 
     runtime: Literal["queue", "sync"]
     port: int

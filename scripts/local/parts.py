@@ -54,7 +54,7 @@ class Parts:
         ]
 
     def flower(self) -> Program:
-        """Return the view of workers and tasks; whoever knows the password may enter."""
+        """Return the view of workers and tasks; everyone with the password may enter."""
         data_dir, url = self.options.data_dir, f"{self.options.flower_url}/"
         return self.program(
             "flower",

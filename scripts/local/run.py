@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def start(options: Options, supervisor: Supervisor, lock: int) -> None:
-    """Start every part, send one example row through the service, and say where things are."""
+    """Start every part, send one example row through the service, and print the addresses."""
     began = time.monotonic()
     say = supervisor.console.say
     say(f"guichet: starting, {options.runtime} runtime, data in {options.data_dir}")

@@ -24,11 +24,11 @@ _SECOND_REQUEST = 1.0  # ... which comes this long after the first: `timeout` an
 
 
 class Stopped(Exception):
-    """Somebody asked us to stop."""
+    """A signal asked the supervisor to stop."""
 
 
 class Program(Server):
-    """A part of the service: a command, and a question that tells whether it is ready."""
+    """A part of the service: a command, and a check whether it is ready."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ class Supervisor:
         return [shown for line in lines for shown in self.console.readable(line)]
 
     def pause(self, seconds: float = _TICK) -> None:
-        """Let a moment pass. Raises Stopped if somebody asked us to stop meanwhile."""
+        """Let a moment pass. Raises Stopped if a signal asked to stop meanwhile."""
         if not self._requests and not self.console.closed:
             time.sleep(seconds)
         if self._requests or self.console.closed:
@@ -159,7 +159,7 @@ class Supervisor:
             self.pause(0.1)
 
     def _bury(self, part: Server, ending: str) -> None:
-        """Say that a part died, and choose when it starts again. Raises Failure if it died too often."""
+        """Report that a part died, and choose the time of its next start. Raises Failure if it died too often."""
         now = time.monotonic()
         deaths = self._deaths.setdefault(part.name, deque(maxlen=_DEATHS))
         deaths.append(now)

@@ -31,7 +31,7 @@ class Service:
     key: str = ""
 
     def ask(self, path: str, *, body: object = None, method: str | None = None, key: bool = True) -> tuple[int, Any]:
-        """Return status and JSON of the answer; status 0 says that none came."""
+        """Return status and JSON of the answer; status 0 means no answer."""
         headers = {"Accept": "application/vnd.guichet+json, application/json", "Content-Type": "application/json"}
         if key and self.key:
             headers["Authorization"] = f"Bearer {self.key}"
@@ -52,7 +52,7 @@ class Service:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run every check; say each result in a line."""
+    """Run every check; print each result as a line."""
     parser = argparse.ArgumentParser(prog="python -m scripts.release.smoke", description="Try out a deployed service.")
     parser.add_argument("url", help="its address, e.g. https://owner-name.hf.space")
     parser.add_argument("--version", default="", help="the version that must run")

@@ -118,7 +118,7 @@ class Postgres(Server):
         self.kill()
 
     def _choose_owner(self) -> tuple[int, int] | None:
-        """Return as whom the server runs: None for ourselves; under root, the cluster's owner or `nobody`."""
+        """Return the user that the server runs as: None for ourselves; under root, the cluster's owner or `nobody`."""
         status = self.folder.stat() if self.folder.exists() else None
         if os.geteuid() != 0:
             if status is not None and status.st_uid != os.geteuid():
@@ -165,7 +165,7 @@ class Postgres(Server):
         unfinished.rename(self.folder)
 
     def _write_access(self) -> None:
-        """Write who may connect; at every start, since an older release wrote that everyone may."""
+        """Write the access rules; at every start, since an older release let everyone connect."""
         try:
             starter = pwd.getpwuid(os.geteuid()).pw_name
         except KeyError:

@@ -58,7 +58,7 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        """Tell whether it was started and has not ended."""
+        """Return whether it was started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
     @property
@@ -154,7 +154,7 @@ class Child:
 
 
 def runs(process: psutil.Process) -> bool:
-    """Tell whether a process still runs; a zombie does not, it only waits for its parent to notice."""
+    """Return whether a process still runs; a zombie does not, it only waits for its parent to notice."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

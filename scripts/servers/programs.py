@@ -58,7 +58,7 @@ def _package(name: str) -> Path | None:
 
 
 def _may_run(program: Path, owner: tuple[int, int]) -> bool:
-    """Tell whether a program starts as this user (initdb also loads the wheel's libraries, so it is a fair test)."""
+    """Return whether a program starts as this user (initdb also loads the wheel's libraries, so it is a fair test)."""
     command = [str(program), "--version"]
     try:
         run = subprocess.run(

@@ -11,7 +11,7 @@ from scripts.servers.processes import Child, wait_until
 
 
 class ServerError(Exception):
-    """A server cannot be had; the message says why, and what to do."""
+    """A server cannot be started; the message has the reason and the remedy."""
 
 
 class Server:
@@ -69,7 +69,7 @@ class Server:
 
     @property
     def alive(self) -> bool:
-        """Tell whether its process runs."""
+        """Return whether its process runs."""
         return self.child is not None and self.child.alive
 
     def ask(self) -> None:
@@ -115,7 +115,7 @@ def private_folder(folder: Path, owner: tuple[int, int] | None = None) -> None:
 
 
 def port_is_free(port: int) -> bool:
-    """Tell whether nobody listens on this port of 127.0.0.1."""
+    """Return whether nothing listens on this port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: old connections are no owners
         try:

@@ -37,7 +37,7 @@ class Report:
     lines: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, what: str, detail: str) -> None:
-        """Say a finding, and keep it."""
+        """Print a finding, and keep it."""
         print(f"{what:<34} {detail}", flush=True)
         self.lines.append((what, detail))
 

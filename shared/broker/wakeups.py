@@ -50,7 +50,7 @@ def send_wakeup(redis: Redis, app: Celery, *, lane: str, model_version_id: int, 
 
 
 def list_waiting(redis: Redis, lane: str) -> set[int]:
-    """Return the model versions whose wake-ups wait in a lane for a worker that is free."""
+    """Return the model versions whose wake-ups wait in a lane for a free worker."""
     return _versions(redis.lrange(lane, 0, _MOST - 1))
 
 

@@ -26,7 +26,7 @@ OPTIONS = ("model", "version", "expires_in", "timeout")  # what a request may sa
 class Rule(BaseModel):
     """A relation between features that every row must keep, e.g. `age_debut_carriere < age`.
 
-    A plain string stands for a rule without a message of its own.
+    A plain string is a rule without a message of its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -175,7 +175,7 @@ class Card(BaseModel):
         return {feature.name: _likely_example(feature) for feature in self.sent_features}
 
     def json_schema(self) -> dict[str, Any]:
-        """Return the JSON Schema (2020-12) of one row; rules between features cannot be said in it."""
+        """Return the JSON Schema (2020-12) of one row; it cannot express rules between features."""
         absent = self.missing == "null"
         return {
             "type": "object",
@@ -237,7 +237,7 @@ def _candidates(feature: Feature) -> list[Any]:
 
 
 def _feature_schema(feature: Feature, *, null: bool, text: bool) -> dict[str, Any]:
-    """Return the JSON Schema of one feature; the row may hold null for it, or text that stands for its value."""
+    """Return the JSON Schema of one feature; it also allows null and texts, where the card reads them as values."""
     schema = _value_schema(feature, null=null)
     if feature.type != "string" and (text or feature.percent is not None):
         written: dict[str, Any] = {"type": "string", "pattern": _written(feature, text=text)}
@@ -251,7 +251,7 @@ def _feature_schema(feature: Feature, *, null: bool, text: bool) -> dict[str, An
 
 
 def _written(feature: Feature, *, text: bool) -> str:
-    """Return the pattern of texts that stand for a value; whether it lies within the limits, no pattern can say."""
+    """Return the pattern of texts that can be read as a value; a pattern cannot check the limits of the value."""
     if feature.type == "boolean":
         return "^([Tt]rue|[Ff]alse|[Yy]es|[Nn]o|1|0)$"
     number = r"[+-]?[0-9]{1,15}" if feature.type == "integer" else r"[+-]?[0-9]{1,15}(\.[0-9]{1,15})?"

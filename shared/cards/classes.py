@@ -12,8 +12,8 @@ ClassValue = str | int | float | bool
 def classes_of(card: Card) -> dict[str, ClassValue]:
     """Return the classes of a classifier, each as the card writes it and as its own value: `{"0": 0, "1": 1}`.
 
-    They are numbers where all of them are written as Python writes numbers (`01` and `1e3` stay text) and the card does
-    not say that they are text.
+    They are numbers if all of them are written as Python writes numbers (`01` and `1e3` stay text), unless the card
+    declares text.
     """
     return {text: text for text in card.labels} if card.class_type == "string" else class_values(tuple(card.labels))
 

@@ -28,10 +28,10 @@ _LETTERS = re.compile(r"[^\W\d_]")
 
 
 def with_examples(card: Card, rows: Sequence[Mapping[str, Any]]) -> Card:
-    """Return the card with an example for each feature that has none, like those of typed rows, and nobody's.
+    """Return the card with an example for each feature without one; the examples are like typed rows, and nobody's.
 
-    They are medians and frequent values, rounded; together they keep the card's rules and are none of the rows. Where
-    no such row is found, the features of rules are left without.
+    They are medians and frequent values, rounded; together they keep the card's rules, and no reference row equals
+    them. If no such row exists, the features of rules stay without examples.
     """
     bare = [feature for feature in card.sent_features if feature.example is None]
     if not bare:
@@ -68,7 +68,7 @@ def without_people(card: Card) -> Card:
 
 
 def is_of_people(card: Card) -> bool:
-    """Tell whether the examples of a card may be values of its reference rows."""
+    """Return whether the examples of a card may be values of its reference rows."""
     return card.notes.startswith(_OF_ROWS) and MADE_UP not in card.notes
 
 
@@ -105,7 +105,7 @@ def masked(text: str) -> str:
 
 
 def _rounded(value: float, digits: int) -> float:
-    """Return a number with so many digits that count; an integer stays one."""
+    """Return a number rounded to this number of significant digits; an integer stays one."""
     if value == 0:
         return value
     places = digits - 1 - math.floor(math.log10(abs(value)))

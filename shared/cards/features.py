@@ -117,7 +117,7 @@ def limit_or(value: float | None, default: float) -> float:
 
 
 def _has_type(kind: FeatureType, value: object) -> bool:
-    """Tell whether a value is of this JSON type; a boolean is never a number, 35.0 is an integer."""
+    """Return whether a value has this JSON type; a boolean is never a number, 35.0 is an integer."""
     if isinstance(value, bool):
         return kind == "boolean"
     if kind == "integer":

@@ -151,7 +151,7 @@ class _Marks:
                 return
 
     def _count(self, bare: str, name: str, row: int) -> bool:
-        """Count one number without its currency sign; tell whether it is one."""
+        """Count one number without its currency sign; return whether it is one."""
         if " " in bare or not bare.isascii() or "'" in bare:
             if _SPACED.fullmatch(bare):
                 self._blanks[" "] += 1
@@ -224,7 +224,7 @@ def _without_currency(bare: str) -> tuple[str, str]:
 
 
 def _are_numbers(cells: Iterable[str]) -> bool:
-    """Tell whether all cells that hold something look like numbers of some form."""
+    """Return whether all non-empty cells look like numbers of some format."""
     bare_cells = [bare for cell in cells if (bare := cell.strip()) not in NULLS]
     return bool(bare_cells) and all(_LIKE_A_NUMBER.fullmatch(_without_currency(bare)[1]) for bare in bare_cells)
 

@@ -42,7 +42,7 @@ class Band(BaseModel):
         return (-math.inf if self.min is None else self.min), False
 
     def holds(self, number: float) -> bool:
-        """Tell whether a number is in the band, or above it."""
+        """Return whether a number is in the band, or above it."""
         start, behind = self.start
         return number > start if behind else number >= start
 
@@ -107,7 +107,7 @@ class ResponseField(BaseModel):
 
     @property
     def is_shaped(self) -> bool:
-        """Tell whether the field holds something else than its source, apart from rounding."""
+        """Return whether the field differs from its source, apart from rounding."""
         return self.bands is not None or self.times is not None or self.whole or self.text is not None
 
     def shape(self, content: Any) -> Any:  # noqa: ANN401 - any JSON value
@@ -149,7 +149,7 @@ class Response(BaseModel):
         return self
 
     def check_fit(self, task: str, labels: Mapping[str, str]) -> None:
-        """Raise ValueError for a field whose source a model of this task and these labels does not give."""
+        """Raise ValueError for a field with a source that a model of this task and these labels does not have."""
         for name, field in self.fields.items():
             if task == "regression" and field.source in SCORE_SOURCES[1:]:
                 raise ValueError(f"the response field {name} holds the {field.source}, which regression does not give")
@@ -176,11 +176,10 @@ class Refusal(BaseModel):
 def rename(
     response: Response | None, sources: Sequence[str], *, others: Collection[str], positive: str | None = None
 ) -> list[str]:
-    """Return the names that these sources of a score have in a table: the response's own where it gives one.
+    """Return the names of these sources of a score in a table: the response's own names, where it has them.
 
-    A source without a name of its own keeps it, or becomes `..._raw` where another one has taken it, in any case of
-    letters; `others` are the table's other columns, whose names are not free. The probability of the `positive` label
-    is the probability. Values are never rounded there.
+    A source without a name of its own keeps its name, or becomes `..._raw` if another column has it already, in any
+    case of letters; `others` are the table's other columns, whose names are in use.
     """
     named: dict[str, str] = {}
     for name, field in (response.fields if response is not None else {}).items():
@@ -194,7 +193,7 @@ def rename(
 def shaped_fields(response: Response | None, *, others: Collection[str]) -> dict[str, ResponseField]:
     """Return the additional fields of a table: named bands, percentages and texts of numbers.
 
-    They stand for the row's score; `others` are the table's other columns, whose names are not free.
+    They represent the row's score; `others` are the table's other columns, whose names are in use.
     """
     used = {name.casefold() for name in others}
     return {

@@ -27,7 +27,7 @@ KINDS: dict[str, Kind] = {"integer": "int", "number": "float", "boolean": "bool"
 
 
 class RuleError(ValueError):
-    """A rule that is not written in this language; the message says what to change."""
+    """A rule that does not follow this language; the message names the correction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def parse_rule(expression: str, message: str | None, features: Iterable[Feature]
 
 
 def compile_rules(rules: Sequence[ParsedRule], may_be_null: Collection[str] = ()) -> Holds:
-    """Compile rules into one function of a canonical row that tells whether all of them hold.
+    """Compile rules into one function of a canonical row that returns whether all of them hold.
 
     A feature outside `may_be_null` must not be None in the rows. The function never raises on a valid row.
     """
@@ -83,7 +83,7 @@ def compile_rules(rules: Sequence[ParsedRule], may_be_null: Collection[str] = ()
 
 
 def _finite(value: float) -> float:
-    """Let a result through unless it overflowed, so that an overflow breaks the rule wherever it happens."""
+    """Return the result unless it overflowed, so that an overflow breaks the rule wherever it happens."""
     if -math.inf < value < math.inf:
         return value
     raise OverflowError

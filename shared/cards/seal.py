@@ -24,7 +24,7 @@ def jsonb_order(name: str) -> tuple[int, bytes]:
 
 
 def is_intact(card: Card, features: Mapping[str, Any], sha256: bytes | None) -> bool | None:
-    """Tell whether a stored row is the one that was accepted; None where no seal was kept of it."""
+    """Return whether a stored row is still the accepted one; None if no seal of it was stored."""
     if sha256 is None:
         return None
     names = [feature.name for feature in card.row_features]

@@ -13,7 +13,7 @@ FALSE = cell_values.FALSE | {"f", "n", "off"}
 def read_text(feature: Feature, text: str, *, is_read: bool) -> Any:  # noqa: ANN401 - any JSON scalar
     """Return the value of a text, or the text itself if it has none.
 
-    Percentages are read where the feature says so, all else where `is_read`, as its card says.
+    Percentages are read if the feature allows them; other texts are read if `is_read`, as the card decides.
     """
     bare = text.strip()
     if feature.type in ("integer", "number"):

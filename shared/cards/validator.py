@@ -106,7 +106,7 @@ class RowValidator:
         return canonical if self._all_hold(canonical) else None
 
     def _with_values(self, row: object) -> object:
-        """Write integral floats as integers, as pandas and spreadsheets send 35.0, and what texts stand for."""
+        """Convert integral floats to integers, since pandas and spreadsheets send 35.0, and texts to their values."""
         if not isinstance(row, dict):
             return row
         if self._written:
@@ -169,7 +169,7 @@ class RowValidator:
         return canonical, faults
 
     def _unknown(self, row: dict[Any, Any], tally: Tally) -> list[Fault]:
-        """Return a fault for each key that the card does not name, with the name that was probably meant."""
+        """Return a fault for each key that the card does not name, with the closest known name."""
         unknown = [key for key in row if key not in self.names]
         shown = unknown[: max(1, tally.left)]
         tally.count += len(unknown) - len(shown)
@@ -182,17 +182,17 @@ class RowValidator:
 
 
 def takes_null(card: Card, feature: Feature) -> bool:
-    """Tell whether null is taken: also where absence means null, so that a canonical row is valid itself."""
+    """Return whether null is valid: also where absence means null, so that a canonical row is valid itself."""
     return feature.nullable or not feature.required or card.missing == "null"
 
 
 def may_be_absent(card: Card, feature: Feature) -> bool:
-    """Tell whether a row may lack the feature, which is then its default, or null."""
+    """Return whether a row may lack the feature; its value is then the default, or null."""
     return not feature.required or card.missing == "null" or feature.default is not None or feature.derived is not None
 
 
 def may_be_written(card: Card, feature: Feature) -> bool:
-    """Tell whether text may stand for a value of the feature."""
+    """Return whether a text may represent a value of the feature."""
     return feature.type != "string" and (card.text == "read" or feature.percent is not None)
 
 

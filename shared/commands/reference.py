@@ -66,7 +66,7 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 
 def add_file_options(parser: argparse.ArgumentParser) -> None:
-    """Add what may be said about how a file is written."""
+    """Add the options for the format of a file."""
     parser.add_argument("--encoding", help=f"one of {', '.join(ENCODINGS)}")
     parser.add_argument("--delimiter", help=f"one of {', '.join(DELIMITERS)}, or the character itself")
     parser.add_argument("--decimal", help=f"one of {', '.join(DECIMALS)}")

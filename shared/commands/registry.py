@@ -186,7 +186,7 @@ def _add(options: argparse.Namespace) -> int:
 
 
 def _what_it_takes(row: ModelVersion, *, is_default: bool) -> str:
-    """Say which features a model takes, what of the reference rows is none, and how to ask for a prediction."""
+    """Print the features of a model, the unused columns of the reference rows, and a request for a prediction."""
     card = Card.model_validate(row.card)
     features = ", ".join(f"{feature.name} ({_type_of(feature)})" for feature in card.features)
     lines = [f"Features: {features}."]

@@ -84,7 +84,7 @@ def _one(finding: RowFinding) -> list[str]:
 
 
 def _score(score: Output | Fault | None) -> str:
-    """Return a score in words, with every digit that tells it from its neighbours."""
+    """Return a score as text, with every digit that distinguishes it from its neighbours."""
     if not isinstance(score, Output):
         return "no score" if score is None else f"no score: the row {score.message}"
     names = ("prediction", "label", "probability", "threshold", "probabilities")

@@ -8,7 +8,7 @@ from shared.faults import Fault, few
 
 
 def differences(card: Card, other: Card) -> list[str]:
-    """Return, in words, why rows of another card are none of this one: what they lack, and what is of another type."""
+    """Return, as sentences, why rows of another card do not fit this one: missing features, other types."""
     if card.task != other.task or list(card.labels.values()) != list(other.labels.values()):
         return ["their answers are not of the same kind, or have other labels"]
     theirs = {feature.name: feature for feature in other.row_features}
@@ -26,7 +26,7 @@ def differences(card: Card, other: Card) -> list[str]:
 
 
 def takes_as_is(card: Card, other: Card) -> bool:
-    """Tell whether every row of another card fits this one as it is stored."""
+    """Return whether every stored row of another card fits this one unchanged."""
     return (
         card.features == other.features
         and card.inputs == other.inputs
@@ -43,7 +43,7 @@ class RowsOfOthers:
         self._sent = {feature.name for feature in card.sent_features}
 
     def read(self, row: dict[str, Any]) -> tuple[dict[str, Any] | None, list[Fault]]:
-        """Return a row of another version as this one takes it, or what is wrong with it."""
+        """Return a row of another version as this one reads it, or its fault."""
         sent = {name: value for name, value in row.items() if name in self._sent}
         (canonical,), (faults,) = self._validator.validate_many([sent])
         return canonical, faults

@@ -1,7 +1,7 @@
-"""The gate of promotions: a version decides only after a fresh replay of what it would have decided.
+"""The gate of promotions: a version becomes champion only after a fresh replay of past decisions with it.
 
-It is asked in the transaction of the promotion. What it lets through and what it refuses are sentences, which whoever
-promotes reads, or overrules with a reason.
+It runs in the transaction of the promotion. Its refusals are sentences for the person who promotes, and a reason can
+overrule them.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Gate:
 
     @classmethod
     def of(cls, settings: Settings) -> Self | None:
-        """Return the gate of these settings; None where there is none."""
+        """Return the gate of these settings; None without a gate."""
         if settings.promotion_gate == "off":
             return None
         return cls(
@@ -90,7 +90,7 @@ class Gate:
         return faults
 
     def _find_replay(self, connection: Connection, champion_id: int, version_id: int) -> str | None:
-        """Return the newest replay that counts; None where there is none."""
+        """Return the newest replay that counts; None without one."""
         query = (
             select(Job.id)
             .join(ScorePairs, ScorePairs.job_id == Job.id)

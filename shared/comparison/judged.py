@@ -32,7 +32,7 @@ class Twice:
 
 @dataclass(slots=True)
 class Judged:
-    """What is known of pairs with an outcome; `costs` are those of a false positive and of a false negative."""
+    """Figures of pairs with an outcome; `costs` are those of a false positive and of a false negative."""
 
     task: Task
     costs: tuple[float, float] = (1.0, 1.0)
@@ -92,7 +92,7 @@ class Judged:
 
     @property
     def sampled(self) -> int:
-        """Rows that ROC AUC is reckoned of."""
+        """Rows in the calculation of ROC AUC."""
         return self._kept_count
 
     def auc(self) -> AucPair:

@@ -23,9 +23,9 @@ Report = dict[str, Any]
 
 
 def make_report(tally: Tally, judged: Judged, labels: Sequence[str]) -> Report:
-    """Return the report of all pairs and of those whose outcome is known; `labels` are the classes in card order.
+    """Return the report of all pairs and of those with a known outcome; `labels` are the classes in card order.
 
-    `largest` has ids of inputs; who shows it knows their jobs.
+    `largest` has ids of inputs; the caller looks up their jobs.
     """
     is_number = tally.task == "regression"
     return {

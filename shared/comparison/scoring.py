@@ -58,7 +58,7 @@ class Decided(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ScoredAgain:
-    """What decided rows came to; offsets are places among them."""
+    """The results of decided rows; offsets are places among these rows."""
 
     offsets: NDArray[np.intp]  # of the rows that were scored, ascending
     pairs: Pairs  # of these
@@ -164,7 +164,7 @@ class Again:
         columns: Columns,
         faults: Mapping[int, list[Fault]],
     ) -> dict[int, tuple[Pairs, Tally]]:
-        """Return pairs and tallies by the version that decided, also of one all of whose rows are refused."""
+        """Return pairs and tallies by the version that decided, also for a version whose rows are all refused."""
         task = self._model.card.task
         versions = np.array(decided.version_ids, np.int64)
         scored_by = versions[offsets]

@@ -1,4 +1,4 @@
-"""How the challengers of models get on: what /health, the page of the alias and the report say of it."""
+"""The progress of challengers, for /health, the page of the alias and the report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

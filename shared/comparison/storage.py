@@ -1,4 +1,4 @@
-"""Pairs in their table, read part by part: the tally of all, and what is known of those with an outcome."""
+"""Pairs in their table, read part by part: the tally of all, and the figures of those with an outcome."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ BATCH = 10  # parts that are fetched at once
 
 @dataclass(slots=True)
 class Collected:
-    """All pairs of a comparison, and what the report says beside them."""
+    """All pairs of a comparison, with the further contents of its report."""
 
     tally: Tally
     judged: Judged
@@ -60,7 +60,7 @@ def of_replay(job_id: str) -> ColumnElement[bool]:
 def collect(
     connection: Connection, which: ColumnElement[bool], task: Task, *, costs: tuple[float, float] = (1.0, 1.0)
 ) -> Collected:
-    """Add up the pairs that a condition means, and their outcomes as they are known now."""
+    """Add up the pairs that fulfil a condition, with their outcomes as of now."""
     collected = Collected(Tally(task), Judged(task, costs), {})
     ids = connection.scalars(select(ScorePairs.id).where(which).order_by(ScorePairs.id)).all()
     has_outcomes = any_outcome(connection)
@@ -94,12 +94,12 @@ def collect_replay(connection: Connection, job_id: str) -> Collected:
 
 
 def any_outcome(connection: Connection) -> bool:
-    """Tell whether the outcome of any row is known."""
+    """Return whether the outcome of any row is known."""
     return connection.scalar(select(Outcome.id).limit(1)) is not None
 
 
 def _outcomes(connection: Connection, input_ids: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Return places in `input_ids` whose outcome is known, ascending by id, and what came."""
+    """Return places in `input_ids` with a known outcome, ascending by id, and these outcomes."""
     first, last = int(input_ids.min()), int(input_ids.max())
     current = and_(Outcome.input_id.between(first, last), Outcome.replaced_at.is_(None))
     if connection.dialect.name == "postgresql":  # in one value: to fetch rows would take ten times as long

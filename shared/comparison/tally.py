@@ -20,7 +20,7 @@ STEPS = (0.01, 0.05, 0.1)  # of a probability: how many rows moved by more
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """A row whose two scores lie far apart."""
+    """A row with two scores that differ strongly."""
 
     apart: float  # absolute
     input_id: int
@@ -32,7 +32,7 @@ class Disagreement:
 
 @dataclass(slots=True)
 class Tally:
-    """What is known of some pairs of one task."""
+    """Sums over some pairs of one task."""
 
     task: Task
     rows: int = 0

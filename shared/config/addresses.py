@@ -62,7 +62,7 @@ def check_redis_url(url: str | None, *, runtime: Runtime) -> None:
 
 
 def _is_redis(url: str) -> bool:
-    """Tell whether redis-py and Celery both read the URL, and read the same."""
+    """Return whether redis-py and Celery both accept the URL, and read the same from it."""
     try:
         parts = urlsplit(url)
         ConnectionPool.from_url(url).make_connection()  # nothing is asked yet
@@ -73,7 +73,7 @@ def _is_redis(url: str) -> bool:
 
 
 def has_placeholder(url: str) -> bool:
-    """Tell whether the password in a URL is the one of a template, or one that everyone would try first."""
+    """Return whether the password in a URL is that of a template, or one that everyone would try first."""
     parsed = _parse(url)
     password = "" if parsed is None or parsed.password is None else str(parsed.password)
     return password.lower() in _GUESSED or bool(_TEMPLATE.search(password))
@@ -88,14 +88,14 @@ def without_password(url: str) -> str:
 
 
 def is_address(text: str) -> bool:
-    """Tell whether a text is meant as the address of a store, not as a path of this machine."""
+    """Return whether a text is the address of a store, not a path of this machine."""
     return "://" in text
 
 
 def address_fault(address: str) -> str | None:
     """Return the fault of an address, None for a valid one.
 
-    What stands before an @ or behind a question mark is refused, and not shown: an address is told to everyone.
+    Text before an @ or behind a question mark is refused and never shown: addresses are visible to everyone.
     """
     scheme, separator, rest = address.partition("://")
     shown, has_user = without_credentials(address), "@" in rest.partition("/")[0]

@@ -416,7 +416,7 @@ def _is_loopback(host: str) -> bool:
 def get_settings() -> Settings:
     """Return the settings of this process, read from the environment at the first call.
 
-    What the environment does not set may stand in files named like the settings, in the folder SECRETS_DIR.
+    A setting that the environment lacks may be in a file with its name, in the folder SECRETS_DIR.
     """
     faults = find_misspelt(os.environ, Settings.model_fields)
     folder = os.environ.get("SECRETS_DIR") or None

@@ -31,7 +31,7 @@ def _nearest(name: str, settings: list[str]) -> str | None:
 
 
 def _is_near(name: str, setting: str) -> bool:
-    """Tell whether one letter too many, too few, wrong, or exchanged with its neighbour makes one of the other."""
+    """Return whether the names differ by one letter: missing, added, wrong, or exchanged with its neighbour."""
     if abs(len(name) - len(setting)) > 1:
         return False
     start = 0

@@ -8,7 +8,7 @@ from functools import cache
 
 
 def has_blanks(text: str, delimiter: str) -> bool:
-    """Tell whether each delimiter, except before empty cells, has a blank after it; the text begins with a record."""
+    """Return whether each delimiter, except before empty cells, has a blank after it; the text begins with a record."""
     if f"{delimiter} " not in text:
         return False
     mark = re.escape(delimiter)

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class ScoredChunk:
-    """All that a chunk came to. Offsets are places in the chunk."""
+    """The results of a chunk. Offsets are places in the chunk."""
 
     row_count: int
     failed_count: int
@@ -76,9 +76,9 @@ def fail_chunk(
     message: str,
     row_count: int | None = None,
 ) -> ScoredChunk:
-    """Return a chunk all of whose rows have this one fault: the worker died on it, or ran out of time.
+    """Return a chunk in which every row has this one fault: the worker died on it, or ran out of time.
 
-    Its features are stored as they were sent, since whatever killed the worker is not tried again.
+    Its features are stored as they were sent, without reading them again: they may have killed the worker.
     """
     features, kept = reader.read_unvalidated(data, row_count=row_count)
     fault = Fault("", code, message)

@@ -15,7 +15,7 @@ SHOWN_COLUMNS = 5
 
 @dataclass(frozen=True, slots=True)
 class ExpectedColumns:
-    """What is known of a model's columns; without a card it may be their names alone, or nothing."""
+    """The known columns of a model; without a card these may be the names alone, or nothing."""
 
     kinds: Mapping[str, FeatureType | None] = field(default_factory=dict)  # by feature; None: not known
     categories: Mapping[str, Collection[str]] = field(default_factory=dict)  # texts that a feature was trained with
@@ -52,7 +52,7 @@ class ExpectedColumns:
                 yield NumberColumn(name, cells, is_certain=kind in NUMBERS)
 
     def strange_values(self, columns: Sequence[str], records: Iterable[Sequence[str]]) -> list[str]:
-        """Return a sentence for each column most of whose values the model was not trained with."""
+        """Return a sentence for each column with mostly values that the model was not trained with."""
         notices = []
         held = list(records)
         for place, name in enumerate(columns):

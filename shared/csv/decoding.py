@@ -182,7 +182,7 @@ def _decide(sample: bytes) -> str:
 
 
 def _is_foreign(sample: bytes) -> bool:
-    """Tell whether half of the words beyond ASCII make no sense as cp1252, or some bytes are not in it."""
+    """Return whether half of the words beyond ASCII make no sense as cp1252, or some bytes are not in it."""
     if re.search(rb"[\x81\x8d\x8f\x90\x9d]", sample):  # no character of cp1252
         return True
     text, _ = codecs.charmap_decode(sample, "strict", _CP1252)
@@ -191,7 +191,7 @@ def _is_foreign(sample: bytes) -> bool:
 
 
 def wrong_bytes(encoding: str, place: str) -> RowFaults:
-    """Say where the text stops being text, and what to do."""
+    """Return a sentence with the place where the text stops being text, and advice."""
     other = "cp1252" if encoding == "utf-8" else "utf-8"
     return _wrong_encoding(
         f"The file is not {encoding} throughout: {place} has bytes that are no character. "

@@ -24,7 +24,7 @@ csv.field_size_limit(2**31 - 1)
 
 @dataclass(frozen=True, slots=True)
 class CsvFormat:
-    """How a file is written, as the job says it."""
+    """The format of a file, as its job shows it."""
 
     delimiter: str  # one of , ; TAB |
     encoding: str  # one of ENCODINGS: what the upload was; the chunks are always UTF-8
@@ -43,7 +43,7 @@ class CsvFormat:
 
 @dataclass(frozen=True, slots=True)
 class CsvOptions:
-    """What the caller said about the file; None: detect it."""
+    """The caller's options for the file; None: detect it."""
 
     delimiter: str | None = None
     encoding: str | None = None

@@ -1,4 +1,4 @@
 """The database: engines, deadlines, prepared statements, revisions, and its errors as sentences.
 
-Imports the settings and no table. Whoever runs a statement gets the connection from this room.
+Imports the settings and no table. Every statement runs on a connection from this room.
 """

@@ -27,7 +27,7 @@ _COLUMN_BY_COLUMN = frozenset(
 
 
 def is_pipeline(estimator: Estimator) -> bool:
-    """Tell whether an estimator is a pipeline of scikit-learn or of imbalanced-learn."""
+    """Return whether an estimator is a pipeline of scikit-learn or of imbalanced-learn."""
     return type(estimator).__name__ == "Pipeline" and hasattr(estimator, "steps")
 
 
@@ -92,7 +92,7 @@ def column_entries(
 
 
 def takes_vector(transformers: Iterable[tuple[str, Estimator, object]]) -> bool:
-    """Tell whether an entry of a ColumnTransformer selects one column by its bare name, and so takes it as a vector."""
+    """Return whether an entry of a ColumnTransformer selects one column by its bare name, and so receives a vector."""
     return any(isinstance(where, str) for _, part, where in transformers if not isinstance(part, str))
 
 
@@ -152,7 +152,7 @@ def objects_within(estimator: Estimator) -> Iterator[object]:
 
 
 def is_estimator(item: object) -> bool:
-    """Tell whether an object is an estimator or a transformer, of whatever library, and no class of them."""
+    """Return whether an object is an estimator or a transformer of any library, and not a class."""
     if isinstance(item, type):
         return False
     return hasattr(item, "get_params") or (

@@ -1,4 +1,4 @@
-"""The compiled preprocessing of a model in words, block by block, for people who want to understand it."""
+"""The compiled preprocessing of a model as sentences, block by block, for people who want to understand it."""
 
 from collections.abc import Iterator
 
@@ -11,8 +11,8 @@ SHOWN_FEATURES = 8  # of a block
 def describe_block(block: EncodedBlock, first: int = 0, indent: str = "") -> Iterator[str]:
     """Yield a line for each part of the encoded matrix and each step behind it.
 
-    `first` is the number of the block's first column. A part says which features become which columns; a step says
-    what it makes of them, and whether that is compiled or its own `transform` runs on a plain array.
+    `first` is the number of the block's first column. A part lists the columns of its features; a step describes its
+    result, and whether it is compiled or its own `transform` runs on a plain array.
     """
     start = first
     for part in block.parts:

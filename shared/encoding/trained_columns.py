@@ -7,7 +7,7 @@ from shared.encoding.pipelines import column_entries, first_step, is_pipeline, t
 
 
 def dropped_columns(estimator: Estimator) -> set[str]:
-    """Return the columns that a ColumnTransformer at the start drops: an id, say, whose values change no score."""
+    """Return the columns that a ColumnTransformer at the start drops, such as an id; their values change no score."""
     first = first_step(estimator)
     if type(first).__name__ != "ColumnTransformer" or not hasattr(first, "transformers_"):
         return set()
@@ -19,7 +19,7 @@ def dropped_columns(estimator: Estimator) -> set[str]:
 
 
 def used_names(estimator: Estimator) -> list[str] | None:
-    """Return the names of the columns whose values reach the estimator, in order; None where it saw a bare array."""
+    """Return the names of the columns that reach the estimator, in order; None if it was trained on a bare array."""
     names = trained_names(estimator)
     if names is None and is_pipeline(estimator):
         names = trained_names(first_step(estimator))

@@ -91,7 +91,7 @@ def scale_to_maximum(step: Estimator, block: FeatureBlock | EncodedBlock) -> Enc
 
 
 def scale_to_range(step: Estimator, block: FeatureBlock | EncodedBlock) -> EncodedBlock:
-    """MinMaxScaler: x * scale, then + min, then clipped if it was asked for."""
+    """MinMaxScaler: x * scale, then + min, then clipped if the scaler clips."""
     before = as_matrix(block)
     scale, low = step.scale_, step.min_
     clip = step.feature_range if step.clip else None
@@ -170,5 +170,5 @@ def _listed(values: Sequence[Any]) -> str:
 
 
 def is_missing(value: object) -> bool:
-    """Tell whether scikit-learn takes this value for missing."""
+    """Return whether scikit-learn treats this value as missing."""
     return value is None or (isinstance(value, float) and np.isnan(value))

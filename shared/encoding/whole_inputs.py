@@ -1,6 +1,6 @@
 """Estimators trained without a table: on a sequence of texts, or on a list of dicts.
 
-A vectoriser of texts that is given a DataFrame scores the names of its columns, and says nothing.
+A vectoriser of texts would score the column names of a DataFrame, without an error.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ Form = Literal["table", "texts", "dicts"]
 
 
 def takes_texts(estimator: Estimator) -> bool:
-    """Tell whether scikit-learn's vectorisers of texts come first, so that it takes one sequence of texts."""
+    """Return whether scikit-learn's vectorisers of texts come first: the estimator then takes one sequence of texts."""
     first = first_step(estimator, through_wrappers=True)
     if type(first).__name__ == "FeatureUnion":
         parts = [part for _, part in first.transformer_list if not isinstance(part, str)]
@@ -26,7 +26,7 @@ def takes_texts(estimator: Estimator) -> bool:
 
 
 def takes_dicts(estimator: Estimator) -> bool:
-    """Tell whether a DictVectorizer, or a FeatureHasher of dicts, comes first."""
+    """Return whether a DictVectorizer, or a FeatureHasher of dicts, comes first."""
     first = first_step(estimator, through_wrappers=True)
     kind = type(first).__name__
     return kind == "DictVectorizer" or (kind == "FeatureHasher" and first.input_type == "dict")

@@ -34,7 +34,7 @@ class Sum(Protocol):
     base: Matrix  # (K,)
 
     def read(self, features: Matrix) -> NDArray[Any]:
-        """Return what is needed of n encoded rows, by row; it may write into them."""
+        """Return the numbers that n encoded rows need, by row; it may write into them."""
         ...
 
     def outputs(self, rows: NDArray[Any]) -> Matrix:
@@ -146,7 +146,7 @@ class AdditiveExplainer:
     def _served(
         self, features: Matrix, outputs: Sequence[Output], value: NDArray[np.float64], column: NDArray[np.intp]
     ) -> NDArray[np.float64]:
-        """Return what is served on the scale, (n,): by the score itself, or the estimator where that is too coarse."""
+        """Return the served values on the scale, (n,): from the score, or, if that is coarse, the estimator."""
         served = _by_score(self.scale, outputs)
         apart = ~(np.abs(served - value) <= self.tolerance * np.maximum(1.0, np.abs(value)))
         if apart.any():  # a single row of boosted trees costs the estimator more than its explanation does
@@ -157,10 +157,9 @@ class AdditiveExplainer:
 
 
 def additive(model: ExplainedModel, reference: Sequence[Row] | None) -> AdditiveExplainer:
-    """Return an exact explainer whose outputs are those that are served; `reference` is None where there is none.
+    """Return an exact explainer whose outputs are the served ones; `reference` is None without reference rows.
 
-    Raises Unsupported for a model that is neither trees nor linear, or of which it cannot be told which column comes
-    from which feature.
+    Raises Unsupported for a model that is neither trees nor linear, and for columns of unknown origin.
     """
     encoding, final = compile_encoding(model.card, model.estimator)
     if "n_jobs" in vars(final):
@@ -205,7 +204,7 @@ def _copy(features: Matrix | None) -> Matrix | None:
 
 
 def _find_scale(model: ExplainedModel, raw: Matrix, rows: Sequence[Row]) -> Scale:
-    """Return which link leads from raw outputs (n, K) to what is served of these rows; Unsupported where none does."""
+    """Return the link from raw outputs (n, K) to the served scores of these rows; raise Unsupported without one."""
     scores = model.scorer.score(rows)
     reader = response_reader(model.card, model.estimator)
     if model.card.task != "regression" and not reader.gives_probabilities:
@@ -238,7 +237,7 @@ def _links(task: str, width: int) -> list[tuple[Scale, Callable[[Matrix], Matrix
 
 
 def _by_score(scale: Scale, outputs: Sequence[Output]) -> NDArray[np.float64]:
-    """Return what scores are on the scale, shape (n,); NaN where they do not tell."""
+    """Return the scores on the scale, shape (n,); NaN where a score is too coarse."""
     from scipy.special import logit
 
     if scale in ("target", "log_target"):
@@ -254,7 +253,7 @@ def _by_score(scale: Scale, outputs: Sequence[Output]) -> NDArray[np.float64]:
 
 
 def _as_served(final: Estimator, features: Matrix, scale: Scale) -> Matrix:
-    """Return what the estimator itself says on this scale, shape (n, K)."""
+    """Return the estimator's own outputs on this scale, shape (n, K)."""
     library = type(final).__module__.partition(".")[0]
     answer: Any
     if library == "lightgbm":  # by its Booster: the wrapper warns of names that an array does not have

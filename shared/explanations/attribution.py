@@ -21,7 +21,7 @@ Scale = Literal["log_odds", "probability", "target", "log_target", "margin"]
 
 
 class NotExplainable(Exception):
-    """This model version cannot be explained; the message, after its name, says why and what to do."""
+    """This model version cannot be explained; the message, after its name, has the reason and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,7 +134,7 @@ def _explain(
 
 
 def _matches(explainer: Explainer, values: NDArray[np.float64], outputs: Sequence[Output]) -> NDArray[np.bool_]:
-    """Tell for each row whether its value, (n,), is that of the stored score, within the precision of the scale."""
+    """Return for each row whether its value, (n,), is that of the stored score, within the precision of the scale."""
     if explainer.scale == "margin":
         return np.ones(len(outputs), dtype=bool)
     if explainer.scale in ("target", "log_target"):
@@ -149,7 +149,7 @@ def _matches(explainer: Explainer, values: NDArray[np.float64], outputs: Sequenc
 
 
 def _explained_label(model: ExplainedModel, output: Output) -> str | None:
-    """Return the class whose score is explained: the positive one of two, else the predicted one."""
+    """Return the class of the explained score: the positive one of two, otherwise the predicted one."""
     return list(model.card.labels.values())[1] if model.card.task == "binary" else output.label
 
 

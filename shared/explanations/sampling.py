@@ -52,7 +52,7 @@ class SamplingExplainer:
 
     @property
     def method(self) -> Method:
-        """Whether all coalitions are asked for, or some orders are sampled."""
+        """The method: all coalitions, or a sample of feature orders."""
         few = 2 ** len(self.card.features) * len(self.reference) <= BUDGET
         return "enumeration" if few else "permutation_sampling"
 
@@ -124,7 +124,7 @@ def sampling(model: ExplainedModel, reference: Sequence[Row], *, seed: int) -> S
 
 
 def _mixed(columns: Columns, sources: NDArray[np.intp]) -> Columns:
-    """Return n rows, each of whose features (n, F) comes from one of the given rows."""
+    """Return n rows; each feature (n, F) comes from one of these source rows."""
     names = list(columns.columns)
     mixed = {name: columns.columns[name].at(sources[:, place]) for place, name in enumerate(names)}
     return Columns(mixed, len(sources))

@@ -83,7 +83,7 @@ class LeafTables:
 
     @staticmethod
     def fit(paths: TreePaths, reference: ReferenceMasks) -> bool:
-        """Tell whether the tables of these paths are small enough, and soon made."""
+        """Return whether the tables of these paths are small enough, and fast to make."""
         width = (paths.player >= 0).sum(axis=1)
         masks = np.exp2(width)
         pairs = masks @ np.diff(reference.first)

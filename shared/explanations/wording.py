@@ -1,4 +1,4 @@
-"""Contributions in words: the value, what is usual in the reference sample, the direction and the size."""
+"""Contributions as sentences: the value, the usual value in the reference sample, the direction and the size."""
 
 import math
 from collections import Counter

@@ -22,7 +22,7 @@ NOT_SCORED = Fault("", "not_scored", "has no score: its job ended before it was 
 
 @dataclass(slots=True)
 class ExplainedChunk:
-    """All that a chunk came to."""
+    """The results of a chunk."""
 
     failed_count: int = 0
     explanations: list[tuple[int, Explanation]] = field(default_factory=list)  # by the id of the input
@@ -31,7 +31,7 @@ class ExplainedChunk:
 
 
 def explain_chunk(model: "LoadedModel", claim: ChunkClaim) -> tuple[ExplainedChunk, ChunkState]:
-    """Explain the rows of a chunk; a row without a score, or whose explanation is refused, gets a fault."""
+    """Explain the rows of a chunk; a row without a score, or with a refused explanation, gets a fault."""
     from shared.csv.chunk_reader import row_error
     from shared.csv.output import error_records
     from shared.explanations.explain import explain_rows

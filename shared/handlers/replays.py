@@ -36,7 +36,7 @@ _KEPT = 4  # versions whose segments are kept
 
 @dataclass(slots=True)
 class ReplayedChunk:
-    """All that a chunk came to."""
+    """The results of a chunk."""
 
     failed_count: int = 0
     output: bytes = b""  # records of output.csv for every row of the chunk, in order
@@ -45,7 +45,7 @@ class ReplayedChunk:
 
 
 class _Scorers:
-    """What is made once of a version: its validator and its segments."""
+    """Objects that are built once for a version: its validator and its segments."""
 
     def __init__(self) -> None:
         self._made: OrderedDict[str, Again] = OrderedDict()  # by SHA-256 and label, the last one used stands last

@@ -30,7 +30,7 @@ _READ_BYTES = 1 << 20  # that psycopg2 asks for at once
 
 
 class Lines(Protocol):
-    """What every chunk comes to, besides its rows."""
+    """The lines of the output and error files of a chunk."""
 
     output: bytes  # records of output.csv for every row of the chunk, in order
     errors: bytes  # records of errors.csv
@@ -150,7 +150,7 @@ def _copy_rows(connection: Connection, claim: ChunkClaim, scored: "ScoredChunk")
 
 
 def _seals(scored: "ScoredChunk") -> list[bytes]:
-    """Return the SHA-256 of each row; of one with faults it says nothing."""
+    """Return the SHA-256 of each row; no meaning for a row with faults."""
     return [text_sha256(text) for text in scored.features]
 
 

@@ -132,7 +132,7 @@ def _insert_chunks(
 
 @dataclass(frozen=True, slots=True)
 class ChunkClaim:
-    """A chunk that this worker holds: its token fences whoever held it before."""
+    """A chunk that this worker holds: its token keeps earlier holders from storing."""
 
     id: int
     job_id: str
@@ -424,7 +424,7 @@ def expire(connection: Connection) -> list[str]:
 
 
 def abandon_chunks(connection: Connection, job_ids: Iterable[str]) -> None:
-    """Give up the chunks of jobs that have just ended without a worker, and tell their followers."""
+    """Give up the chunks of jobs that have just ended without a worker, and notify their followers."""
     for job_id in job_ids:
         if connection.scalar(select(CsvFile.job_id).where(CsvFile.job_id == job_id)) is not None:
             _cancel_queued(connection, job_id)
@@ -432,9 +432,9 @@ def abandon_chunks(connection: Connection, job_ids: Iterable[str]) -> None:
 
 
 def reopen(connection: Connection, job_id: str) -> bool:
-    """Queue an ended CSV job again for the chunks that are not stored, or whose row took workers down.
+    """Queue an ended job of chunks again, for the chunks that are not stored, or whose row killed workers.
 
-    What is stored stays, and `max_error_rate` counts no more. Returns whether there was anything to take up.
+    Stored results stay, and `max_error_rate` no longer counts. Returns whether anything was left to do.
     """
     file = _lock_file(connection, job_id)
     if file.chunks_done >= file.chunk_count and not _failed_chunks(connection, job_id):

@@ -87,7 +87,7 @@ class DecidedRows:
 
 
 def plan(connection: Connection, scope: Scope, *, rows: int) -> list[Decisions]:
-    """Return the decisions of a scope in runs of so many rows; the last one may be shorter."""
+    """Return the decisions of a scope in runs of this number of rows; the last one may be shorter."""
     bounds = _id_bounds(connection, scope)
     if bounds is None:
         return []

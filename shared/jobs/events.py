@@ -25,7 +25,7 @@ def read_events(connection: Connection, job: StoredJob, *, after: int) -> list[S
 
 
 def _made_events(job: StoredJob) -> list[StoredEvent]:
-    """Return the events of a job without a log: accepted, started and finished, as its row tells them."""
+    """Return the events of a job without a log, made from its row: accepted, started and finished."""
     total = job.row_count
     failed = 0 if job.is_terminal else job.failed_count  # rows that did not fit from the start
     before = {"total": total, "succeeded": 0, "failed": failed, "pending": total - failed}

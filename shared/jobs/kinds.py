@@ -1,6 +1,6 @@
-"""The kinds of jobs: how a worker claims them, where they queue, and what their callers may ask for.
+"""The kinds of jobs: how a worker claims them, where they queue, and which requests about them are allowed.
 
-docs/contributing.md names the files of a new kind; tests/structure/test_kinds.py says which of them lack it.
+docs/contributing.md names the files of a new kind; tests/structure/test_kinds.py reports missing ones.
 """
 
 from dataclasses import dataclass
@@ -61,7 +61,7 @@ def kind_of(name: str) -> Kind:
 
 
 def lane_of(name: str, *, row_count: int, interactive_rows: int) -> Lane:
-    """Return the lane of a new job with so many rows."""
+    """Return the lane of a new job with this number of rows."""
     fixed = kind_of(name).lane
     if fixed is not None:
         return fixed

@@ -1,6 +1,6 @@
-"""What led to the score of one row, and what became of it: read from every table that knows of it. Nothing here writes.
+"""The history of one row's score, and its outcome: read from every table that has a part of it. Nothing here writes.
 
-The view `lineage` says the same of many rows, for SQL.
+The view `lineage` has the same for many rows, for SQL.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ CLOCKS = timedelta(seconds=5)  # by so much the clocks of the API and of the dat
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What is stored of one row of a job; each part is a row of its table, None where there is none."""
+    """The stored data of one row of a job; each part is a row of its table, None if it does not exist."""
 
     job: Row[Any]
     version: Row[Any]
@@ -33,7 +33,7 @@ class Lineage:
 
 
 def find_lineage(connection: Connection, job_id: str, row_index: int) -> Lineage | None:
-    """Return what is stored of a row of a job; None where that row is not stored (yet)."""
+    """Return the stored data of a row of a job; None if that row is not stored (yet)."""
     job = connection.execute(select(Job.__table__).where(Job.id == job_id)).one_or_none()
     row = connection.execute(
         select(ModelInput.__table__).where(ModelInput.job_id == job_id, ModelInput.row_index == row_index)

@@ -53,7 +53,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class StoredRegistration:
-    """What is stored of an upload, and what became of it."""
+    """An upload as it is stored, and its result."""
 
     name: str
     files: Mapping[str, Mapping[str, Any]]
@@ -100,7 +100,7 @@ def count_unfinished(connection: Connection) -> int:
 
 
 def is_waiting(connection: Connection) -> bool:
-    """Tell whether an upload could be claimed now."""
+    """Return whether an upload could be claimed now."""
     ready = exists().where(
         Job.state == JobState.QUEUED,
         Job.model_version_id.is_(None),
@@ -141,7 +141,7 @@ def read_file(connection: Connection, job_id: str, field: str) -> Iterator[bytes
 
 
 def is_canceled(connection: Connection, held: Claim) -> bool:
-    """Tell whether a claimed job's cancellation was asked for, or another holds it by now."""
+    """Return whether the cancellation of a claimed job was requested, or another worker holds it by now."""
     row = connection.execute(select(Job.claim_token, Job.cancel_requested_at).where(Job.id == held.job_id)).first()
     return row is None or row[0] != held.token or row[1] is not None
 
@@ -157,12 +157,12 @@ def succeed(connection: Connection, held: Claim, *, model_version_id: int, alias
 
 
 def fail(connection: Connection, held: Claim, *, code: str, message: str) -> bool:
-    """End a job whose upload became no version, and say why; return whether it was still ours."""
+    """End a job whose upload became no version, with the reason; return whether it was still ours."""
     return _end(connection, held, JobState.FAILED, {"code": code, "message": message})
 
 
 def cancel(connection: Connection, held: Claim) -> bool:
-    """End a job as its caller asked; return whether it was still ours."""
+    """End a job after its caller's request; return whether it was still ours."""
     return _end(connection, held, JobState.CANCELED)
 
 
@@ -180,7 +180,7 @@ def forget_files(connection: Connection) -> int:
 
 
 def find_registrations(connection: Connection, job_ids: Sequence[str]) -> dict[str, StoredRegistration]:
-    """Return what is stored of the uploads of these jobs."""
+    """Return the stored uploads of these jobs."""
     columns = (Registration.name, Registration.files, Registration.model_version_id, Registration.alias)
     rows = connection.execute(
         select(Registration.job_id, *columns, ModelVersion.version, ModelVersion.sha256, Training.progress)

@@ -33,7 +33,7 @@ COLUMNS = {
 
 
 def time_of(job_id: str) -> float | None:
-    """Return when a UUIDv7 was made, in seconds since 1970; None for another UUID, which does not say (RFC 9562)."""
+    """Return the time of a UUIDv7, in seconds since 1970; None for another UUID, which has no time (RFC 9562)."""
     return int(job_id[:8] + job_id[9:13], 16) / 1_000 if job_id[14] == "7" else None
 
 

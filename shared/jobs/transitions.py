@@ -102,7 +102,7 @@ def submit(connection: Connection, group: Sequence[Submission]) -> dict[str, dat
 
 @dataclass(slots=True)
 class Claim:
-    """A job that this worker holds: its token fences whoever held it before."""
+    """A job that this worker holds: its token keeps earlier holders from storing."""
 
     job_id: str
     kind: str
@@ -445,7 +445,7 @@ RETURNING jobs.id
 
 
 def expire(connection: Connection) -> list[str]:
-    """End queued jobs whose time to wait is over (500 at most, no files, no unknown kinds); return their ids."""
+    """End queued jobs after their time limit (500 at most, no files, no unknown kinds); return their ids."""
     return [str(row[0]) for row in connection.exec_driver_sql(_EXPIRE, (list(CLAIMED_BY_JOB),))]
 
 
@@ -570,7 +570,7 @@ def expire_csv(connection: Connection, job_id: str) -> bool:
 def end_csv(
     connection: Connection, job_id: str, *, state: JobState, failed_count: int, error: dict[str, Any] | None
 ) -> None:
-    """End a CSV job that has nothing left to do; whoever calls holds its lock and knows its state."""
+    """End a CSV job that has nothing left to do; the caller holds its lock and knows its state."""
     values = {"state": state.value, "failed_count": failed_count, "error": error, "claim_token": None}
     unfinished = update(Job).where(Job.id == job_id, Job.state.in_([JobState.QUEUED, JobState.RUNNING]))
     connection.execute(unfinished.values(values | {"finished_at": clock(connection)}))

@@ -283,7 +283,7 @@ def _sample(version: ModelVersion, card: Card, models_dir: Path, store: str | No
 
 
 def store_profile(connection: Connection, model_version_id: int, profile: Profile, *, source: str) -> None:
-    """Store a version's profile in place of the one it has, whose counters go: its rows are counted anew."""
+    """Store a version's profile instead of its earlier one, and delete its counters: its rows are counted anew."""
     connection.execute(delete(FeatureCount).where(FeatureCount.model_version_id == model_version_id))
     connection.execute(delete(ScorePart).where(ScorePart.model_version_id == model_version_id))
     connection.execute(delete(FeatureProfile).where(FeatureProfile.model_version_id == model_version_id))

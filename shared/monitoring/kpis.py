@@ -33,7 +33,7 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """Decisions beside what came, of the rows whose outcome is known."""
+    """Decisions against outcomes, of the rows with a known outcome."""
 
     rows: int
     true_positives: int
@@ -45,7 +45,7 @@ class Confusion:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which scores are meant, of whole hours, and how they are decided."""
+    """The scores of a question, in whole hours, and the rule that decides them."""
 
     model_version_id: int
     task: str
@@ -73,7 +73,7 @@ class Scope:
 
 @dataclass(slots=True)
 class _Sums:
-    """What is added up of a day's scores."""
+    """The sums over a day's scores."""
 
     rows: int = 0
     scores: int = 0  # that there are
@@ -199,7 +199,7 @@ def _compare(connection: Connection, part: Scores, scope: Scope) -> NDArray[np.i
 def _outcomes(
     connection: Connection, first: int, last: int, positive: str | None
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return inputs between two ids whose outcome is known, ascending, and whether it is the positive class."""
+    """Return inputs between two ids with a known outcome, ascending, and whether it is the positive class."""
     is_positive = case((Outcome.label == positive, 1), else_=0)
     of_inputs = and_(Outcome.input_id >= first, Outcome.input_id <= last, Outcome.replaced_at.is_(None))
     if connection.dialect.name == "postgresql":  # in one value: to fetch rows would take ten times as long

@@ -85,10 +85,9 @@ def find_rows(connection: Connection, places: Sequence[tuple[str, int]]) -> dict
 def record_outcomes(
     connection: Connection, truths: Sequence[Truth], *, by: str | None, request_id: str, revise: bool
 ) -> Recorded:
-    """Store truths, one for a row at most; the caller commits, or rolls back where some were refused.
+    """Store outcomes, at most one for a row; the caller commits, or rolls back if some were refused.
 
-    A value that was told before is left as it is; another one is refused unless `revise`, which keeps the earlier one
-    beside it.
+    An equal value is left as it is; another one is refused unless `revise`, which keeps the earlier one beside it.
     """
     result = Recorded()
     numbered = list(enumerate(truths))
@@ -158,7 +157,7 @@ def _replace(connection: Connection, number: int, now: datetime) -> bool:
 
 
 def find_outcome(connection: Connection, input_id: int) -> Any:  # noqa: ANN401 - a row of outcomes
-    """Return the value in force of a row, None where none was told."""
+    """Return the current outcome of a row, None without one."""
     return connection.execute(
         select(Outcome.__table__).where(Outcome.input_id == input_id, Outcome.replaced_at.is_(None))
     ).one_or_none()
@@ -177,8 +176,8 @@ class Judged:
 def find_judged(connection: Connection, model_version_id: int, card: Card, start: datetime, end: datetime) -> Judged:
     """Return the scores of a version in a period with their outcomes.
 
-    Outcomes of classes are found by their labels: they may have been told to a version that orders them otherwise. A
-    label that this version does not know is left out.
+    Outcomes of classes are found by their labels, since another version may order its classes differently. An outcome
+    with a label that this version does not have is left out.
     """
     judged = Judged([], [], [], [])
     places = {label: float(place) for place, label in enumerate(card.labels.values())}

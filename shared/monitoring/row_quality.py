@@ -25,7 +25,7 @@ class Outside:
 
 @dataclass(frozen=True, slots=True)
 class RowQuality:
-    """What is unusual about a row, by the features of its version."""
+    """The unusual values of a row, by feature."""
 
     unusual: float | None  # 0 to 1: share of the reference's rows that are less unusual; None: an older profile
     outside: list[Outside]

@@ -53,7 +53,7 @@ def g_test(reference: Sequence[int], window: Sequence[int]) -> float:
 
 
 def _pooled(reference: Sequence[int], window: Sequence[int], least: float) -> list[tuple[int, int]]:
-    """Return the bins with at least so many rows on both sides together, and the others as one."""
+    """Return the bins with at least this number of rows on both sides together, and the others as one."""
     kept: list[tuple[int, int]] = []
     rest_before = rest_after = 0
     for pair in zip(reference, window, strict=True):

@@ -17,7 +17,7 @@ SELF_AUDIT = "self_audit"
 
 
 def suspended_sql(version: str) -> str:
-    """Return the condition that a version (`$1`, say) is suspended: one look into a small index."""
+    """Return the SQL condition for a suspended version (`$1`, say): one look-up in a small index."""
     return (
         f"EXISTS (SELECT 1 FROM alerts WHERE model_version_id = {version} "  # noqa: S608 - constants
         f"AND kind = '{SELF_AUDIT}' AND closed_at IS NULL)"
@@ -33,7 +33,7 @@ class Suspension:
     details: dict[str, Any]  # figures of the rows that differed
 
     def sentence(self, label: str) -> str:
-        """Return it as a sentence that says what to do."""
+        """Return the suspension as a sentence with advice."""
         figures = self.details
         return (
             f"{label} is scored by its pipeline since {self.since:%Y-%m-%d %H:%M:%S}: {figures['rows_differing']} of "
@@ -50,7 +50,7 @@ def is_suspended(model_version_id: int | InstrumentedAttribute[int]) -> ColumnEl
 
 
 def was_suspended(connection: Connection, model_version_id: int, at: datetime) -> bool:
-    """Tell whether a version was suspended at a time: the pipeline scored its rows then."""
+    """Return whether a version was suspended at a time: the pipeline scored its rows then."""
     return bool(
         connection.scalar(
             select(

@@ -107,7 +107,7 @@ def sum_counts(
 
 
 def is_counted(connection: Connection, model_version_id: int, counted_through: int, end: datetime) -> bool:
-    """Tell whether every row that a version scored before `end` is in its counters."""
+    """Return whether every row that a version scored before `end` is in its counters."""
     left = select(ModelOutput.id).where(
         ModelOutput.id > counted_through,
         ModelOutput.model_version_id == model_version_id,

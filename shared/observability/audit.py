@@ -1,4 +1,4 @@
-"""The audit log: who did what to keys, models and rows. A change is noted in its own transaction."""
+"""The audit log of keys, models and rows: actor, action and target. Each change is recorded in its own transaction."""
 
 import getpass
 import socket
@@ -39,7 +39,7 @@ def audit(
 
 
 def operator() -> str:
-    """Return who runs this process: `command:user@host`."""
+    """Return the user of this process: `command:user@host`."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name

@@ -168,7 +168,7 @@ def _log_end_of_thread(ended: threading.ExceptHookArgs) -> None:
 
 
 def current_format() -> Format:
-    """Return the format that this process was told to log in: its children log in the same."""
+    """Return the log format of this process: its children use the same."""
     return _form
 
 

@@ -77,7 +77,7 @@ Sample = tuple[str, str, str]  # name, labels as a JSON list, part
 
 
 class Metrics:
-    """What happened in this process since it was last told; safe from any thread."""
+    """Counts of events in this process since the last transfer; safe from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -91,7 +91,7 @@ class Metrics:
             self._counts[key] = self._counts.get(key, 0.0) + amount
 
     def observe(self, family: Family, value: float, labels: tuple[str, ...] = (), *, times: int = 1) -> None:
-        """Put a value into a histogram, so many times."""
+        """Add a value to a histogram, `times` times."""
         with self._lock:
             key = self._key(self._histograms, family, labels)
             numbers = self._histograms.get(key)

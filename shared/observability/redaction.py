@@ -19,7 +19,7 @@ _FRAMES = 40  # of each exception, so many places are told: the first and the la
 
 
 def is_away(error: BaseException) -> bool:
-    """Tell whether it says that a server did not answer; a pipeline's own ConnectionError does not."""
+    """Return whether an error means that a server did not answer; a pipeline's own ConnectionError does not."""
     is_clients = type(error).__module__.partition(".")[0] in _CLIENTS
     is_systems = isinstance(error, OSError) and error.errno is not None
     kinds = {kind.__name__ for kind in type(error).__mro__}

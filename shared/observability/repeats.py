@@ -30,9 +30,10 @@ class _Entry:
 
 
 class Once(logging.Filter):
-    """Lets a warning or an error through once, and again when it is news; tells how often it was held back.
+    """Passes a warning or an error once, and again when it is news, with the number of suppressed ones.
 
-    Numbers do not make another sentence (`%d rows`), names do (`%s`); nor does a traceback, but where it ends does.
+    Different numbers do not make a different sentence (`%d rows`), different names do (`%s`); of a traceback, only its
+    end counts.
     """
 
     def __init__(self) -> None:
@@ -41,7 +42,7 @@ class Once(logging.Filter):
         self._entries: OrderedDict[tuple[object, ...], _Entry] = OrderedDict()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether to log a record; shorten it where its traceback says nothing."""
+        """Return whether to log a record; shorten it if its traceback adds nothing."""
         if record.levelno < logging.WARNING:
             return True
         key = _sentence_of(record)

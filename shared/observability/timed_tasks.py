@@ -62,5 +62,5 @@ def recovery_age(engine: Engine) -> float | None:
 
 
 def is_recovery_late(settings: Settings, age: float | None) -> bool:
-    """Tell whether recovery, done last `age` seconds ago, should have been done again by now."""
+    """Return whether recovery, last done `age` seconds ago, is overdue."""
     return age is None or age > _LATE_ROUNDS * settings.recover_seconds + 1

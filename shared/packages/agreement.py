@@ -44,7 +44,7 @@ def task_of(estimator: object) -> str:
 
 
 def check_task(task: str, estimator: object) -> None:
-    """Raise CardError where a task that was asked for is not known, or is not the estimator's."""
+    """Raise CardError when the requested task is unknown or does not match the estimator."""
     if task not in get_args(Task):
         raise CardError(f"The task {task!r} is not known: use one of {', '.join(get_args(Task))}.")
     own = task_of(estimator)

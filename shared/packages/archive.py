@@ -16,7 +16,7 @@ _STRAY = "__MACOSX"  # a folder that macOS adds to its archives
 
 
 def is_archive(path: Path) -> bool:
-    """Tell whether a file begins as a zip archive does."""
+    """Return whether a file begins like a zip archive."""
     with path.open("rb") as file:
         return file.read(len(ZIP)) == ZIP
 

@@ -165,7 +165,7 @@ def check_estimator(estimator: object, path: Path) -> None:
 
 
 def is_fitted(estimator: Any) -> bool:  # noqa: ANN401 - estimators share no base class
-    """Tell whether an estimator was fitted; an estimator whose library cannot tell counts as fitted."""
+    """Return whether an estimator was fitted; an estimator of a library without such a check counts as fitted."""
     if _root(estimator) not in ("sklearn", "imblearn", "lightgbm", "xgboost"):
         return True
     from sklearn.exceptions import NotFittedError
@@ -200,7 +200,7 @@ def behind(preprocessor: Content, model: Content, source: Path, path: Path) -> C
 
 
 def preprocessor_of(thing: object, source: Path) -> Content:
-    """Return a fitted transformer that was read from a file; ArtefactError says what else it is."""
+    """Return the fitted transformer in a file; an ArtefactError describes any other content."""
     if isinstance(thing, Mapping | tuple | list):
         values = thing.values() if isinstance(thing, Mapping) else thing
         transformers = [value for value in values if _transforms(value)]

@@ -34,9 +34,9 @@ def labels_of(value: object, source: str) -> dict[str, str]:
 
 
 def read_threshold(path: Path) -> float:
-    """Return the threshold in a JSON file: a number, or the one entry of an object whose name says `threshold`.
+    """Return the threshold in a JSON file: a number, or the one entry of an object whose name contains `threshold`.
 
-    Raises CardError where there is none, are several, or it is no probability.
+    Raises CardError if the file has none or several, or the number is no probability.
     """
     return threshold_of(_read_json(path), str(path))
 
@@ -70,7 +70,7 @@ def metrics_of(value: object, source: str) -> dict[str, float]:
 
 
 def _thresholds(content: Mapping[Any, Any], place: str = "") -> list[tuple[str, Any]]:
-    """Return the numbers whose name says threshold, also those one object further down, by where they stand."""
+    """Return the numbers whose names contain threshold, with their places, also one object deeper."""
     places: list[tuple[str, Any]] = []
     for key, value in content.items():
         name = str(key)

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EncoderCategories:
-    """What a fitted encoder says about one column."""
+    """The categories of one column, according to a fitted encoder."""
 
     categories: list[Category]  # without null
     nullable: bool  # null was one of the categories

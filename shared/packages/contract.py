@@ -161,7 +161,7 @@ def apply_contract(
 
 
 def _sentence(bad: Sequence[tuple[int, list[Fault]]], count: int, path: Path, card: Card, places: str) -> str:
-    """Say which rows break a contract: how many break each demand, and the first rows of all."""
+    """Return a sentence about rows that break a contract: their number for each demand, and the first rows of all."""
     by_demand: dict[str, int] = {}
     for _, row_faults in bad:
         for fault in row_faults:
@@ -215,7 +215,7 @@ def _sample_rows(
 
 
 def _check_example(card: Card, path: Path) -> None:
-    """Raise CardError where the card's own example breaks its rules: it is what /examples tells callers to send."""
+    """Raise CardError if the card's own example breaks its rules: /examples shows it to callers."""
     if any(feature.example is None for feature in card.sent_features):
         return  # what is made up for the others knows no rules
     try:

@@ -132,7 +132,7 @@ def unpickle_with_versions(
 def read_artefact(
     path: Path, *, sha256: str | None, libraries: Mapping[str, str] | None = None
 ) -> tuple[Content, dict[str, str]]:
-    """Return the estimator in a joblib file with what came with it, and the library versions that the file tells."""
+    """Return the estimator in a joblib file with its other contents, and the library versions in the file."""
     with _opened(path) as opened:
         file = opened if sha256 is None else _verified(opened, path, sha256)
         recorded = dict(libraries or {})
@@ -246,7 +246,7 @@ def _missing(module: str, libraries: Mapping[str, str]) -> str:
 
 
 def _lacking(path: Path, error: AttributeError, libraries: Mapping[str, str]) -> str:
-    """Say which name a pickle looked for in vain, and where: an AttributeError of the unpickler names both."""
+    """Return the missing name of a pickle and its module, both from the unpickler's AttributeError."""
     match = _NO_ATTRIBUTE.search(str(error))
     if match is None:
         reason = f"({type(error).__name__}: {error})"
@@ -453,9 +453,9 @@ def _named_columns(
 
 
 def is_complete(directory: Path, sha256: str, references: Sequence[str] = ()) -> bool:
-    """Tell whether a folder holds the whole package of the artefact with this SHA-256.
+    """Return whether a folder holds the whole package of the artefact with this SHA-256.
 
-    `references` are the SHA-256 that its reference rows may have; any, where there are none.
+    `references` are the allowed SHA-256 of its reference rows; any, if there are none.
     """
     names = (MODEL_FILE, CARD_FILE, REFERENCE_FILE)
     if not all((directory / name).is_file() for name in names) or sha256_of(directory / MODEL_FILE) != sha256:

@@ -162,10 +162,10 @@ Guard = Callable[[str, float, Callable[[], None]], AbstractContextManager[object
 
 
 class ModelCache(Versions[LoadedModel]):
-    """The models that this process itself holds.
+    """The models that this process holds.
 
-    `guard` gives a block that loads a model so many seconds, and ends the process after them: from Python a load that
-    hangs cannot be interrupted. The next process of the worker leaves the model alone, and serves the others.
+    `guard` gives a block that loads a model a time limit, and ends the process after it: Python cannot interrupt a load
+    that hangs. The next process of the worker skips the model, and serves the others.
     """
 
     guard: Guard = staticmethod(lambda label, seconds, ending: nullcontext())

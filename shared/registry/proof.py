@@ -131,7 +131,7 @@ def _watch(process: "subprocess.Popen[bytes]", limits: Limits, is_wanted: Callab
 
 
 def _memory_of(pid: int) -> int:
-    """Return the bytes of memory that a process occupies; 0 where the system does not tell."""
+    """Return the bytes of memory that a process occupies; 0 if the system does not report it."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except (OSError, IndexError, ValueError):
@@ -148,7 +148,7 @@ def _too_hungry(memory_bytes: int) -> NotProved:
 
 
 def _check_outcome(folder: Path, code: int) -> None:
-    """Raise NotProved unless the process came to its end and says that all is well."""
+    """Raise NotProved unless the process ended normally and reported success."""
     try:
         outcome = json.loads(read_file(folder / OUTCOME, limit=1_000_000))
         error, message = outcome["error"], str(outcome["message"])[:MESSAGE_LENGTH]
@@ -232,7 +232,7 @@ def _prove(folder: Path, files: dict[str, str], fields: dict[str, Any], file_byt
 
 
 def leave(proved: Proved, folder: Path) -> Path:
-    """Write a package to where whoever asked looks for it; return the folder that it is in."""
+    """Write a package into the folder that the caller reads; return the package's folder."""
     result = folder / RESULT
     result.mkdir()
     shutil.copyfile(proved.artefact, result / MODEL_FILE)

@@ -81,7 +81,7 @@ def compare_scores(card: Card, estimator: object, scores: ExpectedScores) -> dic
 def check_probabilities(card: Card, package: Package) -> None:
     """Raise ArtefactError if a classifier's probabilities are outside 0 to 1.
 
-    A forest of scikit-learn 1.3, say, counts its rows where a later one expects their shares.
+    For example, a forest of scikit-learn 1.3 holds counts of rows where a later one expects shares.
     """
     answers, has_probabilities = _answers(card, package.estimator, package.reference)
     if has_probabilities and ((answers.values < -TOLERANCE) | (answers.values > 1 + TOLERANCE)).any():

@@ -28,7 +28,7 @@ def aliases_of(session: Session) -> dict[int, list[str]]:
 
 
 def resolve(session: Session, name: str, version: int | None = None, alias: str = CHAMPION) -> ModelVersion:
-    """Return a version by its number, or the one that the alias means; raise NotFound with the names that exist."""
+    """Return a version by its number or its alias; raise NotFound with the existing names."""
     query = _kept().where(ModelVersion.name == name)
     if version is not None:
         query = query.where(ModelVersion.version == version)
@@ -42,7 +42,7 @@ def resolve(session: Session, name: str, version: int | None = None, alias: str 
 
 
 def find_reference(session: Session, reference: str) -> ModelVersion:
-    """Return the version that `name`, `name@3` or `name@alias` means; raise NotFound with the names that exist."""
+    """Return the version of `name`, `name@3` or `name@alias`; raise NotFound with the existing names."""
     name, at, what = reference.partition("@")
     if not at:
         return resolve(session, name)

@@ -54,9 +54,9 @@ class _Seen:
 
 
 class ModelWatcher:
-    """A thread that looks every `refresh_seconds` for models that should be loaded, and now and then into the store.
+    """A thread that checks every `refresh_seconds` for models to load, and less often for new packages in the store.
 
-    Only one who may register (`engine` can write) looks into the store.
+    Only a process that may register (`engine` can write) checks the store.
     """
 
     def __init__(self, models: Versions[Model], settings: Settings, *, engine: Engine | None = None) -> None:
@@ -136,7 +136,7 @@ class ModelWatcher:
                 self._register_if_new(engine, store, folder, fingerprint)
 
     def _register_if_new(self, engine: Engine, store: str, folder: str, fingerprint: str) -> None:
-        """Register a package of the store, if it is not registered yet; say why it cannot be."""
+        """Register a package of the store, if it is not registered yet; return the reason if that is impossible."""
         address = _address(store, folder)
         try:
             self._register(engine, address, folder)

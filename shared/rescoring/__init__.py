@@ -1,5 +1,5 @@
 """Stored rows scored once more: to reproduce a past decision, check the fast scorers, or let a challenger score.
 
 Also to rehearse an upgrade. Imports jobs, the registry and the rooms below them. Changes no job: it reads, scores,
-compares, and stores what a challenger says.
+compares, and stores a challenger's scores.
 """

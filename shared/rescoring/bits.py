@@ -50,7 +50,7 @@ def score_again(model: LoadedModel, rows: Sequence[Row], stored: Sequence[Output
 
 
 def are_equal(one: Output, other: Output) -> bool:
-    """Tell whether two scores are the same in every bit."""
+    """Return whether two scores are the same in every bit."""
     return bits(one) == bits(other)
 
 
@@ -62,7 +62,7 @@ def distance(one: Output, other: Output) -> float:
 
 
 def bits(score: Output) -> tuple[object, ...]:
-    """Return all that a score says, every number in hexadecimal."""
+    """Return all parts of a score, every number in hexadecimal."""
     numbers = (score.prediction, score.probability, *(score.probabilities or ()), score.threshold)
     return (score.task, score.label, *(None if number is None else float(number).hex() for number in numbers))
 
@@ -92,7 +92,7 @@ def _among(model: LoadedModel, count: int, rows: list[Row]) -> Scored:
 
 
 def _switched(model: LoadedModel, trees: Trees, rows: list[Row], *, at: int | None) -> Scored:
-    """Score rows with trees that hand over to the estimator from so many rows on; None: never."""
+    """Score rows with trees, and with the estimator from this number of rows on; None: never."""
     before, trees.switch = trees.switch, at
     try:
         return [[one] for one in score_rows(model, rows)]

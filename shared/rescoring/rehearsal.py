@@ -32,7 +32,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Rehearsed:
-    """What a process says of the rows that it was given."""
+    """A process's results for the rows that it received."""
 
     python: str
     libraries: dict[str, str]

@@ -1,6 +1,6 @@
-"""A past decision made again: the very artefact, by its SHA-256, scores the stored input once more.
+"""A past decision made again: the same artefact, by its SHA-256, scores the stored input once more.
 
-What is not as it was is named: the artefact, the card, the input, the output, or the libraries that score.
+Every difference is named: in the artefact, the card, the input, the output, or the libraries that score.
 """
 
 from collections import Counter
@@ -167,7 +167,7 @@ def _finding(reproduction: Reproduction, model: LoadedModel, row: StoredRow, aga
 
 
 def _difference(stored: Output, again: Again) -> str:
-    """Say how a score differs from the stored one."""
+    """Return the difference of a score from the stored one, as a sentence."""
     now = again.score
     if isinstance(now, Fault):
         return f"the model gives it no score now: it {now.message}"

@@ -48,7 +48,7 @@ Score = Callable[[int, list[Row]], "list[Output | Fault] | None"]
 
 
 class NotScored(Exception):
-    """The pipeline was lost, ran out of memory or took too long: nothing is said of the scores."""
+    """The pipeline was lost, ran out of memory or took too long: the scores are neither right nor wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Difference:
 
 @dataclass(slots=True)
 class VersionAudit:
-    """What a round says of a version."""
+    """The results of a round for one version."""
 
     version: int
     label: str  # name@version
@@ -111,7 +111,7 @@ class Round:
 
 
 class SelfAudit:
-    """Draws rows and has them scored again. Nothing is lost or told twice where a process ends in between."""
+    """Draws rows and scores them again. A process that ends in between loses no row and reports none twice."""
 
     def __init__(self, engine: Engine, score: Score, *, share: float, rows_per_second: int) -> None:
         self._engine = engine
@@ -165,7 +165,7 @@ class SelfAudit:
             _tell(audit)
 
     def _is_awaited(self, audit: VersionAudit) -> bool:
-        """Tell whether a version is not loaded yet, and may still be: a process that has just started has none."""
+        """Return whether a version may still be loaded: a process that has just started has no model yet."""
         if audit.is_loaded:
             self._missing.pop(audit.version, None)
             return False
@@ -227,7 +227,7 @@ def _values(output: Output) -> list[float]:
 
 
 def _is_tie(output: Output) -> bool:
-    """Tell whether rounding may decide the class: then either one is right."""
+    """Return whether rounding may decide the class: then both classes are right."""
     if output.probabilities:
         first, second = sorted(output.probabilities)[-1:-3:-1]
         return first - second <= CLOSE

@@ -44,7 +44,7 @@ def limit(memory_mb: int, niceness: int) -> None:
 
 
 class Answers:
-    """What the model says of the rows that are sent."""
+    """The model's results for the sent rows."""
 
     def __init__(self, about: dict[str, Any]) -> None:
         from shared.comparison.fit import RowsOfOthers
@@ -81,7 +81,7 @@ class Answers:
 
 
 def serve(connection: Connection) -> None:
-    """Load the version that the first message names, say so, then answer until the other end is closed."""
+    """Load the version that the first message names, report it, then answer until the other end is closed."""
     about = orjson.loads(connection.recv_bytes())
     limit(about["memory_mb"], about["niceness"])
     configure_logging(about["log_level"], form=cast(Format, about["log_form"]))

@@ -43,9 +43,9 @@ class ShadowProcess:
     """The process of one challenger; one thread uses it."""
 
     def __init__(self, version: dict[str, Any], directory: Path, *, memory_mb: int, niceness: int = 19) -> None:
-        """Start it, and have it load the version (its columns by name): `is_ready` says when it has.
+        """Start the process, and let it load the version (its columns by name): `is_ready` reports the end of the load.
 
-        Raises ShadowFailed where it does not even begin.
+        Raises ShadowFailed if the process does not start.
         """
         self._memory_mb = memory_mb
         self._is_ready = False
@@ -78,7 +78,7 @@ class ShadowProcess:
             raise ShadowFailed(NOT_LOADED, "Its process did not begin to load.") from error
 
     def is_ready(self, seconds: float = 0.0) -> bool:
-        """Tell whether it has loaded the version, after waiting for so long; raise ShadowFailed where it cannot.
+        """Return whether the version is loaded, after waiting for `seconds`; raise ShadowFailed if it cannot be loaded.
 
         The process is then gone, as it is after LOAD_SECONDS.
         """

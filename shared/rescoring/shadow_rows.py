@@ -118,7 +118,7 @@ def list_challengers(connection: Connection) -> list[Challenger]:
 
 
 def begin(connection: Connection, challenger: Challenger, last: int) -> None:
-    """Let a challenger begin with what is decided from now on; what it has scored before stays."""
+    """Let a challenger begin with the next decisions; its earlier scores stay."""
     now = datetime.now(UTC)
     anew: dict[str, Any] = {
         "alias_at": challenger.alias_at,
@@ -171,7 +171,7 @@ def read_batch(
 
 
 def _age(connection: Connection, after: int) -> float:
-    """Return the seconds since the first output after an id was stored; 0 where there is none."""
+    """Return the seconds since the first output after an id was stored; 0 without such an output."""
     row = connection.execute(
         select(ModelOutput.created_at, clock(connection))
         .where(ModelOutput.id > after)

@@ -82,13 +82,13 @@ def _refusal(card: Card, row: dict[str, Any], error: BaseException) -> Fault:
 
 
 def split_results(results: Sequence[Item], counts: Iterable[int]) -> list[list[Item]]:
-    """Return the results of rows that were computed together as one list for each job, which had so many rows."""
+    """Return the results of rows that were computed together as one list for each job, by `counts` of rows."""
     remaining = iter(results)
     return [list(islice(remaining, count)) for count in counts]
 
 
 def usable(card: Card, scores: Scores) -> NDArray[np.bool_]:
-    """Tell for each row whether its number can be stored: finite, and from 0 to 1 where it is a probability."""
+    """Return for each row whether its number can be stored: finite, and from 0 to 1 for a probability."""
     if card.task == "regression":
         return np.isfinite(scores.prediction)
     if scores.probability is None:

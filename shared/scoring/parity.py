@@ -32,7 +32,7 @@ ScoreFunction = Callable[[Sequence[Row]], Scores]
 
 @dataclass(slots=True)
 class Predictions:
-    """What a scorer said of n rows; a refused row has NaN everywhere."""
+    """A scorer's answers to n rows; a refused row has NaN everywhere."""
 
     prediction: Matrix  # (n,)
     values: Matrix  # (n, k): probabilities, or the predicted number
@@ -46,7 +46,7 @@ class Predictions:
 
 @dataclass(slots=True)
 class Truth:
-    """What the estimator itself says of n rows, whoever is beside them."""
+    """The estimator's own answers to n rows, independent of the rows beside them."""
 
     answers: Predictions
     lone: NDArray[np.intp]  # rows that were asked alone
@@ -64,7 +64,7 @@ class Parity:
 
     @property
     def exact(self) -> bool:
-        """Tell whether the path may be used."""
+        """Whether the path may be used."""
         return not self.reason
 
 
@@ -110,7 +110,7 @@ def score_with_refusals(score: ScoreFunction, rows: list[Row], *, task: str, chu
 
 
 def refuses_all(score: ScoreFunction, rows: list[Row], *, task: str) -> bool:
-    """Tell whether the model refuses all of SAMPLE rows from everywhere: then it is useless to ask it for each."""
+    """Return whether the model refuses all of SAMPLE rows from everywhere: then trying each row is useless."""
     return bool(score_with_refusals(score, rows[:: max(1, len(rows) // SAMPLE)], task=task).refused.all())
 
 

@@ -47,12 +47,12 @@ class ResponseReader:
 
     @property
     def gives_probabilities(self) -> bool:
-        """Tell whether a score holds a probability."""
+        """Return whether a score holds a probability."""
         return self.task != "regression" and (self.response_method == "predict_proba" or self.is_sigmoid)
 
     @property
     def asks_twice(self) -> bool:
-        """Tell whether the class cannot be told from the raw answer, so that `predict` is asked for every row."""
+        """Return whether the raw answer does not determine the class, so that `predict` runs for every row too."""
         return self.task != "regression" and self.decided_by == "predict" != self.response_method
 
     def empty(self) -> Scores:
@@ -165,8 +165,8 @@ class ResponseReader:
 def response_reader(card: Card, estimator: Estimator) -> ResponseReader:
     """Return the reader of this estimator's answers; raise CardError when it cannot do the card's task.
 
-    A card that does not say what decides (`decided_by`) gets what the estimator has: shared/scoring/original.py finds
-    out whether that is its own `predict`.
+    For a card without `decided_by`, the estimator's best method decides: shared/scoring/original.py checks whether that
+    equals its own `predict`.
     """
     who = f"{card.name}@{card.version}"
     if card.task == "regression":
@@ -197,7 +197,7 @@ def response_reader(card: Card, estimator: Estimator) -> ResponseReader:
 
 
 def answer_of(estimator: Estimator) -> ResponseMethod:
-    """Return the method of a classifier that says most: probabilities, else decisions, else classes."""
+    """Return the most informative method of a classifier: probabilities, else decisions, else classes."""
     answers: Sequence[ResponseMethod] = ("predict_proba", "decision_function", "predict")
     return next(name for name in answers if hasattr(estimator, name))
 
@@ -254,7 +254,7 @@ def _check_decision(card: Card, estimator: Estimator, answer: ResponseMethod, de
 
 
 def _ties(values: Matrix, chosen: Matrix) -> NDArray[np.bool_] | None:
-    """Tell which rows have a second class within CLOSE of the chosen one; None without any."""
+    """Return which rows have a second class within CLOSE of the chosen one; None without any."""
     near = values >= (chosen - CLOSE)[:, None]
     if np.count_nonzero(near) <= len(values):
         return None

@@ -89,7 +89,7 @@ class Trees:
 
 
 def zeros_as_missing(features: Matrix) -> Matrix:
-    """Write NaN for zero in place: what XGBoost reads when the pipeline hands it a sparse matrix."""
+    """Write NaN for zero in place: XGBoost reads zeros of the pipeline's sparse matrix as missing."""
     features[features == 0.0] = np.nan
     return features
 

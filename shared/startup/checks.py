@@ -44,7 +44,7 @@ _AWAY = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, OSError)
 
 
 class CannotStart(SystemExit):
-    """A process cannot do its work; the message says why, and what to do. The exit code is 1."""
+    """A process cannot do its work; the message has the reason and the remedy. The exit code is 1."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"guichet: {reason}.")
@@ -88,7 +88,7 @@ def check_database(settings: Settings, *, migrated: bool = True) -> None:
 
 
 def check_broker(settings: Settings, *, needed: bool) -> None:
-    """Wait for Redis if it is needed, else only say that it is away; raise CannotStart if it cannot be used."""
+    """Wait for Redis if it is needed, else only report that it is away; raise CannotStart if it cannot be used."""
     redis = make_redis()
     deadline = time.monotonic() + (settings.start_seconds if needed else 0)
     try:

@@ -175,7 +175,7 @@ class Alert(Table):
 
 
 class Incident(Table):
-    """A row whose score the pipeline itself does not give: the fast way to score was wrong."""
+    """A row whose stored score differs from the pipeline's: the fast scorer was wrong."""
 
     __tablename__ = "incidents"
     __table_args__ = ({"comment": "Rows that the self-audit scored otherwise: the first thousand of each alert"},)

@@ -43,7 +43,7 @@ class Calibration:
 
 
 class Column(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """A classifier whose decision is its only column: what a calibrator is fitted on."""
+    """A classifier with its decision as its only column, for fitting a calibrator."""
 
     def fit(self, column: Floats, answers: Floats) -> "Column":
         """Take the classes over."""

@@ -1,4 +1,4 @@
-"""What is refused of a training before its columns have types: it needs no library, and the API does it at once."""
+"""Refusals of a training that need no column types and no library: the API checks them at once."""
 
 from collections.abc import Sequence
 from typing import Any

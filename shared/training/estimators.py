@@ -128,7 +128,7 @@ class Draw:
 
 
 def installed() -> list[str]:
-    """Return the names of the estimators whose library is installed."""
+    """Return the names of the estimators with an installed library."""
     return [name for name in ESTIMATORS if name not in PACKAGES or importlib.util.find_spec(PACKAGES[name])]
 
 
@@ -146,9 +146,9 @@ def chosen_estimators(options: TrainingOptions) -> list[str]:
 
 
 def draws(options: TrainingOptions, task: str) -> list[Draw]:
-    """Return what is tried, dealt to the estimators in turn: first each with its defaults, then with drawn parameters.
+    """Return the combinations to try, dealt to the estimators in turn: first the defaults, then drawn parameters.
 
-    With fewer draws than estimators, the last of these are not tried. The seed decides the parameters.
+    With fewer draws than estimators, the last estimators are not tried. The seed decides the parameters.
     """
     names = chosen_estimators(options)
     counts = {name: len(range(place, options.draws, len(names))) for place, name in enumerate(names)}

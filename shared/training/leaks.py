@@ -35,7 +35,7 @@ def check_leaks(table: Table) -> None:
 
 
 def _auc(column: Column, answers: Floats, table: Table) -> float:
-    """Return the ROC AUC of a column alone; of several classes that of the class which it tells least."""
+    """Return the ROC AUC of a column alone; for several classes that of the class that it predicts worst."""
     classes = [1.0] if table.task == "binary" else [float(place) for place in range(len(table.labels))]
     return min(max(_area(answers == each, score) for score in _scores(column, answers == each)) for each in classes)
 

@@ -54,7 +54,7 @@ def refusal(code: str, message: str, *, column: str | None = None) -> InvalidReq
 
 
 def check_options(options: TrainingOptions) -> None:
-    """Raise InvalidRequest for options that cannot be meant."""
+    """Raise InvalidRequest for invalid options."""
     for name in options.estimators or ():
         if name not in ESTIMATORS:
             hint = did_you_mean(name, ESTIMATORS)

@@ -70,7 +70,7 @@ def search(
     *,
     tell: Callable[[int], None],
 ) -> list[Tried]:
-    """Cross-validate every draw; return them, the best first (of equals the earlier). `tell` is told how many are done.
+    """Cross-validate every draw; return them, the best first (of equals the earlier). `tell` gets the number done.
 
     All but the best are returned without their scores.
     """

@@ -1,4 +1,4 @@
-"""The table of a training: its columns with their types, its target, and what is wrong with it, in words."""
+"""The table of a training: its columns with their types, its target, and its faults as sentences."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ MAX_CATEGORIES = 200
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of features: its values by row, None where there is none."""
+    """A column of features: its values by row, None for a missing value."""
 
     name: str
     kind: FeatureType

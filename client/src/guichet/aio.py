@@ -1,4 +1,4 @@
-"""The client for asyncio: the same calls as those of client.py, awaited. Their docstrings say more."""
+"""The client for asyncio: the same calls as in client.py, awaited. The docstrings there say more."""
 
 import asyncio
 import os
@@ -431,7 +431,7 @@ class AsyncClient:
     # ── changing models (scope `admin`) ──────────────────────────────────────────────────────────────────────────
 
     async def alias(self, name: str, alias: str = "champion") -> Alias:
-        """Read which version an alias means."""
+        """Read the version of an alias."""
         return await self._run(changes.find_alias(name, alias, retries=self._retries))
 
     async def promote(
@@ -512,7 +512,7 @@ class AsyncClient:
 
 
 class AsyncJob(JobFacts, Generic[ResultT]):
-    """A job of the service, as it was when it was last asked about; see Job."""
+    """A job of the service, as of its last answer; see Job."""
 
     def __init__(self, client: AsyncClient, info: JobInfo) -> None:
         super().__init__(info)

@@ -47,7 +47,7 @@ class RowOptions(TypedDict, total=False):
 
 
 class BatchOptions(RowOptions, total=False):
-    """What may be said about several rows."""
+    """Options for several rows; an option left out means the service's default."""
 
     on_error: Literal["continue", "abort"] | None  # abort: refuse all when one is bad
 
@@ -205,7 +205,7 @@ def open_upload(
     compress: bool,
     on_progress: OnProgress | None,
 ) -> tuple[Upload, CsvOptions]:
-    """Open a file, or a data frame as one; return it with the options, which say how a data frame is written."""
+    """Open a file, or a data frame as one; return it with the options, which include the format of a data frame."""
     if isinstance(source, Frame):
         written: CsvOptions = {"delimiter": "comma", "encoding": "utf-8", "decimal": "point"}
         options = {**options, **written}

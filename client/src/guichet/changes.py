@@ -14,7 +14,7 @@ CHAMPION = "champion"
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """What an alias means; `etag` is another one after every move."""
+    """An alias and its version; `etag` changes with every move."""
 
     model: str
     alias: str

@@ -452,7 +452,7 @@ class Client:
     # ── changing models (scope `admin`) ──────────────────────────────────────────────────────────────────────────
 
     def alias(self, name: str, alias: str = "champion") -> Alias:
-        """Read which version an alias means."""
+        """Read the version of an alias."""
         return self._run(changes.find_alias(name, alias, retries=self._retries))
 
     def promote(
@@ -530,7 +530,7 @@ class Client:
 
 
 class Job(JobFacts, Generic[ResultT]):
-    """A job of the service, as it was when it was last asked about."""
+    """A job of the service, as of its last answer."""
 
     def __init__(self, client: Client, info: JobInfo) -> None:
         super().__init__(info)

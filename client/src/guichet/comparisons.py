@@ -13,7 +13,7 @@ from guichet.wire import Flow, Request, check, read
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two versions on the same rows: what was decided, and what `model_version` says; all of it is in `body`."""
+    """Two versions on the same rows: the stored decisions, and the scores of `model_version`; `body` has everything."""
 
     model: str
     model_version: int
@@ -75,7 +75,7 @@ def find_comparison(
     cost_fn: float | None,
     retries: int,
 ) -> Flow[Comparison]:
-    """Read what the challenger of a model says beside what was decided; a time without an offset is local."""
+    """Read the comparison of a challenger with the stored decisions; a time without an offset is local."""
     options = {"from": _time(start), "to": _time(end), "decided_by": decided_by, "cost_fp": cost_fp, "cost_fn": cost_fn}
     query = {option: str(value) for option, value in options.items() if value is not None}
     answer = yield from exchange(Request("GET", f"/models/{quote(name, safe='')}/comparison", query), retries)

@@ -84,7 +84,7 @@ class Download(Stream):
         return False
 
     def refused(self, answer: Answer) -> None:
-        """Take an answer that was not accepted; after a wrong part the whole file is asked for."""
+        """Handle an answer that was not accepted; after a wrong part, the whole file is requested."""
         if answer.status not in (206, 416):
             super().refused(answer)
 

@@ -61,7 +61,7 @@ class Refused(GuichetError):
 
 
 def _notes(detail: str, faults: list[Fault]) -> list[str]:
-    """Return the faults as lines; none for a single one that the detail tells already."""
+    """Return the faults as lines; none for a single fault that the detail already names."""
     if len(faults) == 1:
         (fault,) = faults
         sentence = detail.strip().rstrip(".")
@@ -83,7 +83,7 @@ class JobFailed(GuichetError):
 
 
 class ConnectionFailed(GuichetError):
-    """Nobody answered, or somebody who is not Guichet."""
+    """No answer came, or an answer from another server than Guichet."""
 
 
 class TimedOut(GuichetError):

@@ -99,7 +99,7 @@ class Following(Stream):
         return Request("GET", self._path, headers=headers, wait=SILENCE)
 
     def accepts(self, answer: Answer) -> bool:
-        """Tell whether an answer is a stream of events; 204 means that no events follow."""
+        """Return whether an answer is a stream of events; 204 means that no events follow."""
         self._is_ended = answer.status == 204
         kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
         return answer.status == 200 and kind == "text/event-stream"

@@ -22,7 +22,7 @@ def backoff(attempt: int, retry_after: float | None = None) -> float:
 
 
 def is_passing(answer: Answer) -> bool:
-    """Tell whether the same request may well succeed a moment later."""
+    """Return whether the same request may succeed a moment later."""
     if answer.status in (429, 502, 503):
         return True
     if answer.status == 504:

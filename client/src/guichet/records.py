@@ -436,7 +436,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """A feature as the model's card describes it; what else the card says of it is in `body`."""
+    """A feature in the model's card; `body` has its further fields."""
 
     name: str
     type: str

@@ -24,7 +24,7 @@ File: TypeAlias = str | os.PathLike[str]
 
 
 class RegisterOptions(TypedDict, total=False):
-    """What may be said of a model, as to `python -m shared.registry add`; what is left out is read off its files."""
+    """Options of a model, as of `python -m shared.registry add`; options left out are inferred from its files."""
 
     version: int | None
     target: str | None  # column of the reference rows that is the answer

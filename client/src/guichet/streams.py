@@ -20,7 +20,7 @@ class Stream:
         self._error: GuichetError | None = None
 
     def has_ended(self) -> bool:
-        """Tell whether all of it has come."""
+        """Return whether all of it has come."""
         return self._is_ended
 
     def request(self) -> Request:
@@ -28,11 +28,11 @@ class Stream:
         raise NotImplementedError
 
     def accepts(self, answer: Answer) -> bool:
-        """Take an answer (without its body); tell whether its body is the requested one."""
+        """Take an answer (without its body); return whether its body is the requested one."""
         raise NotImplementedError
 
     def finish(self) -> None:
-        """Take note that an accepted answer came to its end; the stream may not be at its own."""
+        """Note that an accepted answer has ended; the stream itself may not have."""
 
     def refused(self, answer: Answer) -> None:
         """Take an answer that was not accepted; raise its error if another attempt would not mend it."""

@@ -23,7 +23,7 @@ class TrainingOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class TrainedVersion:
-    """The candidate version that a training came to; all that is reported of it is in `body`."""
+    """The candidate version of a training; `body` has the whole report."""
 
     model: str
     version: int

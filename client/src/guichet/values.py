@@ -48,7 +48,7 @@ def plain_row(row: Row) -> dict[str, Any]:
 
 
 def plain_rows(rows: Rows) -> list[dict[str, Any]]:
-    """Return several rows as JSON can say them; raise Unusable by the row's place, from 0, and the feature's name."""
+    """Return several rows as plain JSON values; raise Unusable with the row's place, from 0, and the feature's name."""
     if isinstance(rows, Frame):
         rows = _records(rows)
     if isinstance(rows, Mapping | str | bytes) or not isinstance(rows, Iterable):
@@ -57,7 +57,7 @@ def plain_rows(rows: Rows) -> list[dict[str, Any]]:
 
 
 def index_of(rows: object) -> Any:  # noqa: ANN401 - a pandas.Index
-    """Return the index of a pandas DataFrame, so that results can bear it; None of anything else."""
+    """Return the index of a pandas DataFrame, for the results; None for anything else."""
     return getattr(rows, "index", None) if isinstance(rows, Frame) else None
 
 

@@ -27,7 +27,7 @@ OF_PROXIES = frozenset({401, 403, 413, 429, 502, 503, 504})  # what something on
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request; `wait` is how long the service was asked to hold its answer back."""
+    """One HTTP request; `wait` is the requested time for which the service may hold its answer back."""
 
     method: str
     path: str
@@ -122,7 +122,7 @@ def without_secret(url: str) -> str:
 
 
 def encode(value: object) -> bytes:
-    """Return JSON; numbers of NumPy become plain ones. Raise Unusable for what JSON cannot say."""
+    """Return JSON; numbers of NumPy become plain ones. Raise Unusable for values that JSON cannot hold."""
     try:
         return json.dumps(value, allow_nan=False, ensure_ascii=False, default=_plain).encode()
     except UnicodeEncodeError:

@@ -31,7 +31,7 @@ class Bar:
         self.clear()
 
     def show(self, label: str, done: float, total: float | None, text: str, *, is_transfer: bool = False) -> None:
-        """Show how far it is; `text` says it in words. Only a transfer that takes long is worth a plain line."""
+        """Show the progress; `text` is a sentence for it. Only a long transfer is worth a plain line."""
         now = time.monotonic()
         is_new = label != self._label
         is_full = total is not None and done >= total

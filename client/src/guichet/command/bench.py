@@ -64,7 +64,7 @@ def _example(client: Client, reference: str | None) -> dict[str, Any]:
 
 
 def _measure(call: Callable[[], object], count: int, rows: int) -> dict[str, Any]:
-    """Return quantiles of the milliseconds of so many calls, the rows per second, and how many calls failed."""
+    """Return quantiles of the calls' milliseconds, the rows per second, and the number of failed calls."""
     for _ in range(WARM_UP):
         call()
     times = []

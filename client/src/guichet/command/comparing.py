@@ -45,7 +45,7 @@ def replay(client: Client, options: argparse.Namespace, console: Console) -> int
 
 
 def compare(client: Client, options: argparse.Namespace, console: Console) -> int:
-    """Print what the challenger of a model says beside what the champion decided."""
+    """Print the comparison of a model's challenger with its champion."""
     comparison = client.comparison(
         options.name,
         start=options.start,

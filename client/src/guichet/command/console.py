@@ -31,7 +31,7 @@ class Console:
         self.out.flush()
 
     def copy(self, path: Path) -> None:
-        """Write the bytes of a file that was asked for."""
+        """Write the bytes of the requested file."""
         self.out.flush()
         with path.open("rb") as file:
             shutil.copyfileobj(file, self.out.buffer)
@@ -73,7 +73,7 @@ class Console:
             return 80
 
     def can_write(self, text: str) -> bool:
-        """Tell whether stderr's encoding has these characters."""
+        """Return whether stderr's encoding has these characters."""
         try:
             text.encode(self.err.encoding or "ascii")
         except (UnicodeEncodeError, LookupError):

@@ -51,12 +51,12 @@ def complain_of(job: JobFacts, console: Console) -> int:
 
 
 def has_errors_to_read(job: JobFacts) -> bool:
-    """Tell whether the errors of a job would say more than was said."""
+    """Return whether the errors of a job add anything to the printed ones."""
     return job.counts.failed > 0 or (job.error is not None and "errors.csv" in job.error.message)
 
 
 def explain(error: GuichetError | OSError, console: Console) -> int:
-    """Say what went wrong, its faults one per line; return the exit code."""
+    """Print the error, its faults one per line; return the exit code."""
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
         console.complain(f"{place}{error.strerror or error}.")
