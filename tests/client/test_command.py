@@ -308,6 +308,24 @@ def test_job_that_is_not_waited_for_is_a_ticket(guichet, rows):
     assert json.loads(out)["status"] == "queued"
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("replay", "churn@2"),
+        ("train", "FILE", "--target", "age"),
+        ("register", "FILE", "--name", "churn"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_job_of_any_command_can_be_left_with_its_id(guichet, rows, arguments):
+    arguments = [rows if argument == "FILE" else argument for argument in arguments]
+    code, out, err = guichet(Script(answer(202, job(kind=arguments[0]))), *arguments, "--no-wait")
+    assert (code, out) == (0, f"{JOB_ID}\n")
+    assert f"To see its result: guichet wait {JOB_ID}" in err
+    code, out, _ = guichet(Script(answer(202, job(kind=arguments[0]))), *arguments, "--no-wait", "--json")
+    assert (code, json.loads(out)["id"]) == (0, JOB_ID)
+
+
 def test_job_that_failed_gives_its_errors_and_says_how_to_go_on(guichet, rows, tmp_path):
     message = "more than 5.00% of the rows failed: errors.csv says why"
     failed = csv_job("failed", failed=6, links=RETRY, error={"code": "too_many_errors", "message": message})

@@ -7,7 +7,7 @@ from typing import Any
 from guichet.client import Client
 from guichet.command.bar import Bar
 from guichet.command.console import Console, count, rows
-from guichet.command.following import follow
+from guichet.command.following import follow, leave
 from guichet.command.outcomes import DONE, ROWS_FAILED, complain_of
 from guichet.comparisons import Comparison
 from guichet.downloads import check_place
@@ -31,9 +31,7 @@ def replay(client: Client, options: argparse.Namespace, console: Console) -> int
     )
     console.tell(f"Accepted: {rows(job.counts.total)}, {job.info.model}@{job.info.model_version}, job {job.id}")
     if options.no_wait:
-        console.say_json(job.info.body) if options.is_json else console.say(job.id)
-        console.tell(f"To see what it comes to: guichet wait {job.id}")
-        return DONE
+        return leave(job, console, f"To see its result: guichet wait {job.id}", is_json=options.is_json)
     with Bar(console) as bar:
         follow(job, bar)
         if job.status != "succeeded":

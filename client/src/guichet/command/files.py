@@ -11,7 +11,7 @@ from guichet.calls import CsvOptions
 from guichet.client import Client, Job
 from guichet.command.bar import Bar
 from guichet.command.console import Console, count, rows, size, with_errors
-from guichet.command.following import follow
+from guichet.command.following import follow, leave
 from guichet.command.outcomes import (
     DONE,
     INTERRUPTED,
@@ -42,9 +42,7 @@ def score_csv(client: Client, options: argparse.Namespace, console: Console) -> 
         if options.job is None:
             job = _send(client, options, console, bar)
             if options.no_wait:
-                console.say_json(job.info.body) if options.is_json else console.say(job.id)
-                console.tell(f"To go on with it: {_command(options, job.id)}")
-                return DONE
+                return leave(job, console, f"To go on with it: {_command(options, job.id)}", is_json=options.is_json)
         else:
             job = client.job(options.job)
             if job.kind not in ("csv", "explain_batch"):
@@ -64,9 +62,7 @@ def explain_rows(client: Client, options: argparse.Namespace, console: Console) 
             job = client.explain_job(options.job)
             console.tell(f"Accepted: {rows(job.counts.total)}, {job.info.model}@{job.info.model_version}, job {job.id}")
         if options.no_wait:
-            console.say_json(job.info.body) if options.is_json else console.say(job.id)
-            console.tell(f"To go on with it: {_command(options, job.id)}")
-            return DONE
+            return leave(job, console, f"To go on with it: {_command(options, job.id)}", is_json=options.is_json)
         return _go_on(job, options, console, bar)
 
 

@@ -5,11 +5,19 @@ from typing import Any
 
 from guichet.client import Job
 from guichet.command.bar import Bar
-from guichet.command.console import count, duration, rows, with_errors
+from guichet.command.console import Console, count, duration, rows, with_errors
+from guichet.command.outcomes import DONE
 from guichet.errors import GuichetError
 from guichet.records import ENDED, Counts, Progress
 
 POLL_SECONDS = 1.0
+
+
+def leave(job: Job[Any], console: Console, advice: str, *, is_json: bool) -> int:
+    """Print the id of a job that the command does not wait for, and how to go on; return the exit code."""
+    console.say_json(job.info.body) if is_json else console.say(job.id)
+    console.tell(advice)
+    return DONE
 
 
 def follow(job: Job[Any], bar: Bar) -> None:

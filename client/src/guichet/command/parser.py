@@ -53,7 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
     csv.add_argument("--join", action="store_true", help="repeat the columns of the input in the output")
     csv.add_argument("--format", choices=("csv", "parquet"), help="of the output (default: by its name, else csv)")
     csv.add_argument("--job", metavar="ID", help="go on with this job instead of sending a file")
-    csv.add_argument("--no-wait", action="store_true", help="do not wait: print the job's id")
+    _add_no_wait(csv)
     csv.add_argument("--partial", action="store_true", help="with --job: write the finished part")
     csv.add_argument("--validate", action="store_true", help="only check the file: nothing is scored or stored")
     _add_json(csv)
@@ -134,7 +134,7 @@ def make_parser() -> argparse.ArgumentParser:
     register.add_argument("--as-version", type=_whole, metavar="N", help="version number (default: the next one)")
     for option in ("delimiter", "encoding", "decimal", "thousands"):
         register.add_argument(f"--{option}", help="of the reference rows (detected when left out)")
-    register.add_argument("--no-wait", action="store_true", help="do not wait: print the job's id")
+    _add_no_wait(register)
     _add_json(register)
 
     listing = add("list", "list the versions of all models, or of one")
@@ -152,7 +152,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--where", action="append", default=[], metavar="FEATURE=VALUE", help="only rows with this value, or values"
     )
     replay.add_argument("-o", "--output", help="where to write both decisions of every row, as CSV")
-    replay.add_argument("--no-wait", action="store_true", help="do not wait: print the job's id")
+    _add_no_wait(replay)
     _add_json(replay)
 
     train = add("train", "train a candidate version from a CSV file, or from the scored rows of a window")
@@ -173,7 +173,7 @@ def make_parser() -> argparse.ArgumentParser:
     train.add_argument("--again", metavar="MODEL", help="train on this model's reference rows and scored rows instead")
     train.add_argument("--from", dest="start", metavar="TIME", help="begin of that window")
     train.add_argument("--to", dest="end", metavar="TIME", help="its end, which is not in it (default: now)")
-    train.add_argument("--no-wait", action="store_true", help="do not wait: print the job's id")
+    _add_no_wait(train)
     _add_json(train)
     comparison = add("comparison", "tell how the challenger of a model differs from the champion, on the same rows")
     comparison.add_argument("name", metavar="NAME", help="the model; NAME@VERSION: what this version scored")
@@ -234,6 +234,10 @@ def _add_window(parser: argparse.ArgumentParser, *, of: str) -> None:
 
 def _add_reason(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reason", required=True, help="the reason, for readers of the history")
+
+
+def _add_no_wait(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--no-wait", action="store_true", help="do not wait: print the job's id")
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:

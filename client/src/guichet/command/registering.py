@@ -8,7 +8,7 @@ from typing import Any
 from guichet.client import Client
 from guichet.command.bar import Bar
 from guichet.command.console import Console
-from guichet.command.following import follow
+from guichet.command.following import follow, leave
 from guichet.command.outcomes import DONE, complain_of
 from guichet.errors import Unusable
 from guichet.records import Model
@@ -47,9 +47,7 @@ def register(client: Client, options: argparse.Namespace, console: Console) -> i
     )
     console.tell(f"Accepted: {Path(options.file).name} for {options.name}, job {job.id}")
     if options.no_wait:
-        console.say_json(job.info.body) if options.is_json else console.say(job.id)
-        console.tell(f"To see what it becomes: guichet wait {job.id}")
-        return DONE
+        return leave(job, console, f"To see its result: guichet wait {job.id}", is_json=options.is_json)
     with Bar(console) as bar:
         follow(job, bar)
     if job.status != "succeeded":

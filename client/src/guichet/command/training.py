@@ -9,6 +9,7 @@ from typing import Any
 from guichet.client import Client, Job
 from guichet.command.bar import Bar
 from guichet.command.console import Console
+from guichet.command.following import leave
 from guichet.command.outcomes import DONE, complain_of
 from guichet.errors import Unusable
 from guichet.trainings import TrainedVersion, TrainingOptions
@@ -23,9 +24,7 @@ def train(client: Client, options: argparse.Namespace, console: Console) -> int:
     job = _submit(client, options)
     console.tell(f"Accepted: a training of {job.info.model}, job {job.id}")
     if options.no_wait:
-        console.say_json(job.info.body) if options.is_json else console.say(job.id)
-        console.tell(f"To see what it comes to: guichet wait {job.id}")
-        return DONE
+        return leave(job, console, f"To see its result: guichet wait {job.id}", is_json=options.is_json)
     with Bar(console) as bar:
         while not job.refresh().is_ended:
             progress = job.info.body.get("training") or {"stage": "waiting", "done": 0, "total": 1}
