@@ -56,19 +56,19 @@ connections.
 LICENSE = {"name": "Apache License 2.0", "identifier": "Apache-2.0"}  # of the service
 TAGS = {
     "predict": "Submit rows as JSON: a ticket at once, or the result if it comes within the wait.",
-    "explain": "Why a row has its score: what each feature adds to it.",
+    "explain": "The reasons of a score: the contribution of each feature.",
     "csv": "Submit whole files.",
-    "jobs": "Poll, follow, read, cancel and take up what was submitted.",
-    "files": "Download the rows of a CSV job with their scores, and what was wrong with the others.",
-    "outcomes": "Tell what became of the rows that were scored.",
+    "jobs": "Poll, follow, read, cancel and retry submitted jobs.",
+    "files": "Download the rows of a CSV job with their scores, and the faults of the others.",
+    "outcomes": "Send the outcomes of scored rows.",
     "models": "The models, their features, example rows, and the version that serves.",
-    "monitoring": "Whether the population is still the one that a model was trained on, and how good the model is now.",
+    "monitoring": "Drift of the rows since the training of a model, and the present quality of the model.",
     "open inference": "The Open Inference Protocol, version 2, as KServe, Triton and MLServer speak it.",
     "mlflow": "The paths of MLflow's scoring server and of SageMaker's hosts.",
     "operations": "Numbers of the whole service, for Prometheus and for people, and its logs.",
-    "health": "Whether the service lives, is ready, and how it is: open to everyone.",
+    "health": "Life, readiness and health of the service: open to everyone.",
 }
-# Bodies that routes read by hand, of which FastAPI knows nothing.
+# Bodies that routes read by hand: FastAPI does not know them.
 _READ_BY_HAND = (
     SubmitBody,
     BatchBody,
@@ -86,10 +86,10 @@ _READ_BY_HAND = (
 MAX_WRITTEN = 8
 
 
-# What the layers around the routes answer, beside what each route says of itself.
+# Answers of the layers around the routes, beside the answers that each route declares.
 _BY_ALL = {
-    403: "The key lacks the scope; with AUTH=open, a web page of another host asks.",
-    422: "A parameter is not valid, or not known.",
+    403: "The key lacks the scope; with AUTH=open, the request comes from a web page of another host.",
+    422: "A parameter is not valid, or unknown.",
 }
 _BY_KEY = {
     401: "No API key, or an unknown one.",
@@ -97,14 +97,14 @@ _BY_KEY = {
     503: "The database does not answer: see Retry-After.",
 }
 _BY_BODY = {
-    400: "The body is cut off, or is not what its headers say.",
-    408: "The body hardly moves.",
+    400: "The body is cut off, or contradicts its headers.",
+    408: "The body arrives too slowly.",
     413: "Too many bytes.",
     415: "The body has no type, or one that this route does not read.",
 }
-# What comes beside the bodies of refusals.
+# Headers of refusals.
 _HEADERS = {
-    "401": {"WWW-Authenticate": header("How a key is sent")},
+    "401": {"WWW-Authenticate": header("The way to send a key")},
     "429": {"Retry-After": header("Seconds after which the caller may try again", "integer")},
     "503": {"Retry-After": header("Seconds after which it is worth trying again", "integer")},
 }

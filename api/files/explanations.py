@@ -11,7 +11,7 @@ from api.auth.callers import Caller
 from api.files.submit import owe_file_rows, spend_file, store_job
 from api.jobs.explanations import check_explainable
 from api.jobs.requests import SubmitOptions
-from api.jobs.submissions import accepted_response, new_submission, preference_of, set_idempotency_key
+from api.jobs.submissions import new_submission, set_idempotency_key, ticket_response
 from api.models.catalog import Version
 from api.services import Services
 from shared.broker.names import Lane
@@ -59,9 +59,7 @@ async def submit_explanations(
             store_job, services, submission, _described(source, version), lambda: _chunks_of(places, size)
         )
     services.runtime.notify_files(version.id)
-    asked_for = preference_of(services, request).applied or ""
-    applied = {"Preference-Applied": "respond-async"} if "respond-async" in asked_for else {}
-    return accepted_response(services, request, job, applied)
+    return ticket_response(services, request, job)
 
 
 def _check_source(source: StoredJob) -> None:

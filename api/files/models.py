@@ -3,7 +3,6 @@
 Nothing of a model is read here: a joblib file is a program, which only the proof's process runs.
 """
 
-import asyncio
 import hashlib
 import json
 import re
@@ -21,19 +20,18 @@ from starlette.responses import Response
 from uuid_utils import uuid7
 
 from api.auth.callers import Caller
-from api.errors.handlers import respond
 from api.files.forms import FormParser, clean_filename, form_error
 from api.files.spool import disk
 from api.files.submit import find_stored
 from api.files.unwrapping import FORM_BYTES, read_form_boundary
-from api.files.uploads import EarlyResponse, UploadBody, UploadSlots
+from api.files.uploads import UploadBody, UploadSlots, answer_upload
 from api.http.responses import request_id_of
-from api.jobs.submissions import accepted_response, preference_of, set_idempotency_key
+from api.jobs.submissions import set_idempotency_key, ticket_response
 from api.services import Services
 from shared.broker.names import Lane
 from shared.csv.format import CsvOptions, normalise_options
 from shared.database.engine import run_again
-from shared.errors import ArtefactError, CardError, Forbidden, GuichetError, InvalidRequest, TooLarge, Unavailable
+from shared.errors import ArtefactError, CardError, Forbidden, InvalidRequest, TooLarge, Unavailable
 from shared.faults import Fault, did_you_mean, pointer_to_unknown
 from shared.jobs import registrations
 from shared.jobs.queries import StoredJob
@@ -156,17 +154,10 @@ def too_large(max_bytes: int) -> TooLarge:
 async def receive_model(services: Services, request: Request, caller: Caller) -> Response:
     """Receive a model and answer 202 with the job that registers it.
 
-    A refusal may be answered while the body still comes: the rest of it is taken, for a while, and thrown away.
+    A refusal may be sent before the whole body has arrived.
     """
     body = UploadBody(request, max_bytes=services.settings.max_model_bytes, refuse=too_large)
-    try:
-        return await _submit(services, request, body, caller)
-    except GuichetError as error:
-        refusal = error
-    except asyncio.CancelledError:  # by the server, which shuts down
-        refusal = Unavailable("The service is being restarted: send the model again.", retry_after=5)
-    response = await respond(request, refusal)
-    return response if body.is_complete else EarlyResponse(response)
+    return await answer_upload(request, body, _submit(services, request, body, caller), noun="model")
 
 
 async def _submit(services: Services, request: Request, body: UploadBody, caller: Caller) -> Response:
@@ -194,9 +185,7 @@ async def _submit(services: Services, request: Request, body: UploadBody, caller
             submission.body_hash = _digest(upload)
         job = await to_thread.run_sync(_store, services, submission, upload, form, limiter=_RECEIVING)
     services.runtime.notify_uploads()
-    asked_for = preference_of(services, request).applied or ""
-    applied = {"Preference-Applied": "respond-async"} if "respond-async" in asked_for else {}
-    return accepted_response(services, request, job, applied)
+    return ticket_response(services, request, job)
 
 
 def check_uploads(services: Services) -> None:

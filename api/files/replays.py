@@ -14,7 +14,7 @@ from api.auth.callers import Caller
 from api.files.submit import owe_file_rows, spend_file, store_job
 from api.jobs.json_body import read_json
 from api.jobs.requests import read_fields, read_options, requested_version
-from api.jobs.submissions import accepted_response, new_submission, preference_of, set_idempotency_key
+from api.jobs.submissions import new_submission, set_idempotency_key, ticket_response
 from api.models.catalog import Version
 from api.schemas.replays import MAX_VALUES, ReplayBody
 from api.services import Services
@@ -80,9 +80,7 @@ async def submit_replay(services: Services, request: Request, caller: Caller) ->
         upload = CsvUpload(CsvFormat(",", "utf-8", ".", (), None), row_count, 0)
         job = await run_in_threadpool(store_job, services, submission, upload, lambda: _chunks(runs), keep)
     services.runtime.notify_files(version.id)
-    asked_for = preference_of(services, request).applied or ""
-    applied = {"Preference-Applied": "respond-async"} if "respond-async" in asked_for else {}
-    return accepted_response(services, request, job, applied)
+    return ticket_response(services, request, job)
 
 
 async def _deciding_version(services: Services, body: ReplayBody) -> Version:

@@ -3,7 +3,6 @@
 Nothing of it happens on the event loop but the reading: threads unpack, split and compress.
 """
 
-import asyncio
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -17,21 +16,20 @@ from starlette.responses import Response
 
 from api.auth.callers import Caller
 from api.auth.rate_limit import payer
-from api.errors.handlers import respond
 from api.files.options import CsvQuery, UploadOptions, read_query
 from api.files.report import CsvReport
 from api.files.spool import Spool
 from api.files.unwrapping import UploadDecoder, read_envelope
-from api.files.uploads import MAX_OF_ONE, MAX_UPLOADS, EarlyResponse, UploadBody, UploadSlots
+from api.files.uploads import MAX_OF_ONE, MAX_UPLOADS, UploadBody, UploadSlots, answer_upload
 from api.http.responses import json_response
-from api.jobs.submissions import accepted_response, new_submission, preference_of, set_idempotency_key
+from api.jobs.submissions import new_submission, set_idempotency_key, ticket_response
 from api.runtimes.idempotency import find_earlier
 from api.services import Services
 from shared.broker.names import Lane
 from shared.cards.card import Card
 from shared.csv.format import Chunk, CsvFormat, CsvOptions, Limits
 from shared.database.engine import reader, run_again
-from shared.errors import GuichetError, Unavailable
+from shared.errors import GuichetError
 from shared.jobs import chunks
 from shared.jobs.chunks import CsvUpload, PackedChunk
 from shared.jobs.queries import StoredJob, find_jobs
@@ -66,20 +64,17 @@ async def receive_csv(
 ) -> Response:
     """Receive a file and answer: 202 with its job, or with `validate_only` 200 with the report.
 
-    A refusal may be answered while the body still comes: the rest of it is taken, for a while, and thrown away.
+    A refusal may be sent before the whole body has arrived.
     """
     body = UploadBody(request, max_bytes=services.settings.max_csv_bytes)
-    try:
+
+    async def answer() -> Response:
         options = await read_query(services, request, query, model)
         if options.validate_only:
             return await report_csv(services, request, body, caller, options)
         return await submit_csv(services, request, body, caller, options)
-    except GuichetError as error:
-        refusal = error
-    except asyncio.CancelledError:  # by the server, which shuts down
-        refusal = Unavailable("The service is being restarted: send the file again.", retry_after=5)
-    response = await respond(request, refusal)
-    return response if body.is_complete else EarlyResponse(response)
+
+    return await answer_upload(request, body, answer())
 
 
 async def submit_csv(
@@ -97,9 +92,7 @@ async def submit_csv(
         submission.body_hash = received.sha256 if submission.idempotency_key is not None else None
         job = await to_thread.run_sync(_store, services, submission, received, options, spool, limiter=_STORING)
     services.runtime.notify_files(version.id)
-    applied_preference = preference_of(services, request).applied or ""
-    applied = {"Preference-Applied": "respond-async"} if "respond-async" in applied_preference else {}
-    return accepted_response(services, request, job, applied)
+    return ticket_response(services, request, job)
 
 
 async def report_csv(

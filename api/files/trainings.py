@@ -3,7 +3,6 @@
 What needs no types is refused at once; columns are typed, and looked at for leaks, in the process of the training.
 """
 
-import asyncio
 import csv
 import hashlib
 import io
@@ -20,15 +19,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.auth.callers import Caller
-from api.errors.handlers import respond
 from api.files.models import ReceivedFile, check_uploads, unversioned_submission
 from api.files.spool import disk
 from api.files.submit import find_stored, spend_file
 from api.files.unwrapping import UploadDecoder, read_envelope
-from api.files.uploads import EarlyResponse, UploadBody, UploadSlots
+from api.files.uploads import UploadBody, UploadSlots, answer_upload
 from api.jobs.json_body import read_json
 from api.jobs.requests import find_version, read_fields, summarise
-from api.jobs.submissions import accepted_response, preference_of, set_idempotency_key
+from api.jobs.submissions import set_idempotency_key, ticket_response
 from api.parameters import find_strangers
 from api.schemas.trainings import TrainBody, TrainQuery
 from api.services import Services
@@ -36,7 +34,7 @@ from shared.cards.card import Card
 from shared.csv.columns import ExpectedColumns
 from shared.csv.format import Chunk, CsvOptions, Limits, normalise_options, read_records
 from shared.database.engine import reader, run_again
-from shared.errors import Forbidden, GuichetError, InvalidRequest, RowFaults, TooLarge, Unavailable
+from shared.errors import Forbidden, InvalidRequest, RowFaults, TooLarge
 from shared.faults import Fault
 from shared.jobs import registrations, trainings
 from shared.jobs.queries import StoredJob
@@ -61,19 +59,12 @@ _MAY_REGISTER = text("SELECT has_table_privilege('model_versions', 'INSERT')")
 async def receive_training(services: Services, request: Request, caller: Caller, query: TrainQuery) -> Response:
     """Receive a file of rows, or the description of a window, and answer 202 with the job that trains a version.
 
-    A refusal may be answered while the body still comes: the rest of it is taken, for a while, and thrown away.
+    A refusal may be sent before the whole body has arrived.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() == JSON:
         return await _submit_window(services, request, caller)
     body = UploadBody(request, max_bytes=services.settings.max_training_bytes)
-    try:
-        return await _submit_file(services, request, body, caller, query)
-    except GuichetError as error:
-        refused = error
-    except asyncio.CancelledError:  # by the server, which shuts down
-        refused = Unavailable("The service is being restarted: send the file again.", retry_after=5)
-    response = await respond(request, refused)
-    return response if body.is_complete else EarlyResponse(response)
+    return await answer_upload(request, body, _submit_file(services, request, body, caller, query))
 
 
 # ── a file ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -300,9 +291,7 @@ async def _submit(
         submission.body_hash = hashlib.sha256(content.encode()).hexdigest()
     job = await to_thread.run_sync(_store, services, submission, upload, file, limiter=_RECEIVING)
     services.runtime.notify_uploads()
-    asked_for = preference_of(services, request).applied or ""
-    applied = {"Preference-Applied": "respond-async"} if "respond-async" in asked_for else {}
-    return accepted_response(services, request, job, applied)
+    return ticket_response(services, request, job)
 
 
 def _store(services: Services, submission: Submission, upload: Upload, file: ReceivedFile) -> StoredJob:

@@ -2,15 +2,16 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from api.errors.handlers import respond
 from api.files.unwrapping import FORM_BYTES, too_large
-from shared.errors import MalformedBody, SlowRequest, TooLarge, TooManyRequests, Unavailable
+from shared.errors import GuichetError, MalformedBody, SlowRequest, TooLarge, TooManyRequests, Unavailable
 
 BATCH_BYTES = 1 << 18  # handed over at once: threads are not changed for every packet
 STALL_SECONDS = 60.0  # a batch must come within it: who sends nothing, or nearly so, holds a place for nothing
@@ -123,3 +124,20 @@ class EarlyResponse(Response):
         except (TimeoutError, asyncio.CancelledError):
             pass  # enough; or the server shuts down
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def answer_upload(
+    request: Request, body: UploadBody, answer: Awaitable[Response], *, noun: str = "file"
+) -> Response:
+    """Return the answer to an upload, or its refusal.
+
+    A refusal may be sent while the body still arrives: its rest is received for some seconds, and discarded.
+    """
+    try:
+        return await answer
+    except GuichetError as error:
+        refusal = error
+    except asyncio.CancelledError:  # by the server, which shuts down
+        refusal = Unavailable(f"The service is being restarted: send the {noun} again.", retry_after=5)
+    response = await respond(request, refusal)
+    return response if body.is_complete else EarlyResponse(response)

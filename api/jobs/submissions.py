@@ -216,6 +216,13 @@ def accepted_response(
     )
 
 
+def ticket_response(services: Services, request: Request, job: StoredJob) -> Response:
+    """Return 202 with a job that nobody waits for; of the caller's preferences, `respond-async` was applied."""
+    preference = preference_of(services, request).applied or ""
+    applied = {"Preference-Applied": "respond-async"} if "respond-async" in preference else {}
+    return accepted_response(services, request, job, applied)
+
+
 def describe_job(
     services: Services,
     request: Request,

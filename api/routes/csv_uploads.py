@@ -9,37 +9,29 @@ from api.deps import PredictCaller, ServicesDep
 from api.files.options import CsvQuery
 from api.files.submit import receive_csv
 from api.http.about import About
-from api.schemas.answers import PROBLEM, TICKET
-from api.schemas.native import CsvReportBody, JobBody
+from api.schemas.answers import OF_UPLOADS, problems, stored
+from api.schemas.native import CsvReportBody
 
 router = APIRouter(tags=["csv"])
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"model": CsvReportBody, "description": "With `validate_only`: the report on the file."},
-    202: {
-        "model": JobBody,
-        "description": "The whole file is stored. Location is the address to poll, Retry-After the delay.",
-        "headers": TICKET,
-    },
-    **{
-        status: {**PROBLEM, "description": text}
-        for status, text in {
+    **stored("The whole file is"),
+    **OF_UPLOADS,
+    **problems(
+        {
             400: "The upload, its form or its gzip is damaged or cut off.",
-            401: "No API key, or an unknown one.",
             403: "The key lacks the scope `predict`.",
             404: "No such model or version.",
-            408: "The upload hardly moves.",
-            409: "The first request with this Idempotency-Key is still being received.",
             413: "Too many bytes or rows, or a record that is too long.",
             415: "The file is not CSV.",
             422: "The header does not fit the model, the file holds no rows, or a parameter is not valid.",
-            429: "Over the caller's quota: see Retry-After.",
             503: "Service full, disk full, database down, or no model registered: see Retry-After.",
-        }.items()
-    },
+        }
+    ),
 }
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-# The body is read by hand, as it comes; OpenAPI is told of it by hand.
+# The route reads the body by hand, as it arrives, so OpenAPI needs this description.
 REQUEST: dict[str, Any] = {
     "requestBody": {
         "required": True,

@@ -1,6 +1,5 @@
 """Outcomes of scored rows, one by one or as a file."""
 
-import asyncio
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -9,9 +8,8 @@ from starlette.responses import Response
 
 from api.auth.callers import Caller
 from api.deps import ChangeCaller, JobId, ServicesDep
-from api.errors.handlers import respond
 from api.files.outcomes import MAX_BYTES, receive_outcomes, store_outcomes
-from api.files.uploads import EarlyResponse, UploadBody
+from api.files.uploads import UploadBody, answer_upload
 from api.http.responses import json_response, request_id_of
 from api.jobs.finding import find_own_job
 from api.jobs.json_body import read_json
@@ -20,7 +18,7 @@ from api.jobs.serializers import outcome_body
 from api.schemas.answers import OF_JOBS, PROBLEM
 from api.schemas.monitoring import OutcomeBody, OutcomesReport, StoredOutcome
 from api.services import Services
-from shared.errors import Conflict, GuichetError, InvalidRequest, RowFaults, Unavailable
+from shared.errors import Conflict, InvalidRequest, RowFaults
 from shared.faults import Fault
 from shared.jobs.queries import StoredJob
 from shared.monitoring.outcomes import Recorded, Truth, TruthReader, find_outcome, find_rows, record_outcomes
@@ -155,7 +153,8 @@ async def post_outcomes(
     100,000 lines.
     """
     body = UploadBody(request, max_bytes=MAX_BYTES)
-    try:
+
+    async def answer() -> Response:
         csv_job = None if job is None else await _find_csv_job(services, caller, job)
         file = await receive_outcomes(request, body)
         report = await run_in_threadpool(
@@ -166,12 +165,8 @@ async def post_outcomes(
             is_whole=on_error == "abort",
         )
         return json_response(report)
-    except GuichetError as error:
-        refusal = error
-    except asyncio.CancelledError:  # by the server, which shuts down
-        refusal = Unavailable("The service is being restarted: send the file again.", retry_after=5)
-    response = await respond(request, refusal)
-    return response if body.is_complete else EarlyResponse(response)
+
+    return await answer_upload(request, body, answer())
 
 
 async def _find_csv_job(services: Services, caller: Caller, job_id: str) -> StoredJob:

@@ -10,8 +10,7 @@ from api.deps import AdminCaller, ReadCaller, ServicesDep
 from api.files.trainings import receive_training
 from api.http.about import OF_A_MODEL, About
 from api.jobs.requests import find_version
-from api.schemas.answers import KEY, OF_MODELS, PROBLEM, TICKET
-from api.schemas.native import JobBody
+from api.schemas.answers import KEY, OF_MODELS, OF_UPLOADS, PROBLEM, problems, stored
 from api.schemas.trainings import TrainBody, TrainQuery
 from shared.errors import NotFound
 from shared.jobs.trainings import StoredReport, find_report_of
@@ -19,30 +18,22 @@ from shared.jobs.trainings import StoredReport, find_report_of
 router = APIRouter(tags=["models"])
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    202: {
-        "model": JobBody,
-        "description": "All rows are stored. Location is the address to poll, Retry-After the delay.",
-        "headers": TICKET,
-    },
-    **{
-        status: {**PROBLEM, "description": description}
-        for status, description in {
+    **stored("All rows are"),
+    **OF_UPLOADS,
+    **problems(
+        {
             400: "The upload, its form or the JSON is damaged or cut off.",
-            401: "No API key, or an unknown one.",
             403: "The key lacks the scope `admin`, or the service may not register models.",
             404: "No such model (of a window).",
-            408: "The upload hardly moves.",
-            409: "The first request with this Idempotency-Key is still being received.",
             413: "Too many bytes or rows.",
             415: "The file is not CSV.",
             422: "The rows or the options are not fit for a training: too few rows, one class, missing answers, no "
             "target.",
-            429: "Over the caller's quota: see Retry-After.",
             503: "Too many trainings wait, disk full, or database down: see Retry-After.",
-        }.items()
-    },
+        }
+    ),
 }
-# The body is read by hand, as it comes; OpenAPI is told of it by hand.
+# The route reads the body by hand, as it arrives, so OpenAPI needs this description.
 REQUEST: dict[str, Any] = {
     "requestBody": {
         "required": True,

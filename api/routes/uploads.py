@@ -7,35 +7,26 @@ from starlette.responses import Response
 
 from api.deps import AdminCaller, ServicesDep
 from api.files.models import receive_model
-from api.schemas.answers import KEY, PROBLEM, TICKET
-from api.schemas.native import JobBody
+from api.schemas.answers import KEY, OF_UPLOADS, problems, stored
 from api.schemas.registrations import RegistrationForm
 
 router = APIRouter(tags=["models"])
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    202: {
-        "model": JobBody,
-        "description": "All files are stored. Location is the address to poll, Retry-After the delay.",
-        "headers": TICKET,
-    },
-    **{
-        status: {**PROBLEM, "description": text}
-        for status, text in {
+    **stored("All files are"),
+    **OF_UPLOADS,
+    **problems(
+        {
             400: "The form is damaged or cut off.",
-            401: "No API key, or an unknown one.",
             403: "MODEL_UPLOADS is off, or the key lacks the scope `admin`.",
-            408: "The upload hardly moves.",
-            409: "The first request with this Idempotency-Key is still being received.",
             413: "The files are larger than MAX_MODEL_BYTES together.",
             415: "The body is no form.",
             422: "A field is missing, unknown or not valid, or the artefact is no joblib file and no archive.",
-            429: "Over the caller's quota: see Retry-After.",
             503: "Too many uploads, disk full, or database down: see Retry-After.",
-        }.items()
-    },
+        }
+    ),
 }
-# The body is read by hand, as it comes; OpenAPI is told of it by hand.
+# The route reads the body by hand, as it arrives, so OpenAPI needs this description.
 REQUEST: dict[str, Any] = {
     "requestBody": {
         "required": True,

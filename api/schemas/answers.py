@@ -15,6 +15,11 @@ def header(description: str, kind: str = "string", *, always: bool = False) -> d
     return {"description": description, "schema": {"type": kind}, **({"required": True} if always else {})}
 
 
+def problems(descriptions: dict[int, str]) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI description of error answers, by status."""
+    return {status: {**PROBLEM, "description": description} for status, description in descriptions.items()}
+
+
 APPLIED: dict[str, Any] = {"Preference-Applied": header("The applied preferences of `Prefer` (RFC 7240)")}
 # Beside a job that goes on.
 TICKET: dict[str, Any] = {
@@ -33,9 +38,8 @@ ACCEPTED: dict[str, Any] = {
     "description": "Accepted and stored. Location is the address to poll, Retry-After the delay.",
     "headers": TICKET,
 }
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {**PROBLEM, "description": text}
-    for status, text in {
+REFUSALS = problems(
+    {
         400: "The body is not plain JSON.",
         401: "No API key, or an unknown one.",
         403: "The key lacks the scope `predict`.",
@@ -46,14 +50,28 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         422: "The row does not fit the card; every fault is listed.",
         429: "Over the caller's quota: see Retry-After.",
         503: "Service full, database down, or no model registered: see Retry-After.",
-    }.items()
-}
-ENDED: dict[int | str, dict[str, Any]] = {
-    500: {**PROBLEM, "description": "The model raised on this row."},
-    504: {**PROBLEM, "description": "The job ran out of its own timeout."},
-}
+    }
+)
+ENDED = problems({500: "The model raised on this row.", 504: "The job ran out of its own timeout."})
 
-PREFER = {  # as OpenAPI is told of it
+# Of every upload; each route adds its own.
+OF_UPLOADS = problems(
+    {
+        401: "No API key, or an unknown one.",
+        408: "The upload is too slow.",
+        409: "The first request with this Idempotency-Key is still being received.",
+        429: "Over the caller's quota: see Retry-After.",
+    }
+)
+
+
+def stored(noun: str) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI description of the 202 for an upload; `noun` is the stored part."""
+    description = f"{noun} stored. Location is the address to poll, Retry-After the delay."
+    return {202: {"model": JobBody, "description": description, "headers": TICKET}}
+
+
+PREFER = {  # for OpenAPI, since routes read the header by hand
     "name": "Prefer",
     "in": "header",
     "schema": {"type": "string"},
