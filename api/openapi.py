@@ -35,22 +35,22 @@ from shared.version import VERSION
 State = tuple[str | None, tuple[int, ...]]  # the default model, and the versions that serve
 
 DESCRIPTION = """
-Take a ticket, a worker scores your row, every input and output is kept.
+Take a ticket; a worker scores your row; every input and output is stored.
 
 `POST /jobs` answers 202 at once; poll `GET /jobs/{id}`. `POST /predict` waits for the result
 (`Prefer: wait=N`, `Prefer: respond-async`). `POST /predict_csv` takes a whole file: follow `/jobs/{id}/events`, then
 download `/jobs/{id}/output.csv`. Errors are RFC 9457 problem documents that list every fault.
 
-Clients that were made for other services find their words where a model's card has them. `Accept:
-application/vnd.guichet+json` asks any model for the service's own.
+A model's card may hold the field names of a client that was made for another service. With `Accept:
+application/vnd.guichet+json`, any model answers with the service's own field names.
 """
 FOR_READERS = """
-Which models there are, their features and an example of each stand in this document for callers who may read them:
+For callers who may read models, this document lists the models, with their features and an example of each:
 `curl -H "Authorization: Bearer KEY" .../openapi.json`.
 """
-AT_THE_DOOR = """
-The server itself refuses what is too large or too slow before it looks for the path, as a problem document whatever the
-path: 400 for what is not HTTP/1.1, 408, 414, 431, 501 for a Transfer-Encoding other than chunked, 503 for too many
+BEFORE_ROUTING = """
+The server refuses requests that are too large or too slow before it matches their path, always with a problem document:
+400 for a request that is not HTTP/1.1, 408, 414, 431, 501 for a Transfer-Encoding other than chunked, 503 for too many
 connections.
 """
 LICENSE = {"name": "Apache License 2.0", "identifier": "Apache-2.0"}  # of the service
@@ -161,7 +161,7 @@ def install(app: FastAPI, routers: Iterable[APIRouter]) -> None:
 def _describe(app: FastAPI, routers: Iterable[APIRouter]) -> dict[str, Any]:
     """Return the document of the routes, without the models."""
     auth = app.state.services.settings.auth
-    description = DESCRIPTION + AT_THE_DOOR + (FOR_READERS if auth == "keys" else "")
+    description = DESCRIPTION + BEFORE_ROUTING + (FOR_READERS if auth == "keys" else "")
     tags = [{"name": name, "description": text} for name, text in TAGS.items()]
     base = get_openapi(
         title="Guichet", version=VERSION, description=description, routes=app.routes, tags=tags, license_info=LICENSE
@@ -242,7 +242,7 @@ def _with_models(
             paths[path] = _with_body(paths[path], method, _examples(route, served, default))
     info = {
         **base["info"],
-        "description": DESCRIPTION + AT_THE_DOOR + "".join(_words(version, default) for version in served),
+        "description": DESCRIPTION + BEFORE_ROUTING + "".join(_words(version, default) for version in served),
     }
     return {**base, "info": info, "paths": paths, "components": {**base["components"], "schemas": schemas}}
 
