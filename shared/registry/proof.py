@@ -6,7 +6,6 @@ lives on. What it leaves is a package, which the asking process checks before it
 """
 
 import contextlib
-import ctypes
 import json
 import os
 import resource
@@ -22,6 +21,7 @@ from typing import Any
 
 import shared
 from shared.cards.card import Card
+from shared.child import end_with_parent, limit_this_process
 from shared.csv.format import CsvOptions
 from shared.errors import ArtefactError, CardError, GuichetError, InvalidRequest
 from shared.files import read_file
@@ -36,10 +36,10 @@ REQUEST, OUTCOME, RESULT, REPORT = "request.json", "outcome.json", "proved", "re
 LOOK_SECONDS = 0.05  # between two looks at the process: what it takes beyond its memory is found so soon
 ASK_SECONDS = 1.0  # between two questions whether the proof is still wanted
 MESSAGE_LENGTH = 2_000  # of what the process says
+NICENESS = 5  # processes that score come first
 FILE_FACTOR = 4  # of the upload's limit: no file of the process may be larger
 Work = Callable[[Path, dict[str, str], dict[str, Any], int], None]  # folder, files, options, largest file in bytes
 _KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "COVERAGE_PROCESS_START")
-_PR_SET_PDEATHSIG = 1  # Linux, prctl(2)
 
 
 class NotProved(Exception):
@@ -184,13 +184,10 @@ def _read_proved(folder: Path) -> Proved:
 
 def main(folder: Path, parent: int, work: "Work | None" = None) -> None:
     """Prove the upload in a folder, or do other work that makes a model of it, and leave the outcome there."""
-    _end_with(parent)
+    end_with_parent(parent)
     request = json.loads((folder / REQUEST).read_text())
     memory_bytes, file_bytes = request["limits"]
-    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_FACTOR * file_bytes, FILE_FACTOR * file_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.nice(5)  # those who score come first
+    limit_this_process(memory_bytes=memory_bytes, niceness=NICENESS, file_bytes=FILE_FACTOR * file_bytes)
     error: str | None = None
     message = ""
     try:
@@ -206,14 +203,6 @@ def main(folder: Path, parent: int, work: "Work | None" = None) -> None:
     except Exception as failure:  # noqa: BLE001 - the model is anyone's code
         error, message = "model_refused", f"the model cannot be added ({type(failure).__name__}: {failure})"
     (folder / OUTCOME).write_text(json.dumps({"error": error, "message": message}))
-
-
-def _end_with(parent: int) -> None:
-    """Have the system end this process with the one that started it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def _prove(folder: Path, files: dict[str, str], fields: dict[str, Any], file_bytes: int) -> None:

@@ -4,12 +4,9 @@ It loads one version and scores what it is sent; it has no database. Whatever th
 is limited, it has the lowest priority, the system ends it first where memory is short, and it ends with its parent.
 """
 
-import contextlib
-import ctypes
 import faulthandler
 import logging
 import os
-import resource
 import signal
 import sys
 from multiprocessing.connection import Connection
@@ -18,29 +15,23 @@ from typing import Any, cast
 
 import orjson
 
+from shared.child import end_first, end_with_parent, limit_this_process
 from shared.errors import ModelError
 from shared.observability.logs import Format, configure_logging, identify
 from shared.observability.redaction import safe_text
 from shared.scoring.threads import prefer_one_thread
 
 GRACE_SECONDS = 10.0  # after its deadline, a process that nobody ended, because its parent has died, ends itself
-_PR_SET_PDEATHSIG = 1
 
 log = logging.getLogger(__name__)
 
 
 def limit(memory_mb: int, niceness: int) -> None:
-    """Bind this process: priority, memory, what the system ends first, and the life of the parent."""
+    """Bind this process: priority, memory, the order in which the system ends processes, and the life of the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
-    os.nice(niceness)
-    with contextlib.suppress(OSError, AttributeError):  # elsewhere than on Linux the other end of the pipe does it
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # Of its own data, not of the address space: numeric libraries reserve far more than they use.
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_DATA, (memory_mb * 2**20, memory_mb * 2**20))
+    end_with_parent()
+    end_first()
+    limit_this_process(memory_bytes=memory_mb * 2**20, niceness=niceness)
 
 
 class Answers:
