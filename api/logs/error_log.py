@@ -36,7 +36,7 @@ MANY_PATHS = "(many)"
 
 _FLUSH_SECONDS = 5.0
 
-Kind = tuple[str, int, str, str | None]  # method, status, code, owner
+EntryKind = tuple[str, int, str, str | None]  # method, status, code, owner
 
 
 class ErrorLogWriter:
@@ -54,7 +54,7 @@ class ErrorLogWriter:
         self._lock = threading.Lock()
         self._minute = 0
         self._stored: Counter[str | None] = Counter()  # entries of this minute, by owner
-        self._counted: Counter[Kind] = Counter()  # refusals since the last flush that are only counted
+        self._counted: Counter[EntryKind] = Counter()  # refusals since the last flush that are only counted
         self._dropped = 0
         self._pruned_at = time.monotonic() - PRUNE_SECONDS
         self._thread = Background(self._run, name="refusals", wake=self._wake)

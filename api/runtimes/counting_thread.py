@@ -11,7 +11,7 @@ from shared.background import Background
 from shared.config.settings import Settings
 from shared.errors import GuichetError
 from shared.faults import Fault
-from shared.monitoring.alerts import check_drift
+from shared.monitoring.alerts import update_drift_alerts
 from shared.monitoring.counting import Counting, Rows
 from shared.scoring.outputs import Output
 from shared.tables import JobKind
@@ -50,7 +50,7 @@ class CountingThread:
             try:
                 self._counting.run(seconds=RUN_SECONDS, pause=PAUSE_SECONDS, is_stopping=self._is_stopping)
                 if time.monotonic() >= check_at:
-                    check_drift(self._engine)
+                    update_drift_alerts(self._engine)
                     check_at = time.monotonic() + CHECK_SECONDS
             except SQLAlchemyError as error:
                 log.warning("scored rows could not be counted (%s); it is tried again", type(error).__name__)

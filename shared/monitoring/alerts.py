@@ -25,7 +25,7 @@ _WITH_VERSION: Select[*tuple[Any, ...]] = select(Alert.__table__, ModelVersion.n
 )
 
 
-def check_drift(engine: Engine, *, now: datetime | None = None) -> str:
+def update_drift_alerts(engine: Engine, *, now: datetime | None = None) -> str:
     """Compare the last whole day of every scoring version with its reference; return a summary.
 
     A window with too few rows changes nothing. Raises SQLAlchemyError if the database does not answer.

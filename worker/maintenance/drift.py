@@ -31,9 +31,9 @@ def count(runtime: Runtime) -> str:
 
 def check(runtime: Runtime) -> str:
     """Compare each version's last day with its reference; raise and close alerts."""
-    from shared.monitoring.alerts import check_drift
+    from shared.monitoring.alerts import update_drift_alerts
 
-    return check_drift(runtime.bulk_engine)
+    return update_drift_alerts(runtime.bulk_engine)
 
 
 def _score(runtime: Runtime, version: int, rows: "list[dict[str, Any]]") -> "list[Output | Fault] | None":

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import orjson
 
-Kind = Literal["boolean", "integer", "number", "text"]
+ElementKind = Literal["boolean", "integer", "number", "text"]
 Faults = list[tuple[int, str]]  # (an element's place, what it must be)
 
 NULL = type(None)
@@ -29,7 +29,7 @@ class Datatype:
     """A datatype of the protocol."""
 
     name: str
-    kind: Kind
+    kind: ElementKind
     code: str = ""  # of `struct`
     size: int = 0  # bytes of one element; 0: each has its own length
     low: int = 0  # integers only
@@ -67,7 +67,7 @@ DATATYPES: dict[str, Datatype] = {
         BYTES,
     )
 }
-_PLAIN: dict[Kind, frozenset[type]] = {  # what JSON gives for elements that are written as they should be
+_PLAIN: dict[ElementKind, frozenset[type]] = {  # what JSON gives for elements that are written as they should be
     "boolean": frozenset({bool, NULL}),
     "integer": frozenset({int, NULL}),
     "number": frozenset({float, int, NULL}),

@@ -16,7 +16,7 @@ from shared.database.engine import reader
 from shared.errors import Conflict, NotFound
 from shared.jobs.recording import insert_finished
 from shared.monitoring import settled
-from shared.monitoring.alerts import acknowledge, check_drift, list_alerts
+from shared.monitoring.alerts import acknowledge, list_alerts, update_drift_alerts
 from shared.monitoring.counting import Counting, Rows
 from shared.monitoring.settled import settled_id
 from shared.monitoring.windows import Window, find_drift, find_profile, is_counted, sum_counts
@@ -202,8 +202,8 @@ def test_alert_is_opened_once_and_closed_when_the_drift_has_gone(engine: Engine,
     counter = counting(engine, tmp_path)
     store(engine, rows(300, shift=2.0), at=NOON - timedelta(hours=2))
     counter.run(seconds=30)
-    check_drift(engine, now=NOON)
-    check_drift(engine, now=NOON)
+    update_drift_alerts(engine, now=NOON)
+    update_drift_alerts(engine, now=NOON)
     with reader(engine).connect() as connection:
         found = list_alerts(connection, name="m", is_open=True, before=None, limit=50)
         assert {alert.subject for alert in found} == {"x", "score", "decision"}
@@ -211,7 +211,7 @@ def test_alert_is_opened_once_and_closed_when_the_drift_has_gone(engine: Engine,
         assert found[0].details["rows"] == 300
     store(engine, rows(300), at=NOON + timedelta(hours=30))
     counter.run(seconds=30)
-    check_drift(engine, now=NOON + timedelta(hours=32))
+    update_drift_alerts(engine, now=NOON + timedelta(hours=32))
     with reader(engine).connect() as connection:
         assert list_alerts(connection, name="m", is_open=True, before=None, limit=50) == []
         closed = list_alerts(connection, name=None, is_open=False, before=None, limit=50)
@@ -223,7 +223,7 @@ def test_acknowledged_alert_is_pressing_again_when_it_gets_worse(engine: Engine,
     counter = counting(engine, tmp_path)
     store(engine, rows(400, shift=0.45), at=NOON - timedelta(hours=2))
     counter.run(seconds=30)
-    check_drift(engine, now=NOON)
+    update_drift_alerts(engine, now=NOON)
 
     def alert_of_x() -> Any:
         with reader(engine).connect() as connection:
@@ -246,11 +246,11 @@ def test_acknowledged_alert_is_pressing_again_when_it_gets_worse(engine: Engine,
             acknowledge(connection, 999, by="key:one", reason="a new branch", request_id="r5")
         noted = connection.execute(text("SELECT actor, target, request_id FROM audit_logs")).all()
     assert [tuple(each) for each in noted] == [("key:one", f"alert:{first.id}", "r1")]
-    check_drift(engine, now=NOON)
+    update_drift_alerts(engine, now=NOON)
     assert alert_of_x().acknowledged_by == "key:one"
     store(engine, rows(4_000, shift=3.0), at=NOON - timedelta(hours=2))
     counter.run(seconds=30)
-    check_drift(engine, now=NOON)
+    update_drift_alerts(engine, now=NOON)
     worse = alert_of_x()
     assert (worse.id, worse.level, worse.acknowledged_at, worse.reason) == (first.id, "high", None, None)
 
