@@ -253,8 +253,8 @@ def _words(version: Version, default: str | None) -> str:
     refusal = words["refusal"]
     place = " (at `/predict` too)" if version.card.name == default else ""
     return (
-        f"\n* **{version.label}**{place} speaks words that are {words['whose']}: the row is {words['row']}, the answer "
-        f"has {', '.join(words['answer'])}, and a row that does not fit is refused with {refusal['status']}."
+        f"\n* **{version.label}**{place}, field names: {words['whose']}. The row is {words['row']}, the answer has "
+        f"{', '.join(words['answer'])}, and a row that does not fit is refused with {refusal['status']}."
     )
 
 

@@ -90,7 +90,7 @@ class Stack:
 
 
 def answers(url: str) -> bool:
-    """Tell whether a GET is answered with 200."""
+    """Return whether a GET is answered with 200."""
     try:
         with urllib.request.urlopen(url, timeout=2) as answer:
             return answer.status == 200

@@ -157,7 +157,7 @@ async def _measure(download: Download, seconds: float) -> None:
             try:
                 download.sizes[first_row] = len(await _in_thread(download.threads, download.read, first_row))
             except Changed:
-                raise Conflict("The file has changed at this moment: ask again.", retry_after=1) from None
+                raise Conflict("The file has just changed: send the request again.", retry_after=1) from None
 
 
 def _sizes_of(etag: str) -> dict[int, int]:
@@ -187,7 +187,7 @@ def _not_modified(headers: dict[str, str]) -> Response:
 
 
 async def _no_such_range(request: Request, size: int) -> Response:
-    sentence = f"The file has {size} bytes, and none of them is in the range that was asked for."
+    sentence = f"The file has {size} bytes, and the requested range has none of them."
     response = await respond(request, RangeNotSatisfiable(sentence))
     response.headers["Content-Range"] = f"bytes */{size}"
     return response

@@ -66,7 +66,10 @@ def _check_source(source: StoredJob) -> None:
     if source.kind == JobKind.EXPLAIN_BATCH:
         raise Conflict("This job explains another one: its own rows are there already.", job_id=source.id)
     if not source.is_terminal:
-        raise Conflict("The job has not ended, so that not every row has its score: ask when it has.", job_id=source.id)
+        raise Conflict(
+            "The job has not ended, so not every row has a score yet: send the request again after its end.",
+            job_id=source.id,
+        )
     has_scores = (
         source.state == JobState.SUCCEEDED if source.csv is None else source.csv.rows_done > source.csv.rows_failed
     )

@@ -149,9 +149,7 @@ def store_outcomes(
             connection, join.truths, by=caller.id, request_id=request_id_of(request), revise=revise
         )
         for place in recorded.refused:
-            message = (
-                "is another value than the one that was told before: send the file with ?revise=true to replace it"
-            )
+            message = "differs from the stored value: send the file with ?revise=true to replace it"
             join.refuse(join.row_nos[place], "actual", "conflict", message)
         if recorded.refused and is_whole:
             raise Conflict(

@@ -65,7 +65,7 @@ def find_finished(engine: Engine, job: StoredJob, *, partial: bool) -> list[Chun
         how = "has failed" if job.state == JobState.FAILED else f"was {job.state}"
         raise Conflict(
             f"The job {how} before its end: {rows}. ?partial=true gives these, "
-            f"and POST {link(f'/jobs/{job.id}/retry')} takes up the rest.",
+            f"and POST {link(f'/jobs/{job.id}/retry')} retries the rest.",
             job_id=job.id,
         )
     work = _WORK.get(job.kind, "scored")

@@ -140,7 +140,7 @@ def _plan(
             raise RowFaults("The filter names a version that is not there.", faults=[fault])
     last = settled_id(services.bulk_engine)
     if last is None:
-        raise Unavailable("Rows are being stored at this moment: ask again.", retry_after=2)
+        raise Unavailable("Rows are being stored just now: send the request again.", retry_after=2)
     scope = Scope([each.id for each in candidates], start, end, features, last)
     with reader(services.bulk_engine).connect() as connection:
         counts = decisions.count_by_version(connection, scope)
@@ -155,7 +155,7 @@ def _check_counts(
     if not count:
         raise Conflict(
             f"No decision of {version.card.name} is stored from {start:%Y-%m-%d %H:%M:%S} to {end:%Y-%m-%d %H:%M:%S} "
-            "UTC that the filter lets through: choose another window by `from` and `to`, or another filter."
+            "UTC that the filter accepts: choose another window by `from` and `to`, or another filter."
         )
     most = services.settings.max_csv_rows
     if count > most:

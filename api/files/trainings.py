@@ -256,7 +256,7 @@ async def _check_room(services: Services) -> None:
         with services.reader.connect() as connection:
             if connection.dialect.name == "postgresql" and not connection.scalar(_MAY_REGISTER):
                 raise Forbidden(
-                    "This service may not register models: an operator lets it with "
+                    "This service may not register models: an operator allows it with "
                     "`python -m scripts.create_db --app-registers`."
                 )
         check_uploads(services)

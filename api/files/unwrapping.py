@@ -150,7 +150,9 @@ class FormReader(FormParser):
         pointer = pointer_to_unknown(name)
         if filename is None and name != "file":
             raise form_error(
-                pointer, "unknown_field", "is not taken in the form: options go into the query (?delimiter=semicolon)"
+                pointer,
+                "unknown_field",
+                "is not accepted in the form: options go into the query (?delimiter=semicolon)",
             )
         if self._has_file:
             raise form_error(pointer, "several_files", "is a second file: send each in a request of its own")

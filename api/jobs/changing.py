@@ -43,7 +43,10 @@ async def take_up(services: Services, caller: Caller, job_id: str) -> StoredJob:
     """
     job = await find_own_job(services, caller, job_id)
     if not kind_of(job.kind).can_resume:
-        raise Conflict("Only CSV jobs can be taken up again: send this request again as a new job.", job_id=job.id)
+        raise Conflict(
+            "Only files, replays and explanations of whole jobs can be retried: send this request again as a new job.",
+            job_id=job.id,
+        )
     if not job.is_terminal:
         raise Conflict(f"The job is still {job.state}: cancel it first, or wait for its end.", job_id=job.id)
 
@@ -64,17 +67,17 @@ def _why_not_again(job: StoredJob) -> str:
         return f"The job is {job.state} already: another request has resumed it."
     if job.kind == JobKind.EXPLAIN_BATCH and job.csv is not None and job.csv.rows_failed:
         return (
-            f"There is nothing to take up: {counted(job.csv.rows_failed, 'row')} cannot be explained. "
+            f"Nothing is left to retry: {counted(job.csv.rows_failed, 'row')} cannot be explained. "
             f"{link(f'/jobs/{job.id}/errors.csv')} says why."
         )
     if job.kind == JobKind.REPLAY:
-        return "There is nothing to take up: every decision was tried again, and errors.csv says which were refused."
+        return "Nothing is left to retry: every decision was scored again, and errors.csv lists the refused ones."
     if job.csv is not None and job.csv.rows_failed:
         return (
-            f"There is nothing to take up: the model's card refuses {counted(job.csv.rows_failed, 'row')}. "
+            f"Nothing is left to retry: the model's card refuses {counted(job.csv.rows_failed, 'row')}. "
             f"{link(f'/jobs/{job.id}/errors.csv')} says why; send them, corrected, as a new file."
         )
-    return "There is nothing to take up: every row was scored."
+    return "Nothing is left to retry: every row was scored."
 
 
 def _ended_as(job: StoredJob) -> str:

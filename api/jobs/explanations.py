@@ -73,7 +73,9 @@ async def _scored_row(services: Services, job: StoredJob, index: int) -> dict[st
     """
     is_file = kind_of(job.kind).is_chunked
     if not job.is_terminal and not is_file:
-        raise Conflict("The job has not ended, so that it has no score yet: ask when it has.", job_id=job.id)
+        raise Conflict(
+            "The job has not ended, so it has no score yet: send the request again after its end.", job_id=job.id
+        )
     if index >= job.row_count:
         fault = Fault("/row", "range", f"must be below {job.row_count}, the number of rows of the job")
         raise RowFaults("The job has no such row.", faults=[fault])
@@ -89,7 +91,7 @@ async def _scored_row(services: Services, job: StoredJob, index: int) -> dict[st
 
     scored = await run_in_threadpool(read)
     if scored is None and is_file:
-        when = "and may be taken up with retry" if job.is_terminal else "yet: ask when it has"
+        when = "and can be retried" if job.is_terminal else "yet: send the request again after its end"
         raise Conflict(f"This row of the file has no score {when}.", job_id=job.id)
     if scored is None or scored[1] is not None or not (is_file or job.state == JobState.SUCCEEDED):
         raise Conflict("This row has no score to explain: correct it and send it again.", job_id=job.id)

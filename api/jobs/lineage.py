@@ -36,7 +36,7 @@ async def read_lineage(services: Services, caller: Caller, job: StoredJob, index
 
     lineage = await run_in_threadpool(read)
     if lineage is None:
-        message = "was not reached, and may be with retry" if job.is_terminal else "is not scored yet: ask when it is"
+        message = "was not reached, and may be with retry" if job.is_terminal else "is not scored yet: try again later"
         raise Conflict(f"This row of the file {message}.", job_id=job.id)
     return _body(lineage, version, is_admin=caller.is_admin)
 

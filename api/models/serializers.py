@@ -147,7 +147,9 @@ def front_door_body(catalog: Catalog, *, with_models: bool) -> dict[str, Any]:
             }
             for version in _served(catalog)
         ]
-    body["own_words"] = f"Send `Accept: {NATIVE}`, and every model answers and refuses in the words of the service."
+    body["own_words"] = (
+        f"Send `Accept: {NATIVE}`, and every model answers and refuses with the service's own field names."
+    )
     body["links"] = {name: link(f"/{name}") for name in ("docs", "models", "examples", "health")}
     return body
 

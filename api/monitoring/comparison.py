@@ -35,8 +35,8 @@ def check(question: Question) -> None:
         )
     if reasons := differences(challenger.card, champion.card):
         raise Conflict(
-            f"{challenger.label} cannot score rows of {champion.label}: {'; '.join(reasons)}. Let the alias "
-            f"`{CHALLENGER}` mean a version that takes the same features."
+            f"{challenger.label} cannot score rows of {champion.label}: {'; '.join(reasons)}. Point the alias "
+            f"`{CHALLENGER}` to a version that takes the same features."
         )
 
 

@@ -74,6 +74,6 @@ async def _challenger(services: Services, name: str, champion: Version) -> Versi
     if challenger is None:
         raise NotFound(
             f"{model} has no challenger. Set one: PUT /models/{model}/aliases/{CHALLENGER} with a version and a "
-            f"reason; or ask for what an earlier one scored: GET /models/{model}@2/comparison, say."
+            f"reason; or compare an earlier one: GET /models/{model}@2/comparison, for example."
         )
     return challenger

@@ -109,7 +109,7 @@ async def explain_job(
     """Explain every row of an ended job, in the background: a job of its own, with progress.
 
     Its `output.csv`, also as Parquet, has a line for each row and a column for each feature. Rows without a score have
-    their error there. It is canceled, followed and taken up again as a CSV job is.
+    their error there. It can be canceled, followed and retried like a CSV job.
     """
     cap = services.settings.job_timeout_cap_seconds
     if timeout is not None and timeout > cap:

@@ -43,7 +43,7 @@ def choose_folder(kept: Path, home: Path) -> tuple[Path, str | None]:
 
 
 def is_writable(folder: Path) -> bool:
-    """Tell whether files can be made in a folder; rights alone do not say it of a read-only mount."""
+    """Return whether files can be made in a folder; rights alone do not say it of a read-only mount."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             return True

@@ -144,7 +144,7 @@ class Parts:
 
 
 def _was_seen(postgres: Postgres, lanes: str, since: str) -> bool:
-    """Tell whether a worker of these lanes has loaded its models and given a sign of life since then."""
+    """Return whether a worker of these lanes has loaded its models and given a sign of life since then."""
     return bool(_rows(postgres, "SELECT 1 FROM workers WHERE lanes = %s AND seen_at > %s::timestamptz", lanes, since))
 
 

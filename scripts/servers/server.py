@@ -57,7 +57,7 @@ class Server:
         raise NotImplementedError
 
     def ready(self) -> bool:
-        """Tell whether it answers. Raises ServerError if it has ended."""
+        """Return whether it answers. Raises ServerError if it has ended."""
         if not self.alive:
             lines = [] if self.child is None else self.child.last_lines()
             raise ServerError("\n  ".join([f"{self.name} ended while it was starting ({self.log}):", *lines]))

@@ -176,7 +176,7 @@ def wait_until_running(api: "HfApi", space: str, pushed: Pushed, *, seconds: flo
 
 
 def _is_transport(error: Exception) -> bool:
-    """Tell whether the network failed: the client's own errors of it differ by its version; none may show a header."""
+    """Return whether the network failed: the client's own errors differ by its version; none may show a header."""
     kinds = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
     # An OSError of this machine's files names one; the client's own, of an upload or download, does not.
     is_theirs = isinstance(error, OSError) and error.filename is None

@@ -43,9 +43,9 @@ class ShadowState:
         if self.stopped_at is None:
             return None
         return (
-            f"The challenger {label} is left alone since {self.stopped_at:%Y-%m-%d %H:%M:%S}: {self.reason} "
-            "No answer is touched by that. Take the alias `challenger` away, or move it to a version that scores; "
-            "taken away and set again, it is tried again."
+            f"The challenger {label} has been stopped since {self.stopped_at:%Y-%m-%d %H:%M:%S}: {self.reason} "
+            "No answer depends on it. Delete the alias `challenger`, or move it to a version that scores; "
+            "deleted and set again, the version is tried again."
         )
 
 

@@ -23,7 +23,7 @@ class BadWorkbook(Exception):
 
 
 def is_workbook(head: bytes) -> bool:
-    """Tell whether a file that begins so is an .xlsx workbook (an OOXML package, ECMA-376 part 2)."""
+    """Return whether a file that begins so is an .xlsx workbook (an OOXML package, ECMA-376 part 2)."""
     return head.startswith(MARK) and (b"xl/" in head or b"[Content_Types]" in head)
 
 

@@ -29,7 +29,7 @@ def pooler_problem(engine: Engine) -> str | None:
 
 
 def _is_pooled(connection: Connection) -> bool:
-    """Tell whether another process answers than the one that the connection was told of: a pooler makes that up."""
+    """Return whether another process answers than the one that the connection was told of: a pooler makes that up."""
     driver = connection.connection.driver_connection
     assert driver is not None
     backend_pid: int = driver.info.backend_pid
@@ -37,7 +37,7 @@ def _is_pooled(connection: Connection) -> bool:
 
 
 def _shares_servers(first: Connection, second: Connection) -> bool:
-    """Tell whether two open sessions are served by the same process, or one of them by several."""
+    """Return whether two open sessions are served by the same process, or one of them by several."""
     seen = {_server_of(first) for _ in range(_LOOKS)}
     second.exec_driver_sql("BEGIN")
     try:

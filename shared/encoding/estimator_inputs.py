@@ -86,7 +86,7 @@ def make_array_input(card: Card, estimator: Estimator) -> Callable[[Sequence[Row
 
 
 def may_be_null(card: Card, feature: Feature) -> bool:
-    """Tell whether a canonical row may hold None for this feature."""
+    """Return whether a canonical row may hold None for this feature."""
     return feature.nullable or not feature.required or card.missing == "null"
 
 

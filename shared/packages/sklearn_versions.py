@@ -98,7 +98,7 @@ def reads_otherwise(estimator: object) -> str:
 
 
 def _has_other_probabilities(regression: object) -> bool:
-    """Tell whether a logistic regression was one of each class against the rest, or of two classes by softmax."""
+    """Return whether a logistic regression was one of each class against the rest, or of two classes by softmax."""
     attributes = vars(regression)
     chosen = attributes.get("multi_class")
     if len(attributes.get("classes_", ())) <= 2:

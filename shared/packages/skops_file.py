@@ -17,7 +17,7 @@ SCHEMA = "schema.json"  # what makes an archive one that skops wrote
 
 
 def is_skops(path: Path) -> bool:
-    """Tell whether a file is one that skops wrote."""
+    """Return whether a file is one that skops wrote."""
     try:
         with open_file(path) as file, zipfile.ZipFile(file) as archive:
             return SCHEMA in archive.NameToInfo

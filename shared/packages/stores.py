@@ -93,7 +93,7 @@ def upload(folder: Path, names: Iterable[str], address: str) -> None:
 
 
 def is_writable(address: str) -> bool:
-    """Tell whether packages can be put there: a repository on the hub is written by its owner's tools, by commits."""
+    """Return whether packages can be put there: a repository on the hub is written by its owner's tools, by commits."""
     return not address.startswith("hf://")
 
 

@@ -235,7 +235,7 @@ def _is_loaded(
     *,
     skip_bad: bool,
 ) -> bool:
-    """Tell whether loading the file with these options would repeat the present data.
+    """Return whether loading the file with these options would repeat the present data.
 
     An option is the same where it was given so before, or names what was detected then.
     """

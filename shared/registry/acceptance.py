@@ -120,7 +120,7 @@ def _outside(feature: Feature) -> Any:  # noqa: ANN401 - any JSON scalar
 
 
 def _is_like(row: Row, feature: Feature, value: object) -> bool:
-    """Tell whether a row that was scored holds null there, or an unknown category, as the probe did."""
+    """Return whether a row that was scored holds null there, or an unknown category, as the probe did."""
     cell = row[feature.name]
     return cell is None if value is None else cell is not None and cell not in (feature.categories or ())
 

@@ -324,7 +324,7 @@ def _free_version(session: Session, card: Card, models_dir: Path) -> int:
 
 
 def _same_card(card: Card, row: ModelVersion) -> bool:
-    """Tell whether a card equals the registered one; time and libraries of the training do not count.
+    """Return whether a card equals the registered one; time and libraries of the training do not count.
 
     Nor does what decides, as long as the threshold is the same: earlier cards left that out. Nor do examples that an
     earlier release took from reference rows.

@@ -103,7 +103,7 @@ def _read_outputs(
             faults.append(Fault(f"{where}/name", "unknown_output", message))
         if name in requested:
             faults.append(
-                Fault(f"{where}/name", "duplicate", f"the output {quoted(name)} is asked for twice: keep one")
+                Fault(f"{where}/name", "duplicate", f"the output {quoted(name)} is requested twice: keep one")
             )
         is_binary = read_parameters(item, where, faults).get("binary_data")
         requested[name] = RequestedOutput(name, is_binary if isinstance(is_binary, bool) else None)

@@ -466,7 +466,7 @@ def test_only_predict_is_meant_by_who_speaks_as_mlserver_and_names_none():
         (["predict"], "outputs[0] must be an object with a name"),
         ([{"name": 5}], "outputs[0] must be an object with a name"),
         ([{"name": "transform"}], "`transform` is not an output of this model: it gives predict, predict_proba, label"),
-        ([{"name": "label"}, {"name": "label"}], "the output `label` is asked for twice"),
+        ([{"name": "label"}, {"name": "label"}], "the output `label` is requested twice"),
         ([{"name": "label", "parameters": {"binary_data": 1}}], "outputs[0]: binary_data must be true or false"),
         ([{"name": "label", "parameters": {"classification": 2}}], "the classification extension is not supported"),
         ([{"name": "label", "parameters": {"shared_memory_region": "r"}}], "shared memory is not read here"),

@@ -221,7 +221,7 @@ def test_challenger_that_fails_again_and_again_is_left_alone_with_the_cause(engi
     assert (state(engine).failures, state(engine).state) == (3, "stopped")
     assert model.loads == 3
     sentence = state(engine).sentence("m@2")
-    assert sentence.startswith("The challenger m@2 is left alone since 20")
+    assert sentence.startswith("The challenger m@2 has been stopped since 20")
     assert ("cannot be loaded" if code == NOT_LOADED else "Its process ended.") in sentence
     model.failing, model.code = set(), "worker_lost"
     assert shadowing.run() == 0
