@@ -120,9 +120,11 @@ class Card(BaseModel):
         if len(set(self.labels.values())) < len(self.labels):
             raise ValueError("two classes have the same label; make the labels different")
         if self.wrapper in OPTIONS:
-            raise ValueError(f"the wrapper {self.wrapper} is an option of every request; name it otherwise")
+            raise ValueError(f"the wrapper {self.wrapper} is an option of every request; choose another name")
         if self.batch_wrapper in (*OPTIONS, "on_error"):
-            raise ValueError(f"the batch wrapper {self.batch_wrapper} is an option of every request; name it otherwise")
+            raise ValueError(
+                f"the batch wrapper {self.batch_wrapper} is an option of every request; choose another name"
+            )
         for feature in self.inputs:
             if feature.derived is not None:
                 raise ValueError(f"the input {feature.name} is derived; only features of the model are")

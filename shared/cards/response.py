@@ -159,7 +159,7 @@ class Response(BaseModel):
                 raise ValueError(f"the response field {name} holds the threshold, which only binary models have")
             if field.label is not None and field.label not in labels.values():
                 labels_there = ", ".join(labels.values()) or "none"
-                raise ValueError(f"the response field {name} means a label that is not one of: {labels_there}")
+                raise ValueError(f"the response field {name} names a label that is not one of: {labels_there}")
 
 
 class Refusal(BaseModel):

@@ -40,7 +40,7 @@ from shared.tables import ModelVersion
 
 SHOWN = 5  # categories of a feature that are printed
 
-CONTRACT_HELP = "part of a card that a client relies on: words, rules and limits, laid over the card"
+CONTRACT_HELP = "part of a card that a client relies on: words, rules and limits; they replace those of the card"
 SCORES_HELP = "column of the reference rows with the model's own scores where it was trained; refused if it differs"
 THRESHOLD_HELP = "binary: probability from which on the answer is 1; the model's own when not given"
 PROBABILITY_HELP = "binary, no probabilities: answer the sigmoid of decision_function as the probability"

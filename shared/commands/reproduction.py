@@ -98,7 +98,7 @@ def _as_registered(reproduction: Reproduction, part: str, message: str) -> str:
 def _promoted(reproduction: Reproduction) -> str:
     moved = reproduction.promotion
     if moved is None:
-        return "it was not the champion when the job came: the caller asked for it, or nobody wrote that down"
+        return "it was not the champion when the job came: the caller named it, or the promotion was not recorded"
     before = "" if moved.from_version is None else f", instead of version {moved.from_version}"
     return f"at {moved.created_at:%Y-%m-%d %H:%M:%S} by {moved.actor}{before}: {moved.reason or 'no reason was given'}"
 

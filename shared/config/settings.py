@@ -66,7 +66,7 @@ class Settings(BaseSettings):
         description="Rows a minute that each caller may submit (an API key, else an address), over all API processes, "
         "twenty times as many in files, and twenty times as many requests that read; 0 for no limit.",
     )
-    rate_burst: int = Field(20, ge=1, description="Rows at once that RATE_PER_MINUTE lets through after a rest.")
+    rate_burst: int = Field(20, ge=1, description="Rows at once that RATE_PER_MINUTE allows after a rest.")
     proxy_hops: int = Field(
         0,
         ge=0,
@@ -232,7 +232,7 @@ class Settings(BaseSettings):
         19,
         ge=0,
         le=19,
-        description="How far the process of a challenger stands back for others (nice); 19: it gets what is left.",
+        description="Niceness of the process of a challenger; at 19, it uses only spare processor time.",
     )
     shadow_timeout_seconds: float = Field(
         10, gt=0, le=600, description="Longest time for a challenger to score at most 200 rows, in seconds."

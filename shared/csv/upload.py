@@ -213,10 +213,10 @@ class UploadReader:
 
     def _tell_header(self, header: Header) -> None:
         if header.skipped:
-            self._notices.append(f"The header is in line {header.line}: what stands above it was left out.")
+            self._notices.append(f"The header is in line {header.line}: the lines above it were left out.")
         if header.renamed:
             pairs = few([f"{written[:70]!r} as {name!r}" for written, name in header.renamed], 5)
-            self._notices.append(f"Columns are taken for features whose names differ in case: {pairs}.")
+            self._notices.append(f"Columns whose names differ in case are read as features: {pairs}.")
 
     def _give(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
         """Yield chunks for reading: without blanks around cells, and without empty rows at the end."""

@@ -130,7 +130,7 @@ def check_booster(content: Content, frame: Any) -> None:  # noqa: ANN401 - a Dat
         answers = content.estimator.predict(frame)
     if expected.shape != answers.shape or not np.allclose(expected, answers, rtol=1e-6, atol=1e-6):
         raise ArtefactError(
-            f"The Booster's own predict answers otherwise than {type(content.estimator).__name__} does with it: save "
+            f"The Booster's own predict and {type(content.estimator).__name__} give different answers: save "
             f"the {type(content.estimator).__name__} that was trained, not its Booster."
         )
 

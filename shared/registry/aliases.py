@@ -75,7 +75,7 @@ def promote(
         raise Conflict(f"{alias[:70]!r} cannot be an alias: {NAME_RULE}.")
     chosen = resolve(session, name, version)
     if session.get(ModelArchive, chosen.id) is not None:
-        raise Conflict(f"{name}@{version} is archived: restore it before an alias may mean it.")
+        raise Conflict(f"{name}@{version} is archived: restore it before you point an alias to it.")
     current = _current(session, name, alias, lock=True)
     _check_expected(name, alias, None if current is None else current[1], expected)
     if current is not None and current[1].version == version:
@@ -124,7 +124,9 @@ def roll_back(
     _check_expected(name, alias, state, expected)
     before = _before(session, state)
     if before is None:
-        raise Conflict(f"{name}@{alias} has never meant another version than {state.version}: there is no way back.")
+        raise Conflict(
+            f"{name}@{alias} has always pointed to version {state.version}: there is nothing to roll back to."
+        )
     return promote(session, name, before, alias, change)
 
 
@@ -138,7 +140,9 @@ def remove_alias(
 ) -> None:
     """Take an alias away; raise Conflict for the champion, NotFound, PreconditionFailed when somebody was first."""
     if alias == CHAMPION:
-        raise Conflict(f"The {CHAMPION} of a model cannot be taken away, only moved: it answers when none is named.")
+        raise Conflict(
+            f"The {CHAMPION} of a model cannot be deleted, only moved: it answers requests that name no version."
+        )
     row, state = _existing(session, name, alias, lock=True)
     _check_expected(name, alias, state, expected)
     session.delete(row)

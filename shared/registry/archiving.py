@@ -29,7 +29,7 @@ def archive(session: Session, name: str, version: int, change: Change) -> ModelV
         return row  # it is already
     if names := aliases_of(session).get(row.id):
         roles = " and the ".join(names)
-        raise Conflict(f"{name}@{version} is the {roles} of {name}: let that mean another version first.")
+        raise Conflict(f"{name}@{version} is the {roles} of {name}: point that to another version first.")
     session.add(
         ModelArchive(
             model_version_id=row.id,

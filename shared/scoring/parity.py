@@ -246,7 +246,7 @@ def _check_steady(
     raise ArtefactError(
         f"{card.name}@{card.version} scores a row by the rows beside it: {np.count_nonzero(far)} of {len(distance)} "
         f"rows have another answer {company} than among all {len(together.prediction)} (row {places[both][first] + 1}: "
-        f"{here:.6g}, not {there:.6g}). The service scores rows in whatever company they come, so none of these "
+        f"{here:.6g}, not {there:.6g}). The service scores a row beside any other rows, so none of these "
         f"answers is the right one. {advice}"
     )
 

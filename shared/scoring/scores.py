@@ -233,7 +233,9 @@ def _check_decision(card: Card, estimator: Estimator, answer: ResponseMethod, de
     kind = type(split(estimator)[1]).__name__
     if card.probability == "sigmoid" and (answer != "decision_function" or card.task != "binary"):
         has = "gives probabilities itself" if answer == "predict_proba" else "has no decision_function of one number"
-        raise CardError(f"{who}: the sigmoid of decision_function is asked for, but {kind} {has}; leave that out.")
+        raise CardError(
+            f"{who}: `probability` demands the sigmoid of decision_function, but {kind} {has}; leave that out."
+        )
     chosen = card.threshold not in (None, 0.0, 0.5)
     if answer != "predict_proba" and card.probability is None and (decided_by == "probability" or chosen):
         how = (
@@ -248,7 +250,7 @@ def _check_decision(card: Card, estimator: Estimator, answer: ResponseMethod, de
         )
     if decided_by == "decision_function" and (answer != "decision_function" or card.probability is not None):
         raise CardError(
-            f"{who}: model.json says that decision_function decides, but {kind} is asked for its {answer}; leave "
+            f"{who}: model.json says that decision_function decides, but {kind} answers by its {answer}; leave "
             "decided_by out."
         )
 

@@ -133,7 +133,7 @@ def test_archived_version_takes_no_rows_and_keeps_its_own(client, register):
     name = register()
     scored = client.post(f"/models/{name}@2/predict", json={"features": {"a": 1.0}}).json()
     champion = check_problem(client.post(f"/models/{name}/versions/1/archive", json=WHY), 409)
-    assert "let that mean another version first" in champion["detail"]
+    assert "point that to another version first" in champion["detail"]
     assert client.post(f"/models/{name}/versions/2/archive", json=WHY).json()["state"] == "archived"
     for path, body in (
         (f"/models/{name}@2/predict", {"features": {"a": 1.0}}),
@@ -255,7 +255,7 @@ def test_commands_do_the_same(client, stack: Stack, register):
     assert ["1 -> 2" in line and line.endswith(": by hand") for line in lines] == [False, True, False, False]
     refused = run("archive", f"{name}@1")
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert "let that mean another version first" in refused.stderr
+    assert "point that to another version first" in refused.stderr
     assert run("promote", f"{name}@1", "--alias", "challenger").returncode == 0
     assert run("archive", f"{name}@2", "--reason", "worse").stdout.startswith(f"{name}@2 is archived")
     wait_until(lambda: client.get(f"/models/{name}/versions/2").json()["state"] == "archived" or None)

@@ -325,7 +325,7 @@ def test_empty_rows_between_others_stay_rows():
 def test_header_is_found_below_a_title():
     chunks, file = read(b"Effectifs 2025;\n;\nau 31/12;\nage;job\n1;a\n")
     assert chunks[0].data == b"1;a\n"
-    assert file.notices == ["The header is in line 4: what stands above it was left out."]
+    assert file.notices == ["The header is in line 4: the lines above it were left out."]
 
 
 def test_columns_are_features_whatever_their_case():

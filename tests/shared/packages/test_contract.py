@@ -104,7 +104,7 @@ def test_what_was_chosen_in_the_command_stands_against_the_contract(contract):
         ({"labels": {"0": "stays"}}, "does not fit the model people: a binary model has two labels"),
         (
             {"response": {"fields": {"p": {"source": "probability", "label": "Gone"}}}},
-            "does not fit the model people: the response field p means a label that is not one of: 0, 1",
+            "does not fit the model people: the response field p names a label that is not one of: 0, 1",
         ),
         ({"rules": ["age > salary"]}, "`age > salary` names `salary`, which is not a feature of the card"),
         (
