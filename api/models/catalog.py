@@ -100,7 +100,7 @@ class Snapshot:
 
 
 class Catalog:
-    """Holds the picture and renews it in a thread of its own."""
+    """Holds the snapshot and renews it in a thread of its own."""
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
@@ -123,7 +123,7 @@ class Catalog:
         self._thread.stop(3)
 
     def refresh(self) -> None:
-        """Read everything now; keep the old picture when the database does not answer."""
+        """Read everything now; keep the old snapshot when the database does not answer."""
         with self._lock:
             self._refresh()
 
@@ -135,7 +135,7 @@ class Catalog:
             self._answered = True
         except Exception as error:  # noqa: BLE001 - whatever it is, this thread has to live, and reads again
             if self._answered:
-                log.warning("the registry could not be read (%r); the last picture stays", error)
+                log.warning("the registry could not be read (%r); the last snapshot stays", error)
             self._answered = False
         with self._have_read:
             self._read_at = read_at
