@@ -88,7 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     adding.add_argument("--probability", choices=["sigmoid"], help=PROBABILITY_HELP)
     adding.add_argument("--labels", type=_labels, metavar="0=No,1=Yes|FILE", help=LABELS_HELP)
     adding.add_argument("--metrics", type=Path, metavar="metrics.json", help=METRICS_HELP)
-    adding.add_argument("--task", choices=["binary", "multiclass", "regression"], help="read off the model by default")
+    adding.add_argument(
+        "--task", choices=["binary", "multiclass", "regression"], help="inferred from the model by default"
+    )
     adding.add_argument("--contract", type=Path, metavar="contract.json", help=CONTRACT_HELP)
     adding.add_argument("--skip-bad", action="store_true", help="leave out reference rows that break the contract")
     adding.add_argument("--scores", metavar="COLUMN", help=SCORES_HELP)

@@ -68,7 +68,7 @@ def make_parser() -> argparse.ArgumentParser:
     how.add_argument("--max-error-rate", type=_share, metavar="SHARE", help="fail when more rows have errors (0 to 1)")
     how.add_argument("--gzip", action="store_true", help="compress the upload, for slow networks")
 
-    explain = add("explain", "tell why a row has its score, or every row of a job")
+    explain = add("explain", "explain the score of a row, or of every row of a job")
     explain.add_argument(
         "file", nargs="?", help='JSON: the features of a row, alone or as {"features": ...}; - is stdin'
     )
@@ -90,10 +90,10 @@ def make_parser() -> argparse.ArgumentParser:
 
     wait = add("wait", "wait until a job has ended and print its result")
     wait.add_argument("id", help="the job's id")
-    wait.add_argument("--for", type=_seconds, dest="seconds", metavar="SECONDS", help="give up after so many seconds")
+    wait.add_argument("--for", type=_seconds, dest="seconds", metavar="SECONDS", help="give up after this time")
     _add_json(wait)
 
-    lineage = add("lineage", "tell what led to the score of a row: its version, promotion, input, output, outcome")
+    lineage = add("lineage", "show the history of a row's score: version, promotion, input, output, outcome")
     lineage.add_argument("id", help="the job's id")
     lineage.add_argument("row", nargs="?", type=_whole, default=0, metavar="ROW", help="which row of it, from 0")
     _add_json(lineage)
@@ -120,14 +120,14 @@ def make_parser() -> argparse.ArgumentParser:
         ("code", "your own .py file that the model needs, or a zip of several"),
     ):
         register.add_argument(f"--{option}", metavar="FILE", help=text)
-    register.add_argument("--target", metavar="COLUMN", help="column of the reference rows that is the answer")
+    register.add_argument("--target", metavar="COLUMN", help="column of the reference rows with the answer")
     register.add_argument("--labels", metavar="0=No,1=Yes|FILE", help="names of the classes, or a JSON file of them")
-    register.add_argument("--threshold", metavar="P|FILE", help="probability from which on the answer is 1")
+    register.add_argument("--threshold", metavar="P|FILE", help="lowest probability that is answered as 1")
     register.add_argument("--metrics", metavar="FILE", help="JSON file of the training's metrics")
     register.add_argument(
-        "--task", choices=("binary", "multiclass", "regression"), help="read off the model by default"
+        "--task", choices=("binary", "multiclass", "regression"), help="inferred from the model by default"
     )
-    register.add_argument("--probability", choices=("sigmoid",), help="of decision_function, for want of others")
+    register.add_argument("--probability", choices=("sigmoid",), help="make probabilities from decision_function")
     register.add_argument("--scores", metavar="COLUMN", help="column of the reference rows with the model's own scores")
     register.add_argument("--skip-bad", action="store_true", help="leave out reference rows that break the contract")
     register.add_argument("--trust", metavar="TYPE,TYPE", help="types in a skops file that you trust")
@@ -145,9 +145,9 @@ def make_parser() -> argparse.ArgumentParser:
     show.add_argument("model", metavar="NAME[@VERSION|@ALIAS]")
     _add_json(show)
 
-    replay = add("replay", "decide stored rows again by another version, and tell how the two differ")
-    replay.add_argument("model", metavar="NAME@VERSION", help="the version that decides again, or NAME@ALIAS")
-    _add_window(replay, of="only what this version decided")
+    replay = add("replay", "score stored rows again with another version, and compare both")
+    replay.add_argument("model", metavar="NAME@VERSION", help="the version that scores again, or NAME@ALIAS")
+    _add_window(replay, of="only decisions of this version")
     replay.add_argument(
         "--where", action="append", default=[], metavar="FEATURE=VALUE", help="only rows with this value, or values"
     )
@@ -161,9 +161,13 @@ def make_parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--name", metavar="MODEL", help="the model that gets the version (default: the name of the file)"
     )
-    train.add_argument("--task", choices=("binary", "multiclass", "regression"), help="read off the column by default")
-    train.add_argument("--positive", metavar="VALUE", help="of two classes the one whose probability is given")
-    train.add_argument("--leave-out", action="append", default=[], metavar="COLUMN", help="a column that is no feature")
+    train.add_argument(
+        "--task", choices=("binary", "multiclass", "regression"), help="inferred from the column by default"
+    )
+    train.add_argument("--positive", metavar="VALUE", help="the positive class of two")
+    train.add_argument(
+        "--leave-out", action="append", default=[], metavar="COLUMN", help="a column that is not a feature"
+    )
     train.add_argument("--estimators", metavar="NAMES", help="linear,random_forest for example (default: all)")
     train.add_argument("--draws", type=_whole, metavar="N", help="combinations to try (default: 20)")
     train.add_argument("--seed", type=int, metavar="N", help="the same file and seed give the same model (default: 0)")
@@ -171,17 +175,17 @@ def make_parser() -> argparse.ArgumentParser:
     train.add_argument("--cost-fn", type=_amount, metavar="COST", help="of a false negative (default: 1)")
     train.add_argument("--target-recall", type=float, metavar="SHARE", help="for the threshold, instead of costs")
     train.add_argument("--again", metavar="MODEL", help="train on this model's reference rows and scored rows instead")
-    train.add_argument("--from", dest="start", metavar="TIME", help="begin of that window")
-    train.add_argument("--to", dest="end", metavar="TIME", help="its end, which is not in it (default: now)")
+    train.add_argument("--from", dest="start", metavar="TIME", help="start of that window")
+    train.add_argument("--to", dest="end", metavar="TIME", help="its end, exclusive (default: now)")
     _add_no_wait(train)
     _add_json(train)
-    comparison = add("comparison", "tell how the challenger of a model differs from the champion, on the same rows")
+    comparison = add("comparison", "compare the challenger of a model with the champion, on the same rows")
     comparison.add_argument("name", metavar="NAME", help="the model; NAME@VERSION: what this version scored")
-    _add_window(comparison, of="what this version decided (default: the champion)")
+    _add_window(comparison, of="decisions of this version (default: the champion)")
     _add_json(comparison)
 
     for name, text in (
-        ("promote", "let an alias of a model mean a version"),
+        ("promote", "point an alias of a model to a version"),
         ("rollback", "point an alias back to its version before the last move"),
     ):
         moving = add(name, text)
@@ -193,7 +197,7 @@ def make_parser() -> argparse.ArgumentParser:
         moving.add_argument("--alias", default="champion", help="which alias (default: champion)")
         _add_reason(moving)
     for name, text in (
-        ("archive", "put a version of a model away: it takes no rows until it is restored"),
+        ("archive", "archive a version of a model: it takes no rows until it is restored"),
         ("restore", "let an archived version serve again"),
         ("delete", "delete an archived version that never scored anything, with its files"),
     ):
@@ -225,8 +229,10 @@ def _add_model(parser: argparse._ActionsContainer) -> None:
 
 
 def _add_window(parser: argparse.ArgumentParser, *, of: str) -> None:
-    parser.add_argument("--from", dest="start", metavar="TIME", help="begin, e.g. 2026-11-01T00:00:00Z (a week before)")
-    parser.add_argument("--to", dest="end", metavar="TIME", help="end, which is not in it (default: now)")
+    parser.add_argument(
+        "--from", dest="start", metavar="TIME", help="start, e.g. 2026-11-01T00:00:00Z (default: a week before)"
+    )
+    parser.add_argument("--to", dest="end", metavar="TIME", help="end, exclusive (default: now)")
     parser.add_argument("--of", type=_whole, metavar="VERSION", help=of)
     parser.add_argument("--cost-fp", type=_amount, metavar="COST", help="of a false positive (default: 1)")
     parser.add_argument("--cost-fn", type=_amount, metavar="COST", help="of a false negative (default: 1)")
