@@ -70,7 +70,7 @@ def front_client(front: Stack) -> Iterator[httpx2.Client]:
 def take_in(stack: Stack, model: str, models_dir: Path) -> None:
     """Register the model of a client, as `python -m shared.registry add` does; `turnover` is there already."""
     foreign, examples, credit = ROOT / "tests" / "foreign", ROOT / "examples", models_dir / "credit" / "1"
-    given: dict[str, tuple[Path, dict[str, Any]]] = {
+    files: dict[str, tuple[Path, dict[str, Any]]] = {
         "leavers": (
             foreign / "model.joblib",
             {
@@ -82,7 +82,7 @@ def take_in(stack: Stack, model: str, models_dir: Path) -> None:
         "lending": (credit, {"contract": examples / "credit" / "contract.json"}),
         "lending-relaxed": (credit, {"contract": examples / "credit" / "relaxed.json"}),
     }
-    artefact, options = given[model]
+    artefact, options = files[model]
     engine = make_engine(stack.database_url)
     try:
         with pytest.MonkeyPatch.context() as patch, session_scope(engine) as session:

@@ -124,7 +124,7 @@ def test_call_is_stored_as_the_clients_own_tables_had_it(front: Stack, client: h
             [stored] = connection.exec_driver_sql(
                 f"SELECT i.id, i.created_at, {columns} FROM inputs i WHERE i.poste = '{post}'"
             ).mappings()
-            [given] = connection.exec_driver_sql(
+            [predicted] = connection.exec_driver_sql(
                 "SELECT prediction_label, prediction_proba, model_version, created_at FROM predictions "
                 f"WHERE input_id = '{stored['id']}'"
             ).mappings()
@@ -132,6 +132,6 @@ def test_call_is_stored_as_the_clients_own_tables_had_it(front: Stack, client: h
     finally:
         engine.dispose()
     assert {name: stored[name] for name in FEATURES} == row
-    assert (given["prediction_label"], given["prediction_proba"]) == tuple(answer.values())
-    assert given["model_version"] == 1
-    assert given["created_at"] >= stored["created_at"]
+    assert (predicted["prediction_label"], predicted["prediction_proba"]) == tuple(answer.values())
+    assert predicted["model_version"] == 1
+    assert predicted["created_at"] >= stored["created_at"]

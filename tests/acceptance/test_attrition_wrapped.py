@@ -117,19 +117,19 @@ def wrong_type(kind: str) -> Any:
 
 def out_of_range(feature: dict[str, Any]) -> list[Any]:
     """One value beyond each limit of a feature."""
-    found: list[Any] = []
+    rows: list[Any] = []
     step = 1 if feature["type"] == "integer" else 0.01
     if "min" in feature:
-        found.append(feature["min"] - step)
+        rows.append(feature["min"] - step)
     if "max" in feature:
-        found.append(feature["max"] + step)
+        rows.append(feature["max"] + step)
     if "exclusive_min" in feature:
-        found.append(feature["exclusive_min"])
+        rows.append(feature["exclusive_min"])
     if "min_length" in feature:
-        found.append("x" * (feature["min_length"] - 1))
+        rows.append("x" * (feature["min_length"] - 1))
     if "max_length" in feature:
-        found.append("x" * (feature["max_length"] + 1))
-    return found
+        rows.append("x" * (feature["max_length"] + 1))
+    return rows
 
 
 def test_contract_is_known_in_full() -> None:

@@ -100,11 +100,11 @@ def test_front_door_says_whose_words_are_whose(fresh: httpx2.Client) -> None:
     page = fresh.get("/", headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
     assert page.headers["content-type"].startswith("text/html")
     assert "attrition" in page.text
-    said = fresh.get("/", headers={"Accept": "application/json"})
-    assert said.status_code == 200
-    assert said.json() == door.json()
-    models = {model["model"]: model for model in said.json()["models"]}
-    assert said.json()["default_model"] == "attrition"
+    front = fresh.get("/", headers={"Accept": "application/json"})
+    assert front.status_code == 200
+    assert front.json() == door.json()
+    models = {model["model"]: model for model in front.json()["models"]}
+    assert front.json()["default_model"] == "attrition"
     assert models["attrition"]["is_default"]
     for name, model in models.items():
         words = model["words"]
@@ -118,4 +118,4 @@ def test_front_door_says_whose_words_are_whose(fresh: httpx2.Client) -> None:
         assert fresh.get(f"/models/{name}").json()["words"] == words
         described = fresh.get("/openapi.json").json()["info"]["description"]
         assert words["whose"] in described
-    assert "application/vnd.guichet+json" in said.json()["own_words"]
+    assert "application/vnd.guichet+json" in front.json()["own_words"]

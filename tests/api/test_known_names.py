@@ -71,10 +71,10 @@ def test_pages_of_others_reach_nothing_where_no_key_is_needed(settings: Settings
     paths = ("/jobs", "/models", "/openapi.json", "/", "/health", "/livez", "/nothing")
     strange = [("GET", path, {"Host": "evil.example"}) for path in paths]
     strange += [("POST", "/jobs", {"Origin": origin}) for origin in ("https://evil.example", "null", "http://10.0.0.1")]
-    known = [
+    known_paths = [
         ("GET", "/models", headers) for headers in ({"Host": "scores.lan:80"}, {"Origin": "http://localhost:3000"})
     ]
-    answers = ask(settings, *strange, *known)
+    answers = ask(settings, *strange, *known_paths)
     for answer in answers[: len(strange)]:
         assert answer.status_code == 403
         assert answer.json()["type"] == "urn:guichet:error:forbidden"
@@ -111,9 +111,9 @@ def test_who_needs_a_key_and_has_none_reads_no_paths_and_no_addresses(settings: 
             "s3://shelf/x": "s3://shelf/x is silent.",
         }
 
-    told = settings.model_copy(update={"auth": auth, "rate_per_minute": 60.0})
+    guarded = settings.model_copy(update={"auth": auth, "rate_per_minute": 60.0})
     paths = [("GET", path, {}) for path in ("/health", "/readyz", "/version")]
-    health, ready, version = ask(told, *paths, prepare=refuse)
+    health, ready, version = ask(guarded, *paths, prepare=refuse)
     reasons = {*health.json()["reasons"]}
     if auth == "open":
         assert {"m@1 cannot be loaded: /srv/models/m is missing.", "s3://shelf/x is silent."} <= reasons
@@ -158,17 +158,17 @@ def test_pages_run_their_own_script_and_no_other(pages: list[httpx2.Response]) -
 
 
 @pytest.mark.parametrize(
-    ("given", "policy", "frames"),
+    ("parents", "policy", "frames"),
     [
         ("none", b"'none'", b"DENY"),
         ("self", b"'self'", b"SAMEORIGIN"),
         ("https://huggingface.co https://*.example.org", b"https://huggingface.co https://*.example.org", None),
     ],
 )
-def test_operator_says_who_may_show_the_service_in_a_frame(given: str, policy: bytes, frames: bytes | None) -> None:
-    headers = SecurityHeaders(given)
-    found: dict[bytes, Any] = dict(headers.answer)
-    assert found[b"content-security-policy"] == b"default-src 'none'; frame-ancestors " + policy
-    assert found.get(b"x-frame-options") == frames
+def test_operator_says_who_may_show_the_service_in_a_frame(parents: str, policy: bytes, frames: bytes | None) -> None:
+    headers = SecurityHeaders(parents)
+    fields: dict[bytes, Any] = dict(headers.answer)
+    assert fields[b"content-security-policy"] == b"default-src 'none'; frame-ancestors " + policy
+    assert fields.get(b"x-frame-options") == frames
     assert headers.policy(b"").endswith(b"frame-ancestors " + policy)
     assert dict(headers.page).get(b"x-frame-options") == frames

@@ -40,9 +40,9 @@ def test_api_is_healthy_when_requests_are_welcome(monkeypatch, capsys, status, c
 
 
 def test_api_that_does_not_answer_is_not_healthy(monkeypatch, capsys):
-    with socket.socket() as taken:  # bound, and nobody listens
-        taken.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("PORT", str(taken.getsockname()[1]))
+    with socket.socket() as listener:  # bound, and nobody listens
+        listener.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("PORT", str(listener.getsockname()[1]))
         assert api_probe.main() == 1
     assert "does not answer" in capsys.readouterr().out
 

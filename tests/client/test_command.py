@@ -149,7 +149,7 @@ def test_ticket_is_printed_alone(guichet, row):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("{", "is not JSON: Expecting"),
         ('{"age": NaN}', "NaN is not a JSON value, write null"),
@@ -162,11 +162,11 @@ def test_ticket_is_printed_alone(guichet, row):
         ("\xff\xfe\xff", "is not JSON"),
     ],
 )
-def test_file_that_holds_no_row_is_told_before_anything_is_sent(guichet, row, text, said):
+def test_file_that_holds_no_row_is_told_before_anything_is_sent(guichet, row, text, message):
     row.write_bytes(text.encode("latin-1"))
     code, out, err = guichet(Script(), "predict", row)
     assert (code, out) == (2, "")
-    assert said in err
+    assert message in err
     assert len(err.splitlines()) == 1
 
 
@@ -185,8 +185,8 @@ def test_file_that_is_not_there_is_told(guichet, tmp_path):
 def test_exit_code_tells_what_kind_of_refusal_it_was(guichet, row, status, code):
     refused = problem(status, "x", "It is so.", errors=[{"pointer": "/features/age", "code": "c", "message": "is odd"}])
     steps = [refused] * (6 if status in (429, 503) else 1)
-    found, out, err = guichet(Script(*steps), "predict", row)
-    assert (found, out) == (code, "")
+    status_of_exit, out, err = guichet(Script(*steps), "predict", row)
+    assert (status_of_exit, out) == (code, "")
     assert err.splitlines()[:2] == ["guichet: It is so.", "  /features/age: is odd"]
     assert ("(request r)" in err) == (status >= 500)
 
@@ -406,8 +406,8 @@ def test_errors_file_without_errors_is_written_and_told(guichet, tmp_path):
 @pytest.mark.parametrize(("status", "code"), [("running", 0), ("canceled", 1), ("succeeded", 0)])
 def test_what_is_done_so_far_is_written(guichet, tmp_path, status, code):
     script = Script(answer(200, csv_job(status)), httpx2.Response(200, content=b"half"))
-    found, _, err = guichet(script, "csv", "--job", JOB_ID, "-o", tmp_path / "out.csv", "--partial")
-    assert found == code
+    exit_code, _, err = guichet(script, "csv", "--job", JOB_ID, "-o", tmp_path / "out.csv", "--partial")
+    assert exit_code == code
     assert dict(script.requests[1].url.params) == {"partial": "true"}
     assert (tmp_path / "out.csv").read_text() == "half"
     assert "Written to" in err
@@ -422,9 +422,9 @@ def test_interrupted_job_goes_on_and_the_command_that_goes_on_is_told(guichet, r
     script = Script(answer(202, csv_job("queued")), interrupt)
     code, _, err = guichet(script, "csv", rows, "-o", place, "--join", "--url", "http://x:1", "--api-key", "hush")
     assert code == 130
-    told = next(line for line in err.splitlines() if "--job" in line).partition("with it: ")[2]
+    advice = next(line for line in err.splitlines() if "--job" in line).partition("with it: ")[2]
     words = ["guichet", "csv", "--job", JOB_ID, "-o", str(place), "--join", "--url", "http://x:1"]
-    assert shlex.split(told) == words
+    assert shlex.split(advice) == words
     assert "cancel" not in [request.url.path.rpartition("/")[2] for request in script.requests]
     parsed = make_parser().parse_args(words[1:])
     assert (parsed.job, parsed.output) == (JOB_ID, str(place))
@@ -474,7 +474,7 @@ def test_report_is_printed(guichet, rows):
 
 
 def test_places_are_checked_before_anything_is_sent(guichet, rows, tmp_path):
-    for arguments, said in [
+    for arguments, message in [
         ([rows], "Say where to write"),
         (["-o", "x"], "Give either a CSV file or --job"),
         ([rows, "--job", JOB_ID, "-o", "x"], "Give either a CSV file or --job"),
@@ -499,15 +499,15 @@ def test_places_are_checked_before_anything_is_sent(guichet, rows, tmp_path):
     ]:
         code, _, err = guichet(Script(), "csv", *arguments)
         assert code == 2, arguments
-        assert said in err
+        assert message in err
 
 
 # ── explain ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def explanation(**more: object) -> dict[str, object]:
-    said = {"method": "linear", "scale": "log_odds", "base_value": -1.25, "value": 0.5, "contributions": []}
-    return result(**said, top=["age is 41: it raises the log-odds of Part by 1.75."], **more)
+    fields = {"method": "linear", "scale": "log_odds", "base_value": -1.25, "value": 0.5, "contributions": []}
+    return result(**fields, top=["age is 41: it raises the log-odds of Part by 1.75."], **more)
 
 
 def test_row_is_explained_in_words_and_for_programs(guichet, row):
@@ -548,7 +548,7 @@ def test_every_row_of_a_job_is_explained_into_a_file(guichet, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ((), "Give either a JSON file with a row, or --job ID."),
         (("--job", JOB_ID), "Say where to write the explanations"),
@@ -557,10 +557,10 @@ def test_every_row_of_a_job_is_explained_into_a_file(guichet, tmp_path):
         (("--job", JOB_ID, "-o", "why.xlsx"), "files ending in .xlsx are not written"),
     ],
 )
-def test_explain_says_what_does_not_go_together(guichet, words, told):
+def test_explain_says_what_does_not_go_together(guichet, words, message):
     code, _, err = guichet(Script(), "explain", *words)
     assert code == 2
-    assert told in err
+    assert message in err
 
 
 # ── jobs, wait, cancel, retry, models ────────────────────────────────────────────────────────────────────────────

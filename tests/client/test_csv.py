@@ -38,9 +38,9 @@ def write(path: Path, rows: list[dict[str, Any]], *, delimiter: str = ",", encod
     return path
 
 
-def many(count: int) -> list[dict[str, Any]]:
-    known = example_rows("attrition")
-    return [known[number % len(known)] for number in range(count)]
+def sample(count: int) -> list[dict[str, Any]]:
+    examples = example_rows("attrition")
+    return [examples[number % len(examples)] for number in range(count)]
 
 
 def table(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
@@ -51,20 +51,20 @@ def table(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
     """A file of good rows."""
-    return write(tmp_path / "rows.csv", many(COUNT))
+    return write(tmp_path / "rows.csv", sample(COUNT))
 
 
 @pytest.fixture
 def mixed(tmp_path: Path) -> Path:
     """A file in which the second row is bad."""
-    some = many(3)
-    return write(tmp_path / "mixed.csv", [some[0], some[1] | {"age": "old"}, some[2]])
+    good = sample(3)
+    return write(tmp_path / "mixed.csv", [good[0], good[1] | {"age": "old"}, good[2]])
 
 
 @pytest.fixture
 def big(tmp_path: Path) -> Path:
     """A file of several chunks."""
-    return write(tmp_path / "big.csv", many(20_000))
+    return write(tmp_path / "big.csv", sample(20_000))
 
 
 def upload_and_cancel(
@@ -131,7 +131,7 @@ def test_file_arrives_the_same_however_it_is_given(guichet, rows, tmp_path, form
 
 
 def test_file_of_a_french_spreadsheet_is_read_as_it_is_written(guichet, tmp_path):
-    path = write(tmp_path / "é.csv", many(3), delimiter=";", encoding="utf-8-sig")
+    path = write(tmp_path / "é.csv", sample(3), delimiter=";", encoding="utf-8-sig")
     with path.open("ab") as file:
         file.write(b";" * path.read_bytes().partition(b"\n")[0].count(b";") + b"\r\n")  # as spreadsheets leave behind
     job = guichet.predict_csv(path, delimiter="semicolon", id_column="client_id").wait(timeout=60)
@@ -203,9 +203,9 @@ def test_events_tell_the_story_to_its_end(guichet, big):
 def test_parquet_is_written(guichet, rows, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     guichet.predict_csv(rows).wait(timeout=60).download(tmp_path / "out.parquet", parquet=True)
-    found = parquet.read_table(tmp_path / "out.parquet")
-    assert found.num_rows == COUNT
-    assert found.column("row_no").to_pylist() == list(range(1, COUNT + 1))
+    written = parquet.read_table(tmp_path / "out.parquet")
+    assert written.num_rows == COUNT
+    assert written.column("row_no").to_pylist() == list(range(1, COUNT + 1))
 
 
 @pytest.mark.long
@@ -228,7 +228,7 @@ def test_canceled_job_keeps_what_is_done_and_is_taken_up_again(stack: Stack, gui
 
 @pytest.mark.long
 def test_running_job_is_canceled_and_taken_up_again_at_once(guichet, tmp_path):
-    path = write(tmp_path / "bigger.csv", many(60_000))
+    path = write(tmp_path / "bigger.csv", sample(60_000))
     job = upload_and_cancel(guichet, path, is_ready=lambda job: job.refresh().status != "queued")
     job.retry()
     assert job.wait(timeout=120).status == "succeeded"
@@ -381,11 +381,11 @@ def test_interrupted_command_leaves_the_job_and_can_be_gone_on_with(queue: Stack
         wait_until(lambda: "Accepted" in (tmp_path / "err").read_text())
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
-    said = (tmp_path / "err").read_text()
-    assert "Traceback" not in said
-    found = re.search(r"guichet csv --job (\S+) -o \S+", said)
-    assert found is not None, said
-    again = [sys.executable, "-m", *found[0].split()]
+    output = (tmp_path / "err").read_text()
+    assert "Traceback" not in output
+    match = re.search(r"guichet csv --job (\S+) -o \S+", output)
+    assert match is not None, output
+    again = [sys.executable, "-m", *match[0].split()]
     done = subprocess.run(again, env=environment(queue.url), capture_output=True, text=True, timeout=60, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert len(table(tmp_path / "out.csv")) == COUNT

@@ -10,7 +10,7 @@ from tests.client.scripted import JOB_ID, Script, answer, broken, event, events,
 
 def parsed(*pieces: bytes) -> list[tuple[str, str]]:
     parser = EventParser()
-    return [found for piece in pieces for found in parser.feed(piece)]
+    return [event for piece in pieces for event in parser.feed(piece)]
 
 
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
@@ -35,7 +35,7 @@ def test_id_lasts_and_retry_is_read():
 
 def follow(script: Script, **options: object) -> list[tuple[str, int]]:
     with script.client() as client:
-        return [(found.id, found.progress.rows_done) for found in client.job(JOB_ID).events(**options)]  # type: ignore[union-attr]
+        return [(event.id, event.progress.rows_done) for event in client.job(JOB_ID).events(**options)]  # type: ignore[union-attr]
 
 
 def test_events_come_to_the_last_one(pauses):
@@ -109,7 +109,7 @@ def test_answer_that_is_no_stream_is_told_at_once(pauses, strange, error):
 def test_asynchronous_client_follows_alike(pauses):
     async def follow(script: Script) -> list[str]:
         async with script.async_client() as client:
-            return [found.id async for found in (await client.job(JOB_ID)).events()]
+            return [event.id async for event in (await client.job(JOB_ID)).events()]
 
     script = Script(
         answer(200, job("running", "csv")),

@@ -210,19 +210,19 @@ def test_retry_waits_for_a_cancellation_that_is_pending(pauses):
     script = pending_script()
     script.steps.insert(0, answer(200, job("running", "csv")))
     with script.client() as client:
-        found = client.job(JOB_ID).cancel()
-        assert found.info.is_being_canceled
-        assert found.retry().status == "queued"
-        assert not found.info.is_being_canceled
+        pending = client.job(JOB_ID).cancel()
+        assert pending.info.is_being_canceled
+        assert pending.retry().status == "queued"
+        assert not pending.info.is_being_canceled
     assert sent(script)[1:] == PENDING
 
 
 def test_asynchronous_client_waits_for_a_pending_cancellation_alike(pauses):
     async def talk(script: Script) -> str:
         async with script.async_client() as client:
-            found = await client.job(JOB_ID)
-            await found.cancel()
-            return (await found.retry()).status
+            pending = await client.job(JOB_ID)
+            await pending.cancel()
+            return (await pending.retry()).status
 
     script = pending_script()
     script.steps.insert(0, answer(200, job("running", "csv")))
@@ -269,8 +269,8 @@ def test_asynchronous_client_sends_again_alike(pauses):
 def test_asynchronous_client_cancels_and_retries_alike(pauses):
     async def talk(script: Script) -> list[str]:
         async with script.async_client() as client:
-            found = await client.job(JOB_ID)
-            return [(await found.cancel()).status, (await found.retry()).status, (await found.wait()).status]
+            pending = await client.job(JOB_ID)
+            return [(await pending.cancel()).status, (await pending.retry()).status, (await pending.wait()).status]
 
     csv = [job(status, "csv") for status in ("running", "canceled", "queued", "succeeded")]
     assert run(talk(Script(*(answer(200, body) for body in csv)))) == ["canceled", "queued", "succeeded"]

@@ -14,9 +14,9 @@ from tests.support.stack import Stack
 
 def test_row_is_scored_as_the_service_scores_it(guichet, client, attrition_row):
     result = guichet.predict(attrition_row)
-    said = client.get(f"/jobs/{result.job_id}").json()["result"]
-    assert result.body == said
-    assert (result.model, result.prediction, result.label) == ("attrition", said["prediction"], said["label"])
+    stored = client.get(f"/jobs/{result.job_id}").json()["result"]
+    assert result.body == stored
+    assert (result.model, result.prediction, result.label) == ("attrition", stored["prediction"], stored["label"])
     assert 0 <= result.probability <= 1
 
 
@@ -74,10 +74,10 @@ def test_jobs_are_listed_newest_first_over_pages(guichet, attrition_row):
 
 
 def test_models_are_listed(guichet):
-    found = {model.model: model for model in guichet.models()}
-    assert found.keys() >= {"attrition", "credit", "energy"}
-    assert found["attrition"].is_default
-    assert found["attrition"].aliases["champion"] == 1
+    models = {model.model: model for model in guichet.models()}
+    assert models.keys() >= {"attrition", "credit", "energy"}
+    assert models["attrition"].is_default
+    assert models["attrition"].aliases["champion"] == 1
 
 
 def test_unknown_job_is_refused(guichet):

@@ -22,10 +22,10 @@ def part(script: Script, number: int = 0) -> tuple[str, str, bytes]:
     """Return name, type and content of the file in a request."""
     head = f"Content-Type: {script.headers('content-type')[number]}\r\n\r\n".encode()
     message = BytesParser(policy=HTTP).parsebytes(head + script.bodies[number])
-    (found,) = message.iter_parts()
+    (section,) = message.iter_parts()
     boundary = message.get_boundary().encode()
     body = script.bodies[number].split(b"\r\n\r\n", 1)[1].rsplit(b"\r\n--" + boundary + b"--\r\n", 1)[0]
-    return found.get_filename(), found.get_content_type(), body
+    return section.get_filename(), section.get_content_type(), body
 
 
 @pytest.fixture
@@ -39,8 +39,8 @@ def test_file_is_sent_as_it_is_with_its_name_and_length(path):
     script = Script(answer(202, ACCEPTED))
     seen = []
     with script.client() as client:
-        found = client.predict_csv(path, on_progress=lambda done, total: seen.append((done, total)))
-    assert found.counts.total == 50_000
+        job = client.predict_csv(path, on_progress=lambda done, total: seen.append((done, total)))
+    assert job.counts.total == 50_000
     assert part(script) == ("données.csv", "text/csv", CONTENT)
     assert int(script.headers("content-length")[0]) == len(script.bodies[0])
     assert script.headers("idempotency-key")[0]
@@ -159,12 +159,12 @@ def test_file_of_text_is_refused(path):
 
 
 def test_file_that_cannot_be_read_is_told(tmp_path):
-    for path, said in [
+    for path, message in [
         (tmp_path / "none.csv", "none.csv cannot be read: No such file or directory."),
         (tmp_path, "cannot be read: Is a directory."),
         ("a\0b", "cannot be read: embedded null byte."),
     ]:
-        with Script().client() as client, pytest.raises(Unusable, match=re.escape(said)):
+        with Script().client() as client, pytest.raises(Unusable, match=re.escape(message)):
             client.predict_csv(path)
 
     async def send() -> None:
@@ -196,8 +196,8 @@ def test_report_is_read_and_needs_no_key(path):
     }
     script = Script(answer(200, report))
     with script.client() as client:
-        found = client.validate_csv(path, delimiter=";")
-    assert (found.valid, found.errors[0].row_no, found.columns["extra"]) == (2, 2, ["nom"])
+        checked = client.validate_csv(path, delimiter=";")
+    assert (checked.valid, checked.errors[0].row_no, checked.columns["extra"]) == (2, 2, ["nom"])
     assert dict(script.requests[0].url.params) == {"delimiter": ";", "validate_only": "true"}
     assert script.headers("idempotency-key") == [None]
 

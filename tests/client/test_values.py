@@ -30,7 +30,7 @@ def sent(row: object) -> object:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "plain"),
     [
         (None, None),
         (float("nan"), None),
@@ -58,10 +58,10 @@ def sent(row: object) -> object:
         ("NA", "NA"),
     ],
 )
-def test_value_of_a_notebook_becomes_plain_json(value, told):
-    found = sent({"a": value})
-    assert found == {"a": told}
-    assert type(found["a"]) is type(told)
+def test_value_of_a_notebook_becomes_plain_json(value, plain):
+    value_sent = sent({"a": value})
+    assert value_sent == {"a": plain}
+    assert type(value_sent["a"]) is type(plain)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_row_is_a_series_a_frame_of_one_row_a_named_tuple_or_a_mapping(row):
 
 
 @pytest.mark.parametrize(
-    ("rows", "told"),
+    ("rows", "plain"),
     [
         (frame(), ROWS),
         (frame().convert_dtypes(), ROWS),
@@ -129,11 +129,11 @@ def test_row_is_a_series_a_frame_of_one_row_a_named_tuple_or_a_mapping(row):
         (Polars(), [{"age": 41}, {"age": 23}]),
     ],
 )
-def test_rows_are_a_frame_or_any_rows_one_after_the_other(rows, told):
+def test_rows_are_a_frame_or_any_rows_one_after_the_other(rows, plain):
     script = Script(answer(202, job(kind="batch")))
     with script.client() as client:
         client.submit_batch(rows)
-    assert json.loads(script.bodies[0])["rows"] == told
+    assert json.loads(script.bodies[0])["rows"] == plain
 
 
 @pytest.mark.parametrize(
@@ -162,8 +162,8 @@ def test_frame_is_sent_as_the_csv_file_that_its_options_say(rows, text):
     with script.client() as client:
         client.predict_csv(rows, model="credit")
     assert text in script.bodies[0].replace(b"\r\n", b"\n")
-    said = dict(script.requests[0].url.params)
-    assert said == {"model": "credit", "delimiter": "comma", "encoding": "utf-8", "decimal": "point"}
+    params = dict(script.requests[0].url.params)
+    assert params == {"model": "credit", "delimiter": "comma", "encoding": "utf-8", "decimal": "point"}
 
 
 def test_index_of_a_frame_is_sent_where_it_identifies_the_rows():
@@ -234,8 +234,8 @@ def test_missing_values_of_a_frame_are_null(guichet):
     rows = pd.DataFrame(example_rows("credit")[:2])
     name = next(feature.name for feature in guichet.model("credit").features if feature.nullable)
     rows[name] = [np.nan, pd.NA]
-    told = [{**row, name: None} for row in example_rows("credit")[:2]]
-    expected = [item.probability for item in guichet.predict_batch(told, model="credit").items]
+    nulls = [{**row, name: None} for row in example_rows("credit")[:2]]
+    expected = [item.probability for item in guichet.predict_batch(nulls, model="credit").items]
     assert list(guichet.predict_batch(rows, model="credit").to_frame()["probability"]) == expected
     assert list(guichet.predict_csv(rows, model="credit").to_frame()["probability"]) == expected
 

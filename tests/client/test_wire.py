@@ -192,11 +192,11 @@ def test_certificate_that_is_not_trusted_is_not_tried_again(pauses):
 def test_fields_of_a_newer_service_are_kept():
     newer = job("succeeded", kind="forecast", mood="good")
     with Script(answer(200, newer)).client() as client:
-        found = client.job(JOB_ID)
-        assert found.info.body["mood"] == "good"
-        assert repr(found) == f"<Job {JOB_ID} forecast succeeded>"
+        forecast = client.job(JOB_ID)
+        assert forecast.info.body["mood"] == "good"
+        assert repr(forecast) == f"<Job {JOB_ID} forecast succeeded>"
         with pytest.raises(Unusable, match="does not read the results of a job of kind forecast"):
-            found.result()
+            forecast.result()
 
 
 def test_jobs_follow_the_pages(pauses):

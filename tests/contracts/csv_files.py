@@ -77,15 +77,15 @@ def first_event(engine: Engine, job_id: str) -> RowMapping:
 
 def spooled_files(stack: Stack) -> list[str]:
     """Return the files without a name that the API holds open."""
-    found = []
+    paths = []
     for entry in Path(f"/proc/{stack.processes['api'].pid}/fd").iterdir():
         try:
             target = os.readlink(entry)
         except FileNotFoundError:  # it was closed meanwhile
             continue
         if target.endswith("(deleted)"):
-            found.append(target)
-    return found
+            paths.append(target)
+    return paths
 
 
 @contextmanager

@@ -26,7 +26,7 @@ ROUTES = (*SINGLE_ROUTES, "/predict_batch")
 JOB_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[47][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
-Found = TypeVar("Found")
+Value = TypeVar("Found")
 
 
 def body_for(route: str, row: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -161,13 +161,13 @@ def wait_for_job(
         time.sleep(0.02)
 
 
-def wait_until(look: Callable[[], Found | None], *, seconds: float = 30) -> Found:
+def wait_until(look: Callable[[], Value | None], *, seconds: float = 30) -> Value:
     """Return what `look` finds as soon as it finds something; fail when it finds nothing. The time is no claim."""
     deadline = time.monotonic() + seconds
-    while (found := look()) is None:
+    while (value := look()) is None:
         assert time.monotonic() < deadline, f"nothing was found within {seconds} s"
         time.sleep(0.01)
-    return found
+    return value
 
 
 # ── the OpenAPI document ─────────────────────────────────────────────────────────────────────────────────────────
@@ -199,8 +199,8 @@ def counts(engine: Engine) -> tuple[int, int]:
     """Return how many jobs and inputs are stored."""
     with reader(engine).connect() as connection:
         tables: tuple[type[Table], ...] = (Job, ModelInput)
-        found = [connection.scalar(select(func.count()).select_from(table)) or 0 for table in tables]
-    return found[0], found[1]
+        numbers = [connection.scalar(select(func.count()).select_from(table)) or 0 for table in tables]
+    return numbers[0], numbers[1]
 
 
 def stored_job(engine: Engine, job_id: str) -> RowMapping:

@@ -90,8 +90,10 @@ def name(stack: Stack, client: httpx2.Client, engine: Engine, models_dir: Path, 
         file = check_taken(post_csv(client, text.encode(), f"/models/{name}/predict_csv"))["id"]
         wait_until(lambda: client.get(f"/jobs/{file}").json()["status"] == "succeeded" or None)
         outcomes = "".join(f"{job},{row},{(row // 7) % 2}\n" for row in range(JUDGED))
-        told = client.post("/outcomes", content=f"job_id,row,actual\n{outcomes}", headers={"Content-Type": "text/csv"})
-        assert told.status_code in (200, 201, 202), told.text
+        answer = client.post(
+            "/outcomes", content=f"job_id,row,actual\n{outcomes}", headers={"Content-Type": "text/csv"}
+        )
+        assert answer.status_code in (200, 201, 202), answer.text
         shadow = wait_for_rows(client, name, COUNT + 2)
         assert (shadow["state"], shadow["refused"], shadow["skipped"]) == ("scoring", 0, 0)
         _names[stack.url] = name

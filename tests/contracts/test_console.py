@@ -87,9 +87,9 @@ def test_front_page_shows_people_the_models_and_how_the_service_is(browser: http
 
 def test_programs_that_ask_for_json_keep_their_front_door(client: httpx2.Client) -> None:
     for accept in ("application/json", "application/json, text/html;q=0.5", "application/vnd.guichet+json"):
-        told = client.get("/", headers={"Accept": accept})
-        assert told.status_code == 200
-        assert told.json()["default_model"] == "attrition"
+        answer = client.get("/", headers={"Accept": accept})
+        assert answer.status_code == 200
+        assert answer.json()["default_model"] == "attrition"
     any_type = client.get("/")
     assert (any_type.status_code, any_type.headers["location"]) == (307, "/docs")
     assert any_type.json() == client.get("/", headers={"Accept": "application/json"}).json()
@@ -221,19 +221,19 @@ def test_row_is_scored_as_the_api_scores_it(
     browser: httpx2.Client, client: httpx2.Client, attrition_row: dict[str, Any]
 ) -> None:
     native = {"Accept": "application/vnd.guichet+json"}
-    told = client.post("/models/attrition/predict", json={"features": attrition_row}, headers=native).json()
+    scored = client.post("/models/attrition/predict", json={"features": attrition_row}, headers=native).json()
     answer = submit(browser, "/console/models/attrition/predict", fields_of(attrition_row))
     text = check_page(answer)
     assert "Result" in text
-    assert str(told["label"]) in text
-    assert f"{told['probability'] * 100:.1f}".rstrip("0").rstrip(".") + "%" in text
+    assert str(scored["label"]) in text
+    assert f"{scored['probability'] * 100:.1f}".rstrip("0").rstrip(".") + "%" in text
     assert "threshold" in text
     assert '<svg class="scale"' in answer.text
     (job,) = set(re.findall(r'href="/console/jobs/([0-9a-f-]{36})"', answer.text))
     stored = client.get(f"/jobs/{job}", headers=native).json()
-    assert stored["result"]["probability"] == told["probability"]
+    assert stored["result"]["probability"] == scored["probability"]
     sent = client.get(f"/jobs/{job}/lineage").json()["input"]["features"]
-    expected = client.get(f"/jobs/{told['job_id']}/lineage").json()["input"]["features"]
+    expected = client.get(f"/jobs/{scored['job_id']}/lineage").json()["input"]["features"]
     assert sent == expected
     for call in ("curl ", "urllib.request", "/models/attrition/predict"):
         assert call in unescape(answer.text)
@@ -435,8 +435,8 @@ def test_promotion_and_rollback_want_a_reason_and_are_in_the_history(
     path = f"/console/models/{name}"
 
     def etag() -> str:
-        (found,) = set(re.findall(r'name="etag" value="([^"]*)"', browser.get(path).text))
-        return unescape(found)
+        (tag,) = set(re.findall(r'name="etag" value="([^"]*)"', browser.get(path).text))
+        return unescape(tag)
 
     seen = etag()
     empty = submit(browser, f"{path}/promote", {"version": "2", "reason": " ", "etag": seen})

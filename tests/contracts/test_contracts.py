@@ -66,11 +66,11 @@ def risky(speak: Speak) -> str:
     )
 
 
-def check_forms(found: dict[str, Any], chance: float) -> None:
-    assert found["risk_level"] == ("high" if chance > 0.9 else "medium" if chance >= 0.000001 else "low")
-    assert float(found["probability"]) == round(chance * 100, 1)
-    assert int(found["percent"]) == round(chance * 100)
-    assert found["said"] == f"{chance * 100:.2f} %"
+def check_forms(fields: dict[str, Any], chance: float) -> None:
+    assert fields["risk_level"] == ("high" if chance > 0.9 else "medium" if chance >= 0.000001 else "low")
+    assert float(fields["probability"]) == round(chance * 100, 1)
+    assert int(fields["percent"]) == round(chance * 100)
+    assert fields["said"] == f"{chance * 100:.2f} %"
 
 
 def test_numbers_are_answered_in_the_forms_of_the_card_alone_in_batches_and_in_files(
@@ -83,10 +83,10 @@ def test_numbers_are_answered_in_the_forms_of_the_card_alone_in_batches_and_in_f
 
     answers = [client.post(f"/models/{risky}/predict", json={"features": row}).json() for row in rows]
     items = client.post(f"/models/{risky}/predict_batch", json={"rows": rows}).json()["items"]
-    for found, chance, item in zip(answers, chances, native, strict=True):
-        assert list(found) == ["risk_level", "probability", "percent", "said", "confidence"]
-        check_forms(found, chance)
-        assert found["confidence"] == pytest.approx(chance if item["prediction"] == 1 else 1 - chance)
+    for fields, chance, item in zip(answers, chances, native, strict=True):
+        assert list(fields) == ["risk_level", "probability", "percent", "said", "confidence"]
+        check_forms(fields, chance)
+        assert fields["confidence"] == pytest.approx(chance if item["prediction"] == 1 else 1 - chance)
     assert items == answers
 
     job_id, lines = score_file(client, risky, file_of(rows))
@@ -206,8 +206,8 @@ def test_derived_features_are_computed_in_files(client: httpx2.Client, clinic: s
 def test_derived_features_are_computed_for_both_protocols(
     client: httpx2.Client, clinic: str, original: Pipeline
 ) -> None:
-    asked = {"params": {"output": "predict_proba"}, "dataframe_records": [ROW]}
-    [[_, chance]] = client.post(f"{clinic}/invocations", json=asked).json()["predictions"]
+    request = {"params": {"output": "predict_proba"}, "dataframe_records": [ROW]}
+    [[_, chance]] = client.post(f"{clinic}/invocations", json=request).json()["predictions"]
     assert chance == chance_of(original)
     table = client.post(f"{clinic}/invocations", content=file_of([ROW]), headers={"Content-Type": "text/csv"})
     assert table.json()["predictions"] == [int(chance >= 0.5)]
@@ -252,8 +252,8 @@ def test_texts_defaults_and_other_keys_are_taken_as_the_card_says(
     body = {"patients": [row]} if batch else {"features": row}
     answer = client.post(f"{clinic}/predict{'_batch' * batch}", json=body | {"source": "app"})
     assert answer.status_code == 200, answer.text
-    found = answer.json()["items"][0] if batch else answer.json()
-    assert found["probability"] == chance_of(original, ROW | {"age": 50})
+    item = answer.json()["items"][0] if batch else answer.json()
+    assert item["probability"] == chance_of(original, ROW | {"age": 50})
 
 
 @pytest.mark.parametrize(
@@ -284,9 +284,9 @@ def test_documents_say_what_a_caller_sends(client: httpx2.Client, clinic: str) -
     card = client.get(clinic).json()
     assert list(card["example"]) == ["age", "fat", "weight", "height"]
     assert client.post(f"{clinic}/predict", json={"features": card["example"]}).status_code == 200
-    asked = client.get(f"{clinic}/features").json()
-    assert asked["names"] == ["age", "fat", "weight", "height"]
-    assert asked["derived"]["bmi"] == "weight / height ** 2"
+    described = client.get(f"{clinic}/features").json()
+    assert described["names"] == ["age", "fat", "weight", "height"]
+    assert described["derived"]["bmi"] == "weight / height ** 2"
     document = client.get("/openapi.json").json()
     schema = document["components"]["schemas"]["clinic_row"]
     for row in (card["example"], {"weight": "90", "height": 1.7, "fat": "25 %"}):

@@ -53,10 +53,10 @@ def check_csv_job(job: dict[str, Any]) -> None:
 @pytest.fixture
 def rows() -> list[dict[str, Any]]:
     """Good rows with an id and a column that is no feature, and one bad row among them."""
-    some = example_rows("attrition")
+    examples = example_rows("attrition")
     made: list[dict[str, Any]] = []
     for place, note in enumerate(ODD):
-        made.append({"id": f"n{place}", **some[place % len(some)], "note": note})
+        made.append({"id": f"n{place}", **examples[place % len(examples)], "note": note})
     made[3]["age"] = "old"
     return made
 
@@ -196,8 +196,8 @@ def test_file_in_which_no_row_is_good_failed_and_its_files_say_why(
 
 
 def test_french_file_comes_back_as_it_was_written(client: httpx2.Client) -> None:
-    some = [{"Identifiant": f"é{place}", **row} for place, row in enumerate(example_rows("energy"))]
-    content = file_of(some, delimiter=";", decimal=",").decode().encode("cp1252")
+    examples = [{"Identifiant": f"é{place}", **row} for place, row in enumerate(example_rows("energy"))]
+    content = file_of(examples, delimiter=";", decimal=",").decode().encode("cp1252")
     answer = client.post(
         "/models/energy/predict_csv",
         params={"id_column": "Identifiant"},
@@ -237,20 +237,20 @@ def test_ranges_of_a_file_are_parts_of_it(client: httpx2.Client, done: str, path
         f"bytes={size - 1}-{size - 1}": (size - 1, size),
         "bytes=20-70": (20, min(71, size)),
     }
-    for asked, (start, stop) in cases.items():
-        answer = client.get(path, headers={"Range": asked})
-        assert answer.status_code == 206, asked
-        assert answer.content == whole.content[start:stop], asked
+    for byte_range, (start, stop) in cases.items():
+        answer = client.get(path, headers={"Range": byte_range})
+        assert answer.status_code == 206, byte_range
+        assert answer.content == whole.content[start:stop], byte_range
         assert answer.headers["content-range"] == f"bytes {start}-{stop - 1}/{size}"
         assert answer.headers["content-length"] == str(stop - start)
         assert answer.headers["etag"] == whole.headers["etag"]
-    for asked in (f"bytes={size}-", f"bytes={size + 9}-{size + 10}", "bytes=-0"):
-        answer = client.get(path, headers={"Range": asked})
+    for byte_range in (f"bytes={size}-", f"bytes={size + 9}-{size + 10}", "bytes=-0"):
+        answer = client.get(path, headers={"Range": byte_range})
         check_problem(answer, 416)
         assert answer.headers["content-range"] == f"bytes */{size}"
-    for asked in ("bytes=0-1,4-5", "bytes=5-2", "bytes=-", "rows=1-2", "bytes=a-b", "bytes", "bytes=1-2-3"):
-        answer = client.get(path, headers={"Range": asked})
-        assert (answer.status_code, answer.content) == (200, whole.content), asked
+    for byte_range in ("bytes=0-1,4-5", "bytes=5-2", "bytes=-", "rows=1-2", "bytes=a-b", "bytes", "bytes=1-2-3"):
+        answer = client.get(path, headers={"Range": byte_range})
+        assert (answer.status_code, answer.content) == (200, whole.content), byte_range
 
 
 def test_download_that_broke_off_is_taken_up_if_the_file_is_the_same(client: httpx2.Client, done: str) -> None:
@@ -282,8 +282,8 @@ def test_head_tells_of_a_file_what_get_does(client: httpx2.Client, done: str, pa
     answer, head = client.get(f"/jobs/{done}/{path}"), client.head(f"/jobs/{done}/{path}")
     assert (head.status_code, head.content) == (200, b"")
     changing = ("date", "x-request-id", "transfer-encoding")
-    told = {name: value for name, value in answer.headers.items() if name not in changing}
-    assert {name: value for name, value in head.headers.items() if name not in changing} == told
+    fields = {name: value for name, value in answer.headers.items() if name not in changing}
+    assert {name: value for name, value in head.headers.items() if name not in changing} == fields
     assert client.head(f"/jobs/{done}/{path}", headers={"Range": "bytes=0-3"}).status_code == 200
     assert client.head(f"/jobs/{done}/{path}", headers={"If-None-Match": head.headers["etag"]}).status_code == 304
     assert client.head(f"/jobs/{new_id()}/{path}").status_code == 404
@@ -424,7 +424,9 @@ def test_unfinished_file_is_a_conflict_unless_a_part_is_asked_for(
     let_go(engine, job_id)
     wake(client, attrition_row)
     wait_for_job(client, job_id)
-    whole, partial = (client.get(f"/jobs/{job_id}/output.csv", params={"partial": some}) for some in (False, True))
+    whole, partial = (
+        client.get(f"/jobs/{job_id}/output.csv", params={"partial": is_partial}) for is_partial in (False, True)
+    )
     assert len(read_csv(whole.content)) == 12
     assert (whole.content, whole.headers["etag"]) == (partial.content, partial.headers["etag"])
 

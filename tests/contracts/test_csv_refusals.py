@@ -178,9 +178,9 @@ def test_odd_rows_are_errors_of_their_own_and_refuse_nothing(client: httpx2.Clie
     first = RECORDS.split(b"\n")[0]
     content = GOOD + first + b",1,2\n" + b"1,2\n" + first.replace(b"Consulting", b"Con\x00sulting") + b"\n"
     report = post_csv(client, content, validate_only="true").json()
-    found = [(error["row_no"], error["column"], error["code"]) for error in report["errors"]]
+    errors = [(error["row_no"], error["column"], error["code"]) for error in report["errors"]]
     count = len(ROWS)
-    assert found == [(count + 1, "", "columns"), (count + 2, "", "columns"), (count + 3, "departement", "type")]
+    assert errors == [(count + 1, "", "columns"), (count + 2, "", "columns"), (count + 3, "departement", "type")]
 
 
 # ── limits ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -31,7 +31,7 @@ from tests.contracts.helpers import TRACEPARENT, beside, check_problem, new_id, 
 from tests.support.csv_jobs import file_of, records
 from tests.support.stack import Stack
 
-TOLD = "The file is not UTF-8: it is read as cp1252, as Excel in western Europe writes it."
+NOTICE = "The file is not UTF-8: it is read as cp1252, as Excel in western Europe writes it."
 
 
 @pytest.fixture
@@ -163,21 +163,21 @@ def french(rows: list[dict[str, Any]]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("encoding", "said", "bom"),
+    ("encoding", "encoding_read", "bom"),
     [("utf-8", "utf-8", False), ("utf-8-sig", "utf-8", True), ("cp1252", "cp1252", True), ("utf-16", "utf-16", True)],
 )
 def test_french_file_of_excel_is_understood(
-    client: httpx2.Client, engine: Engine, rows: list[dict[str, Any]], encoding: str, said: str, bom: bool
+    client: httpx2.Client, engine: Engine, rows: list[dict[str, Any]], encoding: str, encoding_read: str, bom: bool
 ) -> None:
     job = check_taken(post_form(client, french(rows).encode(encoding)))
     assert job["csv"] | {"filename": None} == {
         "filename": None,
         "delimiter": ";",
-        "encoding": said,
+        "encoding": encoding_read,
         "decimal": ",",
         "thousands": "",
         "currency": "",
-        "notices": [TOLD] if said == "cp1252" else [],
+        "notices": [NOTICE] if encoding_read == "cp1252" else [],
         "id_column": "employee_id",
         "extra_columns": [],
         "bytes": len(french(rows).encode(encoding)),
@@ -197,8 +197,8 @@ def test_caller_says_how_the_file_is_written(client: httpx2.Client, rows: list[d
         decimal=",",
         id_column="site",
     )
-    told = check_taken(answer)["csv"]
-    assert [told[name] for name in ("delimiter", "encoding", "decimal", "id_column")] == [";", "latin-1", ",", "site"]
+    form = check_taken(answer)["csv"]
+    assert [form[name] for name in ("delimiter", "encoding", "decimal", "id_column")] == [";", "latin-1", ",", "site"]
 
 
 def test_charset_of_the_type_is_the_encoding_unless_the_query_says_another(
@@ -385,11 +385,11 @@ def test_report_lists_what_is_wrong_and_nothing_is_stored(
     assert report["columns"]["extra"] == ["site", "employee_id"]
     assert report["columns"]["missing"] == []
     assert len(report["columns"]["features"]) == len(rows[0]) - 2
-    found = [(error["row_no"], error["column"], error["code"]) for error in report["errors"]]
-    assert found[0] == (2, "age", "type")
-    assert {(4, "age"), (4, "revenu_mensuel")} <= {(row_no, column) for row_no, column, _ in found}
-    assert found[-1] == (len(rows) + 1, "", "columns")
-    assert report["error_count"] == len(found) == sum(report["errors_by_code"].values())
+    errors = [(error["row_no"], error["column"], error["code"]) for error in report["errors"]]
+    assert errors[0] == (2, "age", "type")
+    assert {(4, "age"), (4, "revenu_mensuel")} <= {(row_no, column) for row_no, column, _ in errors}
+    assert errors[-1] == (len(rows) + 1, "", "columns")
+    assert report["error_count"] == len(errors) == sum(report["errors_by_code"].values())
     for error in report["errors"]:
         assert error.keys() == {"row_no", "column", "code", "message"}
         assert error["message"]

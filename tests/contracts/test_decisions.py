@@ -34,7 +34,7 @@ FRAME = pd.DataFrame(DRAW.normal(size=(240, 3)).round(3), columns=NAMES)
 NOISE = DRAW.normal(0, 0.7, len(FRAME))
 TWO = (FRAME["a"] + FRAME["b"] ** 2 + NOISE > 1.6).astype(int)
 THREE = pd.Series(np.digitize(FRAME["a"] - FRAME["b"] + NOISE, [-0.5, 0.8])).map({0: "low", 1: "mid", 2: "top"})
-ASKED = FRAME.iloc[:60].round(1)
+SENT = FRAME.iloc[:60].round(1)
 
 Register = Callable[..., str]
 
@@ -102,16 +102,16 @@ def fitted(make: Callable[[], Any], target: Any) -> Any:
 def test_every_route_answers_the_class_that_the_estimator_predicts(
     client: httpx2.Client, register: Register, kind: str
 ) -> None:
-    make, target, said = KINDS[kind]
+    make, target, decision = KINDS[kind]
     estimator = fitted(make, target)
-    read = pd.read_csv(io.StringIO(ASKED.to_csv(index=False)))
+    read = pd.read_csv(io.StringIO(SENT.to_csv(index=False)))
     expected = estimator.predict(read).tolist()
     name = register(kind, estimator)
     card = client.get(f"/models/{name}").json()["card"]
-    assert said.items() <= card.items()
+    assert decision.items() <= card.items()
     if kind == "tuned-threshold":
         assert card["threshold"] == pytest.approx(estimator.best_threshold_)
-    rows = ASKED.to_dict("records")
+    rows = SENT.to_dict("records")
 
     items = client.post(f"/models/{name}/predict_batch", json={"rows": rows}).json()["items"]
     assert [item["label"] for item in items] == [str(value) for value in expected]
@@ -125,12 +125,12 @@ def test_every_route_answers_the_class_that_the_estimator_predicts(
     answer = client.post(f"/models/{name}/invocations", json={"dataframe_records": rows})
     assert answer.json()["predictions"] == expected
     tensors = [
-        {"name": column, "shape": [len(rows)], "datatype": "FP64", "data": ASKED[column].tolist()} for column in NAMES
+        {"name": column, "shape": [len(rows)], "datatype": "FP64", "data": SENT[column].tolist()} for column in NAMES
     ]
     answer = client.post(f"/v2/models/{name}/infer", json={"inputs": tensors, "outputs": [{"name": "predict"}]})
     assert answer.json()["outputs"][0]["data"] == expected
 
-    job = send(client, ASKED.to_csv(index=False).encode(), model=name)
+    job = send(client, SENT.to_csv(index=False).encode(), model=name)
     wait_for_job(client, job)
     lines = read_csv(client.get(f"/jobs/{job}/output.csv").content)
     assert [line["label"] for line in lines] == [str(value) for value in expected]
@@ -143,14 +143,14 @@ def test_decision_is_mapped_to_a_probability_that_a_threshold_decides_by(
 ) -> None:
     estimator = fitted(LinearSVC, TWO)
     name = register("mapped-svc", estimator, probability="sigmoid", threshold=0.7)
-    items = client.post(f"/models/{name}/predict_batch", json={"rows": ASKED.to_dict("records")}).json()["items"]
-    expected = 1 / (1 + np.exp(-estimator.decision_function(ASKED)))
+    items = client.post(f"/models/{name}/predict_batch", json={"rows": SENT.to_dict("records")}).json()["items"]
+    expected = 1 / (1 + np.exp(-estimator.decision_function(SENT)))
     np.testing.assert_allclose([item["probability"] for item in items], expected, rtol=1e-9)
     assert [item["prediction"] for item in items] == (expected >= 0.7).astype(int).tolist()
     assert {item["threshold"] for item in items} == {0.7}
     answer = client.post(
         f"/models/{name}/invocations",
-        json={"dataframe_records": ASKED.to_dict("records"), "params": {"output": "predict_proba"}},
+        json={"dataframe_records": SENT.to_dict("records"), "params": {"output": "predict_proba"}},
     )
     np.testing.assert_allclose(np.array(answer.json()["predictions"])[:, 1], expected, rtol=1e-9)
 
@@ -168,7 +168,7 @@ def varying_columns(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("estimator", "options", "error", "told"),
+    ("estimator", "options", "error", "message"),
     [
         (LinearSVC().fit(FRAME, TWO), {"threshold": 0.99}, CardError, "a threshold decides by the probability"),
         (
@@ -194,8 +194,8 @@ def varying_columns(frame: pd.DataFrame) -> pd.DataFrame:
     ids=["threshold", "sigmoid", "outputs", "table", "columns"],
 )
 def test_model_that_cannot_be_answered_as_it_answers_itself_is_refused(
-    register: Register, estimator: Any, options: dict[str, Any], error: type[GuichetError], told: str
+    register: Register, estimator: Any, options: dict[str, Any], error: type[GuichetError], message: str
 ) -> None:
     with pytest.raises(error) as refusal:
         register("refused", estimator, **options)
-    assert told in refusal.value.detail
+    assert message in refusal.value.detail

@@ -41,7 +41,7 @@ def test_packed_body_is_scored_as_the_plain_one(
 
 @pytest.mark.parametrize("route", [*ROUTES, *OTHERS])
 @pytest.mark.parametrize(
-    ("encode", "headers", "told"),
+    ("encode", "headers", "message"),
     [
         (lambda text: text.encode("utf-16"), {}, "The body is in UTF-16"),
         (lambda text: text.encode("utf-16-le"), {"Content-Type": "application/json; charset=utf-8"}, "in UTF-16"),
@@ -56,8 +56,8 @@ def test_body_that_is_written_otherwise_is_415_and_named(
     route: str,
     encode: Callable[[str], bytes],
     headers: dict[str, str],
-    told: str,
+    message: str,
 ) -> None:
     answer = post_raw(client, route, encode(json.dumps(body_of(route, attrition_row))), **headers)
     assert answer.status_code == 415, answer.text
-    assert told in answer.text
+    assert message in answer.text

@@ -62,12 +62,12 @@ class Stream:
 
 def read_events(content: str) -> list[tuple[int, str, dict[str, Any]]]:
     """Return (id, type, data) of every event that is complete."""
-    found = []
+    events = []
     for block in content.split("\n\n"):
         fields = dict(line.partition(": ")[::2] for line in block.split("\n") if line and not line.startswith(":"))
         if fields.keys() >= {"id", "event", "data"}:
-            found.append((int(fields["id"]), fields["event"], json.loads(fields["data"])))
-    return found
+            events.append((int(fields["id"]), fields["event"], json.loads(fields["data"])))
+    return events
 
 
 def follow(client: httpx2.Client, job_id: str, **headers: str) -> list[tuple[int, str, dict[str, Any]]]:
@@ -172,11 +172,11 @@ def test_file_that_is_taken_up_again_is_followed_past_its_first_end(
     for stream in streams:
         assert stream.ended.wait(15)
     assert streams[0].events[:2] == read_events("\n".join(streams[0].lines))[:2]
-    told = kinds(streams[0].events)
-    assert told[:3] == [(1, "accepted"), (2, "finished"), (3, "accepted")]
-    assert told[-1][1] == "finished"
-    assert [number for number, _ in told] == list(range(1, len(told) + 1))
-    assert kinds(streams[1].events) == told[2:]
+    types = kinds(streams[0].events)
+    assert types[:3] == [(1, "accepted"), (2, "finished"), (3, "accepted")]
+    assert types[-1][1] == "finished"
+    assert [number for number, _ in types] == list(range(1, len(types) + 1))
+    assert kinds(streams[1].events) == types[2:]
 
 
 @pytest.mark.long

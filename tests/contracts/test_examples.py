@@ -44,11 +44,13 @@ def test_every_model_has_an_example_that_can_be_sent_as_it_is(client: httpx2.Cli
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "turnover"])  # it has words of its own
 def test_example_rows_can_be_sent_as_a_batch_and_as_a_file(client: httpx2.Client, name: str) -> None:
-    given = client.get(f"/models/{name}/examples.json?rows=20")
-    rows = given.json()["rows"]
+    document = client.get(f"/models/{name}/examples.json?rows=20")
+    rows = document.json()["rows"]
     assert len(rows) == 20
     assert len({str(row) for row in rows}) == 20
-    answer = client.post(f"/models/{name}/predict_batch", content=given.content, headers=JSON | {"Prefer": "wait=20"})
+    answer = client.post(
+        f"/models/{name}/predict_batch", content=document.content, headers=JSON | {"Prefer": "wait=20"}
+    )
     batch = answer.json()
     assert (batch["n_rows"], batch["has_failures"]) == (20, False)
     file = client.get(f"/models/{name}/examples.csv?rows=20")

@@ -34,31 +34,31 @@ def explained(client: httpx2.Client, body: dict, path: str = "/explain", **heade
 
 def test_row_is_explained_by_the_features_that_were_sent(client, engine, row):
     score = client.post("/models/attrition/predict", json={"features": row}).json()
-    found = explained(client, {"features": row}, "/models/attrition/explain")
-    assert found["method"] == "tree_interventional"
-    assert found["scale"] == "log_odds"
-    assert found["label"] == "Part"
-    assert 1 / (1 + math.exp(-found["value"])) == pytest.approx(score["probability"], abs=1e-9)
-    assert found["probability"] == score["probability"]
-    total = found["base_value"] + sum(one["contribution"] for one in found["contributions"])
-    assert total == pytest.approx(found["value"], abs=1e-9)
-    by_name = {one["feature"]: one["value"] for one in found["contributions"]}
+    explanation = explained(client, {"features": row}, "/models/attrition/explain")
+    assert explanation["method"] == "tree_interventional"
+    assert explanation["scale"] == "log_odds"
+    assert explanation["label"] == "Part"
+    assert 1 / (1 + math.exp(-explanation["value"])) == pytest.approx(score["probability"], abs=1e-9)
+    assert explanation["probability"] == score["probability"]
+    total = explanation["base_value"] + sum(one["contribution"] for one in explanation["contributions"])
+    assert total == pytest.approx(explanation["value"], abs=1e-9)
+    by_name = {one["feature"]: one["value"] for one in explanation["contributions"]}
     assert by_name == row
-    sizes = [abs(one["contribution"]) for one in found["contributions"]]
+    sizes = [abs(one["contribution"]) for one in explanation["contributions"]]
     assert sizes == sorted(sizes, reverse=True)
-    assert found["top"] == [one["text"] for one in found["contributions"][:5]]
-    assert found["reference"]["rows"] == 200
+    assert explanation["top"] == [one["text"] for one in explanation["contributions"][:5]]
+    assert explanation["reference"]["rows"] == 200
     with reader(engine).connect() as connection:
         stored = connection.execute(
             select(StoredExplanation.__table__, ModelInput.features)
             .join(ModelInput, ModelInput.id == StoredExplanation.input_id)
-            .where(ModelInput.job_id == found["job_id"])
+            .where(ModelInput.job_id == explanation["job_id"])
         ).one()
         assert stored.features == row
-        assert stored.contributions == found["contributions"]
+        assert stored.contributions == explanation["contributions"]
         same = find_explanation_of_row(connection, stored.model_version_id, row)
         assert same is not None
-        assert same.value == found["value"]
+        assert same.value == explanation["value"]
 
 
 def test_row_of_a_job_is_explained_by_the_version_that_scored_it(client, row):
@@ -68,11 +68,11 @@ def test_row_of_a_job_is_explained_by_the_version_that_scored_it(client, row):
         headers={"Prefer": "wait=30"},
     ).json()
     body = {"job_id": batch["job_id"], "row": 1}
-    found = explained(client, body)
-    assert found["model"] == "attrition"
-    values = {one["feature"]: one["value"] for one in found["contributions"]}
+    explanation = explained(client, body)
+    assert explanation["model"] == "attrition"
+    values = {one["feature"]: one["value"] for one in explanation["contributions"]}
     assert values["revenu_mensuel"] == row["revenu_mensuel"] + 1
-    assert found["probability"] == batch["items"][1]["probability"]
+    assert explanation["probability"] == batch["items"][1]["probability"]
     failed = check_problem(client.post("/explain", json=body | {"row": 2}), 409, "conflict")
     assert "correct it and send it again" in failed["detail"]
     check_problem(client.post("/explain", json=body | {"row": 3}), 422, "invalid_row")
@@ -120,10 +120,10 @@ def ended(client: httpx2.Client, accepted: httpx2.Response) -> dict:
 
 
 def test_row_of_a_csv_job_is_explained_as_the_same_row_is_alone(client, file, changed):
-    found = explained(client, {"job_id": file, "row": 1})
+    explanation = explained(client, {"job_id": file, "row": 1})
     alone = explained(client, {"model": "attrition", "features": changed})
-    assert found["contributions"] == alone["contributions"]
-    assert found["value"] == alone["value"]
+    assert explanation["contributions"] == alone["contributions"]
+    assert explanation["value"] == alone["value"]
     failed = check_problem(client.post("/explain", json={"job_id": file, "row": 2}), 409, "conflict")
     assert "correct it and send it again" in failed["detail"]
     check_problem(client.post("/explain", json={"job_id": file, "row": 3}), 422, "invalid_row")
@@ -175,9 +175,9 @@ def test_stored_explanations_of_a_job_can_be_read_again(client, row, changed):
     ended(client, client.post(f"/jobs/{batch['job_id']}/explain"))
     page = client.get(place, params={"limit": 1}).json()
     assert [item["row"] for item in page["items"]] == [0]
-    found = client.get(page["next"].replace("limit=1", "limit=50")).json()
-    assert [item["row"] for item in found["items"]] == [2]  # the second row has no score
-    assert found["next"] is None
+    rest = client.get(page["next"].replace("limit=1", "limit=50")).json()
+    assert [item["row"] for item in rest["items"]] == [2]  # the second row has no score
+    assert rest["next"] is None
     check_problem(client.get(f"/jobs/{uuid.uuid4()}/explanations"), 404, "not_found")
 
 
@@ -241,14 +241,14 @@ def test_model_that_gives_classes_only_is_refused_with_advice(
     problem = check_problem(answer, 422, "not_explainable")
     assert problem["detail"].startswith(f"The row cannot be explained: {name}@1 gives classes without")
     assert "train it with probabilities" in problem["detail"]
-    known = client.get(f"/models/{name}").json()["explanation"]
+    described = client.get(f"/models/{name}").json()["explanation"]
     if is_known:
-        assert known["refused"] in problem["detail"]
+        assert described["refused"] in problem["detail"]
         assert "job_id" not in problem  # refused at once, and not by a worker
         scored = client.post(f"/models/{name}/predict", json=body).json()["job_id"]
         by_job = client.post("/explain", json={"job_id": scored})
         assert check_problem(by_job, 422, "not_explainable")["detail"] == problem["detail"]
     else:
-        assert known is None
+        assert described is None
         assert client.get(f"/jobs/{problem['job_id']}").json()["error"]["code"] == "not_explainable"
     assert "NaN" not in json.dumps(problem)

@@ -68,7 +68,7 @@ def scored(client: httpx2.Client, content: bytes, model: str, **params: Any) -> 
     return [float(line["prediction"].replace(decimal, ".")) for line in output], job["csv"]["notices"]
 
 
-def told(estimator: Any, content: bytes, **options: Any) -> list[float]:
+def predicted(estimator: Any, content: bytes, **options: Any) -> list[float]:
     """What the estimator itself says of a file that pandas reads."""
     content = content.replace("\u202f".encode(), b" ")  # pandas takes no more than one byte for thousands
     frame = pd.read_csv(io.BytesIO(content), **options)[["income", "city"]]
@@ -96,14 +96,14 @@ def test_file_is_read_as_pandas_is_told_to_and_the_job_says_so(
     client: httpx2.Client, model: str, estimator: Any, content: bytes, options: dict[str, Any], notice: str
 ) -> None:
     scores, notices = scored(client, content, model)
-    assert scores == pytest.approx(told(estimator, content, **options), abs=1e-6)
+    assert scores == pytest.approx(predicted(estimator, content, **options), abs=1e-6)
     assert any(notice in sentence for sentence in notices), notices
 
 
 def test_prices_are_numbers_and_another_currency_is_not(client: httpx2.Client, model: str, estimator: Any) -> None:
     content = "income,city\n€12.50,Paris\n€7,Lyon\n".encode()
     scores, notices = scored(client, content, model)
-    assert scores == pytest.approx(told(estimator, content.replace("€".encode(), b"")), abs=1e-6)
+    assert scores == pytest.approx(predicted(estimator, content.replace("€".encode(), b"")), abs=1e-6)
     assert "The sign € beside numbers was left out." in notices
 
 
@@ -117,7 +117,7 @@ def test_number_that_means_two_things_is_refused_until_its_mark_is_given(
     for decimal, word in ((".", "point"), (",", "comma")):
         options = {"sep": None, "engine": "python", "decimal": decimal, "thousands": "," if decimal == "." else "."}
         scores, _ = scored(client, content, model, decimal=word)
-        assert scores == pytest.approx(told(estimator, content, **options), abs=1e-6)
+        assert scores == pytest.approx(predicted(estimator, content, **options), abs=1e-6)
 
 
 def test_bytes_of_utf16_without_a_mark_are_read_in_the_order_that_is_given(
@@ -125,7 +125,7 @@ def test_bytes_of_utf16_without_a_mark_are_read_in_the_order_that_is_given(
 ) -> None:
     content = "income,city\n1.5,Paris\n".encode("utf-16-be")
     scores, _ = scored(client, content, model, encoding="utf-16be")
-    assert scores == pytest.approx(told(estimator, content, encoding="utf-16-be"), abs=1e-6)
+    assert scores == pytest.approx(predicted(estimator, content, encoding="utf-16-be"), abs=1e-6)
 
 
 def test_utf8_that_is_said_to_be_cp1252_is_refused(client: httpx2.Client, model: str) -> None:
@@ -243,7 +243,7 @@ def test_reference_rows_and_files_to_score_are_read_to_the_values_that_pandas_re
     wait_until(lambda: client.get("/models/cells").status_code == 200 or None)
     job = check_taken(post_csv(client, content, model="cells", version=label[1]))
     wait_for_job(client, job["id"], seconds=40)
-    assert [found["features"]["income"] for found in stored_rows(engine, job["id"])] == values
+    assert [reference["features"]["income"] for reference in stored_rows(engine, job["id"])] == values
 
 
 @pytest.mark.parametrize("word", WORDS)

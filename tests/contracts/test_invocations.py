@@ -46,13 +46,13 @@ def visitors(client: httpx2.Client, engine: Engine, models_dir: Path) -> str:
     return VISITORS
 
 
-def check_error(answer: httpx2.Response, status: int, *told: str) -> None:
+def check_error(answer: httpx2.Response, status: int, *messages: str) -> None:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/json"
     error = answer.json()
     assert list(error) == ["error_code", "message"]
     assert error["message"].endswith("?" if "did you mean" in error["message"].rpartition("; ")[2] else ".")
-    for words in told:
+    for words in messages:
         assert words in error["message"]
 
 
@@ -74,12 +74,12 @@ def test_request_is_answered_as_the_real_scoring_server_answered_it(
     else:
         assert answer.status_code == 200, answer.text
         assert list(answer.json()) == ["predictions"]
-        found = answer.json()["predictions"]
+        predictions = answer.json()["predictions"]
         if case["model"] == "tariff":
-            assert found == pytest.approx(case["predictions"], abs=1e-9)
+            assert predictions == pytest.approx(case["predictions"], abs=1e-9)
         else:
-            assert found == case["predictions"]
-            assert {type(value) for value in found} == {bool}
+            assert predictions == case["predictions"]
+            assert {type(value) for value in predictions} == {bool}
 
 
 # ── jobs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -179,7 +179,7 @@ def test_unknown_columns_are_refused_where_the_card_refuses_them(
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "message"),
     [
         ({"dataframe_split": {"columns": ["age", 3], "data": [[1, 2]]}}, "a list of names"),
         ({"dataframe_split": {"columns": ["age"], "data": {"age": [1]}}}, "a list of rows"),
@@ -193,8 +193,8 @@ def test_unknown_columns_are_refused_where_the_card_refuses_them(
         ({"instances": []}, "at least one row"),
     ],
 )
-def test_shape_that_no_form_has_is_refused(client: httpx2.Client, visitors: str, body: object, told: str) -> None:
-    check_error(client.post(visitors, json=body), 400, told)
+def test_shape_that_no_form_has_is_refused(client: httpx2.Client, visitors: str, body: object, message: str) -> None:
+    check_error(client.post(visitors, json=body), 400, message)
 
 
 def test_columns_may_be_tensors_of_one_column(client: httpx2.Client, visitors: str) -> None:

@@ -314,7 +314,7 @@ def test_cursor_before_the_first_job_finds_nothing(client: httpx2.Client) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "given"),
+    ("name", "text"),
     [
         ("limit", "0"),
         ("limit", "-1"),
@@ -329,15 +329,15 @@ def test_cursor_before_the_first_job_finds_nothing(client: httpx2.Client) -> Non
         ("model", "x" * 128),
     ],
 )
-def test_parameter_that_does_not_fit_is_refused(client: httpx2.Client, engine: Engine, name: str, given: str) -> None:
+def test_parameter_that_does_not_fit_is_refused(client: httpx2.Client, engine: Engine, name: str, text: str) -> None:
     request_id = new_id()
-    answer = client.get("/jobs", params={name: given}, headers={"X-Request-Id": request_id})
+    answer = client.get("/jobs", params={name: text}, headers={"X-Request-Id": request_id})
     problem = check_problem(answer, 422)
     assert [pointer for pointer, _ in faults_of(problem)] == [f"/query/{name}"]
     entry = logged(engine, request_id)
     assert (entry["status"], entry["path"]) == (422, "/jobs")
-    if len(given) > 1:
-        assert given not in entry["detail"] + str(entry["faults"])
+    if len(text) > 1:
+        assert text not in entry["detail"] + str(entry["faults"])
 
 
 def test_request_id_of_a_poll_is_returned_and_the_jobs_own_stays(client: httpx2.Client, done: dict[str, Any]) -> None:

@@ -65,8 +65,8 @@ def door(guarded: Stack) -> Iterator[httpx2.Client]:
 
 def create(stack: Stack, name: str, scopes: str | None = None) -> MadeKey:
     """Make a key as an operator does."""
-    told = stack.run("api.keys", "create", "--name", name, *(["--scopes", scopes] if scopes else [])).stdout
-    key_id, secret = re.search(r"id: +(\S+)", told), re.search(r"key: +(\S+)", told)
+    output = stack.run("api.keys", "create", "--name", name, *(["--scopes", scopes] if scopes else [])).stdout
+    key_id, secret = re.search(r"id: +(\S+)", output), re.search(r"key: +(\S+)", output)
     assert key_id is not None
     assert secret is not None
     return MadeKey(key_id[1], secret[1])
@@ -174,14 +174,14 @@ def test_document_demands_a_key_where_the_service_does(door: httpx2.Client) -> N
 def test_models_are_described_to_those_who_may_read_them(door: httpx2.Client, guarded: Stack) -> None:
     """What a model takes is in the document of the API, and at the front door, for a key that may read."""
     key, useless = create(guarded, "reads documents", "read"), MadeKey("", "guichet_unknown")
-    known = door.get("/openapi.json", headers=key.headers)
-    assert '"attrition_row"' in known.text
+    document = door.get("/openapi.json", headers=key.headers)
+    assert '"attrition_row"' in document.text
     assert door.get("/", headers=key.headers).json()["default_model"] == "attrition"
     for headers in ({}, useless.headers):
         open_document = door.get("/openapi.json", headers=headers)
         assert open_document.status_code == 200
         assert "attrition" not in open_document.text
-        assert open_document.json()["paths"].keys() == known.json()["paths"].keys()
+        assert open_document.json()["paths"].keys() == document.json()["paths"].keys()
         assert "attrition" not in door.get("/", headers=headers).text
 
 
@@ -396,21 +396,21 @@ def test_key_works_the_moment_it_is_committed(door: httpx2.Client, database: Eng
 
 
 def test_unknown_scope_is_refused_on_the_command_line(guarded: Stack) -> None:
-    told = guarded.run("api.keys", "create", "--name", "x", "--scopes", "predict,root", check=False)
-    assert told.returncode == 2
-    assert "predict, read, admin" in told.stderr
-    assert "Traceback" not in told.stderr
+    done = guarded.run("api.keys", "create", "--name", "x", "--scopes", "predict,root", check=False)
+    assert done.returncode == 2
+    assert "predict, read, admin" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 # ── open only at home ────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_open_service_refuses_to_start_on_a_public_address(sync: Stack) -> None:
-    told = sync.run(
+    done = sync.run(
         "api", check=False, HOST="::", AUTH="open"
     )  # tests/shared/config/test_settings.py has the other addresses
-    assert told.returncode == 1
-    assert "AUTH=open is for loopback addresses only" in told.stderr
-    assert "::" in told.stderr
-    assert "Traceback" not in told.stderr
-    assert len(told.stderr.strip().splitlines()) <= 2
+    assert done.returncode == 1
+    assert "AUTH=open is for loopback addresses only" in done.stderr
+    assert "::" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2

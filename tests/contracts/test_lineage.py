@@ -39,32 +39,32 @@ def test_lineage_of_a_row_has_all_that_led_to_its_score(client, engine, attritio
     outcome = client.post(f"/jobs/{job}/outcome", json={"actual": 1})
     assert outcome.status_code == 201, outcome.text
     wait_until(lambda: lineage(client, job)["request"]["method"])  # requests are logged beside the answers
-    found = lineage(client, job)
+    story = lineage(client, job)
     result = client.get(f"/jobs/{job}/result").json()
     model = client.get("/models/attrition").json()
-    assert (found["job_id"], found["row"]) == (job, 0)
-    assert found["request"].items() >= {"id": request_id, "route": "/models/{name}/predict", "status": 200}.items()
-    assert len(found["request"]["input_hash"]) == 64
-    assert found["attempts"].items() >= {"kind": "predict", "status": "succeeded", "count": 1, "crashes": 0}.items()
-    assert found["version"]["sha256"] == model["model_sha256"]
-    assert found["version"]["libraries"] == model["card"]["libraries"]
-    assert (found["version"]["model"], found["version"]["version"]) == ("attrition", 1)
-    assert found["input"]["features"] == attrition_row
-    assert found["input"]["is_intact"] is True
+    assert (story["job_id"], story["row"]) == (job, 0)
+    assert story["request"].items() >= {"id": request_id, "route": "/models/{name}/predict", "status": 200}.items()
+    assert len(story["request"]["input_hash"]) == 64
+    assert story["attempts"].items() >= {"kind": "predict", "status": "succeeded", "count": 1, "crashes": 0}.items()
+    assert story["version"]["sha256"] == model["model_sha256"]
+    assert story["version"]["libraries"] == model["card"]["libraries"]
+    assert (story["version"]["model"], story["version"]["version"]) == ("attrition", 1)
+    assert story["input"]["features"] == attrition_row
+    assert story["input"]["is_intact"] is True
     for name in ("prediction", "label", "probability", "threshold"):
-        assert found["output"][name] == result[name]
-    assert sum(one["contribution"] for one in found["explanation"]["contributions"]) != 0
-    assert found["outcome"].items() >= {"actual": model["card"]["labels"]["1"], "revision": 1}.items()
+        assert story["output"][name] == result[name]
+    assert sum(one["contribution"] for one in story["explanation"]["contributions"]) != 0
+    assert story["outcome"].items() >= {"actual": model["card"]["labels"]["1"], "revision": 1}.items()
     # The view says the same, where both speak of it.
     with reader(engine).connect() as connection:
         seen = connection.exec_driver_sql(
             f"SELECT model_sha256, request_id, probability, outcome_label FROM lineage WHERE job_id = '{job}'"
         ).one()
     assert tuple(seen) == (
-        found["version"]["sha256"],
+        story["version"]["sha256"],
         request_id,
-        found["output"]["probability"],
-        found["outcome"]["actual"],
+        story["output"]["probability"],
+        story["outcome"]["actual"],
     )
 
 
@@ -92,9 +92,9 @@ def test_row_of_a_file_a_refused_row_and_no_row(client, attrition_row, stack):
 def test_command_prints_the_lineage(client, stack, attrition_row, capsys):
     job = score(client, "attrition", attrition_row)
     assert guichet(["--url", stack.url, "lineage", job]) == 0
-    told = capsys.readouterr().out
-    assert "as it was accepted" in told
-    assert "sha256" in told
+    output = capsys.readouterr().out
+    assert "as it was accepted" in output
+    assert "sha256" in output
     assert guichet(["--url", stack.url, "lineage", job, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["job_id"] == job
 
@@ -115,10 +115,10 @@ def test_owner_sees_no_names_of_operators_and_an_administrators_look_is_noted(
         check_problem(door.get(path), 401)
         seen = door.get(path, headers=owner.headers).json()
         assert seen["request"]["caller"] == owner.id
-        asked = door.get(path, headers=admin.headers)
-        assert asked.status_code == 200
-        for found, is_admin in ((seen, False), (asked.json(), True)):
-            assert found["promotion"] is None or (found["promotion"]["by"] is not None) is is_admin
+        noted = door.get(path, headers=admin.headers)
+        assert noted.status_code == 200
+        for story, is_admin in ((seen, False), (noted.json(), True)):
+            assert story["promotion"] is None or (story["promotion"]["by"] is not None) is is_admin
         with reader(engine).connect() as connection:
             notes = connection.execute(
                 select(AuditLog.actor, AuditLog.details).where(AuditLog.target == f"job:{answer.json()['job_id']}")
@@ -142,13 +142,13 @@ def test_decisions_of_a_running_service_come_out_again_and_what_is_changed_is_na
     wait_until(lambda: client.get(f"/jobs/{job}").json()["status"] == "succeeded" or None)
     with reader(engine).connect() as connection:
         for job_id, count in ((single, 1), (job, 1_000)):
-            found = reproduce(connection, job_id, None, models_dir=models_dir)
-            assert [finding for finding in found.findings if finding.changed] == []
-            assert len(found.findings) == count
-            assert found.is_equal
-            assert found.libraries == []
-    told = stack.run("shared.registry", "reproduce", single, "0")
-    assert "bit for bit" in told.stdout
+            report = reproduce(connection, job_id, None, models_dir=models_dir)
+            assert [finding for finding in report.findings if finding.changed] == []
+            assert len(report.findings) == count
+            assert report.is_equal
+            assert report.libraries == []
+    printed = stack.run("shared.registry", "reproduce", single, "0")
+    assert "bit for bit" in printed.stdout
     name = next(name for name, value in rows[0].items() if isinstance(value, float | int))
     with engine.begin() as connection:
         place = connection.execute(
@@ -166,8 +166,8 @@ def test_decisions_of_a_running_service_come_out_again_and_what_is_changed_is_na
     assert lineage(client, job, row=7)["input"]["is_intact"] is False
     named = stack.run("shared.registry", "reproduce", job, "--json", check=False)
     assert named.returncode == 1
-    found = {row["index"]: row["changed"] for row in json.loads(named.stdout)["rows"] if row["changed"]}
-    assert found == {7: "input"}
+    report = {row["index"]: row["changed"] for row in json.loads(named.stdout)["rows"] if row["changed"]}
+    assert report == {7: "input"}
     named = stack.run("shared.registry", "reproduce", single, check=False)
     assert named.returncode == 1
     assert "CHANGED    output" in named.stdout

@@ -196,8 +196,8 @@ def keyed(sync: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Key
     with apart(sync, tmp_path_factory.mktemp("admins"), AUTH="keys") as stack:
         made = {}
         for scope in ("read", "predict", "admin"):
-            told = stack.run("api.keys", "create", "--name", scope, "--scopes", scope).stdout
-            made[scope] = dict(line.split(":", 1) for line in told.splitlines() if ":" in line)
+            output = stack.run("api.keys", "create", "--name", scope, "--scopes", scope).stdout
+            made[scope] = dict(line.split(":", 1) for line in output.splitlines() if ":" in line)
         yield Keyed(
             stack,
             {scope: lines["id"].strip() for scope, lines in made.items()},
@@ -258,8 +258,8 @@ def test_revisions_of_outcomes_and_downloads_of_files_are_audited(keyed: Keyed, 
     for file in ("errors.csv", "output.csv?format=parquet&join=true"):
         assert keyed.ask("admin", "GET", f"/jobs/{job_id}/{file}").status_code == 200
     keyed.ask("admin", "GET", f"/jobs/{job_id}/output.csv", headers={"Range": "bytes=0-9"})
-    given = [item["details"] for item in keyed.audited(action="job.exported", actor=f"key:{keyed.ids['admin']}")]
-    assert [(each["file"], each.get("join"), each.get("range", "")[:10]) for each in given] == [
+    exports = [item["details"] for item in keyed.audited(action="job.exported", actor=f"key:{keyed.ids['admin']}")]
+    assert [(each["file"], each.get("join"), each.get("range", "")[:10]) for each in exports] == [
         ("output.csv", None, "bytes 0-9/"),
         ("output.parquet", True, ""),
         ("errors.csv", None, ""),
@@ -268,9 +268,9 @@ def test_revisions_of_outcomes_and_downloads_of_files_are_audited(keyed: Keyed, 
         keyed.ask("predict", "POST", f"/jobs/{job_id}/outcome?revise=true", json={"actual": actual, "row": 1})
     keyed.ask("predict", "POST", f"/jobs/{job_id}/outcome?revise=true", json={"actual": "Reste", "row": 1})
     assert [item["details"] for item in keyed.audited(action="outcome.revised")] == [{"row": 1, "revision": 2}]
-    told = f"job_id,row,actual\n{job_id},1,Part\n{job_id},0,Part\n"
+    outcomes = f"job_id,row,actual\n{job_id},1,Part\n{job_id},0,Part\n"
     keyed.ask(
-        "predict", "POST", "/outcomes?revise=true", content=told, headers={"Content-Type": "text/csv"}
+        "predict", "POST", "/outcomes?revise=true", content=outcomes, headers={"Content-Type": "text/csv"}
     ).raise_for_status()
     last = keyed.audited(action="outcome.revised")[0]
     assert (last["actor"], last["target"]) == (f"key:{keyed.ids['predict']}", "1 row of a file")
@@ -436,9 +436,9 @@ def test_labels_are_bounded_whatever_callers_send(client: httpx2.Client, engine:
 def test_alerts_and_dashboard_ask_for_metrics_that_there_are(client: httpx2.Client, file: str) -> None:
     text = client.get("/metrics").text
     there = set(re.findall(r"^# TYPE (guichet_\w+) ", text, re.MULTILINE))
-    asked = set(re.findall(r"\bguichet_\w+", (ROOT / "deploy" / "monitoring" / file).read_text()))
-    assert len(asked) >= 5
-    assert {re.sub(r"_(bucket|sum|count)$", "", name) if name not in there else name for name in asked} <= there
+    metrics = set(re.findall(r"\bguichet_\w+", (ROOT / "deploy" / "monitoring" / file).read_text()))
+    assert len(metrics) >= 5
+    assert {re.sub(r"_(bucket|sum|count)$", "", name) if name not in there else name for name in metrics} <= there
 
 
 # ── /metrics/system ──────────────────────────────────────────────────────────────────────────────────────────────

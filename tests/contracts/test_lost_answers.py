@@ -47,9 +47,9 @@ def across(other: Stack, line: CutLine) -> Iterator[httpx2.Client]:
 def count(queue: Stack, request_id: str) -> int:
     engine = make_engine(queue.database_url)
     with engine.connect() as connection:
-        found = connection.scalar(text("SELECT count(*) FROM jobs WHERE request_id = :id"), {"id": request_id})
+        number = connection.scalar(text("SELECT count(*) FROM jobs WHERE request_id = :id"), {"id": request_id})
     engine.dispose()
-    return int(found or 0)
+    return int(number or 0)
 
 
 def lose_answer(line: CutLine) -> None:

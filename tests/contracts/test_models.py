@@ -56,8 +56,8 @@ def test_version_of_a_model_is_the_same_as_the_model_that_serves(client: httpx2.
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_sha256_of_a_model_is_that_of_its_file(client: httpx2.Client, models_dir: Path, name: str) -> None:
-    known = {hashlib.sha256(path.read_bytes()).hexdigest() for path in models_dir.glob(f"{name}/*/model.joblib")}
-    assert client.get(f"/models/{name}").json()["model_sha256"] in known
+    digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path in models_dir.glob(f"{name}/*/model.joblib")}
+    assert client.get(f"/models/{name}").json()["model_sha256"] in digests
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

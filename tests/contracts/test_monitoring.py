@@ -58,11 +58,11 @@ def test_drift_of_scored_rows_is_told_by_feature_with_what_to_do(
     assert body["level"] == "high"
     assert body["advice"].startswith("The model sees another population")
     assert body["is_complete"] is True
-    found = {feature["feature"]: feature for feature in body["features"]}
-    assert found.keys() == set(features)
-    assert found[features[0]]["unseen"] == 300
-    assert found[features[0]]["level"] == "high"
-    assert found[features[1]]["missing_share"] == 1.0
+    by_feature = {feature["feature"]: feature for feature in body["features"]}
+    assert by_feature.keys() == set(features)
+    assert by_feature[features[0]]["unseen"] == 300
+    assert by_feature[features[0]]["level"] == "high"
+    assert by_feature[features[1]]["missing_share"] == 1.0
     assert [each["psi"] for each in body["features"]] == sorted(
         (each["psi"] for each in body["features"]), reverse=True
     )
@@ -229,9 +229,9 @@ def test_quality_stands_beside_the_words_of_a_card(
     name = speak("worded-quality", "credit", response={"fields": {"decision": "prediction"}})
     answer = wait_until(
         lambda: (
-            found
+            scored
             if (
-                found := client.post(
+                scored := client.post(
                     f"/models/{name}/predict?include=quality",
                     json={"features": credit_row},
                     headers={"Prefer": "wait=30"},
@@ -285,10 +285,10 @@ def test_decisions_are_counted_by_day_and_by_another_threshold(
     threshold = sorted(chances)[20]
     params = {"model": f"{name}@1", "threshold": threshold, "cost_fp": 2, "cost_fn": 10, "margin": 0}
     body = client.get("/metrics/kpis", params=params).json()
-    said = [chance >= threshold for chance in chances]
+    decisions = [chance >= threshold for chance in chances]
     counts = [
-        sum(a == did and b == told for a, b in zip(actual, said, strict=True))
-        for did, told in ((1, True), (0, True), (1, False), (0, False))
+        sum(a == did and b == decision for a, b in zip(actual, decisions, strict=True))
+        for did, decision in ((1, True), (0, True), (1, False), (0, False))
     ]
     assert body["versions"][0]["threshold"] == threshold
     assert body["versions"][0]["confusion"] == {

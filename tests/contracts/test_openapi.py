@@ -44,8 +44,8 @@ ERRORS = re.compile(r"[45]\d\d")
 def document(client: httpx2.Client) -> dict[str, Any]:
     answer = client.get("/openapi.json")
     assert answer.status_code == 200
-    found: dict[str, Any] = answer.json()
-    return found
+    content: dict[str, Any] = answer.json()
+    return content
 
 
 def references(node: object) -> Iterator[str]:
@@ -91,14 +91,14 @@ def test_schemas_and_operations_have_names_of_their_own(document: dict[str, Any]
     assert len(titles) == len(set(titles))
     ids = [operation["operationId"] for _, _, operation in operations(document)]
     assert [name for name in ids if re.fullmatch(r"[a-z]+(_[a-z]+)*", name) is None] == []
-    told = {tag["name"] for tag in document["tags"]}
-    assert {tag for _, _, operation in operations(document) for tag in operation["tags"]} == told
+    tags = {tag["name"] for tag in document["tags"]}
+    assert {tag for _, _, operation in operations(document) for tag in operation["tags"]} == tags
 
 
 def test_every_reference_in_the_document_leads_somewhere(document: dict[str, Any]) -> None:
-    found = set(references(document))
-    assert found
-    for reference in found:
+    targets = set(references(document))
+    assert targets
+    for reference in targets:
         assert resolve(document, reference)
 
 
@@ -178,8 +178,8 @@ def test_only_models_that_can_be_explained_are_examples_of_that(
             options = AddOptions(reference=rows, name="hard_classes")
             add(session, tmp_path / "model.joblib", options, models_dir=models_dir)
         wait_until(lambda: client.get("/models/hard_classes").status_code == 200 or None)
-    found = client.get("/openapi.json").json()["paths"]
-    shown = found[path]["post"]["requestBody"]["content"]["application/json"]["examples"]
+    paths = client.get("/openapi.json").json()["paths"]
+    shown = paths[path]["post"]["requestBody"]["content"]["application/json"]["examples"]
     versions = [client.get(f"/models/{item['model']}").json() for item in client.get("/models").json()["items"]]
     explained = [version["model"] for version in versions if "method" in (version["explanation"] or {})]
     assert {"attrition"} <= set(explained) <= {version["model"] for version in versions} - {"hard_classes"}
@@ -197,9 +197,9 @@ def examples(document: dict[str, Any]) -> Iterator[tuple[str, str, str, dict[str
 
 def test_every_example_is_what_its_schema_says(document: dict[str, Any]) -> None:
     components, checked = {"components": document["components"]}, 0
-    for path, method, kind, schema, found in examples(document):
+    for path, method, kind, schema, sample in examples(document):
         validator = jsonschema_rs.validator_for({**schema, **components})
-        for name, example in found.items():
+        for name, example in sample.items():
             assert validator.is_valid(example["value"]), f"{method} {path} {kind} {name}"
             checked += 1
     for name, schema in document["components"]["schemas"].items():
@@ -214,9 +214,9 @@ def test_every_example_is_what_its_schema_says(document: dict[str, Any]) -> None
 
 
 def test_example_of_every_operation_is_accepted(client: httpx2.Client, document: dict[str, Any]) -> None:
-    found = {(path, method) for path, method, *_ in examples(document)}
+    with_example = {(path, method) for path, method, *_ in examples(document)}
     assert (
-        found
+        with_example
         == {(path, method) for path, method, operation in operations(document) if "requestBody" in operation}
         - WITHOUT_ROWS
     )
@@ -257,8 +257,8 @@ def test_row_of_every_model_has_a_schema(client: httpx2.Client, document: dict[s
     for item in client.get("/models").json()["items"]:
         card = client.get(item["links"]["self"]).json()["card"]
         schema = document["components"]["schemas"][f"{item['model']}_row"]
-        asked = [feature for feature in [*card["features"], *card["inputs"]] if feature["derived"] is None]
-        assert list(schema["properties"]) == [feature["name"] for feature in asked]
+        fields = [feature for feature in [*card["features"], *card["inputs"]] if feature["derived"] is None]
+        assert list(schema["properties"]) == [feature["name"] for feature in fields]
 
 
 def test_model_added_while_the_service_runs_has_its_example(client: httpx2.Client, moody: str) -> None:
@@ -307,16 +307,16 @@ def test_errors_of_invocations_are_declared_as_mlflow_writes_them(document: dict
 def test_example_dataframes_of_every_model_are_scored_as_they_stand(
     client: httpx2.Client, document: dict[str, Any]
 ) -> None:
-    found = {}
+    scored = {}
     for path in ("/invocations", "/models/{name}/invocations"):
         content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
-        found[path] = list(content["examples"])
+        scored[path] = list(content["examples"])
         for name, example in content["examples"].items():
             answer = client.post(path.format(name=name), json=example["value"])
             assert answer.status_code == 200, answer.text
             assert len(answer.json()["predictions"]) == 1
-    assert found["/invocations"] == ["attrition"]
-    assert len(found["/models/{name}/invocations"]) > 2
+    assert scored["/invocations"] == ["attrition"]
+    assert len(scored["/models/{name}/invocations"]) > 2
 
 
 def test_example_tensors_of_every_model_are_scored_as_they_stand(

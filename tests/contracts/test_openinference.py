@@ -24,10 +24,10 @@ def check_refused(answer: httpx2.Response, status: int = 400) -> str:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/json"
     assert answer.json().keys() == {"error"}
-    told: str = answer.json()["error"]
-    assert told.endswith(".")
-    assert "Traceback" not in told
-    return told
+    message: str = answer.json()["error"]
+    assert message.endswith(".")
+    assert "Traceback" not in message
+    return message
 
 
 def tensors(client: httpx2.Client, model: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -149,16 +149,16 @@ def test_matrix_in_bytes_is_answered_in_bytes_as_tritons_client_asks(client: htt
         size = int(answer.headers[LENGTH])
         body = json.loads(answer.content[:size])
         assert body["id"] == "7"
-        found, start = {}, size
+        arrays, start = {}, size
         for output in body["outputs"]:
             end = start + output["parameters"]["binary_data_size"]
-            found[output["name"]] = answer.content[start:end]
+            arrays[output["name"]] = answer.content[start:end]
             start = end
         assert start == len(answer.content)
-        assert np.frombuffer(found["predict"], "<i8").tolist() == expected["predict"]
-        assert np.frombuffer(found["predict_proba"], "<f8").tolist() == close(expected["predict_proba"])
+        assert np.frombuffer(arrays["predict"], "<i8").tolist() == expected["predict"]
+        assert np.frombuffer(arrays["predict_proba"], "<f8").tolist() == close(expected["predict_proba"])
         texts = [text.encode() for text in expected["label"]]
-        assert found["label"] == b"".join(struct.pack("<I", len(text)) + text for text in texts)
+        assert arrays["label"] == b"".join(struct.pack("<I", len(text)) + text for text in texts)
 
 
 def test_answer_is_not_compressed_for_who_names_several_codings_out_of_habit(
@@ -191,8 +191,8 @@ def test_named_version_is_asked_under_its_number(client: httpx2.Client, credit_r
     body = {"inputs": tensors(client, "credit", [credit_row])}
     answer = client.post("/v2/models/credit/versions/1/infer", json=body)
     assert outputs_of(answer)["predict_proba"] == close(_once(client, credit_row)["predict_proba"])
-    told = check_refused(client.post("/v2/models/credit/versions/99/infer", json=body), 404)
-    assert "Known versions: 1" in told
+    message = check_refused(client.post("/v2/models/credit/versions/99/infer", json=body), 404)
+    assert "Known versions: 1" in message
 
 
 def test_job_is_answered_to_who_prefers_not_to_wait(client: httpx2.Client, credit_row: dict[str, Any]) -> None:
@@ -221,10 +221,10 @@ def test_row_on_which_the_model_fails_is_named_because_a_tensor_has_no_place_for
     client: httpx2.Client, moody: str, rows: list[float]
 ) -> None:
     inputs = [{"name": "mood", "shape": [len(rows)], "datatype": "FP64", "data": rows}]
-    told = check_refused(infer(client, moody, inputs), 500)
-    assert "CANARY" not in told
+    message = check_refused(infer(client, moody, inputs), 500)
+    assert "CANARY" not in message
     if len(rows) > 1:
-        assert "failed on row 1 of this request" in told
+        assert "failed on row 1 of this request" in message
 
 
 # ── what is refused ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -237,9 +237,9 @@ def test_request_that_does_not_fit_is_refused_whole_and_logged(
     inputs = tensors(client, "attrition", [attrition_row] * 3)
     inputs[0]["data"][2] = 7_777_777
     answer = client.post("/v2/models/attrition/infer", json={"inputs": inputs}, headers={"X-Request-Id": request_id})
-    told = check_refused(answer)
-    assert f"`{inputs[0]['name']}`[2] must be an integer between" in told
-    assert "7777777" not in told
+    message = check_refused(answer)
+    assert f"`{inputs[0]['name']}`[2] must be an integer between" in message
+    assert "7777777" not in message
     entry = logged(engine, request_id)
     assert (entry["status"], entry["code"]) == (400, "invalid_row")
     assert [fault["pointer"] for fault in entry["faults"]] == ["/inputs/0/data/2"]
@@ -260,8 +260,8 @@ def test_log_of_a_request_with_many_bad_elements_says_that_there_are_more(
 
 def test_far_more_inputs_than_features_are_refused_in_one_sentence(client: httpx2.Client) -> None:
     inputs = [{"name": f"x{number}", "shape": [1], "datatype": "FP64", "data": [1]} for number in range(550)]
-    told = check_refused(infer(client, "attrition", inputs))
-    assert told.endswith("550 inputs were given, and the model has 43 features: one for each.")
+    message = check_refused(infer(client, "attrition", inputs))
+    assert message.endswith("550 inputs were given, and the model has 43 features: one for each.")
 
 
 @pytest.mark.parametrize(
@@ -289,8 +289,8 @@ def test_far_more_inputs_than_features_are_refused_in_one_sentence(client: httpx
 def test_body_that_cannot_be_read_is_refused_with_what_to_do(
     client: httpx2.Client, content: bytes, headers: dict[str, str], status: int, sentence: str
 ) -> None:
-    told = check_refused(client.post("/v2/models/credit/infer", content=content, headers=headers), status)
-    assert sentence in told
+    message = check_refused(client.post("/v2/models/credit/infer", content=content, headers=headers), status)
+    assert sentence in message
 
 
 @pytest.mark.parametrize(
@@ -328,20 +328,20 @@ def test_server_and_models_say_that_they_are_ready(client: httpx2.Client) -> Non
 
 
 def test_server_tells_its_name_and_extensions(client: httpx2.Client) -> None:
-    told = client.get("/v2").json()
-    assert told.keys() == {"name", "version", "extensions"}
-    assert "binary_tensor_data" in told["extensions"]
+    metadata = client.get("/v2").json()
+    assert metadata.keys() == {"name", "version", "extensions"}
+    assert "binary_tensor_data" in metadata["extensions"]
 
 
 def test_metadata_of_a_model_is_enough_to_write_a_request(client: httpx2.Client, attrition_row: dict[str, Any]) -> None:
-    told = client.get("/v2/models/attrition").json()
-    assert client.get("/v2/models/attrition/versions/1").json() == told
-    assert told["versions"] == ["1"]
+    metadata = client.get("/v2/models/attrition").json()
+    assert client.get("/v2/models/attrition/versions/1").json() == metadata
+    assert metadata["versions"] == ["1"]
     inputs = [
         {"name": tensor["name"], "datatype": tensor["datatype"], "shape": [1], "data": [attrition_row[tensor["name"]]]}
-        for tensor in told["inputs"]
+        for tensor in metadata["inputs"]
     ]
-    assert list(outputs_of(infer(client, "attrition", inputs))) == [tensor["name"] for tensor in told["outputs"]]
+    assert list(outputs_of(infer(client, "attrition", inputs))) == [tensor["name"] for tensor in metadata["outputs"]]
 
 
 def test_index_lists_every_version_with_its_state(client: httpx2.Client) -> None:

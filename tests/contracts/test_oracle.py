@@ -53,5 +53,5 @@ def artefact(models_dir: Path, name: str, sha256: str) -> Path:
     raise AssertionError(f"no package of {name} with the SHA-256 {sha256}")
 
 
-def check_close(found: list[float], expected: Any) -> None:
-    assert np.max(np.abs(np.asarray(found) - expected)) <= TOLERANCE
+def check_close(scores: list[float], expected: Any) -> None:
+    assert np.max(np.abs(np.asarray(scores) - expected)) <= TOLERANCE

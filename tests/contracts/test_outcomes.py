@@ -123,18 +123,18 @@ def test_file_of_outcomes_is_joined_and_quality_is_that_of_scikit_learn(
     assert (window["version"], window["rows"]) == (1, 61)
     own = client.get(f"/jobs/{own_id}/result").json()
     chances = [item["probability"] for item in [*items, own]]
-    said = [item["prediction"] for item in [*items, own]]
+    predictions = [item["prediction"] for item in [*items, own]]
     truth = [*actual, 1]
     for figure, expected in (
-        ("accuracy", metrics.accuracy_score(truth, said)),
+        ("accuracy", metrics.accuracy_score(truth, predictions)),
         ("roc_auc", metrics.roc_auc_score(truth, chances)),
         ("average_precision", metrics.average_precision_score(truth, chances)),
         ("log_loss", metrics.log_loss(truth, chances)),
         ("brier", metrics.brier_score_loss(truth, chances)),
     ):
-        found = window["metrics"][figure]
-        assert found["value"] == pytest.approx(expected, abs=1e-12)
-        assert found["low"] <= found["value"] <= found["high"]
+        interval = window["metrics"][figure]
+        assert interval["value"] == pytest.approx(expected, abs=1e-12)
+        assert interval["low"] <= interval["value"] <= interval["high"]
     assert sum(part["rows"] for part in window["calibration"]) == 61
     assert body["card"] == window["card"] == client.get(f"/models/{name}").json()["card"]["metrics"]
     past = client.get("/metrics/model", params={"model": name, "to": "2020-01-01T00:00:00Z"})
@@ -158,8 +158,8 @@ def test_file_with_lines_that_cannot_be_joined_stores_nothing_unless_told_to(
         ("/7/", "cells"),
     ]
     assert history(engine, job_id) == []
-    told = client.post("/outcomes?on_error=continue", content=content, headers=CSV).json()
-    assert (told["created"], told["refused"], len(told["errors"])) == (1, 6, 6)
+    report = client.post("/outcomes?on_error=continue", content=content, headers=CSV).json()
+    assert (report["created"], report["refused"], len(report["errors"])) == (1, 6, 6)
     assert history(engine, job_id) == [(0, 1, "Part", True)]
     other = f"job_id;row_no;actual\n{job_id};1;Reste\n{job_id};2;Reste\n"
     check_problem(client.post("/outcomes", content=other, headers=CSV), 409)
@@ -181,8 +181,8 @@ def test_rows_of_a_csv_job_are_named_by_its_id_column(
     path = f"/outcomes?job={job['id']}"
     problem = check_problem(client.post(path, content=content, headers=CSV), 422)
     assert faults_of(problem) == [("/3/id", "not_found"), ("/4/id", "not_found")]
-    told = client.post(f"{path}&on_error=continue", content=content, headers=CSV).json()
-    assert (told["created"], told["refused"]) == (2, 2)
+    report = client.post(f"{path}&on_error=continue", content=content, headers=CSV).json()
+    assert (report["created"], report["refused"]) == (2, 2)
     assert history(engine, job["id"]) == [(0, 1, "Reste", True), (3, 1, "Part", True)]
     single = client.post("/predict", json={"features": attrition_row}).json()["job_id"]
     check_problem(client.post(f"/outcomes?job={single}", content=content, headers=CSV), 422)

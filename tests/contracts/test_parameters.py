@@ -41,7 +41,7 @@ def test_every_route_refuses_a_parameter_that_it_does_not_know(client: httpx2.Cl
 
 
 @pytest.mark.parametrize(
-    ("method", "place", "told"),
+    ("method", "place", "advice"),
     [
         ("GET", "/jobs?limt=2", "did you mean `limit`?"),
         ("GET", "/features?modle=credit", "did you mean `model`?"),
@@ -60,14 +60,14 @@ def test_every_route_refuses_a_parameter_that_it_does_not_know(client: httpx2.Cl
     ],
 )
 def test_what_was_meant_is_named(
-    client: httpx2.Client, attrition_row: dict[str, Any], method: str, place: str, told: str | None
+    client: httpx2.Client, attrition_row: dict[str, Any], method: str, place: str, advice: str | None
 ) -> None:
     answer = client.request(method, place, json={"features": attrition_row})
-    if told is None:
+    if advice is None:
         assert answer.status_code == 200, answer.text
     else:
         assert answer.status_code in (400, 422)
-        assert told in answer.text
+        assert advice in answer.text
 
 
 def test_nothing_is_queued_where_a_parameter_is_refused(client: httpx2.Client, attrition_row: dict[str, Any]) -> None:

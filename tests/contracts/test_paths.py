@@ -21,8 +21,8 @@ def shown(headers: httpx2.Headers) -> dict[str, str]:
 
 @pytest.fixture
 def paths(client: httpx2.Client) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = client.get("/openapi.json").json()["paths"]
-    return found
+    operations: dict[str, dict[str, Any]] = client.get("/openapi.json").json()["paths"]
+    return operations
 
 
 # Their answers are another each time: figures of this moment, and of requests such as these.
@@ -32,13 +32,13 @@ CHANGING = ("/health", f"/jobs/{JOB}", "/metrics", "/metrics/system", "/logs/req
 def test_head_of_every_path_answers_as_get_does_without_a_body(
     client: httpx2.Client, paths: dict[str, dict[str, Any]]
 ) -> None:
-    asked = [
+    operations = [
         re.sub(r"\{\w+\}", JOB, path.replace("{name}", "attrition").replace("{version}", "1"))
         for path, item in paths.items()
         if "get" in item
     ]
-    assert len(asked) > 20
-    for path in [*PAGES, *asked]:
+    assert len(operations) > 20
+    for path in [*PAGES, *operations]:
         get, head = client.get(path), client.head(path)
         assert head.status_code == get.status_code, path
         assert head.content == b""

@@ -34,8 +34,8 @@ def register(client: httpx2.Client, engine: Engine, models_dir: Path, tmp_path: 
     def run(count: int = 2, name: str | None = None) -> str:
         name = name or f"steps-{uuid.uuid4().hex[:12]}"
         (tmp_path / "rows.csv").write_text("a\n1\n2\n3\n")
-        known = {item["model"]: item for item in client.get("/models").json()["items"]}.get(name, {})
-        first = max([*known.get("versions", []), *known.get("archived", []), 0]) + 1
+        listed = {item["model"]: item for item in client.get("/models").json()["items"]}.get(name, {})
+        first = max([*listed.get("versions", []), *listed.get("archived", []), 0]) + 1
         for number in range(first, first + count):
             joblib.dump(LinearRegression().fit([[1.0], [2.0]], [float(number)] * 2), tmp_path / "model.joblib")
             with session_scope(engine) as session:
@@ -102,7 +102,7 @@ def test_of_two_promotions_at_once_the_second_is_refused(client, register):
         seen = client.get(place)
         others = [version for version in (1, 2, 3) if version != seen.json()["version"]]
         with ThreadPoolExecutor(2) as pool:
-            found = list(
+            responses = list(
                 pool.map(
                     lambda version, tag=seen.headers["etag"]: client.put(
                         place, json={"version": version, **WHY}, headers={"If-Match": tag}
@@ -110,9 +110,9 @@ def test_of_two_promotions_at_once_the_second_is_refused(client, register):
                     others,
                 )
             )
-        assert sorted(answer.status_code for answer in found) == [200, 412]
-        lost = next(answer for answer in found if answer.status_code == 412)
-        won = next(answer for answer in found if answer.status_code == 200)
+        assert sorted(answer.status_code for answer in responses) == [200, 412]
+        lost = next(answer for answer in responses if answer.status_code == 412)
+        won = next(answer for answer in responses if answer.status_code == 200)
         assert f"means version {won.json()['version']}" in check_problem(lost, 412, "precondition_failed")["detail"]
         assert client.get(place).json()["version"] == won.json()["version"]
     other = f"/models/{name}/aliases/challenger"
@@ -280,19 +280,19 @@ def test_client_and_its_command_do_the_same(stack: Stack, register, capsys: pyte
         assert [event.to_version for event in service.history(f"{name}@challenger")] == [3]
         service.remove_alias(name, "challenger", reason="no more")
         assert service.roll_back(name, reason="back").version == 1
-        told = [(event.from_version, event.to_version, event.reason) for event in service.history(name)]
-        assert told[:4] == [(2, 1, "back"), (3, None, "no more"), (None, 3, "aside"), (1, 2, "from a notebook")]
+        events = [(event.from_version, event.to_version, event.reason) for event in service.history(name)]
+        assert events[:4] == [(2, 1, "back"), (3, None, "no more"), (None, 3, "aside"), (1, 2, "from a notebook")]
         service.archive(f"{name}@3", reason="worse")
         assert service.model(f"{name}@2").body["state"] == "serving"
         service.restore(f"{name}@3", reason="perhaps not")
-    for arguments, told in (
+    for arguments, events in (
         (("promote", f"{name}@2"), f"{name}@2 is now the champion of {name}."),
         (("rollback", name), f"{name}@1 is the champion of {name} again."),
         (("archive", f"{name}@2"), f"{name}@2 is archived: it takes no rows until it is restored."),
         (("restore", f"{name}@2"), f"{name}@2 serves again."),
     ):
         assert guichet([*arguments, "--reason", "typed", "--url", stack.url]) == 0
-        assert capsys.readouterr().out == f"{told}\n"
+        assert capsys.readouterr().out == f"{events}\n"
     assert guichet(["delete", f"{name}@2", "--reason", "typed", "--url", stack.url]) == 2
     assert "archive it first" in capsys.readouterr().err
     assert guichet(["history", name, "--url", stack.url]) == 0

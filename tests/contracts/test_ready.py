@@ -31,13 +31,13 @@ def check_reason(client: httpx2.Client, reason: str) -> None:
     """Nothing is stored now, and both probes say why; a connection that was cut is a moment's other reason."""
     deadline = time.monotonic() + 10
     reasons = wait_for_ready(client, 503)["reasons"]
-    while not any(reason in told for told in reasons):
+    while not any(reason in text for text in reasons):
         assert time.monotonic() < deadline, reasons
         time.sleep(0.1)
         reasons = wait_for_ready(client, 503)["reasons"]
     health = client.get("/health")
     assert (health.status_code, health.json()["status"]) == (503, "down")
-    assert any(reason in told for told in health.json()["reasons"])
+    assert any(reason in text for text in health.json()["reasons"])
 
 
 def test_database_that_is_read_only_is_not_ready(queue: Stack, tmp_path: Path, attrition_row: dict[str, Any]) -> None:

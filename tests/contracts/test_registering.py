@@ -86,8 +86,8 @@ def ended(client: httpx2.Client, accepted: httpx2.Response, *, seconds: float = 
         body: dict[str, Any] = client.get(f"/jobs/{job['id']}", headers={"Prefer": "wait=20"}).json()
         return body if body["finished_at"] else None
 
-    found: dict[str, Any] = wait_until(look, seconds=seconds)
-    return found
+    final: dict[str, Any] = wait_until(look, seconds=seconds)
+    return final
 
 
 def registered(client: httpx2.Client, accepted: httpx2.Response) -> dict[str, Any]:

@@ -22,25 +22,27 @@ from tests.contracts.helpers import check_problem, wait_until
 from tests.contracts.versions import COUNT, decide, fitted, register, replayed, rows_of
 from tests.support.stack import Stack
 
-_known: dict[str, str] = {}  # by the service: the model that it has
+_models: dict[str, str] = {}  # by the service: the model that it has
 
 
 @pytest.fixture
 def name(stack: Stack, client: httpx2.Client, engine: Engine, models_dir: Path, tmp_path: Path) -> str:
     """A model with three versions, the third of which takes one feature more; version 1 has decided 62 rows."""
-    if stack.url not in _known:
+    if stack.url not in _models:
         name = f"replayed-{uuid.uuid4().hex[:12]}"
         for weight, columns in ((0, ["age", "region"]), (15, ["age", "region"]), (0, ["age", "region", "income"])):
             register(engine, models_dir, tmp_path, name, *fitted(weight, columns))
         wait_until(lambda: client.get(f"/models/{name}/versions/3").status_code == 200 or None)
         job = decide(client, f"{name}@1", rows_of(COUNT))
         outcomes = "".join(f"{job},{row},{row % 2}\n" for row in range(40))
-        told = client.post("/outcomes", content=f"job_id,row,actual\n{outcomes}", headers={"Content-Type": "text/csv"})
-        assert told.status_code in (200, 201, 202), told.text
+        answer = client.post(
+            "/outcomes", content=f"job_id,row,actual\n{outcomes}", headers={"Content-Type": "text/csv"}
+        )
+        assert answer.status_code in (200, 201, 202), answer.text
         for row in rows_of(2):
             client.post(f"/models/{name}/predict", json={"features": row}, headers={"Prefer": "wait=30"})
-        _known[stack.url] = name
-    return _known[stack.url]
+        _models[stack.url] = name
+    return _models[stack.url]
 
 
 def test_same_version_decides_everything_as_it_did(client, engine, name):
@@ -117,9 +119,9 @@ def test_client_and_command_replay(stack, client, name, tmp_path, capsys):
 
 def test_replay_that_cannot_be_is_refused_with_advice(client, engine, models_dir, tmp_path, name):
     empty = {"from": "2001-01-01T00:00:00Z", "to": "2001-01-02T00:00:00Z"}
-    found = check_problem(client.post("/replays", json={"model": f"{name}@2"} | empty), 409, "conflict")
-    assert "No decision" in found["detail"]
-    assert "choose another window" in found["detail"]
+    problem = check_problem(client.post("/replays", json={"model": f"{name}@2"} | empty), 409, "conflict")
+    assert "No decision" in problem["detail"]
+    assert "choose another window" in problem["detail"]
     other = check_problem(client.post("/replays", json={"model": f"{name}@3"}), 409, "conflict")
     assert f"{name}@3 cannot decide rows of {name}@1: these rows lack income" in other["detail"]
     assert "filter.version" in other["detail"]

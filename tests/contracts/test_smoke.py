@@ -17,8 +17,8 @@ def test_service_that_is_well_passes(
     monkeypatch.delenv("API_KEY", raising=False)
     with apart(sync, tmp_path, AUTH="predict-open", RATE_PER_MINUTE="600") as space:
         assert main([space.url, "--version", VERSION]) == 0
-        said = capsys.readouterr()
-        assert said.out.count("ok    ") == 7
+        output = capsys.readouterr()
+        assert output.out.count("ok    ") == 7
         assert main([space.url, "--version", "9.9.9"]) == 1
         assert f"version {VERSION} runs, and 9.9.9 was deployed" in capsys.readouterr().err
 

@@ -301,25 +301,25 @@ def test_request_id_and_trace_are_stored_and_returned(
     assert client.get(f"/jobs/{job['id']}").json()["request_id"] == request_id
 
 
-@pytest.mark.parametrize("given", [None, "", "a b", "x" * 129, "<script>", "é"])
+@pytest.mark.parametrize("request_id", [None, "", "a b", "x" * 129, "<script>", "é"])
 def test_request_id_that_cannot_be_kept_is_replaced(
-    client: httpx2.Client, attrition_row: dict[str, Any], given: str | None
+    client: httpx2.Client, attrition_row: dict[str, Any], request_id: str | None
 ) -> None:
-    headers = httpx2.Headers({} if given is None else {"X-Request-Id": given}, encoding="utf-8")
+    headers = httpx2.Headers({} if request_id is None else {"X-Request-Id": request_id}, encoding="utf-8")
     answer = client.post("/predict", json={"features": attrition_row}, headers=headers)
     result = check_result(answer)
-    assert result["request_id"] != given
+    assert result["request_id"] != request_id
     assert len(result["request_id"]) == 36
     assert "traceparent" not in answer.headers
 
 
 @pytest.mark.parametrize(
-    "given", ["", "nonsense", TRACEPARENT.upper(), TRACEPARENT.replace("00f067aa0ba902b7", "0" * 16)]
+    "traceparent", ["", "nonsense", TRACEPARENT.upper(), TRACEPARENT.replace("00f067aa0ba902b7", "0" * 16)]
 )
 def test_trace_that_is_not_w3c_is_dropped(
-    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any], given: str
+    client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any], traceparent: str
 ) -> None:
-    answer = client.post("/predict", json={"features": attrition_row}, headers={"traceparent": given})
+    answer = client.post("/predict", json={"features": attrition_row}, headers={"traceparent": traceparent})
     result = check_result(answer)
     assert "traceparent" not in answer.headers
     assert stored_job(engine, result["job_id"])["traceparent"] is None

@@ -204,12 +204,12 @@ def test_unfit_column_fails_the_job_by_name(client, engine, models_dir, column, 
 
 
 def training_processes(job_id: str) -> list[psutil.Process]:
-    found = []
+    processes = []
     for process in psutil.process_iter(["cmdline"]):
         line = process.info["cmdline"] or []
         if "shared.handlers.training_process" in line and any(job_id in part for part in line):
-            found.append(process)
-    return found
+            processes.append(process)
+    return processes
 
 
 def test_canceled_training_ends_its_process_and_registers_nothing(client, engine, models_dir):

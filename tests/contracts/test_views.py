@@ -40,8 +40,8 @@ def test_rows_sent_over_http_are_read_by_a_clients_own_sql(
     job_title = new_id()
     answer = client.post("/models/attrition/predict", json={"features": attrition_row | {"poste": job_title}}).json()
     with reader(engine).connect() as connection:
-        [found] = connection.exec_driver_sql(LOOK % job_title).all()
-        assert found == (
+        [row] = connection.exec_driver_sql(LOOK % job_title).all()
+        assert row == (
             attrition_row["age"],
             job_title,
             attrition_row["revenu_mensuel"],

@@ -109,13 +109,13 @@ def test_visitor_may_submit_and_read_and_nothing_else(visitor: httpx2.Client) ->
     wrong, tried = [], 0
     for path, item in paths.items():
         for method in item:
-            wanted = path in PROBES or (method == "get" and path not in OF_ALL)
-            wanted |= method == "post" and SUBMITTING.fullmatch(path) is not None
+            is_allowed = path in PROBES or (method == "get" and path not in OF_ALL)
+            is_allowed |= method == "post" and SUBMITTING.fullmatch(path) is not None
             address = re.sub(r"\{\w+\}", "1", path)
             tried += 1
             visitor.headers["X-Forwarded-For"] = f"203.0.113.{tried}"  # guesses are soon too many for one address
             answer = visitor.request(method, address, json={} if method in ("post", "put") else None)
-            if (answer.status_code != 401) != wanted:
+            if (answer.status_code != 401) != is_allowed:
                 wrong.append(f"{method} {path}: {answer.status_code}")
     assert wrong == []
 
@@ -125,15 +125,15 @@ def test_document_demands_a_key_where_the_service_does(visitor: httpx2.Client) -
     schemes = document["components"]["securitySchemes"]
     assert {scheme["type"] for scheme in schemes.values()} == {"http", "apiKey"}
     by_key = [{name: []} for name in schemes]
-    found = []
+    wrong = []
     for number, (path, method, operation) in enumerate(operations(document)):
         address = f"203.0.114.{number}"
         assert asks_for_key(visitor, path, method, **{"X-Forwarded-For": address}) is demands_key(operation), path
         assert operation["security"] in ([], by_key, [{}, *by_key])
         assert (operation["security"] == []) == (path in PROBES)
         if demands_key(operation):
-            found.append((method, path))
-    assert sorted(found) == [
+            wrong.append((method, path))
+    assert sorted(wrong) == [
         ("delete", "/models/{name}/aliases/{alias}"),
         ("delete", "/models/{name}/versions/{version}"),
         *(("get", path) for path in OF_ALL),
@@ -160,7 +160,7 @@ def test_visitors_job_is_neither_listed_nor_canceled_nor_seen_by_keys(
     check_problem(visitor.get("/jobs"), 401, "unauthorized")
     check_problem(visitor.post(f"/jobs/{job['id']}/cancel"), 401, "unauthorized")
     check_problem(visitor.get(f"/jobs/{job['id']}", headers=key), 404, "not_found")
-    assert job["id"] not in {found["id"] for found in visitor.get("/jobs", headers=key).json()["items"]}
+    assert job["id"] not in {listed["id"] for listed in visitor.get("/jobs", headers=key).json()["items"]}
 
 
 def test_job_of_a_key_does_not_exist_for_visitors(
@@ -248,7 +248,7 @@ def test_id_of_a_visitors_job_is_random_in_every_bit(
 
 
 def test_service_that_is_open_without_a_limit_refuses_to_start(sync: Stack) -> None:
-    told = sync.run("api", check=False, AUTH="predict-open")
-    assert told.returncode == 1
-    assert "set RATE_PER_MINUTE" in told.stderr
-    assert "Traceback" not in told.stderr
+    done = sync.run("api", check=False, AUTH="predict-open")
+    assert done.returncode == 1
+    assert "set RATE_PER_MINUTE" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -59,8 +59,8 @@ def replayed(client: httpx2.Client, body: dict[str, Any]) -> tuple[dict[str, Any
     assert accepted.headers["location"] == f"/jobs/{job['id']}"
     ended = wait_until(
         lambda: (
-            (found := client.get(f"/jobs/{job['id']}", headers={"Prefer": "wait=10"}).json())
-            and (found if found["finished_at"] else None)
+            (replay := client.get(f"/jobs/{job['id']}", headers={"Prefer": "wait=10"}).json())
+            and (replay if replay["finished_at"] else None)
         ),
         seconds=60,
     )

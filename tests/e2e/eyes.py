@@ -66,10 +66,10 @@ class Eyes:
     def faults(self) -> list[str]:
         """Return what axe-core finds, in short."""
         options = json.dumps({"runOnly": {"type": "tag", "values": RULES}})
-        found: dict[str, Any] = self.page.evaluate(f"() => axe.run(document, {options})")
+        report: dict[str, Any] = self.page.evaluate(f"() => axe.run(document, {options})")
         return [
             f"{one['id']}: {node['target']} {node['failureSummary']}"
-            for one in found["violations"]
+            for one in report["violations"]
             for node in one["nodes"]
         ]
 

@@ -79,10 +79,10 @@ class Service:
                     if index is None:
                         return
                     time.sleep(max(0.0, began + index / rate - time.monotonic()))
-                    asked = time.monotonic()
+                    sent_at = time.monotonic()
                     answer = client.post("/jobs", json={"model": model, "features": row})
                     with lock:
-                        crowd.seconds.append(time.monotonic() - asked)
+                        crowd.seconds.append(time.monotonic() - sent_at)
                         if answer.status_code == 202:
                             crowd.accepted[answer.json()["id"]] = index
                         else:
@@ -97,12 +97,12 @@ class Service:
     def undisturbed(self, rows: list[dict[str, Any]], *, model: str) -> list[float]:
         """Return the prediction of every row when nothing is broken."""
         with self.stack.client(Prefer="wait=30") as client:
-            found: list[float] = []
+            predictions: list[float] = []
             for start in range(0, len(rows), 100):
                 answer = client.post("/predict_batch", json={"model": model, "rows": rows[start : start + 100]})
                 assert answer.status_code == 200, answer.text
-                found += [item["prediction"] for item in answer.json()["items"]]
-        return found
+                predictions += [item["prediction"] for item in answer.json()["items"]]
+        return predictions
 
     # ── what is promised ─────────────────────────────────────────────────────────────────────────────────────────
 

@@ -54,11 +54,11 @@ def test_models_that_cannot_be_loaded_keep_nobody_else_waiting(bad: tuple[Servic
         answer = client.post("/jobs", json={"model": "other"} | row).json()["id"]
         # A process for the one that crashes, and a minute for the one that hangs.
         service.wait_until(lambda: client.get(f"/jobs/{answer}").json()["status"] == "succeeded", seconds=150)
-        told = [f"{name}@1 cannot be loaded, so its jobs wait" for name in ("crashing", "heavy")]
+        expected = [f"{name}@1 cannot be loaded, so its jobs wait" for name in ("crashing", "heavy")]
 
         def is_told() -> bool:
             reasons = client.get("/health").json()["reasons"]
-            return all(any(text in reason for reason in reasons) for text in told)
+            return all(any(text in reason for reason in reasons) for text in expected)
 
         service.wait_until(is_told, seconds=60)
         for _ in range(5):

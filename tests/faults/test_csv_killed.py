@@ -68,8 +68,8 @@ def check_same(lines: list[str], expected: list[str]) -> None:
     """Each row is there once, with its score; how many rows are scored at a time may change its last digit."""
     assert len(lines) == len(expected)
     assert lines[0] == expected[0]
-    for line, wanted in zip(lines[1:], expected[1:], strict=True):
-        (row, score, error), (wanted_row, wanted_score, wanted_error) = line.split(","), wanted.split(",")
+    for line, expected_line in zip(lines[1:], expected[1:], strict=True):
+        (row, score, error), (wanted_row, wanted_score, wanted_error) = line.split(","), expected_line.split(",")
         assert (row, error) == (wanted_row, wanted_error)
         assert math.isclose(float(score), float(wanted_score), rel_tol=1e-12)
 

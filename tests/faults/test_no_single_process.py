@@ -17,8 +17,8 @@ LEASE_SECONDS = 3.0
 
 
 def age(service: Service) -> float:
-    found = recovery_age(service.engine)
-    return 1e9 if found is None else found
+    seconds = recovery_age(service.engine)
+    return 1e9 if seconds is None else seconds
 
 
 @pytest.mark.long

@@ -114,7 +114,7 @@ def test_wrong_threshold_is_caught_and_no_wrong_answer_is_given_after_the_switch
         pairs = zip(ask(client, values), right(values), strict=True)
         return sum(abs(answer - expected) > 1e-9 for answer, expected in pairs)
 
-    def some(count: int) -> list[float]:
+    def draw(count: int) -> list[float]:
         return [float(value) for value in random.uniform(-1, 1, count)]
 
     with planted_service(runtime, tmp_path / "service", session_postgres, fault_redis) as stack, stack.client() as door:
@@ -126,7 +126,7 @@ def test_wrong_threshold_is_caught_and_no_wrong_answer_is_given_after_the_switch
         enough = math.ceil(math.log(1e-9) / math.log(1 - SHARE * wrong))
         sent = len(probe)
         while sent < enough:
-            wrong_among(door, some(40))
+            wrong_among(door, draw(40))
             sent += 40
         assert open_alerts(door) == []
         kill_in_the_middle_of_a_round(stack, hold)
@@ -146,13 +146,13 @@ def test_wrong_threshold_is_caught_and_no_wrong_answer_is_given_after_the_switch
             assert answer.status_code == 200, answer.text
             return float(answer.json()["probability"])
 
-        values = some(60)
+        values = draw(60)
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(single, values))
         assert answers == pytest.approx(right(values), abs=1e-12)
         lineage = door.get(f"/jobs/{last_job(door)}/lineage", params={"row": 0}).json()
         assert lineage["version"]["scorer"] == "pipeline"
-        assert sum(wrong_among(door, some(40)) for _ in range(5)) == 0
+        assert sum(wrong_among(door, draw(40)) for _ in range(5)) == 0
         text = io.StringIO()
         csv.writer(text).writerows([["x"], *([value] for value in probe)])
         job = check_taken(post_csv(door, text.getvalue().encode(), f"/models/{MODEL}/predict_csv"))["id"]
@@ -189,5 +189,5 @@ def test_wrong_threshold_is_caught_and_no_wrong_answer_is_given_after_the_switch
         deadline = time.monotonic() + 60
         while not open_alerts(door):
             assert time.monotonic() < deadline
-            wrong_among(door, some(40))
+            wrong_among(door, draw(40))
         assert open_alerts(door)[0]["id"] != alert["id"]

@@ -30,12 +30,12 @@ def through(service: Service, *, postgres: Proxy | None = None, redis: Proxy | N
 
 def predict(service: Service, *, wait: float = 20) -> tuple[int, float]:
     """Ask for one prediction; return the status (0: no answer) and how long it took, in seconds."""
-    asked = time.monotonic()
+    began = time.monotonic()
     with httpx2.Client(base_url=service.stack.url, headers={"Prefer": f"wait={wait:g}"}, timeout=wait + 15) as client:
         status = 0
         with suppress(httpx2.TransportError):
             status = client.post("/models/trap/predict", json={"features": GOOD_ROW}).status_code
-    return status, time.monotonic() - asked
+    return status, time.monotonic() - began
 
 
 def until_it_predicts(service: Service, *, seconds: float) -> float:

@@ -176,9 +176,9 @@ def check_file(stack: Stack, job_id: str, marks: list[float], code: str) -> None
             "SELECT row_index, probability FROM model_inputs JOIN model_outputs ON input_id = model_inputs.id "
             "WHERE job_id = :id ORDER BY row_index"
         )
-        found = {row[0]: row[1] for row in connection.execute(text(query), {"id": job_id})}
+        counts = {row[0]: row[1] for row in connection.execute(text(query), {"id": job_id})}
     engine.dispose()
-    assert found == {index: pytest.approx(index % 100 / 100) for index in range(len(marks)) if index not in bad}
+    assert counts == {index: pytest.approx(index % 100 / 100) for index in range(len(marks)) if index not in bad}
 
 
 @pytest.mark.parametrize(("mark", "code"), [(EXITS, "worker_lost"), (PANICS, "model_failed")])

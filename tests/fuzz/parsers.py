@@ -77,8 +77,14 @@ def _card() -> Card:
         {"name": "job", "type": "string", "categories": ["cook", "nurse", "à l'étranger"], "example": "cook"},
         {"name": "member", "type": "boolean", "required": False, "nullable": True, "example": True},
     ]
-    said = {"name": "people", "version": 1, "task": "binary", "sha256": "0" * 64, "labels": {"0": "stays", "1": "goes"}}
-    return Card.model_validate(said | {"features": features, "threshold": 0.5})
+    fields = {
+        "name": "people",
+        "version": 1,
+        "task": "binary",
+        "sha256": "0" * 64,
+        "labels": {"0": "stays", "1": "goes"},
+    }
+    return Card.model_validate(fields | {"features": features, "threshold": 0.5})
 
 
 CARD = _card()
@@ -121,7 +127,7 @@ def try_csv(chance: random.Random) -> tuple[object, Callable[[], object]]:
         data = gzip.compress(data, mtime=0)
         if chance.random() < 0.7:
             data = mutant(chance, data, CSV_PIECES)
-    given = CsvOptions(
+    options = CsvOptions(
         delimiter=chance.choice([None] * 12 + [*DELIMITERS]),
         encoding=chance.choice([None] * 12 + [*ENCODINGS, "nonsense"]),
         decimal=chance.choice([None] * 4 + ["point", "comma"]),
@@ -129,11 +135,11 @@ def try_csv(chance: random.Random) -> tuple[object, Callable[[], object]]:
         id_column=chance.choice([None] * 6 + ["note", "age", "é"]),
     )
     piece = chance.choice([1, 7, 100, 1 << 16])
-    return (given, piece, data), lambda: _read_upload(data, given, piece)
+    return (options, piece, data), lambda: _read_upload(data, options, piece)
 
 
-def _read_upload(data: bytes, given: CsvOptions, piece: int) -> int:
-    file = UploadReader(CARD, given, LIMITS)
+def _read_upload(data: bytes, options: CsvOptions, piece: int) -> int:
+    file = UploadReader(CARD, options, LIMITS)
     chunks = [chunk for start in range(0, len(data), piece) for chunk in file.feed(data[start : start + piece])]
     chunks += file.finish()
     assert file.format is not None
@@ -232,8 +238,8 @@ _PARQUET = _parquet()
 
 
 def _read_reference(path: Path) -> object:
-    found = read_rows(path)
-    return canonical_rows(CARD, found.rows, source=str(path), numbers=found.numbers, lines=found.lines)
+    sample = read_rows(path)
+    return canonical_rows(CARD, sample.rows, source=str(path), numbers=sample.numbers, lines=sample.lines)
 
 
 # ── what operators write ─────────────────────────────────────────────────────────────────────────────────────────
@@ -440,20 +446,20 @@ def _read_headers(headers: list[tuple[bytes, bytes]]) -> object:
     preference = read_preference(request, default=5, cap=20)
     assert 0 <= preference.wait <= 20
     (preference.applied or "").encode("latin-1")
-    given = request.headers
-    asked = parse_range(given.get("range"), given.get("if-range"), '"abc"')
-    if asked is not None and (settled := resolve_range(asked, 1_000)) is not None:
+    fields = request.headers
+    byte_range = parse_range(fields.get("range"), fields.get("if-range"), '"abc"')
+    if byte_range is not None and (settled := resolve_range(byte_range, 1_000)) is not None:
         assert 0 <= settled[0] < settled[1] <= 1_000
-    assert preferred_type(given.get("accept"), ("text/csv", "application/json")) in (
+    assert preferred_type(fields.get("accept"), ("text/csv", "application/json")) in (
         None,
         "text/csv",
         "application/json",
     )
-    etag_matches(given.get("if-none-match"), '"abc"')
+    etag_matches(fields.get("if-none-match"), '"abc"')
     prefix = Prefix("", proxy_hops=1).of(scope)
     assert prefix == "" or (prefix.startswith("/") and prefix.isascii() and "/." not in prefix)
     _refused(lambda: set_idempotency_key(SimpleNamespace(), request, Caller(None, frozenset())))  # type: ignore[arg-type]
-    envelope = read_envelope(given)
+    envelope = read_envelope(fields)
     if envelope.filename is not None:
         _check_name(envelope.filename)
     return envelope
@@ -466,10 +472,10 @@ def _check_name(name: str) -> None:
     assert "/" not in name
     assert "\\" not in name
     file, job = SimpleNamespace(filename=name), SimpleNamespace(id="0199c2d1")
-    told = _headers(file_name(file, job, ".csv"), '"a"', 1)["Content-Disposition"]  # type: ignore[arg-type]
-    assert "\r" not in told
-    assert "\n" not in told
-    told.encode("latin-1")
+    disposition = _headers(file_name(file, job, ".csv"), '"a"', 1)["Content-Disposition"]  # type: ignore[arg-type]
+    assert "\r" not in disposition
+    assert "\n" not in disposition
+    disposition.encode("latin-1")
 
 
 FORM = (
@@ -493,13 +499,13 @@ def try_form(chance: random.Random) -> tuple[object, Callable[[], object]]:
 def _read_form(data: bytes, piece: int) -> object:
     envelope = read_envelope(Headers({"content-type": "multipart/form-data; boundary=abc"}))
     unwrapper = UploadDecoder(envelope, max_bytes=1_000_000)
-    found = b"".join(
+    content = b"".join(
         part for start in range(0, len(data), piece) for part in unwrapper.unwrap(data[start : start + piece])
     )
-    found += b"".join(unwrapper.finish())
+    content += b"".join(unwrapper.finish())
     if unwrapper.filename is not None:
         _check_name(unwrapper.filename)
-    return found
+    return content
 
 
 INFERENCE = {
@@ -585,24 +591,26 @@ def _refused(read: Callable[[], object]) -> GuichetError | None:
 
 def attempt(name: str, number: int) -> tuple[str, str]:
     """Try one mutant; return how it ended, and what is wrong with that (nothing: it is as documented)."""
-    given, read = PARSERS[name](random.Random(f"{name} {number}"))
+    mutant, read = PARSERS[name](random.Random(f"{name} {number}"))
     began = time.process_time()
     try:
         error = _refused(read)
         ended = "taken" if error is None else type(error).__name__
         if error is not None:
             _check_words(error)
-            meant = isinstance(error, CardError | ArtefactError) if name in OPERATORS else 400 <= error.status < 500
-            assert meant, f"{type(error).__name__} is none of its errors"
+            is_documented = (
+                isinstance(error, CardError | ArtefactError) if name in OPERATORS else 400 <= error.status < 500
+            )
+            assert is_documented, f"{type(error).__name__} is none of its errors"
     except SystemExit as error:  # how wrong settings stop the start
         ended = "SystemExit"
         if name != "settings" or not str(error).startswith("guichet: the settings do not hold:\n  "):
-            return ended, f"{name} {number}: {error!r:.500}\n{given!r:.2000}"
+            return ended, f"{name} {number}: {error!r:.500}\n{mutant!r:.2000}"
     except BaseException as error:  # noqa: BLE001 - what escapes is looked for, also what Rust panics with
-        told = "".join(traceback.format_exception(error)[-4:])[-1_500:]
-        return "escaped", f"{name} {number}: {type(error).__name__}: {told}\n{given!r:.2000}"
+        trace = "".join(traceback.format_exception(error)[-4:])[-1_500:]
+        return "escaped", f"{name} {number}: {type(error).__name__}: {trace}\n{mutant!r:.2000}"
     if (seconds := time.process_time() - began) > MAX_SECONDS:
-        return ended, f"{name} {number} took {seconds:.1f} s of the processor\n{given!r:.2000}"
+        return ended, f"{name} {number} took {seconds:.1f} s of the processor\n{mutant!r:.2000}"
     return ended, ""
 
 
@@ -619,7 +627,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     attempt(chosen.name, chosen.first)  # what is loaded at the first time is no mutant's memory
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found: Counter[str] = Counter()
+    endings: Counter[str] = Counter()
     slowest = 0.0
     for number in range(chosen.first, chosen.first + chosen.count):
         if chosen.last:
@@ -627,13 +635,13 @@ def main(arguments: Iterable[str] | None = None) -> int:
         began = time.process_time()
         ended, wrong = attempt(chosen.name, number)
         slowest = max(slowest, time.process_time() - began)
-        found[ended] += 1
+        endings[ended] += 1
         if wrong:
             print(json.dumps(wrong))
     grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     if grown > MAX_BYTES:
         print(json.dumps(f"{chosen.name}: the process grew by {grown / 1e6:.0f} MB"))
-    print(json.dumps({"ended": found, "slowest": round(slowest, 2), "grown_mb": round(grown / 1e6)}))
+    print(json.dumps({"ended": endings, "slowest": round(slowest, 2), "grown_mb": round(grown / 1e6)}))
     return 0
 
 

@@ -48,7 +48,7 @@ def test_every_operation_asks_for_its_scope_and_gives_no_job_of_another_owner(
         answer = client.post("/jobs", json={"features": attrition_row}, headers=owner)
         assert answer.status_code == 202, answer.text
         job = answer.json()["id"]
-        found: Counter[int] = Counter()
+        statuses: Counter[int] = Counter()
         wrong = []
         for caller, scopes in CALLERS.items():
             headers = {}
@@ -59,13 +59,13 @@ def test_every_operation_asks_for_its_scope_and_gives_no_job_of_another_owner(
             document = client.get("/openapi.json", headers=owner).json()
             for path, method in operations(document):
                 status = ask(client, path, method, job, headers)
-                found[status] += 1
+                statuses[status] += 1
                 if status not in expected(path, method, scopes, is_known=scopes not in (None, "guess")):
                     wrong.append(f"{caller}: {method} {path}: {status}")
         assert wrong == []
         assert client.get(f"/jobs/{job}", headers=owner).status_code == 200
-        told = ", ".join(f"{status}: {count}" for status, count in sorted(found.items()))
-        print(f"\nmake fuzz: {stack.runtime}, access matrix of {found.total()} requests, answers {told}")
+        sums = ", ".join(f"{status}: {count}" for status, count in sorted(statuses.items()))
+        print(f"\nmake fuzz: {stack.runtime}, access matrix of {statuses.total()} requests, answers {sums}")
 
 
 def operations(document: dict[str, Any]) -> list[tuple[str, str]]:
@@ -97,7 +97,7 @@ def ask(client: httpx2.Client, path: str, method: str, job: str, headers: dict[s
 
 def make_key(stack: Stack, name: str, scopes: str) -> dict[str, str]:
     """Make a key as an operator does; return the header that brings it."""
-    told = stack.run("api.keys", "create", "--name", name, "--scopes", scopes).stdout
-    key = re.search(r"key: +(\S+)", told)
-    assert key is not None, told
+    output = stack.run("api.keys", "create", "--name", name, "--scopes", scopes).stdout
+    key = re.search(r"key: +(\S+)", output)
+    assert key is not None, output
     return {"Authorization": f"Bearer {key[1]}"}

@@ -33,9 +33,9 @@ def asked_by(stack: Stack, folder: Path, caller: str) -> Iterator[tuple[Stack, d
         if caller == "a stranger":
             yield guarded, {}
             return
-        told = guarded.run("api.keys", "create", "--name", "fuzz").stdout
-        key = re.search(r"key: +(\S+)", told)
-        assert key is not None, told
+        output = guarded.run("api.keys", "create", "--name", "fuzz").stdout
+        key = re.search(r"key: +(\S+)", output)
+        assert key is not None, output
         yield guarded, {"Authorization": f"Bearer {key[1]}"}
 
 
@@ -52,11 +52,11 @@ def test_service_answers_what_its_document_says(stack: Stack, caller: str, tmp_p
 
 def run_schemathesis(service: Stack, headers: dict[str, str], folder: Path) -> "subprocess.CompletedProcess[str]":
     """Let Schemathesis read the service's document and try it out."""
-    given = [part for name, value in headers.items() for part in ("--header", f"{name}: {value}")]
+    options = [part for name, value in headers.items() for part in ("--header", f"{name}: {value}")]
     return subprocess.run(
         [
             *(PYTHON, "-m", "schemathesis.cli", "--no-color", "--config-file", str(CONFIG)),
-            *("run", f"{service.url}/openapi.json", *given),
+            *("run", f"{service.url}/openapi.json", *options),
         ],
         cwd=folder,
         capture_output=True,
@@ -65,8 +65,8 @@ def run_schemathesis(service: Stack, headers: dict[str, str], folder: Path) -> "
     )
 
 
-def summary(told: str) -> str:
+def summary(output: str) -> str:
     """Return how much was tried, as Schemathesis says it at its end."""
-    found = re.search(r"Test cases:\s*(.*)", told)
-    assert found is not None, told
-    return found[1]
+    match = re.search(r"Test cases:\s*(.*)", output)
+    assert match is not None, output
+    return match[1]

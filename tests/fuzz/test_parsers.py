@@ -35,9 +35,9 @@ def test_mutants_are_read_or_refused_as_is_documented(name: str, tmp_path: Path)
     )
     assert done.returncode == 0, f"mutant {last.read_text()} of {name} ended the process: {done.stderr[-2_000:]}"
     *wrong, sums = map(json.loads, done.stdout.splitlines())
-    told = ", ".join(f"{ending}: {number}" for ending, number in sorted(sums["ended"].items()))
+    ends = ", ".join(f"{ending}: {number}" for ending, number in sorted(sums["ended"].items()))
     print(
-        f"\nmake fuzz: {count} mutants of {name}, {told}; the slowest took {sums['slowest']} s of the processor, the "
+        f"\nmake fuzz: {count} mutants of {name}, {ends}; the slowest took {sums['slowest']} s of the processor, the "
         f"process grew by {sums['grown_mb']} MB",
         end="",
     )

@@ -48,12 +48,12 @@ Round = Callable[[int, Wire, Wire], Awaitable[str]]
 
 def race(stack: Stack, name: str, play: Round, *, pairs: int = PAIRS, rounds: int = ROUNDS) -> Counter[str]:
     """Play so many rounds on pairs of connections; return how they ended, and tell it."""
-    found: Counter[str] = Counter()
+    endings: Counter[str] = Counter()
 
     async def run(first: int) -> None:
         async with Wire(stack.port) as one, Wire(stack.port) as two:
             for number in range(first, rounds, pairs):
-                found[await play(number, one, two)] += 1
+                endings[await play(number, one, two)] += 1
 
     async def all_of_them() -> None:
         async with asyncio.TaskGroup() as group:
@@ -61,10 +61,10 @@ def race(stack: Stack, name: str, play: Round, *, pairs: int = PAIRS, rounds: in
                 group.create_task(run(first))
 
     asyncio.run(all_of_them())
-    told = ", ".join(f"{ending}: {count}" for ending, count in sorted(found.items()))
-    print(f"\nmake fuzz: {stack.runtime}, {rounds} races of {name}: {told}", end="")
-    assert found.total() == rounds
-    return found
+    sums = ", ".join(f"{ending}: {count}" for ending, count in sorted(endings.items()))
+    print(f"\nmake fuzz: {stack.runtime}, {rounds} races of {name}: {sums}", end="")
+    assert endings.total() == rounds
+    return endings
 
 
 @pytest.fixture(autouse=True)
@@ -121,7 +121,7 @@ def check_tables(stack: Stack, engine: Engine, began: datetime) -> None:
         "chunks that outlive their job": files.where(open_chunks.scalar_subquery() > 0),
     }
     with reader(engine).connect() as connection:
-        wrong = {what: found for what, query in never.items() if (found := connection.execute(query.limit(3)).all())}
+        wrong = {what: rows for what, query in never.items() if (rows := connection.execute(query.limit(3)).all())}
     assert wrong == {}
     if stack.redis is not None:
         with Client.from_url(stack.redis.url) as redis:
@@ -200,14 +200,14 @@ def test_a_job_that_is_canceled_while_it_is_accepted_or_ends_ends_once(
     stack: Stack, attrition_row: dict[str, Any]
 ) -> None:
     body, chance = body_of(attrition_row), random.Random(SEED)
-    many = json.dumps({"rows": [attrition_row] * 200}).encode()
+    batch = json.dumps({"rows": [attrition_row] * 200}).encode()
 
     async def play(number: int, one: Wire, two: Wire) -> str:
         if number % 2:  # known by its own id, before its answer has come
             job = f"race-{time.monotonic_ns()}-{number}"
             accepting = asyncio.create_task(one.ask("PUT", f"/jobs/{job}", body, JSON))
         else:
-            accepting = asyncio.create_task(one.ask("POST", "/predict_batch", many, JSON | NO_WAIT))
+            accepting = asyncio.create_task(one.ask("POST", "/predict_batch", batch, JSON | NO_WAIT))
             job = (await accepting).json()["id"]
         await asyncio.sleep(chance.random() * 0.02)
         canceled = await two.ask("POST", f"/jobs/{job}/cancel")
@@ -351,10 +351,10 @@ def test_answers_while_a_model_is_promoted_are_one_versions_and_say_which(
 
     with Beside(move):
         try:
-            found = race(stack, "promotion and predict", play)
+            endings = race(stack, "promotion and predict", play)
         finally:
             is_over = True
-    assert {"1 and 1", "2 and 2"} <= found.keys() or ROUNDS < 100
+    assert {"1 and 1", "2 and 2"} <= endings.keys() or ROUNDS < 100
 
 
 class Beside:

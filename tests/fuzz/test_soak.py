@@ -59,13 +59,13 @@ class Soak:
     jobs: deque[str] = field(default_factory=lambda: deque(["none-yet"], maxlen=200))
     files: deque[str] = field(default_factory=lambda: deque(["none-yet"], maxlen=50))
     accepted: set[str] = field(default_factory=set)
-    found: Counter[str] = field(default_factory=Counter)
+    statuses: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
 
-    def note(self, kind: str, answer: Answer, *meant: int) -> None:
+    def note(self, kind: str, answer: Answer, *expected: int) -> None:
         """Count an answer; keep it where its status is not one that is meant."""
-        self.found[f"{answer.status}"] += 1
-        if answer.status not in meant:
+        self.statuses[f"{answer.status}"] += 1
+        if answer.status not in expected:
             self.wrong.append(f"{kind}: {answer.status} {answer.body[:300]!r}")
         elif answer.status == 202 or (answer.status == 200 and kind in ("row", "batch")):
             body = answer.json()
@@ -122,7 +122,7 @@ async def poll(soak: Soak, wire: Wire, chance: random.Random) -> None:
     job = chance.choice(soak.jobs)
     path = chance.choice([f"/jobs/{job}", f"/jobs/{job}/result", f"/jobs/{job}/events", f"/jobs/{job}/cancel"])
     answer = await wire.ask("POST" if path.endswith("cancel") else "GET", path)
-    soak.found[str(answer.status)] += 1
+    soak.statuses[str(answer.status)] += 1
     if answer.status not in (200, 202, 409, *((404,) if job == "none-yet" else ())):
         soak.wrong.append(f"poll {path}: {answer.status} {answer.body[:300]!r}")
 
@@ -147,10 +147,10 @@ async def download(soak: Soak, wire: Wire, chance: random.Random) -> None:
         [{}, {"Range": "bytes=0-9"}, {"Accept": "application/vnd.apache.parquet"}, {"Accept": "a/b"}]
     )
     path = chance.choice([f"/jobs/{job}/output.csv", f"/jobs/{job}/output.csv?partial=true", f"/jobs/{job}/result"])
-    meant = (200, 202, 206, 404, 406, 409) if job == "none-yet" else (200, 202, 206, 406, 409)
+    expected = (200, 202, 206, 404, 406, 409) if job == "none-yet" else (200, 202, 206, 406, 409)
     answer = await wire.ask("GET", path, headers=headers)
-    soak.found[str(answer.status)] += 1
-    if answer.status not in meant:
+    soak.statuses[str(answer.status)] += 1
+    if answer.status not in expected:
         soak.wrong.append(f"download {path}: {answer.status} {answer.body[:300]!r}")
 
 
@@ -158,8 +158,8 @@ async def download(soak: Soak, wire: Wire, chance: random.Random) -> None:
 
 
 async def refusal(soak: Soak, wire: Wire, chance: random.Random) -> None:
-    many = json.dumps({"rows": [{}] * 3_000}).encode()
-    method, path, body, headers, meant = chance.choice(
+    batch = json.dumps({"rows": [{}] * 3_000}).encode()
+    method, path, body, headers, expected = chance.choice(
         [
             ("POST", "/predict", soak.body(age="x"), JSON, 422),
             ("POST", "/predict", soak.body(stranger=1), JSON, 422),
@@ -169,7 +169,7 @@ async def refusal(soak: Soak, wire: Wire, chance: random.Random) -> None:
             ("POST", "/predict", soak.body(), JSON | {"Content-Encoding": "br"}, 415),
             ("POST", "/predict", soak.body(), JSON | {"Idempotency-Key": "x" * 256}, 400),
             ("POST", "/predict?version=2", soak.body(), JSON, 422),
-            ("POST", "/predict_batch", many, JSON, 413),
+            ("POST", "/predict_batch", batch, JSON, 413),
             ("POST", "/predict_csv", b"a,b\n1,2\n", CSV, 422),
             ("POST", "/predict_csv", b"", CSV, 422),
             ("POST", "/predict_csv", b"\x89PNG\r\n\x1a\n", CSV, 415),
@@ -180,7 +180,7 @@ async def refusal(soak: Soak, wire: Wire, chance: random.Random) -> None:
         ]
     )
     full = (429,) if path == "/predict_csv" else ()  # as of any file
-    soak.note(f"refusal {path}", await wire.ask(method, path, body, headers), meant, *full)
+    soak.note(f"refusal {path}", await wire.ask(method, path, body, headers), expected, *full)
 
 
 async def nothing_there(soak: Soak, wire: Wire, chance: random.Random) -> None:
@@ -304,16 +304,16 @@ def check_growth(samples: list[Sample]) -> list[str]:
     """Return what went on growing after the warm-up, as sentences."""
     warm = samples[WARM:]
     numbers = [sample.requests for sample in warm]
-    told = []
+    sentences = []
 
     def check_bytes(what: str, sizes: list[int]) -> None:
         grown = linear_regression(numbers, sizes).slope * (numbers[-1] - numbers[0])
         if grown > BYTES_BY_CHANCE + BYTES_OF_A_REQUEST * (numbers[-1] - numbers[0]):
-            told.append(f"{what} grew by {grown / 1e6:.1f} MB in {numbers[-1] - numbers[0]} requests: {sizes}")
+            sentences.append(f"{what} grew by {grown / 1e6:.1f} MB in {numbers[-1] - numbers[0]} requests: {sizes}")
 
     def check_count(what: str, counts: list[int], more: int) -> None:
         if median(counts[-4:]) > median(counts[:4]) + more:
-            told.append(f"{what} went up: {counts}")
+            sentences.append(f"{what} went up: {counts}")
 
     for role in warm[0].held:
         check_bytes(f"memory of {role}", [sample.held[role][0] for sample in warm])
@@ -323,7 +323,7 @@ def check_growth(samples: list[Sample]) -> list[str]:
     check_count("keys of Redis", [sample.redis_keys for sample in warm], 20)
     check_count("connections of Redis", [sample.redis_clients for sample in warm], MORE_DESCRIPTORS)
     check_count("connections of the database", [sample.connections for sample in warm], MORE_DESCRIPTORS)
-    return told
+    return sentences
 
 
 def table(runtime: str, samples: list[Sample]) -> str:
@@ -352,8 +352,8 @@ def test_nothing_goes_on_growing_under_requests_of_every_kind(
             asyncio.run(one_block(soak, block))
             wait_until(lambda: left(engine, began) == 0 or None, seconds=120)
             samples.append(take_sample(service, stack, engine, (block + 1) * (REQUESTS // BLOCKS)))
-        told = ", ".join(f"{status}: {count}" for status, count in sorted(soak.found.items()))
-        print(f"\nmake fuzz: {stack.runtime}, a soak of {REQUESTS:,} requests, answers {told}")
+        sums = ", ".join(f"{status}: {count}" for status, count in sorted(soak.statuses.items()))
+        print(f"\nmake fuzz: {stack.runtime}, a soak of {REQUESTS:,} requests, answers {sums}")
         print(table(stack.runtime, samples))
         assert not soak.wrong, "\n".join([f"{len(soak.wrong)} answers are not those that are meant:", *soak.wrong[:20]])
         with reader(engine).connect() as connection:

@@ -23,7 +23,7 @@ SEED = 20260101
 PATIENCE = 0.25  # seconds for an answer; a request that is cut off gets none
 STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 # What honest servers answer that a caller's bytes can bring about; 501 is an unknown Transfer-Encoding.
-MEANT = {"none", *(str(status) for status in (*range(200, 500), 501))}
+EXPECTED = {"none", *(str(status) for status in (*range(200, 500), 501))}
 PIECES = (
     *(b"\r\n", b"\r\n\r\n", b"\n", b"\0", b"\xff", b" ", b":", b"chunked", b"gzip", b"Transfer-Encoding: chunked\r\n"),
     *(b"Content-Length: 5\r\n", b"Content-Length: -1\r\n", b"ffffffffffffffff\r\n", b"0\r\n\r\n", b"%00", b"%2e%2e/"),
@@ -92,19 +92,19 @@ def send(stack: Stack, pieces: Iterator[bytes], *, most: int, patience: float = 
 def test_mutated_requests_are_answered_in_http_or_not_at_all(stack: Stack, attrition_row: dict[str, Any]) -> None:
     chance = random.Random(SEED)
     whole = requests(attrition_row)
-    found: Counter[str] = Counter()
+    endings: Counter[str] = Counter()
     wrong = []
     for _ in range(MUTANTS):
         content = mutant(chance, chance.choice(whole), PIECES)
         statuses, _ = send(stack, iter([content]), most=len(content))
-        found.update(statuses)
-        if not MEANT.issuperset(statuses):
+        endings.update(statuses)
+        if not EXPECTED.issuperset(statuses):
             wrong.append((statuses, content))
     assert wrong == [], stack.logs()
     assert "Traceback" not in stack.logs(lines=1_000_000)
     check_alive(stack)
-    told = ", ".join(f"{status}: {count}" for status, count in sorted(found.items()))
-    print(f"\nmake fuzz: {stack.runtime}, {MUTANTS} mutated requests, answers {told}")
+    sums = ", ".join(f"{status}: {count}" for status, count in sorted(endings.items()))
+    print(f"\nmake fuzz: {stack.runtime}, {MUTANTS} mutated requests, answers {sums}")
 
 
 CHUNKED = (

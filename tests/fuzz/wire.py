@@ -58,8 +58,8 @@ class Wire:
 
     async def send(self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
         """Send a request; its answer is received later, or never."""
-        given = {"Host": "127.0.0.1", "Content-Length": str(len(body)), **self._headers, **(headers or {})}
-        head = "".join(f"{name}: {value}\r\n" for name, value in given.items())
+        fields = {"Host": "127.0.0.1", "Content-Length": str(len(body)), **self._headers, **(headers or {})}
+        head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         writer = await self.open()
         writer.write(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + body)
         await writer.drain()

@@ -30,9 +30,9 @@ ClientRunner = Callable[..., Any]
 def run_client() -> ClientRunner:
     """A function that runs a script of clients/ where its client is installed, and returns the JSON that it prints."""
 
-    def run(name: str, **given: Any) -> Any:
+    def run(name: str, **task: Any) -> Any:
         command = [str(BIN / "python"), str(CLIENTS / f"{name}.py")]
-        ended = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, timeout=120)
+        ended = subprocess.run(command, input=json.dumps(task), capture_output=True, text=True, timeout=120)
         assert ended.returncode == 0, ended.stderr[-4000:]
         return json.loads(ended.stdout)
 
@@ -74,12 +74,12 @@ def mlserver(
     for name, artefact in (artefacts | {"flowers": flowers[0]}).items():
         (folder / name).mkdir()
         (folder / name / "model.joblib").write_bytes(artefact.read_bytes())
-        said = {
+        settings_of_model = {
             "name": name,
             "implementation": "mlserver_sklearn.SKLearnModel",
             "parameters": {"uri": "./model.joblib", "version": "1"},
         }
-        (folder / name / "model-settings.json").write_text(json.dumps(said))
+        (folder / name / "model-settings.json").write_text(json.dumps(settings_of_model))
     url = f"http://127.0.0.1:{ports['http_port']}"
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([str(BIN / "mlserver"), "start", "."], cwd=folder, stdout=log, stderr=log)
@@ -116,5 +116,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     widths = [max(len(line[column]) for line in lines) for column in range(3)]
     terminalreporter.write_sep("=", "the same requests")
     for line in lines:
-        told = [text.ljust(width) for text, width in zip(line, widths, strict=False)]
-        terminalreporter.write_line("  ".join([*told, line[3]]))
+        cells = [text.ljust(width) for text, width in zip(line, widths, strict=False)]
+        terminalreporter.write_line("  ".join([*cells, line[3]]))

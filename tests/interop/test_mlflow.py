@@ -45,12 +45,12 @@ def serve() -> Iterator[Serve]:
 @pytest.fixture(scope="session")
 def frames() -> dict[str, pd.DataFrame]:
     """Fresh rows for each example model."""
-    found = {}
+    frames_by_name = {}
     for name in EXAMPLES:
         features = importlib.import_module(f"examples.{name}.features").FEATURES
         data = importlib.import_module(f"examples.{name}.data").generate(ROWS, seed=SEED)
-        found[name] = data[[feature.name for feature in features]]
-    return found
+        frames_by_name[name] = data[[feature.name for feature in features]]
+    return frames_by_name
 
 
 @pytest.fixture(scope="session")
@@ -155,11 +155,11 @@ def test_probabilities_are_those_of_a_model_that_mlflow_serves_with_predict_prob
 
 def difference_of(ours: str, theirs: str) -> float:
     """Return how far numbers are from each other at most; other values, and their types, must be the same."""
-    found, expected = (np.asarray(json.loads(text)["predictions"]) for text in (ours, theirs))
-    assert found.shape == expected.shape
-    assert found.dtype.kind == expected.dtype.kind
-    if found.dtype.kind in "bU":
-        assert found.tolist() == expected.tolist()
+    numbers, expected = (np.asarray(json.loads(text)["predictions"]) for text in (ours, theirs))
+    assert numbers.shape == expected.shape
+    assert numbers.dtype.kind == expected.dtype.kind
+    if numbers.dtype.kind in "bU":
+        assert numbers.tolist() == expected.tolist()
         return 0.0
-    values: Any = np.abs(found - expected)
+    values: Any = np.abs(numbers - expected)
     return float(values.max())

@@ -37,24 +37,24 @@ def inputs_of(stack: Stack, model: str, rows: list[dict[str, Any]]) -> list[dict
 
 def test_tritons_client_works_unchanged(stack: Stack, run_client: ClientRunner) -> None:
     rows = example_rows("attrition")
-    said = run_client("triton", url=stack.url, model="attrition", tensors=inputs_of(stack, "attrition", rows))
+    report = run_client("triton", url=stack.url, model="attrition", tensors=inputs_of(stack, "attrition", rows))
     own = batch(stack, "attrition", rows)
-    assert said["health"] == [True, True, True]
-    assert said["no model"] is False
-    assert said["server"] == "guichet"
-    assert said["metadata"]["versions"] == ["1"]
-    assert {"name": "attrition", "version": "1", "state": "READY", "reason": ""} in said["index"]
+    assert report["health"] == [True, True, True]
+    assert report["no model"] is False
+    assert report["server"] == "guichet"
+    assert report["metadata"]["versions"] == ["1"]
+    assert {"name": "attrition", "version": "1", "state": "READY", "reason": ""} in report["index"]
     for way in ("binary", "gzip", "deflate", "thread", "aio binary", "aio gzip"):
-        assert said[way]["predict"] == own["prediction"], way
-        assert said[way]["label"] == own["label"], way
-        assert [chances[1] for chances in said[way]["predict_proba"]] == close(own["probability"]), way
-    assert said["json"] == {"label": own["label"], "predict": own["prediction"]}
+        assert report[way]["predict"] == own["prediction"], way
+        assert report[way]["label"] == own["label"], way
+        assert [chances[1] for chances in report[way]["predict_proba"]] == close(own["probability"]), way
+    assert report["json"] == {"label": own["label"], "predict": own["prediction"]}
     for way in ("mixed", "aio json"):
-        assert list(said[way]) == ["predict_proba"]
-    assert said["id"] == "mine"
-    assert said["aio health"] == [True, True]
-    assert said["aio many"] is True
-    refused = said["refused"]
+        assert list(report[way]) == ["predict_proba"]
+    assert report["id"] == "mine"
+    assert report["aio health"] == [True, True]
+    assert report["aio many"] is True
+    refused = report["refused"]
     assert {name: refused[name][0] for name in refused if name != "asynchronous"} == {
         **{"model": "404", "version": "404", "missing": "400", "output": "400", "classes": "400", "config": "404"}
     }
@@ -66,22 +66,22 @@ def test_tritons_client_works_unchanged(stack: Stack, run_client: ClientRunner) 
 def test_open_inference_clients_work_unchanged(stack: Stack, run_client: ClientRunner) -> None:
     rows = example_rows("attrition")
     inputs = inputs_of(stack, "attrition", rows)
-    said = run_client("standard", url=stack.url, model="attrition", tensors=inputs)
+    report = run_client("standard", url=stack.url, model="attrition", tensors=inputs)
     own = batch(stack, "attrition", rows)
-    assert said["server"] == "guichet"
-    assert said["metadata"] == [[tensor["name"], tensor["datatype"], [-1]] for tensor in inputs]
+    assert report["server"] == "guichet"
+    assert report["metadata"] == [[tensor["name"], tensor["datatype"], [-1]] for tensor in inputs]
     for way in ("infer", "version"):
-        assert said[way]["predict"] == own["prediction"]
-        assert said[way]["label"] == own["label"]
-        assert said[way]["predict_proba"][1::2] == close(own["probability"])
-    assert said["label"] == said["aio"] == {"label": own["label"]}
-    assert {name: status for name, (status, _) in said["refused"].items()} == {
+        assert report[way]["predict"] == own["prediction"]
+        assert report[way]["label"] == own["label"]
+        assert report[way]["predict_proba"][1::2] == close(own["probability"])
+    assert report["label"] == report["aio"] == {"label": own["label"]}
+    assert {name: status for name, (status, _) in report["refused"].items()} == {
         **{"model": 404, "metadata": 404, "inputs": 400}
     }
-    assert all(list(body) == ["error"] for _, body in said["refused"].values())
-    assert said["remote ready"] is True
-    assert said["remote"]["predict"] == own["prediction"]
-    assert said["remote"]["label"] == own["label"]
+    assert all(list(body) == ["error"] for _, body in report["refused"].values())
+    assert report["remote ready"] is True
+    assert report["remote"]["predict"] == own["prediction"]
+    assert report["remote"]["label"] == own["label"]
 
 
 def test_codecs_of_mlserver_encode_requests_and_decode_answers(
@@ -90,16 +90,16 @@ def test_codecs_of_mlserver_encode_requests_and_decode_answers(
     """The same program, sent to both servers, prints the same, but for `label`, which MLServer does not give."""
     rows = example_rows("attrition")
     matrix = np.random.default_rng(1).normal(size=(5, 4)).tolist()
-    said = run_client("codecs", url=both.url, rows=rows, matrix=matrix)
+    report = run_client("codecs", url=both.url, rows=rows, matrix=matrix)
     own = batch(both, "attrition", rows)
-    assert said["pandas"] == own["prediction"]
-    assert said["shape"] == [len(rows), 1]
-    assert said["label"] == own["label"]
-    assert [chances[1] for chances in said["proba"]] == close(own["probability"])
-    assert said["numpy"] == said["numpy by name"]
-    assert np.shape(said["numpy"]) == (5, 1)
-    assert np.argmax(said["numpy proba"], axis=1).tolist() == [
-        ["iris", "lily", "rose"].index(kind) for [kind] in said["numpy"]
+    assert report["pandas"] == own["prediction"]
+    assert report["shape"] == [len(rows), 1]
+    assert report["label"] == own["label"]
+    assert [chances[1] for chances in report["proba"]] == close(own["probability"])
+    assert report["numpy"] == report["numpy by name"]
+    assert np.shape(report["numpy"]) == (5, 1)
+    assert np.argmax(report["numpy proba"], axis=1).tolist() == [
+        ["iris", "lily", "rose"].index(kind) for [kind] in report["numpy"]
     ]
 
 
@@ -187,12 +187,12 @@ def test_same_requests_get_the_same_numbers_from_a_real_mlserver(both: Stack, ml
             ours = client.post(path, json=body)
             theirs = httpx2.post(mlserver + path, json=body, timeout=30)
             assert ours.status_code == theirs.status_code == 200, f"{what}: {ours.text} {theirs.text}"
-            said, expected = ours.json(), theirs.json()
-            assert "id" not in body or said["id"] == expected["id"]
-            given = {output["name"]: output for output in said["outputs"]}
+            answer, expected = ours.json(), theirs.json()
+            assert "id" not in body or answer["id"] == expected["id"]
+            outputs = {output["name"]: output for output in answer["outputs"]}
             worst = 0.0
             for output in expected["outputs"]:
-                own = given[output["name"]]
+                own = outputs[output["name"]]
                 worst = max(worst, difference(own["data"], output["data"]))
                 if own["datatype"] != output["datatype"] or ("parameters" in body and own["shape"] != output["shape"]):
                     worst = float("inf")
@@ -214,7 +214,7 @@ def difference(ours: list[Any], theirs: list[Any]) -> float:
 
 
 def test_same_bad_requests_are_refused_by_both(both: Stack, mlserver: str, table: list[Row]) -> None:
-    taken = []
+    accepted = []
     with both.client() as client:
         for what, (model, body) in bad_requests(client).items():
             path = f"/v2/models/{model}/infer"
@@ -224,7 +224,7 @@ def test_same_bad_requests_are_refused_by_both(both: Stack, mlserver: str, table
             theirs = httpx2.post(mlserver + path, content=content, headers=headers, timeout=30)
             assert ours.json().keys() == {"error"}
             if ours.status_code not in (400, 404) or theirs.status_code < 400:
-                taken.append(f"{what}: {ours.status_code} {theirs.status_code}")
-            told = "both refuse" if theirs.status_code >= 400 else "only one refuses"
-            table.append((f"{both.runtime}: {what}", str(ours.status_code), str(theirs.status_code), told))
-    assert taken == []
+                accepted.append(f"{what}: {ours.status_code} {theirs.status_code}")
+            verdict = "both refuse" if theirs.status_code >= 400 else "only one refuses"
+            table.append((f"{both.runtime}: {what}", str(ours.status_code), str(theirs.status_code), verdict))
+    assert accepted == []

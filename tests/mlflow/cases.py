@@ -59,11 +59,11 @@ def requests() -> Iterator[tuple[str, str, str, str]]:
         "bent: text for a long": {"dataframe_records": [one | {"age": "35"}]},
         "bent: null for a boolean": {"dataframe_records": [one | {"member": None}]},
     }
-    many = [
+    several = [
         {"age": 16 + 7 * i % 60, "basket": round(13.7 * i % 150, 2), "city": CITIES[i % 3], "member": i % 4 == 0}
         for i in range(40)
     ]
-    bodies["forty records"] = {"dataframe_records": many}
+    bodies["forty records"] = {"dataframe_records": several}
     for name, body in bodies.items():
         yield "visitors", name, "application/json", json.dumps(body)
     text = "age,basket,city,member\n35,61.5,Lyon,True\n71,,Brest,False\n"

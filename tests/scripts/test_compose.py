@@ -32,25 +32,25 @@ def read(*folders: Path) -> dict[str, str]:
 
 
 def services() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
-    return found
+    described: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    return described
 
 
-def needed(found: dict[str, Any], name: str) -> set[str]:
+def needed(described: dict[str, Any], name: str) -> set[str]:
     """Everyone that `up NAME` starts besides."""
-    direct = set(found[name].get("depends_on", ()))
-    return direct.union(*(needed(found, one) for one in direct))
+    direct = set(described[name].get("depends_on", ()))
+    return direct.union(*(needed(described, one) for one in direct))
 
 
 def test_secrets_that_env_does_not_set_are_made_once_and_kept(volumes, capsys):
     assert secrets.main([], {}, *volumes) == 0
-    first, said = read(*volumes), capsys.readouterr().out
-    assert "made here" in said
+    first, output = read(*volumes), capsys.readouterr().out
+    assert "made here" in output
     assert secrets.main([], {"REDIS_PASSWORD": ""}, *volumes) == 0
     assert read(*volumes) == first
     passwords = {text for name, text in first.items() if name.endswith("_password")}  # Redis' stands twice
     assert len(passwords) == 7
-    assert all(secret not in said for secret in first.values())
+    assert all(secret not in output for secret in first.values())
     assert "made here" not in capsys.readouterr().out
 
 
@@ -66,8 +66,8 @@ def test_a_secret_of_env_goes_to_whoever_needs_it(volumes):
 def test_the_api_and_the_workers_are_told_of_one_role_of_the_database(volumes):
     assert secrets.main([], {"POSTGRES_PASSWORD": STRONG}, *volumes) == 0
     files = read(*volumes)
-    known = files["servers/app_password"]
-    assert files["service/database_url"] == f"postgresql+psycopg2://guichet_app:{known}@postgres:5432/guichet"
+    password = files["servers/app_password"]
+    assert files["service/database_url"] == f"postgresql+psycopg2://guichet_app:{password}@postgres:5432/guichet"
     owner = files["servers/owner_password"]
     assert files["servers/database_url"] == f"postgresql+psycopg2://guichet_owner:{owner}@postgres:5432/guichet"
     seen = "".join(text for name, text in files.items() if name.startswith("service/"))
@@ -92,10 +92,10 @@ def test_only_our_user_reads_what_the_servers_do_not_need(volumes):
 )
 def test_a_placeholder_is_refused_with_one_sentence_and_nothing_is_written(volumes, capsys, value):
     assert secrets.main([], {"POSTGRES_PASSWORD": value}, *volumes) == 1
-    told = capsys.readouterr().err
-    assert "POSTGRES_PASSWORD in .env is a placeholder: set another one" in told
-    assert value not in told
-    assert told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert "POSTGRES_PASSWORD in .env is a placeholder: set another one" in message
+    assert value not in message
+    assert message.count("\n") == 1
     assert not read(*volumes)
 
 
@@ -119,9 +119,9 @@ def test_a_changed_password_comes_with_the_command_that_lets_everyone_read_it(vo
     secrets.main([], {"REDIS_PASSWORD": STRONG}, *volumes)
     assert "changed" not in capsys.readouterr().out
     assert secrets.main([], {"REDIS_PASSWORD": STRONG[::-1]}, *volumes) == 0
-    told = capsys.readouterr().out
-    assert "changed: REDIS_PASSWORD. Run `docker compose up -d --force-recreate`" in told
-    assert STRONG[::-1] not in told
+    message = capsys.readouterr().out
+    assert "changed: REDIS_PASSWORD. Run `docker compose up -d --force-recreate`" in message
+    assert STRONG[::-1] not in message
 
 
 def test_a_folder_that_cannot_be_written_is_said_in_a_sentence(tmp_path, capsys):
@@ -169,9 +169,9 @@ def test_a_password_that_postgresql_does_not_know_is_told_with_the_way_out(volum
 
     monkeypatch.setattr(database, "create", refuse)
     assert database.main(volumes[1]) == 1
-    told = capsys.readouterr().err
-    assert 'docs/operations.md, "The passwords of the stack", says how' in told
-    assert "ADMIN_URL" not in told
+    message = capsys.readouterr().err
+    assert 'docs/operations.md, "The passwords of the stack", says how' in message
+    assert "ADMIN_URL" not in message
     assert "## The passwords of the stack\n" in (ROOT / "docs" / "operations.md").read_text()
 
 
@@ -198,13 +198,13 @@ def test_redis_knows_its_own_password_and_no_other(volumes):
 
 
 def test_monitoring_is_started_on_request_and_knows_one_key_and_one_password(volumes):
-    found = services()
-    asked = {name for name, service in found.items() if service.get("profiles") == ["monitoring"]}
-    assert asked == {"prometheus-key", "prometheus", "grafana"}
-    assert not any(asked & needed(found, name) for name in found.keys() - asked)
+    described = services()
+    monitoring = {name for name, service in described.items() if service.get("profiles") == ["monitoring"]}
+    assert monitoring == {"prometheus-key", "prometheus", "grafana"}
+    assert not any(monitoring & needed(described, name) for name in described.keys() - monitoring)
     secrets.main([], {}, *volumes)
     assert read(volumes[3]).keys() == {"grafana/grafana_password"}
-    mounted = {name: [volume.split(":")[0] for volume in found[name]["volumes"]] for name in asked}
+    mounted = {name: [volume.split(":")[0] for volume in described[name]["volumes"]] for name in monitoring}
     assert [name for name in mounted["prometheus"] if "secrets" in name] == ["prometheus-secrets"]
     assert [name for name in mounted["grafana"] if "secrets" in name] == ["grafana-secrets"]
     for name in ("prometheus", "grafana"):
@@ -242,10 +242,10 @@ def test_nobody_who_serves_has_a_way_out():
     networks = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["networks"]
     assert networks["backend"]["internal"] is True
     assert networks["published"]["driver_opts"] == {"com.docker.network.bridge.enable_ip_masquerade": "false"}
-    found = services()
-    assert {name for name, service in found.items() if "outside" in service["networks"]} == {"examples"}
-    published = {name for name, service in found.items() if "published" in service["networks"]}
-    assert published == {name for name, service in found.items() if "ports" in service}
+    described = services()
+    assert {name for name, service in described.items() if "outside" in service["networks"]} == {"examples"}
+    published = {name for name, service in described.items() if "published" in service["networks"]}
+    assert published == {name for name, service in described.items() if "ports" in service}
 
 
 def test_who_may_make_keys_and_models_answers_no_request():
@@ -266,9 +266,9 @@ def test_what_hangs_is_ended_by_its_health_check_and_started_again(name):
 
 def test_images_of_others_are_kept_by_digest_by_renovate():
     """No registry is asked here: the first run of Renovate writes the digests, and later ones bring newer ones."""
-    found = json.loads((ROOT / "renovate.json").read_text())
-    assert "docker:pinDigests" in found["extends"]
-    assert {"dockerfile", "docker-compose"} <= set(found["enabledManagers"])
+    rules = json.loads((ROOT / "renovate.json").read_text())
+    assert "docker:pinDigests" in rules["extends"]
+    assert {"dockerfile", "docker-compose"} <= set(rules["enabledManagers"])
     # What its managers find: `image:` of Compose, and an ARG whose default stands in FROM.
     others = {service["image"] for service in services().values() if not service["image"].startswith("guichet-")}
     assert all(re.fullmatch(r"(?:[a-z]+/)?[a-z]+:[\w.]+(@sha256:[0-9a-f]{64})?", image) for image in others)
@@ -281,12 +281,12 @@ def test_models_are_added_where_their_stores_can_be_reached():
 
 
 def test_every_image_of_ours_is_built_by_those_who_start_without_the_others():
-    found = services()
-    built = {name for name, service in found.items() if "build" in service}
-    for name, service in found.items():
+    described = services()
+    built = {name for name, service in described.items() if "build" in service}
+    for name, service in described.items():
         if service["image"].startswith("guichet-"):
-            makers = {one for one in built if found[one]["image"] == service["image"]}
-            assert makers & {name, *needed(found, name)}, f"`up {name}` in a new clone finds no {service['image']}"
+            makers = {one for one in built if described[one]["image"] == service["image"]}
+            assert makers & {name, *needed(described, name)}, f"`up {name}` in a new clone finds no {service['image']}"
 
 
 @pytest.mark.parametrize("name", ["api", "worker"])

@@ -39,7 +39,7 @@ class connected:
         self.connection.close()
 
 
-def asked(url: URL, role: str, question: str) -> list[tuple]:
+def query(url: URL, role: str, question: str) -> list[tuple]:
     with connected(url, role) as cursor:
         cursor.execute(question)
         return cursor.fetchall()
@@ -47,11 +47,11 @@ def asked(url: URL, role: str, question: str) -> list[tuple]:
 
 def create(admin: str, **passwords: str) -> list[create_db.Role]:
     """Make the database of the sales; return what was told."""
-    told: list[create_db.Role] = []
+    roles: list[create_db.Role] = []
     create_db.create(
-        admin, database="sales", prefix="sales", passwords=passwords, tell=lambda role, _url: told.append(role)
+        admin, database="sales", prefix="sales", passwords=passwords, tell=lambda role, _url: roles.append(role)
     )
-    return told
+    return roles
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +70,8 @@ def made(admin: str) -> URL:
 
 
 def test_tables_stand_at_the_last_migration_and_belong_to_the_owner(made):
-    assert asked(made, "sales_app", "SELECT version_num FROM alembic_version") == [(newest_revision(),)]
-    assert asked(made, "sales_app", OWNERS) == [("sales_owner",)]
+    assert query(made, "sales_app", "SELECT version_num FROM alembic_version") == [(newest_revision(),)]
+    assert query(made, "sales_app", OWNERS) == [("sales_owner",)]
 
 
 def test_app_reads_and_writes_and_changes_no_table(made):
@@ -138,8 +138,8 @@ def test_other_roles_may_not_even_connect(made):
 def test_tables_of_later_migrations_are_granted_by_themselves(made):
     with connected(made, "sales_owner") as cursor:
         cursor.execute("CREATE TABLE later (id serial PRIMARY KEY)")
-    assert asked(made, "sales_app", "INSERT INTO later DEFAULT VALUES RETURNING id") == [(1,)]
-    assert asked(made, "sales_reader", "SELECT count(*) FROM later") == [(1,)]
+    assert query(made, "sales_app", "INSERT INTO later DEFAULT VALUES RETURNING id") == [(1,)]
+    assert query(made, "sales_reader", "SELECT count(*) FROM later") == [(1,)]
     with connected(made, "sales_owner") as cursor:
         cursor.execute("DROP TABLE later")
 
@@ -163,9 +163,9 @@ def test_password_that_is_given_replaces_the_old_one_and_is_not_shown(made, admi
     monkeypatch.setenv("READER_PASSWORD", "hunter2")
     monkeypatch.setenv("ADMIN_URL", admin)
     assert create_db.main(["--database", "sales", "--prefix", "sales"]) == 0
-    said = capsys.readouterr().out
-    assert "hunter2" not in said
-    assert "sales_reader" in said
+    output = capsys.readouterr().out
+    assert "hunter2" not in output
+    assert "sales_reader" in output
 
 
 @pytest.mark.long
@@ -182,7 +182,7 @@ def test_database_of_somebody_else_is_let_alone(session_postgres, capsys):
         connection.cursor().execute("CREATE DATABASE theirs")
     assert create_db.main(["--url", session_postgres.url_of("postgres"), "--database", "theirs"]) == 1
     assert "the database theirs is there, and postgres owns it" in capsys.readouterr().err
-    roles = asked(make_url(session_postgres.url_of("postgres")), "postgres", "SELECT rolname FROM pg_roles")
+    roles = query(make_url(session_postgres.url_of("postgres")), "postgres", "SELECT rolname FROM pg_roles")
     assert not [name for (name,) in roles if name.startswith("guichet")]  # nothing half-made
 
 
@@ -192,13 +192,13 @@ def test_new_passwords_are_said_even_where_the_migrations_fail(admin, capsys, mo
 
     monkeypatch.setattr(create_db, "alembic", fail)
     assert create_db.main(["--url", admin, "--database", "halfway", "--prefix", "halfway"]) == 1
-    said = capsys.readouterr()
-    assert said.out.count("(shown this once)") == 3
-    assert "mend it and run this again" in said.err
+    output = capsys.readouterr()
+    assert output.out.count("(shown this once)") == 3
+    assert "mend it and run this again" in output.err
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         ("", "set ADMIN_URL"),
         ("nonsense", "cannot be read"),
@@ -206,11 +206,11 @@ def test_new_passwords_are_said_even_where_the_migrations_fail(admin, capsys, mo
         ("postgresql://root:hunter2@127.0.0.1:1/postgres", "cannot be reached"),
     ],
 )
-def test_address_that_leads_nowhere_is_refused_with_one_sentence(url, said, capsys, monkeypatch):
+def test_address_that_leads_nowhere_is_refused_with_one_sentence(url, message, capsys, monkeypatch):
     monkeypatch.delenv("ADMIN_URL", raising=False)
     assert create_db.main(["--url", url]) in (1, 2)
     err = capsys.readouterr().err
-    assert said in err
+    assert message in err
     assert err.count("\n") == 1
     assert "hunter2" not in err
 
@@ -264,8 +264,8 @@ def test_roles_of_another_administrator_are_left_to_it(made, admin, session_post
 )
 def test_address_of_no_administrator_is_refused_in_one_sentence_without_its_password(url, capsys):
     assert create_db.main(["--url", url]) == 1
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("create_db: ")
-    assert said.err.count("\n") == 1
-    assert "hunter2" not in said.err
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("create_db: ")
+    assert output.err.count("\n") == 1
+    assert "hunter2" not in output.err

@@ -119,11 +119,11 @@ def test_space_holds_what_its_image_needs_and_nothing_else(folder: Path):
 
 def test_page_of_the_space_says_docker_and_the_port_on_which_its_image_serves(folder: Path):
     _, front, text = (folder / "README.md").read_text().split("---\n", 2)
-    said = yaml.safe_load(front)
-    assert (said["sdk"], said["app_port"]) == ("docker", 7860)
-    assert {"title", "emoji", "colorFrom", "colorTo"} <= said.keys()
-    assert len(said["short_description"]) <= 60
-    assert f"PORT={said['app_port']}" in (folder / "Dockerfile").read_text()
+    front_matter = yaml.safe_load(front)
+    assert (front_matter["sdk"], front_matter["app_port"]) == ("docker", 7860)
+    assert {"title", "emoji", "colorFrom", "colorTo"} <= front_matter.keys()
+    assert len(front_matter["short_description"]) <= 60
+    assert f"PORT={front_matter['app_port']}" in (folder / "Dockerfile").read_text()
     assert "https://acme-guichet-demo.hf.space/" in text
     assert "OWNER" not in text
     for example in (ROOT / "examples").glob("*/rows.json"):

@@ -65,7 +65,7 @@ def rows_of(name, count, **options):
 @pytest.mark.parametrize("name", NAMES)
 def test_generated_rows_keep_every_range_and_rule(name, seed):
     rows, faults = RowValidator(card_of(name)).validate_many(rows_of(name, 4_000, seed=seed))
-    assert [found for found in faults if found] == []
+    assert [row_faults for row_faults in faults if row_faults] == []
     assert len(rows) == 4_000
 
 
@@ -90,7 +90,7 @@ def test_rows_to_try_are_valid(name):
     rows = json.loads((FOLDER / name / "rows.json").read_text(encoding="utf-8"))
     assert 3 <= len(rows) <= 5
     _, faults = RowValidator(card_of(name)).validate_many(rows)
-    assert [found for found in faults if found] == []
+    assert [row_faults for row_faults in faults if row_faults] == []
 
 
 def test_attrition_has_its_clients_features_and_rules():

@@ -82,15 +82,15 @@ def test_every_query_is_known_here():
     assert QUERIES.count("-- name:") == len(BLOCKS)
 
 
-@pytest.mark.parametrize(("name", "only", "_said", "sql"), BLOCKS, ids=[block[0] for block in BLOCKS])
-def test_query_runs(sampled, name, only, _said, sql):
+@pytest.mark.parametrize(("name", "only", "_sentence", "sql"), BLOCKS, ids=[block[0] for block in BLOCKS])
+def test_query_runs(sampled, name, only, _sentence, sql):
     if only and sampled.dialect.name == "sqlite":
         return
     parameters = PARAMETERS | {"job_id": batch_of(sampled)}
-    asked = set(re.findall(r"(?<!:):(\w+)", sql))
-    assert asked <= set(parameters)
+    names = set(re.findall(r"(?<!:):(\w+)", sql))
+    assert names <= set(parameters)
     with sampled.connect() as connection:
-        rows = connection.execute(text(sql), {key: parameters[key] for key in asked}).all()
+        rows = connection.execute(text(sql), {key: parameters[key] for key in names}).all()
     if ROWS[name] is None:
         assert rows
     else:
@@ -98,8 +98,8 @@ def test_query_runs(sampled, name, only, _said, sql):
 
 
 def test_parameters_of_a_query_are_named_in_its_sentence():
-    for name, _only, said, sql in BLOCKS:
-        assert set(re.findall(r"(?<!:):(\w+)", sql)) == set(re.findall(r":(\w+)", said)), name
+    for name, _only, sentence, sql in BLOCKS:
+        assert set(re.findall(r"(?<!:):(\w+)", sql)) == set(re.findall(r":(\w+)", sentence)), name
 
 
 # ── samples ──────────────────────────────────────────────────────────────────────────────────────────────────────

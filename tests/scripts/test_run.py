@@ -94,10 +94,10 @@ def test_wrong_setting_is_refused_in_a_sentence(env: dict[str, str], words: str)
 
 
 def test_port_in_use_ends_the_start_before_anything_runs(tmp_path: Path):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
         env = os.environ | {"PORT": str(port), "DATA_DIR": str(tmp_path / "data")}
         command = [sys.executable, "-m", "scripts.local.run"]
         run = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
@@ -108,10 +108,10 @@ def test_port_in_use_ends_the_start_before_anything_runs(tmp_path: Path):
 
 
 def test_flower_port_matters_to_the_queue_runtime_only(tmp_path: Path):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        flower_port = taken.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        flower_port = listener.getsockname()[1]
         check_ports(Options("sync", two_free_ports()[0], flower_port, tmp_path))
         with pytest.raises(Failure, match=f"FLOWER_PORT {flower_port} "):
             check_ports(Options("queue", two_free_ports()[0], flower_port, tmp_path))
@@ -335,7 +335,7 @@ class Copy:
     def read(self) -> str:
         return self.output.read_text()
 
-    def found(self, pattern: str) -> str:
+    def match_of(self, pattern: str) -> str:
         match = re.search(pattern, self.read())
         assert match is not None, self.read()
         return match[1]
@@ -374,8 +374,8 @@ def test_whole_service_starts_serves_stops_and_finds_its_data_again(
     (data / "models").symlink_to(models_dir)  # what another test has built need not be built again
     first = copies(data)
     processes = first.wait_ready()
-    job = first.found(r"example row: job (\S+) succeeded: \{.*\"prediction\"")
-    login = "guichet:" + first.found(r"user guichet, password (\S+)\)")
+    job = first.match_of(r"example row: job (\S+) succeeded: \{.*\"prediction\"")
+    login = "guichet:" + first.match_of(r"user guichet, password (\S+)\)")
     assert ask(f"{first.url}/docs")[0] == 200
     assert ask(first.flower_url)[0] == 401
     assert ask(first.flower_url, login=login)[0] == 200
@@ -407,7 +407,7 @@ def test_sync_runtime_is_one_process_on_sqlite(copies: Callable[..., Copy], tmp_
     copy = copies(data, RUNTIME="sync")
     processes = copy.wait_ready()
     assert len(processes) > 4  # the supervisor, the API, and a process for each model
-    assert copy.found(r"example row: job (\S+) succeeded")
+    assert copy.match_of(r"example row: job (\S+) succeeded")
     assert ask(f"{copy.url}/docs")[0] == 200
     assert not (data / "postgres").exists()
     assert not (data / "redis").exists()

@@ -97,8 +97,8 @@ def test_postgres_after_an_immediate_stop_recovers(postgres: Postgres):
 
 def test_postgres_promises_durability_and_counts_in_bytes(postgres: Postgres):
     names = ("fsync", "synchronous_commit", "jit", "listen_addresses", "server_encoding")
-    found = {name: query(postgres, f"SHOW {name}")[0][0] for name in names}
-    assert found == {
+    settings = {name: query(postgres, f"SHOW {name}")[0][0] for name in names}
+    assert settings == {
         "fsync": "on",
         "synchronous_commit": "on",
         "jit": "off",
@@ -124,8 +124,8 @@ def test_log_of_postgres_tells_no_values_of_a_row_that_fails(postgres: Postgres)
     assert "z-secret" not in after
 
 
-def wait_for_text(log: Path, before: str, wanted: str) -> str:
-    assert wait_until(lambda: wanted in log.read_text().removeprefix(before), timeout=10)
+def wait_for_text(log: Path, before: str, text: str) -> str:
+    assert wait_until(lambda: text in log.read_text().removeprefix(before), timeout=10)
     return log.read_text().removeprefix(before)
 
 
@@ -142,17 +142,17 @@ def refusal_of(user: int, server: Postgres) -> str:
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        told = "the test itself failed"
+        message = "the test itself failed"
         try:
             os.setgroups([])
             os.setgid(user)
             os.setuid(user)
             psycopg2.connect(user="postgres", host=str(server.socket_dir), dbname="guichet", connect_timeout=5)
-            told = ""
+            message = ""
         except psycopg2.OperationalError as error:
-            told = str(error)
+            message = str(error)
         finally:
-            os.write(writing, told.encode())
+            os.write(writing, message.encode())
             os._exit(0)
     os.close(writing)
     os.waitpid(child, 0)
@@ -264,10 +264,10 @@ def test_redis_from_path_is_used_when_the_wheel_is_missing(tmp_path: Path, monke
 
 def test_server_that_cannot_start_shows_its_own_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     server = Redis(tmp_path)
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        server.port = taken.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        server.port = listener.getsockname()[1]
         assert not port_is_free(server.port)
         with pytest.raises(ServerError, match=r"redis ended while it was starting(?s:.)*in use"):
             server.start()

@@ -35,13 +35,13 @@ def answers() -> Iterator[Answers]:
 
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            status, said = answers.get(self.path, (401, b"{}"))
+            status, content = answers.get(self.path, (401, b"{}"))
             if body == b'{"features": {}}':
                 status = 422
             self.send_response(status)
-            self.send_header("Content-Length", str(len(said) + (said == b"cut off")))
+            self.send_header("Content-Length", str(len(content) + (content == b"cut off")))
             self.end_headers()
-            self.wfile.write(said)
+            self.wfile.write(content)
 
         do_POST = do_GET
 
@@ -62,8 +62,8 @@ def answers() -> Iterator[Answers]:
 
 def test_service_that_does_what_it_should_passes(answers: Answers, capsys: pytest.CaptureFixture[str]):
     assert main([answers.url, "--version", VERSION, "--wait", "0"]) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert [line.split()[1].rstrip(":") for line in said] == [
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1].rstrip(":") for line in lines] == [
         *("ready", "health", "version", "predict", "job", "refusal", "locked")
     ]
 
@@ -90,17 +90,17 @@ def test_service_that_does_not_is_told_in_one_line(
 ):
     answers.say(path, body, status)
     assert main([answers.url, "--version", VERSION, "--wait", "0"]) == 1
-    said = capsys.readouterr()
-    assert said.err.startswith("FAIL  ")
-    assert words in said.err
-    assert said.err.count("\n") == 1
+    output = capsys.readouterr()
+    assert output.err.startswith("FAIL  ")
+    assert words in output.err
+    assert output.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("said", [b"<html>It is being built", b"cut off"])
+@pytest.mark.parametrize("page", [b"<html>It is being built", b"cut off"])
 def test_page_that_stands_in_for_a_service_is_not_taken_for_it(
-    answers: Answers, capsys: pytest.CaptureFixture[str], said: bytes
+    answers: Answers, capsys: pytest.CaptureFixture[str], page: bytes
 ):
-    answers["/readyz"] = (200, said)
+    answers["/readyz"] = (200, page)
     assert main([answers.url, "--wait", "0"]) == 1
     assert "no answer in JSON" in capsys.readouterr().err
 

@@ -73,15 +73,15 @@ def test_stop_waits_for_so_long_and_no_longer() -> None:
 
 
 def test_thread_that_pauses_or_waits_for_something_else_ends_when_it_is_told_to() -> None:
-    asked = threading.Event()
+    is_asked = threading.Event()
 
     def pause() -> None:
         pausing.wait(60)
 
     def wait() -> None:
-        asked.wait(60)
+        is_asked.wait(60)
 
-    pausing, waiting = Background(pause, name="pausing"), Background(wait, name="waiting", wake=asked.set)
+    pausing, waiting = Background(pause, name="pausing"), Background(wait, name="waiting", wake=is_asked.set)
     for thread in (pausing, waiting):
         thread.start()
         assert not thread.is_stopping
@@ -99,13 +99,13 @@ def test_every_thread_of_the_service_is_watched() -> None:
         "worker/main.py": "ends a beat that nobody needs",
         "shared/observability/tracing.py": "sends the last spans while a process ends, and is waited for two seconds",
     }
-    found = {
+    classes = {
         str(path.relative_to(ROOT))
         for folder in ("api", "worker", "shared")
         for path in (ROOT / folder).rglob("*.py")
         if re.search(r"\bThread\(", re.sub(r"\w+Thread\(", "", path.read_text()))
     }
-    assert found == own.keys()
+    assert classes == own.keys()
 
 
 class Strange:
@@ -128,7 +128,7 @@ def test_thread_lives_whatever_its_servers_do(make, monkeypatch: pytest.MonkeyPa
 
 
 def test_thread_that_wakes_who_waits_lives_through_a_message_of_another_kind() -> None:
-    asked = threading.Event()
+    is_asked = threading.Event()
 
     class Redis:
         def pubsub(self, **_: object) -> object:
@@ -138,13 +138,13 @@ def test_thread_that_wakes_who_waits_lives_through_a_message_of_another_kind() -
                 subscribe=lambda _: None,
                 ping=lambda: None,
                 close=lambda: None,
-                get_message=lambda timeout: next(messages, None) or asked.set(),
+                get_message=lambda timeout: next(messages, None) or is_asked.set(),
             )
 
     waiting = Completions(Strange(), Redis(), poll_seconds=0.05)  # type: ignore[arg-type]
     waiting._loop = SimpleNamespace()  # type: ignore[assignment]
     waiting._thread.start()
-    assert asked.wait(5)
+    assert is_asked.wait(5)
     assert wait_until(lambda: waiting._thread.is_alive() and ended() == {}, timeout=30)
     waiting.stop()
 
@@ -164,7 +164,7 @@ def test_health_names_a_thread_that_has_ended(name: str, is_blocking: bool, monk
         runtime=SimpleNamespace(trouble=lambda: None, examine=lambda **_: Condition()),
         settings=SimpleNamespace(runtime="sync", default_model=None),
     )
-    told = health.describe(services, in_full=True)  # type: ignore[arg-type]
-    assert f"The thread {name} has ended." in told["reasons"]
-    assert told["status"] == ("down" if is_blocking else "degraded")
+    body = health.describe(services, in_full=True)  # type: ignore[arg-type]
+    assert f"The thread {name} has ended." in body["reasons"]
+    assert body["status"] == ("down" if is_blocking else "degraded")
     assert bool(health.blocking(services, in_full=True)) is is_blocking  # type: ignore[arg-type]

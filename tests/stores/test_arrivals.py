@@ -177,12 +177,14 @@ def test_altered_package_is_refused_until_it_is_put_right_and_hinders_no_other(e
 def test_first_model_is_said_to_be_on_its_way(service, place, packages, monkeypatch):
     put_package(place, packages / "people/1", "people/1")
     models, arriving = service(place.root)
-    told = []
+    reasons = []
     downloaded = watcher.downloaded
-    monkeypatch.setattr(watcher, "downloaded", lambda *given: told.append(dict(models.refused)) or downloaded(*given))
+    monkeypatch.setattr(
+        watcher, "downloaded", lambda *arguments: reasons.append(dict(models.refused)) or downloaded(*arguments)
+    )
     arriving.poll()
     address = f"{place.root}/people/1"
-    assert told == [{address: f"{address} is being fetched."}]
+    assert reasons == [{address: f"{address} is being fetched."}]
     assert models.refused == {}
 
 

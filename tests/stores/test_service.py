@@ -124,24 +124,24 @@ def add_here_and_serve_there(tmp_path, store, packages, env) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "needs credentials, and there are none"),
         ({"MODELS_URI": "s3://no-such-bucket/models"}, "There is nothing at s3://no-such-bucket/models"),
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "does not answer"),
     ],
 )
-def test_service_says_what_is_wrong_with_its_store(tmp_path, s3, changes, said):
+def test_service_says_what_is_wrong_with_its_store(tmp_path, s3, changes, message):
     env = {"AWS_ENDPOINT_URL": s3, "AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
     env |= {"AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": "secret", "MODELS_URI": "s3://bucket/models"}
     where = {"runtime": "sync", "database_url": f"sqlite:///{tmp_path / 'guichet.db'}"}
     with running(tmp_path / "here", env | changes, **where) as stack, stack.client() as client:
-        wait_for(client, lambda: said in reasons(client))
+        wait_for(client, lambda: message in reasons(client))
         assert client.get("/readyz").status_code == 503
         added = stack.run("shared.registry", "add", (env | changes)["MODELS_URI"], check=False)
         assert added.returncode == 1
         assert added.stderr.startswith("error: ")
-        assert said in added.stderr
+        assert message in added.stderr
         assert added.stderr.count("\n") == 1
 
 

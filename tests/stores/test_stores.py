@@ -139,7 +139,7 @@ def test_missing_and_refused_credentials_of_s3_are_told_apart_and_tried_once(s3,
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "message"),
     [
         ("models", "file:///folder, s3://bucket/folder or hf://user/repo"),
         ("https://example.org/model", "file:///folder, s3://bucket/folder or hf://user/repo"),
@@ -154,8 +154,8 @@ def test_missing_and_refused_credentials_of_s3_are_told_apart_and_tried_once(s3,
         ("s3://bucket/models?secret=hunter2", "credentials in the environment"),
     ],
 )
-def test_wrong_address_is_told_before_anything_is_asked(address, said):
-    assert said in (address_fault(address) or "")
+def test_wrong_address_is_told_before_anything_is_asked(address, message):
+    assert message in (address_fault(address) or "")
     assert "hunter2" not in (address_fault(address) or "")
     with pytest.raises(ArtefactError):
         list_files(address)

@@ -110,12 +110,12 @@ def test_installed_lock_lacks_nothing_and_contradicts_nothing():
 
 def pins(lock: Path) -> dict[str, str]:
     """Return what a lock pins for this machine: version by name."""
-    found = {}
+    pinned = {}
     for line in re.findall(r"^[A-Za-z0-9][^\\\n]*", lock.read_text(), flags=re.M):
         requirement = Requirement(line)
         if requirement.marker is None or requirement.marker.evaluate():
-            found[canonicalize_name(requirement.name)] = str(requirement.specifier).removeprefix("==")
-    return found
+            pinned[canonicalize_name(requirement.name)] = str(requirement.specifier).removeprefix("==")
+    return pinned
 
 
 def applies(marker: Marker | None, extras: set[str]) -> bool:
@@ -131,8 +131,8 @@ def test_lock_lists_whatever_its_packages_need(lock: Path):
         for text in importlib.metadata.requires(name) or ():
             requirement = Requirement(text)
             if applies(requirement.marker, set()):
-                wanted = canonicalize_name(requirement.name)
-                if wanted not in pinned or not requirement.specifier.contains(pinned[wanted], prereleases=True):
+                dependency = canonicalize_name(requirement.name)
+                if dependency not in pinned or not requirement.specifier.contains(pinned[dependency], prereleases=True):
                     missing.append(f"{name} needs {text}")
     assert missing == []
 

@@ -54,9 +54,9 @@ QUEUE = {
 
 
 def sources(folder: str) -> list[Path]:
-    found = sorted((ROOT / folder).rglob("*.py"))
-    assert found, folder
-    return found
+    files = sorted((ROOT / folder).rglob("*.py"))
+    assert files, folder
+    return files
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -132,14 +132,14 @@ def test_worker_starts_without_the_http_side_and_loads_models_only_after_the_for
 def test_status_changes_in_one_file_only():
     """Whoever else writes `state` to jobs goes round the fence."""
     writes = re.compile(r"(UPDATE\s+jobs\s+SET[^;]*\bstate\s*=)|(\.values\([^)]*\bstate\s*=)|(\.state\s*=[^=])", re.S)
-    found = [
+    writers = [
         str(path.relative_to(ROOT))
         for folder in ("api", "worker", "shared", "scripts", "examples")
         for path in sources(folder)
         if path != ROOT / "shared" / "jobs" / "transitions.py" and writes.search(path.read_text())
     ]
-    found = [name for name in found if name != "api/main.py"]  # app.state.services is Starlette's
-    assert found == []
+    writers = [name for name in writers if name != "api/main.py"]  # app.state.services is Starlette's
+    assert writers == []
 
 
 # ── rooms ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -162,8 +162,8 @@ def known_module(name: str, modules: dict[str, Path]) -> str | None:
 
 def imports_between_modules() -> set[tuple[str, str]]:
     modules = product_modules()
-    found = {(module, known_module(name, modules)) for module, path in modules.items() for name in imported(path)}
-    return {(module, other) for module, other in found if other is not None and other != module}
+    pairs = {(module, known_module(name, modules)) for module, path in modules.items() for name in imported(path)}
+    return {(module, other) for module, other in pairs if other is not None and other != module}
 
 
 def test_every_file_and_folder_of_a_package_is_in_a_layer():
@@ -268,8 +268,8 @@ def worker_app() -> dict[str, Any]:
         "'timed': sorted(t.name for t in timed), 'locks': len({t.lock for t in timed}),"
         "'delivery': [c.task_ignore_result, c.task_acks_late, c.result_backend, c.task_serializer, c.accept_content]}))"
     )
-    said: dict[str, Any] = json.loads(python(code, **QUEUE))
-    return said
+    report: dict[str, Any] = json.loads(python(code, **QUEUE))
+    return report
 
 
 def test_every_task_name_has_a_task_and_every_task_a_name(worker_app):
@@ -303,7 +303,7 @@ def members_with_comments(kind: type[Enum]) -> dict[str, bool]:
 
 @pytest.mark.parametrize("kind", [tables.JobState, tables.JobKind, Lane])
 def test_every_member_of_an_enum_has_a_comment(kind):
-    assert [name for name, said in members_with_comments(kind).items() if not said] == []
+    assert [name for name, has_comment in members_with_comments(kind).items() if not has_comment] == []
 
 
 def test_every_module_function_and_class_of_the_product_has_a_docstring():
@@ -321,7 +321,18 @@ def test_every_module_function_and_class_of_the_product_has_a_docstring():
 
 
 NO_NAMES = {"told", "said", "found", "given", "known", "taken", "meant", "some", "many", "asked", "wanted"}
-NAMED_BY_US = ("api", "worker", "shared", "scripts", "deploy", "migrations", "examples", "benchmarks", "client/src")
+NAMED_BY_US = (
+    "api",
+    "worker",
+    "shared",
+    "scripts",
+    "deploy",
+    "migrations",
+    "examples",
+    "benchmarks",
+    "client",
+    "tests",
+)
 
 
 def names_given_in(path: Path) -> Iterator[tuple[int, str]]:
@@ -371,9 +382,9 @@ def test_every_error_has_a_code_of_its_own_a_status_and_a_title():
 def test_every_error_is_drawn_in_the_tree_of_its_docstring_with_its_status():
     drawn: dict[str, tuple[int, str]] = {}
     for line in (errors.__doc__ or "").splitlines():
-        found = re.match(r"(?P<stem>[│├└─ ]*)(?P<name>[A-Z]\w+)\s*(?P<status>\d{3})?(\s|$)", line)
-        if found and (found["stem"] or found["name"] == "GuichetError"):
-            drawn[found["name"]] = (len(found["stem"]) // 4, found["status"] or "")
+        match = re.match(r"(?P<stem>[│├└─ ]*)(?P<name>[A-Z]\w+)\s*(?P<status>\d{3})?(\s|$)", line)
+        if match and (match["stem"] or match["name"] == "GuichetError"):
+            drawn[match["name"]] = (len(match["stem"]) // 4, match["status"] or "")
     assert set(drawn) == {kind.__name__ for kind in family()}
     for kind in family():
         depth, status = drawn[kind.__name__]
@@ -497,9 +508,9 @@ def test_no_file_names_a_folder_of_a_developers_machine():
     allowed = re.compile(rb"/home/(guichet|app|nonroot|runner)/")  # users inside a container
     wrong = []
     for path in product_files():
-        for found in here.finditer(path.read_bytes()):
-            if not allowed.match(found[0]):
-                wrong.append(f"{path.relative_to(ROOT)}: {found[0].decode()}")
+        for match in here.finditer(path.read_bytes()):
+            if not allowed.match(match[0]):
+                wrong.append(f"{path.relative_to(ROOT)}: {match[0].decode()}")
     assert wrong == []
 
 

@@ -16,8 +16,8 @@ TARGETS = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text()
 
 
 def read(path: Path) -> dict[Any, Any]:
-    found: dict[Any, Any] = yaml.safe_load(path.read_text())
-    return found
+    workflow: dict[Any, Any] = yaml.safe_load(path.read_text())
+    return workflow
 
 
 def steps_of(path: Path) -> list[dict[str, Any]]:
@@ -98,10 +98,10 @@ def test_job_that_deploys_has_time_to_go_back():
 
 def test_every_target_of_the_pipelines_stands_in_the_docs():
     text = (ROOT / "docs" / "space.md").read_text()
-    told = {word for words in re.findall(r"`make ([a-z0-9 -]+)`", text) for word in words.split()}
+    targets = {word for words in re.findall(r"`make ([a-z0-9 -]+)`", text) for word in words.split()}
     for path in (*WORKFLOWS, *ACTIONS):
         for step in steps_of(path):
-            assert set(step.get("run", "").split()[1:]) <= told, step
+            assert set(step.get("run", "").split()[1:]) <= targets, step
 
 
 def test_nothing_that_a_caller_of_make_sets_is_pasted_into_a_script(tmp_path: Path):
@@ -123,9 +123,9 @@ def test_early_release_is_not_the_latest(tmp_path: Path, tag: str, is_early: boo
     command.chmod(0o755)
     env = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TAG": tag}
     subprocess.run(["make", "publish-release"], cwd=ROOT, env=env, capture_output=True, check=True)
-    asked = (tmp_path / "asked").read_text().splitlines()
-    assert asked[:3] == ["release", "create", tag]
-    assert ("--prerelease" in asked) == is_early
+    arguments = (tmp_path / "asked").read_text().splitlines()
+    assert arguments[:3] == ["release", "create", tag]
+    assert ("--prerelease" in arguments) == is_early
 
 
 def test_proof_runs_on_every_python_that_is_supported():

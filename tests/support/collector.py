@@ -42,10 +42,10 @@ class Collector:
     def of_trace(self, trace: str, count: int) -> dict[str, dict[str, Any]]:
         """Return the spans of a trace by name as soon as there are so many; fail after 30 s."""
         deadline = time.monotonic() + 30
-        while len(found := [span for span in self.spans if span["trace"] == trace]) < count:
-            assert time.monotonic() < deadline, f"{len(found)} of {count} spans: {found}"
+        while len(spans := [span for span in self.spans if span["trace"] == trace]) < count:
+            assert time.monotonic() < deadline, f"{len(spans)} of {count} spans: {spans}"
             time.sleep(0.02)
-        return {span["name"]: span for span in found}
+        return {span["name"]: span for span in spans}
 
 
 @contextmanager

@@ -53,8 +53,8 @@ class CutLine:
                     if not data:
                         return
                     if source is near:
-                        wanted = self.loses_answer_to
-                        if wanted is not None and wanted in data:
+                        marker = self.loses_answer_to
+                        if marker is not None and marker in data:
                             self.loses_answer_to, doomed = None, True
                         far.sendall(data)
                     elif doomed:  # it was carried out: this is the answer

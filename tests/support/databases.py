@@ -167,7 +167,7 @@ FAULT = Fault("", "model_failed", "the model raised ValueError on this row")
 
 def end(connection: Connection, claims: Sequence[Claim], **changes: Any) -> list[str]:
     """Finish claims with a good output for every row."""
-    results = [[good() for _ in taken.rows] for taken in claims]
+    results = [[good() for _ in claim.rows] for claim in claims]
     return finish(connection, claims, results, model_version_id=changes.get("model_version_id", 1))
 
 

@@ -97,10 +97,10 @@ class Handler(BaseHTTPRequestHandler):
             # as the hub does: who may not read a repository is not told whether there is one
             return self.refuse(401, "Repository not found", code="RepoNotFound")
         for methods, pattern, handle in ROUTES:
-            found = re.fullmatch(pattern, path)
-            if found and self.command in methods.split():
+            match = re.fullmatch(pattern, path)
+            if match and self.command in methods.split():
                 try:
-                    return handle(self, raw, **found.groupdict())
+                    return handle(self, raw, **match.groupdict())
                 except NotThere as error:
                     return self.refuse(404, "not found", code=str(error))
         return self.refuse(404, "no such page")
@@ -128,8 +128,8 @@ class Handler(BaseHTTPRequestHandler):
     def info(self, raw: bytes, kind: str, name: str, revision: str | None = None) -> None:
         commit = self.hub.find(kind, name, revision)
         files = [{"rfilename": file} for file in sorted(commit.files)]
-        said = {"id": name, "sha": commit.id, "private": False, "tags": [], "siblings": files}
-        self.answer(said | ({"sdk": self.hub.sdks.get(name)} if kind == "spaces" else {}))
+        body = {"id": name, "sha": commit.id, "private": False, "tags": [], "siblings": files}
+        self.answer(body | ({"sdk": self.hub.sdks.get(name)} if kind == "spaces" else {}))
 
     def validate(self, raw: bytes) -> None:
         self.answer({"errors": [], "warnings": []})
@@ -166,15 +166,15 @@ class Handler(BaseHTTPRequestHandler):
     def tree(self, raw: bytes, kind: str, name: str, revision: str, folder: str | None) -> None:
         query = parse_qs(urlsplit(self.path).query)
         commit = self.hub.find(kind, name, revision)
-        found = entries(commit, f"{folder}/" if folder else "", recursive=query["recursive"] == ["true"])
-        if not found:
+        listed = entries(commit, f"{folder}/" if folder else "", recursive=query["recursive"] == ["true"])
+        if not listed:
             raise NotThere("EntryNotFound")
-        self.answer(found)
+        self.answer(listed)
 
     def paths_info(self, raw: bytes, kind: str, name: str, revision: str) -> None:
-        asked = parse_qs(raw.decode())["paths"]
-        found = entries(self.hub.find(kind, name, revision), "", recursive=True)
-        self.answer([entry for entry in found if entry["path"] in asked])
+        paths = parse_qs(raw.decode())["paths"]
+        listed = entries(self.hub.find(kind, name, revision), "", recursive=True)
+        self.answer([entry for entry in listed if entry["path"] in paths])
 
     def file(self, raw: bytes, kind: str | None, name: str, revision: str, path: str) -> None:
         commit = self.hub.find(kind or "models", name, revision)
@@ -191,22 +191,22 @@ class Handler(BaseHTTPRequestHandler):
 
     def runtime(self, raw: bytes, kind: str, name: str) -> None:
         head = self.hub.find(kind, name).id
-        said = self.hub.stages.pop(0) if len(self.hub.stages) > 1 else self.hub.stages[0]
-        self.answer({"hardware": {"current": "cpu-basic"}, "sha": head, **said})
+        stage = self.hub.stages.pop(0) if len(self.hub.stages) > 1 else self.hub.stages[0]
+        self.answer({"hardware": {"current": "cpu-basic"}, "sha": head, **stage})
 
 
 def entries(commit: Commit, inside: str, *, recursive: bool) -> list[dict[str, Any]]:
     """Return the files and folders of a commit below a folder (`folder/`, or '')."""
-    told = {"lastCommit": {"id": commit.id, "title": commit.title, "date": DAY}}
-    found: dict[str, dict[str, Any]] = {}
+    commit_of = {"lastCommit": {"id": commit.id, "title": commit.title, "date": DAY}}
+    listed: dict[str, dict[str, Any]] = {}
     for path, content in sorted(commit.files.items()):
         parts = path.removeprefix(inside).split("/")
         for depth in range(1, len(parts) + 1 if recursive else 2) if path.startswith(inside) else ():
             here = inside + "/".join(parts[:depth])
             oid = blob_id(content) if here == path else "0" * 40
             made = {"type": "file", "size": len(content)} if here == path else {"type": "directory", "size": 0}
-            found[here] = {"path": here, "oid": oid, **made, **told}
-    return list(found.values())
+            listed[here] = {"path": here, "oid": oid, **made, **commit_of}
+    return list(listed.values())
 
 
 REPO = r"(?P<name>[\w-]+/[\w.-]+)"

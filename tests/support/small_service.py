@@ -34,5 +34,5 @@ def small_service(folder: Path, *names: str, **settings: Any) -> FastAPI:
             )
     engine.dispose()
     sync.START_SECONDS = 120.0  # tests ask as soon as it has started, on busy machines too
-    given = {"runtime": "sync", "auth": "open", "data_dir": folder, "database_url": url, **settings}
-    return create_app(Settings(**given))
+    options = {"runtime": "sync", "auth": "open", "data_dir": folder, "database_url": url, **settings}
+    return create_app(Settings(**options))

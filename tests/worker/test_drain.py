@@ -129,8 +129,8 @@ def outputs(engine: Engine) -> int:
 def request_ids(engine: Engine, ids: list[str]) -> list[str]:
     """Return the request ids of jobs, in the order of the jobs, each once."""
     with engine.connect() as connection:
-        found = dict(tuple(row) for row in connection.execute(text("SELECT id::text, request_id FROM jobs")))
-    return list(dict.fromkeys(found[each] for each in ids))
+        by_id = dict(tuple(row) for row in connection.execute(text("SELECT id::text, request_id FROM jobs")))
+    return list(dict.fromkeys(by_id[each] for each in ids))
 
 
 def test_everything_that_is_queued_is_scored_and_announced(runtime, database, broker, scorer):
@@ -138,8 +138,8 @@ def test_everything_that_is_queued_is_scored_and_announced(runtime, database, br
     listener = Client.from_url(broker.url).pubsub(ignore_subscribe_messages=True)
     listener.subscribe(DONE_CHANNEL)
     listener.get_message(timeout=1)
-    said = drain(runtime, "interactive", 1)
-    assert said.startswith("m@1: 10 jobs, ")
+    outcome = drain(runtime, "interactive", 1)
+    assert outcome.startswith("m@1: 10 jobs, ")
     assert states(database, ids) == {"succeeded"}
     announced = ""
     while (message := listener.get_message(timeout=0.5)) is not None:

@@ -36,22 +36,22 @@ def report(folder: Path, *arguments: str) -> dict[str, Any]:
         RUNTIME="sync", DATABASE_URL=f"sqlite:///{folder / 'guichet.db'}", MODELS_DIR=str(folder / "models")
     ):
         assert main(["--out", str(folder / "out"), *arguments]) == 0
-    found: dict[str, Any] = json.loads((folder / "out" / "drift_report.json").read_text())
-    return found
+    content: dict[str, Any] = json.loads((folder / "out" / "drift_report.json").read_text())
+    return content
 
 
 @pytest.mark.parametrize("is_counted", [False, True])
 def test_report_has_what_its_readers_look_for(engine: Engine, tmp_path: Path, is_counted: bool) -> None:
     if is_counted:
         counting(engine, tmp_path / "models").run(seconds=30)
-    found = report(tmp_path, "--model", "m", "--limit", "200")
-    assert (found["model"], found["version"], found["n_ref_rows"], found["n_prod_rows"]) == ("m", 1, 400, 200)
-    assert found["thresholds"] == {"low": 0.1, "moderate": 0.2, "high": 0.3}
-    assert found["features_total"] == len(found["all_features"]) == 3
-    assert found["level"] == "high"
-    assert found["top_psi"][0]["psi"] == max(each["psi"] for each in found["all_features"])
-    assert found["top_missing_delta"][0] == {"feature": "kind", "missing_delta": 1.0}
-    assert (found["score"] is not None) is is_counted  # only the service scores the reference
+    content = report(tmp_path, "--model", "m", "--limit", "200")
+    assert (content["model"], content["version"], content["n_ref_rows"], content["n_prod_rows"]) == ("m", 1, 400, 200)
+    assert content["thresholds"] == {"low": 0.1, "moderate": 0.2, "high": 0.3}
+    assert content["features_total"] == len(content["all_features"]) == 3
+    assert content["level"] == "high"
+    assert content["top_psi"][0]["psi"] == max(each["psi"] for each in content["all_features"])
+    assert content["top_missing_delta"][0] == {"feature": "kind", "missing_delta": 1.0}
+    assert (content["score"] is not None) is is_counted  # only the service scores the reference
     assert report(tmp_path, "--model", "m@champion")["n_prod_rows"] == 900
     assert report(tmp_path, "--model", "m@1", "--limit", "5")["level"] == "too_few_rows"
 

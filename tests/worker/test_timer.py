@@ -49,10 +49,10 @@ def runtime(database: Engine, transactions: Engine) -> Runtime:
     empty(database)
     with database.connect() as connection:
         connection.exec_driver_sql("DELETE FROM timed_tasks")
-    told = SimpleNamespace(
+    settings = SimpleNamespace(
         engine=database, bulk_engine=transactions, settings=SETTINGS, redis=NoRedis(), app=None, name="here:1"
     )
-    return cast("Runtime", told)
+    return cast("Runtime", settings)
 
 
 def lost_job(engine: Engine) -> str:

@@ -28,14 +28,14 @@ class Clock:
         return self.now
 
 
-def rows_spent(some: Quota, caller: str, times: int) -> int:
+def rows_spent(quota: Quota, caller: str, times: int) -> int:
     """Return how many of so many submissions of one row were let through."""
-    return _passed(lambda: some.spend_row(caller), times)
+    return _passed(lambda: quota.spend_row(caller), times)
 
 
-def reads_spent(some: Quota, caller: str, times: int) -> int:
+def reads_spent(quota: Quota, caller: str, times: int) -> int:
     """Return how many of so many requests that read were let through."""
-    return _passed(lambda: some.spend_read(caller), times)
+    return _passed(lambda: quota.spend_read(caller), times)
 
 
 def _passed(spend: Callable[[], Coroutine[Any, Any, None]], times: int) -> int:
@@ -51,105 +51,105 @@ def _passed(spend: Callable[[], Coroutine[Any, Any, None]], times: int) -> int:
 
 
 def test_no_rate_is_no_limit():
-    some = Quota(0, 1)
-    asyncio.run(some.owe_rows("a", 1_000))
-    assert rows_spent(some, "a", 1_000) == reads_spent(some, "a", 1_000) == 1_000
+    quota = Quota(0, 1)
+    asyncio.run(quota.owe_rows("a", 1_000))
+    assert rows_spent(quota, "a", 1_000) == reads_spent(quota, "a", 1_000) == 1_000
 
 
 def test_burst_passes_at_once_and_then_as_many_as_the_rate_refills():
     clock = Clock()
-    some = Quota(60, 5, clock=clock)
-    assert rows_spent(some, "a", 20) == 5
+    quota = Quota(60, 5, clock=clock)
+    assert rows_spent(quota, "a", 20) == 5
     clock.now += 3
-    assert rows_spent(some, "a", 20) == 3
+    assert rows_spent(quota, "a", 20) == 3
     clock.now += 3_600
-    assert rows_spent(some, "a", 20) == 5
+    assert rows_spent(quota, "a", 20) == 5
 
 
 def test_each_caller_has_a_bucket_of_its_own():
-    some = Quota(60, 5, clock=Clock())
-    assert (rows_spent(some, "a", 9), rows_spent(some, "b", 9)) == (5, 5)
+    quota = Quota(60, 5, clock=Clock())
+    assert (rows_spent(quota, "a", 9), rows_spent(quota, "b", 9)) == (5, 5)
 
 
 def test_refused_caller_is_told_when_to_come_back_and_is_served_then():
     clock = Clock()
-    some = Quota(6, 1, clock=clock)  # one in ten seconds
-    assert rows_spent(some, "a", 1) == 1
+    quota = Quota(6, 1, clock=clock)  # one in ten seconds
+    assert rows_spent(quota, "a", 1) == 1
     for later, wait in ((0.0, 10), (4.5, 6), (4.5, 1)):
         clock.now += later
         with pytest.raises(TooManyRequests, match="6 rows a minute") as refused:
-            asyncio.run(some.spend_row("a"))
+            asyncio.run(quota.spend_row("a"))
         assert refused.value.retry_after == wait
     clock.now += 1
-    assert rows_spent(some, "a", 1) == 1
+    assert rows_spent(quota, "a", 1) == 1
 
 
 def test_steady_caller_at_the_rate_is_never_refused():
     clock = Clock()
-    some = Quota(7, 1, clock=clock)
+    quota = Quota(7, 1, clock=clock)
     for _ in range(100):
-        assert rows_spent(some, "a", 1) == 1
+        assert rows_spent(quota, "a", 1) == 1
         clock.now += 60 / 7
 
 
 def test_batch_is_let_through_whole_and_counts_by_its_rows():
     clock = Clock()
-    some = Quota(60, 5, clock=clock)
-    assert rows_spent(some, "a", 1) == 1
-    asyncio.run(some.owe_rows("a", 99))
-    assert rows_spent(some, "a", 1) == 0
+    quota = Quota(60, 5, clock=clock)
+    assert rows_spent(quota, "a", 1) == 1
+    asyncio.run(quota.owe_rows("a", 99))
+    assert rows_spent(quota, "a", 1) == 0
     clock.now += 94.9  # of the 100 rows, five were there at the beginning
-    assert rows_spent(some, "a", 1) == 0
+    assert rows_spent(quota, "a", 1) == 0
     clock.now += 1.2
-    assert rows_spent(some, "a", 2) == 1
+    assert rows_spent(quota, "a", 2) == 1
 
 
 def test_rows_of_a_file_are_owed_by_files_alone_and_cost_a_twentieth():
     clock = Clock()
-    some = Quota(60, 20, clock=clock)  # as on a Space
-    asyncio.run(some.spend_file("a"))
-    asyncio.run(some.owe_file_rows("a", 19_999))
-    assert rows_spent(some, "a", 20) == 20
+    quota = Quota(60, 20, clock=clock)  # as on a Space
+    asyncio.run(quota.spend_file("a"))
+    asyncio.run(quota.owe_file_rows("a", 19_999))
+    assert rows_spent(quota, "a", 20) == 20
     with pytest.raises(TooManyRequests, match="1200 rows of files a minute") as refused:
-        asyncio.run(some.spend_file("a"))
+        asyncio.run(quota.spend_file("a"))
     assert refused.value.retry_after == 981  # (20,000 + 1 - 400) rows at 20 a second
     clock.now += 981
-    asyncio.run(some.spend_file("a"))
-    asyncio.run(some.owe_file_rows("a", 5_000_000))
+    asyncio.run(quota.spend_file("a"))
+    asyncio.run(quota.owe_file_rows("a", 5_000_000))
     clock.now += MAX_DEBT + 1
-    asyncio.run(some.spend_file("a"))
+    asyncio.run(quota.spend_file("a"))
 
 
 def test_nobody_waits_longer_than_an_hour():
     clock = Clock()
-    some = Quota(60, 5, clock=clock)
-    asyncio.run(some.owe_rows("a", 1_000_000))
+    quota = Quota(60, 5, clock=clock)
+    asyncio.run(quota.owe_rows("a", 1_000_000))
     clock.now += MAX_DEBT
-    assert rows_spent(some, "a", 1) == 0
+    assert rows_spent(quota, "a", 1) == 0
     clock.now += 1.1
-    assert rows_spent(some, "a", 9) == 1
+    assert rows_spent(quota, "a", 9) == 1
 
 
 def test_guess_costs_as_much_as_many_reads():
     clock = Clock()
-    some = Quota(60, 2, clock=clock)
+    quota = Quota(60, 2, clock=clock)
     for guesses in (1, 1, 0):
-        assert reads_spent(some, "a", 1) == guesses
+        assert reads_spent(quota, "a", 1) == guesses
         if guesses:
-            asyncio.run(some.owe_guess("a"))
+            asyncio.run(quota.owe_guess("a"))
     with pytest.raises(TooManyRequests, match="unknown ids count 20 times"):
-        asyncio.run(some.spend_read("a"))
-    assert rows_spent(some, "a", 2) == 2  # which reads do not touch
-    assert reads_spent(some, "b", 100) == 2 * READS_PER_ROW
+        asyncio.run(quota.spend_read("a"))
+    assert rows_spent(quota, "a", 2) == 2  # which reads do not touch
+    assert reads_spent(quota, "b", 100) == 2 * READS_PER_ROW
 
 
 def test_more_addresses_than_are_remembered_push_out_the_longest_silent_one(monkeypatch):
     monkeypatch.setattr(buckets, "MAX_CALLERS", 3)
-    some = Quota(60, 1, clock=Clock())
+    quota = Quota(60, 1, clock=Clock())
     for caller in ("a", "b", "c", "d"):
-        assert rows_spent(some, caller, 1) == 1
-    assert rows_spent(some, "b", 1) == 0
-    assert rows_spent(some, "a", 1) == 1
+        assert rows_spent(quota, caller, 1) == 1
+    assert rows_spent(quota, "b", 1) == 0
+    assert rows_spent(quota, "a", 1) == 1
 
 
 # ── all processes ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -179,8 +179,8 @@ def test_processes_share_their_buckets_in_redis(redis: Redis) -> None:
 
 def test_process_counts_alone_while_redis_is_away(caplog):
     away = refusing_redis()
-    some = Quota(60, 3, shared=SharedBuckets(away), clock=Clock())
-    assert rows_spent(some, "a", 9) == 3
+    quota = Quota(60, 3, shared=SharedBuckets(away), clock=Clock())
+    assert rows_spent(quota, "a", 9) == 3
     assert len(caplog.records) == 1  # it is not asked again for each request
 
 

@@ -46,7 +46,7 @@ HEADER = b"row_no,id,prediction,error\n"
 
 
 @pytest.mark.parametrize(
-    ("header", "asked", "part"),
+    ("header", "byte_range", "part"),
     [
         ("bytes=0-4", (0, 4), (0, 5)),
         ("bytes=2-", (2, None), (2, 10)),
@@ -58,9 +58,9 @@ HEADER = b"row_no,id,prediction,error\n"
         ("bytes=-0", (None, 0), None),
     ],
 )
-def test_range_is_settled_by_the_size_of_the_file(header, asked, part):
-    assert parse_range(header, None, '"e"') == asked
-    assert resolve_range(asked, 10) == part
+def test_range_is_settled_by_the_size_of_the_file(header, byte_range, part):
+    assert parse_range(header, None, '"e"') == byte_range
+    assert resolve_range(byte_range, 10) == part
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_etag_is_compared_weakly():
 
 
 @pytest.mark.parametrize(
-    ("accept", "wanted"),
+    ("accept", "media_type"),
     [
         ("", "a/x"),
         ("a/*;q=0.2, b/y;q=0.3", "b/y"),
@@ -96,8 +96,8 @@ def test_etag_is_compared_weakly():
         (",;,", None),
     ],
 )
-def test_type_is_the_one_that_is_liked_best(accept, wanted):
-    assert preferred_type(accept, ("a/x", "b/y")) == wanted
+def test_type_is_the_one_that_is_liked_best(accept, media_type):
+    assert preferred_type(accept, ("a/x", "b/y")) == media_type
 
 
 # ── pieces ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -372,11 +372,11 @@ def test_parquet_reads_back_exactly(delimiter, decimal):
     faulty = {0: [Fault("/x", "missing", "is missing; =send it")]}
     nothing = ChunkScores([], [], [], [], None)
     output += output_records(card, form, [["n"], ["m"]], nothing, faulty, first_row=16, row_count=1)
-    given = io.StringIO()
-    writer = csv.writer(given, delimiter=delimiter)
+    csv_text = io.StringIO()
+    writer = csv.writer(csv_text, delimiter=delimiter)
     writer.writerows([[note, '"v"', "l"] for note in NOTES] + [["n"]])
     for join in (False, True):
-        table = Layout(card, form, join=join).read(given.getvalue().encode(), output)
+        table = Layout(card, form, join=join).read(csv_text.getvalue().encode(), output)
         columns = {name: table.column(name).to_pylist() for name in table.column_names}
         assert columns["row_no"] == list(range(11, 18))
         assert columns["note"] == [*NOTES, "n"]

@@ -51,8 +51,8 @@ def form(*parts: bytes) -> bytes:
 
 def unwrap(envelope: UploadHeaders, pieces: Iterable[bytes], *, max_bytes: int = 1_000_000) -> tuple[bytes, str | None]:
     unwrapper = UploadDecoder(envelope, max_bytes=max_bytes)
-    found = b"".join(out for piece in pieces for out in unwrapper.unwrap(piece))
-    return found + b"".join(unwrapper.finish()), unwrapper.filename
+    content = b"".join(out for piece in pieces for out in unwrapper.unwrap(piece))
+    return content + b"".join(unwrapper.finish()), unwrapper.filename
 
 
 def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
@@ -124,7 +124,7 @@ def test_form_without_a_boundary_is_refused(kind):
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"),
+    ("name", "kept"),
     [
         (None, None),
         (b"", None),
@@ -143,8 +143,8 @@ def test_form_without_a_boundary_is_refused(kind):
         (b"\xed\xa0\x80.csv", "í\xa0\x80.csv".replace("\xa0", "").replace("\x80", "")),
     ],
 )
-def test_name_of_a_file_is_kept_without_folders_and_signs_that_cannot_be_shown(given, kept):
-    assert clean_filename(given) == kept
+def test_name_of_a_file_is_kept_without_folders_and_signs_that_cannot_be_shown(name, kept):
+    assert clean_filename(name) == kept
 
 
 # ── unwrapping ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -272,11 +272,11 @@ def request_of(*messages: dict[str, Any], **headers: str) -> Request:
     waiting = iter(messages)
 
     async def receive() -> dict[str, Any]:
-        found = next(waiting, None)
-        if found is None:
+        piece = next(waiting, None)
+        if piece is None:
             await asyncio.Event().wait()
             raise AssertionError
-        return found
+        return piece
 
     raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     return Request({"type": "http", "method": "POST", "path": "/", "headers": raw}, receive)
@@ -291,19 +291,19 @@ GONE = {"type": "http.disconnect"}
 
 def read_all(body: UploadBody) -> list[bytes]:
     async def read() -> list[bytes]:
-        found = []
+        pieces = []
         while data := await body.read():
-            found.append(data)
-        return found
+            pieces.append(data)
+        return pieces
 
     return asyncio.run(read())
 
 
 def test_small_pieces_of_a_body_are_handed_over_together():
     body = UploadBody(request_of(*[piece(b"x" * 1000)] * 600, piece(b"", more=False)), max_bytes=1_000_000)
-    found = read_all(body)
-    assert [len(data) for data in found] == [263_000, 263_000, 74_000]
-    assert all(len(data) <= BATCH_BYTES + 1000 for data in found)
+    pieces = read_all(body)
+    assert [len(data) for data in pieces] == [263_000, 263_000, 74_000]
+    assert all(len(data) <= BATCH_BYTES + 1000 for data in pieces)
     assert body.is_complete
 
 
@@ -440,15 +440,15 @@ def test_early_answer_waits_for_some_seconds_only(monkeypatch):
 def deleted_files() -> set[str]:
     """Files without a name that this process holds open."""
     folder = Path("/proc/self/fd")
-    found = set()
+    paths = set()
     for entry in folder.iterdir():
         try:
             target = os.readlink(entry)
         except OSError:
             continue
         if target.endswith("(deleted)"):
-            found.add(target)
-    return found
+            paths.add(target)
+    return paths
 
 
 def test_chunks_come_back_in_order_as_often_as_they_are_wanted():
@@ -456,9 +456,9 @@ def test_chunks_come_back_in_order_as_often_as_they_are_wanted():
         for number in range(3):
             kept.add(Chunk(number * 10, 10, b"%d\n" % number * 10))
         for _ in range(2):
-            found = list(kept.chunks())
-            assert [(chunk.first_row, chunk.row_count) for chunk in found] == [(0, 10), (10, 10), (20, 10)]
-            assert [unpack(chunk.payload) for chunk in found] == [b"0\n" * 10, b"1\n" * 10, b"2\n" * 10]
+            chunks = list(kept.chunks())
+            assert [(chunk.first_row, chunk.row_count) for chunk in chunks] == [(0, 10), (10, 10), (20, 10)]
+            assert [unpack(chunk.payload) for chunk in chunks] == [b"0\n" * 10, b"1\n" * 10, b"2\n" * 10]
 
 
 def test_large_upload_waits_in_a_file_without_a_name_that_goes_with_it(tmp_path, monkeypatch):

@@ -104,16 +104,16 @@ def request(method: str, path: str, *headers: str, version: str = "1.1") -> byte
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
 @pytest.mark.parametrize("path", [path for path in ANSWERS if not path.startswith(("/bad", "/too"))])
 def test_answer_is_the_servers_own(servers: list[uvicorn.Server], path: str, method: str, version: str):
-    asked = request(method, path, "Connection: close", version=version)
-    ours, theirs = (conversation(server, asked) for server in servers)
+    sent = request(method, path, "Connection: close", version=version)
+    ours, theirs = (conversation(server, sent) for server in servers)
     assert ours == theirs
     assert ours.startswith(b"HTTP/1.1 ")
 
 
 def test_pipelined_answers_come_in_order(servers: list[uvicorn.Server]):
     paths = ["/whole", "/chunks", "/again", "/nothing", "/whole"]
-    asked = b"".join(request("GET", path) for path in paths) + request("GET", "/pieces", "Connection: close")
-    ours, theirs = (conversation(server, asked) for server in servers)
+    sent = b"".join(request("GET", path) for path in paths) + request("GET", "/pieces", "Connection: close")
+    ours, theirs = (conversation(server, sent) for server in servers)
     assert ours == theirs
     assert ours.count(b"HTTP/1.1 ") == len(paths) + 1
 

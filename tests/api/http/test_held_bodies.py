@@ -32,7 +32,7 @@ class Sender:
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
         self.body = b""
-        given = {"host": "127.0.0.1", "content-type": "application/json", **headers}
+        fields = {"host": "127.0.0.1", "content-type": "application/json", **headers}
         scope = {
             "type": "http",
             "method": "POST",
@@ -42,7 +42,7 @@ class Sender:
             "scheme": "http",
             "server": ("127.0.0.1", 80),
             "client": (address, 1),
-            "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in given.items()],
+            "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in fields.items()],
         }
         self.task = asyncio.ensure_future(app(scope, self._pieces.get, self._keep))
 

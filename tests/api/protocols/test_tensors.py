@@ -62,8 +62,8 @@ ROWS = [
 
 
 def version_of(features: list[dict[str, Any]] = FEATURES, **more: Any) -> Version:
-    said = {"name": "m", "version": 1, "task": "binary", "sha256": "0" * 64, "labels": {"0": "no", "1": "yes"}} | more
-    card = Card.model_validate(said | {"features": features})
+    fields = {"name": "m", "version": 1, "task": "binary", "sha256": "0" * 64, "labels": {"0": "no", "1": "yes"}} | more
+    card = Card.model_validate(fields | {"features": features})
     return Version(1, card.sha256, card, RowValidator(card), {"answer": "predict_proba"}, datetime.now(UTC))
 
 
@@ -283,15 +283,15 @@ def test_inputs_that_do_not_fit_are_refused_with_the_expected_against_the_given(
 
 
 def test_matrix_for_a_model_with_texts_is_answered_with_the_names_that_are_needed():
-    told = refused(matrix([0.0] * 4, [1, 4])).detail
-    assert "by its name, with shape [n] or [n, 1]: age INT64, income FP64, member BOOL, city BYTES" in told
-    assert "Given was `input-1` [1, 4]" in told
+    message = refused(matrix([0.0] * 4, [1, 4])).detail
+    assert "by its name, with shape [n] or [n, 1]: age INT64, income FP64, member BOOL, city BYTES" in message
+    assert "Given was `input-1` [1, 4]" in message
 
 
 def test_matrix_of_another_width_is_answered_with_the_features_in_their_order():
-    told = refused(matrix([0.0] * 3, [1, 3]), version_of(NUMBERS)).detail
-    assert "a matrix [n, 4] with the features in this order: age INT64, income FP64, member BOOL, rate FP64" in told
-    assert "Given was the shape [1, 3]" in told
+    message = refused(matrix([0.0] * 3, [1, 3]), version_of(NUMBERS)).detail
+    assert "a matrix [n, 4] with the features in this order: age INT64, income FP64, member BOOL, rate FP64" in message
+    assert "Given was the shape [1, 3]" in message
 
 
 def test_faults_of_a_matrix_name_the_element_and_its_feature():
@@ -333,9 +333,9 @@ def test_size_in_bytes_must_be_a_number_of_bytes(size):
     ],
 )
 def test_bytes_that_do_not_fit_their_tensor_are_refused(tensor, size, buffers, sentence):
-    given = without(tensor, "data") | {"parameters": {"binary_data_size": size}}
+    cut = without(tensor, "data") | {"parameters": {"binary_data_size": size}}
     others = [other for other in ALL if other["name"] != tensor["name"]]
-    assert sentence in refused([given, *others], buffers=buffers).detail
+    assert sentence in refused([cut, *others], buffers=buffers).detail
 
 
 def test_bytes_after_json_that_no_input_takes_are_refused():
@@ -450,13 +450,13 @@ def test_hundred_faults_of_parts_that_are_no_objects_are_told(part):
 
 def test_all_outputs_are_meant_when_none_is_named():
     for outputs in (None, []):
-        assert [wanted.name for wanted in ask(ALL, outputs=outputs).outputs] == ["predict", "predict_proba", "label"]
+        assert [output.name for output in ask(ALL, outputs=outputs).outputs] == ["predict", "predict_proba", "label"]
 
 
 def test_only_predict_is_meant_by_who_speaks_as_mlserver_and_names_none():
-    assert [wanted.name for wanted in ask(ALL, parameters={"content_type": "pd"}).outputs] == ["predict"]
+    assert [output.name for output in ask(ALL, parameters={"content_type": "pd"}).outputs] == ["predict"]
     typed = [*ALL[:3], CITY | {"parameters": {"content_type": "str"}}]
-    assert [wanted.name for wanted in ask(typed).outputs] == ["predict"]
+    assert [output.name for output in ask(typed).outputs] == ["predict"]
 
 
 @pytest.mark.parametrize(
@@ -548,8 +548,8 @@ SCORED = [StoredOutput(1.0, "yes", 0.75, None, 0.5), StoredOutput(0.0, "no", 0.2
 def answered(version: Version, scored: list[StoredOutput], **more: Any) -> dict[str, Any]:
     body, head = inference_answer(version, ask(ALL, version, **more), scored, job_id="job")
     assert head is None
-    found: dict[str, Any] = orjson.loads(body)
-    return found
+    answer: dict[str, Any] = orjson.loads(body)
+    return answer
 
 
 def test_outputs_of_a_binary_model_are_class_both_probabilities_and_label():
@@ -567,7 +567,7 @@ def test_outputs_of_a_binary_model_are_class_both_probabilities_and_label():
 
 
 @pytest.mark.parametrize(
-    ("classes", "datatype", "given"),
+    ("classes", "datatype", "data"),
     [
         (["0", "1"], "INT64", [1, 0]),
         (["-1", "3"], "INT64", [3, -1]),
@@ -577,19 +577,19 @@ def test_outputs_of_a_binary_model_are_class_both_probabilities_and_label():
         (["0_1", "1"], "BYTES", ["1", "0_1"]),
     ],
 )
-def test_predict_gives_the_classes_of_the_estimator(classes, datatype, given):
+def test_predict_gives_the_classes_of_the_estimator(classes, datatype, data):
     version = version_of(labels={name: f"label {name}" for name in classes})
     output = answered(version, SCORED, outputs=[{"name": "predict"}])["outputs"][0]
-    assert (output["datatype"], output["data"]) == (datatype, given)
+    assert (output["datatype"], output["data"]) == (datatype, data)
 
 
 @pytest.mark.parametrize("classes", [["0.5", "1.0", "2.5"], ["1", "2", "3"], ["01", "02", "03"], ["1", "2", "other"]])
 def test_classes_of_an_answer_are_those_of_predict(classes):
     version = version_of(task="multiclass", labels={name: f"label {name}" for name in classes})
     scored = [StoredOutput(1.0, f"label {classes[1]}", 0.5, [0.2, 0.5, 0.3], None)]
-    [given] = answered(version, scored, outputs=[{"name": "predict"}])["outputs"][0]["data"]
+    [predicted] = answered(version, scored, outputs=[{"name": "predict"}])["outputs"][0]["data"]
     prediction = score_body(version.card, scored[0])["prediction"]
-    assert (type(prediction), prediction) == (type(given), given)
+    assert (type(prediction), prediction) == (type(predicted), predicted)
 
 
 def test_outputs_of_many_classes_hold_the_probability_of_each():
@@ -619,8 +619,12 @@ def test_model_without_probabilities_does_not_offer_them():
 
 
 def test_outputs_in_bytes_follow_the_json_in_their_order():
-    wanted = [{"name": "label"}, {"name": "predict", "parameters": {"binary_data": False}}, {"name": "predict_proba"}]
-    inference = ask(ALL, outputs=wanted, parameters={"binary_data_output": True})
+    requested = [
+        {"name": "label"},
+        {"name": "predict", "parameters": {"binary_data": False}},
+        {"name": "predict_proba"},
+    ]
+    inference = ask(ALL, outputs=requested, parameters={"binary_data_output": True})
     body, head = inference_answer(version_of(), inference, SCORED, job_id="job")
     assert head is not None
     outputs = orjson.loads(body[:head])["outputs"]
@@ -634,8 +638,8 @@ def test_outputs_in_bytes_follow_the_json_in_their_order():
 
 
 def test_answer_to_who_speaks_as_mlserver_has_the_shapes_of_its_codecs():
-    wanted = [{"name": "predict"}, {"name": "predict_proba"}, {"name": "label"}]
-    outputs = answered(version_of(), SCORED, parameters={"content_type": "pd"}, outputs=wanted)["outputs"]
+    requested = [{"name": "predict"}, {"name": "predict_proba"}, {"name": "label"}]
+    outputs = answered(version_of(), SCORED, parameters={"content_type": "pd"}, outputs=requested)["outputs"]
     assert [(output["shape"], output["parameters"]) for output in outputs] == [
         ([2, 1], {"content_type": "np"}),
         ([2, 2], {"content_type": "np"}),
@@ -644,15 +648,15 @@ def test_answer_to_who_speaks_as_mlserver_has_the_shapes_of_its_codecs():
 
 
 def test_metadata_tells_inputs_in_card_order_and_all_outputs():
-    told = model_metadata(version_of(), [1, 3])
-    assert told["versions"] == ["1", "3"]
-    assert [(tensor["name"], tensor["datatype"], tensor["shape"]) for tensor in told["inputs"]] == [
+    metadata = model_metadata(version_of(), [1, 3])
+    assert metadata["versions"] == ["1", "3"]
+    assert [(tensor["name"], tensor["datatype"], tensor["shape"]) for tensor in metadata["inputs"]] == [
         ("age", "INT64", [-1]),
         ("income", "FP64", [-1]),
         ("member", "BOOL", [-1]),
         ("city", "BYTES", [-1]),
     ]
-    assert [(tensor["name"], tensor["shape"]) for tensor in told["outputs"]] == [
+    assert [(tensor["name"], tensor["shape"]) for tensor in metadata["outputs"]] == [
         ("predict", [-1]),
         ("predict_proba", [-1, 2]),
         ("label", [-1]),

@@ -170,12 +170,12 @@ def test_thread_samples_by_itself_and_survives_what_fails(database, redis, monke
     empty(database)
     monkeypatch.setattr(api.runtimes.backlog, "SAMPLE_SECONDS", 0.02)
     backlog = Backlog(database, redis, max_queued=10)
-    asked = []
+    calls = []
     good = backlog._sample
 
     def sample() -> None:
-        asked.append(1)
-        if len(asked) < 3:
+        calls.append(1)
+        if len(calls) < 3:
             raise ConnectionResetError
         good()
 

@@ -104,20 +104,20 @@ class Reader:
             self.pieces.append(piece)
 
     @property
-    def told(self) -> list[str]:
+    def events(self) -> list[str]:
         """Numbers and types of what was told, e.g. `1 accepted`; `.` for a heartbeat."""
         lines = [piece.decode().split("\n") for piece in self.pieces[1:]]
         return ["." if line[0].startswith(":") else f"{line[0][4:]} {line[1][7:]}" for line in lines]
 
     async def wait_for(self, count: int) -> list[str]:
         async with asyncio.timeout(5):
-            while len([line for line in self.told if line != "."]) < count:
+            while len([line for line in self.events if line != "."]) < count:
                 await asyncio.sleep(0.01)
-        return self.told
+        return self.events
 
     async def end(self) -> list[str]:
         await asyncio.wait_for(self.task, 5)
-        return self.told
+        return self.events
 
 
 def in_thread(call: Callable[..., Any], *args: Any) -> Any:
@@ -156,8 +156,8 @@ def test_events_that_come_in_a_burst_are_all_told(engine):
                 await in_thread(tell, engine, job_id)
                 await asyncio.sleep(0.004)
             await in_thread(end, engine, job_id)
-            told = await one.end()
-            assert [line.split()[0] for line in told] == [str(number) for number in range(1, 43)]
+            events = await one.end()
+            assert [line.split()[0] for line in events] == [str(number) for number in range(1, 43)]
 
     asyncio.run(main())
 
@@ -189,7 +189,7 @@ def test_heartbeat_comes_when_nothing_happens(engine, monkeypatch):
             job_id = await in_thread(upload, engine)
             one = Reader(engine, following, job_id)
             await asyncio.sleep(0.45)
-            assert one.told[:3] == ["1 accepted", ".", "."]
+            assert one.events[:3] == ["1 accepted", ".", "."]
             assert b": keep-alive\n\n" in one.pieces
             await in_thread(end, engine, job_id)
             assert (await one.end())[-1] == "2 finished"
@@ -271,24 +271,24 @@ def cancel_row(engine: Engine, job_id: str) -> None:
 
 
 def test_nobody_is_looked_for_while_nobody_follows(engine):
-    asked = []
+    queries = []
 
     async def main() -> None:
         async with started(engine) as following:
             await asyncio.sleep(0.2)
-            assert asked == []
+            assert queries == []
             job_id = await in_thread(upload, engine)
             with following.follow(job_id) as follower:
                 change = await follower.next_change(5)
                 assert change is not None
             await asyncio.sleep(0.1)
-            asked.clear()
+            queries.clear()
             await asyncio.sleep(0.2)
-            assert asked == []
+            assert queries == []
 
     def note(*_: Any) -> None:
         if threading.current_thread().name == "following":
-            asked.append(1)
+            queries.append(1)
 
     event.listen(engine, "before_cursor_execute", note)
     try:
@@ -298,7 +298,7 @@ def test_nobody_is_looked_for_while_nobody_follows(engine):
 
 
 def test_all_jobs_are_looked_for_in_one_statement(engine):
-    asked: list[str] = []
+    queries: list[str] = []
 
     async def main() -> None:
         async with started(engine) as following:
@@ -307,15 +307,15 @@ def test_all_jobs_are_looked_for_in_one_statement(engine):
             for one in readers:
                 await one.wait_for(1)
             await asyncio.sleep(0.2)
-            asked.clear()
-            while len(asked) < 5:
+            queries.clear()
+            while len(queries) < 5:
                 await asyncio.sleep(0.01)
-            assert {statement.count("FROM jobs LEFT OUTER JOIN csv_files") for statement in asked} == {1}
+            assert {statement.count("FROM jobs LEFT OUTER JOIN csv_files") for statement in queries} == {1}
             assert engine.pool.checkedout() <= 1  # type: ignore[attr-defined]
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         if statement.startswith("SELECT"):
-            asked.append(statement)
+            queries.append(statement)
 
     event.listen(engine, "before_cursor_execute", note)
     try:
@@ -346,7 +346,7 @@ def test_thread_outlives_a_database_that_does_not_answer(engine, monkeypatch):
             await fail_again()
             await in_thread(tell, engine, job_id)
             await fail_again()
-            assert one.told == ["1 accepted"]
+            assert one.events == ["1 accepted"]
             monkeypatch.setattr(following, "_look", real)
             assert await one.wait_for(2) == ["1 accepted", "2 progress"]
             await in_thread(end, engine, job_id)
@@ -464,10 +464,10 @@ def test_events_of_a_row_have_numbers_of_their_own(engine):
         }
         job.state, job.started_at = "failed", job.created_at
         job.finished_at = job.created_at
-        told = read_events(connection, job, after=1)
-    assert [(one.seq, one.type, one.data["status"]) for one in told] == [
+        events = read_events(connection, job, after=1)
+    assert [(one.seq, one.type, one.data["status"]) for one in events] == [
         (2, "started", "running"),
         (3, "finished", "failed"),
     ]
-    assert told[1].data["counts"] == {"total": 1, "succeeded": 0, "failed": 1, "pending": 0}
-    assert told[1].data["progress"]["chunks_done"] == 1
+    assert events[1].data["counts"] == {"total": 1, "succeeded": 0, "failed": 1, "pending": 0}
+    assert events[1].data["progress"]["chunks_done"] == 1

@@ -8,8 +8,8 @@ import mlflow
 import pandas as pd
 from mlflow.models import infer_signature
 
-given = json.load(sys.stdin)
-for model in given["models"]:
+task = json.load(sys.stdin)
+for model in task["models"]:
     estimator = joblib.load(model["artefact"])
     frame = pd.DataFrame(model["rows"])
     mlflow.sklearn.save_model(

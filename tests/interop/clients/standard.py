@@ -13,14 +13,14 @@ from open_inference.openapi.types import InferenceRequest, RequestInput, Request
 from pydantic import create_model
 from pydantic_open_inference import InputsBaseModel, OutputsBaseModel, RemoteModel
 
-given = json.load(sys.stdin)
-url, model = given["url"], given["model"]
+task = json.load(sys.stdin)
+url, model = task["url"], task["model"]
 inputs = [
     RequestInput(name=item["name"], datatype=item["datatype"], shape=[len(item["data"])], data=item["data"])
-    for item in given["tensors"]
+    for item in task["tensors"]
 ]
 request = InferenceRequest(id="mine", inputs=inputs)
-said = {}
+report = {}
 
 
 def plain(answer):
@@ -40,22 +40,22 @@ client.check_server_liveness()
 client.check_server_readiness()
 client.check_model_readiness(model)
 client.check_model_version_readiness(model, "1")
-said["server"] = client.read_server_metadata().name
+report["server"] = client.read_server_metadata().name
 metadata = client.read_model_version_metadata(model, "1")
-said["metadata"] = [[tensor.name, tensor.datatype, tensor.shape] for tensor in metadata.inputs]
-said["infer"] = plain(client.model_infer(model, request=request))
-said["version"] = plain(client.model_version_infer(model, "1", request=request))
+report["metadata"] = [[tensor.name, tensor.datatype, tensor.shape] for tensor in metadata.inputs]
+report["infer"] = plain(client.model_infer(model, request=request))
+report["version"] = plain(client.model_version_infer(model, "1", request=request))
 request = InferenceRequest(inputs=inputs, outputs=[RequestOutput(name="label")])
-said["label"] = plain(client.model_infer(model, request=request))
-said["refused"] = {
+report["label"] = plain(client.model_infer(model, request=request))
+report["refused"] = {
     "model": refusal(lambda: client.model_infer("nobody", request=request)),
     "metadata": refusal(lambda: client.read_model_metadata("nobody")),
     "inputs": refusal(lambda: client.model_infer(model, request=InferenceRequest(inputs=inputs[1:]))),
 }
-said["aio"] = plain(asyncio.run(AsyncOpenInferenceClient(base_url=url).model_infer(model, request=request)))
+report["aio"] = plain(asyncio.run(AsyncOpenInferenceClient(base_url=url).model_infer(model, request=request)))
 
 KINDS = {"INT64": list[int], "FP64": list[float], "BOOL": list[bool], "BYTES": list[str]}
-FIELDS = {item["name"]: (KINDS[item["datatype"]], ...) for item in given["tensors"]}
+FIELDS = {item["name"]: (KINDS[item["datatype"]], ...) for item in task["tensors"]}
 Inputs = create_model("Inputs", __base__=InputsBaseModel, **FIELDS)
 
 
@@ -66,6 +66,6 @@ class Outputs(OutputsBaseModel):
 
 
 remote = RemoteModel(model_name=model, model_version="1", inputs_model=Inputs, outputs_model=Outputs, server_url=url)
-said["remote ready"] = remote.is_ready()
-said["remote"] = remote.infer(Inputs(**{item["name"]: item["data"] for item in given["tensors"]})).model_dump()
-print(json.dumps(said))
+report["remote ready"] = remote.is_ready()
+report["remote"] = remote.infer(Inputs(**{item["name"]: item["data"] for item in task["tensors"]})).model_dump()
+print(json.dumps(report))

@@ -12,15 +12,15 @@ import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
 from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
-given = json.load(sys.stdin)
-host = given["url"].removeprefix("http://")
-model = given["model"]
-said = {}
+task = json.load(sys.stdin)
+host = task["url"].removeprefix("http://")
+model = task["model"]
+report = {}
 
 
 def inputs(*, binary):
     made = []
-    for tensor in given["tensors"]:
+    for tensor in task["tensors"]:
         array = np.array(tensor["data"], dtype=triton_to_np_dtype(tensor["datatype"]))
         item = triton.InferInput(tensor["name"], list(array.shape), tensor["datatype"])
         item.set_data_from_numpy(array, binary_data=binary)
@@ -28,7 +28,7 @@ def inputs(*, binary):
     return made
 
 
-def wanted(*names, binary):
+def requested(*names, binary):
     return [triton.InferRequestedOutput(name, binary_data=binary) for name in names]
 
 
@@ -49,16 +49,16 @@ def refusal(call):
 
 
 client = triton.InferenceServerClient(host)
-said["health"] = [client.is_server_live(), client.is_server_ready(), client.is_model_ready(model)]
-said["no model"] = client.is_model_ready("nobody")
-said["server"] = client.get_server_metadata()["name"]
-said["metadata"] = client.get_model_metadata(model, "1")
-said["index"] = client.get_model_repository_index()
-said["binary"] = plain(client.infer(model, inputs(binary=True)))
-said["json"] = plain(client.infer(model, inputs(binary=False), outputs=wanted("label", "predict", binary=False)))
-said["mixed"] = plain(client.infer(model, inputs(binary=True), outputs=wanted("predict_proba", binary=False)))
+report["health"] = [client.is_server_live(), client.is_server_ready(), client.is_model_ready(model)]
+report["no model"] = client.is_model_ready("nobody")
+report["server"] = client.get_server_metadata()["name"]
+report["metadata"] = client.get_model_metadata(model, "1")
+report["index"] = client.get_model_repository_index()
+report["binary"] = plain(client.infer(model, inputs(binary=True)))
+report["json"] = plain(client.infer(model, inputs(binary=False), outputs=requested("label", "predict", binary=False)))
+report["mixed"] = plain(client.infer(model, inputs(binary=True), outputs=requested("predict_proba", binary=False)))
 for coding in ("gzip", "deflate"):
-    said[coding] = plain(
+    report[coding] = plain(
         client.infer(
             model,
             inputs(binary=True),
@@ -68,13 +68,13 @@ for coding in ("gzip", "deflate"):
             response_compression_algorithm=coding,
         )
     )
-said["id"] = client.infer(model, inputs(binary=True), request_id="mine").get_response()["id"]
-said["thread"] = plain(client.async_infer(model, inputs(binary=True)).get_result())
-said["refused"] = {
+report["id"] = client.infer(model, inputs(binary=True), request_id="mine").get_response()["id"]
+report["thread"] = plain(client.async_infer(model, inputs(binary=True)).get_result())
+report["refused"] = {
     "model": refusal(lambda: client.infer("nobody", inputs(binary=True))),
     "version": refusal(lambda: client.infer(model, inputs(binary=True), model_version="9")),
     "missing": refusal(lambda: client.infer(model, inputs(binary=True)[1:])),
-    "output": refusal(lambda: client.infer(model, inputs(binary=True), outputs=wanted("transform", binary=True))),
+    "output": refusal(lambda: client.infer(model, inputs(binary=True), outputs=requested("transform", binary=True))),
     "classes": refusal(
         lambda: client.infer(
             model, inputs(binary=True), outputs=[triton.InferRequestedOutput("predict", class_count=2)]
@@ -87,14 +87,14 @@ said["refused"] = {
 
 async def ask():
     async with triton_aio.InferenceServerClient(host) as client:
-        said["aio health"] = [await client.is_server_ready(), await client.is_model_ready(model)]
-        said["aio binary"] = plain(await client.infer(model, inputs(binary=True)))
-        said["aio json"] = plain(
-            await client.infer(model, inputs(binary=False), outputs=wanted("predict_proba", binary=False))
+        report["aio health"] = [await client.is_server_ready(), await client.is_model_ready(model)]
+        report["aio binary"] = plain(await client.infer(model, inputs(binary=True)))
+        report["aio json"] = plain(
+            await client.infer(model, inputs(binary=False), outputs=requested("predict_proba", binary=False))
         )
-        many = await asyncio.gather(*(client.infer(model, inputs(binary=True)) for _ in range(20)))
-        said["aio many"] = all(plain(result)["label"] == said["binary"]["label"] for result in many)
-        said["aio gzip"] = plain(
+        results = await asyncio.gather(*(client.infer(model, inputs(binary=True)) for _ in range(20)))
+        report["aio many"] = all(plain(result)["label"] == report["binary"]["label"] for result in results)
+        report["aio gzip"] = plain(
             await client.infer(
                 model, inputs(binary=True), request_compression_algorithm="gzip", response_compression_algorithm="gzip"
             )
@@ -102,4 +102,4 @@ async def ask():
 
 
 asyncio.run(ask())
-print(json.dumps(said))
+print(json.dumps(report))

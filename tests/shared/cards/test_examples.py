@@ -57,8 +57,8 @@ def test_examples_keep_the_rules_of_the_card():
     features = [{"name": "begun", "type": "integer", "max": 40}, {"name": "age", "type": "integer"}]
     rng = random.Random(3)
     rows = [{"begun": rng.randint(30, 40), "age": 44} for _ in range(3)] + [{"begun": 39, "age": 41}] * 2
-    found = with_examples(card(features, rules=[rule]), rows).example()
-    assert found["begun"] < found["age"]
+    example = with_examples(card(features, rules=[rule]), rows).example()
+    assert example["begun"] < example["age"]
 
 
 def test_features_of_a_rule_that_nothing_made_up_keeps_have_no_example():

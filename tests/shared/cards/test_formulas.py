@@ -77,13 +77,13 @@ def value(derived: str, kind: str = "number", row: dict[str, Any] = ROW) -> Any:
     ],
 )
 def test_formula_gives_what_python_gives(derived: str, kind: str, expected: object) -> None:
-    found = value(derived, kind)
-    assert found == (pytest.approx(expected) if isinstance(expected, float) else expected)
-    assert type(found) is type(expected)
+    result = value(derived, kind)
+    assert result == (pytest.approx(expected) if isinstance(expected, float) else expected)
+    assert type(result) is type(expected)
 
 
 @pytest.mark.parametrize(
-    ("derived", "kind", "told"),
+    ("derived", "kind", "message"),
     [
         ("weight /", "number", "is no formula for x"),
         ("__import__('os')", "number", "is not allowed in the formula"),
@@ -112,8 +112,8 @@ def test_formula_gives_what_python_gives(derived: str, kind: str, expected: obje
         ("9" * 400 + " * weight", "number", "too large"),
     ],
 )
-def test_formula_that_is_not_in_the_language_is_refused_with_the_card(derived: str, kind: str, told: str) -> None:
-    with pytest.raises(ValidationError, match=told):
+def test_formula_that_is_not_in_the_language_is_refused_with_the_card(derived: str, kind: str, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         card(derived, kind)
 
 
@@ -231,13 +231,13 @@ def test_schema_and_example_are_what_callers_send() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ({"inputs": [{"name": "x", "type": "number"}]}, "described twice"),
         ({"inputs": [{"name": "y", "type": "number", "derived": "x"}]}, "only features of the model"),
         ({"x": {"default": 3.0}}, "leave the default out"),
     ],
 )
-def test_derived_feature_that_contradicts_its_card_is_refused(words: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValidationError, match=told):
+def test_derived_feature_that_contradicts_its_card_is_refused(words: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         card("weight", **words)

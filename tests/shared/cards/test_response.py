@@ -29,8 +29,8 @@ SOURCES = {
 }
 
 
-def fields(**given: Any) -> Response:
-    return Response.model_validate({"fields": given})
+def fields(**described: Any) -> Response:
+    return Response.model_validate({"fields": described})
 
 
 def test_answer_has_the_fields_of_the_card_and_no_others() -> None:
@@ -55,7 +55,7 @@ def test_what_the_model_does_not_give_is_null() -> None:
 
 
 @pytest.mark.parametrize(
-    ("response", "told"),
+    ("response", "message"),
     [
         ({"fields": {"x": "probabilty"}}, "the source of x is not one of prediction, label, probability"),
         ({"fields": {"x": {}}}, "give a source, or a constant value"),
@@ -72,8 +72,8 @@ def test_what_the_model_does_not_give_is_null() -> None:
         ({"rows": {}}, "Extra inputs are not permitted"),
     ],
 )
-def test_response_that_cannot_be_answered_is_refused(response: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValidationError, match=told):
+def test_response_that_cannot_be_answered_is_refused(response: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         Card.model_validate(BINARY | {"response": response})
 
 
@@ -178,9 +178,9 @@ def test_bands_of_a_label_may_be_any_constant() -> None:
     ],
 )
 def test_number_is_written_as_the_client_reads_it(field: dict[str, Any], answer: object) -> None:
-    found = fill(fields(x=field).fields, SOURCES)["x"]
-    assert found == answer
-    assert type(found) is type(answer)
+    text = fill(fields(x=field).fields, SOURCES)["x"]
+    assert text == answer
+    assert type(text) is type(answer)
 
 
 def test_percentages_have_no_rounding_noise() -> None:
@@ -197,7 +197,7 @@ def test_number_that_the_model_does_not_give_is_null_in_every_form() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "told"),
+    ("field", "message"),
     [
         ({"source": "label", "bands": BANDS}, "bands belong to a source that is a number"),
         ({"source": "label", "times": 100}, "times belong to a source that is a number"),
@@ -213,8 +213,8 @@ def test_number_that_the_model_does_not_give_is_null_in_every_form() -> None:
         ({"source": "model", "text": "{}!"}, "text belongs to"),
     ],
 )
-def test_form_that_no_number_can_have_is_refused(field: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValidationError, match=told):
+def test_form_that_no_number_can_have_is_refused(field: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         fields(x=field)
 
 

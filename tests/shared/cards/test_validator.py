@@ -208,21 +208,21 @@ def test_rows_after_a_thousand_faults_keep_their_first_and_all_are_counted():
     bad = [{}, ROW | {"age": "x", "stranger": 1}, None] * 1000
     _, every = VALIDATOR.validate_many(bad)
     tally = Tally()
-    _, some = VALIDATOR.validate_many(bad, tally)
+    _, row_faults = VALIDATOR.validate_many(bad, tally)
     assert tally.count == sum(map(len, every))
-    assert all(some)
-    assert sum(map(len, some)) < 1000 + len(FEATURES) + 2 * len(bad)
-    assert some[-2][0] == every[-2][0]
-    assert some[-2][1].message == "1 more faults of this row were only counted"
-    lacking = some[-3]
+    assert all(row_faults)
+    assert sum(map(len, row_faults)) < 1000 + len(FEATURES) + 2 * len(bad)
+    assert row_faults[-2][0] == every[-2][0]
+    assert row_faults[-2][1].message == "1 more faults of this row were only counted"
+    lacking = row_faults[-3]
     assert lacking[0].code == "missing"
     assert lacking[1].message == f"{len(every[-3]) - 1} more faults of this row were only counted"
 
 
 def test_so_many_names_are_suggested_for_all_rows_together():
     _, faults = VALIDATOR.validate_many([ROW | {f"age{number}": 1 for number in range(6)}] * 5)
-    assert [len(found) for found in faults] == [6] * 5
-    assert sum("did you mean" in fault.message for found in faults for fault in found) == 10
+    assert [len(row_faults) for row_faults in faults] == [6] * 5
+    assert sum("did you mean" in fault.message for row_faults in faults for fault in row_faults) == 10
 
 
 def test_key_that_is_no_string_is_an_unknown_feature():
@@ -358,9 +358,9 @@ def test_default_or_percent_that_no_row_could_have_is_refused(words):
 )
 def test_text_stands_for_a_value_only_where_the_card_reads_it(row, expected):
     full = {"raise": 1.5, "overtime": True} | row
-    found = people(text="read").validate(full)
+    validated = people(text="read").validate(full)
     [name] = expected
-    assert (found[name], type(found[name])) == (expected[name], type(expected[name]))
+    assert (validated[name], type(validated[name])) == (expected[name], type(expected[name]))
     if name != "post":
         with pytest.raises(RowFaults):
             people().validate(full)

@@ -50,13 +50,13 @@ def replayed(
     counts = {"row_count": pairs + refused, "failed_count": refused}
     session.execute(insert(Job).values({**job.columns(), **counts, "state": "succeeded", **times}))
     decided = np.zeros(pairs, np.int16)
-    some = Pairs(np.arange(pairs), np.full(pairs, 0.1), np.full(pairs, 0.3), decided, decided.copy())
-    some.decided_after[:flips] = 1
+    compared = Pairs(np.arange(pairs), np.full(pairs, 0.1), np.full(pairs, 0.3), decided, decided.copy())
+    compared.decided_after[:flips] = 1
     about = {"starts_at": ended, "ends_at": ended, "filter": {}, "versions": [], "cost_fp": 1.0, "cost_fn": 1.0}
     session.execute(insert(Replay).values(job_id=job.id, **about))
     part = {"job_id": job.id, "model_version_id": 2, "decided_by_id": champion, "starts_at": ended, "first_row": 0}
-    tally = Tally.of("binary", some, refused=refused)
-    session.execute(insert(ScorePairs).values(**part, row_count=pairs, tally=tally.dump(), pairs=some.dump()))
+    tally = Tally.of("binary", compared, refused=refused)
+    session.execute(insert(ScorePairs).values(**part, row_count=pairs, tally=tally.dump(), pairs=compared.dump()))
     return job.id
 
 
@@ -67,18 +67,18 @@ def test_settings_without_a_gate_have_none():
 
 
 @pytest.mark.parametrize(
-    "found", [None, {"pairs": 49}, {"hours": 25}, {"champion": 2}], ids=["none", "too few", "too old", "of another"]
+    "replay", [None, {"pairs": 49}, {"hours": 25}, {"champion": 2}], ids=["none", "too few", "too old", "of another"]
 )
-def test_promotion_without_a_fresh_replay_is_refused_with_what_to_do(session, found):
-    if found is not None:
-        replayed(session, **found)
+def test_promotion_without_a_fresh_replay_is_refused_with_what_to_do(session, replay):
+    if replay is not None:
+        replayed(session, **replay)
     with pytest.raises(Conflict) as refusal:
         promote(session, "m", 2, gate=OPEN)
-    told = refusal.value.detail
-    assert "m@2 is not promoted" in told
-    assert "within the last 24 h with at least 50 decisions of m@1" in told
-    assert "guichet replay m@2" in told
-    assert "force" in told
+    message = refusal.value.detail
+    assert "m@2 is not promoted" in message
+    assert "within the last 24 h with at least 50 decisions of m@1" in message
+    assert "guichet replay m@2" in message
+    assert "force" in message
     assert find_alias(session, "m", "champion").version == 1
 
 
@@ -90,18 +90,18 @@ def test_promotion_after_a_fresh_replay_within_the_limits_goes_through(session):
 
 
 @pytest.mark.parametrize(
-    ("gate", "told"),
+    ("gate", "message"),
     [
         (Gate(24, 50, 0.05, None, 1.0, None), "10.00% of the decisions flip, and PROMOTION_MAX_FLIPS is 5.00%"),
         (Gate(24, 50, None, 0.1, 1.0, None), "scores move by 0.2 in the mean, and PROMOTION_MAX_SHIFT is 0.1"),
         (OPEN, "25.00% of the rows are refused, and PROMOTION_MAX_REFUSED is 0.00%"),
     ],
 )
-def test_promotion_over_a_limit_is_refused_and_names_it(session, gate, told):
+def test_promotion_over_a_limit_is_refused_and_names_it(session, gate, message):
     job_id = replayed(session, flips=6, refused=20)
     with pytest.raises(Conflict) as refusal:
         promote(session, "m", 2, gate=gate)
-    assert told in refusal.value.detail
+    assert message in refusal.value.detail
     assert f"GET /jobs/{job_id}/result" in refusal.value.detail
 
 

@@ -39,10 +39,10 @@ def _report(pairs, actual=None, *, task="binary", labels=LABELS, costs=(1.0, 5.0
 def test_figures_of_two_classes_are_those_of_the_libraries():
     pairs = _binary(3_000)
     actual = (np.random.default_rng(9).random(3_000) < pairs.before).astype(float)
-    found = _report(pairs, actual, parts=7)
+    report = _report(pairs, actual, parts=7)
     up = int(((pairs.decided_before == 0) & (pairs.decided_after == 1)).sum())
     down = int(((pairs.decided_before == 1) & (pairs.decided_after == 0)).sum())
-    flips = found["flips"]
+    flips = report["flips"]
     assert (flips["up"], flips["down"], flips["count"]) == (up, down, up + down)
     assert flips["p_value"] == pytest.approx(stats.binomtest(up, up + down).pvalue)
     assert flips["decisions"][1] == {
@@ -51,12 +51,12 @@ def test_figures_of_two_classes_are_those_of_the_libraries():
         "after": int(pairs.decided_after.sum()),
     }
     low, high = wilson(3_000 - up - down, 3_000)
-    assert (found["agreement"]["low"], found["agreement"]["high"]) == (low, high)
+    assert (report["agreement"]["low"], report["agreement"]["high"]) == (low, high)
     shift = pairs.after - pairs.before
-    assert found["score_shift"]["value"] == pytest.approx(shift.mean())
-    assert found["score_shift"]["high"] == pytest.approx(shift.mean() + Z * stats.sem(shift))
-    assert found["score_shift"]["mean_absolute"] == pytest.approx(np.abs(shift).mean())
-    assert found["score_shift"]["moved"][1] == {
+    assert report["score_shift"]["value"] == pytest.approx(shift.mean())
+    assert report["score_shift"]["high"] == pytest.approx(shift.mean() + Z * stats.sem(shift))
+    assert report["score_shift"]["mean_absolute"] == pytest.approx(np.abs(shift).mean())
+    assert report["score_shift"]["moved"][1] == {
         "by_more_than": 0.05,
         "rows": int((np.abs(shift) > 0.05).sum()),
         "share": (np.abs(shift) > 0.05).mean(),
@@ -66,12 +66,12 @@ def test_figures_of_two_classes_are_those_of_the_libraries():
         ("after", pairs.decided_after, pairs.after),
     ):
         _, false, missed, _ = confusion_matrix(actual, decided).ravel()
-        assert found["cost"][side] == {
+        assert report["cost"][side] == {
             "false_positives": false,
             "false_negatives": missed,
             "cost": pytest.approx(false + 5 * missed),
         }
-        outcomes = found["outcomes"]
+        outcomes = report["outcomes"]
         assert outcomes["accuracy"][side] == pytest.approx(accuracy_score(actual, decided))
         assert outcomes["roc_auc"][side] == pytest.approx(roc_auc_score(actual, score))
         assert outcomes["brier"][side] == pytest.approx(brier_score_loss(actual, score))
@@ -81,8 +81,8 @@ def test_figures_of_two_classes_are_those_of_the_libraries():
         np.where(actual == 1, 5.0, 1.0) * (decided != actual) for decided in (pairs.decided_before, pairs.decided_after)
     ]
     each = costs[1] - costs[0]
-    assert found["cost"]["difference"]["value"] == pytest.approx(each.sum())
-    assert found["cost"]["difference"]["high"] == pytest.approx(3_000 * (each.mean() + Z * stats.sem(each)))
+    assert report["cost"]["difference"]["value"] == pytest.approx(each.sum())
+    assert report["cost"]["difference"]["high"] == pytest.approx(3_000 * (each.mean() + Z * stats.sem(each)))
     right = [decided == actual for decided in (pairs.decided_before, pairs.decided_after)]
     mended, spoilt = int((~right[0] & right[1]).sum()), int((right[0] & ~right[1]).sum())
     assert (outcomes["accuracy"]["mended"], outcomes["accuracy"]["spoilt"]) == (mended, spoilt)
@@ -93,10 +93,10 @@ def test_figures_of_two_classes_are_those_of_the_libraries():
 def test_largest_disagreements_are_those_of_a_sort():
     pairs = _binary(500)
     order = np.argsort(-np.abs(pairs.after - pairs.before))[:10]
-    found = _report(pairs, parts=9)["largest"]
-    assert [each["input_id"] for each in found] == (order + 1).tolist()
-    assert [each["difference"] for each in found] == (pairs.after - pairs.before)[order].tolist()
-    assert {each["label_before"] for each in found} <= set(LABELS)
+    largest = _report(pairs, parts=9)["largest"]
+    assert [each["input_id"] for each in largest] == (order + 1).tolist()
+    assert [each["difference"] for each in largest] == (pairs.after - pairs.before)[order].tolist()
+    assert {each["label_before"] for each in largest} <= set(LABELS)
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
@@ -109,12 +109,12 @@ def test_report_does_not_depend_on_how_the_rows_are_cut(task):
     assert _rounded(whole) == _rounded(cut)
 
 
-def _rounded(found):
-    if isinstance(found, dict):
-        return {name: _rounded(value) for name, value in found.items()}
-    if isinstance(found, list):
-        return [_rounded(value) for value in found]
-    return pytest.approx(found, rel=1e-9, abs=1e-12) if isinstance(found, float) else found
+def _rounded(figures):
+    if isinstance(figures, dict):
+        return {name: _rounded(value) for name, value in figures.items()}
+    if isinstance(figures, list):
+        return [_rounded(value) for value in figures]
+    return pytest.approx(figures, rel=1e-9, abs=1e-12) if isinstance(figures, float) else figures
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
@@ -122,22 +122,22 @@ def test_same_version_has_no_flip_and_a_shift_of_exactly_nothing(task):
     pairs = _binary(100)
     decided = [] if task == "regression" else pairs.decided_before
     same = Pairs(pairs.input_ids, pairs.before, pairs.before, *[np.asarray(decided, np.int16)] * 2)
-    found = _report(same, np.ones(100), task=task, parts=3)
-    assert [found["score_shift"][name] for name in ("value", "low", "high", "mean_absolute", "largest")] == [0.0] * 5
-    assert found["largest"] == []
+    report = _report(same, np.ones(100), task=task, parts=3)
+    assert [report["score_shift"][name] for name in ("value", "low", "high", "mean_absolute", "largest")] == [0.0] * 5
+    assert report["largest"] == []
     if task != "regression":
-        assert found["flips"]["count"] == 0
-        assert found["agreement"]["value"] == 1.0
-        assert found["flips"]["p_value"] == (1.0 if task == "binary" else None)
+        assert report["flips"]["count"] == 0
+        assert report["agreement"]["value"] == 1.0
+        assert report["flips"]["p_value"] == (1.0 if task == "binary" else None)
 
 
 def test_several_classes_have_transitions_and_no_direction():
     decided = np.array([0, 0, 1, 2, 2, 2], np.int16), np.array([0, 1, 1, 0, 0, 2], np.int16)
     pairs = Pairs(np.arange(6), np.full(6, 0.5), np.full(6, 0.6), *decided)
-    found = _report(pairs, np.array([0.0, 1, 1, 2, 0, 2]), task="multiclass", labels=["a", "b", "c"])
-    assert (found["flips"]["up"], found["flips"]["p_value"], found["cost"]) == (None, None, None)
-    assert found["flips"]["transitions"] == [{"from": "c", "to": "a", "rows": 2}, {"from": "a", "to": "b", "rows": 1}]
-    assert found["outcomes"]["accuracy"] | {"difference": None} == {
+    report = _report(pairs, np.array([0.0, 1, 1, 2, 0, 2]), task="multiclass", labels=["a", "b", "c"])
+    assert (report["flips"]["up"], report["flips"]["p_value"], report["cost"]) == (None, None, None)
+    assert report["flips"]["transitions"] == [{"from": "c", "to": "a", "rows": 2}, {"from": "a", "to": "b", "rows": 1}]
+    assert report["outcomes"]["accuracy"] | {"difference": None} == {
         "before": pytest.approx(4 / 6),
         "after": pytest.approx(5 / 6),
         "difference": None,
@@ -145,35 +145,35 @@ def test_several_classes_have_transitions_and_no_direction():
         "spoilt": 1,
         "p_value": 1.0,
     }
-    assert "roc_auc" not in found["outcomes"]
-    assert "no flip is up or down" in found["notes"][0]
+    assert "roc_auc" not in report["outcomes"]
+    assert "no flip is up or down" in report["notes"][0]
 
 
 def test_regression_has_errors_and_no_decisions():
     generator = np.random.default_rng(4)
     actual, none = generator.normal(size=200), np.empty(0, np.int16)
     pairs = Pairs(np.arange(200), actual + 1.0, actual + generator.normal(size=200), none, none)
-    found = _report(pairs, actual, task="regression")
-    assert (found["agreement"], found["flips"], found["cost"]) == (None, None, None)
-    assert found["outcomes"]["mae"]["after"] == pytest.approx(mean_absolute_error(actual, pairs.after))
+    report = _report(pairs, actual, task="regression")
+    assert (report["agreement"], report["flips"], report["cost"]) == (None, None, None)
+    assert report["outcomes"]["mae"]["after"] == pytest.approx(mean_absolute_error(actual, pairs.after))
     each = np.abs(pairs.after - actual) - np.abs(pairs.before - actual)
-    assert found["outcomes"]["mae"]["difference"]["low"] == pytest.approx(each.mean() - Z * stats.sem(each))
-    assert "decides nothing" in found["notes"][0]
+    assert report["outcomes"]["mae"]["difference"]["low"] == pytest.approx(each.mean() - Z * stats.sem(each))
+    assert "decides nothing" in report["notes"][0]
 
 
 def test_model_without_probabilities_has_flips_and_no_shift():
     pairs = _binary(50)
     bare = Pairs(pairs.input_ids, np.full(50, np.nan), pairs.after, pairs.decided_before, pairs.decided_after)
-    found = _report(bare, np.ones(50))
-    assert found["score_shift"] is None
-    assert found["flips"]["count"] > 0
-    assert "roc_auc" not in found["outcomes"]
-    assert "50 of 50 pairs have no probability" in found["notes"][0]
+    report = _report(bare, np.ones(50))
+    assert report["score_shift"] is None
+    assert report["flips"]["count"] > 0
+    assert "roc_auc" not in report["outcomes"]
+    assert "50 of 50 pairs have no probability" in report["notes"][0]
 
 
 def test_no_pairs_are_no_error():
-    found = _report(Pairs.empty())
-    assert (found["pairs"], found["agreement"], found["score_shift"], found["segments"]) == (0, None, None, [])
+    report = _report(Pairs.empty())
+    assert (report["pairs"], report["agreement"], report["score_shift"], report["segments"]) == (0, None, None, [])
 
 
 def _card():
@@ -198,18 +198,20 @@ def test_flips_are_counted_in_the_segment_of_each_value():
     segments = Segments.of(card, rows)
     kinds = {feature.name: feature.type for feature in card.row_features}
     for part in np.array_split(np.arange(600), 4):
-        some = pairs.at(part)
-        one = Tally.of("binary", some)
-        one.segments = segments.count(Columns.of([rows[place] for place in part], kinds), *changes("binary", some))
+        part_pairs = pairs.at(part)
+        one = Tally.of("binary", part_pairs)
+        one.segments = segments.count(
+            Columns.of([rows[place] for place in part], kinds), *changes("binary", part_pairs)
+        )
         tally.add(Tally.load(one.dump()))
-    found = make_report(tally, Judged("binary"), ["no", "yes"])["segments"]
-    clerks = next(each for each in found if each["segment"] == "clerk")
+    report = make_report(tally, Judged("binary"), ["no", "yes"])["segments"]
+    clerks = next(each for each in report if each["segment"] == "clerk")
     expected = sum(flip)
     assert (clerks["feature"], clerks["rows"], clerks["up"], clerks["down"]) == ("job", 200, expected, 0)
     assert (clerks["share"]["low"], clerks["share"]["high"]) == wilson(expected, 200)
     assert clerks["p_value"] < 1e-6
-    assert not any(each["segment"] == "cook" for each in found)  # of which none flips
-    missing = next(each for each in found if each["feature"] == "senior")
+    assert not any(each["segment"] == "cook" for each in report)  # of which none flips
+    missing = next(each for each in report if each["feature"] == "senior")
     assert (missing["segment"], missing["rows"], missing["p_value"]) == ("missing", 600, 1.0)
 
 
@@ -221,9 +223,9 @@ def test_auc_of_many_rows_is_that_of_a_fair_sample_of_bounded_size():
         judged.add(pairs.at(part), actual[part])
     assert (judged.sampled, judged.ranked) == (2_000, 20_000)
     assert judged.auc().before == pytest.approx(roc_auc_score(actual, pairs.before), abs=0.03)
-    found = make_report(Tally.of("binary", pairs), judged, LABELS)
-    assert found["outcomes"]["roc_auc"]["rows"] == 2_000
-    assert "ROC AUC is of a random 2000 of the 20000 rows" in found["notes"][-1]
+    report = make_report(Tally.of("binary", pairs), judged, LABELS)
+    assert report["outcomes"]["roc_auc"]["rows"] == 2_000
+    assert "ROC AUC is of a random 2000 of the 20000 rows" in report["notes"][-1]
 
 
 def test_memory_does_not_grow_with_the_pairs():
@@ -232,13 +234,13 @@ def test_memory_does_not_grow_with_the_pairs():
     tally, judged = Tally("binary"), Judged("binary", max_ranked=40_000)
     tracemalloc.start()
     for number in range(12):
-        some = Pairs(part.input_ids + 20_000 * number, part.before, part.after, part.decided_before, part.decided_after)
-        tally.add(Tally.of("binary", some))
-        judged.add(some, actual)
-    found = make_report(tally, judged, LABELS)
+        more = Pairs(part.input_ids + 20_000 * number, part.before, part.after, part.decided_before, part.decided_after)
+        tally.add(Tally.of("binary", more))
+        judged.add(more, actual)
+    report = make_report(tally, judged, LABELS)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert found["pairs"] == 240_000
+    assert report["pairs"] == 240_000
     assert peak < 12e6  # 20,000 pairs are 0.6 MB, those of all 8 MB
 
 

@@ -41,16 +41,16 @@ def test_moments_of_parts_are_those_of_all_values():
     assert joined.mean == pytest.approx(values.mean(), rel=1e-14)
     assert joined.squares / 999 == pytest.approx(values.var(ddof=1), rel=1e-8)
     half = Z * stats.sem(values)
-    found = joined.estimate(2.0)
-    assert (found.low, found.high) == pytest.approx((2 * (values.mean() - half), 2 * (values.mean() + half)))
+    estimate = joined.estimate(2.0)
+    assert (estimate.low, estimate.high) == pytest.approx((2 * (values.mean() - half), 2 * (values.mean() + half)))
 
 
 def test_moments_of_zeros_are_exactly_zero():
     joined = Moments()
     for rows in (3, 5, 7):
         joined.add(Moments.of(np.zeros(rows)))
-    found = joined.estimate()
-    assert (found.value, found.low, found.high) == (0.0, 0.0, 0.0)
+    estimate = joined.estimate()
+    assert (estimate.value, estimate.low, estimate.high) == (0.0, 0.0, 0.0)
 
 
 def test_mean_of_one_value_has_no_interval():
@@ -79,20 +79,20 @@ def test_difference_of_two_auc_is_delongs(digits):
     before = np.round(generator.normal(truth, 1.0), digits)
     after = np.round(0.7 * before + generator.normal(0.5 * truth, 0.7), digits)
     areas, error = _delong(truth, before, after)
-    found = paired_auc(truth, before, after)
-    assert (found.before, found.after) == pytest.approx(areas, abs=1e-12)
-    assert (found.before, found.after) == pytest.approx([roc_auc_score(truth, each) for each in (before, after)])
-    assert found.difference.value == pytest.approx(areas[1] - areas[0], abs=1e-12)
-    assert found.difference.high - found.difference.value == pytest.approx(Z * error, rel=1e-9)
-    assert found.p_value == pytest.approx(2 * stats.norm.sf(abs(areas[1] - areas[0]) / error), rel=1e-9)
+    estimate = paired_auc(truth, before, after)
+    assert (estimate.before, estimate.after) == pytest.approx(areas, abs=1e-12)
+    assert (estimate.before, estimate.after) == pytest.approx([roc_auc_score(truth, each) for each in (before, after)])
+    assert estimate.difference.value == pytest.approx(areas[1] - areas[0], abs=1e-12)
+    assert estimate.difference.high - estimate.difference.value == pytest.approx(Z * error, rel=1e-9)
+    assert estimate.p_value == pytest.approx(2 * stats.norm.sf(abs(areas[1] - areas[0]) / error), rel=1e-9)
 
 
 def test_auc_of_equal_scores_differs_by_exactly_nothing():
     truth = np.arange(100) % 3 == 0
     score = np.random.default_rng(3).random(100)
-    found = paired_auc(truth, score, score.copy())
-    assert (found.difference.value, found.difference.low, found.difference.high) == (0.0, 0.0, 0.0)
-    assert found.p_value is None
+    estimate = paired_auc(truth, score, score.copy())
+    assert (estimate.difference.value, estimate.difference.low, estimate.difference.high) == (0.0, 0.0, 0.0)
+    assert estimate.p_value is None
 
 
 def test_auc_needs_two_rows_of_each_class():

@@ -159,9 +159,9 @@ def test_wrong_settings_stop_the_start_with_their_names_and_without_their_values
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize("given", ["postgres://u:p@h/d", "postgresql://u:p@h/d", "postgresql+psycopg2://u:p@h/d"])
-def test_database_url_may_be_written_as_hosts_write_it(given):
-    assert settings(runtime="queue", database_url=given).database == "postgresql+psycopg2://u:p@h/d"
+@pytest.mark.parametrize("url", ["postgres://u:p@h/d", "postgresql://u:p@h/d", "postgresql+psycopg2://u:p@h/d"])
+def test_database_url_may_be_written_as_hosts_write_it(url):
+    assert settings(runtime="queue", database_url=url).database == "postgresql+psycopg2://u:p@h/d"
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_file_of_a_secret_that_cannot_be_read_is_told_by_its_setting(tmp_path, m
 
 
 @pytest.mark.parametrize(
-    ("name", "meant"),
+    ("name", "suggestion"),
     [
         ("MODEL_DIR", "MODELS_DIR"),
         ("MODELS_DIRR", "MODELS_DIR"),
@@ -302,8 +302,10 @@ def test_file_of_a_secret_that_cannot_be_read_is_told_by_its_setting(tmp_path, m
         ("GUICHET_REDIS_URL", "REDIS_URL"),
     ],
 )
-def test_misspelt_setting_stops_the_start_with_the_right_name(name, meant):
-    assert find_misspelt({name: "x"}, Settings.model_fields) == [f"{name}: is no setting; write {meant}, or remove it"]
+def test_misspelt_setting_stops_the_start_with_the_right_name(name, suggestion):
+    assert find_misspelt({name: "x"}, Settings.model_fields) == [
+        f"{name}: is no setting; write {suggestion}, or remove it"
+    ]
     with settings_of(RUNTIME="sync", **{name: "x"}), pytest.raises(SystemExit, match=f"{name}: is no setting"):
         get_settings()
 

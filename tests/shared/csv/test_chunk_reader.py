@@ -83,9 +83,9 @@ def one(text, *, decimal=".", **feature):
     ],
 )
 def test_number_is_read_from_its_usual_texts(text, value):
-    found = one(text, type="number", nullable=True)
-    assert found == value
-    assert type(found) is type(value)
+    number = one(text, type="number", nullable=True)
+    assert number == value
+    assert type(number) is type(value)
 
 
 @pytest.mark.parametrize(
@@ -141,9 +141,9 @@ def test_decimal_comma_is_read_where_the_file_has_it(text, value):
     ],
 )
 def test_integer_is_read_exactly(text, value):
-    found = one(text, type="integer")
-    assert found == value
-    assert type(found) is type(value)
+    integer = one(text, type="integer")
+    assert integer == value
+    assert type(integer) is type(value)
 
 
 @pytest.mark.parametrize(("text", "value"), [*WORDS.items(), *((text, None) for text in NULLS), ("maybe", "type")])
@@ -325,11 +325,11 @@ def test_records_are_those_of_the_csv_module_whatever_the_text(parts, width):
     expected = [record for record in csv.reader(io.StringIO(data.decode(), newline="")) if record]
     assert split_records(data, form) == expected
     for encoded in ((), form.columns):
-        found = parse_records(data, form, encoded)
-        assert found.row_count == len(expected)
-        whole = zip(*(found.cells(name) for name in form.columns), strict=True)
-        assert [list(record) for record in whole] == [expected[offset] for offset in found.offsets]
-        assert found.ragged == {offset: row for offset, row in enumerate(expected) if len(row) != width}
+        records = parse_records(data, form, encoded)
+        assert records.row_count == len(expected)
+        whole = zip(*(records.cells(name) for name in form.columns), strict=True)
+        assert [list(record) for record in whole] == [expected[offset] for offset in records.offsets]
+        assert records.ragged == {offset: row for offset, row in enumerate(expected) if len(row) != width}
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -445,10 +445,10 @@ def test_verdict_values_and_faults_are_those_of_the_same_row_in_json(file):
         if faults and not any(map(str.strip, sent.values())):
             faults = [Fault("", "empty_row", "the row is empty: remove it")]
         extra = sorted(name for name in ("id", "extra") if "\x00" in sent[name])
-        found = chunk.faults.get(offset, [])
-        assert found[: len(faults)] == faults
-        assert sorted(fault.pointer[1:] for fault in found[len(faults) :]) == extra
-        if found:
+        row_faults = chunk.faults.get(offset, [])
+        assert row_faults[: len(faults)] == faults
+        assert sorted(fault.pointer[1:] for fault in row_faults[len(faults) :]) == extra
+        if row_faults:
             assert json.loads(chunk.features[offset]) == {
                 name: text.replace("\x00", "\ufffd") for name, text in sent.items()
             }
@@ -457,7 +457,7 @@ def test_verdict_values_and_faults_are_those_of_the_same_row_in_json(file):
             assert chunk.features[offset] == as_stored(canonical)
         lines = [error for error in chunk.errors if error.row_no == offset + 11]
         assert [(line.column, line.code, line.message) for line in lines] == [
-            (fault.pointer[1:], fault.code, fault.message) for fault in found
+            (fault.pointer[1:], fault.code, fault.message) for fault in row_faults
         ]
         assert all(line.value == sent.get(line.column, "") for line in lines)
     assert chunk.columns.rows() == good

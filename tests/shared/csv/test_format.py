@@ -23,16 +23,16 @@ DETECT = CsvOptions()
 PAIR = [{"name": "age", "type": "integer"}, {"name": "pay", "type": "number", "required": False}]
 
 
-def faults(columns, given=DETECT, of=CARD):
-    return [(fault.pointer, fault.code) for fault in header_faults(of, tuple(columns), given)]
+def faults(columns, options=DETECT, of=CARD):
+    return [(fault.pointer, fault.code) for fault in header_faults(of, tuple(columns), options)]
 
 
-def messages(columns, given=DETECT, of=CARD):
-    return {fault.pointer: fault.message for fault in header_faults(of, tuple(columns), given)}
+def messages(columns, options=DETECT, of=CARD):
+    return {fault.pointer: fault.message for fault in header_faults(of, tuple(columns), options)}
 
 
 @pytest.mark.parametrize(
-    ("said", "meant"),
+    ("options", "normalised"),
     [
         (CsvOptions(delimiter="semicolon"), CsvOptions(delimiter=";")),
         (CsvOptions(delimiter="Tab"), CsvOptions(delimiter="\t")),
@@ -44,9 +44,9 @@ def messages(columns, given=DETECT, of=CARD):
         (CsvOptions(id_column="ref", strict=True), CsvOptions(id_column="ref", strict=True)),
     ],
 )
-def test_options_are_taken_by_their_usual_names(said, meant):
-    assert normalise_options(said) == meant
-    assert normalise_options(meant) == meant
+def test_options_are_taken_by_their_usual_names(options, normalised):
+    assert normalise_options(options) == normalised
+    assert normalise_options(normalised) == normalised
 
 
 def test_options_that_nothing_can_be_made_of_are_refused_together():
@@ -98,9 +98,9 @@ def test_missing_columns_are_all_listed_in_card_order():
 
 def test_missing_column_is_recognised_under_a_similar_name():
     columns = ["Age", *NAMES[1:-1]]
-    found = messages(columns)
-    assert found["/columns/age"] == 'is not in the header: rename "Age"'
-    assert found[f"/columns/{NAMES[-1]}"] == "is not in the header: add this column"
+    texts = messages(columns)
+    assert texts["/columns/age"] == 'is not in the header: rename "Age"'
+    assert texts[f"/columns/{NAMES[-1]}"] == "is not in the header: add this column"
 
 
 def test_optional_features_may_be_absent():
@@ -126,8 +126,8 @@ def test_column_that_is_there_twice_is_refused():
 def test_strict_file_has_no_other_columns():
     columns = [*NAMES, "matricule", "agee"]
     assert faults(columns) == []
-    found = messages(columns, CsvOptions(strict=True))
-    assert found == {
+    texts = messages(columns, CsvOptions(strict=True))
+    assert texts == {
         "/columns/matricule": "is not a feature of this model: remove it",
         "/columns/agee": 'is not a feature of this model: did you mean "age"?',
     }
@@ -167,7 +167,7 @@ def test_absurd_headers_are_refused_quickly_with_a_bounded_answer():
 
 
 @pytest.mark.parametrize(
-    ("columns", "given", "expected"),
+    ("columns", "options", "expected"),
     [
         (("age", "Id"), None, "Id"),
         (("id_poste", "age", "employee_id", "id"), None, "id"),
@@ -178,8 +178,8 @@ def test_absurd_headers_are_refused_quickly_with_a_bounded_answer():
         (("age",), None, None),
     ],
 )
-def test_id_column_is_an_extra_column_that_is_called_so(columns, given, expected):
-    assert find_id_column(columns, {"age"}, given) == expected
+def test_id_column_is_an_extra_column_that_is_called_so(columns, options, expected):
+    assert find_id_column(columns, {"age"}, options) == expected
 
 
 def test_feature_is_never_the_id_column_by_itself():
@@ -191,8 +191,8 @@ def form_of(delimiter, sample, *, decimal=None, thousands=None):
     columns = ("age", "pay", "note")
     expected = ExpectedColumns.of(card(features=PAIR))
     records = list(read_records(sample, delimiter))
-    given = {"decimal": decimal, "thousands": thousands}
-    return find_number_form(expected.number_columns(columns, records), delimiter=delimiter, **given)
+    marks = {"decimal": decimal, "thousands": thousands}
+    return find_number_form(expected.number_columns(columns, records), delimiter=delimiter, **marks)
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_numbers_that_mean_two_things_are_refused_until_the_mark_is_given(delimi
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("marks", "expected"),
     [
         ({"decimal": "."}, NumberForm(".", ",")),
         ({"decimal": ","}, NumberForm(",", "")),
@@ -255,8 +255,8 @@ def test_numbers_that_mean_two_things_are_refused_until_the_mark_is_given(delimi
         ({"decimal": ".", "thousands": ""}, NumberForm(".", "")),
     ],
 )
-def test_given_mark_settles_what_the_other_one_is(given, expected):
-    assert form_of("\t", "35\t52,000\tx\n", **given) == expected
+def test_given_mark_settles_what_the_other_one_is(marks, expected):
+    assert form_of("\t", "35\t52,000\tx\n", **marks) == expected
 
 
 @pytest.mark.parametrize("cell", ["€12", "12 €", "€ 12", "-€12", "12\u00a0€", "$12", "12£"])

@@ -60,27 +60,27 @@ def written(path: Path, rows: list[list[str]], delimiter: str, encoding: str) ->
     return path
 
 
-def as_reference(path: Path, given: CsvOptions) -> list[object]:
+def as_reference(path: Path, options: CsvOptions) -> list[object]:
     """Return what `registry add --reference` makes of each row: its values, or what is wrong with it."""
     try:
-        found = read_rows(path, ExpectedColumns.of(CARD), given)
+        sample = read_rows(path, ExpectedColumns.of(CARD), options)
     except CardError as error:
         return [error.detail.removeprefix(f"{path}: ")]
     results: list[object] = []
-    for row in found.rows:
+    for row in sample.rows:
         try:
-            results += canonical_rows(CARD, [row], source=str(path), numbers=found.numbers)
+            results += canonical_rows(CARD, [row], source=str(path), numbers=sample.numbers)
         except CardError as error:
             results.append(error.detail.partition(" does not fit the card of m: ")[2].partition(" Correct the row")[0])
     return results
 
 
-def as_upload(path: Path, given: CsvOptions) -> list[object]:
+def as_upload(path: Path, options: CsvOptions) -> list[object]:
     """Return what `/predict_csv` makes of each row: its values, or what is wrong with it."""
     results: list[object] = []
     validator = RowValidator(CARD)
     try:
-        file = UploadReader(CARD, given, LIMITS)
+        file = UploadReader(CARD, options, LIMITS)
         for chunk in [*file.feed(path.read_bytes()), *file.finish()]:
             assert file.format is not None
             read = ChunkReader(CARD, validator, file.format).read(chunk.data, first_row=0, row_count=chunk.row_count)
@@ -94,9 +94,9 @@ def as_upload(path: Path, given: CsvOptions) -> list[object]:
     return results
 
 
-def loaded(path: Path, given: CsvOptions) -> int:
+def loaded(path: Path, options: CsvOptions) -> int:
     """Return how many rows `reference load` keeps; -1 where it refuses the file."""
-    with ReferenceFile(CARD, given, None) as rows, path.open("rb") as file:
+    with ReferenceFile(CARD, options, None) as rows, path.open("rb") as file:
         try:
             rows.read(file)
         except GuichetError:
@@ -104,12 +104,12 @@ def loaded(path: Path, given: CsvOptions) -> int:
         return rows.row_count
 
 
-def compared(path: Path, rows: list[list[str]], delimiter: str, encoding: str, given: CsvOptions) -> list[object]:
+def compared(path: Path, rows: list[list[str]], delimiter: str, encoding: str, options: CsvOptions) -> list[object]:
     written(path, rows, delimiter, encoding)
-    uploaded = as_upload(path, given)
-    assert as_reference(path, given) == uploaded, f"{rows} written with {delimiter!r} in {encoding}"
+    uploaded = as_upload(path, options)
+    assert as_reference(path, options) == uploaded, f"{rows} written with {delimiter!r} in {encoding}"
     kept = sum(isinstance(row, dict) for row in uploaded)
-    assert loaded(path, given) == (kept if len(uploaded) == len(rows) else -1)
+    assert loaded(path, options) == (kept if len(uploaded) == len(rows) else -1)
     return uploaded
 
 
@@ -139,9 +139,9 @@ def test_reference_rows_and_uploads_are_read_to_the_same_values(tmp_path: Path) 
 )
 def test_words_for_values_mean_the_same_at_every_door(tmp_path: Path, kind: str, cell: str, value: object) -> None:
     rows = [[cell if kind == name else PLAIN[name] for name in TYPES], [PLAIN[name] for name in TYPES]]
-    found = compared(tmp_path / "rows.csv", rows, ",", "utf-8", normalise_options(CsvOptions()))
-    assert isinstance(found[0], dict)
-    assert found[0][kind] == value
+    values = compared(tmp_path / "rows.csv", rows, ",", "utf-8", normalise_options(CsvOptions()))
+    assert isinstance(values[0], dict)
+    assert values[0][kind] == value
 
 
 @pytest.mark.parametrize(
@@ -151,5 +151,5 @@ def test_what_only_one_of_two_readers_took_for_a_number_is_refused_at_every_door
     tmp_path: Path, kind: str, cell: str
 ) -> None:
     rows = [[cell if kind == name else PLAIN[name] for name in TYPES], [PLAIN[name] for name in TYPES]]
-    found = compared(tmp_path / "rows.csv", rows, "|", "utf-16", normalise_options(CsvOptions()))
-    assert str(found[0]).startswith(f"{kind} must be ")
+    values = compared(tmp_path / "rows.csv", rows, "|", "utf-16", normalise_options(CsvOptions()))
+    assert str(values[0]).startswith(f"{kind} must be ")

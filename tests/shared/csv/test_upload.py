@@ -44,8 +44,8 @@ DETECT = CsvOptions()
 LIMITS = Limits(max_bytes=10_000_000, max_rows=100_000, max_record_bytes=100_000)
 
 
-def read(data, of=SMALL, given=DETECT, limits=LIMITS, piece=1 << 16):
-    file = UploadReader(of, given, limits)
+def read(data, of=SMALL, options=DETECT, limits=LIMITS, piece=1 << 16):
+    file = UploadReader(of, options, limits)
     chunks = []
     for start in range(0, len(data), piece):
         chunks += file.feed(data[start : start + piece])
@@ -124,7 +124,7 @@ def test_big_endian_utf16_is_read():
 def test_utf16_without_a_mark_is_read_when_the_caller_says_so():
     data = "age;job\n1;é\n".encode("utf-16-le")
     assert "NUL byte in its first line" in refusal(data, UnsupportedMediaType).detail
-    assert body(data, given=CsvOptions(encoding="utf-16")).decode() == "1;é\n"
+    assert body(data, options=CsvOptions(encoding="utf-16")).decode() == "1;é\n"
 
 
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
@@ -163,16 +163,16 @@ def test_nul_in_a_cell_is_left_to_the_rows_reader():
 
 
 def test_extra_columns_and_the_id_column_are_in_the_format():
-    found = form(b"employee_id,age,comment\n7,1,a\n")
-    assert found.columns == ("employee_id", "age", "comment")
-    assert found.id_column == "employee_id"
+    csv_form = form(b"employee_id,age,comment\n7,1,a\n")
+    assert csv_form.columns == ("employee_id", "age", "comment")
+    assert csv_form.id_column == "employee_id"
 
 
 def test_caller_overrides_what_would_be_detected():
     data = b"ref;age;pay\nx,y;1;2.5\n"
-    said = CsvOptions(delimiter="semicolon", encoding="latin-1", decimal="comma", id_column="ref")
-    found = form(data, given=said)
-    assert (found.delimiter, found.encoding, found.decimal, found.id_column) == (";", "latin-1", ",", "ref")
+    options = CsvOptions(delimiter="semicolon", encoding="latin-1", decimal="comma", id_column="ref")
+    csv_form = form(data, options=options)
+    assert (csv_form.delimiter, csv_form.encoding, csv_form.decimal, csv_form.id_column) == (";", "latin-1", ",", "ref")
 
 
 def test_format_is_known_with_the_first_chunk():
@@ -209,7 +209,7 @@ def test_character_cut_in_two_on_its_way_is_one_character(size):
 
 
 def test_bytes_that_cp1252_leaves_open_are_read_as_browsers_do_where_it_is_given():
-    assert body(b"age;job\n1;\x80\x81\xe9\n", given=CsvOptions(encoding="cp1252")).decode() == "1;€\x81é\n"
+    assert body(b"age;job\n1;\x80\x81\xe9\n", options=CsvOptions(encoding="cp1252")).decode() == "1;€\x81é\n"
     assert code(b"age;job\n1;\x80\x81\xe9\n") == "encoding"
 
 
@@ -225,7 +225,7 @@ OTHERS = [
 def test_encodings_that_are_not_read_are_refused_and_not_taken_for_cp1252(encoding, rows):
     data = ("age;job\n" + rows).encode(encoding)
     assert "make no sense in cp1252: save it as UTF-8" in refusal(data).detail
-    assert form(data, given=CsvOptions(encoding="cp1252")).encoding == "cp1252"  # who says so is believed
+    assert form(data, options=CsvOptions(encoding="cp1252")).encoding == "cp1252"  # who says so is believed
 
 
 WESTERN = [
@@ -247,23 +247,26 @@ def test_languages_of_western_europe_are_read_as_cp1252_and_it_is_told(text):
     assert file.notices == ["The file is not UTF-8: it is read as cp1252, as Excel in western Europe writes it."]
 
 
-@pytest.mark.parametrize("given", ["cp1252", "latin-1", "windows-1252", "iso-8859-1"])
-def test_utf8_is_not_read_as_what_it_is_said_to_be(given):
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "windows-1252", "iso-8859-1"])
+def test_utf8_is_not_read_as_what_it_is_said_to_be(encoding):
     data = "age;job\n1;Célibataire\n2;Mariée\n".encode()
     for piece in (1, 1000):
-        error = refusal(data, given=CsvOptions(encoding=given), piece=piece)
+        error = refusal(data, options=CsvOptions(encoding=encoding), piece=piece)
         assert "The file is UTF-8, not" in error.detail
         assert [fault.code for fault in error.faults] == ["encoding"]
-    assert form(b"age;job\n1;x\n", given=CsvOptions(encoding=given)).encoding in ("cp1252", "latin-1")  # all is ASCII
+    assert form(b"age;job\n1;x\n", options=CsvOptions(encoding=encoding)).encoding in (
+        "cp1252",
+        "latin-1",
+    )  # all is ASCII
 
 
 def test_signs_that_latin_1_does_not_have_are_not_read_as_control_characters():
     data = "age;job\n1;l’été à 5€\n".encode("cp1252")
-    assert "give encoding=cp1252" in refusal(data, given=CsvOptions(encoding="latin-1")).detail
+    assert "give encoding=cp1252" in refusal(data, options=CsvOptions(encoding="latin-1")).detail
 
 
 @pytest.mark.parametrize(
-    ("codec", "given"),
+    ("codec", "encoding"),
     [
         ("utf-16-be", "utf-16be"),
         ("utf-16-be", "utf-16"),
@@ -272,14 +275,14 @@ def test_signs_that_latin_1_does_not_have_are_not_read_as_control_characters():
         ("utf-16", "utf-16-le"),
     ],
 )
-def test_utf16_is_read_in_its_own_order_of_bytes(codec, given):
+def test_utf16_is_read_in_its_own_order_of_bytes(codec, encoding):
     data = "age;job\n1;é😀\n".encode(codec)
     for piece in (1, 1000):
-        assert body(data, given=CsvOptions(encoding=given), piece=piece).decode() == "1;é😀\n"
+        assert body(data, options=CsvOptions(encoding=encoding), piece=piece).decode() == "1;é😀\n"
 
 
 def test_mark_of_the_other_order_is_a_contradiction():
-    assert code("age;job\n1;é\n".encode("utf-16"), given=CsvOptions(encoding="utf-16-be")) == "encoding"
+    assert code("age;job\n1;é\n".encode("utf-16"), options=CsvOptions(encoding="utf-16-be")) == "encoding"
 
 
 # ── read otherwise than it is written ────────────────────────────────────────────────────────────────────────────
@@ -365,14 +368,14 @@ def test_row_of_a_spoilt_byte_is_counted_through_all_chunks():
 
 
 def test_spoilt_header_is_named():
-    assert "the header has bytes" in refusal(b"age;job\xff;x\n1;a\n", given=CsvOptions(encoding="utf-8")).detail
-    assert "row 1 has bytes" in refusal(b"age;job\n\xff;x\n", given=CsvOptions(encoding="utf-8")).detail
+    assert "the header has bytes" in refusal(b"age;job\xff;x\n1;a\n", options=CsvOptions(encoding="utf-8")).detail
+    assert "row 1 has bytes" in refusal(b"age;job\n\xff;x\n", options=CsvOptions(encoding="utf-8")).detail
 
 
 def test_mark_of_another_encoding_than_the_given_one_is_refused():
-    assert code(b"\xef\xbb\xbfage\n1\n", given=CsvOptions(encoding="cp1252")) == "encoding"
-    assert code("age\n1\n".encode("utf-16"), given=CsvOptions(encoding="utf-8")) == "encoding"
-    assert form(b"\xef\xbb\xbfage\n1\n", given=CsvOptions(encoding="utf-8")).bom
+    assert code(b"\xef\xbb\xbfage\n1\n", options=CsvOptions(encoding="cp1252")) == "encoding"
+    assert code("age\n1\n".encode("utf-16"), options=CsvOptions(encoding="utf-8")) == "encoding"
+    assert form(b"\xef\xbb\xbfage\n1\n", options=CsvOptions(encoding="utf-8")).bom
 
 
 def test_utf16_cut_within_a_character_is_refused():
@@ -541,8 +544,8 @@ def test_endless_line_is_refused_as_soon_as_it_is_too_long():
 
 def test_endless_header_is_refused():
     assert "The header is longer than" in refusal(b"age," + b"x" * 120_000, TooLarge).detail
-    many = b"age," + b"x,y," * 100_000
-    assert "The header is longer than" in refusal(many, TooLarge).detail
+    columns = b"age," + b"x,y," * 100_000
+    assert "The header is longer than" in refusal(columns, TooLarge).detail
     quoted = b'age,"' + b"x" * 200_000
     assert (
         "quote is never closed" in refusal(quoted, TooLarge, limits=replace(LIMITS, max_record_bytes=1_000_000)).detail
@@ -631,8 +634,8 @@ def test_rows_are_those_of_the_csv_module_and_of_pyarrow(text):
     for chunk in chunks:
         records = expected[chunk.first_row : chunk.first_row + chunk.row_count]
         lines = io.StringIO(chunk.data.decode(), newline="")
-        found = [record for record in csv.reader(lines, delimiter=";") if record]
-        assert list(map(bare_line, found)) == list(map(bare_line, records))
+        filled = [record for record in csv.reader(lines, delimiter=";") if record]
+        assert list(map(bare_line, filled)) == list(map(bare_line, records))
         ragged = []
         table = pyarrow.csv.read_csv(
             io.BytesIO(chunk.data),
@@ -677,8 +680,8 @@ def test_chunks_are_the_file_but_for_blank_lines(text, chunk_rows, chunk_bytes):
         return
     rest = text.encode()
     for chunk in chunks:
-        before, found, rest = rest.partition(chunk.data)
-        assert found
+        before, match, rest = rest.partition(chunk.data)
+        assert match
         assert not before.strip(b"\r\n")
         assert 1 <= chunk.row_count <= chunk_rows
         assert len(chunk.data) <= chunk_bytes or len(split_chunk(chunk.data, ";", rows=1)) == 1

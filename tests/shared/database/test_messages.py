@@ -46,10 +46,10 @@ def addresses(session_postgres):
 def test_role_that_may_not_do_it_is_told_which_role_may(role, command, arguments, addresses, capsys):
     with settings_of(**settings_for(addresses[role])):
         assert command(arguments) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("error: the role of DATABASE_URL may not do this (")
-    assert "views and tables are made as guichet_owner" in said
-    assert said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: the role of DATABASE_URL may not do this (")
+    assert "views and tables are made as guichet_owner" in message
+    assert message.count("\n") == 1
 
 
 def test_example_is_built_without_its_views_by_a_role_that_makes_none(addresses, capsys):
@@ -65,10 +65,10 @@ def test_database_that_is_away_is_told_without_its_password(command, capsys):
     arguments = {registry: ["list"], query_predictions: [], keys: ["list"]}[command]
     with settings_of(**settings_for(NOBODY)):
         assert command(arguments) == 1
-    said = capsys.readouterr().err
-    assert "the database cannot be used (" in said
-    assert said.endswith("check DATABASE_URL.\n")
-    assert "hunter2" not in said
+    message = capsys.readouterr().err
+    assert "the database cannot be used (" in message
+    assert message.endswith("check DATABASE_URL.\n")
+    assert "hunter2" not in message
 
 
 def test_row_that_somebody_else_stored_asks_to_run_it_again():

@@ -61,7 +61,7 @@ def start(url: str, folder: Path) -> str | None:
 
 
 def findings(url: str, folder: Path) -> dict[str, Any]:
-    return {found.name: found for found in examine(settings_for(url, folder), loading=False)}
+    return {finding.name: finding for finding in examine(settings_for(url, folder), loading=False)}
 
 
 def test_pooler_of_the_test_refuses_options_as_pgbouncer_does(pooled):
@@ -73,15 +73,15 @@ def test_pooler_of_the_test_refuses_options_as_pgbouncer_does(pooled):
 
 def test_process_starts_behind_a_pooler_of_sessions_and_not_of_transactions(pooled, tmp_path):
     mode, url = pooled
-    refusal, found = start(url, tmp_path), findings(url, tmp_path)
+    refusal, examined = start(url, tmp_path), findings(url, tmp_path)
     if mode == "session":
         assert refusal is None
-        assert "pooler" not in found
-        assert found["database"].status != "failed"  # a busy machine is slow
+        assert "pooler" not in examined
+        assert examined["database"].status != "failed"  # a busy machine is slow
     else:
         assert refusal is not None
         assert "pool_mode = session" in refusal
-        assert (found["pooler"].status, found["pooler"].detail) == ("failed", refusal)
+        assert (examined["pooler"].status, examined["pooler"].detail) == ("failed", refusal)
 
 
 def test_nothing_is_said_of_poolers_where_there_is_none(database, tmp_path):

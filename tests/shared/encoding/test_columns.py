@@ -44,14 +44,14 @@ def card_of(features=FEATURES, task="binary"):
 
 def columns_of(card, rows):
     """Turn canonical rows on their side, each distinct value once."""
-    found = {}
+    columns = {}
     for feature in card.features:
         values = [row[feature.name] for row in rows]
-        known = list(dict.fromkeys(values))
-        codes = np.array([known.index(value) for value in values], dtype=np.int32)
+        distinct = list(dict.fromkeys(values))
+        codes = np.array([distinct.index(value) for value in values], dtype=np.int32)
         kind = object if feature.type == "string" else np.float64
-        found[feature.name] = Column(feature.type, np.array(known, dtype=kind), codes)
-    return Columns(found, len(rows))
+        columns[feature.name] = Column(feature.type, np.array(distinct, dtype=kind), codes)
+    return Columns(columns, len(rows))
 
 
 def rows_of(count=90, seed=3):
@@ -71,14 +71,14 @@ def rows_of(count=90, seed=3):
 
 
 def assert_same_scores(scorer, columns, rows):
-    expected, found = scorer.score(rows), scorer.score_columns(columns)
+    expected, by_column = scorer.score(rows), scorer.score_columns(columns)
     for part in ("prediction", "probability", "probabilities"):
-        wanted, given = getattr(expected, part), getattr(found, part)
-        assert (given is None) == (wanted is None)
-        if wanted is not None:
-            np.testing.assert_array_equal(given, wanted, strict=True)
-    if found.probability is not None:
-        assert found.probability.tobytes() == expected.probability.tobytes()
+        from_rows, from_columns = getattr(expected, part), getattr(by_column, part)
+        assert (from_columns is None) == (from_rows is None)
+        if from_rows is not None:
+            np.testing.assert_array_equal(from_columns, from_rows, strict=True)
+    if by_column.probability is not None:
+        assert by_column.probability.tobytes() == expected.probability.tobytes()
 
 
 # --- the container -------------------------------------------------------------------------------------------------
@@ -155,11 +155,11 @@ def test_encoding_of_columns_is_the_encoding_of_rows_to_the_last_bit(preprocessi
     unseen = (
         [row | {"team": "art", "city": "Metz", "age": 99} for row in rows_of(5)] if "one" not in str(pipeline) else []
     )
-    known = [row for row in rows_of(200, seed=8) if row["age"] in {row["age"] for row in rows}]
-    tried = known + (unseen if accepts(encoding, unseen) else [])
-    found = encoding.encode_columns(columns_of(card, tried))
-    assert found.tobytes() == encoding.encode(tried).tobytes()
-    assert found.shape == (len(tried), encoding.block.width)
+    plain = [row for row in rows_of(200, seed=8) if row["age"] in {row["age"] for row in rows}]
+    tried = plain + (unseen if accepts(encoding, unseen) else [])
+    encoded = encoding.encode_columns(columns_of(card, tried))
+    assert encoded.tobytes() == encoding.encode(tried).tobytes()
+    assert encoded.shape == (len(tried), encoding.block.width)
 
 
 def accepts(encoding, rows):

@@ -66,41 +66,43 @@ def rows(count=60, *, nulls=True, seed=3):
     ]
 
 
-def target(given):
-    return np.array([(row["age"] + 10 * row["rate"] > 45) + 0 for row in given])
+def target(sample):
+    return np.array([(row["age"] + 10 * row["rate"] > 45) + 0 for row in sample])
 
 
-def fitted(preprocessing, *, given=None):
-    given = rows() if given is None else given
+def fitted(preprocessing, *, sample=None):
+    sample = rows() if sample is None else sample
     pipeline = Pipeline([("before", preprocessing), ("model", DummyClassifier())])
     fake = FunctionTransformer()
-    frame = make_frame_input(card(), fake)(given)
-    pipeline.fit(frame, target(given))
+    frame = make_frame_input(card(), fake)(sample)
+    pipeline.fit(frame, target(sample))
     return pipeline
 
 
-def assert_same(pipeline, given):
+def assert_same(pipeline, sample):
     encoding, _ = compile_encoding(card(), pipeline)
-    expected = pipeline[:-1].transform(make_frame_input(card(), pipeline)(given))
+    expected = pipeline[:-1].transform(make_frame_input(card(), pipeline)(sample))
     expected = expected.toarray() if hasattr(expected, "toarray") else np.asarray(expected, dtype=float)
-    np.testing.assert_array_equal(encoding.encode(given), expected, strict=True)
-    for row in given[:5]:  # alone: numpy's logarithm of one number may differ by a bit from the same one's among many
+    np.testing.assert_array_equal(encoding.encode(sample), expected, strict=True)
+    for row in sample[:5]:  # alone: numpy's logarithm of one number may differ by a bit from the same one's among many
         alone = pipeline[:-1].transform(make_frame_input(card(), pipeline)([row]))
         alone = alone.toarray() if hasattr(alone, "toarray") else np.asarray(alone, dtype=float)
         np.testing.assert_array_equal(encoding.encode([row]), alone, strict=True)
-    by_parts = make_array_input(card(), pipeline)(given)
+    by_parts = make_array_input(card(), pipeline)(sample)
     by_parts = by_parts.toarray() if hasattr(by_parts, "toarray") else by_parts
     np.testing.assert_array_equal(np.asarray(by_parts, dtype=float), expected)
-    assert_attributed(encoding, given)
+    assert_attributed(encoding, sample)
     return encoding
 
 
-def assert_attributed(encoding, given):
+def assert_attributed(encoding, sample):
     """A column changes only with the features that it is said to be computed from."""
-    encoded = encoding.encode(given)
+    encoded = encoding.encode(sample)
     assert len(encoding.features) == encoded.shape[1]
     for name in FEATURES:
-        moved = [row | {name.name: other[name.name]} for row, other in zip(given, [*given[1:], given[0]], strict=True)]
+        moved = [
+            row | {name.name: other[name.name]} for row, other in zip(sample, [*sample[1:], sample[0]], strict=True)
+        ]
         changed = (encoding.encode(moved) != encoded) & ~(np.isnan(encoding.encode(moved)) & np.isnan(encoded))
         unsaid = [names for names, is_hit in zip(encoding.features, changed.any(axis=0), strict=True) if is_hit]
         assert all(name.name in names for names in unsaid), f"{name.name} changes a column of {unsaid}"
@@ -167,9 +169,9 @@ def test_each_encoded_column_names_the_features_it_is_computed_from(name):
 
 def test_plan_says_what_becomes_of_each_feature_and_what_the_pipeline_does_itself():
     inner = ColumnTransformer([("n", SimpleImputer(strategy="median"), ["age"]), ("b", "passthrough", ["remote"])])
-    given = rows()
+    sample = rows()
     pipeline = make_pipeline(inner, PCA(1), DummyClassifier())
-    pipeline.fit(make_frame_input(card(), FunctionTransformer())(given), target(given))
+    pipeline.fit(make_frame_input(card(), FunctionTransformer())(sample), target(sample))
     median = pipeline[0].named_transformers_["n"].statistics_[0]
     assert list(describe_block(compile_encoding(card(), pipeline)[0].block)) == [
         "column 0: age (1 feature)",
@@ -209,10 +211,10 @@ def test_categories_are_encoded_as_the_fitted_encoder_does_it(encoder):
 @pytest.mark.parametrize("name", ["one-hot", "one-hot, rare merged", "ordinal", "target", "imputed by a constant"])
 def test_unknown_category_is_encoded_as_the_encoder_does_it(name):
     pipeline = fitted(ColumnTransformer([("t", ENCODERS[name], TEXTS), ("n", SimpleImputer(), NUMBERS)]))
-    given = rows(20)
-    given[0]["team"] = "never seen"
-    given[1]["city"] = ""
-    assert_same(pipeline, given)
+    sample = rows(20)
+    sample[0]["team"] = "never seen"
+    sample[1]["city"] = ""
+    assert_same(pipeline, sample)
 
 
 def test_unknown_category_is_refused_where_the_encoder_refuses_it_and_is_not_repeated():
@@ -224,30 +226,30 @@ def test_unknown_category_is_refused_where_the_encoder_refuses_it_and_is_not_rep
 
 
 def test_none_is_a_category_of_its_own_where_the_encoder_was_trained_with_it():
-    given = rows(30)
-    frame = pd.DataFrame({"team": pd.Series([row["team"] for row in given], dtype="object")})
+    sample = rows(30)
+    frame = pd.DataFrame({"team": pd.Series([row["team"] for row in sample], dtype="object")})
     encoder = OneHotEncoder(handle_unknown="ignore").fit(frame)
     assert None in encoder.categories_[0]
     pipeline = Pipeline([("t", ColumnTransformer([("t", encoder, ["team"])]).fit(frame)), ("m", DummyClassifier())])
     encoding, _ = compile_encoding(card(), pipeline)
-    assert encoding.encode([given[0] | {"team": None}]).sum() == 1.0
-    assert_same(pipeline, given)
+    assert encoding.encode([sample[0] | {"team": None}]).sum() == 1.0
+    assert_same(pipeline, sample)
 
 
 def test_encoder_behind_another_step_is_asked_on_every_call():
     ordinal = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=9, encoded_missing_value=8)
     first = ColumnTransformer([("t", ordinal, TEXTS)])
-    given = rows(40)
+    sample = rows(40)
     pipeline = make_pipeline(first, OneHotEncoder(handle_unknown="ignore"), OrdinalEncoder(), DummyClassifier())
     pipeline[1].set_params(sparse_output=False)
-    pipeline.fit(make_frame_input(card(), FunctionTransformer())(given), target(given))
+    pipeline.fit(make_frame_input(card(), FunctionTransformer())(sample), target(sample))
     assert_same(pipeline, rows(25, seed=4))
 
 
 def test_null_is_refused_where_the_encoder_was_trained_without():
     pipeline = fitted(
         ColumnTransformer([("t", OneHotEncoder(), TEXTS), ("n", StandardScaler(), ["age"])]),
-        given=rows(nulls=False),
+        sample=rows(nulls=False),
     )
     encoding, _ = compile_encoding(card(), pipeline)
     with pytest.raises(ValueError, match="team is null"):
@@ -257,9 +259,9 @@ def test_null_is_refused_where_the_encoder_was_trained_without():
 def test_integers_and_booleans_can_be_categories():
     numeric = OneHotEncoder(handle_unknown="ignore")
     pipeline = fitted(ColumnTransformer([("c", numeric, ["age", "remote"]), ("n", StandardScaler(), ["rate"])]))
-    given = rows(40)
-    given[0]["age"] = 999
-    assert_same(pipeline, given)
+    sample = rows(40)
+    sample[0]["age"] = 999
+    assert_same(pipeline, sample)
 
 
 def test_columns_can_be_chosen_by_position_slice_mask_and_remainder():
@@ -279,11 +281,11 @@ def test_columns_can_be_chosen_by_position_slice_mask_and_remainder():
 
 
 def test_names_may_come_in_another_order_than_in_the_card():
-    given = rows(60, nulls=False)
-    frame = pd.DataFrame(given)[["rate", "age", "income"]]
-    pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit(frame, target(given))
+    sample = rows(60, nulls=False)
+    frame = pd.DataFrame(sample)[["rate", "age", "income"]]
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit(frame, target(sample))
     encoding, _ = compile_encoding(card(), pipeline)
-    np.testing.assert_array_equal(encoding.encode(given), pipeline[0].transform(frame))
+    np.testing.assert_array_equal(encoding.encode(sample), pipeline[0].transform(frame))
 
 
 def test_no_rows_give_an_empty_matrix_and_one_feature_is_enough():
@@ -300,9 +302,9 @@ def test_steps_behind_the_column_transformer_are_followed_through_a_search():
             ("model", LogisticRegression(max_iter=2000)),
         ]
     )
-    given = rows()
+    sample = rows()
     search = GridSearchCV(inner, {"model__C": [0.1, 1.0]}, cv=2)
-    search.fit(make_frame_input(card(), FunctionTransformer())(given), target(given))
+    search.fit(make_frame_input(card(), FunctionTransformer())(sample), target(sample))
     assert_same(search.best_estimator_, rows(20, seed=5))
     encoding, final = compile_encoding(card(), search)
     assert encoding.block.width == 6
@@ -310,13 +312,13 @@ def test_steps_behind_the_column_transformer_are_followed_through_a_search():
 
 
 def test_native_categories_of_histogram_boosting_are_encoded():
-    given = rows()
-    frame = make_frame_input(card(), FunctionTransformer())(given).astype({"team": "category", "city": "category"})
-    model = HistGradientBoostingClassifier(max_iter=5, min_samples_leaf=4).fit(frame, target(given))
+    sample = rows()
+    frame = make_frame_input(card(), FunctionTransformer())(sample).astype({"team": "category", "city": "category"})
+    model = HistGradientBoostingClassifier(max_iter=5, min_samples_leaf=4).fit(frame, target(sample))
     encoding, final = compile_encoding(card(), model)
-    given[0]["city"] = "never seen"
-    expected = model.predict_proba(make_frame_input(card(), model)(given))
-    np.testing.assert_array_equal(final.predict_proba(encoding.encode(given)), expected)
+    sample[0]["city"] = "never seen"
+    expected = model.predict_proba(make_frame_input(card(), model)(sample))
+    np.testing.assert_array_equal(final.predict_proba(encoding.encode(sample)), expected)
 
 
 def test_encoded_columns_know_which_feature_they_scale():
@@ -324,9 +326,9 @@ def test_encoded_columns_know_which_feature_they_scale():
         ColumnTransformer([("n", make_pipeline(SimpleImputer(), StandardScaler(), MinMaxScaler()), ["age"])])
     )
     encoding, _ = compile_encoding(card(), pipeline)
-    (name, scale, shift), given = encoding.origins[0], rows(3)
+    (name, scale, shift), sample = encoding.origins[0], rows(3)
     assert name == "age"
-    assert encoding.encode(given)[:, 0] * scale + shift == pytest.approx([row["age"] for row in given])
+    assert encoding.encode(sample)[:, 0] * scale + shift == pytest.approx([row["age"] for row in sample])
 
 
 @pytest.mark.parametrize(
@@ -345,10 +347,10 @@ def test_step_without_an_array_equivalent_is_named(step, reason):
 
 
 def test_feature_that_the_card_does_not_describe_is_refused_by_name():
-    given = rows(20, nulls=False)
-    frame = pd.DataFrame(given)[["age", "rate"]].rename(columns={"rate": "speed"})
-    model = LogisticRegression().fit(frame, target(given))
+    sample = rows(20, nulls=False)
+    frame = pd.DataFrame(sample)[["age", "rate"]].rename(columns={"rate": "speed"})
+    model = LogisticRegression().fit(frame, target(sample))
     with pytest.raises(CardError, match="trained with speed"):
         compile_encoding(card(), model)
     with pytest.raises(CardError, match="takes 2 features, but model"):
-        compile_encoding(card(), LogisticRegression().fit(frame.to_numpy(), target(given)))
+        compile_encoding(card(), LogisticRegression().fit(frame.to_numpy(), target(sample)))

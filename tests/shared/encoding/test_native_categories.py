@@ -65,10 +65,10 @@ def assert_whoever_is_beside(model, frame, expected):
     order = np.random.default_rng(1).permutation(len(rows))
     shuffled = np.empty(len(rows))
     for start in range(0, len(rows), 7):
-        some = order[start : start + 7]
-        shuffled[some] = scores(model, [rows[place] for place in some])
-    for found in (alone, shuffled, scores(model, rows)):
-        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+        part = order[start : start + 7]
+        shuffled[part] = scores(model, [rows[place] for place in part])
+    for other in (alone, shuffled, scores(model, rows)):
+        np.testing.assert_allclose(other, expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("categories", [PLAIN, ACCENTS, JAPANESE], ids=["ascii", "accents", "japanese"])
@@ -168,9 +168,9 @@ def test_xgboost_without_a_record_and_without_enough_categories_is_refused(engin
 def test_wrong_categories_of_the_reference_are_found_by_the_scores(engine, tmp_path):
     frame, y = training(PLAIN)
     model = regressor().fit(typed(frame, PLAIN[::-1]), y)
-    told = frame.assign(score=model.predict(typed(frame, PLAIN[::-1])))
+    scored = frame.assign(score=model.predict(typed(frame, PLAIN[::-1])))
     with pytest.raises(ArtefactError, match="does not give here the scores of the column 'score'"):
-        added(engine, tmp_path, without_record(model), told, scores="score")
+        added(engine, tmp_path, without_record(model), scored, scores="score")
 
 
 def classes(y):

@@ -117,9 +117,9 @@ def brute_force(model, row, value_of, column):
     """Return base and Shapley values by scoring every coalition with every reference row, through the pipeline."""
     names = [feature.name for feature in model.card.features]
     width = len(names)
-    coalitions = [frozenset(some) for size in range(width + 1) for some in combinations(range(width), size)]
-    taken = [{names[place]: row[names[place]] for place in inside} for inside in coalitions]
-    mixed = [one | some for some in taken for one in model.reference]
+    coalitions = [frozenset(members) for size in range(width + 1) for members in combinations(range(width), size)]
+    parts = [{names[place]: row[names[place]] for place in inside} for inside in coalitions]
+    mixed = [one | members for members in parts for one in model.reference]
     means = value_of(mixed)[:, column].reshape(len(coalitions), -1).mean(axis=1)
     game = dict(zip(coalitions, means.tolist(), strict=True))
     values = np.zeros(width)
@@ -189,16 +189,16 @@ def test_contributions_are_those_of_all_coalitions(method, scale, task, final, i
     model = loaded(estimator, frame, task)
     value_of = margins(model, scale)
     close = 2e-5 if type(final).__module__.startswith("xgboost") else 1e-9  # XGBoost adds up in float32
-    for row, found in zip(rows := odd_rows(frame), explain_rows(model, rows), strict=True):
-        assert isinstance(found, Explanation), found
-        assert (found.method, found.scale) == (method, scale)
-        column = int(found.output.prediction) if task == "multiclass" else -1
+    for row, explanation in zip(rows := odd_rows(frame), explain_rows(model, rows), strict=True):
+        assert isinstance(explanation, Explanation), explanation
+        assert (explanation.method, explanation.scale) == (method, scale)
+        column = int(explanation.output.prediction) if task == "multiclass" else -1
         base, values = brute_force(model, row, value_of, column)
-        by_name = {one["feature"]: one["contribution"] for one in found.contributions}
-        assert found.base_value == pytest.approx(base, abs=close)
+        by_name = {one["feature"]: one["contribution"] for one in explanation.contributions}
+        assert explanation.base_value == pytest.approx(base, abs=close)
         assert [by_name[feature.name] for feature in model.card.features] == pytest.approx(values, abs=close)
-        assert found.value == pytest.approx(value_of([row])[0, column], abs=close)
-        assert found.base_value + sum(by_name.values()) == pytest.approx(found.value, abs=1e-9)
+        assert explanation.value == pytest.approx(value_of([row])[0, column], abs=close)
+        assert explanation.base_value + sum(by_name.values()) == pytest.approx(explanation.value, abs=1e-9)
 
 
 def test_trees_too_large_for_tables_have_the_same_contributions(monkeypatch):
@@ -222,11 +222,11 @@ def test_feature_that_never_changes_and_that_nothing_asks_gets_nothing():
     model = loaded(
         preprocess(HistGradientBoostingRegressor(**BOOSTING), impute=False).fit(frame, raw), frame, "regression"
     )
-    (found,) = explain_rows(model, odd_rows(frame)[:1])
-    last = next(one for one in found.contributions if one["feature"] == "constant")
+    (explanation,) = explain_rows(model, odd_rows(frame)[:1])
+    last = next(one for one in explanation.contributions if one["feature"] == "constant")
     assert last["contribution"] == 0.0
     assert last["text"] == "constant (measured constant) is 1 (reference median 1): it changes nothing here."
-    assert all("constant" not in text for text in found.top)
+    assert all("constant" not in text for text in explanation.top)
 
 
 def numbers_only(estimator, task, *, rows=300, reference=0):
@@ -241,12 +241,14 @@ def test_without_reference_rows_contributions_are_lightgbms_own(task):
     kind = LGBMRegressor if task == "regression" else LGBMClassifier
     model, frame = numbers_only(kind(**SMALL), task)
     own = model.estimator.predict(frame[:6], pred_contrib=True).reshape(6, -1, 5)
-    for place, found in enumerate(explain_rows(model, canonical(frame[:6], NUMBERS))):
-        assert found.method == "tree_path_dependent"
-        assert found.reference == {"rows": 0, "source": "the training rows that the trees counted", "seed": None}
-        output = int(found.output.prediction) if task == "multiclass" else 0
-        by_name = {one["feature"]: one["contribution"] for one in found.contributions}
-        assert [*(by_name[name] for name in NUMBERS), found.base_value] == pytest.approx(own[place, output], abs=1e-9)
+    for place, explanation in enumerate(explain_rows(model, canonical(frame[:6], NUMBERS))):
+        assert explanation.method == "tree_path_dependent"
+        assert explanation.reference == {"rows": 0, "source": "the training rows that the trees counted", "seed": None}
+        output = int(explanation.output.prediction) if task == "multiclass" else 0
+        by_name = {one["feature"]: one["contribution"] for one in explanation.contributions}
+        assert [*(by_name[name] for name in NUMBERS), explanation.base_value] == pytest.approx(
+            own[place, output], abs=1e-9
+        )
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
@@ -256,11 +258,13 @@ def test_without_reference_rows_contributions_are_xgboosts_own(task):
     kind = XGBRegressor if task == "regression" else XGBClassifier
     model, frame = numbers_only(kind(**GENTLE), task)
     own = model.estimator.get_booster().predict(DMatrix(frame[:6]), pred_contribs=True).reshape(6, -1, 5)
-    for place, found in enumerate(explain_rows(model, canonical(frame[:6], NUMBERS))):
-        assert found.method == "tree_path_dependent"
-        output = int(found.output.prediction) if task == "multiclass" else 0
-        by_name = {one["feature"]: one["contribution"] for one in found.contributions}
-        assert [*(by_name[name] for name in NUMBERS), found.base_value] == pytest.approx(own[place, output], abs=1e-4)
+    for place, explanation in enumerate(explain_rows(model, canonical(frame[:6], NUMBERS))):
+        assert explanation.method == "tree_path_dependent"
+        output = int(explanation.output.prediction) if task == "multiclass" else 0
+        by_name = {one["feature"]: one["contribution"] for one in explanation.contributions}
+        assert [*(by_name[name] for name in NUMBERS), explanation.base_value] == pytest.approx(
+            own[place, output], abs=1e-4
+        )
 
 
 @pytest.mark.parametrize(
@@ -275,17 +279,17 @@ def test_sampled_contributions_add_up_and_lie_within_their_errors(final, monkeyp
     frame, raw = data()
     model = loaded(preprocess(final).fit(frame, target(raw, "binary")), frame, "binary", reference=30)
     row = odd_rows(frame)[0]
-    (found,) = explain_rows(model, [row])
-    assert (found.method, found.scale) == ("permutation_sampling", "probability")
-    assert found.base_value + sum(one["contribution"] for one in found.contributions) == pytest.approx(
-        found.value, abs=1e-9
+    (explanation,) = explain_rows(model, [row])
+    assert (explanation.method, explanation.scale) == ("permutation_sampling", "probability")
+    assert explanation.base_value + sum(one["contribution"] for one in explanation.contributions) == pytest.approx(
+        explanation.value, abs=1e-9
     )
     _, exact = brute_force(model, row, margins(model, "probability"), -1)
-    by_name = {one["feature"]: one for one in found.contributions}
+    by_name = {one["feature"]: one for one in explanation.contributions}
     for feature, truth in zip(model.card.features, exact, strict=True):
         one = by_name[feature.name]
         assert abs(one["contribution"] - truth) <= 5 * one["standard_error"] + 1e-12
-    assert explain_rows(model, [row])[0].contributions == found.contributions  # drawn with a seed that is kept
+    assert explain_rows(model, [row])[0].contributions == explanation.contributions  # drawn with a seed that is kept
 
 
 def test_columns_that_mix_features_are_explained_from_scores():
@@ -293,10 +297,10 @@ def test_columns_that_mix_features_are_explained_from_scores():
     estimator = make_pipeline(SimpleImputer(), PCA(2), LogisticRegression()).fit(frame[NUMBERS], target(raw, "binary"))
     model = loaded(estimator, frame, "binary", features=FEATURES[:4])
     row = canonical(frame[:1], NUMBERS)[0]
-    (found,) = explain_rows(model, [row])
-    assert found.method == "enumeration"
+    (explanation,) = explain_rows(model, [row])
+    assert explanation.method == "enumeration"
     _, exact = brute_force(model, row, margins(model, "probability"), -1)
-    by_name = {one["feature"]: one["contribution"] for one in found.contributions}
+    by_name = {one["feature"]: one["contribution"] for one in explanation.contributions}
     assert [by_name[name] for name in NUMBERS] == pytest.approx(exact, abs=1e-9)
 
 
@@ -304,11 +308,11 @@ def test_numbers_that_do_not_add_up_are_never_shown(monkeypatch):
     frame, raw = data()
     model = loaded(preprocess(LogisticRegression()).fit(frame, target(raw, "binary")), frame, "binary")
     true = additive_module.LinearSum.contributions
-    monkeypatch.setattr(additive_module.LinearSum, "contributions", lambda *given: true(*given) * (1 + 1e-5))
-    (found,) = explain_rows(model, odd_rows(frame)[:1])
-    assert isinstance(found, Fault)
-    assert found.code == "explanation_inexact"
-    assert "Nothing is shown that does not add up" in found.message
+    monkeypatch.setattr(additive_module.LinearSum, "contributions", lambda *arguments: true(*arguments) * (1 + 1e-5))
+    (explanation,) = explain_rows(model, odd_rows(frame)[:1])
+    assert isinstance(explanation, Fault)
+    assert explanation.code == "explanation_inexact"
+    assert "Nothing is shown that does not add up" in explanation.message
 
 
 @pytest.mark.parametrize(
@@ -328,14 +332,14 @@ def test_contributions_of_models_that_others_get_wrong_are_those_of_all_coalitio
     frame = frame[NUMBERS].fillna(0.0)
     model = loaded(estimator.fit(frame, make(raw)), frame, "regression", features=FEATURES[:4])
     row = canonical(frame[:1], NUMBERS)[0]
-    (found,) = explain_rows(model, [row])
-    assert isinstance(found, Explanation), found
-    assert found.scale == scale
-    assert found.method in ("tree_interventional", "linear")
+    (explanation,) = explain_rows(model, [row])
+    assert isinstance(explanation, Explanation), explanation
+    assert explanation.scale == scale
+    assert explanation.method in ("tree_interventional", "linear")
     link = np.log if scale == "log_target" else np.array
     base, exact = brute_force(model, row, lambda rows: link(estimator.predict(model.scorer.frame(rows)))[:, None], -1)
-    by_name = {one["feature"]: one["contribution"] for one in found.contributions}
-    assert [*(by_name[name] for name in NUMBERS), found.base_value] == pytest.approx([*exact, base], abs=2e-6)
+    by_name = {one["feature"]: one["contribution"] for one in explanation.contributions}
+    assert [*(by_name[name] for name in NUMBERS), explanation.base_value] == pytest.approx([*exact, base], abs=2e-6)
 
 
 def test_row_that_the_model_refuses_keeps_its_fault_and_spoils_no_other():
@@ -355,32 +359,32 @@ def test_classes_without_a_number_cannot_be_explained():
     frame, raw = data()
     final = VotingClassifier([("a", RidgeClassifier()), ("b", LinearSVC())], voting="hard")
     model = loaded(preprocess(final).fit(frame, target(raw, "binary")), frame, "binary")
-    (found,) = explain_rows(model, odd_rows(frame)[:1])
-    assert isinstance(found, Fault)
-    assert found.code == "not_explainable"
-    assert "train it with probabilities" in found.message
+    (explanation,) = explain_rows(model, odd_rows(frame)[:1])
+    assert isinstance(explanation, Fault)
+    assert explanation.code == "not_explainable"
+    assert "train it with probabilities" in explanation.message
 
 
 def test_linear_model_without_reference_rows_cannot_be_explained():
     frame, raw = data()
     model = loaded(preprocess(LogisticRegression()).fit(frame, target(raw, "binary")), frame, "binary", reference=1)
-    (found,) = explain_rows(model, odd_rows(frame)[:1])
-    assert found.code == "not_explainable"
-    assert "register it again with --reference rows.csv" in found.message
+    (explanation,) = explain_rows(model, odd_rows(frame)[:1])
+    assert explanation.code == "not_explainable"
+    assert "register it again with --reference rows.csv" in explanation.message
 
 
 def test_sentences_say_value_usual_value_direction_and_size():
     frame, raw = data()
     model = loaded(preprocess(LogisticRegression()).fit(frame, target(raw, "binary")), frame, "binary")
     row = odd_rows(frame)[0] | {"a": 3.0, "b": None, "town": "y"}
-    (found,) = explain_rows(model, [row])
-    texts = {one["feature"]: one["text"] for one in found.contributions}
-    usual = next(one["reference"] for one in found.contributions if one["feature"] == "a")
+    (explanation,) = explain_rows(model, [row])
+    texts = {one["feature"]: one["text"] for one in explanation.contributions}
+    usual = next(one["reference"] for one in explanation.contributions if one["feature"] == "a")
     assert texts["a"].startswith(
         f"a (measured a) is 3 (reference median {usual:.3g}): it raises the log-odds of class 1 by "
     )
     assert texts["b"].startswith("b (measured b) is missing (reference median ")
     assert texts["town"].startswith("town is y (reference most frequent value ")
-    sizes = [abs(one["contribution"]) for one in found.contributions]
+    sizes = [abs(one["contribution"]) for one in explanation.contributions]
     assert sizes == sorted(sizes, reverse=True)
-    assert found.top[0] == found.contributions[0]["text"]
+    assert explanation.top[0] == explanation.contributions[0]["text"]

@@ -76,17 +76,17 @@ def model() -> Any:
     return SimpleNamespace(card=card, estimator=estimator, scorer=scorer, reference=reference)
 
 
-def work(engine: Engine, model: Any, taken: ChunkClaim) -> str | None:
-    handler = CHUNK_HANDLERS[taken.kind]
-    done, state = handler.compute(model, taken)
-    return store(engine, taken, done, write=handler.write, state=state)
+def work(engine: Engine, model: Any, claim: ChunkClaim) -> str | None:
+    handler = CHUNK_HANDLERS[claim.kind]
+    done, state = handler.compute(model, claim)
+    return store(engine, claim, done, write=handler.write, state=state)
 
 
 def take(engine: Engine) -> ChunkClaim:
     with engine.begin() as connection:
-        taken = chunks.claim(connection, model_version_id=1, worker="here:1", lease_seconds=15)
-    assert taken is not None
-    return taken
+        claim = chunks.claim(connection, model_version_id=1, worker="here:1", lease_seconds=15)
+    assert claim is not None
+    return claim
 
 
 def put(engine: Engine, kind: str, packed: list[PackedChunk], **changes: Any) -> str:

@@ -103,7 +103,7 @@ def test_runs_hold_exactly_the_decisions_of_the_window(engine, first, last):
     scope = scope_of(first, last)
     with engine.begin() as connection:
         runs = decisions.plan(connection, scope, rows=7)
-        found = [
+        held = [
             row
             for run in runs
             for row in connection.scalars(
@@ -113,7 +113,7 @@ def test_runs_hold_exactly_the_decisions_of_the_window(engine, first, last):
             )
         ]
         expected = [place for place in range(COUNT) if first <= place < last]
-        assert sorted(found) == expected
+        assert sorted(held) == expected
         assert [run.count for run in runs[:-1]] == [7] * (len(runs) - 1)
         assert sum(run.count for run in runs) == len(expected)
         assert decisions.count_by_version(connection, scope) == ({1: len(expected)} if expected else {})
@@ -151,15 +151,15 @@ def take(engine: Engine) -> ChunkClaim | None:
         return chunks.claim(connection, model_version_id=2, worker="here:1", lease_seconds=15)
 
 
-def work(engine: Engine, model: Any, taken: ChunkClaim) -> str | None:
-    handler = CHUNK_HANDLERS[taken.kind]
-    done, state = handler.compute(model, taken)
-    return store(engine, taken, done, write=handler.write, state=state)
+def work(engine: Engine, model: Any, claim: ChunkClaim) -> str | None:
+    handler = CHUNK_HANDLERS[claim.kind]
+    done, state = handler.compute(model, claim)
+    return store(engine, claim, done, write=handler.write, state=state)
 
 
 def work_all(engine: Engine, model: Any) -> None:
-    while (taken := take(engine)) is not None:
-        work(engine, model, taken)
+    while (claim := take(engine)) is not None:
+        work(engine, model, claim)
 
 
 def report(engine: Engine, model: Any, job_id: str) -> dict[str, Any]:
@@ -170,10 +170,10 @@ def report(engine: Engine, model: Any, job_id: str) -> dict[str, Any]:
 def test_every_decision_is_compared_once_and_what_is_known_now_is_judged(engine, model):
     job_id = submit(engine)
     work_all(engine, model)
-    found = report(engine, model, job_id)
-    assert (found["pairs"], found["versions"]) == (COUNT, [{"version": 1, "rows": COUNT}])
-    assert found["score_shift"]["value"] == pytest.approx(1.0)
-    assert found["outcomes"] is None
+    body = report(engine, model, job_id)
+    assert (body["pairs"], body["versions"]) == (COUNT, [{"version": 1, "rows": COUNT}])
+    assert body["score_shift"]["value"] == pytest.approx(1.0)
+    assert body["outcomes"] is None
     with engine.begin() as connection:
         lines = "".join(
             read_chunk(connection, job_id, each.first_row, "output").decode()
@@ -196,9 +196,9 @@ def test_every_decision_is_compared_once_and_what_is_known_now_is_judged(engine,
                 for place in range(0, COUNT, 4)
             ],
         )
-    found = report(engine, model, job_id)["outcomes"]
-    assert (found["rows"], found["mae"]["before"]) == (10, 1.0)
-    assert found["mae"]["after"] == pytest.approx(0.0, abs=1e-9)
+    body = report(engine, model, job_id)["outcomes"]
+    assert (body["rows"], body["mae"]["before"]) == (10, 1.0)
+    assert body["mae"]["after"] == pytest.approx(0.0, abs=1e-9)
 
 
 def test_chunk_whose_worker_died_is_counted_once(engine, model):
@@ -217,12 +217,12 @@ def test_chunk_whose_worker_died_is_counted_once(engine, model):
 
 def test_chunk_that_takes_workers_down_is_cut_until_the_guilty_row_stands_alone(engine, model):
     job_id = submit(engine, rows=40)
-    taken = take(engine)
-    parts = CHUNK_HANDLERS["replay"].split(taken)
+    claim = take(engine)
+    parts = CHUNK_HANDLERS["replay"].split(claim)
     assert [part.row_count for part in parts] == [3] * 13 + [1]
     assert [part.first_row for part in parts] == list(range(0, 40, 3))
     with engine.begin() as connection:
-        assert chunks.split(connection, taken, parts)
+        assert chunks.split(connection, claim, parts)
     while (part := take(engine)) is not None:
         if part.row_count == 1:
             with engine.begin() as connection:
@@ -241,8 +241,8 @@ def test_chunk_that_takes_workers_down_is_cut_until_the_guilty_row_stands_alone(
 def test_row_that_does_not_fit_the_card_is_refused_and_said(engine, model):
     job_id = submit(engine, fits=False)
     work_all(engine, model)
-    found = report(engine, model, job_id)
-    assert (found["pairs"], found["refused"]) == (39, 1)
+    body = report(engine, model, job_id)
+    assert (body["pairs"], body["refused"]) == (39, 1)
     with engine.begin() as connection:
         errors = "".join(
             read_chunk(connection, job_id, each.first_row, "errors").decode()

@@ -64,18 +64,18 @@ def take(engine: Engine, *, lease_seconds: float = 15, version: int = 1) -> Chun
 
 
 def must_take(engine: Engine, **changes: Any) -> ChunkClaim:
-    taken = take(engine, **changes)
-    assert taken is not None
-    return taken
+    claim = take(engine, **changes)
+    assert claim is not None
+    return claim
 
 
-def scored(taken: ChunkClaim, *, bad: Sequence[int] = ()) -> ScoredChunk:
+def scored(claim: ChunkClaim, *, bad: Sequence[int] = ()) -> ScoredChunk:
     """Return what scoring makes of a chunk when the rows at these offsets are bad."""
-    good = [offset for offset in range(taken.row_count) if offset not in bad]
+    good = [offset for offset in range(claim.row_count) if offset not in bad]
     return ScoredChunk(
-        row_count=taken.row_count,
+        row_count=claim.row_count,
         failed_count=len(bad),
-        features=[f'{{"x":{taken.first_row + offset}.5,"t":"a\\\\b\\t\\"é"}}' for offset in range(taken.row_count)],
+        features=[f'{{"x":{claim.first_row + offset}.5,"t":"a\\\\b\\t\\"é"}}' for offset in range(claim.row_count)],
         faults={offset: [Fault("/x", "type", "must be a\tfinite \\ number")] for offset in bad},
         offsets=good,
         prediction=[1.0] * len(good),
@@ -84,8 +84,8 @@ def scored(taken: ChunkClaim, *, bad: Sequence[int] = ()) -> ScoredChunk:
         probabilities=[None] * len(good),
         task="binary",
         threshold=0.5,
-        output=b"".join(b"%d;1\n" % (taken.first_row + offset + 1) for offset in range(taken.row_count)),
-        errors=b"".join(b"%d;x\n" % (taken.first_row + offset + 1) for offset in bad),
+        output=b"".join(b"%d;1\n" % (claim.first_row + offset + 1) for offset in range(claim.row_count)),
+        errors=b"".join(b"%d;x\n" % (claim.first_row + offset + 1) for offset in bad),
     )
 
 
@@ -101,8 +101,8 @@ def states(engine: Engine, job_id: str) -> list[str]:
 
 def events(engine: Engine, job_id: str) -> list[tuple[int, str, str, int]]:
     with engine.connect() as connection:
-        found = list_events(connection, job_id, after=0)
-    return [(event.seq, event.type, event.data["status"], event.data["counts"]["pending"]) for event in found]
+        listed = list_events(connection, job_id, after=0)
+    return [(event.seq, event.type, event.data["status"], event.data["counts"]["pending"]) for event in listed]
 
 
 def let_lease_run_out(engine: Engine) -> None:
@@ -115,9 +115,9 @@ def let_lease_run_out(engine: Engine) -> None:
 
 def recover(engine: Engine) -> tuple[int, list[str]]:
     with engine.begin() as connection:
-        found = chunks.recover(connection)
+        recovered = chunks.recover(connection)
         connection.execute(text("UPDATE job_chunks SET run_after = :now"), {"now": "2020-01-01 00:00:00.000000"})
-    return found
+    return recovered
 
 
 # ── the good course ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -172,10 +172,10 @@ def test_last_chunk_ends_the_job_and_every_row_is_stored_once(engine):
 
 def test_label_without_text_is_a_label(engine):
     job_id = upload(engine, 1)
-    taken = must_take(engine)
-    unnamed = scored(taken)
+    claim = must_take(engine)
+    unnamed = scored(claim)
     unnamed.label = [""]
-    store(engine, taken, unnamed)
+    store(engine, claim, unnamed)
     with engine.connect() as connection:
         assert connection.execute(text("SELECT label FROM model_outputs")).scalars().all() == [""]
         assert len(outputs_of(connection, job_id)) == 1
@@ -198,8 +198,8 @@ def test_chunks_of_another_version_are_left_alone(engine):
 
 def test_job_whose_every_row_failed_has_failed(engine):
     job_id = upload(engine, 2)
-    taken = must_take(engine)
-    assert store(engine, taken, scored(taken, bad=[0, 1])) == "failed"
+    claim = must_take(engine)
+    assert store(engine, claim, scored(claim, bad=[0, 1])) == "failed"
     row = row_of(engine, job_id)
     assert row["failed_count"] == 2
     assert "no_row_scored" in str(row["error"])
@@ -220,7 +220,7 @@ def test_file_is_never_claimed_as_a_batch(engine):
     if engine.dialect.name == "postgresql":
         own = make_engine(engine.url.render_as_string(hide_password=False), autocommit=True)
         with own.connect() as connection:
-            found = jobs.claim(
+            batch = jobs.claim(
                 connection,
                 model_version_id=1,
                 lane="bulk",
@@ -230,7 +230,7 @@ def test_file_is_never_claimed_as_a_batch(engine):
                 groups=[ClaimGroup(CLAIMED_BY_JOB, 10)],
             )
         own.dispose()
-        assert found == []
+        assert batch == []
 
 
 # ── deaths ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -256,9 +256,9 @@ def test_worker_that_lost_its_lease_stores_nothing(engine):
 
 def test_lease_that_is_renewed_holds(engine):
     upload(engine, 2)
-    taken = must_take(engine, lease_seconds=0.0)
+    claim = must_take(engine, lease_seconds=0.0)
     with engine.begin() as connection:
-        chunks.heartbeat(connection, [taken], lease_seconds=60)
+        chunks.heartbeat(connection, [claim], lease_seconds=60)
     assert recover(engine) == (0, [])
 
 
@@ -272,16 +272,16 @@ def test_restart_of_the_one_process_queues_everything_again(engine):
 def test_chunk_that_took_down_two_workers_is_cut_and_its_parts_are_counted(engine):
     job_id = upload(engine, 4)
     for _ in range(chunks.DEATHS):
-        taken = must_take(engine)
-        assert not taken.should_split
+        claim = must_take(engine)
+        assert not claim.should_split
         let_lease_run_out(engine)
         recover(engine)
-    taken = must_take(engine)
-    assert taken.should_split
-    parts = [PackedChunk(taken.first_row + place, 1, pack(b"1;1\n")) for place in range(4)]
+    claim = must_take(engine)
+    assert claim.should_split
+    parts = [PackedChunk(claim.first_row + place, 1, pack(b"1;1\n")) for place in range(4)]
     with engine.begin() as connection:
-        assert chunks.split(connection, taken, parts)
-        assert not chunks.split(connection, taken, parts)
+        assert chunks.split(connection, claim, parts)
+        assert not chunks.split(connection, claim, parts)
     ended = [store(engine, part, scored(part)) for _ in range(4) if (part := must_take(engine))]
     assert ended == [None, None, None, "succeeded"]
     with engine.connect() as connection:
@@ -291,8 +291,8 @@ def test_chunk_that_took_down_two_workers_is_cut_and_its_parts_are_counted(engin
 def test_single_row_is_hopeless_after_as_many_deaths_as_its_job_may_have(engine):
     upload(engine, 1)
     for _ in range(3):
-        taken = must_take(engine)
-        assert not taken.is_out_of_attempts
+        claim = must_take(engine)
+        assert not claim.is_out_of_attempts
         let_lease_run_out(engine)
         recover(engine)
     assert must_take(engine).is_out_of_attempts
@@ -300,9 +300,9 @@ def test_single_row_is_hopeless_after_as_many_deaths_as_its_job_may_have(engine)
 
 def test_chunk_that_was_given_up_waits_a_moment(engine):
     upload(engine, 2)
-    taken = must_take(engine)
+    claim = must_take(engine)
     with engine.begin() as connection:
-        chunks.requeue_after_crash(connection, taken)
+        chunks.requeue_after_crash(connection, claim)
     assert take(engine) is None
 
 
@@ -483,12 +483,12 @@ def test_no_race_loses_a_job_or_a_row(database, seed):
                 return
 
     def work(chance: random.Random) -> None:
-        taken = take(database)
-        if taken is not None and chance.random() < 0.8:
-            store(database, taken, scored(taken))
-        elif taken is not None:
+        claim = take(database)
+        if claim is not None and chance.random() < 0.8:
+            store(database, claim, scored(claim))
+        elif claim is not None:
             with database.begin() as connection:
-                chunks.requeue_after_crash(connection, taken)
+                chunks.requeue_after_crash(connection, claim)
 
     def meddle(chance: random.Random) -> None:
         job_id = chance.choice(ids)
@@ -515,8 +515,8 @@ def test_no_race_loses_a_job_or_a_row(database, seed):
     for job_id in ids:  # what is left is done in peace
         retry(database, job_id)
     recover(database)
-    while (taken := take(database)) is not None:
-        store(database, taken, scored(taken))
+    while (claim := take(database)) is not None:
+        store(database, claim, scored(claim))
         recover(database)
     for job_id in ids:
         assert row_of(database, job_id)["state"] == "succeeded"

@@ -103,8 +103,8 @@ def test_output_of_another_version_is_not_the_jobs_own(either):
 
 
 def test_several_jobs_are_read_at_once_and_unknown_ones_are_missing(either):
-    known = {recorded(either) for _ in range(3)}
-    assert set(find_jobs(either, [*known, submission().id])) == known
+    ids = {recorded(either) for _ in range(3)}
+    assert set(find_jobs(either, [*ids, submission().id])) == ids
     assert find_jobs(either, []) == {}
 
 
@@ -112,9 +112,9 @@ def test_only_ended_jobs_are_found_finished(connection):
     queued, running, done = queue(connection, lane="bulk"), queue(connection), queue(connection, model_version_id=2)
     take(connection)
     end(connection, take(connection, model_version_id=2), model_version_id=2)
-    found = find_finished(connection, [queued, running, done])
-    assert list(found) == [done]
-    assert found[done].output is not None
+    finished = find_finished(connection, [queued, running, done])
+    assert list(finished) == [done]
+    assert finished[done].output is not None
 
 
 @pytest.mark.parametrize("state", ["canceled", "expired"])
@@ -187,19 +187,19 @@ def test_place_in_the_queue_counts_what_runs_before(connection):
     queue(connection, lane="bulk")
     queue(connection, model_version_id=2)
     urgent = queue(connection, priority=-1)
-    found = find_jobs(connection, [first, second, urgent])
-    assert [count_ahead(connection, found[job_id]) for job_id in (urgent, first, second)] == [0, 1, 2]
-    assert count_ahead(connection, found[second], limit=1) == 1
+    jobs = find_jobs(connection, [first, second, urgent])
+    assert [count_ahead(connection, jobs[job_id]) for job_id in (urgent, first, second)] == [0, 1, 2]
+    assert count_ahead(connection, jobs[second], limit=1) == 1
     take(connection, max_jobs=1)
-    assert count_ahead(connection, found[second]) == 1
+    assert count_ahead(connection, jobs[second]) == 1
 
 
 def test_place_of_jobs_of_one_group_differs(connection):
     """One transaction has one time: the ids decide."""
     group = [submission() for _ in range(5)]
     jobs.submit(connection, group)
-    found = find_jobs(connection, [job.id for job in group])
-    assert [count_ahead(connection, found[job.id]) for job in group] == [0, 1, 2, 3, 4]
+    placed = find_jobs(connection, [job.id for job in group])
+    assert [count_ahead(connection, placed[job.id]) for job in group] == [0, 1, 2, 3, 4]
 
 
 def test_queues_are_counted_by_lane_and_version_up_to_a_limit(connection):

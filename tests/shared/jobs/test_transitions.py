@@ -80,7 +80,7 @@ def make_ready(connection: Connection, job_id: str) -> None:
 
 
 def ids(claims: list[Claim]) -> list[str]:
-    return [taken.job_id for taken in claims]
+    return [claim.job_id for claim in claims]
 
 
 # ── submitted ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -143,8 +143,8 @@ def test_faults_of_a_row_are_kept_and_counted(connection):
     job = submission(rows=[{"x": 1.0}, {"x": "bad"}], faults=[None, [FAULT]])
     jobs.submit(connection, [job])
     assert job_row(connection, job.id)["failed_count"] == 1
-    (taken,) = take(connection)
-    assert taken.rows == [{"x": 1.0}]
+    (claim,) = take(connection)
+    assert claim.rows == [{"x": 1.0}]
 
 
 # ── claimed ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -152,14 +152,14 @@ def test_faults_of_a_row_are_kept_and_counted(connection):
 
 def test_claimed_job_is_running_with_token_lease_and_attempt(connection):
     job_id = queue(connection, timeout_seconds=7.0, max_attempts=5)
-    (taken,) = take(connection, worker="host:42", lease_seconds=20.0)
+    (claim,) = take(connection, worker="host:42", lease_seconds=20.0)
     row = job_row(connection, job_id)
     assert (row["state"], row["attempt"], row["leased_by"]) == ("running", 1, "host:42")
-    assert row["claim_token"] == taken.token
+    assert row["claim_token"] == claim.token
     assert row["lease_expires_at"] - row["claimed_at"] == timedelta(seconds=20)
     assert row["started_at"] == row["claimed_at"]
-    assert (taken.job_id, taken.attempt, taken.max_attempts, taken.timeout_seconds) == (job_id, 1, 5, 7.0)
-    assert taken.rows == [{"x": 0.0}]
+    assert (claim.job_id, claim.attempt, claim.max_attempts, claim.timeout_seconds) == (job_id, 1, 5, 7.0)
+    assert claim.rows == [{"x": 0.0}]
 
 
 def test_lower_priority_number_is_claimed_first_then_the_older(connection):
@@ -182,7 +182,7 @@ def test_claim_stops_before_the_row_that_would_be_too_many(connection):
     expected = [queue(connection, rows=4) for _ in range(3)]
     claims = take(connection, max_rows=9)
     assert sorted(ids(claims)) == expected[:2]
-    assert [len(taken.rows) for taken in claims] == [4, 4]
+    assert [len(claim.rows) for claim in claims] == [4, 4]
     assert job_row(connection, expected[2])["state"] == "queued"
 
 
@@ -241,8 +241,8 @@ SCORED, SLOW, ALONE = (
 
 
 def test_kind_that_the_worker_does_not_know_is_left_to_a_newer_one(connection):
-    newer, known = queue(connection, kind="newer"), queue(connection)
-    assert ids(take(connection)) == [known]
+    newer, older = queue(connection, kind="newer"), queue(connection)
+    assert ids(take(connection)) == [older]
     assert take(connection) == []
     assert job_row(connection, newer)["state"] == "queued"
     set_job(connection, newer, "crash_count = 1, expires_at = now() + interval '1 hour'")
@@ -256,26 +256,26 @@ def test_claim_holds_kinds_of_one_group_and_says_which(connection):
     order = ["batch", "slow", "predict", "alone", "slow", "batch", "slow", "alone"]
     queued = [(queue(connection, kind=kind), kind) for kind in order]
     claims = [take(connection, groups=[ALONE, SLOW, SCORED]) for _ in range(6)]
-    found = [[(taken.job_id, taken.kind) for taken in group] for group in claims]
+    kinds = [[(claim.job_id, claim.kind) for claim in group] for group in claims]
     places = [[0, 2, 5], [1, 4], [3], [6], [7], []]  # the first in the queue decides; two slow rows are enough
-    assert found == [[queued[place] for place in group] for group in places]
+    assert kinds == [[queued[place] for place in group] for group in places]
 
 
 def test_two_workers_never_claim_the_same_job(connection, database):
     expected = [queue(connection) for _ in range(200)]
-    taken: list[list[str]] = [[], []]
+    claimed: list[list[str]] = [[], []]
 
     def work(mine: list[str]) -> None:
         with database.connect() as own:
             while claims := take(own, max_jobs=7):
                 mine.extend(ids(claims))
 
-    threads = [threading.Thread(target=work, args=(mine,)) for mine in taken]
+    threads = [threading.Thread(target=work, args=(mine,)) for mine in claimed]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(taken[0] + taken[1]) == sorted(expected)
+    assert sorted(claimed[0] + claimed[1]) == sorted(expected)
 
 
 def test_job_locked_by_another_worker_is_skipped_not_waited_for(connection, other):
@@ -293,7 +293,7 @@ def test_job_locked_by_another_worker_is_skipped_not_waited_for(connection, othe
 def test_no_two_claims_share_a_token_even_across_connections(connection, other):
     for _ in range(6):
         queue(connection)
-    tokens = [taken.token for each in (connection, other, connection) for taken in take(each, max_jobs=2)]
+    tokens = [claim.token for each in (connection, other, connection) for claim in take(each, max_jobs=2)]
     assert len(set(tokens)) == 6
 
 
@@ -367,7 +367,7 @@ def test_good_rows_of_a_claim_succeed_beside_a_faulty_one(connection):
 def test_job_without_any_output_has_failed_with_the_first_reason(connection):
     job_id = queue(connection, rows=2)
     neighbour = queue(connection)
-    claims = sorted(take(connection), key=lambda taken: taken.job_id)
+    claims = sorted(take(connection), key=lambda claim: claim.job_id)
     jobs.finish(connection, claims, [[FAULT, FAULT], [good()]], model_version_id=1)
     row = job_row(connection, job_id)
     assert (row["state"], row["failed_count"]) == ("failed", 2)
@@ -410,7 +410,7 @@ def test_stale_token_changes_nothing_and_stores_nothing(connection, other):
 
 def test_stale_claim_does_not_spoil_the_claims_beside_it(connection):
     lost, kept = queue(connection), queue(connection)
-    claims = sorted(take(connection), key=lambda taken: taken.job_id)
+    claims = sorted(take(connection), key=lambda claim: claim.job_id)
     let_lease_run_out(connection, lost)
     jobs.recover(connection)
     assert jobs.finish(connection, claims, [[good()], [good()]], model_version_id=1) == [kept]
@@ -427,8 +427,8 @@ def test_results_that_are_no_scores_are_stored_with_the_end_of_their_jobs(connec
     results = [[FAULT, "why"], ["why", "why"], ["why", "why"], [FAULT, FAULT]]
     stored: list[Any] = []
 
-    def store(_: Connection, version: int, found: Any) -> None:
-        stored.extend((version, *pair) for pair in found)
+    def store(_: Connection, version: int, results: Any) -> None:
+        stored.extend((version, *pair) for pair in results)
 
     def refuse(*_: Any) -> None:
         raise ValueError("it cannot be stored")
@@ -471,8 +471,8 @@ def test_nothing_of_a_claim_is_stored_when_one_output_is_refused(connection):
 
 def test_failed_claim_ends_with_its_reason(connection):
     job_id = queue(connection, rows=3)
-    (taken,) = take(connection)
-    assert jobs.fail(connection, taken, code="timeout", message="it ran longer than 7 s")
+    (claim,) = take(connection)
+    assert jobs.fail(connection, claim, code="timeout", message="it ran longer than 7 s")
     row = job_row(connection, job_id)
     assert (row["state"], row["failed_count"], row["claim_token"]) == ("failed", 3, None)
     assert row["error"] == {"code": "timeout", "message": "it ran longer than 7 s"}
@@ -494,11 +494,11 @@ def test_running_job_is_asked_to_cancel_and_then_ends_canceled_without_outputs(c
     job_id = queue(connection, rows=2)
     claims = take(connection)
     assert jobs.cancel(connection, job_id) == "running"
-    asked = job_row(connection, job_id)
-    assert (asked["state"], asked["claim_token"]) == ("running", claims[0].token)
-    assert asked["cancel_requested_at"] is not None
+    running = job_row(connection, job_id)
+    assert (running["state"], running["claim_token"]) == ("running", claims[0].token)
+    assert running["cancel_requested_at"] is not None
     assert jobs.cancel(connection, job_id) == "running"  # to ask twice is to ask once
-    assert job_row(connection, job_id)["cancel_requested_at"] == asked["cancel_requested_at"]
+    assert job_row(connection, job_id)["cancel_requested_at"] == running["cancel_requested_at"]
     assert jobs.finish(connection, claims, [[good(), FAULT]], model_version_id=1) == [job_id]
     row = job_row(connection, job_id)
     assert (row["state"], row["error"], row["claim_token"]) == ("canceled", None, None)
@@ -819,19 +819,19 @@ def test_recorded_jobs_have_what_the_queue_would_have_given_them(either):
     with either.connect() as connection:
         outputs = {job.id: outputs_of(connection, job.id) for job in (one, mixed, bad)}
         columns = "state, attempt, row_count, failed_count, error, claim_token, owner, model_version_id"
-        found = {
+        rows = {
             job.id: connection.execute(text(f"SELECT {columns} FROM jobs WHERE id = :id"), {"id": job.id}).one()
             for job in (one, mixed, bad)
         }
         versions = connection.scalars(text("SELECT model_version_id FROM model_outputs ORDER BY id")).all()
         faults = connection.scalars(text("SELECT count(*) FROM model_inputs WHERE faults IS NOT NULL")).one()
     assert finished >= started
-    assert tuple(found[one.id])[:4] == ("succeeded", 1, 1, 0)
-    assert found[one.id].owner == "key-1"
-    assert tuple(found[mixed.id])[:4] == ("succeeded", 1, 3, 2)
-    assert tuple(found[bad.id])[:4] == ("failed", 1, 1, 1)
-    assert FAULT.code in str(found[bad.id].error)
-    assert all(row.claim_token is None for row in found.values())
+    assert tuple(rows[one.id])[:4] == ("succeeded", 1, 1, 0)
+    assert rows[one.id].owner == "key-1"
+    assert tuple(rows[mixed.id])[:4] == ("succeeded", 1, 3, 2)
+    assert tuple(rows[bad.id])[:4] == ("failed", 1, 1, 1)
+    assert FAULT.code in str(rows[bad.id].error)
+    assert all(row.claim_token is None for row in rows.values())
     assert outputs[one.id] == [(0, 1.0, 0.9)]
     assert outputs[mixed.id] == [(2, 0.0, 0.25)]
     assert outputs[bad.id] == []
@@ -1031,8 +1031,8 @@ class LifeOfJobs(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.connection.close()
 
-    def is_ours(self, taken: Claim) -> bool:
-        return self.tokens.get(taken.job_id) == taken.token
+    def is_ours(self, claim: Claim) -> bool:
+        return self.tokens.get(claim.job_id) == claim.token
 
     def leaves(self, job_id: str, state: str) -> None:
         self.states[job_id] = state
@@ -1059,55 +1059,55 @@ class LifeOfJobs(RuleBasedStateMachine):
     def claim(self, max_jobs, max_rows, crashed):
         claims = take(self.connection, max_jobs=max_jobs, max_rows=max_rows, crashed=crashed)
         assert len(claims) <= (1 if crashed else max_jobs)
-        assert len(claims) <= 1 or sum(len(taken.rows) for taken in claims) <= max_rows
-        for taken in claims:
-            assert self.states[taken.job_id] == "queued"
-            assert (taken.crash_count > 0) == crashed
-            assert len(taken.rows) == self.rows[taken.job_id]
-            assert 1 <= taken.attempt <= taken.max_attempts
-            self.states[taken.job_id] = "running"
-            self.tokens[taken.job_id] = taken.token
+        assert len(claims) <= 1 or sum(len(each.rows) for each in claims) <= max_rows
+        for each in claims:
+            assert self.states[each.job_id] == "queued"
+            assert (each.crash_count > 0) == crashed
+            assert len(each.rows) == self.rows[each.job_id]
+            assert 1 <= each.attempt <= each.max_attempts
+            self.states[each.job_id] = "running"
+            self.tokens[each.job_id] = each.token
         return multiple(*claims)
 
     # A claim stays in its bundle after it was used: late writers come with tokens of any age.
 
-    @rule(group=st.lists(claims, min_size=1, max_size=4, unique_by=lambda taken: taken.job_id), data=st.data())
+    @rule(group=st.lists(claims, min_size=1, max_size=4, unique_by=lambda claim: claim.job_id), data=st.data())
     def finish(self, group, data):
-        results = [[FAULT if data.draw(st.integers(0, 3)) == 0 else good() for _ in taken.input_ids] for taken in group]
-        ours = [taken for taken in group if self.is_ours(taken)]
+        results = [[FAULT if data.draw(st.integers(0, 3)) == 0 else good() for _ in claim.input_ids] for claim in group]
+        ours = [claim for claim in group if self.is_ours(claim)]
         done = jobs.finish(self.connection, group, results, model_version_id=1)
-        assert sorted(done) == sorted(taken.job_id for taken in ours)
-        for taken, rows in zip(group, results, strict=True):
-            if taken in ours:
+        assert sorted(done) == sorted(claim.job_id for claim in ours)
+        for claim, rows in zip(group, results, strict=True):
+            if claim in ours:
                 failed = all(result is FAULT for result in rows)
-                self.leaves(taken.job_id, self._ended(taken.job_id, "failed" if failed else "succeeded"))
+                self.leaves(claim.job_id, self._ended(claim.job_id, "failed" if failed else "succeeded"))
 
-    @rule(taken=claims)
-    def fail(self, taken):
-        ours = self.is_ours(taken)
-        assert jobs.fail(self.connection, taken, code="timeout", message="too long") == ours
+    @rule(claim=claims)
+    def fail(self, claim):
+        ours = self.is_ours(claim)
+        assert jobs.fail(self.connection, claim, code="timeout", message="too long") == ours
         if ours:
-            self.leaves(taken.job_id, self._ended(taken.job_id, "failed"))
+            self.leaves(claim.job_id, self._ended(claim.job_id, "failed"))
 
-    @rule(taken=claims)
-    def retry(self, taken):
-        ours = self.is_ours(taken)
-        again = "failed" if taken.attempt >= taken.max_attempts else "queued"
-        expected = {taken.job_id: self._ended(taken.job_id, again)} if ours else {}
-        assert jobs.requeue(self.connection, [taken], code="x", message="y") == expected
+    @rule(claim=claims)
+    def retry(self, claim):
+        ours = self.is_ours(claim)
+        again = "failed" if claim.attempt >= claim.max_attempts else "queued"
+        expected = {claim.job_id: self._ended(claim.job_id, again)} if ours else {}
+        assert jobs.requeue(self.connection, [claim], code="x", message="y") == expected
         if ours:
-            self.leaves(taken.job_id, expected[taken.job_id])
+            self.leaves(claim.job_id, expected[claim.job_id])
 
-    @rule(taken=consumes(claims), suspect=st.booleans())
-    def release(self, taken, suspect):
-        ours = self.is_ours(taken)
-        assert jobs.release(self.connection, [taken], suspect=suspect) == int(ours)
+    @rule(claim=consumes(claims), suspect=st.booleans())
+    def release(self, claim, suspect):
+        ours = self.is_ours(claim)
+        assert jobs.release(self.connection, [claim], suspect=suspect) == int(ours)
         if ours:
-            self.leaves(taken.job_id, job_row(self.connection, taken.job_id)["state"])
+            self.leaves(claim.job_id, job_row(self.connection, claim.job_id)["state"])
 
-    @rule(taken=claims)
-    def heartbeat(self, taken):
-        assert jobs.heartbeat(self.connection, [taken], lease_seconds=15.0) == int(self.is_ours(taken))
+    @rule(claim=claims)
+    def heartbeat(self, claim):
+        assert jobs.heartbeat(self.connection, [claim], lease_seconds=15.0) == int(self.is_ours(claim))
 
     @rule(dead=st.lists(jobs_, max_size=3))
     def recover(self, dead):
@@ -1115,9 +1115,9 @@ class LifeOfJobs(RuleBasedStateMachine):
         before = {job_id: job_row(self.connection, job_id) for job_id in lost}
         for job_id in lost:
             let_lease_run_out(self.connection, job_id)
-        found = jobs.recover(self.connection)
-        assert set(found) == lost
-        for job_id, state in found.items():
+        recovered = jobs.recover(self.connection)
+        assert set(recovered) == lost
+        for job_id, state in recovered.items():
             final = before[job_id]["attempt"] >= before[job_id]["max_attempts"]
             assert state == self._ended(job_id, "failed" if final else "queued")
             assert job_row(self.connection, job_id)["crash_count"] == before[job_id]["crash_count"] + 1
@@ -1149,8 +1149,8 @@ class LifeOfJobs(RuleBasedStateMachine):
     def _ended(self, job_id: str, state: str) -> str:
         """Return where a run leads: to canceled, whatever it was about to be, if that was asked for."""
         row = job_row(self.connection, job_id)
-        asked = row["cancel_requested_at"] is not None
-        return "canceled" if asked else state
+        is_canceled = row["cancel_requested_at"] is not None
+        return "canceled" if is_canceled else state
 
     @invariant()
     def tables_agree(self):
@@ -1164,9 +1164,9 @@ class LifeOfJobs(RuleBasedStateMachine):
             )
         ).mappings()
         seen = 0
-        for found in rows:
+        for stored in rows:
             seen += 1
-            row = dict(found)
+            row = dict(stored)
             job_id, state = row["id"], row["state"]
             job_id = str(job_id)
             assert state == self.states[job_id]

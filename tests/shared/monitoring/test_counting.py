@@ -96,10 +96,10 @@ def test_sums_of_counters_are_those_of_a_scan_of_the_rows(engine: Engine, tmp_pa
     assert counter.run(seconds=30) == 360
     assert counter.run(seconds=30) == 0
     with reader(engine).connect() as connection:
-        known = find_profile(connection, 1)
-        assert known is not None
-        profile = known.profile
-        assert (known.source, profile.rows) == ("sample", 400)
+        baseline = find_profile(connection, 1)
+        assert baseline is not None
+        profile = baseline.profile
+        assert (baseline.source, profile.rows) == ("sample", 400)
         for first, last in ((-60, 60), (-50, 0), (-49, -12), (-13, -12), (-30, -12), (0, 4), (10, 20)):
             window = Window(NOON + timedelta(hours=first), NOON + timedelta(hours=last))
             inside = [row for at, batch in stored if window.start <= at < window.end for row in batch]
@@ -108,10 +108,10 @@ def test_sums_of_counters_are_those_of_a_scan_of_the_rows(engine: Engine, tmp_pa
             assert count == len(inside)
             assert (counts or []) == (profile.count(inside, scores) if inside else [])
         whole = Window(NOON - timedelta(hours=60), NOON + timedelta(hours=60))
-        found = find_drift(connection, 1, profile, whole, "reference")
-        assert (found.rows, found.reference_rows, found.level) == (360, 400, "none")
-        assert found.score is not None
-        assert sum(found.decision_rate.values()) == pytest.approx(1.0)
+        drift = find_drift(connection, 1, profile, whole, "reference")
+        assert (drift.rows, drift.reference_rows, drift.level) == (360, 400, "none")
+        assert drift.score is not None
+        assert sum(drift.decision_rate.values()) == pytest.approx(1.0)
 
 
 def test_rows_are_counted_once_by_counters_at_the_same_time(engine: Engine, tmp_path: Path) -> None:
@@ -167,13 +167,13 @@ def test_new_reference_data_begin_the_counters_anew(engine: Engine, tmp_path: Pa
     assert counter.run(seconds=30) == 250
     assert total(engine) == 250
     with reader(engine).connect() as connection:
-        known = find_profile(connection, 1)
-        assert known is not None
-        assert (known.source, known.profile.rows) == ("a" * 64, 300)
+        stored = find_profile(connection, 1)
+        assert stored is not None
+        assert (stored.source, stored.profile.rows) == ("a" * 64, 300)
         window = Window(NOON, NOON + timedelta(hours=1))
-        found = find_drift(connection, 1, known.profile, window, "reference")
-        assert found.level == "high"
-        assert is_counted(connection, 1, known.counted_through, NOON + timedelta(days=1))
+        drift = find_drift(connection, 1, stored.profile, window, "reference")
+        assert drift.level == "high"
+        assert is_counted(connection, 1, stored.counted_through, NOON + timedelta(days=1))
         assert not is_counted(connection, 1, 0, NOON + timedelta(days=1))
 
 
@@ -194,8 +194,8 @@ def test_champion_that_is_being_loaded_is_waited_for_and_other_versions_are_not(
         connection.execute(text("UPDATE model_aliases SET alias = :alias"), {"alias": alias})
     Counting(engine, tmp_path, None, lambda *_: None).run(seconds=30)
     with reader(engine).connect() as connection:
-        known = find_profile(connection, 1)
-    assert (None if known is None else [bins.name for bins in known.profile.outputs]) == outputs
+        stored = find_profile(connection, 1)
+    assert (None if stored is None else [bins.name for bins in stored.profile.outputs]) == outputs
 
 
 def test_alert_is_opened_once_and_closed_when_the_drift_has_gone(engine: Engine, tmp_path: Path) -> None:
@@ -205,10 +205,10 @@ def test_alert_is_opened_once_and_closed_when_the_drift_has_gone(engine: Engine,
     update_drift_alerts(engine, now=NOON)
     update_drift_alerts(engine, now=NOON)
     with reader(engine).connect() as connection:
-        found = list_alerts(connection, name="m", is_open=True, before=None, limit=50)
-        assert {alert.subject for alert in found} == {"x", "score", "decision"}
-        assert {alert.level for alert in found} <= {"moderate", "high"}
-        assert found[0].details["rows"] == 300
+        alerts = list_alerts(connection, name="m", is_open=True, before=None, limit=50)
+        assert {alert.subject for alert in alerts} == {"x", "score", "decision"}
+        assert {alert.level for alert in alerts} <= {"moderate", "high"}
+        assert alerts[0].details["rows"] == 300
     store(engine, rows(300), at=NOON + timedelta(hours=30))
     counter.run(seconds=30)
     update_drift_alerts(engine, now=NOON + timedelta(hours=32))

@@ -81,9 +81,9 @@ def test_ks_of_bins_is_a_lower_bound_of_the_one_of_the_rows() -> None:
     rng = np.random.default_rng(1)
     for shift in (0.0, 0.3, 2.0):
         reference, window = rng.normal(size=700), rng.normal(shift, 1, size=400)
-        found = drift_of("number", reference.tolist(), window.tolist()).ks_lower_bound
-        assert found is not None
-        assert found <= stats.ks_2samp(reference, window).statistic + 1e-12
+        bound = drift_of("number", reference.tolist(), window.tolist()).ks_lower_bound
+        assert bound is not None
+        assert bound <= stats.ks_2samp(reference, window).statistic + 1e-12
     assert ks_lower_bound([0, 0], [0, 0]) == 0.0
 
 
@@ -91,16 +91,16 @@ def test_figures_are_those_of_brute_force_over_the_rows() -> None:
     rng = np.random.default_rng(2)
     reference = [None if rng.random() < 0.1 else float(rng.normal()) for _ in range(900)]
     window = [None if rng.random() < 0.3 else float(rng.normal(0.4, 1.2)) for _ in range(650)]
-    found = drift_of("number", reference, window)
-    known = sorted(value for value in reference if value is not None)
-    ends = sorted({known[math.ceil(len(known) * part / 10) - 1] for part in range(1, 11)})
+    figures = drift_of("number", reference, window)
+    present = sorted(value for value in reference if value is not None)
+    ends = sorted({present[math.ceil(len(present) * part / 10) - 1] for part in range(1, 11)})
 
     def shares(values: Sequence[float | None]) -> list[float]:
         cells = [0] * (len(ends) + 3)
         for value in values:
             if value is None:
                 cells[0] += 1
-            elif value < known[0]:
+            elif value < present[0]:
                 cells[1] += 1
             else:
                 cells[2 + sum(end < value for end in ends)] += 1
@@ -112,9 +112,9 @@ def test_figures_are_those_of_brute_force_over_the_rows() -> None:
     for a, b in live:
         p, q = (a + 0.5) / (len(reference) + 0.5 * len(live)), (b + 0.5) / (len(window) + 0.5 * len(live))
         brute += (q - p) * math.log(q / p)
-    assert found.psi == pytest.approx(brute, abs=1e-9)
-    assert found.missing_delta == pytest.approx(window.count(None) / 650 - reference.count(None) / 900, abs=1e-12)
-    assert found.unseen == sum(value is not None and not known[0] <= value <= known[-1] for value in window)
+    assert figures.psi == pytest.approx(brute, abs=1e-9)
+    assert figures.missing_delta == pytest.approx(window.count(None) / 650 - reference.count(None) / 900, abs=1e-12)
+    assert figures.unseen == sum(value is not None and not present[0] <= value <= present[-1] for value in window)
 
 
 # ── levels ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -131,8 +131,8 @@ def has_level(reference: list[Any], window: list[Any]) -> bool:
     features = [number_bins(str(place), values) for place, values in enumerate(reference)]
     profile = Profile(features, [], len(reference[0]))
     counts = [count for bins, values in zip(features, window, strict=True) for count in bins.count(values)]
-    found = compare(profile, counts, rows=len(window[0]), baseline=None, baseline_rows=profile.rows)
-    return found.level in ("low", "moderate", "high")
+    drift = compare(profile, counts, rows=len(window[0]), baseline=None, baseline_rows=profile.rows)
+    return drift.level in ("low", "moderate", "high")
 
 
 def test_at_most_one_in_a_hundred_windows_without_drift_raises_a_level() -> None:
@@ -146,19 +146,19 @@ def test_at_most_one_in_a_hundred_windows_without_drift_raises_a_level() -> None
 
 def test_a_shift_of_half_a_standard_deviation_raises_a_level_at_a_thousand_rows() -> None:
     rng = np.random.default_rng(4)
-    found = 0
+    alarms = 0
     for _ in range(100):
         window = windows(rng, 10, 1000)
         window[0] = window[0] + 0.5
-        found += has_level(windows(rng, 10, 500), window)
-    assert found >= 95
+        alarms += has_level(windows(rng, 10, 500), window)
+    assert alarms >= 95
 
 
 def test_fewer_than_200_rows_have_figures_and_no_level() -> None:
-    found = whole_drift("number", [1.0, 2.0] * 250, [9.0] * 199)
-    assert (found.level, found.features[0].level) == ("too_few_rows", "too_few_rows")
-    assert found.advice == ADVICE["too_few_rows"]
-    assert found.features[0].unseen == 199
+    drift = whole_drift("number", [1.0, 2.0] * 250, [9.0] * 199)
+    assert (drift.level, drift.features[0].level) == ("too_few_rows", "too_few_rows")
+    assert drift.advice == ADVICE["too_few_rows"]
+    assert drift.features[0].unseen == 199
     assert "baseline has 60" in whole_drift("number", [1.0, 2.0] * 30, [1.0, 2.0] * 500).advice
 
 
@@ -187,29 +187,29 @@ def test_fewer_than_200_rows_have_figures_and_no_level() -> None:
     ],
 )
 def test_odd_features_are_compared(kind: str, reference: list[Any], window: list[Any], level: str) -> None:
-    found = drift_of(kind, reference, window)
-    assert found.level == level
-    assert all(math.isfinite(each) for each in (found.psi, found.p_value, found.missing_delta))
+    drift = drift_of(kind, reference, window)
+    assert drift.level == level
+    assert all(math.isfinite(each) for each in (drift.psi, drift.p_value, drift.missing_delta))
 
 
 def test_p_value_of_two_categories_is_that_of_scipy() -> None:
     """One of the libraries compared a window with the reference as if that had no error of its own."""
-    found = drift_of("string", ["bad"] * 370 + ["good"] * 130, ["bad"] * 260 + ["good"] * 240)
+    drift = drift_of("string", ["bad"] * 370 + ["good"] * 130, ["bad"] * 260 + ["good"] * 240)
     expected = stats.chi2_contingency([[370, 130], [260, 240]], correction=False, lambda_="log-likelihood")
-    assert found.p_value == pytest.approx(expected.pvalue, rel=0.1)
-    assert found.p_value < 1e-10
+    assert drift.p_value == pytest.approx(expected.pvalue, rel=0.1)
+    assert drift.p_value < 1e-10
 
 
 def test_two_rows_without_a_value_have_figures_and_no_level() -> None:
-    found = whole_drift("number", [1.0, 2.0, 3.0, 4.0, 5.0] * 1000, [None, None])
-    assert (found.level, found.features[0].missing_share) == ("too_few_rows", 1.0)
+    drift = whole_drift("number", [1.0, 2.0, 3.0, 4.0, 5.0] * 1000, [None, None])
+    assert (drift.level, drift.features[0].missing_share) == ("too_few_rows", 1.0)
 
 
 def test_an_empty_window_has_too_few_rows() -> None:
-    found = whole_drift("number", [1.0, 2.0, None] * 200, [])
-    assert (found.level, found.rows, found.decision_rate) == ("too_few_rows", 0, {})
-    assert (found.features[0].missing_share, found.features[0].missing_delta) == (0.0, 0.0)
-    assert found.features[0].p_value == 1.0
+    drift = whole_drift("number", [1.0, 2.0, None] * 200, [])
+    assert (drift.level, drift.rows, drift.decision_rate) == ("too_few_rows", 0, {})
+    assert (drift.features[0].missing_share, drift.features[0].missing_delta) == (0.0, 0.0)
+    assert drift.features[0].p_value == 1.0
 
 
 def test_categories_beyond_the_limit_share_a_bin() -> None:
@@ -238,7 +238,7 @@ def test_regression_has_a_score_and_no_decision() -> None:
     scores = [{"score": place * 2.0, "decision": None} for place in range(300)]
     regression = card({"name": "x", "type": "number"}, task="regression")
     profile = make_profile(regression, rows, scores)
-    found = compare(profile, profile.count(rows, scores), rows=300, baseline=None, baseline_rows=300)
-    assert (found.decision, found.decision_rate, found.level) == (None, {}, "none")
-    assert found.score is not None
+    drift = compare(profile, profile.count(rows, scores), rows=300, baseline=None, baseline_rows=300)
+    assert (drift.decision, drift.decision_rate, drift.level) == (None, {}, "none")
+    assert drift.score is not None
     assert make_profile(regression, rows, None).outputs == []

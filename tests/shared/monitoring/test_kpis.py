@@ -57,19 +57,19 @@ def tell_outcomes(engine: Engine) -> None:
                 )
 
 
-def same(found: list[object]) -> list[object]:
+def same(values: list[object]) -> list[object]:
     """Return what is equal to these figures, but for the order in which a mean was summed."""
     return [
         replace(each, mean_score=pytest.approx(each.mean_score, abs=1e-12)) if isinstance(each, Day) else each
-        for each in found
+        for each in values
     ]
 
 
 def figures(engine: Engine, threshold: float | None) -> list[object]:
     scope = Scope(1, "binary", "leaves", NOON - timedelta(hours=3), NOON + timedelta(days=2), threshold)
     with reader(engine).connect() as connection:
-        found: list[object] = list(list_days(connection, scope, margin=0.05))
-        return [*found, find_confusion(connection, scope, cost_fp=1.0, cost_fn=5.0)]
+        days: list[object] = list(list_days(connection, scope, margin=0.05))
+        return [*days, find_confusion(connection, scope, cost_fp=1.0, cost_fn=5.0)]
 
 
 @pytest.mark.parametrize("threshold", [None, 0.37])

@@ -19,8 +19,8 @@ from shared.monitoring.quality import (
 )
 
 
-def values(found: dict[str, Estimate]) -> dict[str, float | None]:
-    return {name: estimate.value for name, estimate in found.items()}
+def values(estimates: dict[str, Estimate]) -> dict[str, float | None]:
+    return {name: estimate.value for name, estimate in estimates.items()}
 
 
 def sample(seed: int, count: int, *, decimals: int = 12) -> tuple[Any, Any]:
@@ -32,14 +32,14 @@ def sample(seed: int, count: int, *, decimals: int = 12) -> tuple[Any, Any]:
 @pytest.mark.parametrize(("seed", "count", "decimals"), [(1, 1000, 12), (2, 300, 1), (3, 25, 2), (4, 5000, 3)])
 def test_binary_figures_are_those_of_scikit_learn(seed: int, count: int, decimals: int) -> None:
     actual, chances = sample(seed, count, decimals=decimals)
-    said = (chances >= 0.4).astype(int)
-    assert values(classification_metrics(actual, said, chances[:, None], 2)) == pytest.approx(
+    predictions = (chances >= 0.4).astype(int)
+    assert values(classification_metrics(actual, predictions, chances[:, None], 2)) == pytest.approx(
         {
-            "accuracy": metrics.accuracy_score(actual, said),
-            "balanced_accuracy": metrics.balanced_accuracy_score(actual, said),
-            "precision": metrics.precision_score(actual, said),
-            "recall": metrics.recall_score(actual, said),
-            "f1": metrics.f1_score(actual, said),
+            "accuracy": metrics.accuracy_score(actual, predictions),
+            "balanced_accuracy": metrics.balanced_accuracy_score(actual, predictions),
+            "precision": metrics.precision_score(actual, predictions),
+            "recall": metrics.recall_score(actual, predictions),
+            "f1": metrics.f1_score(actual, predictions),
             "roc_auc": metrics.roc_auc_score(actual, chances),
             "average_precision": metrics.average_precision_score(actual, chances),
             "log_loss": metrics.log_loss(actual, chances),
@@ -59,15 +59,15 @@ def test_multiclass_figures_are_macro_means_of_scikit_learn() -> None:
     actual = rng.integers(0, 4, 800)
     chances = rng.dirichlet([1, 1, 1, 1], 800) * 0.5 + 0.5 * np.eye(4)[actual] * rng.random((800, 1))
     chances /= chances.sum(axis=1, keepdims=True)
-    said = chances.argmax(axis=1)
+    predictions = chances.argmax(axis=1)
     one_hot = np.eye(4)[actual]
-    assert values(classification_metrics(actual, said, chances, 4)) == pytest.approx(
+    assert values(classification_metrics(actual, predictions, chances, 4)) == pytest.approx(
         {
-            "accuracy": metrics.accuracy_score(actual, said),
-            "balanced_accuracy": metrics.balanced_accuracy_score(actual, said),
-            "precision": metrics.precision_score(actual, said, average="macro"),
-            "recall": metrics.recall_score(actual, said, average="macro"),
-            "f1": metrics.f1_score(actual, said, average="macro"),
+            "accuracy": metrics.accuracy_score(actual, predictions),
+            "balanced_accuracy": metrics.balanced_accuracy_score(actual, predictions),
+            "precision": metrics.precision_score(actual, predictions, average="macro"),
+            "recall": metrics.recall_score(actual, predictions, average="macro"),
+            "f1": metrics.f1_score(actual, predictions, average="macro"),
             "roc_auc": metrics.roc_auc_score(actual, chances, multi_class="ovr"),
             "average_precision": metrics.average_precision_score(one_hot, chances, average="macro"),
             "log_loss": metrics.log_loss(actual, chances),
@@ -80,13 +80,13 @@ def test_multiclass_figures_are_macro_means_of_scikit_learn() -> None:
 def test_regression_figures_are_those_of_scikit_learn() -> None:
     rng = np.random.default_rng(6)
     actual = rng.normal(50, 10, 700)
-    said = actual + rng.normal(1.5, 4, 700)
-    assert values(regression_metrics(actual, said)) == pytest.approx(
+    predictions = actual + rng.normal(1.5, 4, 700)
+    assert values(regression_metrics(actual, predictions)) == pytest.approx(
         {
-            "mae": metrics.mean_absolute_error(actual, said),
-            "rmse": metrics.root_mean_squared_error(actual, said),
-            "r2": metrics.r2_score(actual, said),
-            "bias": float((said - actual).mean()),
+            "mae": metrics.mean_absolute_error(actual, predictions),
+            "rmse": metrics.root_mean_squared_error(actual, predictions),
+            "r2": metrics.r2_score(actual, predictions),
+            "bias": float((predictions - actual).mean()),
         },
         abs=1e-12,
     )
@@ -104,14 +104,14 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     truth = draw(200_000)
     hits = dict.fromkeys(names, 0)
     for _ in range(300):
-        found = draw(150)
+        metrics = draw(150)
         for name in names:
-            hits[name] += found[name].low <= truth[name].value <= found[name].high
+            hits[name] += metrics[name].low <= truth[name].value <= metrics[name].high
     assert all(count >= 270 for count in hits.values()), hits  # 285 are expected
 
 
 @pytest.mark.parametrize(
-    ("actual", "said", "chances"),
+    ("actual", "predictions", "chances"),
     [
         ([1, 1], [1, 1], [0.9, 0.8]),  # one class alone
         ([0, 0], [0, 0], [0.1, 0.1]),
@@ -122,13 +122,15 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     ],
 )
 def test_rows_that_define_no_metric_give_none_and_no_error(
-    actual: list[int], said: list[int], chances: list[float]
+    actual: list[int], predictions: list[int], chances: list[float]
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = classification_metrics(actual, said, np.reshape(chances, (-1, 1)).tolist() or np.empty((0, 1)), 2)
-    assert (found["roc_auc"].value is None) == (len(set(actual)) < 2)
-    for estimate in found.values():
+        metrics = classification_metrics(
+            actual, predictions, np.reshape(chances, (-1, 1)).tolist() or np.empty((0, 1)), 2
+        )
+    assert (metrics["roc_auc"].value is None) == (len(set(actual)) < 2)
+    for estimate in metrics.values():
         parts = [part for part in (estimate.value, estimate.low, estimate.high) if part is not None]
         assert all(math.isfinite(part) for part in parts)
         assert parts == [] or len(parts) == 1 or estimate.low <= estimate.value <= estimate.high  # type: ignore[operator]
@@ -136,9 +138,9 @@ def test_rows_that_define_no_metric_give_none_and_no_error(
 
 
 def test_perfect_separation_has_an_interval_that_shrinks_with_the_rows() -> None:
-    few, many = (roc_auc(np.arange(n) >= n / 2, np.arange(n) / n) for n in (10, 1000))
-    assert few.value == many.value == 1.0
+    few, wide = (roc_auc(np.arange(n) >= n / 2, np.arange(n) / n) for n in (10, 1000))
+    assert few.value == wide.value == 1.0
     assert few.low is not None
-    assert many.low is not None
-    assert few.low < many.low < 1.0
+    assert wide.low is not None
+    assert few.low < wide.low < 1.0
     assert wilson(0, 10)[0] == 0.0

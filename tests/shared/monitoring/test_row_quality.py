@@ -60,11 +60,11 @@ def test_unusual_is_the_share_of_the_reference_that_is_less_so() -> None:
 
 
 def test_values_that_the_reference_has_not_are_named() -> None:
-    found = judge({"x": -99.0, "kind": "z", "flag": None})
-    assert (found.outside, found.unseen, found.missing) == ([Outside("x", "below")], ["kind"], ["flag"])
-    assert found.missing_share == pytest.approx(1 / 3)
-    known = judge({"x": 99, "kind": "a", "flag": False})
-    assert (known.outside, known.unseen, known.missing) == ([Outside("x", "above")], [], [])
+    report = judge({"x": -99.0, "kind": "z", "flag": None})
+    assert (report.outside, report.unseen, report.missing) == ([Outside("x", "below")], ["kind"], ["flag"])
+    assert report.missing_share == pytest.approx(1 / 3)
+    report_of_seen = judge({"x": 99, "kind": "a", "flag": False})
+    assert (report_of_seen.outside, report_of_seen.unseen, report_of_seen.missing) == ([Outside("x", "above")], [], [])
     assert judge({"x": math.nan, "kind": "a", "flag": False}).missing == ["x"]
     usual = judge({"x": 0.0, "kind": "a", "flag": False})
     assert (usual.outside, usual.unseen, usual.missing, usual.missing_share) == ([], [], [], 0.0)

@@ -117,9 +117,9 @@ def test_words_of_an_exception_are_nowhere_in_the_log(failing, kinds, logger, cl
         logger.error("it failed (%r)", error)
         logger.error("Task x raised unexpected: %(exc)s", {"exc": repr(error)}, exc_info=error)  # as Celery does
     (handler,) = (handler for handler in logger.handlers if isinstance(handler, Lines))
-    assert len(handler.found) == 4
-    assert "Dupont" not in "".join(handler.found)
-    assert "3141" not in "".join(handler.found)
+    assert len(handler.lines) == 4
+    assert "Dupont" not in "".join(handler.lines)
+    assert "3141" not in "".join(handler.lines)
     lines = entries(logger)[0]["exception"].splitlines()
     assert sorted(line for line in lines if not line.startswith("  ")) == sorted(kinds)
     assert f"in {failing.__name__}" in entries(logger)[0]["exception"]
@@ -293,10 +293,10 @@ class Lines(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.addFilter(Once())
-        self.found: list[str] = []
+        self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.found.append(make_formatter("json").format(record))
+        self.lines.append(make_formatter("json").format(record))
 
 
 @pytest.fixture
@@ -322,7 +322,7 @@ def lines(logger: logging.Logger) -> list[str]:
 
 def entries(logger: logging.Logger) -> list[dict[str, str]]:
     (handler,) = (handler for handler in logger.handlers if isinstance(handler, Lines))
-    return [json.loads(line) for line in handler.found]
+    return [json.loads(line) for line in handler.lines]
 
 
 def test_state_is_logged_once_and_again_when_it_is_news(logger: logging.Logger, clock: list[float]) -> None:

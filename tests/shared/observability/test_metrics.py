@@ -118,9 +118,9 @@ def test_more_series_than_are_kept_are_counted_together(monkeypatch: pytest.Monk
     for number in range(10):
         part.count(SCORED_ROWS, (f"model-{number}@1", "bulk"))
     flush(engine, part)
-    found = {series.labels: series.count for series in stored(engine)["scored_rows"]}
-    assert found[OTHER, OTHER] == 7
-    assert len(found) == 4
+    counts = {series.labels: series.count for series in stored(engine)["scored_rows"]}
+    assert counts[OTHER, OTHER] == 7
+    assert len(counts) == 4
 
 
 @pytest.mark.parametrize(
@@ -180,8 +180,8 @@ def test_ended_jobs_are_counted_once_wherever_the_watermark_is(engine: Engine) -
     add_jobs(engine, 6, seconds_ago=5, state="queued")
     key = ("credit@1", "predict", "succeeded")
     for _ in range(3):
-        found = count_finished(engine)
-        assert (found[key], found["credit@1", "predict", "failed"]) == (7, 2)
+        counts = count_finished(engine)
+        assert (counts[key], counts["credit@1", "predict", "failed"]) == (7, 2)
     with engine.connect() as connection:
         kept = connection.scalar(select(func.sum(MetricSample.value)).where(MetricSample.name == "jobs_finished"))
     assert kept == 5  # those of the last minute are not counted for good: a transaction may still be open

@@ -14,10 +14,10 @@ def test_library_that_is_missing_is_named_with_what_to_do(monkeypatch: pytest.Mo
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name.startswith("opentelemetry.exporter") else find(name)
     )
-    told = missing_package()
-    assert told is not None
-    assert "opentelemetry.exporter.otlp.proto.http" in told
-    assert "requirements/tracing.txt" in told
+    message = missing_package()
+    assert message is not None
+    assert "opentelemetry.exporter.otlp.proto.http" in message
+    assert "requirements/tracing.txt" in message
 
 
 def test_request_without_a_trace_begins_one_and_an_error_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,7 +29,7 @@ def test_request_without_a_trace_begins_one_and_an_error_is_marked(monkeypatch: 
         version, trace, own, flags = span.traceparent.split("-")
         span.end("GET /jobs", {"http.response.status_code": 503, "guichet.model": None}, is_error=True)
         tracing.stop()
-        (found,) = collector.of_trace(trace, 1).values()
+        (request_span,) = collector.of_trace(trace, 1).values()
     assert (version, int(flags, 16) & 1) == ("00", 1)  # sampled; the other bit says that the id is random
-    assert (found["id"], found["parent"], found["service"]) == (own, "", "scores")
-    assert found["attributes"] == {"http.response.status_code": 503}
+    assert (request_span["id"], request_span["parent"], request_span["service"]) == (own, "", "scores")
+    assert request_span["attributes"] == {"http.response.status_code": 503}

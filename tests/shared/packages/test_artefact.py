@@ -98,8 +98,8 @@ def served():
 
 def scores_of(model, frame):
     rows = frame.iloc[:80].to_dict("records")
-    given = [{name: row[name] for name in row if name in {f.name for f in model.card.features}} for row in rows]
-    scores = model.scorer.score(given)
+    known_rows = [{name: row[name] for name in row if name in {f.name for f in model.card.features}} for row in rows]
+    scores = model.scorer.score(known_rows)
     return scores.prediction if scores.probability is None else scores.probability
 
 
@@ -114,12 +114,12 @@ def test_dict_gives_its_model_with_its_threshold_and_its_labels(command):
     assert "The model is what the file calls model (LogisticRegression)." in out
     assert "Its threshold is 0.3, which the file calls threshold." in out
     assert "Not used: when." in out
-    taken = served()
-    assert taken.card.threshold == 0.3
-    assert taken.card.labels == {"0": "left", "1": "stayed"}
+    package = served()
+    assert package.card.threshold == 0.3
+    assert package.card.labels == {"0": "left", "1": "stayed"}
     chances = model.predict_proba(NUMBERS.iloc[:80])[:, 1]
-    assert np.allclose(scores_of(taken, NUMBERS), chances, atol=TOLERANCE)
-    decided = taken.scorer.score(taken.reference).prediction
+    assert np.allclose(scores_of(package, NUMBERS), chances, atol=TOLERANCE)
+    decided = package.scorer.score(package.reference).prediction
     assert ((chances >= 0.3) == decided).all()
     assert ((chances >= 0.5) != decided).any()
 
@@ -209,10 +209,10 @@ def test_bare_booster_of_lightgbm_gives_its_own_predictions(command, kind):
     booster = lightgbm.train({"verbose": -1, "num_leaves": 5, **options}, data, 12)
     code, out = command(booster, NUMBERS)
     assert code == 0, out
-    said = booster.predict(NUMBERS.iloc[:80])
+    expected = booster.predict(NUMBERS.iloc[:80])
     model = served()
     assert model.card.task == {"binary": "binary", "three": "multiclass", "number": "regression"}[kind]
-    assert np.allclose(scores_of(model, NUMBERS), said.max(axis=1) if kind == "three" else said, atol=TOLERANCE)
+    assert np.allclose(scores_of(model, NUMBERS), expected.max(axis=1) if kind == "three" else expected, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("kind", BOOSTERS)
@@ -226,8 +226,10 @@ def test_bare_booster_of_xgboost_gives_its_own_predictions_also_after_early_stop
     assert booster.best_iteration + 1 < booster.num_boosted_rounds()  # and yet predict asks all of its trees
     code, out = command(booster, NUMBERS)
     assert code == 0, out
-    said = booster.predict(xgboost.DMatrix(NUMBERS.iloc[:80]))
-    assert np.allclose(scores_of(served(), NUMBERS), said.max(axis=1) if kind == "three" else said, atol=TOLERANCE)
+    expected = booster.predict(xgboost.DMatrix(NUMBERS.iloc[:80]))
+    assert np.allclose(
+        scores_of(served(), NUMBERS), expected.max(axis=1) if kind == "three" else expected, atol=TOLERANCE
+    )
 
 
 def test_search_is_scored_as_the_estimator_that_it_found_and_by_a_fast_path(command):
@@ -278,9 +280,9 @@ def test_columns_that_the_pipeline_drops_are_no_features_and_may_be_sent(command
     assert "Features: a (number), b (number), c (string:" in out
     assert "Left out, as no features of the model: id, joined." in out
     assert "scored by pipeline" not in out
-    taken = served()
-    assert taken.card.extra == "ignore"
-    assert np.allclose(scores_of(taken, frame), model.predict_proba(frame.iloc[:80])[:, 1], atol=TOLERANCE)
+    package = served()
+    assert package.card.extra == "ignore"
+    assert np.allclose(scores_of(package, frame), model.predict_proba(frame.iloc[:80])[:, 1], atol=TOLERANCE)
     code, out = command(model, MIXED)  # rows without them are reference rows as well
     assert code == 0, out
 
@@ -400,7 +402,7 @@ def test_function_of_a_notebook_is_named_and_may_come_as_a_file(command, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "git lfs pull"),
         (b"<!DOCTYPE html>\n<html>", "is a web page, not a model"),
@@ -415,17 +417,17 @@ def test_function_of_a_notebook_is_named_and_may_come_as_a_file(command, tmp_pat
         (b"ccategory_encoders.woe\nWOEEncoder\n.", r"\(`python -m pip install category-encoders`\)"),
     ],
 )
-def test_file_that_is_no_model_says_what_it_is(command, tmp_path, content, told):
+def test_file_that_is_no_model_says_what_it_is(command, tmp_path, content, message):
     (tmp_path / "strange.joblib").write_bytes(content)
     code, out = command(tmp_path / "strange.joblib")
     assert code == 1
     assert len(out.splitlines()) == 1
 
-    assert re.search(told, out), out
+    assert re.search(message, out), out
 
 
 @pytest.mark.parametrize(
-    ("thing", "told"),
+    ("thing", "message"),
     [
         (LogisticRegression(), "holds a LogisticRegression that is not fitted: call its fit, and save it again."),
         (make_pipeline(StandardScaler(), LogisticRegression()), "holds a Pipeline that is not fitted"),
@@ -457,10 +459,10 @@ def test_file_that_is_no_model_says_what_it_is(command, tmp_path, content, told)
         ),
     ],
 )
-def test_object_that_cannot_be_served_says_what_it_is_and_what_to_do(command, thing, told):
+def test_object_that_cannot_be_served_says_what_it_is_and_what_to_do(command, thing, message):
     code, out = command(thing, NUMBERS)
     assert code == 1
-    assert told in out
+    assert message in out
     assert len(out.splitlines()) == 1
 
 

@@ -49,7 +49,7 @@ def test_threshold_is_found_where_people_write_it(written, content):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ({"f1": 0.6}, "no threshold (f1)"),
         ({"threshold_f1": 0.5, "threshold_cost": 0.2}, "several thresholds (threshold_f1, threshold_cost)"),
@@ -60,8 +60,8 @@ def test_threshold_is_found_where_people_write_it(written, content):
         ("threshold: 0.5", "is not JSON"),
     ],
 )
-def test_what_is_no_threshold_is_refused_with_what_to_do(written, content, told):
-    with pytest.raises(CardError, match=re.escape(told)):
+def test_what_is_no_threshold_is_refused_with_what_to_do(written, content, message):
+    with pytest.raises(CardError, match=re.escape(message)):
         read_threshold(written(content))
 
 

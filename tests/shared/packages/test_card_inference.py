@@ -215,17 +215,17 @@ def test_csv_is_read_whatever_the_spreadsheet_wrote(tmp_path, delimiter):
     path = tmp_path / "rows.csv"
     lines = [["name", "note"], ["Zoë", '"two\nlines"'], ["", "x"]]
     path.write_text("\ufeff" + "\r\n".join(delimiter.join(line) for line in lines) + "\r\n\r\n", encoding="utf-8")
-    found = read_rows(path)
-    assert found.rows == [{"name": "Zoë", "note": "two\nlines"}, {"name": None, "note": "x"}]
-    assert found.lines == [2, 4]
+    sample = read_rows(path)
+    assert sample.rows == [{"name": "Zoë", "note": "two\nlines"}, {"name": None, "note": "x"}]
+    assert sample.lines == [2, 4]
 
 
 def test_file_of_a_french_spreadsheet_is_read_with_its_commas(tmp_path, caplog):
     path = tmp_path / "rows.csv"
     path.write_bytes("ville;surface;code\nNîmes;143,1;1,2,3\nLyon;-7;4\n".encode("cp1252"))
-    found = read_rows(path)
-    assert [value_of(row["surface"], "number", found.numbers) for row in found.rows] == [143.1, -7.0]
-    assert [(row["ville"], row["code"]) for row in found.rows] == [("Nîmes", "1,2,3"), ("Lyon", "4")]
+    sample = read_rows(path)
+    assert [value_of(row["surface"], "number", sample.numbers) for row in sample.rows] == [143.1, -7.0]
+    assert [(row["ville"], row["code"]) for row in sample.rows] == [("Nîmes", "1,2,3"), ("Lyon", "4")]
     assert "read as cp1252" in caplog.text
 
 
@@ -311,8 +311,8 @@ def test_rows_are_the_same_in_whatever_file_they_come(tmp_path, suffix):
     }
     write[suffix]()
     kinds = {"age": "integer", "pay": "number", "city": "string", "member": "boolean"}
-    found = read_rows(path)
-    typed = [{name: value_of(row[name], kind, found.numbers) for name, kind in kinds.items()} for row in found.rows]
+    sample = read_rows(path)
+    typed = [{name: value_of(row[name], kind, sample.numbers) for name, kind in kinds.items()} for row in sample.rows]
     assert typed == [
         {"age": 35, "pay": 1.5, "city": "Nîmes", "member": True},
         {"age": 41, "pay": None, "city": "a,b", "member": False},

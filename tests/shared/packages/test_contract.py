@@ -83,7 +83,7 @@ def test_what_was_chosen_in_the_command_stands_against_the_contract(contract):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (
             {"sha256": "0"},
@@ -117,10 +117,10 @@ def test_what_was_chosen_in_the_command_stands_against_the_contract(contract):
         ),
     ],
 )
-def test_contract_that_does_not_fit_the_model_is_refused_and_says_where(contract, content, told):
+def test_contract_that_does_not_fit_the_model_is_refused_and_says_where(contract, content, message):
     with pytest.raises(CardError) as refused:
         apply_contract(package_of(), contract(**content))
-    assert told in refused.value.detail
+    assert message in refused.value.detail
 
 
 def test_contract_whose_examples_break_a_rule_is_refused(contract):
@@ -148,8 +148,8 @@ def test_contract_takes_nothing_but_fields_of_a_card():
 def test_attrition_contract_says_of_features_and_rules_what_the_example_says():
     contract = read_contract(EXAMPLES / "attrition" / "contract.json")
     kept = {"categories", "unknown", "example"}
-    said = [feature.model_dump(exclude_unset=True) for feature in contract.features]
-    assert said == [
+    features = [feature.model_dump(exclude_unset=True) for feature in contract.features]
+    assert features == [
         feature.model_dump(exclude_none=True, exclude=kept | {"required", "nullable"}) for feature in FEATURES
     ]
     assert contract.rules == RULES

@@ -109,19 +109,19 @@ def test_columns_of_the_file_stand_against_the_formula_and_must_agree_with_it(fo
     assert add(folder, raw.assign(bmi=frame["bmi"])) == 0
     bad = raw.assign(bmi=frame["bmi"] + np.where(raw.index == 3, 1, 0))
     assert add(folder, bad, "--version", "9") == 1
-    told = capsys.readouterr().err
-    assert "does not fit 1 of 60 reference rows of risk" in told
-    assert "must be left out, or be weight / height ** 2" in told
-    assert "It is line 5" in told
+    output = capsys.readouterr().err
+    assert "does not fit 1 of 60 reference rows of risk" in output
+    assert "must be left out, or be weight / height ** 2" in output
+    assert "It is line 5" in output
 
 
 def test_raw_rows_that_break_the_contract_are_named_by_line_or_left_out(folder, raw, capsys):
     bad = raw.assign(height=np.where(raw.index == 3, 0, raw["height"]))
     assert add(folder, bad) == 1
-    told = capsys.readouterr().err
-    assert "does not fit 1 of 60 reference rows of risk" in told
-    assert "cannot be computed from these values" in told
-    assert "It is line 5" in told
+    output = capsys.readouterr().err
+    assert "does not fit 1 of 60 reference rows of risk" in output
+    assert "cannot be computed from these values" in output
+    assert "It is line 5" in output
     assert add(folder, bad, "--skip-bad") == 0
     with session_scope() as session:
         loaded = load(resolve(session, "risk"), get_settings().models)
@@ -129,16 +129,16 @@ def test_raw_rows_that_break_the_contract_are_named_by_line_or_left_out(folder, 
 
 
 @pytest.mark.parametrize(
-    ("column", "told"),
+    ("column", "message"),
     [
         ("height", "line 2: height is missing: give a finite number of at least 0"),
         ("age", "lacks age, which the model takes and the contract does not derive"),
     ],
 )
-def test_raw_rows_without_a_column_that_a_formula_takes_are_refused_by_its_name(folder, raw, capsys, column, told):
+def test_raw_rows_without_a_column_that_a_formula_takes_are_refused_by_its_name(folder, raw, capsys, column, message):
     assert add(folder, raw.drop(columns=column)) == 1
     error = capsys.readouterr().err
-    assert told in error
+    assert message in error
 
 
 def test_formula_that_gives_text_for_a_number_is_refused_before_the_rows_are_computed(folder, raw, capsys):

@@ -151,7 +151,7 @@ def test_boosted_trees_that_were_saved_without_their_package_are_read(command):
 
 
 @pytest.mark.parametrize(
-    ("file", "saved", "told"),
+    ("file", "saved", "message"),
     [
         (
             "boosting",
@@ -164,10 +164,10 @@ def test_boosted_trees_that_were_saved_without_their_package_are_read(command):
         ("softmax", "1.5.2", "holds a LogisticRegression whose probabilities follow from multi_class and solver"),
     ],
 )
-def test_model_that_cannot_be_used_here_is_refused_with_what_saved_it(command, file, saved, told):
+def test_model_that_cannot_be_used_here_is_refused_with_what_saved_it(command, file, saved, message):
     code, _, err = command(FOREIGN / f"{file}.joblib")
     assert code == 1
-    assert told in err
+    assert message in err
     assert saved in err
     assert registered() == []
 
@@ -181,16 +181,16 @@ def test_model_that_scores_otherwise_here_is_refused_with_the_difference(command
 
 
 @pytest.mark.parametrize(
-    ("column", "told"),
+    ("column", "message"),
     [
         ("scoer", "The reference rows have no column 'scoer' to hold the scores: they have age, "),
         ("poste", "The column 'poste' holds no number in line 2: give the score of every row"),
     ],
 )
-def test_scores_that_are_none_are_refused(command, column, told):
+def test_scores_that_are_none_are_refused(command, column, message):
     code, _, err = command(FOREIGN / "model.joblib", "--scores", column)
     assert code == 1
-    assert told in err
+    assert message in err
 
 
 def test_scores_without_reference_rows_are_refused(command, tmp_path):

@@ -81,8 +81,8 @@ def skops_folder(tmp_path):
 def change(folder, **about):
     """Write other words into MLmodel; None takes them out."""
     path = folder / "MLmodel"
-    said = yaml.safe_load(path.read_text()) | about
-    path.write_text(yaml.safe_dump({key: value for key, value in said.items() if value is not None}))
+    described = yaml.safe_load(path.read_text()) | about
+    path.write_text(yaml.safe_dump({key: value for key, value in described.items() if value is not None}))
 
 
 def sign(folder, *columns):
@@ -163,7 +163,7 @@ def test_skops_file_becomes_the_same_bytes_whatever_the_process_did_before(monke
     assert texts[0] is not texts[1]
     written = []
     for estimator in ({"a": texts[0], "b": texts[0]}, {"a": texts[0], "b": texts[1]}):
-        monkeypatch.setattr("skops.io.loads", lambda *_, _given=estimator, **__: _given)
+        monkeypatch.setattr("skops.io.loads", lambda *_, _estimator=estimator, **__: _estimator)
         with joblib_file(read_mlflow_folder(SAVED / "visitors")) as file:
             written.append(file.read_bytes())
             assert joblib.load(file) == {"a": "remainder", "b": "remainder"}
@@ -386,7 +386,7 @@ def test_signature_in_another_order_is_taken_in_the_order_of_the_estimator(folde
 
 
 @pytest.mark.parametrize(
-    ("column", "told"),
+    ("column", "message"),
     [
         ({"type": "datetime", "name": "age"}, "age (datetime)"),
         ({"type": "binary", "name": "age"}, "age (binary)"),
@@ -395,9 +395,9 @@ def test_signature_in_another_order_is_taken_in_the_order_of_the_estimator(folde
         ({"type": "tensor", "name": "age", "tensor-spec": {"dtype": "float64", "shape": [-1, 8, 8]}}, "[-1, 8, 8]"),
     ],
 )
-def test_column_of_a_type_that_no_feature_has_is_named(folder, column, told):
+def test_column_of_a_type_that_no_feature_has_is_named(folder, column, message):
     sign(folder, column, DOUBLE, STRING, BOOLEAN)
-    assert told in refusal(folder)
+    assert message in refusal(folder)
 
 
 @pytest.mark.parametrize("inputs", ["no JSON", "{}", "[1]", None, 3])

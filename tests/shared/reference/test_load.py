@@ -78,7 +78,7 @@ def count(engine):
 
 
 @pytest.mark.parametrize(
-    ("encoding", "given", "used"),
+    ("encoding", "options", "used"),
     [
         ("utf-8", None, "utf-8"),
         ("utf-8-sig", None, "utf-8"),
@@ -87,10 +87,10 @@ def count(engine):
         ("latin-1", "latin-1", "latin-1"),
     ],
 )
-def test_file_of_a_french_spreadsheet_is_stored_in_the_cards_own_form(engine, tmp_path, encoding, given, used):
+def test_file_of_a_french_spreadsheet_is_stored_in_the_cards_own_form(engine, tmp_path, encoding, options, used):
     lines = [line.replace("😀", "é") if encoding in ("cp1252", "latin-1") else line for line in FRENCH]
     path = written(tmp_path, lines, encoding=encoding)
-    loaded = load(engine, path, model="m", target="parti", csv_options=CsvOptions(encoding=given))
+    loaded = load(engine, path, model="m", target="parti", csv_options=CsvOptions(encoding=options))
     expected = [dict(row) for row in ROWS]
     if encoding in ("cp1252", "latin-1"):
         expected[2]["poste"] = expected[2]["poste"].replace("😀", "é")
@@ -147,16 +147,16 @@ def test_many_rows_keep_their_order(engine, tmp_path):
 def test_same_file_again_changes_nothing(engine, tmp_path):
     path = written(tmp_path)
     first = load(engine, path, model="m", target="parti")
-    for asked in (CsvOptions(), CsvOptions(delimiter=";", encoding="utf-8", decimal="comma")):
-        again = load(engine, path, model="m", target="parti", csv_options=asked)
+    for options in (CsvOptions(), CsvOptions(delimiter=";", encoding="utf-8", decimal="comma")):
+        again = load(engine, path, model="m", target="parti", csv_options=options)
         assert again.unchanged
         assert again.stored == first.stored
 
 
 def test_same_file_with_other_options_is_read_again(engine, tmp_path):
     path = written(tmp_path, [good(1), good(2)], encoding="cp1252")
-    said = load(engine, path, model="m", target="parti", csv_options=CsvOptions(encoding="latin-1"))
-    assert said.stored.encoding == "latin-1"
+    loaded = load(engine, path, model="m", target="parti", csv_options=CsvOptions(encoding="latin-1"))
+    assert loaded.stored.encoding == "latin-1"
     assert load(engine, path, model="m", target="parti", csv_options=CsvOptions(encoding="latin-1")).unchanged
     detected = load(engine, path, model="m", target="parti")
     assert (detected.unchanged, detected.stored.encoding) == (False, "cp1252")
@@ -196,8 +196,8 @@ def test_failure_while_rows_are_stored_keeps_the_earlier_ones(engine, tmp_path):
         raise OSError("the disk is gone")
 
     with engine.connect() as connection:
-        found = connection.execute(select(ReferenceSet.__table__)).mappings().one()
-    values = {name: value for name, value in found.items() if name not in ("id", "created_at")}
+        row = connection.execute(select(ReferenceSet.__table__)).mappings().one()
+    values = {name: value for name, value in row.items() if name not in ("id", "created_at")}
     with pytest.raises(OSError, match="disk"), engine.begin() as connection:
         replace_set(connection, values | {"row_count": 2}, pieces())
     assert stored(engine) == (ROWS, [1, 0, 0])
@@ -256,8 +256,8 @@ FAULTS = [
 
 def test_every_bad_row_is_told_and_nothing_is_loaded(engine, tmp_path):
     before = load(engine, written(tmp_path), model="m").stored
-    said = r"^8 of the 9 rows of bad\.csv do not fit the card of m@1 \(9 faults in all\), and nothing was loaded"
-    with pytest.raises(RowFaults, match=said) as caught:
+    message = r"^8 of the 9 rows of bad\.csv do not fit the card of m@1 \(9 faults in all\), and nothing was loaded"
+    with pytest.raises(RowFaults, match=message) as caught:
         load(engine, written(tmp_path, BAD, "bad.csv"), model="m", target="parti")
     assert [(fault.pointer, fault.code) for fault in caught.value.faults] == FAULTS
     with engine.connect() as connection:
@@ -290,7 +290,7 @@ def test_faults_of_several_chunks_are_counted_and_the_first_twenty_told(engine, 
 
 
 @pytest.mark.parametrize(
-    ("content", "options", "kind", "said"),
+    ("content", "options", "kind", "message"),
     [
         (b"", {}, RowFaults, "The file is empty"),
         (HEADER.encode(), {}, RowFaults, "no rows"),
@@ -308,10 +308,10 @@ def test_faults_of_several_chunks_are_counted_and_the_first_twenty_told(engine, 
         ("\r\n".join([HEADER, *FRENCH]).encode(), {"version": 7}, NotFound, "no version 7 of m"),
     ],
 )
-def test_file_that_cannot_be_meant_is_refused_in_a_sentence(engine, tmp_path, content, options, kind, said):
+def test_file_that_cannot_be_meant_is_refused_in_a_sentence(engine, tmp_path, content, options, kind, message):
     path = tmp_path / "rows.csv"
     path.write_bytes(content)
-    with pytest.raises(kind, match=said):
+    with pytest.raises(kind, match=message):
         load(engine, path, **{"model": "m"} | options)
     assert count(engine) == [0, 0]
 
@@ -377,19 +377,19 @@ def test_command_loads_lists_and_drops(engine, tmp_path, capsys):
 
 
 def meaning(card, cell, decimal="."):
-    found = TargetReader(card, "y", NumberForm(decimal)).read(cell)
-    return (type(found).__name__, found) if not hasattr(found, "code") else found.code
+    value = TargetReader(card, "y", NumberForm(decimal)).read(cell)
+    return (type(value).__name__, value) if not hasattr(value, "code") else value.code
 
 
 @pytest.mark.parametrize(
-    ("cell", "found"),
+    ("cell", "value"),
     [
         *(("0", 0), ("1", 1), (" 1 ", 1), ("1.0", 1), ("Part", 1), ("reste", 0), ("Oui", 1), ("FAUX", 0), ("no", 0)),
         *(("", "null"), ("NA", "null"), ("2", "category"), ("0.5", "category"), ("parti", "category")),
     ],
 )
-def test_answer_of_a_binary_model_is_its_class_however_it_is_written(cell, found):
-    assert meaning(people(), cell) == (("int", found) if isinstance(found, int) else found)
+def test_answer_of_a_binary_model_is_its_class_however_it_is_written(cell, value):
+    assert meaning(people(), cell) == (("int", value) if isinstance(value, int) else value)
 
 
 def test_a_class_counts_before_a_label_and_a_label_before_yes_and_no():
@@ -409,7 +409,7 @@ def test_answers_of_other_models_have_the_type_of_their_classes():
 
 
 @pytest.mark.parametrize(
-    ("cell", "found"),
+    ("cell", "value"),
     [
         ("3,5", ("float", 3.5)),
         ("-2", ("float", -2.0)),
@@ -419,5 +419,5 @@ def test_answers_of_other_models_have_the_type_of_their_classes():
         ("1.5", "type"),
     ],
 )
-def test_answer_of_a_regression_is_a_finite_number(cell, found):
-    assert meaning(people(task="regression", labels={}), cell, ",") == found
+def test_answer_of_a_regression_is_a_finite_number(cell, value):
+    assert meaning(people(task="regression", labels={}), cell, ",") == value

@@ -107,8 +107,8 @@ def test_card_that_allows_what_the_model_refuses_is_corrected(command, tmp_path)
     model, table = lines(blank=())
     package = infer_package(*(saved(tmp_path, model, table)[::2]), {"name": "m"})
     features = [feature.model_copy(update={"nullable": True}) for feature in package.card.features]
-    told = package.card.model_copy(update={"features": features})
-    accepted = learn(Package(told, model, package.reference))
+    card = package.card.model_copy(update={"features": features})
+    accepted = learn(Package(card, model, package.reference))
     assert [feature.nullable for feature in accepted.package.card.features] == [False, False]
     assert accepted.refused == []
 
@@ -129,8 +129,8 @@ def test_model_that_refuses_an_unknown_category_has_it_refused_by_the_card(tmp_p
     table = pd.DataFrame({"price": ["low", "high"] * 10})
     model = make_pipeline(Prices(), Ridge()).fit(table, [1.0, 2.0] * 10)
     package = infer_package(*(saved(tmp_path, model, table)[::2]), {"name": "m"})
-    known = package.card.features[0].model_copy(update={"categories": ["low", "high"]})
-    card = package.card.model_copy(update={"features": [known]})
+    feature = package.card.features[0].model_copy(update={"categories": ["low", "high"]})
+    card = package.card.model_copy(update={"features": [feature]})
     assert card.features[0].unknown == "accept"
     accepted = learn(Package(card, model, package.reference))
     assert accepted.package.card.features[0].unknown == "refuse"
@@ -229,14 +229,14 @@ def test_word_that_the_encoder_knows_stays_a_word(command, tmp_path):
     assert served.scorer.score(served.reference).prediction == pytest.approx(model.predict(table))
 
 
-@pytest.mark.parametrize("known", [{}, {"nullable": True}, {"categories": ["Grvl"]}])
-def test_word_stays_a_word_where_the_model_knows_no_null_or_no_categories(known):
+@pytest.mark.parametrize("terms", [{}, {"nullable": True}, {"categories": ["Grvl"]}])
+def test_word_stays_a_word_where_the_model_knows_no_null_or_no_categories(terms):
     card = Card(
         name="m",
         version=1,
         task="regression",
         sha256="0" * 64,
-        features=[{"name": "alley", "type": "string"} | known, {"name": "area", "type": "integer"}],
+        features=[{"name": "alley", "type": "string"} | terms, {"name": "area", "type": "integer"}],
     )
     assert [row["alley"] for row in read_file(card, "NA,10\nnull,20\n")] == ["NA", "null"]
 
@@ -260,17 +260,17 @@ def test_regressor_with_an_empty_list_of_classes_is_one():
 
 
 def test_true_and_false_with_blanks_are_what_pandas_reads(command, tmp_path):
-    told = ["True", "False", "", "True", "", "False"] * 10
-    (tmp_path / "rows.csv").write_text("member,age\n" + "".join(f"{word},{age}\n" for age, word in enumerate(told)))
+    cells = ["True", "False", "", "True", "", "False"] * 10
+    (tmp_path / "rows.csv").write_text("member,age\n" + "".join(f"{word},{age}\n" for age, word in enumerate(cells)))
     table = pd.read_csv(tmp_path / "rows.csv")  # an object column: True, False and NaN
-    y = [{"True": 1, "False": 0, "": age % 2}[word] for age, word in enumerate(told)]
+    y = [{"True": 1, "False": 0, "": age % 2}[word] for age, word in enumerate(cells)]
     encode = ColumnTransformer([("o", OneHotEncoder(), ["member"])], remainder="passthrough")
     model = make_pipeline(encode, LogisticRegression()).fit(table, y)
     joblib.dump(model, tmp_path / "model.joblib")
     code, _, err = command("add", tmp_path / "model.joblib", "--reference", tmp_path / "rows.csv", "--name", "m")
     assert code == 0, err
     scorer = loaded().scorer
-    rows = [{"member": {"True": True, "False": False, "": None}[word], "age": age} for age, word in enumerate(told)]
+    rows = [{"member": {"True": True, "False": False, "": None}[word], "age": age} for age, word in enumerate(cells)]
     expected = model.predict_proba(table)[:, 1]
     assert scorer.score(rows).probability == pytest.approx(expected, abs=1e-9)
     assert [scorer.score([row]).probability[0] for row in rows[:3]] == pytest.approx(expected[:3], abs=1e-9)

@@ -653,13 +653,13 @@ def test_command_verifies_the_others_after_a_bad_version(command, files, capsys)
         row.scorer = {}  # not one of our own errors
     capsys.readouterr()
     assert command(["verify"]) == 1
-    told = capsys.readouterr()
-    assert [line.partition(":")[0] for line in told.out.splitlines()] == ["sound@1"]
+    output = capsys.readouterr()
+    assert [line.partition(":")[0] for line in output.out.splitlines()] == ["sound@1"]
     starts = ("error: altered@1: ", "error: edited@1: ", "error: invalid@1: ", "error: odd@1: KeyError")
-    lines = told.err.splitlines()
+    lines = output.err.splitlines()
     assert len(lines) == len(starts)
     assert all(line.startswith(start) for line, start in zip(lines, starts, strict=True))
-    assert "The registered card of invalid@1 is not valid: task: " in told.err
+    assert "The registered card of invalid@1 is not valid: task: " in output.err
     assert command(["verify", "altered@1"]) == 1
     assert command(["verify", "sound@1"]) == 0
 

@@ -105,11 +105,11 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
 def decide_and_reproduce(history: History, count: int) -> None:
     companies = set()
     for version in history.loaded:
-        found = history.reproduce(history.decide(version, count))
-        assert len(found.findings) == count
-        assert [finding for finding in found.findings if finding.changed] == []
-        assert all(finding.company for finding in found.findings)
-        companies |= {finding.company for finding in found.findings}
+        report = history.reproduce(history.decide(version, count))
+        assert len(report.findings) == count
+        assert [finding for finding in report.findings if finding.changed] == []
+        assert all(finding.company for finding in report.findings)
+        companies |= {finding.company for finding in report.findings}
     assert len(companies) > 1  # of the network at least: it would not do to score all rows at once only
 
 
@@ -124,9 +124,9 @@ def test_ten_thousand_past_rows_of_three_versions_come_out_again_in_every_bit(hi
 
 def test_product_gives_a_row_the_same_bits_in_every_company(history):
     version = next(key for key, model in history.loaded.items() if model.card.name == "mproduct")
-    found = history.reproduce(history.decide(version, 500))
+    report = history.reproduce(history.decide(version, 500))
     assert history.loaded[version].scorer.kind == "numpy"
-    assert {finding.company for finding in found.findings} == {"beside the rows of its job"}
+    assert {finding.company for finding in report.findings} == {"beside the rows of its job"}
 
 
 def test_changed_input_is_named_also_where_the_score_is_the_same(history):
@@ -135,12 +135,12 @@ def test_changed_input_is_named_also_where_the_score_is_the_same(history):
         row = history.features(job, 3)
         changed = row | {"x0": float(np.nextafter(row["x0"], 9.0))}  # one bit: trees do not even see it
         history.change(ModelInput, job, 3, features=changed)
-        found = history.reproduce(job)
-        assert {finding.index: finding.changed for finding in found.findings if finding.changed} == {3: "input"}
-        assert "not what was accepted" in found.findings[3].message
-        assert not found.is_equal
+        report = history.reproduce(job)
+        assert {finding.index: finding.changed for finding in report.findings if finding.changed} == {3: "input"}
+        assert "not what was accepted" in report.findings[3].message
+        assert not report.is_equal
         if "trees" in model.card.name:
-            assert "the same all the same" in found.findings[3].message
+            assert "the same all the same" in report.findings[3].message
         history.change(ModelInput, job, 3, features=row)
         assert history.reproduce(job, 3).is_equal
 
@@ -150,9 +150,9 @@ def test_changed_output_is_named_with_its_difference(history):
         job = history.decide(version, 20)
         output = score_of(history, job, 5)
         history.change(ModelOutput, job, 5, probability=float(np.nextafter(output.probability, 0.5)))
-        found = history.reproduce(job, 5)
-        assert [finding.changed for finding in found.findings] == ["output"]
-        assert "another processor" in found.findings[0].message  # a last bit proves no forgery
+        report = history.reproduce(job, 5)
+        assert [finding.changed for finding in report.findings] == ["output"]
+        assert "another processor" in report.findings[0].message  # a last bit proves no forgery
         history.change(ModelOutput, job, 5, probability=output.probability, threshold=0.4)
         assert "threshold 0.4, now 0.5" in history.reproduce(job, 5).findings[0].message
         history.change(ModelOutput, job, 5, threshold=0.5)
@@ -160,9 +160,9 @@ def test_changed_output_is_named_with_its_difference(history):
 
 
 def score_of(history: History, job: str, row: int) -> Any:
-    found = history.reproduce(job, row).findings[0].stored
-    assert found is not None
-    return found
+    stored = history.reproduce(job, row).findings[0].stored
+    assert stored is not None
+    return stored
 
 
 def test_rows_without_a_seal_are_scored_and_their_fault_has_two_names(history):
@@ -181,10 +181,10 @@ def test_changed_artefact_or_card_is_named_and_a_foreign_artefact_is_never_loade
     folder = history.reproduce(job).folder
     content = (folder / "model.joblib").read_bytes()
     (folder / "model.joblib").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    found = history.reproduce(job)
-    assert list(found.changed) == ["artefact"]
-    assert "SHA-256" in found.changed["artefact"]
-    assert found.findings == []
+    report = history.reproduce(job)
+    assert list(report.changed) == ["artefact"]
+    assert "SHA-256" in report.changed["artefact"]
+    assert report.findings == []
     (folder / "model.joblib").write_bytes(content)
     card = (folder / "model.json").read_text()
     (folder / "model.json").write_text(json.dumps(json.loads(card) | {"threshold": 0.25}))
@@ -199,10 +199,10 @@ def test_other_libraries_are_told_with_the_difference_that_they_make(history, mo
     history.change(ModelOutput, job, 0, probability=0.123)
     installed = "shared.packages.package.importlib.metadata.version"
     monkeypatch.setattr(installed, lambda name: "0.0.1" if name == "scikit-learn" else "1.2.3")
-    found = history.reproduce(job)
-    assert any(told.endswith("-> 0.0.1") for told in found.libraries)
-    assert [finding.changed for finding in found.findings] == ["libraries", "", ""]
-    assert "probability 0.123, now" in found.findings[0].message
+    report = history.reproduce(job)
+    assert any(difference.endswith("-> 0.0.1") for difference in report.libraries)
+    assert [finding.changed for finding in report.findings] == ["libraries", "", ""]
+    assert "probability 0.123, now" in report.findings[0].message
 
 
 def test_promotion_that_was_in_force_is_found_and_not_a_later_one(history):
@@ -211,9 +211,9 @@ def test_promotion_that_was_in_force_is_found_and_not_a_later_one(history):
     with session_scope(history.engine) as session:
         row = session.get_one(ModelVersion, version)
         promote(session, row.name, row.version, "challenger", Change("to try it", "key:me"))
-    found = history.reproduce(job).promotion
-    assert found is not None
-    assert (found.alias, found.from_version, found.to_version) == ("champion", None, row.version)
+    promotion = history.reproduce(job).promotion
+    assert promotion is not None
+    assert (promotion.alias, promotion.from_version, promotion.to_version) == ("champion", None, row.version)
 
 
 @pytest.mark.parametrize("value", [1e16, -0.0, 5e-324, 1.7976931348623157e308, 0.1, 100000.0])

@@ -70,8 +70,8 @@ class Service:
 
     def alerts(self, **which: Any) -> list[Any]:
         with self.engine.connect() as connection:
-            given = {"name": None, "is_open": None, "before": None, "limit": 50} | which
-            return list(list_alerts(connection, **given))
+            filters = {"name": None, "is_open": None, "before": None, "limit": 50} | which
+            return list(list_alerts(connection, **filters))
 
 
 def run(audit: SelfAudit) -> Round | None:
@@ -277,8 +277,8 @@ def test_rounding_is_no_difference_and_a_decision_or_a_refusal_is():
     turned = Output("binary", 1.0, "x", 0.3, None, 0.5)
     assert compare(row(turned), binary(0.3)) is not None
     assert compare(row(binary(0.3)), Fault("", "refused", "is refused")).distance == math.inf
-    many = Output("multiclass", 0.0, "a", 0.5, [0.5, 0.3, 0.2])
-    assert compare(row(many), Output("multiclass", 0.0, "a", 0.5, [0.5, 0.2, 0.3])).distance == pytest.approx(0.1)
+    multiclass = Output("multiclass", 0.0, "a", 0.5, [0.5, 0.3, 0.2])
+    assert compare(row(multiclass), Output("multiclass", 0.0, "a", 0.5, [0.5, 0.2, 0.3])).distance == pytest.approx(0.1)
     tied = Output("multiclass", 1.0, "b", 0.4, [0.4, 0.4, 0.2])
     assert compare(row(Output("multiclass", 0.0, "a", 0.4, [0.4, 0.4, 0.2])), tied) is None
     assert compare(row(Output("regression", 1e9)), Output("regression", 1e9 + 1)) is None  # relative beyond 1

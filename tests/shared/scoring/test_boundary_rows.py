@@ -17,11 +17,11 @@ def edges(*features, reference=None, origins=(), splits=None, **more):
 def test_values_on_a_threshold_and_beside_it_are_tried():
     pay = Feature(name="pay", type="number")
     made = edges(pay, reference=[{"pay": 3.0}], origins=[("pay", 10.0, 2.0)], splits={0: np.array([0.41])})
-    found = {row["pay"] for row in made}
+    values = {row["pay"] for row in made}
     point = 0.41 * 10.0 + 2.0
     single = float(np.float32(point))
-    assert {point, math.nextafter(point, 9), math.nextafter(point, 0), single} <= found
-    assert {float(np.nextafter(np.float32(single), np.float32(end))) for end in (9, 0)} <= found
+    assert {point, math.nextafter(point, 9), math.nextafter(point, 0), single} <= values
+    assert {float(np.nextafter(np.float32(single), np.float32(end))) for end in (9, 0)} <= values
 
 
 def test_edges_stay_within_the_range_of_the_card():

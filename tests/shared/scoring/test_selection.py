@@ -50,7 +50,7 @@ def _small_measurements_on_one_thread(monkeypatch):
 
 
 def features(*, nullable=False, count=43):
-    some = KINDS if count == len(KINDS) else ["number", "integer", "number", "boolean", "string", "string"]
+    kinds = KINDS if count == len(KINDS) else ["number", "integer", "number", "boolean", "string", "string"]
     return [
         Feature(
             name=f"f{i}",
@@ -60,15 +60,15 @@ def features(*, nullable=False, count=43):
             max=90 if kind == "integer" else None,
             categories=LETTERS if kind == "string" else None,
         )
-        for i, kind in enumerate(some)
+        for i, kind in enumerate(kinds)
     ]
 
 
-def card(given, task="binary", **more):
-    return Card(name="model", version=1, task=task, sha256="0" * 64, features=given, **more)
+def card(schema, task="binary", **more):
+    return Card(name="model", version=1, task=task, sha256="0" * 64, features=schema, **more)
 
 
-def rows(given, count=240, seed=1):
+def rows(schema, count=240, seed=1):
     draw = np.random.default_rng(seed)
     make = {
         "number": lambda: float(draw.normal(5, 3)),
@@ -76,18 +76,18 @@ def rows(given, count=240, seed=1):
         "boolean": lambda: bool(draw.integers(2)),
         "string": lambda: LETTERS[int(draw.integers(5))],
     }
-    made = [{feature.name: make[feature.type]() for feature in given} for _ in range(count)]
-    for feature in given:
+    made = [{feature.name: make[feature.type]() for feature in schema} for _ in range(count)]
+    for feature in schema:
         if feature.nullable:
             for row in made[:: 5 + len(feature.name)]:
                 row[feature.name] = None
     return made
 
 
-def target(made, given, task):
+def target(made, schema, task):
     frame = pd.DataFrame(made)
-    numbers = [feature.name for feature in given if feature.type in ("number", "integer")]
-    texts = [feature.name for feature in given if feature.type == "string"]
+    numbers = [feature.name for feature in schema if feature.type in ("number", "integer")]
+    texts = [feature.name for feature in schema if feature.type == "string"]
     signal = frame[numbers[:4]].fillna(5).sum(axis=1) / 10 + (3 * (frame[texts[0]] == "a") if texts else 0)
     signal = signal + np.random.default_rng(0).normal(0, 0.3, len(frame))
     if task == "regression":
@@ -96,10 +96,10 @@ def target(made, given, task):
     return np.digitize(signal, np.quantile(signal, cuts))
 
 
-def columns(given, *, imputer=False, scaler=True, encoder=None):
-    numbers = [feature.name for feature in given if feature.type in ("number", "integer")]
-    texts = [feature.name for feature in given if feature.type == "string"]
-    flags = [feature.name for feature in given if feature.type == "boolean"]
+def columns(schema, *, imputer=False, scaler=True, encoder=None):
+    numbers = [feature.name for feature in schema if feature.type in ("number", "integer")]
+    texts = [feature.name for feature in schema if feature.type == "string"]
+    flags = [feature.name for feature in schema if feature.type == "boolean"]
     steps = ([SimpleImputer()] if imputer else []) + ([StandardScaler()] if scaler else [])
     return ColumnTransformer(
         [
@@ -110,17 +110,17 @@ def columns(given, *, imputer=False, scaler=True, encoder=None):
     )
 
 
-def trained(estimator, given, *, task="binary", classes=None, **options):
-    made = rows(given)
-    pipeline = make_pipeline(columns(given, **options), estimator)
-    frame = make_frame_input(card(given, task), FunctionTransformer())(made)
-    y = target(made, given, task)
+def trained(estimator, schema, *, task="binary", classes=None, **options):
+    made = rows(schema)
+    pipeline = make_pipeline(columns(schema, **options), estimator)
+    frame = make_frame_input(card(schema, task), FunctionTransformer())(made)
+    y = target(made, schema, task)
     pipeline.fit(frame, y if classes is None else np.array(classes)[y])
     return pipeline, made
 
 
 def entry(choice, kind):
-    return next(found for found in choice.report["candidates"] if found["kind"] == kind)
+    return next(candidate for candidate in choice.report["candidates"] if candidate["kind"] == kind)
 
 
 def assert_agrees(scorer, pipeline, its_card, made):
@@ -153,21 +153,21 @@ def assert_agrees(scorer, pipeline, its_card, made):
 
 
 def test_histogram_boosting_with_43_mixed_features_is_scored_by_treelite():
-    given = features(nullable=True)
-    pipeline, made = trained(HistGradientBoostingClassifier(max_iter=20, early_stopping=False), given)
-    choice = choose(card(given), pipeline, made[:60])
+    schema = features(nullable=True)
+    pipeline, made = trained(HistGradientBoostingClassifier(max_iter=20, early_stopping=False), schema)
+    choice = choose(card(schema), pipeline, made[:60])
     assert choice.report["kind"] == choice.scorer.kind == "treelite"
     assert choice.report["max_abs_diff"] < 1e-12
     assert choice.report["decisions_differ"] == 0
     assert choice.report["rows_checked"] > 500
     assert choice.report["one_row_us"] < entry(choice, "pipeline")["one_row_us"] / 5
-    assert [found["kind"] for found in choice.report["candidates"]] == ["numpy", "treelite", "onnx", "pipeline"]
+    assert [candidate["kind"] for candidate in choice.report["candidates"]] == ["numpy", "treelite", "onnx", "pipeline"]
     json.dumps(choice.report, allow_nan=False)
-    assert_agrees(choice.scorer, pipeline, card(given), made)
+    assert_agrees(choice.scorer, pipeline, card(schema), made)
 
 
 def test_float32_onnx_trees_disagree_at_the_splits_and_are_refused_with_a_reason():
-    given = [Feature(name="a", type="number"), Feature(name="b", type="number")]
+    schema = [Feature(name="a", type="number"), Feature(name="b", type="number")]
     made = [{"a": i / 7, "b": -i / 3} for i in range(300)]
     y = np.arange(300) // 15 % 2
     frame = pd.DataFrame(made)
@@ -175,7 +175,7 @@ def test_float32_onnx_trees_disagree_at_the_splits_and_are_refused_with_a_reason
     boosting = HistGradientBoostingClassifier(max_iter=15, min_samples_leaf=2, early_stopping=False)
     for estimator in (forest, boosting):
         pipeline = make_pipeline(StandardScaler(), estimator).fit(frame, y)
-        choice = choose(card(given), pipeline, made[:40])
+        choice = choose(card(schema), pipeline, made[:40])
         onnx = entry(choice, "onnx")
         assert not onnx["exact"]
         assert onnx["max_abs_diff"] > 0.05, "not a rounding error: another branch was taken"
@@ -183,36 +183,36 @@ def test_float32_onnx_trees_disagree_at_the_splits_and_are_refused_with_a_reason
         assert onnx["one_row_us"] > 0, "it is measured all the same"
         assert choice.report["kind"] != "onnx"
         with pytest.raises(ArtefactError, match="cannot be scored by onnx any more"):
-            build(card(given), pipeline, "onnx", made[:40])
-        assert_agrees(choice.scorer, pipeline, card(given), made)
+            build(card(schema), pipeline, "onnx", made[:40])
+        assert_agrees(choice.scorer, pipeline, card(schema), made)
 
 
 def test_logistic_regression_with_imputed_nulls_is_one_dot_product():
-    given = features(nullable=True)
-    pipeline, made = trained(LogisticRegression(), given, imputer=True)
-    choice = choose(card(given), pipeline, made[:60])
+    schema = features(nullable=True)
+    pipeline, made = trained(LogisticRegression(), schema, imputer=True)
+    choice = choose(card(schema), pipeline, made[:60])
     numpy = entry(choice, "numpy")
     assert numpy["exact"]
     assert numpy["max_abs_diff"] < 1e-12
     assert "not an ensemble of trees" in entry(choice, "treelite")["reason"]
     assert entry(choice, "onnx")["max_abs_diff"] < 1e-5
-    scorer = build(card(given), pipeline, "numpy", made[:60])
-    assert_agrees(scorer, pipeline, card(given), made)
-    assert_agrees(choice.scorer, pipeline, card(given), made)
+    scorer = build(card(schema), pipeline, "numpy", made[:60])
+    assert_agrees(scorer, pipeline, card(schema), made)
+    assert_agrees(choice.scorer, pipeline, card(schema), made)
 
 
 def test_onnx_scores_a_logistic_pipeline_within_the_tolerance_and_can_be_rebuilt():
-    given = features(count=6)
-    pipeline, made = trained(LogisticRegression(C=0.1), given)
-    choice = choose(card(given), pipeline, made[:60])
+    schema = features(count=6)
+    pipeline, made = trained(LogisticRegression(C=0.1), schema)
+    choice = choose(card(schema), pipeline, made[:60])
     assert entry(choice, "onnx")["exact"], entry(choice, "onnx")
-    scorer = build(card(given), pipeline, "onnx", made[:60])
+    scorer = build(card(schema), pipeline, "onnx", made[:60])
     assert scorer.kind == "onnx"
-    assert_agrees(scorer, pipeline, card(given), made)
+    assert_agrees(scorer, pipeline, card(schema), made)
     assert len(scorer.score([]).prediction) == 0
-    one, other = [feature.name for feature in given if feature.type == "number"]
+    one, other = [feature.name for feature in schema if feature.type == "number"]
     # In float32 both are infinite, and one of the two differences is no number.
-    assert_agrees(scorer, pipeline, card(given), [made[0] | {one: 1e300, other: far} for far in (1e300, -1e300)])
+    assert_agrees(scorer, pipeline, card(schema), [made[0] | {one: 1e300, other: far} for far in (1e300, -1e300)])
 
 
 REGRESSORS = {
@@ -228,11 +228,11 @@ REGRESSORS = {
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names")
 @pytest.mark.parametrize("estimator", REGRESSORS.values(), ids=REGRESSORS)
 def test_tree_regression_is_scored_by_treelite(estimator):
-    given = features(count=6)
-    pipeline, made = trained(estimator, given, task="regression")
-    scorer = build(card(given, "regression"), pipeline, "treelite", made[:40])
-    assert_agrees(scorer, pipeline, card(given, "regression"), made)
-    choice = choose(card(given, "regression"), pipeline, made[:40])
+    schema = features(count=6)
+    pipeline, made = trained(estimator, schema, task="regression")
+    scorer = build(card(schema, "regression"), pipeline, "treelite", made[:40])
+    assert_agrees(scorer, pipeline, card(schema, "regression"), made)
+    choice = choose(card(schema, "regression"), pipeline, made[:40])
     assert entry(choice, "treelite")["exact"]
     assert choice.report["decisions_differ"] == 0
 
@@ -250,108 +250,108 @@ CLASSIFIERS = {
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
 @pytest.mark.parametrize("estimator", CLASSIFIERS.values(), ids=CLASSIFIERS)
 def test_tree_classification_is_scored_by_treelite(estimator, task):
-    given = features(count=6)
-    pipeline, made = trained(estimator, given, task=task)
-    choice = choose(card(given, task), pipeline, made[:40])
+    schema = features(count=6)
+    pipeline, made = trained(estimator, schema, task=task)
+    choice = choose(card(schema, task), pipeline, made[:40])
     assert entry(choice, "treelite")["exact"], entry(choice, "treelite")
     assert entry(choice, "numpy")["exact"], entry(choice, "numpy")
     for kind in ("treelite", "numpy"):
-        assert_agrees(build(card(given, task), pipeline, kind, made[:40]), pipeline, card(given, task), made)
+        assert_agrees(build(card(schema, task), pipeline, kind, made[:40]), pipeline, card(schema, task), made)
 
 
 def test_xgboost_behind_a_sparse_matrix_takes_zeros_for_missing_as_the_pipeline_does():
-    given = features(count=6)
-    made = rows(given)
-    before = columns(given, encoder=OneHotEncoder(handle_unknown="ignore")).set_params(sparse_threshold=1.0)
+    schema = features(count=6)
+    made = rows(schema)
+    before = columns(schema, encoder=OneHotEncoder(handle_unknown="ignore")).set_params(sparse_threshold=1.0)
     pipeline = make_pipeline(before, XGBClassifier(n_estimators=8, max_depth=3, n_jobs=1))
-    pipeline.fit(make_frame_input(card(given), FunctionTransformer())(made), target(made, given, "binary"))
+    pipeline.fit(make_frame_input(card(schema), FunctionTransformer())(made), target(made, schema, "binary"))
     assert pipeline[0].sparse_output_
-    choice = choose(card(given), pipeline, made[:40])
+    choice = choose(card(schema), pipeline, made[:40])
     assert entry(choice, "treelite")["exact"], entry(choice, "treelite")
-    assert_agrees(build(card(given), pipeline, "treelite", made[:40]), pipeline, card(given), made)
+    assert_agrees(build(card(schema), pipeline, "treelite", made[:40]), pipeline, card(schema), made)
 
 
 def test_xgboost_with_early_stopping_is_cut_at_its_best_round():
-    given = [feature for feature in features(count=6) if feature.type != "string"]
-    made = rows(given)
-    frame, y = pd.DataFrame(made), target(made, given, "binary")
+    schema = [feature for feature in features(count=6) if feature.type != "string"]
+    made = rows(schema)
+    frame, y = pd.DataFrame(made), target(made, schema, "binary")
     model = XGBClassifier(n_estimators=60, max_depth=3, learning_rate=0.9, early_stopping_rounds=3, n_jobs=1)
     model.fit(frame, y, eval_set=[(frame[:50], 1 - y[:50])], verbose=False)
-    scorer = build(card(given), model, "treelite", made[:40])
-    assert_agrees(scorer, model, card(given), made)
+    scorer = build(card(schema), model, "treelite", made[:40])
+    assert_agrees(scorer, model, card(schema), made)
 
 
 def test_multiclass_with_text_classes_follows_their_order():
-    given = features(count=6)
-    pipeline, made = trained(LogisticRegression(), given, task="multiclass", classes=["low", "mid", "high"])
-    choice = choose(card(given, "multiclass"), pipeline, made[:40])
+    schema = features(count=6)
+    pipeline, made = trained(LogisticRegression(), schema, task="multiclass", classes=["low", "mid", "high"])
+    choice = choose(card(schema, "multiclass"), pipeline, made[:40])
     assert list(pipeline.classes_) == ["high", "low", "mid"]
     assert entry(choice, "numpy")["exact"]
-    assert_agrees(choice.scorer, pipeline, card(given, "multiclass"), made)
+    assert_agrees(choice.scorer, pipeline, card(schema, "multiclass"), made)
 
 
 @pytest.mark.parametrize("as_array", [False, True])
 def test_bare_estimator_needs_no_pipeline(as_array):
-    given = [feature for feature in features(count=6) if feature.type != "string"]
-    made = rows(given)
-    frame, y = pd.DataFrame(made), target(made, given, "binary")
+    schema = [feature for feature in features(count=6) if feature.type != "string"]
+    made = rows(schema)
+    frame, y = pd.DataFrame(made), target(made, schema, "binary")
     model = RandomForestClassifier(n_estimators=6, random_state=0)
     model.fit(frame.to_numpy(dtype=float) if as_array else frame, y)
-    choice = choose(card(given), model, made[:40])
+    choice = choose(card(schema), model, made[:40])
     assert entry(choice, "treelite")["exact"], entry(choice, "treelite")
-    assert_agrees(choice.scorer, model, card(given), made)
+    assert_agrees(choice.scorer, model, card(schema), made)
 
 
 def test_native_categories_of_histogram_boosting_reach_treelite():
-    given = features(count=6)
-    made = rows(given)
+    schema = features(count=6)
+    made = rows(schema)
     frame = pd.DataFrame(made).astype({"f4": "category", "f5": "category"})
-    model = HistGradientBoostingClassifier(max_iter=10, min_samples_leaf=5).fit(frame, target(made, given, "binary"))
-    choice = choose(card(given), model, made[:40])
+    model = HistGradientBoostingClassifier(max_iter=10, min_samples_leaf=5).fit(frame, target(made, schema, "binary"))
+    choice = choose(card(schema), model, made[:40])
     assert entry(choice, "treelite")["exact"], entry(choice, "treelite")
-    assert_agrees(build(card(given), model, "treelite", made[:40]), model, card(given), made)
+    assert_agrees(build(card(schema), model, "treelite", made[:40]), model, card(schema), made)
 
 
 def test_step_that_no_fast_path_understands_leaves_the_pipeline():
-    given = features(count=6)
-    made = rows(given)
+    schema = features(count=6)
+    made = rows(schema)
     pipeline = make_pipeline(
-        FunctionTransformer(lambda frame: frame.assign(f0=frame["f0"] ** 2)), columns(given), LogisticRegression()
+        FunctionTransformer(lambda frame: frame.assign(f0=frame["f0"] ** 2)), columns(schema), LogisticRegression()
     )
-    pipeline.fit(pd.DataFrame(made), target(made, given, "binary"))
-    choice = choose(card(given), pipeline, made[:20])
+    pipeline.fit(pd.DataFrame(made), target(made, schema, "binary"))
+    choice = choose(card(schema), pipeline, made[:20])
     assert choice.report["kind"] == choice.scorer.kind == "pipeline"
     assert "FunctionTransformer" in entry(choice, "numpy")["reason"]
     assert "FunctionTransformer" in entry(choice, "treelite")["reason"]
     assert not entry(choice, "onnx")["exact"]
-    assert build(card(given), pipeline, "pipeline", made[:20]).kind == "pipeline"
+    assert build(card(schema), pipeline, "pipeline", made[:20]).kind == "pipeline"
     with pytest.raises(ArtefactError, match="no array equivalent is known for the step FunctionTransformer"):
-        build(card(given), pipeline, "numpy", made[:20])
-    assert_agrees(choice.scorer, pipeline, card(given), made)
+        build(card(schema), pipeline, "numpy", made[:20])
+    assert_agrees(choice.scorer, pipeline, card(schema), made)
 
 
 def test_unknown_category_is_scored_as_the_pipeline_scores_it():
-    given = features(count=6)
-    pipeline, made = trained(HistGradientBoostingClassifier(max_iter=10, early_stopping=False), given)
-    scorer = build(card(given), pipeline, "treelite", made[:40])
+    schema = features(count=6)
+    pipeline, made = trained(HistGradientBoostingClassifier(max_iter=10, early_stopping=False), schema)
+    scorer = build(card(schema), pipeline, "treelite", made[:40])
     odd = [row | {"f4": "never seen"} for row in made[:10]]
-    expected = pipeline.predict_proba(make_frame_input(card(given), pipeline)(odd))[:, 1]
+    expected = pipeline.predict_proba(make_frame_input(card(schema), pipeline)(odd))[:, 1]
     np.testing.assert_allclose(scorer.score(odd).probability, expected, atol=1e-12)
 
 
 def test_rows_that_the_pipeline_refuses_are_refused_by_the_chosen_path():
-    given = [
+    schema = [
         Feature(name="a", type="number", nullable=True),
         Feature(name="b", type="number"),
         Feature(name="c", type="string"),
     ]
-    made = [row | {"a": row["a"] or 0.5} for row in rows(given)]
+    made = [row | {"a": row["a"] or 0.5} for row in rows(schema)]
     encoder = ColumnTransformer([("n", "passthrough", ["a", "b"]), ("t", OrdinalEncoder(), ["c"])])
     pipeline = make_pipeline(encoder, GradientBoostingClassifier(n_estimators=5))
-    pipeline.fit(pd.DataFrame(made), target(made, given, "binary"))
-    choice = choose(card(given), pipeline, made[:30])
+    pipeline.fit(pd.DataFrame(made), target(made, schema, "binary"))
+    choice = choose(card(schema), pipeline, made[:30])
     assert entry(choice, "treelite")["exact"], entry(choice, "treelite")
-    scorer = build(card(given), pipeline, "treelite", made[:30])
+    scorer = build(card(schema), pipeline, "treelite", made[:30])
     with pytest.raises(ValueError, match="no missing values"):
         scorer.score([made[0] | {"a": None}])
     with pytest.raises(ValueError, match="c has a category"):
@@ -361,44 +361,44 @@ def test_rows_that_the_pipeline_refuses_are_refused_by_the_chosen_path():
 @pytest.mark.parametrize("estimator", [RidgeClassifier(), LinearSVC()], ids=["ridge", "svm"])
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
 def test_classifier_without_probabilities_gives_decisions_only(estimator, task):
-    given = features(count=6)
-    pipeline, made = trained(estimator, given, task=task)
-    choice = choose(card(given, task), pipeline, made[:30])
+    schema = features(count=6)
+    pipeline, made = trained(estimator, schema, task=task)
+    choice = choose(card(schema, task), pipeline, made[:30])
     assert choice.report["kind"] == "numpy"
-    assert_agrees(choice.scorer, pipeline, card(given, task), made)
+    assert_agrees(choice.scorer, pipeline, card(schema, task), made)
 
 
 def test_model_whose_link_is_not_the_identity_is_asked_itself():
-    given = features(count=6)
-    pipeline, made = trained(PoissonRegressor(max_iter=300), given, task="regression")
-    its_card = card(given, "regression")
+    schema = features(count=6)
+    pipeline, made = trained(PoissonRegressor(max_iter=300), schema, task="regression")
+    its_card = card(schema, "regression")
     choice = choose(its_card, pipeline, made[:30])
     assert entry(choice, "numpy")["exact"]
     assert_agrees(build(its_card, pipeline, "numpy", made[:30]), pipeline, its_card, made)
 
 
 def test_any_other_estimator_is_called_on_the_encoded_array():
-    given = features(count=6)
-    pipeline, made = trained(GaussianNB(), given)
-    choice = choose(card(given), pipeline, made[:30])
+    schema = features(count=6)
+    pipeline, made = trained(GaussianNB(), schema)
+    choice = choose(card(schema), pipeline, made[:30])
     assert entry(choice, "numpy")["exact"]
-    assert_agrees(choice.scorer, pipeline, card(given), made)
-    line, made = trained(LinearRegression(), given, task="regression")
-    assert_agrees(choose(card(given, "regression"), line, made[:30]).scorer, line, card(given, "regression"), made)
+    assert_agrees(choice.scorer, pipeline, card(schema), made)
+    line, made = trained(LinearRegression(), schema, task="regression")
+    assert_agrees(choose(card(schema, "regression"), line, made[:30]).scorer, line, card(schema, "regression"), made)
 
 
 def test_threshold_of_the_card_decides():
-    given = features(count=6)
-    pipeline, made = trained(LogisticRegression(), given)
-    scorer = build(card(given, threshold=0.9), pipeline, "numpy", made[:30])
+    schema = features(count=6)
+    pipeline, made = trained(LogisticRegression(), schema)
+    scorer = build(card(schema, threshold=0.9), pipeline, "numpy", made[:30])
     scores = scorer.score(made)
     assert ((scores.probability >= 0.9) == scores.prediction).all()
     assert 0 < scores.prediction.sum() < (scores.probability >= 0.5).sum()
 
 
 def test_path_that_stops_being_exact_is_refused_when_the_worker_starts(monkeypatch):
-    given = features(count=6)
-    pipeline, made = trained(LogisticRegression(), given)
+    schema = features(count=6)
+    pipeline, made = trained(LogisticRegression(), schema)
     monkeypatch.setattr(
         shared.scoring.selection, "linear", lambda final, reader: lambda x: reader.decide_binary(x[:, 0])
     )
@@ -406,41 +406,41 @@ def test_path_that_stops_being_exact_is_refused_when_the_worker_starts(monkeypat
         shared.scoring.selection, "native", lambda final, reader, sparse: lambda x: reader.decide_binary(x[:, 1])
     )
     with pytest.raises(ArtefactError, match=r"cannot be scored by numpy any more .* rows are off"):
-        build(card(given), pipeline, "numpy", made[:30])
+        build(card(schema), pipeline, "numpy", made[:30])
     with pytest.raises(ArtefactError, match="'guess' is no way to score"):
-        build(card(given), pipeline, "guess", made[:30])
+        build(card(schema), pipeline, "guess", made[:30])
 
 
 def test_card_and_estimator_that_disagree_on_the_task_are_refused():
-    given = features(count=6)
-    pipeline, made = trained(LogisticRegression(), given, task="multiclass")
+    schema = features(count=6)
+    pipeline, made = trained(LogisticRegression(), schema, task="multiclass")
     with pytest.raises(CardError, match="says binary, but the estimator knows 3 classes"):
-        choose(card(given), pipeline, made)
+        choose(card(schema), pipeline, made)
     with pytest.raises(CardError, match="not a regressor"):
-        choose(card(given, "regression"), pipeline, made)
-    line, made = trained(LinearRegression(), given, task="regression")
+        choose(card(schema, "regression"), pipeline, made)
+    line, made = trained(LinearRegression(), schema, task="regression")
     with pytest.raises(CardError, match="has no classes"):
-        build(card(given), line, "numpy", made)
+        build(card(schema), line, "numpy", made)
 
 
 def test_reference_that_the_pipeline_cannot_score_is_an_artefact_error():
-    given = features(count=6)
-    pipeline, made = trained(LogisticRegression(), given)
+    schema = features(count=6)
+    pipeline, made = trained(LogisticRegression(), schema)
     with pytest.raises(ArtefactError, match="refuses its own reference rows"):
-        choose(card(given), pipeline, [row | {"f0": None} for row in made[:3]])
+        choose(card(schema), pipeline, [row | {"f0": None} for row in made[:3]])
 
 
 def test_no_reference_rows_are_replaced_by_the_example_of_the_card():
-    given = features(count=6)
-    pipeline, made = trained(LogisticRegression(), given)
-    assert_agrees(choose(card(given), pipeline, []).scorer, pipeline, card(given), made)
+    schema = features(count=6)
+    pipeline, made = trained(LogisticRegression(), schema)
+    assert_agrees(choose(card(schema), pipeline, []).scorer, pipeline, card(schema), made)
 
 
 def test_no_rows_give_empty_scores():
-    given = features(count=6)
-    pipeline, made = trained(LogisticRegression(), given, task="multiclass")
+    schema = features(count=6)
+    pipeline, made = trained(LogisticRegression(), schema, task="multiclass")
     for kind in ("numpy", "pipeline"):
-        scores = build(card(given, "multiclass"), pipeline, kind, made[:20]).score([])
+        scores = build(card(schema, "multiclass"), pipeline, kind, made[:20]).score([])
         assert scores.prediction.shape == scores.probability.shape == (0,)
         assert scores.probabilities.shape == (0, 3)
 
@@ -472,9 +472,9 @@ sys.exit(" ".join({"pandas", "onnx", "onnxruntime", "skl2onnx"} & sys.modules.ke
 
 
 def test_worker_that_scores_by_treelite_needs_neither_pandas_nor_onnx(tmp_path):
-    given = features(count=6)
-    pipeline, made = trained(HistGradientBoostingClassifier(max_iter=5), given)
-    pd.to_pickle((card(given), pipeline, made[:20]), tmp_path / "model.joblib")
+    schema = features(count=6)
+    pipeline, made = trained(HistGradientBoostingClassifier(max_iter=5), schema)
+    pd.to_pickle((card(schema), pipeline, made[:20]), tmp_path / "model.joblib")
     root = Path(shared.scoring.selection.__file__).parents[2]
     command = [sys.executable, "-c", WITHOUT_PANDAS, str(tmp_path / "model.joblib")]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)

@@ -73,17 +73,17 @@ def test_database_that_comes_in_time_is_waited_for(session_postgres, monkeypatch
 def test_database_that_does_not_exist_is_told_at_once(session_postgres):
     env = queue_settings(session_postgres.url_of("nowhere"), START_SECONDS="30")
     began = time.monotonic()
-    said = refused(check_database, **env)
-    assert 'database "nowhere" does not exist' in said
-    assert "scripts.create_db" in said
+    message = refused(check_database, **env)
+    assert 'database "nowhere" does not exist' in message
+    assert "scripts.create_db" in message
     assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("dialect", ["postgresql", "sqlite"])
 def test_database_without_tables_asks_for_the_migrations(dialect, session_postgres, tmp_path):
     url = create_database(session_postgres, "bare") if dialect == "postgresql" else f"sqlite:///{tmp_path / 'bare.db'}"
-    said = refused(check_database, **settings_for(url))
-    assert said == "guichet: the database has no tables yet: run `python -m alembic upgrade head` first."
+    message = refused(check_database, **settings_for(url))
+    assert message == "guichet: the database has no tables yet: run `python -m alembic upgrade head` first."
 
 
 def test_older_tables_ask_for_the_migrations_and_newer_ones_serve():
@@ -116,20 +116,20 @@ def test_role_that_may_not_write_ends_the_start(session_postgres):
 
 def test_file_in_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    said = refused(check_database, RUNTIME="sync", DATA_DIR=str(tmp_path / "file" / "data"))
-    assert "cannot be made (Not a directory): set DATA_DIR" in said
+    message = refused(check_database, RUNTIME="sync", DATA_DIR=str(tmp_path / "file" / "data"))
+    assert "cannot be made (Not a directory): set DATA_DIR" in message
 
 
 def test_read_only_data_folder_is_refused(tmp_path, monkeypatch):
     """Root may write anywhere, so that rights are asked for rather than set."""
     monkeypatch.setattr(os, "access", lambda path, _mode: Path(path) != tmp_path)
-    said = refused(check_database, RUNTIME="sync", DATA_DIR=str(tmp_path))
-    assert f"{tmp_path} is read-only for this user: change its rights, or set DATA_DIR or DATABASE_URL to" in said
+    message = refused(check_database, RUNTIME="sync", DATA_DIR=str(tmp_path))
+    assert f"{tmp_path} is read-only for this user: change its rights, or set DATA_DIR or DATABASE_URL to" in message
 
 
 def test_folder_that_takes_no_files_is_refused_at_once():
-    said = refused(check_database, **settings_for("sqlite:////proc/guichet.db"))
-    assert said.endswith(
+    message = refused(check_database, **settings_for("sqlite:////proc/guichet.db"))
+    assert message.endswith(
         "cannot be used (unable to open database file): set DATA_DIR or DATABASE_URL to another place."
     )
 
@@ -139,8 +139,8 @@ def test_folder_that_takes_no_files_is_refused_at_once():
 
 def test_worker_ends_without_its_broker_and_the_api_starts_all_the_same(caplog):
     env = queue_settings(NOBODY, redis="redis://:hunter2@127.0.0.1:1/0")
-    said = refused(lambda settings: check_broker(settings, needed=True), **env)
-    assert "Redis at redis://:***@127.0.0.1:1/0 did not answer for 0.3 s" in said
+    message = refused(lambda settings: check_broker(settings, needed=True), **env)
+    assert "Redis at redis://:***@127.0.0.1:1/0 did not answer for 0.3 s" in message
     with settings_of(**env):
         check_broker(get_settings(), needed=False)
     assert "jobs are stored, and wait until it is back" in caplog.text
@@ -149,9 +149,9 @@ def test_worker_ends_without_its_broker_and_the_api_starts_all_the_same(caplog):
 @pytest.mark.parametrize("needed", [True, False])
 def test_wrong_password_of_the_broker_is_told_at_once(needed, session_redis):
     wrong = f"redis://:hunter2@127.0.0.1:{session_redis.port}/0"
-    said = refused(lambda settings: check_broker(settings, needed=needed), **queue_settings(NOBODY, redis=wrong))
-    assert "refuses the password" in said
-    assert "correct REDIS_URL" in said
+    message = refused(lambda settings: check_broker(settings, needed=needed), **queue_settings(NOBODY, redis=wrong))
+    assert "refuses the password" in message
+    assert "correct REDIS_URL" in message
 
 
 def test_sync_runtime_needs_no_broker(tmp_path):

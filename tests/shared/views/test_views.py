@@ -249,7 +249,7 @@ def test_view_that_others_are_made_of_is_not_dropped(engine):
 
 
 @pytest.mark.parametrize(
-    ("card", "names", "said"),
+    ("card", "names", "message"),
     [
         ({"features": [Feature(name="id", type="integer")], "rules": []}, {}, "two columns of one name .'id', 'id'."),
         ({"target": "age"}, {}, "The view reference of m would have two columns of one name .'age', 'age'."),
@@ -261,9 +261,9 @@ def test_view_that_others_are_made_of_is_not_dropped(engine):
         ({}, {"reference": "PG_temp"}, "cannot have this name"),
     ],
 )
-def test_names_that_cannot_be_are_refused_before_anything_is_made(engine, card, names, said):
+def test_names_that_cannot_be_are_refused_before_anything_is_made(engine, card, names, message):
     use(engine, people(**card))
-    with pytest.raises(CardError, match=said):
+    with pytest.raises(CardError, match=message):
         make(engine, **names)
     with engine.connect() as connection:
         assert list_views(connection) == []

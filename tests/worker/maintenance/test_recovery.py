@@ -36,6 +36,6 @@ def test_idempotency_keys_of_old_jobs_are_freed_and_ids_of_callers_stay(engine: 
         assert forget(cast("Runtime", runtime)) == "1 keys freed"
         assert find_by_idempotency_key(connection, "k:/jobs", "order-4711") is None
         for owner, job_id in named.items():
-            found = find_by_idempotency_key(connection, client_scope(owner), "order-4711")
-            assert found is not None
-            assert found[0] == job_id
+            job = find_by_idempotency_key(connection, client_scope(owner), "order-4711")
+            assert job is not None
+            assert job[0] == job_id
