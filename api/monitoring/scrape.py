@@ -91,6 +91,10 @@ def _drift(connection: Connection, labels: Labels) -> dict[tuple[str, str, str],
 def prometheus_metrics(figures: Figures, services: Services) -> list[Metric]:
     """Return the numbers as metrics."""
     snapshot = services.catalog.snapshot
+    challengers = sorted(
+        ((snapshot.by_id[version].label, state) for version, state in snapshot.shadows.items()),
+        key=lambda challenger: challenger[0],
+    )
     return [
         *counted(figures.series),
         gauge(
@@ -122,6 +126,18 @@ def prometheus_metrics(figures: Figures, services: Services) -> list[Metric]:
             "1 for a version that its pipeline scores since a self-audit found a wrong score; nothing for others.",
             ("model",),
             [((label,), 1.0) for label in sorted(snapshot.by_id[version].label for version in snapshot.suspended)],
+        ),
+        gauge(
+            "challenger_stopped",
+            "1 for a challenger that is left alone since it failed, 0 for one that scores in the shadow.",
+            ("model",),
+            [((label,), float(state.stopped_at is not None)) for label, state in challengers],
+        ),
+        gauge(
+            "challenger_lag_seconds",
+            "How long the oldest decision has waited for a challenger that scores in the shadow.",
+            ("model",),
+            [((label,), state.lag_seconds) for label, state in challengers if state.stopped_at is None],
         ),
         gauge("workers", "Worker processes that were heard of lately.", ("lane",), _pairs(figures.workers)),
         gauge(

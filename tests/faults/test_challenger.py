@@ -1,6 +1,7 @@
 """Challengers that crash, hang or eat memory, and processes that are killed while they score: no answer feels it."""
 
 import os
+import re
 import signal
 import statistics
 import time
@@ -69,6 +70,12 @@ def shadow(door: httpx2.Client, name: str) -> Any:
     return door.get(f"/models/{name}/aliases/challenger").json()["shadow"]
 
 
+def stopped_by_metrics(door: httpx2.Client) -> dict[str, float]:
+    """Return what Prometheus reads of each challenger: 1 for one that is left alone."""
+    text = door.get("/metrics").text
+    return {name: float(value) for name, value in re.findall(r'challenger_stopped\{model="(\w+)@2"\} (.+)', text)}
+
+
 def seconds_of(door: httpx2.Client, name: str, mark: float = ARMED) -> float:
     """Have a row decided by the champion, check the answer, and return how long it took."""
     features = {"mark": mark, "chance": 0.25}
@@ -119,6 +126,7 @@ def test_bad_challengers_are_left_alone_and_the_champions_answer_on(
         health = wait_until(complaints)
         assert door.get("/health").json()["status"] == "degraded"
         assert door.get("/readyz").status_code == 200
+        wait_until(lambda: stopped_by_metrics(door) == dict.fromkeys(CAUSES, 1.0) or None)
         for name, cause in CAUSES.items():
             (why,) = [why for why in health if f"The challenger {name}@2 " in why]
             assert cause in why
@@ -135,6 +143,7 @@ def test_bad_challengers_are_left_alone_and_the_champions_answer_on(
         seconds_of(door, "exit", GOOD)
         wait_until(lambda: shadow(door, "exit")["scored"] == 1 or None, seconds=120)
         assert "exit@2" not in str(door.get("/health").json()["reasons"])
+        wait_until(lambda: stopped_by_metrics(door) == dict.fromkeys(CAUSES, 1.0) | {"exit": 0.0} or None)
         assert door.get("/models/exit/comparison").json()["pairs"] == 1
 
 

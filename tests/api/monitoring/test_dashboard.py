@@ -36,7 +36,8 @@ def labels() -> dict[str, set[str]]:
         {"open": 1.0},
         0.0,
     )
-    snapshot = SimpleNamespace(by_id={1: SimpleNamespace(label="m@1")}, suspended={1: None})
+    shadow = SimpleNamespace(stopped_at=None, lag_seconds=1.0)
+    snapshot = SimpleNamespace(by_id={1: SimpleNamespace(label="m@1")}, suspended={1: None}, shadows={1: shadow})
     services = SimpleNamespace(catalog=SimpleNamespace(snapshot=snapshot), settings=SimpleNamespace(runtime="queue"))
     text, _ = expose(prometheus_metrics(figures, cast("Services", services)), None)
     families = text_string_to_metric_families(text.decode())
