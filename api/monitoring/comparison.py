@@ -124,9 +124,10 @@ def _nothing(services: Services, question: Question, others: list[int], state: S
         return f"{message} {stopped}"
     if not services.settings.shadow_rows_per_second:
         return f"{message} Challengers score nothing while SHADOW_ROWS_PER_SECOND is 0."
+    files = "" if services.settings.shadow_file_share else " (no files)"
     since = "" if state is None else f", which was {state.since:%Y-%m-%d %H:%M:%S} UTC"
     return (
-        f"{message} Rows of callers that wait (no files) are scored from when the alias `{CHALLENGER}` is set{since}, "
+        f"{message} Rows of callers that wait{files} are scored from when the alias `{CHALLENGER}` is set{since}, "
         "a second or two after their answer. POST /replays decides earlier rows, and those of files."
     )
 

@@ -225,6 +225,13 @@ class Settings(BaseSettings):
         le=100_000,
         description="Most rows a second that each challenger scores in the shadow; 0: challengers score nothing.",
     )
+    shadow_file_share: float = Field(
+        0,
+        ge=0,
+        le=1,
+        description="Share of the rows of files that challengers score in the shadow, as far as other rows leave room; "
+        "0: none.",
+    )
     shadow_memory_mb: int = Field(
         2048, ge=256, le=1_000_000, description="Memory that the process of a challenger may take, in MB."
     )

@@ -146,7 +146,8 @@ class Shadowing:
             return None
         with reader(self._engine).connect() as connection:
             fits = self._decided_by(connection, challenger)
-            batch = read_batch(connection, mark, last, list(fits), most=room, is_alone=alone > 0)
+            share = self._settings.shadow_file_share
+            batch = read_batch(connection, mark, last, list(fits), most=room, is_alone=alone > 0, file_share=share)
         if not batch.rows and batch.end < mark + IDLE_STRIDE:
             return None  # rows of other models, say: the mark need not follow each
         try:

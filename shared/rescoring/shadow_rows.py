@@ -2,11 +2,11 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Text, and_, cast, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, Text, and_, cast, insert, or_, select, update
 from sqlalchemy.orm import aliased
 
 from shared.comparison.shadow_state import BEHIND_SECONDS, CHALLENGER
@@ -26,7 +26,8 @@ from shared.tables import (
     ShadowScore,
 )
 
-LIVE = (JobKind.PREDICT, JobKind.BATCH)  # rows that callers wait for; files are for replays
+LIVE = (JobKind.PREDICT, JobKind.BATCH)  # rows that callers wait for
+_SCATTERED, _SPREAD = 10_000, 7_919  # a prime number: ids that follow each other come to places far apart
 STRIDE = 20_000  # ids of outputs that are looked at in one query
 
 
@@ -141,23 +142,42 @@ def begin(connection: Connection, challenger: Challenger, last: int) -> None:
 
 
 def read_batch(
-    connection: Connection, mark: int, last: int, decided_by: Sequence[int], *, most: int, is_alone: bool = False
+    connection: Connection,
+    mark: int,
+    last: int,
+    decided_by: Sequence[int],
+    *,
+    most: int,
+    is_alone: bool = False,
+    file_share: float = 0.0,
 ) -> Batch:
     """Return the next rows that some versions decided after an id, `most` at most, or the first one alone.
 
     Where the oldest has waited for too long, they are a random sample of a stride of ids, and the others are skipped;
-    never because rows are scored one by one.
+    never because rows are scored one by one. Of the rows of files a share is taken, where there is room for it: these
+    rows are waited for by nobody, and never hold up or thin out the others.
     """
-    most = 1 if is_alone else most
-    end = min(last, mark + STRIDE)
-    query = (
+    of_version = (
         select(ModelOutput.id, ModelOutput.model_version_id, ModelOutput.created_at, cast(ModelInput.features, Text))
         .join(ModelInput, ModelInput.id == ModelOutput.input_id)
         .join(Job, Job.id == ModelInput.job_id)
-        .where(ModelOutput.model_version_id.in_(decided_by), Job.kind.in_(LIVE))
-        .order_by(ModelOutput.id)
+        .where(ModelOutput.model_version_id.in_(decided_by))
     )
-    between = and_(ModelOutput.id > mark, ModelOutput.id <= end)
+    place = ModelOutput.id * _SPREAD % _SCATTERED  # as good as by chance, and the same whenever it is asked
+    of_files = and_(Job.kind == JobKind.CSV, place < file_share * _SCATTERED)
+    is_live = Job.kind.in_(LIVE)
+    query = of_version.where(or_(is_live, of_files) if is_alone and file_share else is_live).order_by(ModelOutput.id)
+    batch = _next(connection, query, mark, last, most=1 if is_alone else most, is_alone=is_alone)
+    room = most - len(batch.rows)
+    if not file_share or is_alone or room <= 0:
+        return batch
+    drawn = of_version.where(of_files, _between(mark, batch.end)).order_by(place).limit(room)
+    return replace(batch, rows=[*batch.rows, *(ShadowRow(*row) for row in connection.execute(drawn))])
+
+
+def _next(connection: Connection, query: Select[Any], mark: int, last: int, *, most: int, is_alone: bool) -> Batch:
+    end = min(last, mark + STRIDE)
+    between = _between(mark, end)
     rows = [ShadowRow(*row) for row in connection.execute(query.where(between).limit(most + 1))]
     if len(rows) <= most:
         return Batch(rows, end, 0, 0.0 if end == last else _age(connection, end))
@@ -168,6 +188,10 @@ def read_batch(
     drawn = random.sample(ids, min(most, len(ids)))
     rows = [ShadowRow(*row) for row in connection.execute(query.where(ModelOutput.id.in_(drawn)))]
     return Batch(rows, end, len(ids) - len(rows), lag)
+
+
+def _between(mark: int, end: int) -> ColumnElement[bool]:
+    return and_(ModelOutput.id > mark, ModelOutput.id <= end)
 
 
 def _age(connection: Connection, after: int) -> float:

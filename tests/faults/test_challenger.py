@@ -43,7 +43,9 @@ WHY = {"reason": "to try it"}
 
 
 @contextmanager
-def armed_service(runtime: str, folder: Path, postgres: Postgres, redis: Redis, *acts: str) -> Iterator[Stack]:
+def armed_service(
+    runtime: str, folder: Path, postgres: Postgres, redis: Redis, *acts: str, **env: str
+) -> Iterator[Stack]:
     """Yield a running service with a model for each act: version 1 decides, version 2 acts on armed rows."""
     with new_stack(runtime, folder, postgres, redis, name=f"challenger-{acts[0]}", model=acts[0]) as stack:
         with engine_of(stack) as engine, pytest.MonkeyPatch.context() as patch:
@@ -55,7 +57,7 @@ def armed_service(runtime: str, folder: Path, postgres: Postgres, redis: Redis, 
                     with session_scope(engine) as session:
                         options = AddOptions(reference=folder / "rows.csv", name=act)
                         add(session, folder / "model.joblib", options, models_dir=folder / "models")
-        stack.env |= {"SHADOW_TIMEOUT_SECONDS": "10", "SHADOW_MEMORY_MB": "700"}
+        stack.env |= {"SHADOW_TIMEOUT_SECONDS": "10", "SHADOW_MEMORY_MB": "700"} | env
         start(stack, *WORKERS, models=len(acts))
         yield stack
 
@@ -145,6 +147,26 @@ def test_bad_challengers_are_left_alone_and_the_champions_answer_on(
         assert "exit@2" not in str(door.get("/health").json()["reasons"])
         wait_until(lambda: stopped_by_metrics(door) == dict.fromkeys(CAUSES, 1.0) | {"exit": 0.0} or None)
         assert door.get("/models/exit/comparison").json()["pairs"] == 1
+
+
+@pytest.mark.parametrize("runtime", ["queue", "sync"])
+def test_rows_of_files_are_scored_where_a_share_of_them_is_to_be(
+    runtime: str, tmp_path: Path, session_postgres: Postgres, fault_redis: Redis
+) -> None:
+    folder, share = tmp_path / "service", {"SHADOW_FILE_SHARE": "1"}
+    with (
+        armed_service(runtime, folder, session_postgres, fault_redis, "share", **share) as stack,
+        stack.client() as door,
+    ):
+        challenge(door, "share")
+        rows = "".join(f"{GOOD},{place / 1_000}\n" for place in range(150))
+        sent = door.post(
+            "/models/share/predict_csv", content=f"mark,chance\n{rows}", headers={"Content-Type": "text/csv"}
+        )
+        assert sent.status_code == 202, sent.text
+        seconds_of(door, "share", GOOD)
+        wait_until(lambda: shadow(door, "share")["scored"] == 151 or None, seconds=120)
+        assert door.get("/models/share/comparison").json()["pairs"] == 151
 
 
 @pytest.mark.parametrize("runtime", ["queue", "sync"])

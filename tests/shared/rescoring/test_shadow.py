@@ -89,9 +89,9 @@ def decide(engine: Engine, ages: Sequence[int], *, kind: str = "batch", version:
     return str(job.id)
 
 
-def begun(engine: Engine, *, rate: int = 100_000, holder: str = "one") -> Shadowing:
+def begun(engine: Engine, *, rate: int = 100_000, holder: str = "one", file_share: float = 0) -> Shadowing:
     """Return a shadowing that has begun."""
-    settings = Settings(runtime="sync", shadow_rows_per_second=rate)
+    settings = Settings(runtime="sync", shadow_rows_per_second=rate, shadow_file_share=file_share)
     shadowing = Shadowing(engine, settings, holder=holder)
     shadowing.run()
     return shadowing
@@ -134,6 +134,44 @@ def test_rows_of_callers_are_scored_once_and_rows_of_files_are_not(engine, model
     assert len(scores(engine)) == 4
     assert (state(engine).scored, state(engine).refused, state(engine).state) == (3, 1, "scoring")
     assert model.calls == [([40, 1, 41, 50], [], False)]
+
+
+def test_share_of_the_rows_of_files_is_scored_and_leaves_other_rows_their_room(engine, model):
+    shadowing = begun(engine, file_share=0.1)
+    decide(engine, [40] * 20)
+    decide(engine, [60] * 2_000, kind="csv")
+    shadowing.run()
+    ages = [age for rows, _, _ in model.calls for age in rows]
+    assert ages.count(40) == 20
+    assert 170 < ages.count(60) < 230
+    assert shadowing.run() == 0
+    ids = [output for output, _, _ in scores(engine)]
+    assert len(ids) == len(set(ids)) == len(ages)
+    assert (state(engine).skipped, state(engine).lag_seconds) == (0, 0.0)
+
+    model.calls.clear()
+    shadowing = begun(engine, rate=10, file_share=1.0)
+    decide(engine, [60] * 3_000, kind="csv")
+    decide(engine, [40] * 6)
+    shadowing.run()
+    ages = [age for rows, _, _ in model.calls for age in rows]
+    assert (ages.count(40), len(ages)) == (6, 10)  # those of files that there is no room for are left to replays
+    assert shadowing.run() == 0
+
+
+def test_row_of_a_file_that_crashes_it_is_singled_out(engine, model):
+    model.failing = {13}
+    shadowing = begun(engine, file_share=1.0)
+    decide(engine, [40, 13, 41], kind="csv")
+    assert shadowing.run() == 0
+    for _ in range(5):
+        ready(shadowing)
+        shadowing.run()
+    assert [(probability, fault) for _, probability, fault in scores(engine)] == [
+        (0.4, None),
+        (None, "worker_lost"),
+        (0.41, None),
+    ]
 
 
 def test_deleted_job_takes_its_scores_along(engine, model):
