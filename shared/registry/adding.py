@@ -7,13 +7,14 @@ Whatever breaks in between leaves no half-registered model, only a folder that t
 
 import logging
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -58,6 +59,10 @@ from shared.tables import ModelAlias, ModelArchive, ModelVersion
 
 _OPERATOR = Change()  # whoever runs this process
 TOLD_ROWS = 20  # of the reference rows that the model refuses, so many are named
+
+_TAKE_TURN = text("SELECT pg_try_advisory_xact_lock(7236003, hashtext(:name))")  # any number that nobody else uses
+_TURN_SECONDS = 900.0  # as long as the end of a proof is waited for
+_TURN_PAUSE = 0.1
 
 log = logging.getLogger(__name__)
 
@@ -209,6 +214,7 @@ def publish(
     `change` tells who adds it.
     """
     card, report, artefact = proved.card, proved.report, proved.artefact
+    _take_turn(session, card.name)
     # Other hosts fetch the rows as they lie there: more of them, perhaps, and written otherwise.
     fetched = proved.source if uri is not None else None
     source = [] if fetched is None else [sha256_of(fetched)]
@@ -248,6 +254,21 @@ def publish(
                 f"{refusal.detail} Nothing was registered: add it without --alias, replay it, and promote it then."
             ) from refusal
     return row
+
+
+def _take_turn(session: Session, name: str) -> None:
+    """Have versions of one name registered one after the other, until the end of the transaction.
+
+    Two at once would choose the same number, on two hosts each with a package of its own under it. SQLite has one
+    writer anyway. Raises Conflict where the other does not come to its end.
+    """
+    if session.get_bind().dialect.name != "postgresql":
+        return
+    deadline = time.monotonic() + _TURN_SECONDS
+    while not session.scalar(_TAKE_TURN, {"name": name}):
+        if time.monotonic() > deadline:
+            raise Conflict(f"Another version of {name} has been registered for a quarter of an hour: try again.")
+        time.sleep(_TURN_PAUSE)
 
 
 def _refused_row(package: Package, place: int) -> str:

@@ -3,6 +3,7 @@
 import io
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import psutil
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from shared.packages.package import sha256_of
 from tests.faults.conftest import Service
 
 FRAME = pd.DataFrame({"age": np.arange(60) % 40 + 20.0})
@@ -57,6 +59,44 @@ class Slow:
 
     def __reduce__(self) -> Any:
         return eval, ("(__import__('time').sleep(3), model)[1]", {"model": self.model})
+
+
+@pytest.mark.long
+def test_two_workers_that_register_one_name_at_once_make_versions_of_their_own(service: Service) -> None:
+    """Five models and one of them again, by two workers: five versions, each with its own file and its audit entry."""
+    models = Path(service.stack.env["MODELS_DIR"])
+    estimators = [LogisticRegression().fit(FRAME, FRAME["age"] > limit) for limit in (30, 35, 40, 45, 50)]
+    service.stack.start_worker("second", lanes="bulk,maintenance")
+    try:
+        service.stack.wait_for_workers(3)
+        with ThreadPoolExecutor(6) as pool:
+            uploads = [pool.submit(upload, service, each, "twice") for each in (*estimators, estimators[0])]
+            jobs = [each.result(60) for each in uploads]
+        at_once = set()
+
+        def have_ended() -> bool:
+            at_once.add(service.rows("SELECT count(*) FROM jobs WHERE state = 'running'")[0][0])
+            return all(state(service, job).state in ENDED for job in jobs)
+
+        service.wait_until(have_ended, seconds=300)
+        assert [tuple(state(service, job)) for job in jobs] == [("succeeded", 1, None)] * 6
+        assert max(at_once) == 2  # else it was no race
+    finally:
+        service.stack.stop("second")
+    versions = service.rows("SELECT id, version, sha256 FROM model_versions WHERE name = 'twice' ORDER BY version")
+    assert [row.version for row in versions] == [1, 2, 3, 4, 5]
+    assert len({row.sha256 for row in versions}) == 5
+    made = service.rows("SELECT job_id::text AS job, model_version_id AS version FROM registrations")
+    by_job = {row.job: row.version for row in made}
+    assert {by_job[job] for job in jobs} == {row.id for row in versions}
+    assert by_job[jobs[0]] == by_job[jobs[5]]
+    assert sorted(path.name for path in (models / "twice").iterdir()) == ["1", "2", "3", "4", "5"]
+    for row in versions:
+        assert sha256_of(models / "twice" / str(row.version) / "model.joblib") == row.sha256
+    champion = service.rows("SELECT model_version_id FROM model_aliases WHERE name = 'twice'")
+    assert [row[0] for row in champion] == [versions[0].id]
+    added = "SELECT target FROM audit_logs WHERE action = 'model.added' AND target LIKE 'twice@%' ORDER BY target"
+    assert [row.target for row in service.rows(added)] == [f"twice@{number}" for number in range(1, 6)]
 
 
 @pytest.mark.long
