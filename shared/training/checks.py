@@ -1,5 +1,6 @@
 """Refusals of a training that need no column types and no library: the API checks them at once."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,10 @@ from shared.training.options import TrainingOptions, refusal
 
 MIN_ROWS = 50
 
+MAX_NAME = 200  # characters, as in a card
+
 _NULLS = frozenset(NULLS)
+_NAME = re.compile(r"[^\x00-\x1f]+")
 
 
 def check_columns(names: Sequence[str], options: TrainingOptions) -> None:
@@ -21,6 +25,19 @@ def check_columns(names: Sequence[str], options: TrainingOptions) -> None:
             raise refusal("no_column", f"The file has no column {name[:70]!r}, {what}: it has {few(names, 10)}.")
     if options.target in options.leave_out:
         raise refusal("no_column", f"The column {options.target[:70]!r} is the target: it cannot be left out.")
+    for place, name in enumerate(names, 1):
+        if not name:
+            raise refusal(
+                "no_name",
+                f"Column {place} of the header has no name: give it one, or leave it out of the file. (pandas writes "
+                "its index so, unless by `to_csv(index=False)`.)",
+            )
+        if (len(name) > MAX_NAME or not _NAME.fullmatch(name)) and name not in options.leave_out:
+            raise refusal(
+                "no_name",
+                f"The name of column {place}, {name[:70]!r}, is too long or holds line breaks or control characters: "
+                f"{MAX_NAME} characters are the most.",
+            )
 
 
 def check_row_count(count: int) -> None:

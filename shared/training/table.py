@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shared.cards.features import Category, FeatureType
+from shared.cards.features import LARGEST_INTEGER, Category, FeatureType
+from shared.cards.numbers import NumberForm
 from shared.csv.format import CsvOptions
 from shared.errors import CardError
 from shared.faults import counted, few
@@ -20,6 +21,7 @@ MAX_CLASSES = 50
 CLASS_VALUES = 10  # an integer target with more distinct values is a quantity
 ROWS_OF_CATEGORY = 5  # a text column has at least so many rows for each of its categories, on average
 MAX_CATEGORIES = 200
+MIXED_NUMBERS, MIXED_TEXTS = 10, 5  # a column of more numbers and fewer texts than these holds numbers, but for them
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,9 @@ def table_of(file_rows: ReferenceRows, options: TrainingOptions) -> Table:
         column = Column(
             name, kind, [None if value is None else value_of(value, kind, file_rows.numbers) for value in values]
         )
+        _check_values(column)
+        if name not in options.types:
+            _check_mixed(column, file_rows.numbers)
         if len(set(column.values)) == 1:
             notes.append(f"{name[:70]} was left out: it has the same value in every row.")
             continue
@@ -184,6 +189,13 @@ def _check_classes(counts: Counter[Any], labels: dict[Any, str], target: str) ->
             "group them, or send a number to predict.",
             column=target,
         )
+    ways = Counter(label.casefold() for label in labels.values())
+    if alike := [label for label in labels.values() if ways[label.casefold()] > 1]:
+        raise refusal(
+            "letter_case",
+            f"Answers of the target {target[:70]!r} differ by capital letters only: {few(alike)}. Write each one way.",
+            column=target,
+        )
     rare = [f"{labels[value]} ({counts[value]})" for value in labels if counts[value] < MIN_OF_CLASS]
     if rare:
         raise refusal(
@@ -195,6 +207,49 @@ def _check_classes(counts: Counter[Any], labels: dict[Any, str], target: str) ->
 
 
 # ── features ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _check_values(column: Column) -> None:
+    """Refuse what no card lets in, before anything is trained on it."""
+    if column.kind == "integer":
+        beyond = next((value for value in column.values if value is not None and abs(value) > LARGEST_INTEGER), None)
+        if beyond is not None:
+            raise refusal(
+                "out_of_range",
+                f"The column {column.name[:70]!r} holds {str(beyond)[:40]}, and beyond {LARGEST_INTEGER} no model "
+                "tells neighbours apart: leave the column out (`leave_out`) if it is an id.",
+                column=column.name,
+            )
+    if column.kind == "string" and any(value is not None and "\x00" in value for value in column.values):
+        raise refusal(
+            "not_text",
+            f"The column {column.name[:70]!r} holds NUL characters, which no text may: is the file binary, or UTF-16?",
+            column=column.name,
+        )
+
+
+def _check_mixed(column: Column, numbers: NumberForm) -> None:
+    """Refuse a column of numbers with a few texts among them: as categories the numbers would lose their order."""
+    if column.kind != "string":
+        return
+    counts = Counter(value for value in column.values if value is not None)
+    texts: dict[str, int] = {}
+    for value, count in counts.items():
+        if narrowest_type([value], numbers) == "string":
+            texts[value] = count
+            if len(texts) > MIXED_TEXTS:
+                return
+    present, rest = sum(counts.values()), sum(texts.values())
+    if len(counts) - len(texts) <= MIXED_NUMBERS or 2 * rest >= present:
+        return
+    named = ", ".join(f"{value[:70]!r} ({counted(count, 'time')})" for value, count in texts.items())
+    raise refusal(
+        "mixed_column",
+        f"The column {column.name[:70]!r} holds numbers in {present - rest:,} of {counted(present, 'row')}, and in the "
+        f"others {named}: leave a cell empty where a value is missing, write them as numbers, or leave the column out "
+        "(`leave_out`).",
+        column=column.name,
+    )
 
 
 def _check_categories(column: Column) -> None:

@@ -95,6 +95,46 @@ def test_class_with_too_few_rows_is_refused_by_name(tmp_path):
     assert "perhaps (1)" in refused["message"]
 
 
+def test_texts_among_numbers_are_refused_by_name_and_are_not_made_categories(tmp_path):
+    rows = [row | {"age": "?" if place % 20 == 0 else row["age"]} for place, row in enumerate(make_rows(1_000))]
+    refused = _refusal(tmp_path, rows)
+    assert refused["code"] == "mixed_column"
+    assert "'age' holds numbers in 950 of 1,000 rows, and in the others '?' (50 times)" in refused["message"]
+    assert [column.name for column in _read(tmp_path, rows, leave_out=("age",)).columns] == ["pay", "team", "remote"]
+    rows = [row | {"age": "" if row["age"] == "?" else row["age"]} for row in rows]
+    assert {column.name: column.kind for column in _read(tmp_path, rows).columns}["age"] == "integer"
+
+
+@pytest.mark.parametrize("codes", [["1", "2", "3", "A"], [f"{code}{'V' * (code % 2)}" for code in range(60, 80)]])
+def test_codes_with_letters_and_digits_are_categories(tmp_path, codes):
+    rows = [row | {"code": codes[place % len(codes)]} for place, row in enumerate(make_rows(1_000))]
+    assert {column.name: column.kind for column in _read(tmp_path, rows).columns}["code"] == "string"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "code"),
+    [
+        ("age,", ",", "no_name"),  # as pandas writes its index
+        ("age,", "a" * 201 + ",", "no_name"),
+        ("north", "nor\0th", "not_text"),
+        ("\r\n", "\r\n9007199254740993", "out_of_range"),  # before the first age
+    ],
+)
+def test_what_no_card_lets_in_is_refused_before_anything_is_trained(tmp_path, before, after, code):
+    content = csv_of(make_rows()).decode().replace(before, after, 1).encode()
+    assert _refusal(tmp_path, content)["code"] == code
+
+
+def test_answers_that_differ_by_capital_letters_are_refused(tmp_path):
+    rows = [
+        row | {TARGET: "Yes" if row[TARGET] == "yes" and place % 2 else row[TARGET]}
+        for place, row in enumerate(make_rows())
+    ]
+    refused = _refusal(tmp_path, rows)
+    assert refused["code"] == "letter_case"
+    assert "Yes, yes" in refused["message"]
+
+
 def test_more_categories_than_rows_allow_are_refused_by_name(tmp_path):
     refused = _refusal(tmp_path, [row | {"id": f"person {place}"} for place, row in enumerate(make_rows())])
     assert refused["code"] == "too_many_categories"
