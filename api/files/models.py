@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from anyio import CapacityLimiter, to_thread
+from sqlalchemy import text
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -57,6 +58,7 @@ _CODE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,60}\.py")
 _ZIP = b"PK\x03\x04"
 
 _PLACES = UploadSlots(2, of_one=2)
+_MAY_REGISTER = text("SELECT has_table_privilege('model_versions', 'INSERT')")
 _RECEIVING = CapacityLimiter(1)
 
 
@@ -189,8 +191,13 @@ async def _submit(services: Services, request: Request, body: UploadBody, caller
 
 
 def check_uploads(services: Services) -> None:
-    """Raise Unavailable where many files wait already."""
+    """Raise Forbidden where no version can be registered, Unavailable where many files wait already."""
     with services.reader.connect() as connection:
+        if connection.dialect.name == "postgresql" and not connection.scalar(_MAY_REGISTER):
+            raise Forbidden(
+                "This service may not register models: an operator allows it with "
+                "`python -m scripts.create_db --app-registers` (with Compose, MODELS_ACCESS=rw in .env)."
+            )
         count = registrations.count_unfinished(connection)
     if count >= MAX_UNFINISHED:
         raise Unavailable(f"{count} uploaded models wait to be registered: try again later.", retry_after=30)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from anyio import CapacityLimiter, to_thread
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -34,7 +34,7 @@ from shared.cards.card import Card
 from shared.csv.columns import ExpectedColumns
 from shared.csv.format import Chunk, CsvOptions, Limits, normalise_options, read_records
 from shared.database.engine import reader, run_again
-from shared.errors import Forbidden, InvalidRequest, RowFaults, TooLarge
+from shared.errors import InvalidRequest, RowFaults, TooLarge
 from shared.faults import Fault
 from shared.jobs import registrations, trainings
 from shared.jobs.queries import StoredJob
@@ -53,7 +53,6 @@ JSON = "application/json"
 
 _PLACES = UploadSlots(2, of_one=2)
 _RECEIVING = CapacityLimiter(1)
-_MAY_REGISTER = text("SELECT has_table_privilege('model_versions', 'INSERT')")
 
 
 async def receive_training(services: Services, request: Request, caller: Caller, query: TrainQuery) -> Response:
@@ -74,7 +73,7 @@ async def _submit_file(
     services: Services, request: Request, body: UploadBody, caller: Caller, query: TrainQuery
 ) -> Response:
     options, csv_options = _read_query(request, query)
-    await _check_room(services)
+    await run_in_threadpool(check_uploads, services)
     await spend_file(services, request, caller)
     submission = _submission(services, request, caller)
     envelope = read_envelope(request.headers)
@@ -183,7 +182,7 @@ async def _submit_window(services: Services, request: Request, caller: Caller) -
     body = read_fields(TrainBody, raw)
     version = await find_version(services, body.model, None)
     options = _window_options(body, version.card)
-    await _check_room(services)
+    await run_in_threadpool(check_uploads, services)
     await spend_file(services, request, caller)
     submission = _submission(services, request, caller)
     start = body.from_ or datetime(1970, 1, 1, tzinfo=UTC)
@@ -247,21 +246,6 @@ def _write_window(
 
 
 # ── the job ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-async def _check_room(services: Services) -> None:
-    """Raise Forbidden where no version can be registered, Unavailable where many files wait already."""
-
-    def check() -> None:
-        with services.reader.connect() as connection:
-            if connection.dialect.name == "postgresql" and not connection.scalar(_MAY_REGISTER):
-                raise Forbidden(
-                    "This service may not register models: an operator allows it with "
-                    "`python -m scripts.create_db --app-registers`."
-                )
-        check_uploads(services)
-
-    await run_in_threadpool(check)
 
 
 def _submission(services: Services, request: Request, caller: Caller) -> Submission:

@@ -28,7 +28,7 @@ from shared.validation_errors import first_faults
 LONGEST_PAUSE = 30.0  # seconds between two tries of a model that cannot be loaded
 MAY_NOT_REGISTER = (
     "The role of DATABASE_URL may not register models: run `python -m scripts.create_db --app-registers` (with "
-    "Compose, set APP_REGISTERS for `migrate`)."
+    "Compose, set MODELS_ACCESS=rw in .env, or APP_REGISTERS for `migrate`)."
 )
 _NOT_ALLOWED = "42501"  # SQLSTATE: insufficient privilege
 REFUSED_SECONDS = 600.0  # between two tries of a package in the store that cannot be registered, if it is not altered

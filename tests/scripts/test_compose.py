@@ -175,6 +175,40 @@ def test_a_password_that_postgresql_does_not_know_is_told_with_the_way_out(volum
     assert "## The passwords of the stack\n" in (ROOT / "docs" / "operations.md").read_text()
 
 
+def test_models_are_made_over_http_where_env_says_so_and_nowhere_else():
+    """Who serves may neither write the volume of models nor register any, but for one worker, where it is allowed."""
+    mounts = {
+        name: next((volume for volume in service.get("volumes", ()) if volume.startswith("models:")), None)
+        for name, service in services().items()
+    }
+    chosen = "models:/data/models:${MODELS_ACCESS:-ro}"
+    assert {name for name, mount in mounts.items() if mount == chosen} == {"worker-bulk", "worker-dev"}
+    assert {name for name, mount in mounts.items() if mount == "models:/data/models"} == {"examples"}
+    assert {mount for name, mount in mounts.items() if name in ("api", "worker-interactive", "api-dev")} == {
+        "models:/data/models:ro"
+    }
+    assert services()["api"]["environment"]["MODEL_UPLOADS"] == "${MODEL_UPLOADS:-off}"
+    assert not database.registers({})
+    assert not database.registers({"MODELS_ACCESS": "ro", "MODEL_UPLOADS": "off", "APP_REGISTERS": ""})
+    assert database.registers({"MODELS_ACCESS": "rw"})
+    assert database.registers({"MODELS_ACCESS": "rw", "MODEL_UPLOADS": "on"})
+    assert database.registers({"APP_REGISTERS": "yes"})
+
+
+@pytest.mark.parametrize(
+    ("env", "why"),
+    [
+        ({"MODELS_ACCESS": "on"}, "MODELS_ACCESS in .env is neither rw nor ro"),
+        ({"MODEL_UPLOADS": "on"}, "MODEL_UPLOADS=on in .env needs MODELS_ACCESS=rw"),
+    ],
+)
+def test_settings_of_new_models_that_contradict_each_other_are_refused(volumes, capsys, env, why):
+    secrets.main([], {}, *volumes)
+    capsys.readouterr()
+    assert database.main(volumes[1], env) == 1
+    assert capsys.readouterr().err.startswith(f"guichet: {why}")
+
+
 def test_env_example_names_every_variable_of_the_compose_file_and_no_other():
     used = set(re.findall(r"(?<!\$)\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
     shown = dict(re.findall(r"^(\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.M))

@@ -1,14 +1,27 @@
 """The database is made with its roles, and made again without harm."""
 
+import io
+from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
+from typing import Any
 
+import httpx2
+import joblib
+import numpy as np
+import pandas as pd
 import psycopg2
 import pytest
+from sklearn.linear_model import LogisticRegression
 from sqlalchemy.engine import URL, make_url
 
 from scripts import create_db
 from scripts.servers.postgres import Postgres
+from scripts.servers.redis import Redis
 from shared.database.revision import newest_revision
+from tests.contracts.helpers import wait_until
+from tests.support.stack import Stack, environment, free_port
+from tests.support.trainings import csv_of, make_rows
 
 pytestmark = pytest.mark.long  # real processes, again and again: `make faults` runs them
 
@@ -22,6 +35,13 @@ def admin(session_postgres: Postgres) -> str:
     with connected(make_url(session_postgres.url_of("postgres"))) as cursor:
         cursor.execute("CREATE ROLE hosted LOGIN CREATEDB CREATEROLE")
     return session_postgres.url_of("postgres").replace("postgres@", "hosted@")
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[Redis]:
+    """A Redis of one service, whose messages no other's workers take."""
+    with Redis(tmp_path / "redis") as server:
+        yield server
 
 
 class connected:
@@ -43,6 +63,11 @@ def query(url: URL, role: str, question: str) -> list[tuple]:
     with connected(url, role) as cursor:
         cursor.execute(question)
         return cursor.fetchall()
+
+
+def ended_job(client: httpx2.Client, path: str) -> dict[str, Any] | None:
+    job: dict[str, Any] = client.get(path).json()
+    return job if job["finished_at"] else None
 
 
 def create(admin: str, **passwords: str) -> list[create_db.Role]:
@@ -111,6 +136,55 @@ def test_app_registers_models_where_it_is_told_so_and_nowhere_else(made, admin):
     create_db.create(admin, **more)
     with connected(made, "sales_app") as cursor, pytest.raises(psycopg2.errors.InsufficientPrivilege):
         cursor.execute(statement)
+
+
+def test_service_of_the_apps_role_trains_and_takes_uploads_where_it_may_register(
+    made: URL, admin: str, own_redis: Redis, tmp_path: Path
+) -> None:
+    """As in Compose: the API and the workers are the app's role, and the API writes no models."""
+    more = {"database": "sales", "prefix": "sales", "passwords": {}, "tell": lambda *_: None}
+    rows = csv_of(make_rows())
+    target = "/train?name=churn&target=left&estimators=linear&draws=1"
+    ages, artefact = pd.DataFrame({"age": np.arange(60) % 40 + 20.0}), io.BytesIO()
+    joblib.dump(LogisticRegression().fit(ages, ages["age"] > 40), artefact)
+    files = {
+        "artefact": ("m.joblib", artefact.getvalue()),
+        "reference": ("rows.csv", ages.to_csv(index=False).encode()),
+    }
+    form: dict[str, Any] = {"data": {"name": "ages"}, "files": files}
+    url = made.set(drivername="postgresql+psycopg2", username="sales_app", password=None)
+    env = environment(
+        tmp_path,
+        runtime="queue",
+        port=free_port(),
+        database_url=url.render_as_string(hide_password=False),
+        models=tmp_path / "models",
+        redis_url=own_redis.url,
+    )
+    stack = Stack("queue", env | {"MODEL_UPLOADS": "on"}, tmp_path, int(env["PORT"]))
+    (tmp_path / "models").mkdir()
+    create_db.create(admin, **more)
+    try:
+        stack.start_worker("bulk", lanes="bulk,maintenance")
+        stack.start("api", "api")
+        stack.wait_until_answers("/livez")
+        with stack.client() as client:
+            for refusal in (client.post(target, content=rows), client.post("/models", **form)):
+                assert refusal.status_code == 403, refusal.text
+                assert "--app-registers" in refusal.json()["detail"]
+            assert client.get("/jobs").json()["items"] == []
+            create_db.create(admin, **more, app_registers=True)
+            for accepted in (client.post(target, content=rows), client.post("/models", **form)):
+                assert accepted.status_code == 202, accepted.text
+                job = f"/jobs/{accepted.json()['id']}"
+                ended = wait_until(lambda job=job: ended_job(client, job), seconds=240)
+                assert ended["status"] == "succeeded", ended
+        versions = asked(made, "sales_app", "SELECT name, version FROM model_versions ORDER BY name")
+        assert versions == [("ages", 1), ("churn", 1)]
+        assert asked(made, "sales_app", "SELECT name, alias FROM model_aliases") == [("ages", "champion")]
+    finally:
+        stack.stop_all()
+        create_db.create(admin, **more)
 
 
 def test_reader_reads_everything_but_the_keys_and_writes_nothing(made):
