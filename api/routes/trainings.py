@@ -9,13 +9,17 @@ from starlette.responses import Response
 from api.deps import AdminCaller, ReadCaller, ServicesDep
 from api.files.trainings import receive_training
 from api.http.about import OF_A_MODEL, About
+from api.http.conditional import preferred_type
+from api.http.responses import json_response
 from api.jobs.requests import find_version
 from api.schemas.answers import KEY, OF_MODELS, OF_UPLOADS, PROBLEM, problems, stored
-from api.schemas.trainings import TrainBody, TrainQuery
+from api.schemas.trainings import ModelCardBody, TrainBody, TrainQuery
 from shared.errors import NotFound
 from shared.jobs.trainings import StoredReport, find_report_of
 
 router = APIRouter(tags=["models"])
+
+MARKDOWN, JSON = "text/markdown", "application/json"
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
     **stored("All rows are"),
@@ -71,7 +75,11 @@ async def train(
 @router.get(
     "/models/{name}/versions/{version}/card",
     responses={
-        200: {"content": {"text/markdown": {"schema": {"type": "string"}}}, "description": "The page, in Markdown."},
+        200: {
+            "model": ModelCardBody,
+            "content": {"text/markdown": {"schema": {"type": "string"}}},
+            "description": "The page in Markdown; with `Accept: application/json` what it says.",
+        },
         **OF_MODELS,
         404: {**PROBLEM, "description": "No such version, or it was not trained by this service."},
     },
@@ -80,12 +88,16 @@ async def train(
 )
 @OF_A_MODEL
 async def get_card(
+    request: Request,
     services: ServicesDep,
     caller: ReadCaller,
     name: Annotated[str, Path(max_length=200, description="Name of the model, without a version")],
     version: Annotated[int, Path(ge=1, le=2**31 - 1, description="Version number")],
 ) -> Response:
-    """Read the model card of a version that was trained here: data, metrics, limits, intended use, libraries."""
+    """Read the model card of a version that was trained here: data, metrics, limits, intended use, libraries.
+
+    A page in Markdown, or JSON, as the Accept header says.
+    """
     trained = await find_version(services, name, version, archived=True)
 
     def read() -> StoredReport | None:
@@ -97,9 +109,14 @@ async def get_card(
         raise NotFound(
             f"{trained.label} was not trained by this service: GET /models/{name}/versions/{version} has its card."
         )
-    from shared.training.model_card import model_card
+    from shared.training.model_card import card_body, model_card
 
+    vary = {"Vary": "Accept"}
+    if preferred_type(request.headers.get("accept"), (MARKDOWN, JSON)) == JSON:
+        about = {"model": trained.card.name, "version": version, "model_sha256": trained.sha256}
+        body = {**about, "trained_at": stored.finished_at, "job_id": stored.job_id, **card_body(stored.report)}
+        return json_response(body, headers=vary)
     page = model_card(
         stored.report, label=trained.label, sha256=trained.sha256, trained_at=f"{stored.finished_at:%Y-%m-%d %H:%M} UTC"
     )
-    return Response(page, media_type="text/markdown")
+    return Response(page, media_type=MARKDOWN, headers=vary)

@@ -1,5 +1,6 @@
 """Trainings: their options, in the query beside a file or in the body of a window, and their result."""
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -69,6 +70,33 @@ class IntervalBody(BaseModel):
     value: float | None
     low: float | None
     high: float | None
+
+
+class ModelCardBody(BaseModel):
+    """What the model card of a version that was trained here says."""
+
+    model: str
+    version: int
+    model_sha256: str
+    trained_at: datetime
+    job_id: str = Field(description="The training.")
+    task: Task
+    target: str
+    labels: list[str]
+    data_sha256: str = Field(description="SHA-256 of the file that it was trained on.")
+    rows: int
+    class_rows: list[int] = Field(description="Rows of each label.")
+    notes: list[str] = Field(description="Columns that were left out, and why.")
+    features: list[dict[str, Any]] = Field(description="`name`, `type`, and how many values were `missing`.")
+    metrics: dict[str, IntervalBody]
+    search: dict[str, Any] = Field(description="The folds, the metric, the best draw and all that were tried.")
+    threshold: dict[str, Any] | None = Field(description="Of two classes: which, why, and what it does to the rows.")
+    calibration: dict[str, Any] | None
+    importance: list[dict[str, Any]] = Field(description="Fall of the metric when a feature is shuffled.")
+    options: dict[str, Any] = Field(description="What the caller of the training chose.")
+    intended_use: str
+    limits: list[str]
+    libraries: dict[str, str]
 
 
 class TrainingResult(BaseModel):

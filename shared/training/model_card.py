@@ -7,6 +7,10 @@ from shared.faults import counted
 
 FEATURES_LISTED = 50
 DRAWS_LISTED = 20
+INTENDED_USE = (
+    "To score rows that come from where the training rows came from, with the same columns. It is a candidate: it "
+    "serves nobody until someone promotes it, after a replay of past decisions, for example."
+)
 
 _STAGES = {"binary": "two classes", "multiclass": "several classes", "regression": "a number"}
 
@@ -79,12 +83,9 @@ def _lines(report: Mapping[str, Any], label: str, sha256: str, trained_at: objec
         ],
     )
     yield from _section("Intended use")
-    yield (
-        "To score rows that come from where the training rows came from, with the same columns. It is a candidate: it "
-        "serves nobody until someone promotes it, after a replay of past decisions, for example."
-    )
+    yield INTENDED_USE
     yield from _section("Limits")
-    yield from _limits(report)
+    yield from (f"- {limit}" for limit in limits(report))
     yield from _section("Libraries")
     yield from (f"- {name} {version}" for name, version in report["libraries"].items())
 
@@ -112,16 +113,34 @@ def _binary(report: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _limits(report: Mapping[str, Any]) -> Iterator[str]:
-    yield (
-        "- The best draw was chosen on the same folds by which it is reported: on new rows it is, on average, a little "
-        "worse than said here."
-    )
-    yield "- Rows were shuffled into folds: where they depend on each other (people twice, time), figures are too good."
-    yield "- Nothing here says that the answers are fair to groups of people, or caused by the features."
+def limits(report: Mapping[str, Any]) -> list[str]:
+    """Return what a trained version was not made for, or its figures do not say, each in a sentence."""
+    sentences = [
+        "The best draw was chosen on the same folds by which it is reported: on new rows it is, on average, a little "
+        "worse than said here.",
+        "Rows were shuffled into folds: where they depend on each other (people twice, time), figures are too good.",
+        "Nothing here says that the answers are fair to groups of people, or caused by the features.",
+    ]
     missing = [each["name"] for each in report["features"] if each["missing"]]
     if missing:
-        yield f"- Only {counted(len(missing), 'feature')} had missing values in training; elsewhere they are refused."
+        sentences.append(
+            f"Only {counted(len(missing), 'feature')} had missing values in training; elsewhere they are refused."
+        )
+    return sentences
+
+
+def card_body(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the page of a version says, as JSON has it."""
+    names = ("task", "target", "labels", "data_sha256", "rows", "class_rows", "notes", "features", "metrics", "search")
+    parts = ("threshold", "calibration", "importance")
+    return {
+        **{name: report[name] for name in names},
+        **{name: report.get(name) for name in parts},
+        "options": report["options"],
+        "intended_use": INTENDED_USE,
+        "limits": limits(report),
+        "libraries": report["libraries"],
+    }
 
 
 def _section(title: str) -> Iterator[str]:

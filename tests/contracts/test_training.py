@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 import psutil
 import pytest
+from guichet import Client
 from sqlalchemy import Engine, func, select
 
 from shared.database.engine import reader
@@ -96,13 +97,25 @@ def test_candidate_predicts_when_it_is_promoted(client, leavers):
     assert answer["threshold"] == leavers[1]["threshold"]
 
 
-def test_model_card_is_a_page(client, leavers):
+def test_model_card_is_a_page(stack, client, leavers):
     result = leavers[1]
     page = client.get(result["links"]["card"])
+    with Client(stack.url) as python:
+        assert python.model_card(result["model"], 1) == page.text
     assert page.status_code == 200, page.text
     assert page.headers["content-type"].startswith("text/markdown")
     for part in (f"# Model card of {result['model']}@1", "## Limits", "## Intended use", result["data_sha256"]):
         assert part.replace("_", "\\_") in page.text or part in page.text
+    card = client.get(result["links"]["card"], headers={"Accept": "application/json"})
+    assert (card.status_code, card.headers["content-type"]) == (200, "application/json")
+    body = card.json()
+    assert (body["model"], body["version"]) == (result["model"], 1)
+    for part in ("model_sha256", "data_sha256", "rows", "labels", "metrics", "importance", "calibration", "notes"):
+        assert body[part] == result[part], part
+    assert body["threshold"]["threshold"] == result["threshold"]
+    assert body["libraries"]["scikit-learn"]
+    for sentence in (*body["limits"], body["intended_use"]):
+        assert sentence in page.text
     problem = check_problem(client.get("/models/attrition/versions/1/card"), 404)
     assert "was not trained by this service" in problem["detail"]
 

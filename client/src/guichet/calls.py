@@ -154,7 +154,8 @@ def train_again(
 
 def model_card(name: str, version: int, *, retries: int) -> Flow[str]:
     """Read the model card of a version that was trained by the service, as Markdown."""
-    answer = yield from exchange(Request("GET", f"/models/{quote(name, safe='')}/versions/{version}/card"), retries)
+    path = f"/models/{quote(name, safe='')}/versions/{version}/card"
+    answer = yield from exchange(Request("GET", path, headers={"Accept": "text/markdown"}), retries)
     return check(answer).body.decode()
 
 
