@@ -31,7 +31,7 @@ IMAGES = guichet-api guichet-sync guichet-worker
 
 .DEFAULT_GOAL := help
 .PHONY: help architecture package run test coverage coverage-summary faults interop fuzz openapi-lint stores e2e e2e-compose check format format-check lint types \
-    lock docs docs-serve monitoring bench bench-csv bench-explain bench-guards bench-monitoring bench-observability bench-replay bench-shadow migration schema samples errors settings clean audit sbom workflows images push-images space \
+    lock docs docs-serve monitoring bench bench-csv bench-explain bench-guards bench-monitoring bench-observability bench-replay bench-shadow bench-training migration schema samples errors settings clean audit sbom workflows images push-images space \
     space-image deploy rollback smoke release-notes publish-release
 
 help: ## List the targets
@@ -102,6 +102,9 @@ bench-explain: .venv/.installed-dev ## Measure explanations, beside shap where i
 
 bench-guards: .venv/.installed-dev ## Measure what the guards of the API cost a submission, beside the same API without them
 	$(PY) -m benchmarks.guards $(ARGS)
+
+bench-training: .venv/.installed-dev ## Measure trainings of the examples beside a script written by hand
+	$(PY) -m benchmarks.training $(ARGS)
 
 bench-observability: .venv/.installed-dev ## Measure requests with metrics and logs beside the same service without them
 	$(PY) -m benchmarks.observability $(ARGS)
