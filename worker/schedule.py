@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from shared.config.settings import Settings
 from shared.observability.timed_tasks import CHECK_DRIFT, COUNT, FORGET, RECOVER, SELF_AUDIT
 from worker.maintenance.drift import check, count
-from worker.maintenance.recovery import forget, recover
+from worker.maintenance.recovery import forget, recover, remove_models
 from worker.maintenance.self_audit import audit
 from worker.runtime import Runtime
 
@@ -27,7 +27,7 @@ def schedule(settings: Settings, *, is_audited: bool = False) -> list[Timed]:
     """Return the recurring tasks of a worker process; with `is_audited`, the self-audit is one of them."""
     tasks = [
         Timed(RECOVER, 7_236_011, settings.recover_seconds, lambda runtime, spare: recover(runtime, spare=spare)),
-        Timed(FORGET, 7_236_012, 3600.0, lambda runtime, _: forget(runtime)),
+        Timed(FORGET, 7_236_012, 3600.0, lambda runtime, _: f"{forget(runtime)}, {remove_models(runtime)}"),
     ]
     if settings.monitor_seconds:
         tasks += [

@@ -230,7 +230,12 @@ async def delete_version(
         services, lambda session: delete(session, name, version, _change(request, caller, body))
     )
     left = await run_in_threadpool(remove_files, row, services.settings.models)
-    note = None if left is None else "Its files could not be removed: remove them from MODELS_DIR by hand."
+    note = None
+    if left is not None:
+        note = (
+            "Its files could not be removed here: a worker of the lane `maintenance` that may write MODELS_DIR does it "
+            "within an hour, or remove them by hand."
+        )
     return json_response({"model": name, "version": version, "state": "deleted", "left": note})
 
 

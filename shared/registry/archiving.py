@@ -92,6 +92,20 @@ def remove_files(row: ModelVersion, models_dir: Path) -> Path | None:
     return None
 
 
+def remove_left_files(session: Session, models_dir: Path) -> int:
+    """Remove the packages of deleted versions that still lie in MODELS_DIR; return how many were removed.
+
+    An API that only reads MODELS_DIR leaves them there, and so does whoever deleted a version on another host.
+    """
+    deleted = session.scalars(
+        select(ModelVersion)
+        .join(ModelArchive, ModelArchive.model_version_id == ModelVersion.id)
+        .where(ModelArchive.deleted_at.is_not(None))
+    )
+    left = [row for row in deleted if local_folder(row, models_dir).is_dir()]
+    return sum(remove_files(row, models_dir) is None for row in left)
+
+
 def _audit(session: Session, action: str, row: ModelVersion, change: Change) -> None:
     session.flush()
     audit(

@@ -6,14 +6,17 @@ from datetime import timedelta
 from kombu.exceptions import OperationalError as BrokerError
 from redis import RedisError
 from sqlalchemy import delete, func, update
+from sqlalchemy.orm import Session
 
 from shared.broker.app import DONE_CHANNEL
 from shared.broker.names import Lane
 from shared.broker.wakeups import send_wakeup
 from shared.database.engine import dumps
+from shared.faults import counted
 from shared.jobs import chunks, queries, registrations
 from shared.jobs import transitions as jobs
 from shared.jobs.submission import CLIENT_ID_SCOPE, NO_VERSION
+from shared.registry.archiving import remove_left_files
 from shared.tables import Job, Worker
 from worker.runtime import Runtime
 
@@ -75,7 +78,6 @@ def forget(runtime: Runtime) -> str:
 
     An id that a caller gave its job stays as long as the job: the caller knows it by no other.
     """
-
     age = timedelta(hours=runtime.settings.idempotency_hours)
     with runtime.engine.connect() as connection:
         connection.execute(delete(Worker).where(Worker.seen_at < func.now() - timedelta(days=1)))
@@ -89,3 +91,10 @@ def forget(runtime: Runtime) -> str:
             .values(idempotency_key=None, idempotency_scope=None)
         ).rowcount
     return f"{freed} keys freed"
+
+
+def remove_models(runtime: Runtime) -> str:
+    """Remove the packages of deleted versions that the API could not remove."""
+    with Session(runtime.engine) as session:
+        removed = remove_left_files(session, runtime.settings.models)
+    return f"{counted(removed, 'package')} removed"
