@@ -26,8 +26,10 @@ from api.services import Services
 from shared.comparison.gate import Gate
 from shared.comparison.shadow_state import CHALLENGER, ShadowState, find_shadow
 from shared.database.engine import session_scope
+from shared.errors import Conflict
 from shared.registry.aliases import AliasState, Change, find_alias, list_events, promote, remove_alias, roll_back
 from shared.registry.archiving import archive, delete, remove_files, restore
+from shared.registry.versions import CHAMPION
 from shared.tables import ModelVersion
 
 router = APIRouter(tags=["models"])
@@ -103,10 +105,13 @@ async def put_alias(
     """Point an alias to a version; for `champion`, promote it. Every process follows within 5 seconds.
 
     Jobs that are already accepted keep their version.
+    A version that a worker could not load (sync runtime: this service) does not become the champion: 409 says why.
     With PROMOTION_GATE=replay, a version replaces the champion only after a fresh replay within the limits: 409 names
-    the missing replay or the exceeded limit. `force` skips this check.
+    the missing replay or the exceeded limit. `force` skips both checks.
     """
     body = await _read(services, request, PromotionBody)
+    if alias == CHAMPION and not body.force:
+        _check_loadable(services, f"{name}@{body.version}")
     expected = "" if if_none_match is not None and if_none_match.strip() == "*" else if_match
 
     def work(session: Session) -> AliasState:
@@ -115,6 +120,17 @@ async def put_alias(
         return find_alias(session, name, alias)
 
     return _alias(await _do(services, work))
+
+
+def _check_loadable(services: Services, label: str) -> None:
+    """Raise Conflict for a version that was tried to be loaded, and nowhere was."""
+    states = services.runtime.model_states()
+    why = states.refused.get(label)
+    if why is not None and label not in states.loaded:
+        raise Conflict(
+            f"{label} cannot be loaded, and as the champion would leave callers without answers: {why.rstrip('.')}. "
+            "Mend that first, or force the promotion, with a reason."
+        )
 
 
 @router.delete(

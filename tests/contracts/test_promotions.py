@@ -207,6 +207,30 @@ def test_bad_changes_are_refused_with_what_to_do(client, register):
     assert client.get(place).json()["version"] == 1
 
 
+def test_version_that_cannot_be_loaded_does_not_become_the_champion(client, register, models_dir):
+    name = register()
+    file = models_dir / name / "2" / "model.joblib"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + b"x")
+    job = client.post("/jobs", json={"model": f"{name}@2", "features": {"a": 1.0}})
+
+    def is_named() -> bool | None:
+        reasons = client.get("/health").json()["reasons"]
+        return any(f"{name}@2 cannot be loaded" in why for why in reasons) or None
+
+    wait_until(is_named, seconds=60)
+    place = f"/models/{name}/aliases/champion"
+    problem = check_problem(client.put(place, json={"version": 2, **WHY}), 409)
+    assert f"{name}@2 cannot be loaded" in problem["detail"]
+    assert client.get(place).json()["version"] == 1
+    assert client.put(place, json={"version": 2, "force": True, **WHY}).status_code == 200
+    file.write_bytes(whole)
+    assert client.put(place, json={"version": 1, **WHY}).status_code == 200
+    wait_until(lambda: not is_named() or None, seconds=90)
+    if job.status_code == 202:
+        client.post(f"/jobs/{job.json()['id']}/cancel")
+
+
 def test_history_of_one_version_holds_its_own_moves(client, register):
     name = register(3)
     for version, alias in ((2, "champion"), (3, "challenger"), (1, "champion")):
