@@ -175,7 +175,9 @@ def read_batch(
     return replace(batch, rows=[*batch.rows, *(ShadowRow(*row) for row in connection.execute(drawn))])
 
 
-def _next(connection: Connection, query: Select[Any], mark: int, last: int, *, most: int, is_alone: bool) -> Batch:
+def _next(
+    connection: Connection, query: Select[int, int, datetime, str], mark: int, last: int, *, most: int, is_alone: bool
+) -> Batch:
     end = min(last, mark + STRIDE)
     between = _between(mark, end)
     rows = [ShadowRow(*row) for row in connection.execute(query.where(between).limit(most + 1))]
