@@ -57,8 +57,10 @@ def check_options(options: TrainingOptions) -> None:
     """Raise InvalidRequest for invalid options."""
     for name in options.estimators or ():
         if name not in ESTIMATORS:
-            hint = did_you_mean(name, ESTIMATORS)
-            raise refusal("estimator", f"There is no estimator {name[:70]!r}: {hint}.")
+            hint = did_you_mean(name, ESTIMATORS, otherwise=f"there are {', '.join(ESTIMATORS)}")
+            raise refusal(
+                "estimator", f"There is no estimator {name[:70]!r}: {hint}{'' if hint.endswith('?') else '.'}"
+            )
     if options.estimators is not None and not options.estimators:
         raise refusal("estimator", f"Name at least one estimator of {', '.join(ESTIMATORS)}, or leave them out.")
     if not 1 <= options.draws <= MAX_DRAWS:
