@@ -21,7 +21,7 @@ from typing import Any
 
 import shared
 from shared.cards.card import Card
-from shared.child import end_with_parent, limit_this_process
+from shared.child import end_first, end_with_parent, limit_this_process
 from shared.csv.format import CsvOptions
 from shared.errors import ArtefactError, CardError, GuichetError, InvalidRequest
 from shared.files import read_file
@@ -188,6 +188,7 @@ def main(folder: Path, parent: int, work: "Work | None" = None) -> None:
     request = json.loads((folder / REQUEST).read_text())
     memory_bytes, file_bytes = request["limits"]
     limit_this_process(memory_bytes=memory_bytes, niceness=NICENESS, file_bytes=FILE_FACTOR * file_bytes)
+    end_first()
     error: str | None = None
     message = ""
     try:
