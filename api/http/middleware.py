@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
+from api.http.cookies import with_own_cookies
 from api.http.prefix import Prefix, route_path
 from api.http.security_headers import Pages, SecurityHeaders, may_be_kept
 from shared.observability.logs import begin
@@ -59,11 +60,16 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         request_id = traceparent = None
-        for name, value in scope["headers"]:  # one walk: most requests have neither
+        has_cookies = False
+        for name, value in scope["headers"]:  # one walk: most requests have none of them
             if name == b"x-request-id" and request_id is None:
                 request_id = value.decode("latin-1")
             elif name == b"traceparent" and traceparent is None:
                 traceparent = value.decode("latin-1")
+            elif name == b"cookie":
+                has_cookies = True
+        if has_cookies:
+            scope["headers"] = with_own_cookies(scope["headers"])
         # An id that could not be stored, logged or sent back safely is replaced, not refused.
         if request_id is None or not _REQUEST_ID.fullmatch(request_id):
             request_id = str(uuid7())
