@@ -121,6 +121,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._running: RequestResponseCycle | None = None
         self._overhead = 0  # bytes of this request that are not of its body
         self._in_a_row = 0  # of those, how many came since the last one of its body
+        self._piece = 0  # bytes that came last, in one piece
         self._body_bytes = 0
         self._trailer_count = 0
         self._in_head = True
@@ -151,7 +152,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Feed the parser; data above a limit ends the connection with an answer that names the limit."""
         self._unset_keepalive_if_required()
-        size = len(data)
+        size = self._piece = len(data)
         self._overhead += size
         self._in_a_row += size
         try:
@@ -190,12 +191,18 @@ class GuardedProtocol(HttpToolsProtocol):
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """Pass the request on; its body has its own time limit. Before this, only the bytes of a head are bounded."""
-        if len(self.headers) > self.limits.headers or len(self.url) > self.limits.url_bytes:
+        """Pass the request on; its body has its own time limit."""
+        if len(self.headers) > self.limits.headers or len(self.url) > self.limits.url_bytes or self._has_large_head():
             self._refuse(self._head_too_large())
         self._in_head = False
         self._head_since = self._body_since = None
         HttpToolsProtocol.on_headers_complete(self)
+
+    def _has_large_head(self) -> bool:
+        """Tell whether the head of this request, all of which has come, has too many bytes."""
+        if self._piece <= self.limits.head_bytes and self._in_a_row <= self.limits.head_bytes:
+            return False  # nearly always: they are not counted one by one
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > self.limits.head_bytes
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body, as uvicorn does where there are no WebSockets."""
