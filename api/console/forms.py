@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
-from api.jobs.json_body import read_body
+from api.jobs.json_body import in_turn, read_body
 from api.services import services_of
 from shared.errors import MalformedBody, UnsupportedMediaType
 from shared.faults import unpointer
@@ -16,6 +16,8 @@ from shared.faults import unpointer
 ENCODING = "application/x-www-form-urlencoded"
 PREFIX = "f:"  # of the fields that are features: no name of one means something else to the form
 MAX_FIELDS = 10_000
+MAX_BYTES = 1_000_000  # of a form, which is a row
+MAX_NUMBER = 400  # characters: a float64 written out in full has at most 309 digits before the point
 Faults = dict[str, list[dict[str, str]]]  # by feature, as a problem document has them
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
 
@@ -24,7 +26,12 @@ async def read_form(request: Request) -> dict[str, str]:
     """Return the fields of a form; raise MalformedBody or UnsupportedMediaType for a body that is none."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != ENCODING:
         raise UnsupportedMediaType("This page takes its own form only: open it in a browser and send it from there.")
-    body = await read_body(request, max_bytes=services_of(request).settings.max_body_bytes)
+    body = await read_body(request, max_bytes=min(MAX_BYTES, services_of(request).settings.max_body_bytes))
+    return await in_turn(len(body), lambda: parse_fields(body))
+
+
+def parse_fields(body: bytes) -> dict[str, str]:
+    """Return the fields of a form by their names; raise MalformedBody for bytes that are none."""
     try:
         return dict(parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=MAX_FIELDS))
     except ValueError:
@@ -53,7 +60,7 @@ def value_of(feature: Mapping[str, Any], text: str) -> Any:  # noqa: ANN401 - an
             return category
     if feature["type"] == "boolean":
         return {"true": True, "false": False}.get(text, text)
-    if feature["type"] in ("integer", "number"):
+    if feature["type"] in ("integer", "number") and len(text) <= MAX_NUMBER:
         plain = re.sub(r"[\s\u00a0\u202f]", "", text)
         plain = plain.replace(",", ".") if plain.count(",") == 1 and "." not in plain else plain  # as in French
         if _NUMBER.fullmatch(plain):

@@ -17,6 +17,7 @@ from api.http.prefix import link
 WAIT = "wait=10"  # seconds that a page waits for its score
 SHOWN_FAULTS = 20  # of a checked file
 VARY = "Accept, Accept-Language, Cookie"
+MAX_DIGITS = 10  # of the number of a version: what is longer is none
 OPTIONS = ("delimiter", "decimal", "thousands", "encoding", "id_column")  # of a file, in the address of its page
 
 
@@ -237,7 +238,8 @@ async def move_alias(request: Request, name: str, *, back: bool) -> Response:
         reply = await ask(request, "POST", f"{path}/rollback", json={"reason": reason}, headers=headers)
     else:
         number = fields.get("version", "")
-        body = {"version": int(number) if number.isascii() and number.isdigit() else number, "reason": reason}
+        is_number = number.isascii() and number.isdigit() and len(number) <= MAX_DIGITS
+        body = {"version": int(number) if is_number else number, "reason": reason}
         reply = await ask(request, "PUT", path, json=body, headers=headers)
     if reply.status == 422 and reply.body.get("errors"):
         by_field, _ = fault_places(reply.body["errors"], wrapper=None)

@@ -1,9 +1,14 @@
 """What forms, cookies and uploads of strangers cost: seconds, bytes and places, on a service of each runtime."""
 
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx2
 import pytest
+
+from tests.support.stack import Stack
 
 OWN = {"Sec-Fetch-Site": "same-origin"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"} | OWN
@@ -17,6 +22,29 @@ COOKIES = {
     "equal signs": "=" * HEADER_BYTES,
 }
 PAGES = ("/livez", "/version", "/", "/console/sign-in", "/models/attrition", "/console/models/attrition/predict")
+
+
+@contextmanager
+def asked_beside(stack: Stack) -> Iterator[list[float]]:
+    """Ask /livez again and again meanwhile; the list has how long each answer took, in seconds."""
+    took: list[float] = []
+    is_over = threading.Event()
+
+    def ask() -> None:
+        with stack.client() as client:
+            while not took or not is_over.wait(0.02):
+                began = time.monotonic()
+                assert client.get("/livez").status_code == 200
+                took.append(time.monotonic() - began)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield took
+    finally:
+        is_over.set()
+        thread.join()
+    assert took
 
 
 # ── cookies and forms of the console ─────────────────────────────────────────────────────────────────────────────
@@ -37,6 +65,34 @@ def test_cookie_of_the_console_is_read_among_those_of_others(client: httpx2.Clie
     assert '<html lang="fr">' in page.text
     quoted = client.get("/", headers={"Cookie": 'guichet_language="fr"', "Accept": "text/html"})
     assert '<html lang="en">' in quoted.text
+
+
+@pytest.mark.parametrize("path", ["/console/sign-in", "/console/models/attrition/predict"])
+def test_large_form_is_refused_and_a_costly_one_holds_nobody_up(stack: Stack, client: httpx2.Client, path: str) -> None:
+    began = time.monotonic()
+    assert client.post(path, content=b"key=" + b"%41" * 3_000_000, headers=FORM).status_code == 413
+    assert time.monotonic() - began < MAX_SECONDS
+    with asked_beside(stack) as took:
+        for content in (b"%41", b"+", b"%C3", b"&a=%41%41%41%41"):
+            answer = client.post(path, content=(b"key=" + content * 1_000_000)[:990_000], headers=FORM)
+            assert 200 <= answer.status_code < 500, content
+    assert max(took) < MAX_SECONDS
+
+
+@pytest.mark.parametrize("text", ["9" * 300_000, "1" * 300_000 + "x", "1e" * 100_000, "9" * 390 + "e999"])
+def test_number_without_an_end_is_a_fault_of_its_field(stack: Stack, client: httpx2.Client, text: str) -> None:
+    with asked_beside(stack) as took:
+        answer = client.post("/console/models/attrition/predict", data={"f:age": text}, headers=OWN)
+    assert answer.status_code == 422
+    assert max(took) < MAX_SECONDS
+
+
+@pytest.mark.parametrize("number", ["9" * 20, "9" * 5_000, "0" * 40 + "1", "-1", "1e3", "", "½", "\0"])
+def test_number_that_is_no_version_is_refused_on_its_page(client: httpx2.Client, number: str) -> None:
+    fields = {"version": number, "reason": "because"}
+    answer = client.post("/console/models/attrition/promote", data=fields, headers=OWN)
+    assert 400 <= answer.status_code < 500, answer.text[:500]
+    assert answer.headers["content-type"].startswith("text/html")
 
 
 # ── uploads of models, and of rows to train on ───────────────────────────────────────────────────────────────────

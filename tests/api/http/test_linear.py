@@ -6,8 +6,12 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 
+from api.console.forms import parse_fields
+from api.files.models import ModelForm
 from api.http import conditional
+from api.http.cookies import with_own_cookies
 from api.jobs.json_body import parse_json
 from api.protocols.mlflow import dataframes
 from shared.csv.format import Limits
@@ -47,6 +51,10 @@ REPEATED = (
     b"\xc3\xa9",
     b"=",
     b"%",
+    b"%41",
+    b"&",
+    b"\r\n--",
+    b'a="\\"',
 )
 
 
@@ -54,6 +62,12 @@ def split(body: bytes) -> None:
     splitter = RecordSplitter(",", Limits(10_000_000, 10_000_000, 1_000_000))
     list(splitter.feed(body))
     list(splitter.finish())
+
+
+def read_parts(body: bytes) -> None:
+    form = ModelForm(b"b", max_bytes=10_000_000)
+    with form:
+        form.parse(b'--b\r\nContent-Disposition: form-data; name="artefact"; filename="m"\r\n\r\n' + body)
 
 
 def headers(read: Callable[[str], Any]) -> Callable[[bytes], Any]:
@@ -66,6 +80,9 @@ READERS: dict[str, Callable[[bytes], Any]] = {
     "records of a CSV file": split,
     "If-None-Match": headers(lambda text: conditional.etag_matches(text, '"x"')),
     "Range": headers(lambda text: conditional.parse_range("bytes=" + text, None, '"x"')),
+    "Cookie": lambda body: Request({"type": "http", "headers": with_own_cookies([(b"cookie", body)])}).cookies,
+    "form of the console": parse_fields,
+    "form with files": read_parts,
     "Accept": headers(lambda text: conditional.preferred_type(text, ["text/csv", "application/json"])),
 }
 
