@@ -70,6 +70,11 @@ def few(names: Iterable[object], most: int = FIRST) -> str:
     return ", ".join(texts[:most]) + (f" and {more} more" if more > 0 else "")
 
 
+def storable(text: str, length: int) -> str:
+    """Return the beginning of a text, without what no database stores (NUL, lone surrogates)."""
+    return text[:length].replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+
+
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun: `1 row`, `1,200 rows`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

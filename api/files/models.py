@@ -4,6 +4,7 @@ Nothing of a model is read here: a joblib file is a program, which only the proo
 """
 
 import hashlib
+import itertools
 import json
 import re
 import tempfile
@@ -33,7 +34,7 @@ from shared.broker.names import Lane
 from shared.csv.format import CsvOptions, normalise_options
 from shared.database.engine import run_again
 from shared.errors import ArtefactError, CardError, Forbidden, InvalidRequest, TooLarge, Unavailable
-from shared.faults import Fault, did_you_mean, pointer_to_unknown
+from shared.faults import Fault, did_you_mean, pointer_to_unknown, storable
 from shared.jobs import registrations
 from shared.jobs.queries import StoredJob
 from shared.jobs.registrations import PIECE_BYTES, Upload, UploadedFile
@@ -266,7 +267,7 @@ def read_upload(form: ModelForm, actor: str) -> Upload:
     for field_name, read_document in _DOCUMENTS.items():
         if field_name in fields:
             with _faults_of(field_name, faults):
-                options[field_name] = read_document(fields[field_name], field_name)
+                options[field_name] = _storable(read_document(fields[field_name], field_name))
     if (target := options.get("target")) is not None and target == options.get("scores"):
         faults.append(Fault("/scores", "conflict", "cannot be the target too: name another column"))
     file_format: dict[str, Any] = {word: fields[word] for word in FORMAT if word in fields}
@@ -352,7 +353,7 @@ def _stored_name(name: str, file: ReceivedFile) -> str:
 
 
 def _number(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:11]) <= 2**31 - 1:
+    if not text.isascii() or not text.isdigit() or len(text) > 10 or not 1 <= int(text) <= 2**31 - 1:
         raise ValueError("must be a number from 1 on")
     return int(text)
 
@@ -381,6 +382,14 @@ def _labels(text: str, source: str) -> dict[str, str]:
             raise ValueError("must be class=label pairs, e.g. 0=No,1=Yes, or a JSON object")
         return {key.strip(): label.strip() for key, _, label in pairs}
     return labels_of(_json(text), source)
+
+
+def _storable(document: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Return a document that was read; raise ValueError where no database stores its names or texts."""
+    for word in itertools.chain.from_iterable(document.items()) if isinstance(document, Mapping) else ():
+        if isinstance(word, str) and storable(word, len(word)) != word:
+            raise ValueError("holds a null byte, or half of a character (a lone surrogate)")
+    return document
 
 
 def _json(text: str) -> Any:  # noqa: ANN401 - any JSON value

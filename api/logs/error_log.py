@@ -18,7 +18,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 from api.logs.pruning import PRUNE_SECONDS, prune
 from shared.background import Background
-from shared.faults import Fault
+from shared.faults import Fault, storable
 from shared.tables import ErrorLog
 
 log = logging.getLogger(__name__)
@@ -182,8 +182,3 @@ def clean(entry: dict[str, Any]) -> dict[str, Any]:
         "detail": storable(entry["detail"], DETAIL_LENGTH),
         "faults": faults,
     }
-
-
-def storable(text: str, length: int) -> str:
-    """Return the beginning of a text, without what no database stores (NUL, lone surrogates)."""
-    return text[:length].replace("\x00", "\ufffd").encode("utf-8", "replace").decode()

@@ -24,10 +24,11 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
 
-from api.logs.error_log import PATH_LENGTH, storable
+from api.logs.error_log import PATH_LENGTH
 from api.logs.pruning import PRUNE_SECONDS, prune
 from shared.background import Background
 from shared.database.prepared import Statement, array
+from shared.faults import storable
 from shared.observability.metrics import (
     FLUSH_SECONDS,
     HTTP_REQUESTS,

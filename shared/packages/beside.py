@@ -10,6 +10,7 @@ from shared.errors import CardError
 from shared.files import read_file
 
 SHOWN = 8  # names that a sentence gives
+NAME_LENGTH = 70  # characters of each
 
 
 def read_labels(path: Path) -> dict[str, str]:
@@ -48,7 +49,7 @@ def threshold_of(content: object, source: str) -> float:
         if "threshold" in thresholds:
             thresholds = {"threshold": thresholds["threshold"]}
         if len(thresholds) != 1:
-            names = ", ".join(list(thresholds)[:SHOWN]) if thresholds else ", ".join(list(map(str, content))[:SHOWN])
+            names = ", ".join(str(name)[:NAME_LENGTH] for name in list(thresholds or content)[:SHOWN])
             what = "several thresholds" if thresholds else "no threshold"
             raise CardError(f"{source} holds {what} ({names}): give the number itself with --threshold.")
         [content] = thresholds.values()
@@ -82,7 +83,12 @@ def _thresholds(content: Mapping[Any, Any], place: str = "") -> list[tuple[str, 
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int beyond float64
+        return False
 
 
 def _read_json(path: Path) -> Any:  # noqa: ANN401 - any JSON value

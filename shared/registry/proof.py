@@ -24,6 +24,7 @@ from shared.cards.card import Card
 from shared.child import end_first, end_with_parent, limit_this_process
 from shared.csv.format import CsvOptions
 from shared.errors import ArtefactError, CardError, GuichetError, InvalidRequest
+from shared.faults import storable
 from shared.files import read_file
 from shared.packages.archive import is_archive, model_within, unpack
 from shared.packages.package import CARD_FILE, MODEL_FILE, REFERENCE_FILE
@@ -151,7 +152,7 @@ def _check_outcome(folder: Path, code: int) -> None:
     """Raise NotProved unless the process ended normally and reported success."""
     try:
         outcome = json.loads(read_file(folder / OUTCOME, limit=1_000_000))
-        error, message = outcome["error"], str(outcome["message"])[:MESSAGE_LENGTH]
+        error, message = outcome["error"], storable(str(outcome["message"]), MESSAGE_LENGTH)  # anyone's words
     except (OSError, ValueError, KeyError, TypeError):
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
         raise NotProved(

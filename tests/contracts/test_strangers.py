@@ -1,13 +1,18 @@
 """What forms, cookies and uploads of strangers cost: seconds, bytes and places, on a service of each runtime."""
 
+import io
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx2
+import joblib
 import pytest
 
+from tests.contracts.helpers import check_problem, wait_until
+from tests.contracts.test_registering import Program
 from tests.support.stack import Stack
 
 OWN = {"Sec-Fetch-Site": "same-origin"}
@@ -96,3 +101,36 @@ def test_number_that_is_no_version_is_refused_on_its_page(client: httpx2.Client,
 
 
 # ── uploads of models, and of rows to train on ───────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        ("metrics", '{"auc": 1' + "0" * 400 + "}"),
+        ("metrics", '{"\\u0000": 1}'),
+        ("metrics", "[" * 60_000),
+        ("threshold", '{"threshold": 1' + "0" * 400 + "}"),
+        ("labels", '{"0": "\\u0000"}'),
+        ("labels", '{"0": "\\ud800"}'),
+        ("version", "00000000001" + "9" * 4_000),
+    ],
+)
+def test_document_that_cannot_be_stored_is_refused_with_its_field(client: httpx2.Client, field: str, text: str) -> None:
+    files = {"artefact": ("model.joblib", b"\x80\x04].")}
+    problem = check_problem(client.post("/models", data={"name": "churn", field: text}, files=files), 422)
+    assert [fault["pointer"] for fault in problem["errors"]] == [f"/{field}"]
+
+
+def test_words_of_an_artefact_that_no_database_stores_end_its_job(client: httpx2.Client) -> None:
+    artefact = io.BytesIO()
+    joblib.dump(Program(r"raise SystemError('a\0b\ud800c')"), artefact)
+    accepted = client.post("/models", data={"name": "strange-words"}, files={"artefact": ("m", artefact.getvalue())})
+    assert accepted.status_code == 202, accepted.text
+
+    def look() -> dict[str, Any] | None:
+        job: dict[str, Any] = client.get(f"/jobs/{accepted.json()['id']}", headers={"Prefer": "wait=10"}).json()
+        return job if job["finished_at"] else None
+
+    job = wait_until(look, seconds=200)
+    assert (job["status"], job["error"]["code"], job["attempts"]) == ("failed", "model_refused", 1), job
+    assert "\0" not in job["error"]["message"]
