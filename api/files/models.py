@@ -24,7 +24,7 @@ from uuid_utils import uuid7
 from api.auth.callers import Caller
 from api.files.forms import FormParser, clean_filename, form_error
 from api.files.spool import disk
-from api.files.submit import find_stored
+from api.files.submit import find_stored, holder_of
 from api.files.unwrapping import FORM_BYTES, read_form_boundary
 from api.files.uploads import UploadBody, UploadSlots, answer_upload
 from api.http.responses import request_id_of
@@ -58,7 +58,7 @@ _SUFFIXES = {  # by which the registry tells how a file is written; others are r
 _CODE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,60}\.py")
 _ZIP = b"PK\x03\x04"
 
-_PLACES = UploadSlots(2, of_one=2)
+_PLACES = UploadSlots(2, of_one=1)
 _MAY_REGISTER = text("SELECT has_table_privilege('model_versions', 'INSERT')")
 _RECEIVING = CapacityLimiter(1)
 
@@ -176,7 +176,7 @@ async def _submit(services: Services, request: Request, body: UploadBody, caller
     submission = unversioned_submission(request, caller, services, kind=JobKind.REGISTER, seconds=seconds)
     set_idempotency_key(submission, request, caller)
     with (
-        _PLACES.one(None),
+        _PLACES.one(holder_of(services, request, caller)),
         services.keys_in_flight.hold(submission),
         ModelForm(boundary, max_bytes=settings.max_model_bytes) as form,
     ):

@@ -86,7 +86,7 @@ async def submit_csv(
     await spend_file(services, request, caller)
     submission = new_submission(services, request, caller, options.common, kind=JobKind.CSV, lane=Lane.BULK)
     set_idempotency_key(submission, request, caller)
-    with _PLACES.one(_holder(services, request, caller)), services.keys_in_flight.hold(submission), Spool() as spool:
+    with _PLACES.one(holder_of(services, request, caller)), services.keys_in_flight.hold(submission), Spool() as spool:
         received = await _receive(services, request, body, options, lambda chunk, _: spool.add(chunk))
         await owe_file_rows(services, request, caller, received.row_count - 1)
         submission.body_hash = received.sha256 if submission.idempotency_key is not None else None
@@ -101,7 +101,7 @@ async def report_csv(
     """Receive a file, check every row, and answer 200 with the report."""
     report = CsvReport(options.common.version)
     await spend_file(services, request, caller)
-    with _PLACES.one(_holder(services, request, caller)):
+    with _PLACES.one(holder_of(services, request, caller)):
         received = await _receive(services, request, body, options, report.add)
         await owe_file_rows(services, request, caller, received.row_count - 1)
     return json_response(
@@ -129,7 +129,7 @@ async def owe_file_rows(services: Services, request: Request, caller: Caller, co
         await services.quota.owe_file_rows(payer(request, caller.id, proxy_hops=settings.proxy_hops), count)
 
 
-def _holder(services: Services, request: Request, caller: Caller) -> str | None:
+def holder_of(services: Services, request: Request, caller: Caller) -> str | None:
     """Return the holder of an upload's place: a key, else a network address; None where no key is needed."""
     if services.settings.auth == "open":
         return None

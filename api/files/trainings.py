@@ -21,7 +21,7 @@ from starlette.responses import Response
 from api.auth.callers import Caller
 from api.files.models import ReceivedFile, check_uploads, unversioned_submission
 from api.files.spool import disk
-from api.files.submit import find_stored, spend_file
+from api.files.submit import find_stored, holder_of, spend_file
 from api.files.unwrapping import UploadDecoder, read_envelope
 from api.files.uploads import UploadBody, UploadSlots, answer_upload
 from api.jobs.json_body import read_json
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 FORMAT = ("delimiter", "encoding", "decimal", "thousands")
 JSON = "application/json"
 
-_PLACES = UploadSlots(2, of_one=2)
+_PLACES = UploadSlots(2, of_one=1)
 _RECEIVING = CapacityLimiter(1)
 
 
@@ -78,7 +78,8 @@ async def _submit_file(
     submission = _submission(services, request, caller)
     envelope = read_envelope(request.headers)
     decoder = UploadDecoder(envelope, max_bytes=services.settings.max_training_bytes)
-    with _PLACES.one(None), services.keys_in_flight.hold(submission), tempfile.TemporaryFile() as spooled:
+    place = _PLACES.one(holder_of(services, request, caller))
+    with place, services.keys_in_flight.hold(submission), tempfile.TemporaryFile() as spooled:
         rows = TrainingRows(services, options, csv_options, ReceivedFile(spooled, None))
         while data := await body.read():
             await to_thread.run_sync(rows.take, decoder.unwrap(data), limiter=_RECEIVING)
@@ -93,6 +94,11 @@ def _read_query(request: Request, query: TrainQuery) -> tuple[TrainingOptions, C
     if query.name is None or not NAME.fullmatch(query.name):
         reason = "is missing: name the model, e.g. churn" if query.name is None else f"cannot be a name: {NAME_RULE}"
         faults.append(Fault("/query/name", "name", reason))
+    faults += [
+        Fault(f"/query/{name}", "encoding", "holds a null byte")
+        for name, value in query.model_dump(exclude_none=True).items()
+        if isinstance(value, str) and "\0" in value
+    ]
     if query.target is None:
         faults.append(Fault("/query/target", "missing", "is missing: name the column with the answer"))
     if faults:
@@ -155,6 +161,8 @@ class TrainingRows:
 
     def _read(self, chunks: Iterator[Chunk]) -> None:
         for chunk in chunks:
+            if b"\0" in chunk.data:
+                raise refusal("unreadable", "The file holds a NUL character, which no database stores: remove it.")
             form = self._opened().format
             assert form is not None
             if not self._answers:
@@ -189,7 +197,8 @@ async def _submit_window(services: Services, request: Request, caller: Caller) -
     end = body.to or datetime.now(UTC)
     if start >= end:
         raise RowFaults("The window ends before it begins.", faults=[Fault("/from", "range", "must be before `to`")])
-    with services.keys_in_flight.hold(submission), tempfile.TemporaryFile() as spooled:
+    place = _PLACES.one(holder_of(services, request, caller))
+    with place, services.keys_in_flight.hold(submission), tempfile.TemporaryFile() as spooled:
         file = ReceivedFile(spooled, None)
         await run_in_threadpool(_write_window, services, version.card, options, (start, end), file)
         return await _submit(services, request, caller, submission, options, CsvOptions(), file)
@@ -227,20 +236,25 @@ def _write_window(
     names = [feature.name for feature in card.sent_features]
     check_columns([*names, options.target], options)
     answers: list[str] = []
-    most = services.settings.max_training_rows
+    most, most_bytes = services.settings.max_training_rows, services.settings.max_training_bytes
 
     def write(rows: Iterable[list[Any]]) -> None:
         lines = io.StringIO()
         csv.writer(lines).writerows(rows)
-        file.add(lines.getvalue().encode())
+        line = lines.getvalue().encode()
+        if file.size + len(line) > most_bytes:
+            raise TooLarge(
+                f"The window's rows take more than {most_bytes:,} bytes (MAX_TRAINING_BYTES): choose a shorter one."
+            )
+        file.add(line)
 
     write([[*names, options.target]])
     with reader(services.bulk_engine).connect() as connection:
         for features, answer in trainings.answered_rows(connection, card, *window):
+            if len(answers) >= most:
+                raise TooLarge(f"The window has more than {most:,} rows (MAX_TRAINING_ROWS): choose a shorter one.")
             write([[*(features.get(name) for name in names), answer]])
             answers.append(str(answer))
-            if len(answers) > most:
-                raise TooLarge(f"The window has more than {most:,} rows (MAX_TRAINING_ROWS): choose a shorter one.")
     check_row_count(len(answers))
     check_answers(answers, options.target)
 

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from api.errors.handlers import respond
 from api.files.unwrapping import FORM_BYTES, too_large
 from shared.errors import GuichetError, MalformedBody, SlowRequest, TooLarge, TooManyRequests, Unavailable
+from shared.faults import counted
 
 BATCH_BYTES = 1 << 18  # handed over at once: threads are not changed for every packet
 STALL_SECONDS = 60.0  # a batch must come within it: who sends nothing, or nearly so, holds a place for nothing
@@ -39,7 +40,7 @@ class UploadSlots:
             raise Unavailable(f"{self._count} files are being uploaded already: try again soon.", retry_after=5)
         if caller is not None and self._held[caller] >= self._of_one:
             raise TooManyRequests(
-                f"You are uploading {self._of_one} files already: send the next one when one of them is received.",
+                f"You are uploading {counted(self._of_one, 'file')} already: send the next one when one is received.",
                 retry_after=5,
             )
         key = caller or ""

@@ -22,7 +22,8 @@ def check_columns(names: Sequence[str], options: TrainingOptions) -> None:
     for name in (options.target, *options.leave_out):
         if name not in names:
             what = "the target" if name == options.target else "a column to leave out"
-            raise refusal("no_column", f"The file has no column {name[:70]!r}, {what}: it has {few(names, 10)}.")
+            listed = few((each[:70] for each in names), 10)
+            raise refusal("no_column", f"The file has no column {name[:70]!r}, {what}: it has {listed}.")
     if options.target in options.leave_out:
         raise refusal("no_column", f"The column {options.target[:70]!r} is the target: it cannot be left out.")
     for place, name in enumerate(names, 1):

@@ -1,19 +1,27 @@
 """What forms, cookies and uploads of strangers cost: seconds, bytes and places, on a service of each runtime."""
 
+import gzip
 import io
+import socket
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import httpx2
 import joblib
 import pytest
+from sqlalchemy import insert
 
-from tests.contracts.helpers import check_problem, wait_until
+from api.auth.callers import make_key
+from shared.database.engine import make_engine
+from shared.tables import ApiKey
+from tests.contracts.helpers import apart, check_problem, new_id, wait_until
 from tests.contracts.test_registering import Program
 from tests.support.stack import Stack
+from tests.support.trainings import TARGET, csv_of, make_rows
 
 OWN = {"Sec-Fetch-Site": "same-origin"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"} | OWN
@@ -121,6 +129,42 @@ def test_document_that_cannot_be_stored_is_refused_with_its_field(client: httpx2
     assert [fault["pointer"] for fault in problem["errors"]] == [f"/{field}"]
 
 
+def test_rows_that_no_database_stores_are_refused(client: httpx2.Client) -> None:
+    query = {"name": "churn", "target": TARGET}
+    csv = {"Content-Type": "text/csv"}
+    content = csv_of(make_rows(60))
+    problem = check_problem(client.post("/train", params=query | {"positive": "\0"}, content=content, headers=csv), 422)
+    assert [fault["pointer"] for fault in problem["errors"]] == ["/query/positive"]
+    holed = content.replace(b"north", b"no\0rth")
+    assert "NUL" in check_problem(client.post("/train", params=query, content=holed, headers=csv), 422)["detail"]
+
+
+@pytest.mark.parametrize("path", ["/models", "/train?name=churn&target=left"])
+def test_part_of_a_form_has_short_headers(client: httpx2.Client, path: str) -> None:
+    """A name without an end is no way around the limit of a file, and no way into memory."""
+    form = {"Content-Type": "multipart/form-data; boundary=b"}
+    start = b'--b\r\nContent-Disposition: form-data; name="artefact"; filename="'
+    for body in (start + b"a" * 4_000_000, b"--b\r\n" + b"X-Name: value\r\n" * 200_000, b"\r\n" * 1_000_000):
+        began = time.monotonic()
+        answer = client.post(path, content=body, headers=form)
+        assert answer.status_code in (400, 413, 415, 422), answer.text
+        assert time.monotonic() - began < 2 * MAX_SECONDS
+
+
+def test_packed_rows_are_bounded_by_what_they_unpack_to(stack: Stack, tmp_path: Any) -> None:
+    bomb = gzip.compress(b"a,left\n" + b"1,yes\n" * 5_000_000)
+    assert len(bomb) < 200_000
+    headers = {"Content-Type": "text/csv", "Content-Encoding": "gzip"}
+    with apart(stack, tmp_path, MAX_TRAINING_BYTES="1000000") as other, other.client() as client:
+        answer = client.post("/train?name=churn&target=left", content=bomb, headers=headers)
+        assert "larger than 1000000 bytes" in check_problem(answer, 413)["detail"]
+        workbook = io.BytesIO()
+        with zipfile.ZipFile(workbook, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("xl/workbook.xml", b" " * 50_000_000)
+        answer = client.post("/train?name=churn&target=left", content=workbook.getvalue(), headers={"Content-Type": ""})
+        assert 400 <= answer.status_code < 500, answer.text
+
+
 def test_words_of_an_artefact_that_no_database_stores_end_its_job(client: httpx2.Client) -> None:
     artefact = io.BytesIO()
     joblib.dump(Program(r"raise SystemError('a\0b\ud800c')"), artefact)
@@ -134,3 +178,60 @@ def test_words_of_an_artefact_that_no_database_stores_end_its_job(client: httpx2
     job = wait_until(look, seconds=200)
     assert (job["status"], job["error"]["code"], job["attempts"]) == ("failed", "model_refused", 1), job
     assert "\0" not in job["error"]["message"]
+
+
+def test_window_is_bounded_as_a_file_is(stack: Stack, tmp_path: Any, attrition_row: dict[str, Any]) -> None:
+    with apart(stack, tmp_path, MAX_TRAINING_BYTES="1000") as other, other.client() as client:
+        body = {"rows": [attrition_row] * 60}
+        scored = client.post("/models/attrition/predict_batch", json=body, headers={"Prefer": "wait=60"})
+        assert scored.status_code == 200, scored.text
+        job = scored.json()["job_id"]
+        labels = list(client.get("/models/attrition").json()["card"]["labels"].values())
+        lines = "".join(f"{job},{place},{labels[place % 2]}\n" for place in range(60))
+        told = client.post("/outcomes", content=f"job_id,row,actual\n{lines}", headers={"Content-Type": "text/csv"})
+        assert told.status_code in (200, 201, 202), told.text
+        answer = client.post("/train", json={"model": "attrition@1", "name": new_id()[:20]})
+    assert "MAX_TRAINING_BYTES" in check_problem(answer, 413)["detail"]
+
+
+@pytest.mark.parametrize("path", ["/models", "/train?name=churn&target=left"])
+def test_one_key_does_not_hold_all_places(stack: Stack, tmp_path: Any, path: str) -> None:
+    with apart(stack, tmp_path, AUTH="keys") as other:
+        engine = make_engine(other.database_url)
+        keys = {}
+        with engine.begin() as connection:
+            for name in ("first", "second"):
+                keys[name], digest = make_key()
+                values = {"id": digest[:16], "name": f"{name}-{digest[:8]}", "sha256": digest, "scopes": "admin"}
+                connection.execute(insert(ApiKey).values(values))
+        engine.dispose()
+        time.sleep(1.5)  # the API has seen them
+        start = b'--b\r\nContent-Disposition: form-data; name="artefact"; filename="m"\r\n\r\n'
+        if path != "/models":
+            start = b'--b\r\nContent-Disposition: form-data; name="file"; filename="m"\r\n\r\na,left\n'
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+            "Content-Length: 4000000\r\nAuthorization: Bearer {}\r\n\r\n"
+        )
+        with socket.create_connection(("127.0.0.1", other.port), timeout=20) as slow, other.client() as client:
+            slow.sendall(head.format(keys["first"]).encode() + start + b"1,yes\n" * 50_000)
+            form = {"Content-Type": "multipart/form-data; boundary=b"}
+
+            def ask(name: str) -> httpx2.Response:
+                return client.post(
+                    path, content=start + b"\r\n--b--\r\n", headers=form | {"Authorization": f"Bearer {keys[name]}"}
+                )
+
+            wait_until(lambda: ask("first").status_code == 429 or None, seconds=10)
+            problem = check_problem(ask("first"), 429)
+            assert "1 file already" in problem["detail"]
+            assert ask("second").status_code == 422  # it was received: there is a place for another
+            with suppress(OSError):
+                slow.shutdown(socket.SHUT_RDWR)
+        with other.client() as client:
+            wait_until(lambda: ask_again(client, path, start, keys["first"]) == 422 or None, seconds=10)
+
+
+def ask_again(client: httpx2.Client, path: str, start: bytes, key: str) -> int:
+    headers = {"Content-Type": "multipart/form-data; boundary=b", "Authorization": f"Bearer {key}"}
+    return client.post(path, content=start + b"\r\n--b--\r\n", headers=headers).status_code
