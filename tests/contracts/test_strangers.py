@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import socket
 import threading
 import time
@@ -235,3 +236,24 @@ def test_one_key_does_not_hold_all_places(stack: Stack, tmp_path: Any, path: str
 def ask_again(client: httpx2.Client, path: str, start: bytes, key: str) -> int:
     headers = {"Content-Type": "multipart/form-data; boundary=b", "Authorization": f"Bearer {key}"}
     return client.post(path, content=start + b"\r\n--b--\r\n", headers=headers).status_code
+
+
+def test_formula_among_the_training_rows_is_none_in_any_file(client: httpx2.Client) -> None:
+    formula = "=1+cmd|' /C calc'!A0"
+    rows = [row | {"team": formula if row["team"] == "north" else row["team"]} for row in make_rows(60)]
+    name = f"formulas-{new_id()[-12:]}"
+    query = {"name": name, "target": TARGET, "draws": "1", "estimators": "linear"}
+    accepted = client.post("/train", params=query, content=csv_of(rows), headers={"Content-Type": "text/csv"})
+    assert accepted.status_code == 202, accepted.text
+
+    def look() -> dict[str, Any] | None:
+        job: dict[str, Any] = client.get(f"/jobs/{accepted.json()['id']}", headers={"Prefer": "wait=10"}).json()
+        return job if job["finished_at"] else None
+
+    job = wait_until(look, seconds=240)
+    assert job["status"] == "succeeded", job
+    model = f"{name}@1"
+    assert formula in json.dumps(client.get(f"/models/{model}/features").json(), ensure_ascii=False)
+    csv = client.get(f"/models/{model}/examples.csv?rows=100").text
+    assert f"'{formula}" in csv
+    assert csv.count(formula) == csv.count(f"'{formula}")
