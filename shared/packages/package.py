@@ -512,7 +512,8 @@ def _write_package(target: Path, card: Card, artefact: Path, reference: Sequence
         write_rows(draft / REFERENCE_FILE, reference)
         for file in draft.iterdir():
             _flush(file)
-        draft.chmod(0o755)  # mkdtemp lets only its maker in; a worker may run as another user
+        # mkdtemp lets only its maker in; a worker may run as another user, where the umask lets others in.
+        draft.chmod(target.parent.stat().st_mode & 0o755)
         _put_in_place(draft, target, card)
         _flush(target.parent)
     return target
