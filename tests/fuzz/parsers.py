@@ -58,6 +58,7 @@ from shared.packages.mlflow.folder import advice_of, example_of, read_mlflow_fol
 from shared.packages.mlflow.signature import read_signature
 from shared.packages.package import Package, read_artefact
 from shared.packages.sample import canonical_rows, read_rows
+from tests.fuzz.forms import try_console_form, try_cookies, try_model_form, try_training
 from tests.fuzz.mutate import LEVELS, mutant, mutant_document, written
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -562,6 +563,10 @@ PARSERS: dict[str, Try] = {
     "settings": try_settings,
     "headers": try_headers,
     "form": try_form,
+    "model-form": try_model_form,
+    "training": try_training,
+    "console-form": try_console_form,
+    "cookies": try_cookies,
     "tensors": try_tensors,
     "frames": try_frames,
 }

@@ -45,7 +45,20 @@ def requests(row: dict[str, Any]) -> list[bytes]:
     head = b"Host: 127.0.0.1\r\nContent-Type: application/json\r\n"
     length = b"Content-Length: %d\r\n\r\n" % len(body)
     csv = b"age,genre\r\n35,F\r\n"
+    # What begins like a web page is refused before any process reads it, and two rows are too few to train on.
+    model = (
+        b'--b\r\nContent-Disposition: form-data; name="name"\r\n\r\nchurn\r\n--b\r\nContent-Disposition: form-data; '
+    )
+    model += b'name="artefact"; filename="m.joblib"\r\n\r\n<!DOCTYPE html>\r\n--b--\r\n'
+    rows = b'--b\r\nContent-Disposition: form-data; name="file"; filename="r.csv"\r\n\r\n' + csv + b"\r\n--b--\r\n"
+    form = b"Host: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: %d\r\n\r\n"
+    reason = b"reason=because&version=1&etag=%22a%22&f:age=35"
     return [
+        b"POST /models HTTP/1.1\r\n" + form % len(model) + model,
+        b"POST /train?name=churn&target=genre HTTP/1.1\r\n" + form % len(rows) + rows,
+        b"POST /console/models/attrition/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nSec-Fetch-Site: same-origin\r\n"
+        b'Cookie: guichet_session="a\\"b"; guichet_language=fr\r\n'
+        b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n" % len(reason) + reason,
         b"POST /predict HTTP/1.1\r\n" + head + length + body,
         b"POST /jobs HTTP/1.1\r\n" + head + b"Idempotency-Key: a\r\n" + length + body,
         b"POST /predict HTTP/1.1\r\n"
