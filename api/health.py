@@ -81,7 +81,9 @@ def describe(services: Services, *, in_full: bool) -> dict[str, Any]:
     reasons += condition.reasons
     snapshot = services.catalog.snapshot
     reasons += [why.sentence(snapshot.by_id[version].label) for version, why in snapshot.suspended.items()]
-    shadows = [state.sentence(snapshot.by_id[version].label) for version, state in snapshot.shadows.items()]
+    shadows = [
+        shadow.sentence(snapshot.by_id[version].label, in_full=in_full) for version, shadow in snapshot.shadows.items()
+    ]
     reasons += [why for why in shadows if why is not None]
     reasons += [reason for reason in (*ended().values(), *state.reasons) if reason not in reasons]
     return {

@@ -116,7 +116,8 @@ def _work_on(
         code, message = "not_registered", explain_database_error(error).rstrip(".")
     except OSError as error:
         code = "not_registered"
-        message = f"{settings.models} cannot be written here ({error.strerror}): give the service the right to, or room"
+        message = f"MODELS_DIR cannot be written here ({error.strerror}): give the service the right to, or room"
+    message = message.replace(str(settings.models), "MODELS_DIR")  # where that is, no caller has to know
     log.warning("an upload became no version of %s (%s)", upload.name, code)
     return _end(engine, lambda connection: registrations.fail(connection, held, code=code, message=message))
 

@@ -9,18 +9,19 @@ import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx2
-import joblib
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import delete, insert, select
 
 from api.auth.callers import make_key
 from shared.database.engine import make_engine
-from shared.tables import ApiKey
+from shared.tables import ApiKey, ModelAlias, ModelVersion, Shadow
 from tests.contracts.helpers import apart, check_problem, new_id, wait_until
-from tests.contracts.test_registering import Program
+from tests.contracts.test_registering import Program, ended, fitted, joblib_of, send
 from tests.support.stack import Stack
 from tests.support.trainings import TARGET, csv_of, make_rows
 
@@ -166,17 +167,20 @@ def test_packed_rows_are_bounded_by_what_they_unpack_to(stack: Stack, tmp_path: 
         assert 400 <= answer.status_code < 500, answer.text
 
 
+def test_error_of_an_upload_tells_no_path(client: httpx2.Client, models_dir: Path) -> None:
+    name = f"occupied-{new_id()[-12:]}"
+    (models_dir / name / "1").mkdir(parents=True)
+    (models_dir / name / "1" / "stray.txt").write_text("x")
+    accepted = send(client, joblib_of(fitted()), name=name, target="left")
+    job = ended(client, accepted)
+    assert (job["status"], job["error"]["code"]) == ("failed", "model_refused"), job
+    assert job["error"]["message"].startswith(f"MODELS_DIR/{name}/1 is in the way"), job
+    assert str(models_dir) not in json.dumps(client.get("/logs/errors").json())
+
+
 def test_words_of_an_artefact_that_no_database_stores_end_its_job(client: httpx2.Client) -> None:
-    artefact = io.BytesIO()
-    joblib.dump(Program(r"raise SystemError('a\0b\ud800c')"), artefact)
-    accepted = client.post("/models", data={"name": "strange-words"}, files={"artefact": ("m", artefact.getvalue())})
-    assert accepted.status_code == 202, accepted.text
-
-    def look() -> dict[str, Any] | None:
-        job: dict[str, Any] = client.get(f"/jobs/{accepted.json()['id']}", headers={"Prefer": "wait=10"}).json()
-        return job if job["finished_at"] else None
-
-    job = wait_until(look, seconds=200)
+    artefact = joblib_of(Program(r"raise SystemError('a\0b\ud800c')"))
+    job = ended(client, send(client, artefact, name=f"strange-{new_id()[-12:]}"))
     assert (job["status"], job["error"]["code"], job["attempts"]) == ("failed", "model_refused", 1), job
     assert "\0" not in job["error"]["message"]
 
@@ -193,6 +197,41 @@ def test_window_is_bounded_as_a_file_is(stack: Stack, tmp_path: Any, attrition_r
         assert told.status_code in (200, 201, 202), told.text
         answer = client.post("/train", json={"model": "attrition@1", "name": new_id()[:20]})
     assert "MAX_TRAINING_BYTES" in check_problem(answer, 413)["detail"]
+
+
+def test_health_tells_strangers_no_path_of_a_challenger(stack: Stack, tmp_path: Any) -> None:
+    with apart(stack, tmp_path, AUTH="keys") as other, other.client() as client:
+        engine = make_engine(other.database_url)
+        secret, digest = make_key()
+        now = datetime.now(UTC)
+        with engine.begin() as connection:
+            connection.execute(insert(ApiKey).values(id=digest[:16], name=digest[:16], sha256=digest, scopes="read"))
+            version = connection.scalar(
+                select(ModelVersion.id).where(ModelVersion.name == "attrition", ModelVersion.version == 1)
+            )
+            alias = {"name": "attrition", "alias": "challenger", "model_version_id": version, "updated_at": now}
+            connection.execute(insert(ModelAlias).values(alias))
+            counts = dict.fromkeys(("mark", "lag_seconds", "scored_count", "refused_count", "skipped_count"), 0)
+            counts |= {"failure_count": 3, "crash_count": 3, "model_version_id": version}
+            reason = "It cannot be loaded: /srv/secret/model.joblib is missing."
+            connection.execute(
+                insert(Shadow).values(counts | {"alias_at": now, "moved_at": now, "stopped_at": now, "reason": reason})
+            )
+        try:
+
+            def told(**headers: str) -> str | None:
+                text = client.get("/health", headers=headers).text
+                return text if "has been stopped since" in text else None
+
+            assert "/srv/secret" not in wait_until(told, seconds=20)
+            known = wait_until(lambda: told(Authorization=f"Bearer {secret}"), seconds=20)
+            assert "/srv/secret/model.joblib" in known
+        finally:
+            with engine.begin() as connection:
+                connection.execute(delete(Shadow).where(Shadow.model_version_id == version))
+                of_ours = (ModelAlias.name == "attrition") & (ModelAlias.alias == "challenger")
+                connection.execute(delete(ModelAlias).where(of_ours))
+            engine.dispose()
 
 
 @pytest.mark.parametrize("path", ["/models", "/train?name=churn&target=left"])
