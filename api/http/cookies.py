@@ -1,8 +1,8 @@
 """The Cookie header of a request: only what the console has set reaches whoever parses it.
 
 Python before 3.11.10 and 3.12.6 takes the square of their length to parse quoted cookies (CVE-2024-7592), and FastAPI
-parses those of every request: 64 KB held the event loop for 7 to 17 s, without a key. The console's cookies are short and
-never quoted, so the others are left out before that.
+parses those of every request: 64 KB held the event loop for 7 to 17 s, without a key. The console's cookies are short
+and never quoted, so the others are left out before that.
 """
 
 import re

@@ -179,9 +179,9 @@ def test_service_of_the_apps_role_trains_and_takes_uploads_where_it_may_register
                 job = f"/jobs/{accepted.json()['id']}"
                 ended = wait_until(lambda job=job: ended_job(client, job), seconds=240)
                 assert ended["status"] == "succeeded", ended
-        versions = asked(made, "sales_app", "SELECT name, version FROM model_versions ORDER BY name")
+        versions = query(made, "sales_app", "SELECT name, version FROM model_versions ORDER BY name")
         assert versions == [("ages", 1), ("churn", 1)]
-        assert asked(made, "sales_app", "SELECT name, alias FROM model_aliases") == [("ages", "champion")]
+        assert query(made, "sales_app", "SELECT name, alias FROM model_aliases") == [("ages", "champion")]
     finally:
         stack.stop_all()
         create_db.create(admin, **more)
