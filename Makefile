@@ -31,7 +31,7 @@ IMAGES = guichet-api guichet-sync guichet-worker
 
 .DEFAULT_GOAL := help
 .PHONY: help architecture package run test coverage coverage-summary faults interop fuzz openapi-lint stores e2e e2e-compose check format format-check lint types \
-    lock docs docs-serve monitoring bench bench-csv bench-explain bench-guards bench-monitoring bench-observability bench-replay bench-shadow bench-training migration schema samples errors settings clean audit sbom workflows images push-images space \
+    lock docs docs-serve monitoring bench bench-csv bench-explain bench-guards bench-monitoring bench-observability bench-replay bench-shadow migration schema samples dockerfile errors model-cards settings clean audit sbom workflows images push-images space bench-training \
     space-image deploy rollback smoke release-notes publish-release
 
 help: ## List the targets
@@ -127,6 +127,12 @@ samples: .venv/.installed ## Write docs/samples: inputs and outputs as CSV and S
 architecture: .venv/.installed ## Write the table of rooms of docs/architecture.md from their charters
 	@$(PY) -m scripts.generate.architecture
 
+dockerfile: .venv/.installed ## Write Dockerfile, for `docker build .`, from Dockerfile.api and deploy/space
+	@$(PY) -m scripts.generate.dockerfile
+
+model-cards: .venv/.installed ## Write the figures of docs/model-cards from the examples' generators (trains them)
+	@$(PY) -m scripts.generate.model_cards
+
 errors: .venv/.installed ## Write docs/errors.md from shared/errors.py
 	@$(PY) -m scripts.generate.errors
 
@@ -142,6 +148,7 @@ lock: .venv/.installed-dev ## Compile requirements.in and requirements/*.in to p
 	$(LOCK) $(UPGRADE) -c .venv/models.txt requirements/interop.in -o requirements/interop.txt
 	$(LOCK) $(UPGRADE) requirements/ci.in -o requirements/ci.txt
 	$(LOCK) $(UPGRADE) requirements/docs.in -o requirements/docs.txt
+	$(PY) -m scripts.generate.uv_lock  # pyproject.toml and uv.lock, with the versions of requirements/dev.txt
 
 docs: .venv-docs/.installed ## Build the site of docs/ into site/, with every link and anchor checked
 	@NO_MKDOCS_2_WARNING=1 $(DOCS)/python -m mkdocs build --strict $(ARGS)
