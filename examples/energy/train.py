@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import pandas as pd
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.metrics import mean_absolute_error, mean_absolute_percentage_error, r2_score, root_mean_squared_error
@@ -23,9 +24,7 @@ ORDERED = {"wall_insulation": INSULATIONS, "glazing": GLAZINGS}
 
 def train(rows: int = 6_000) -> Package:
     """Return the fitted pipeline with its card (hold-out metrics on a quarter of the rows) and reference rows."""
-    frame = generate(rows)
-    names = [feature.name for feature in FEATURES]
-    x_train, x_test, y_train, y_test = train_test_split(frame[names], frame[TARGET], test_size=0.25, random_state=7)
+    x_train, x_test, y_train, y_test = split(rows)
     with one_thread():
         model = pipeline().fit(x_train, y_train)
         predicted = model.predict(x_test)
@@ -49,6 +48,14 @@ def train(rows: int = 6_000) -> Package:
         notes="Synthetic data from examples/energy/data.py: no real building.",
     )
     return Package(card, model, canonical_rows(card, records(x_test), source="energy hold-out"))
+
+
+def split(rows: int = 6_000) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series, pd.Series]:
+    """Return the features to fit and to test on, then the answers: a quarter of the generated rows is the hold-out."""
+    frame = generate(rows)
+    names = [feature.name for feature in FEATURES]
+    x_train, x_test, y_train, y_test = train_test_split(frame[names], frame[TARGET], test_size=0.25, random_state=7)
+    return x_train, x_test, y_train, y_test
 
 
 def pipeline() -> Pipeline:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import pandas as pd
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
@@ -23,11 +24,7 @@ THRESHOLD = 0.5
 
 def train(rows: int = 4_000) -> Package:
     """Return the fitted pipeline with its card (hold-out metrics on a quarter of the rows) and reference rows."""
-    frame = generate(rows)
-    names = [feature.name for feature in FEATURES]
-    x_train, x_test, y_train, y_test = train_test_split(
-        frame[names], frame[TARGET], test_size=0.25, stratify=frame[TARGET], random_state=7
-    )
+    x_train, x_test, y_train, y_test = split(rows)
     with one_thread():
         model = pipeline().fit(x_train, y_train)
         probability = model.predict_proba(x_test)[:, 1]
@@ -65,6 +62,16 @@ def train(rows: int = 4_000) -> Package:
         notes="Données synthétiques, générées par examples/turnover/data.py : aucune personne réelle.",
     )
     return Package(card, model, canonical_rows(card, records(x_test), source="turnover hold-out"))
+
+
+def split(rows: int = 4_000) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series, pd.Series]:
+    """Return the features to fit and to test on, then the answers: a quarter of the generated rows is the hold-out."""
+    frame = generate(rows)
+    names = [feature.name for feature in FEATURES]
+    x_train, x_test, y_train, y_test = train_test_split(
+        frame[names], frame[TARGET], test_size=0.25, stratify=frame[TARGET], random_state=7
+    )
+    return x_train, x_test, y_train, y_test
 
 
 def pipeline() -> Pipeline:
