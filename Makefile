@@ -31,7 +31,7 @@ IMAGES = guichet-api guichet-sync guichet-worker
 
 .DEFAULT_GOAL := help
 .PHONY: help architecture package run test coverage coverage-summary faults interop fuzz openapi-lint stores e2e e2e-compose check format format-check lint types \
-    lock docs docs-serve monitoring bench bench-csv bench-explain bench-guards bench-monitoring bench-observability bench-replay bench-shadow migration schema samples dockerfile errors model-cards settings clean audit sbom workflows images push-images space bench-training \
+    lock docs docs-serve slides monitoring bench bench-csv bench-explain bench-guards bench-monitoring bench-observability bench-replay bench-shadow migration schema samples dockerfile errors model-cards settings clean audit sbom workflows images push-images space bench-training \
     space-image deploy rollback smoke release-notes publish-release
 
 help: ## List the targets
@@ -154,6 +154,16 @@ docs: .venv-docs/.installed ## Build the site of docs/ into site/, with every li
 	@NO_MKDOCS_2_WARNING=1 $(DOCS)/python -m mkdocs build --strict $(ARGS)
 	@echo "written: site/index.html"
 
+# One file of HTML and one PDF a language. CHROMIUM=/path/to/chromium prints the PDF.
+slides: requirements/slides/node_modules/.installed ## Make the slides of docs/presentation, as HTML and PDF in slides/ (needs Node.js and Chromium)
+	@[ -x "$(CHROMIUM)" ] || { echo "make: there is no Chromium at $(CHROMIUM): install it (Debian: apt install chromium), or say where it is: CHROMIUM=" >&2; exit 1; }
+	@mkdir -p slides/presentation && cp docs/console.png slides/ && cp docs/presentation/processes.svg slides/presentation/
+	@for language in en fr; do for form in html pdf; do \
+	    CHROME_PATH="$(CHROMIUM)" requirements/slides/node_modules/.bin/marp --theme-set docs/presentation/guichet.css --allow-local-files \
+	        --pdf-notes --browser chrome --no-stdin docs/presentation/slides.$$language.md -o slides/presentation/guichet.$$language.$$form </dev/null || exit 1; \
+	done; done
+	@echo "written: slides/presentation/guichet.en.pdf, guichet.fr.pdf, and the same as HTML"
+
 docs-serve: .venv-docs/.installed ## Show the site of docs/ on http://127.0.0.1:8008, anew after each change (ARGS="-a 127.0.0.1:9000")
 	@NO_MKDOCS_2_WARNING=1 $(DOCS)/python -m mkdocs serve --livereload --dev-addr 127.0.0.1:8008 $(ARGS)
 
@@ -217,7 +227,7 @@ publish-release: # release-notes.md and sbom/ of TAG, with GitHub's own command
 	gh release create "$$TAG" $$(case "$$TAG" in *-*) echo --prerelease;; esac) --verify-tag --title "Guichet $$TAG" --notes-file release-notes.md sbom/*.cdx.json
 
 clean: ## Remove .venv and caches; the data (.guichet) stays
-	rm -rf .venv .venv-interop .venv-ci .venv-docs .e2e site tests/lint/node_modules dist sbom release-notes.md .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* coverage.xml
+	rm -rf .venv .venv-interop .venv-ci .venv-docs .e2e site slides tests/lint/node_modules requirements/slides/node_modules dist sbom release-notes.md .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* coverage.xml
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(PY):
@@ -276,6 +286,12 @@ $(PY):
 	@echo "installing requirements/docs.txt into .venv-docs"
 	@$(PY) -m venv --clear .venv-docs
 	@$(INSTALL) $(DOCS)/python requirements/docs.txt
+	@touch $@
+
+requirements/slides/node_modules/.installed: requirements/slides/package-lock.json
+	@npm --version >/dev/null 2>&1 || { echo "make: the slides need Node.js 18 or newer, with npm" >&2; exit 1; }
+	@echo "installing Marp into requirements/slides/node_modules"
+	@npm ci --prefix requirements/slides --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 tests/lint/node_modules/.installed: tests/lint/package-lock.json
