@@ -15,6 +15,7 @@ import examples.attrition.train
 import examples.credit.train
 import examples.energy.train
 import examples.turnover.train
+from examples.credit.data import TARGET
 from scripts.checkout import ROOT
 from shared.monitoring.quality import Estimate, classification_metrics, regression_metrics
 from shared.packages.package import Package
@@ -86,7 +87,7 @@ def write(package: Package) -> None:
 def _holdout(name: str) -> tuple[pd.DataFrame, pd.Series]:
     if name == "credit":
         frame = examples.credit.train.holdout()
-        return frame.drop(columns=examples.credit.train.TARGET), frame[examples.credit.train.TARGET]
+        return frame.drop(columns=TARGET), frame[TARGET]
     trainer: Any = getattr(examples, name).train
     _, rows, _, actual = trainer.split()
     return rows, actual
