@@ -31,7 +31,7 @@ IMAGES = guichet-api guichet-sync guichet-worker
 
 .DEFAULT_GOAL := help
 .PHONY: help architecture package run test coverage coverage-summary faults interop fuzz openapi-lint stores e2e e2e-compose check format format-check lint types \
-    lock docs docs-serve slides monitoring bench bench-csv bench-explain bench-guards bench-monitoring bench-observability bench-replay bench-shadow migration schema samples dockerfile errors model-cards settings clean audit sbom workflows images push-images space bench-training \
+    lock docs docs-serve slides monitoring bench bench-csv bench-explain bench-guards bench-monitoring bench-observability bench-replay bench-shadow bench-training migration schema samples dockerfile errors model-cards settings clean audit sbom workflows images push-images space \
     space-image deploy rollback smoke release-notes publish-release
 
 help: ## List the targets

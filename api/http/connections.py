@@ -105,6 +105,7 @@ class GuardedProtocol(HttpToolsProtocol):
         "_in_a_row",
         "_in_head",
         "_overhead",
+        "_piece",
         "_refusal",
         "_rest_since",
         "_running",
