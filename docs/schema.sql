@@ -81,6 +81,8 @@ CREATE TABLE error_logs (
 	job_id UUID,
 	owner VARCHAR(32),
 	times INTEGER DEFAULT '1' NOT NULL,
+	type VARCHAR(100),
+	stack TEXT,
 	CONSTRAINT pk_error_logs PRIMARY KEY (id)
 );
 CREATE INDEX ix_error_logs_request_id ON error_logs (request_id);
@@ -97,6 +99,8 @@ COMMENT ON COLUMN error_logs.faults IS 'Every fault of the rows: [{pointer, code
 COMMENT ON COLUMN error_logs.job_id IS 'The job that it was about, if any';
 COMMENT ON COLUMN error_logs.owner IS 'Id of the API key, if one was known';
 COMMENT ON COLUMN error_logs.times IS 'How many alike it stands for: floods are counted, not stored one by one';
+COMMENT ON COLUMN error_logs.type IS 'Of failures (5xx): the type of the exception; null for refusals';
+COMMENT ON COLUMN error_logs.stack IS 'Of failures: where it was raised, a line for each place; types and places, never values';
 
 CREATE TABLE metric_samples (
 	name VARCHAR(64) NOT NULL,

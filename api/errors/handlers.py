@@ -21,12 +21,14 @@ from api.http.responses import request_id_of
 from api.services import services_of
 from shared.errors import GuichetError, InvalidRequest, NotFound, Unauthorized, Unavailable
 from shared.faults import Fault
+from shared.observability.redaction import places_of
 
 log = logging.getLogger(__name__)
 
 # So many say what kind of mistake it was; all the faults of a hostile body are hundreds of thousands, and each refused
 # request would leave megabytes in a table that is made to be kept.
 STORED_FAULTS = 100
+STORED_PLACES = 8  # of each exception behind a failure: its beginning and its end
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -44,18 +46,23 @@ async def respond(request: Request, error: Exception) -> Response:
     raise error
 
 
-def _answer(request: Request, error: GuichetError) -> Response:
+def _answer(request: Request, error: GuichetError, *, cause: Exception | None = None) -> Response:
+    """Answer with an error, and note it; `cause` is the exception that a failure came from, if it is another one."""
+    status = status_of(request, error)
+    raised = None if status < HTTPStatus.INTERNAL_SERVER_ERROR else cause or error
     services_of(request).refusals.add(
         {
             "request_id": request_id_of(request),
             "method": request.method,
             "path": request.scope["path"],
-            "status": status_of(request, error),
+            "status": status,
             "code": error.code,
             "detail": error.detail,
             "faults": _stored(error) or None,
             "job_id": error.job_id,
             "owner": request.scope.get("owner"),
+            "type": None if raised is None else type(raised).__name__,
+            "stack": None if raised is None else places_of(raised, most=STORED_PLACES),
         }
     )
     return error_response(request, error)
@@ -128,12 +135,14 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
 
 async def _on_database_error(request: Request, error: Exception) -> Response:
     log.error("the database failed a request: %s", type(error).__name__)
-    return _answer(request, Unavailable("The database does not answer: try again in a moment.", retry_after=2))
+    refusal = Unavailable("The database does not answer: try again in a moment.", retry_after=2)
+    return _answer(request, refusal, cause=error)
 
 
 async def _on_crash(request: Request, error: Exception) -> Response:
     log.error("request %s failed", request_id_of(request), exc_info=error)
-    return _answer(request, GuichetError("The service failed on this request; its log has the reason."))
+    refusal = GuichetError("The service failed on this request; its log has the reason.")
+    return _answer(request, refusal, cause=error)
 
 
 _HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {

@@ -2,7 +2,8 @@
 
 A table that anyone may fill is bounded three ways. Of each caller, and of all unknown callers together, so many entries
 a minute are stored; what exceeds them is counted, and stored as one entry for each kind. Texts are cut. Entries that
-are old, or beyond so many, are deleted once an hour.
+are old, or beyond so many, are deleted once an hour. Entries that are lost are counted in the metrics, and the process
+log says so.
 """
 
 import logging
@@ -19,6 +20,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from api.logs.pruning import PRUNE_SECONDS, prune
 from shared.background import Background
 from shared.faults import Fault, storable
+from shared.observability.metrics import LOST_LOG_ENTRIES, METRICS, Metrics
 from shared.tables import ErrorLog
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ MAX_KINDS = 500  # of refusals that are counted at a time
 PATH_LENGTH = 200
 DETAIL_LENGTH = 2_000
 FAULT_LENGTH = 300
+STACK_LENGTH = 4_000
 COUNTED = "Refusals of this kind, counted and not stored one by one."
 MANY_PATHS = "(many)"
 
@@ -45,8 +48,9 @@ class ErrorLogWriter:
     `days` and `rows` are how long and how many entries are kept. `is_open` is whether callers need no key.
     """
 
-    def __init__(self, engine: Engine, *, days: float, rows: int, is_open: bool) -> None:
+    def __init__(self, engine: Engine, *, days: float, rows: int, is_open: bool, metrics: Metrics = METRICS) -> None:
         self._engine = engine
+        self._metrics = metrics
         self._days = days
         self._rows = rows
         self._is_open = is_open
@@ -142,18 +146,22 @@ class ErrorLogWriter:
     def _store(self, entries: list[dict[str, Any]]) -> None:
         dropped, self._dropped = self._dropped, 0
         if dropped:
-            log.error("%d refusals were not stored: they came faster than the database took them", dropped)
+            self._lose(dropped, "they came faster than the database took them")
         try:
             with self._engine.begin() as connection:
                 connection.execute(insert(ErrorLog), entries)
         except (OperationalError, InterfaceError) as error:  # the database is away
-            log.error("%d refusals were not stored: %s", len(entries), type(error).__name__)
+            self._lose(len(entries), type(error).__name__)
         except Exception:  # noqa: BLE001 - one entry that the driver cannot write must not cost the others
             if len(entries) == 1:
-                log.error("a refusal was not stored: its text cannot be written")
+                self._lose(1, "its text cannot be written")
                 return
             for entry in entries:
                 self._store([entry])
+
+    def _lose(self, count: int, why: str) -> None:
+        self._metrics.count(LOST_LOG_ENTRIES, ("error_logs",), count)
+        log.error("%s not stored: %s", "a refusal was" if count == 1 else f"{count} refusals were", why)
 
     def _prune(self) -> None:
         self._pruned_at = time.monotonic()
@@ -174,6 +182,7 @@ def clean(entry: dict[str, Any]) -> dict[str, Any]:
             Fault(storable(fault.pointer, FAULT_LENGTH), fault.code, storable(fault.message, FAULT_LENGTH))
             for fault in faults
         ]
+    kind, stack = entry.get("type"), entry.get("stack")
     return {
         "times": 1,
         **entry,
@@ -181,4 +190,6 @@ def clean(entry: dict[str, Any]) -> dict[str, Any]:
         "path": storable(entry["path"], PATH_LENGTH),
         "detail": storable(entry["detail"], DETAIL_LENGTH),
         "faults": faults,
+        "type": None if kind is None else storable(kind, 100),
+        "stack": None if stack is None else storable(stack, STACK_LENGTH),
     }

@@ -64,6 +64,8 @@ class ErrorEntry(BaseModel):
     job_id: str | None
     owner: str | None
     times: int = Field(description="Number of equal entries that this one stands for.")
+    type: str | None = Field(description="Type of the exception behind a failure (5xx); null for refusals.")
+    stack: str | None = Field(description="Places in the code where it was raised, a line each, without values.")
 
 
 class AuditEntry(BaseModel):

@@ -76,8 +76,11 @@ def message_of(record: logging.LogRecord) -> str:
     return message if error is None else without_words(message, error)  # Celery's, say, repeats it
 
 
-def places_of(error: BaseException) -> str:
-    """Return an exception and those that led to it: what each may tell, and where it was raised, a line for a place."""
+def places_of(error: BaseException, *, most: int = _FRAMES) -> str:
+    """Return an exception and those that led to it: what each may tell, and where it was raised, a line for a place.
+
+    Of each exception at most so many places: the first and the last.
+    """
     lines = []
     for each in reversed(list(_chain(error))):
         lines.append(f"{type(each).__name__}: {safe_text(each)}" if isinstance(each, GuichetError) else safe_text(each))
@@ -85,9 +88,9 @@ def places_of(error: BaseException) -> str:
             f"  {frame.f_code.co_filename}:{line} in {frame.f_code.co_name}"
             for frame, line in traceback.walk_tb(each.__traceback__)
         ]
-        if len(frames) > _FRAMES:
-            half = _FRAMES // 2
-            frames = [*frames[:half], f"  ({len(frames) - _FRAMES} more)", *frames[-half:]]
+        if len(frames) > most:
+            half = most // 2
+            frames = [*frames[:half], f"  ({len(frames) - 2 * half} more)", *frames[-half:]]
         lines += frames
     return "\n".join(lines)
 

@@ -41,6 +41,12 @@ class ErrorLog(Table):
     times: Mapped[int] = mapped_column(
         Integer, server_default="1", comment="How many alike it stands for: floods are counted, not stored one by one"
     )
+    type: Mapped[str | None] = mapped_column(
+        String(100), comment="Of failures (5xx): the type of the exception; null for refusals"
+    )
+    stack: Mapped[str | None] = mapped_column(
+        Text, comment="Of failures: where it was raised, a line for each place; types and places, never values"
+    )
 
 
 class RequestLog(Table):

@@ -17,6 +17,7 @@ from sqlalchemy import Engine, func, select, text
 from shared.tables import Job, MetricSample, ModelVersion, RequestLog, ServiceSecret
 from tests.contracts.csv_files import check_taken, post_csv
 from tests.contracts.helpers import apart, check_problem, new_id, wait_for_job, wait_until
+from tests.contracts.moody import RAISES
 from tests.support.stack import ROOT, Stack
 
 
@@ -172,6 +173,25 @@ def test_errors_are_listed_by_request(client: httpx2.Client) -> None:
 
     (entry,) = wait_until(look)
     assert (entry["status"], entry["code"]) == (422, "invalid_row")
+    assert (entry["type"], entry["stack"]) == (None, None)
+
+
+def test_failure_is_listed_with_its_type_and_places_and_without_values(client: httpx2.Client, moody: str) -> None:
+    request_id = new_id()
+    answer = client.post(
+        f"/models/{moody}/predict", json={"features": {"mood": RAISES}}, headers={"X-Request-Id": request_id}
+    )
+    assert answer.status_code == 500, answer.text
+
+    def look() -> dict[str, Any] | None:
+        items = client.get("/logs/errors", params={"request_id": request_id, "status": "500"}).json()["items"]
+        return items[0] if items else None
+
+    entry = wait_until(look)
+    assert entry["type"] == "ModelFailed"
+    assert re.search(r"^  \S+\.py:\d+ in \w+$", entry["stack"], re.MULTILINE), entry["stack"]
+    assert "CANARY" not in json.dumps(entry)
+    assert str(int(RAISES)) not in json.dumps(entry)
 
 
 @dataclass(frozen=True)

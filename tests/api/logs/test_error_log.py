@@ -14,6 +14,7 @@ from api.logs.error_log import ErrorLogWriter
 from scripts.servers.postgres import Postgres
 from shared.database.clock import clock
 from shared.faults import Fault
+from shared.observability.metrics import LOST_LOG_ENTRIES, Metrics, sample_key
 from shared.tables import ErrorLog
 from tests.support.databases import either_engine
 
@@ -91,6 +92,18 @@ def test_entry_that_cannot_be_written_costs_no_other(engine, writer, caplog):
     writer.stop()
     assert [row.path for row in stored(engine)] == ["/0", "/1", "/4"]
     assert caplog.text.count("a refusal was not stored") == 2
+
+
+def test_entries_that_are_lost_are_counted_in_the_metrics(engine, monkeypatch):
+    monkeypatch.setattr(error_log, "MAX_WAITING", 3)
+    metrics = Metrics()
+    writer = ErrorLogWriter(engine, days=30, rows=1_000, is_open=True, metrics=metrics)
+    for place in range(10):
+        writer.add(entry(path=f"/{place}", **({"job_id": object()} if place == 1 else {})))
+    writer.start()
+    writer.stop()
+    assert [row.path for row in stored(engine)] == ["/0", "/2"]
+    assert metrics.take() == {sample_key(LOST_LOG_ENTRIES, ("error_logs",)): 8}
 
 
 def test_flood_of_unknown_callers_is_counted(engine, writer):
