@@ -19,6 +19,7 @@ from shared.tables import Alert, FeatureCount, ModelVersion
 
 DRIFT = "drift"
 CHECKED = timedelta(days=1)  # the window that is compared with the reference
+SILENCE = timedelta(days=7)  # without a scored row, after which a version has no alerts
 _NOT_ACKNOWLEDGED = dict.fromkeys(("acknowledged_at", "acknowledged_by", "acknowledged_level", "reason"))
 _WITH_VERSION: Select[*tuple[Any, ...]] = select(Alert.__table__, ModelVersion.name, ModelVersion.version).join(
     ModelVersion, ModelVersion.id == Alert.model_version_id
@@ -28,7 +29,8 @@ _WITH_VERSION: Select[*tuple[Any, ...]] = select(Alert.__table__, ModelVersion.n
 def update_drift_alerts(engine: Engine, *, now: datetime | None = None) -> str:
     """Compare the last whole day of every scoring version with its reference; return a summary.
 
-    A window with too few rows changes nothing. Raises SQLAlchemyError if the database does not answer.
+    A window with too few rows changes nothing. Alerts of a version that has scored nothing for a week, because another
+    one serves, are closed. Raises SQLAlchemyError if the database does not answer.
     """
     end = (now or datetime.now(UTC)).replace(minute=0, second=0, microsecond=0)
     window = Window(end - CHECKED, end)
@@ -43,6 +45,8 @@ def update_drift_alerts(engine: Engine, *, now: datetime | None = None) -> str:
             stored = find_profile(connection, version)
             if stored is not None:
                 drifts[version] = find_drift(connection, version, stored.profile, window, "reference")
+    with engine.begin() as connection:
+        _close_silent(connection, end)
     raised = 0
     for version, drift in drifts.items():
         if drift.level != "too_few_rows":
@@ -78,6 +82,19 @@ def _record(connection: Connection, version: int, drift: Drift, window: Window) 
     if gone:
         connection.execute(update(Alert).where(Alert.id.in_(gone)).values(closed_at=now))
     return len(drifted)
+
+
+def _close_silent(connection: Connection, end: datetime) -> None:
+    """Close the drift alerts of versions that have scored nothing for a week."""
+    scoring = select(FeatureCount.model_version_id).where(
+        FeatureCount.span == "hour", FeatureCount.starts_at >= end - SILENCE
+    )
+    is_silent = Alert.model_version_id.not_in(scoring)
+    connection.execute(
+        update(Alert)
+        .where(Alert.kind == DRIFT, Alert.closed_at.is_(None), Alert.seen_at < end - SILENCE, is_silent)
+        .values(closed_at=datetime.now(UTC))
+    )
 
 
 def _is_worse(level: Level, than: Level) -> bool:

@@ -263,3 +263,18 @@ def test_windows_are_whole_hours_and_those_before_do_not_overlap() -> None:
     assert [each.start for each in weeks] == [NOON - timedelta(days=7 * place) for place in (1, 2, 3, 4)]
     long = Window(NOON, NOON + timedelta(days=10))
     assert long.before("same_weekday")[0].end <= long.start
+
+
+def test_alerts_of_a_version_that_has_scored_nothing_for_a_week_are_closed(engine: Engine, tmp_path: Path) -> None:
+    today = datetime.now(UTC)
+    store(engine, rows(500, shift=3.0), at=today - timedelta(hours=3))
+    counting(engine, tmp_path).run(seconds=30)
+
+    def open_alerts(now: datetime) -> int:
+        update_drift_alerts(engine, now=now)
+        with reader(engine).connect() as connection:
+            return len(list_alerts(connection, name="m", is_open=True, before=None, limit=9))
+
+    assert open_alerts(today) >= 2
+    assert open_alerts(today + timedelta(days=6)) >= 2  # a quiet weekend
+    assert open_alerts(today + timedelta(days=8)) == 0
