@@ -32,6 +32,12 @@ async def read_explain(services: Services, request: Request, caller: Caller, mod
     has no score, NotExplainable for a version of which that is known since it was registered.
     """
     body, raw = await read_json(request, max_bytes=services.settings.max_body_bytes)
+    if isinstance(body, list) or (isinstance(body, dict) and isinstance(body.get("rows"), list)):
+        message = (
+            "is one row: score several by /predict_batch or /predict_csv, then POST /jobs/{id}/explain explains all"
+        )
+        place = "/rows" if isinstance(body, dict) else ""
+        raise RowFaults("One row is explained at a time.", faults=[Fault(place, "too_many_rows", message)])
     if not isinstance(body, dict) or "job_id" not in body or "features" in body:
         submitted = await read_row(services, request, body, raw, model, kind=JobKind.EXPLAIN)
         check_explainable(submitted.options.version)
@@ -55,6 +61,11 @@ async def read_explain(services: Services, request: Request, caller: Caller, mod
     if faults:
         raise faults_error(faults, 0)
     check_explainable(version)
+    if job.row_count > 1 and "row" not in body:
+        message = (
+            f"is missing: the job has {job.row_count} rows, from 0; {link(f'/jobs/{job.id}/explain')} explains all"
+        )
+        raise RowFaults("Name the row of the job to explain.", faults=[Fault("/row", "missing", message)])
     features = await _scored_row(services, job, index)
     await audit_read(services, request, caller, job, what="explanation")
     return Submitted(options, JobKind.EXPLAIN, [features], [None], raw)

@@ -12,7 +12,7 @@ class ExplainJobBody(BaseModel):
 
     job_id: str = Field(description="A job of yours, whose row is explained.")
     row: int | None = Field(
-        None, ge=0, description=("Place of the row in that job, from 0; the first row when left out.")
+        None, ge=0, description=("Place of the row in that job, from 0; needed where the job has several rows.")
     )
     model: str | None = Field(None, description="The job's model; it may be left out.")
     version: int | None = Field(None, description="The version that scored the job; it may be left out.")

@@ -18,7 +18,7 @@ from shared.explanations.storage import find_explanation_of_row
 from shared.packages.sources import AddOptions
 from shared.registry.adding import add
 from shared.tables import ModelInput, StoredExplanation
-from tests.contracts.helpers import check_problem, wait_until
+from tests.contracts.helpers import check_problem, faults_of, wait_until
 
 
 @pytest.fixture
@@ -127,6 +127,9 @@ def test_row_of_a_csv_job_is_explained_as_the_same_row_is_alone(client, file, ch
     failed = check_problem(client.post("/explain", json={"job_id": file, "row": 2}), 409, "conflict")
     assert "correct it and send it again" in failed["detail"]
     check_problem(client.post("/explain", json={"job_id": file, "row": 3}), 422, "invalid_row")
+    unnamed = check_problem(client.post("/explain", json={"job_id": file}), 422, "invalid_row")
+    assert [place for place, _ in faults_of(unnamed)] == ["/row"]
+    assert f"/jobs/{file}/explain explains all" in unnamed["errors"][0]["message"]
 
 
 def test_every_row_of_a_file_is_explained_in_the_background(client, file, row, changed):
@@ -214,7 +217,11 @@ def test_bad_requests_are_refused_before_anything_is_stored(client, row):
     check_problem(client.post("/explain", json={"job_id": str(uuid.uuid4())}), 404, "not_found")
     check_problem(client.post("/explain", json={"job_id": 7}), 422, "invalid_row")
     check_problem(client.post("/explain", json={"row": 1}), 422)
-    check_problem(client.post("/explain", json=[row]), 422)
+    for several in ([row], {"rows": [row, row]}, {"model": "attrition", "rows": []}):
+        problem = check_problem(client.post("/explain", json=several), 422, "invalid_row")
+        assert "POST /jobs/{id}/explain explains all" in problem["errors"][0]["message"]
+    too_many = client.post("/explain", json={"rows": [{"age": 1}] * 100_000})
+    assert too_many.status_code in (413, 422), too_many.text
 
 
 @pytest.mark.parametrize("is_known", [True, False], ids=["found-out-at-registration", "registered-before-that"])
