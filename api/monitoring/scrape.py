@@ -11,11 +11,12 @@ from sqlalchemy import Connection, select
 from api.services import Services
 from shared.jobs.figures import FileFigures, Labels, QueueFigures, count_finished, files, queues, version_labels
 from shared.observability.exposition import Metric, counted, gauge
-from shared.observability.metrics import JOBS_FINISHED, METRICS, Series, quantile, read
-from shared.tables import Alert
+from shared.observability.metrics import JOBS_FINISHED, LOST_LOG_ENTRIES, METRICS, Series, quantile, read
+from shared.tables import Alert, ErrorLog, RequestLog
 from shared.version import VERSION
 
 CACHE_SECONDS = 2.0
+LOG_TABLES = (ErrorLog.__tablename__, RequestLog.__tablename__)  # whose entries may be lost
 LEVELS = {"low": 1, "moderate": 2, "high": 3}  # of drift
 
 
@@ -64,6 +65,7 @@ def _read(services: Services) -> Figures:
         finished = count_finished(connection, services.bulk_engine, labels)
         waiting, chunks = queues(connection, labels), files(connection, labels)
         drift = _drift(connection, labels)
+    _begin_at_zero(series)
     series[JOBS_FINISHED.name] = [Series(key, count, 0.0, ()) for key, count in sorted(finished.items())]
     workers: dict[str, int] = {}
     for worker in services.catalog.live_workers():
@@ -72,6 +74,13 @@ def _read(services: Services) -> Figures:
     pool: Any = services.engine.pool
     connections = {"open": float(pool.checkedin() + pool.checkedout()), "in_use": float(pool.checkedout())}
     return Figures(series, waiting, chunks, drift, workers, connections, time.monotonic())
+
+
+def _begin_at_zero(series: dict[str, list[Series]]) -> None:
+    """Tell of no losses as 0: Prometheus sees no increase in a counter that appears with its first one."""
+    lost = series[LOST_LOG_ENTRIES.name]
+    present = {each.labels for each in lost}
+    lost += [Series((table,), 0.0, 0.0, ()) for table in LOG_TABLES if (table,) not in present]
 
 
 def _drift(connection: Connection, labels: Labels) -> dict[tuple[str, str, str], float]:
