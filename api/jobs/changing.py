@@ -1,17 +1,23 @@
-"""Changes of a stored job by its caller: cancel it, or retry its remaining rows."""
+"""Changes of a stored job by its caller: cancel it, retry its remaining rows, or erase it."""
+
+from typing import Any
 
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
 
 from api.auth.callers import Caller
 from api.http.prefix import link
+from api.http.responses import request_id_of
 from api.jobs.finding import find_own_job
 from api.services import Services
-from shared.errors import Conflict
+from shared.database.engine import take_time
+from shared.errors import Conflict, NotFound
 from shared.faults import counted
-from shared.jobs import chunks
+from shared.jobs import chunks, erasure
 from shared.jobs import transitions as jobs
 from shared.jobs.kinds import kind_of
 from shared.jobs.queries import TERMINAL, StoredJob
+from shared.observability.audit import JOB_ERASED, audit
 from shared.tables import JobKind, JobState
 
 
@@ -60,6 +66,48 @@ async def take_up(services: Services, caller: Caller, job_id: str) -> StoredJob:
         raise Conflict(_why_not_again(job), job_id=job.id)
     services.runtime.notify_files(job.model_version_id)
     return job
+
+
+async def erase(
+    services: Services, request: Request, caller: Caller, job_id: str, *, reason: str | None
+) -> dict[str, Any]:
+    """Erase an ended job of the caller with everything that was made of its rows; return what was erased.
+
+    Raises NotFound, and Conflict where it, or a job that explains its rows, has not ended.
+    """
+    job = await find_own_job(services, caller, job_id)
+
+    def write() -> list[erasure.Copy]:
+        with services.bulk_engine.begin() as connection:
+            take_time(connection)  # a large file goes in one piece
+            copies = erasure.lock_copies(connection, job.id)
+            for copy in copies:
+                if not copy.has_ended:
+                    raise Conflict(_why_not_erased(job, copy), job_id=copy.id)
+            erasure.erase(connection, [copy.id for copy in copies])
+            others = [copy.id for copy in copies[1:]]
+            details = {"kind": job.kind, "rows": job.row_count, "explanations": others, "reason": reason}
+            if copies:
+                audit(
+                    connection,
+                    JOB_ERASED,
+                    f"job:{job.id}",
+                    actor=caller.actor,
+                    details=details | {"owner": job.owner},
+                    request_id=request_id_of(request),
+                )
+        return copies
+
+    copies = await run_in_threadpool(write)
+    if not copies:
+        raise NotFound("There is no job with this id any more: it was erased meanwhile.")
+    return {"id": job.id, "erased": [copy.id for copy in copies], "rows": job.row_count}
+
+
+def _why_not_erased(job: StoredJob, copy: erasure.Copy) -> str:
+    if copy.id == job.id:
+        return f"The job is still {copy.state}: cancel it, or wait for its end, and erase it then."
+    return f"The job {copy.id} explains its rows and is still {copy.state}: cancel it, or wait for its end."
 
 
 def _why_not_again(job: StoredJob) -> str:

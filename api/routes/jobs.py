@@ -1,4 +1,4 @@
-"""Jobs: list, poll, read the result, cancel, retry the rest."""
+"""Jobs: list, poll, read the result, cancel, retry the rest, erase."""
 
 from typing import Annotated, Literal
 from uuid import UUID
@@ -10,7 +10,7 @@ from api.deps import ChangeCaller, JobId, ListCaller, ReadCaller, ServicesDep
 from api.http.prefer import read_preference
 from api.http.responses import json_response
 from api.jobs.audits import audit_read
-from api.jobs.changing import cancel, take_up
+from api.jobs.changing import cancel, erase, take_up
 from api.jobs.finding import find_own_job
 from api.jobs.include import INCLUDES
 from api.jobs.lineage import read_lineage
@@ -18,7 +18,7 @@ from api.jobs.reading import JobFilter, list_page, poll_response
 from api.jobs.submissions import accepted_response, describe_job, error_of, find_job, result_of
 from api.schemas.answers import APPLIED, OF_JOBS, PROBLEM, TICKET, header
 from api.schemas.lineage import LineageBody
-from api.schemas.native import BatchResult, CsvResult, JobBody, JobPage, Result
+from api.schemas.native import BatchResult, CsvResult, ErasedBody, JobBody, JobPage, Result
 from api.schemas.registrations import RegistrationResult
 from api.schemas.replays import ReplayResult
 from api.schemas.trainings import TrainingResult
@@ -192,3 +192,27 @@ async def retry_job(
     """
     job = await take_up(services, caller, job_id)
     return accepted_response(services, request, job, {})
+
+
+@router.delete(
+    "/jobs/{id}",
+    responses={
+        200: {"model": ErasedBody, "description": "Erased, with everything that was made of its rows."},
+        409: {**PROBLEM, "description": "The job, or one that explains its rows, has not ended: cancel it first."},
+        **OF_JOBS,
+    },
+    response_model=None,
+)
+async def delete_job(
+    request: Request,
+    services: ServicesDep,
+    caller: ChangeCaller,
+    job_id: JobId,
+    reason: Annotated[str | None, Query(max_length=500, description="Reason, for the audit log")] = None,
+) -> Response:
+    """Erase an ended job: its rows, scores, explanations and outcomes, and every copy of them.
+
+    Jobs that explain its rows go with it, and the counters of drift and business figures no longer hold its rows.
+    Backups of the database keep what they hold.
+    """
+    return json_response(await erase(services, request, caller, job_id, reason=reason))

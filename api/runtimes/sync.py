@@ -24,6 +24,7 @@ from api.runtimes.group_commit import Accepted, Intake, Intakes, unsure
 from api.runtimes.idempotency import KeysInFlight, find_earlier
 from api.runtimes.model_process import ModelProcess, ModelProcesses, ProcessLost, TooLate
 from api.runtimes.registration_thread import RegistrationThread
+from api.runtimes.retention_thread import RetentionThread
 from api.runtimes.runtime import Condition, ModelStates, Place
 from api.runtimes.self_audit_thread import SelfAuditThread
 from shared.config.settings import Settings
@@ -76,6 +77,7 @@ class SyncRuntime:
         self._arrivals = ModelWatcher(self.models, settings, engine=engine)
         self._chunks = ChunkThread(engine, self.models, settings)
         self._counting = CountingThread(engine, self.models, settings)
+        self._retention = RetentionThread(engine, settings)
         self._self_audit = SelfAuditThread(engine, self.models, settings)
         self._registrations = RegistrationThread(engine, settings)
         self._shadow = ShadowThread(engine, settings, holder="sync")  # the one process of its database
@@ -105,6 +107,7 @@ class SyncRuntime:
         self._chunks.start()
         self._registrations.start()
         self._counting.start()
+        self._retention.start()
         self._shadow.start()
         self._intakes.start()
 
@@ -115,6 +118,7 @@ class SyncRuntime:
         self._chunks.stop()
         self._registrations.stop()
         self._counting.stop()
+        self._retention.stop()
         self._self_audit.stop()
         self._shadow.stop()
         self.models.close()

@@ -231,6 +231,14 @@ class CsvResult(BaseModel):
     latency_ms: float | None
 
 
+class ErasedBody(BaseModel):
+    """What was erased."""
+
+    id: str
+    erased: list[str] = Field(description="Ids of the erased jobs: this one, then those that explained its rows.")
+    rows: int = Field(description="Rows of the job.")
+
+
 class JobPage(BaseModel):
     """A page of jobs, newest first."""
 

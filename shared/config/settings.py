@@ -167,6 +167,12 @@ class Settings(BaseSettings):
         le=_MONTH,
         description="Time between two counts of scored rows for drift; 0: never.",
     )
+    job_days: float = Field(
+        0,
+        ge=0,
+        le=36_500,
+        description="Days after which ended jobs are erased with all that was made of their rows; 0: never.",
+    )
     promotion_gate: Literal["off", "replay"] = Field(
         "off",
         description="`replay`: a version replaces the champion only after a fresh replay of it (`POST /replays`) "

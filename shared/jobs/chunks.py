@@ -31,6 +31,7 @@ from shared.database.clock import clock
 from shared.jobs import decisions
 from shared.jobs import transitions as jobs
 from shared.jobs.decisions import DecidedRows
+from shared.jobs.figures import find_ended, keep_counted
 from shared.jobs.kinds import CHUNKED
 from shared.jobs.source_rows import SourceRow, read_source
 from shared.jobs.submission import Submission
@@ -439,6 +440,7 @@ def reopen(connection: Connection, job_id: str) -> bool:
     file = _lock_file(connection, job_id)
     if file.chunks_done >= file.chunk_count and not _failed_chunks(connection, job_id):
         return False
+    ended = find_ended(connection, [job_id])
     if not jobs.reopen_csv(connection, job_id):
         return False
     for chunk in _failed_chunks(connection, job_id):
@@ -468,6 +470,7 @@ def reopen(connection: Connection, job_id: str) -> bool:
     again = {"rows_before": CsvFile.rows_done, "max_error_rate": None}
     connection.execute(update(CsvFile).where(CsvFile.job_id == job_id).values(again))
     add_event(connection, job_id, "accepted")
+    keep_counted(connection, ended)
     return True
 
 

@@ -6,7 +6,7 @@ Counting every job that ever ended would take longer each day. So they are count
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -95,6 +95,39 @@ def count_finished(connection: Connection, engine: Engine, labels: Labels) -> di
         stored, since, _ = _counted(connection)
     # The stored counts and their watermark come from one snapshot, so another process may move the watermark now.
     return dict(stored + _finished(connection, since, None, labels))
+
+
+@dataclass(frozen=True, slots=True)
+class EndedJob:
+    """What the counter needs to know of a job that has ended."""
+
+    model_version_id: int | None
+    kind: str
+    state: str
+    finished_at: datetime
+
+
+def find_ended(connection: Connection, job_ids: Sequence[str]) -> list[EndedJob]:
+    """Return what the counter needs to know of these jobs, as far as they have ended, for `keep_counted`."""
+    columns = (Job.model_version_id, Job.kind, Job.state, Job.finished_at)
+    rows = connection.execute(select(*columns).where(Job.id.in_(job_ids), Job.finished_at.is_not(None)))
+    return [EndedJob(*row) for row in rows]
+
+
+def keep_counted(connection: Connection, ended: Sequence[EndedJob]) -> None:
+    """Count jobs for good that are erased, or queued again, in the transaction that is open: a counter never falls.
+
+    Those up to the watermark are counted already. Nobody moves it until that transaction ends: call it last.
+    """
+    is_watermark = (MetricSample.name == WATERMARK, MetricSample.part == "count")
+    since = connection.scalar(select(MetricSample.value).where(*is_watermark).with_for_update())
+    if since is None:  # nobody has asked for the counter yet
+        return
+    labels = version_labels(connection)
+    counts = Counter(
+        (_label(labels, job.model_version_id), job.kind, job.state) for job in ended if job.finished_at > _time(since)
+    )
+    add(connection, {sample_key(JOBS_FINISHED, key): float(count) for key, count in counts.items()})
 
 
 def _counted(connection: Connection) -> tuple[Counter[tuple[str, str, str]], float, float | None]:

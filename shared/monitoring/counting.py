@@ -3,7 +3,7 @@
 Each version has a watermark: the outputs up to its id are counted. A round reads the next outputs without any lock, and
 then moves the watermark and adds to the counters and to the packed scores in one transaction, which undoes itself when
 somebody else has moved the watermark meanwhile. Versions that are new, or whose reference has changed, begin at the
-first output there is.
+first output there is. A stride that has fewer outputs than were read is read again: rows were erased meanwhile.
 """
 
 import logging
@@ -16,16 +16,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import ValidationError
-from sqlalchemy import Connection, Engine, case, delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnElement, Connection, Engine, case, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from shared.cards.card import Card
 from shared.database.engine import reader
 from shared.errors import GuichetError
 from shared.faults import Fault
+from shared.monitoring.counters import add_counts, insert_into
 from shared.monitoring.profiles import Profile, make_profile, score_values
 from shared.monitoring.scores import add_scores
 from shared.monitoring.settled import settled_id
@@ -44,7 +43,6 @@ from shared.tables import (
     ReferenceRow,
     ReferenceSet,
     ScorePart,
-    Table,
 )
 
 log = logging.getLogger(__name__)
@@ -116,15 +114,16 @@ class Counting:
                 )
                 .values(counted_through=end, packed_through=end)
             )
-            if moved.rowcount != len(position.versions):  # somebody else has counted them, or a profile is new
-                connection.rollback()
+            rows_read = sum(rows for rows, _ in periods.values())
+            if moved.rowcount != len(position.versions) or _count_outputs(connection, position, end) != rows_read:
+                connection.rollback()  # somebody else has counted or erased them, or a profile is new
                 return 0
             for (version, start), (rows, counts) in sorted(periods.items()):
-                _add(connection, version, start, rows, counts)
+                add_counts(connection, version, start, rows, counts)
             for (version, start), packed in sorted(scored.items()):
                 is_regression = self._profiles[version][2].task == "regression"
                 add_scores(connection, version, start, packed, is_regression=is_regression)
-        return sum(rows for rows, _ in periods.values())
+        return rows_read
 
     def _find_position(self, last: int) -> _Position | None:
         with reader(self._engine).connect() as connection:
@@ -158,11 +157,7 @@ class Counting:
                 ModelInput.features,
             )
             .join(ModelInput, ModelInput.id == ModelOutput.input_id)
-            .where(
-                ModelOutput.id > position.counted_through,
-                ModelOutput.id <= end,
-                ModelOutput.model_version_id.in_(position.versions),
-            )
+            .where(*_of_stride(position, end))
         )
         grouped: dict[tuple[int, datetime], tuple[Rows, Rows]] = defaultdict(lambda: ([], []))
         scored: dict[tuple[int, datetime], list[_Scored]] = defaultdict(list)
@@ -248,8 +243,7 @@ class Counting:
         outputs = self._score(version.id, rows)
         if outputs is None and must_score:
             return  # it is being loaded: the next run has its scores
-        scored = None if outputs is None else [_score_of(card, each) for each in outputs if isinstance(each, Output)]
-        profile = make_profile(card, rows, scored)
+        profile = profile_of(card, rows, outputs)
         with self._engine.begin() as connection:
             store_profile(connection, version.id, profile, source=made_of)
 
@@ -294,36 +288,28 @@ def store_profile(connection: Connection, model_version_id: int, profile: Profil
         "row_count": profile.rows,
         "made_at": datetime.now(UTC),
     }
-    connection.execute(_insert(connection, FeatureProfile).values(values).on_conflict_do_nothing())
+    connection.execute(insert_into(connection, FeatureProfile).values(values).on_conflict_do_nothing())
+
+
+def _count_outputs(connection: Connection, position: _Position, end: int) -> int:
+    """Return the number of outputs that a stride has now."""
+    count = select(func.count()).select_from(ModelOutput).where(*_of_stride(position, end))
+    return connection.scalar(count) or 0
+
+
+def _of_stride(position: _Position, end: int) -> tuple[ColumnElement[bool], ...]:
+    return (
+        ModelOutput.id > position.counted_through,
+        ModelOutput.id <= end,
+        ModelOutput.model_version_id.in_(position.versions),
+    )
+
+
+def profile_of(card: Card, rows: Rows, outputs: Sequence[Output | Fault] | None) -> Profile:
+    """Return the profile of reference rows with what a version scored of them; None: they were not scored."""
+    scored = None if outputs is None else [_score_of(card, each) for each in outputs if isinstance(each, Output)]
+    return make_profile(card, rows, scored)
 
 
 def _score_of(card: Card, output: Output) -> dict[str, Any]:
     return score_values(card, prediction=output.prediction, label=output.label, probability=output.probability)
-
-
-def _add(connection: Connection, version: int, hour: datetime, rows: int, counts: Sequence[int]) -> None:
-    """Add to the counters of an hour and of its day; the caller holds the watermark."""
-    for span, start in (("hour", hour), ("day", hour.replace(hour=0))):
-        table = FeatureCount
-        stored = connection.execute(
-            select(table.row_count, table.counts).where(
-                table.model_version_id == version, table.span == span, table.starts_at == start
-            )
-        ).one_or_none()
-        if stored is not None:
-            rows_now, counts_now = stored.row_count + rows, (np.array(stored.counts) + counts).tolist()
-        else:
-            rows_now, counts_now = rows, list(counts)
-        new = _insert(connection, table).values(
-            model_version_id=version, span=span, starts_at=start, row_count=rows_now, counts=counts_now
-        )
-        connection.execute(
-            new.on_conflict_do_update(
-                index_elements=[table.model_version_id, table.span, table.starts_at],
-                set_={"row_count": new.excluded.row_count, "counts": new.excluded.counts},
-            )
-        )
-
-
-def _insert(connection: Connection, table: type[Table]) -> Any:  # noqa: ANN401 - of either dialect
-    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)

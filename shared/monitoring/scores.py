@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, and_, insert, select, update
+from sqlalchemy import Connection, and_, delete, insert, select, update
 
 from shared.database.binary_copy import copy_rows, read_bigint, read_float, read_time
 from shared.tables import FeatureProfile, ScorePart
@@ -74,6 +74,26 @@ def _append(connection: Connection, about: dict[str, Any], packed: dict[str, Any
     else:
         part = 0 if last is None else last.part + 1
         connection.execute(insert(ScorePart).values(**about, **packed, part=part))
+
+
+def drop_scores(connection: Connection, model_version_id: int, hour: datetime, input_ids: Sequence[int]) -> None:
+    """Take the scores of some inputs out of the parts of an hour; the caller commits, and holds the watermark."""
+    dropped = np.array(input_ids, _ID)
+    of_hour = and_(ScorePart.model_version_id == model_version_id, ScorePart.starts_at == hour)
+    for part in connection.execute(select(ScorePart.__table__).where(of_hour)).all():
+        is_kept = np.isin(np.frombuffer(part.input_ids, _ID), dropped, invert=True)
+        if is_kept.all():
+            continue
+        this = and_(of_hour, ScorePart.part == part.part)
+        if not is_kept.any():
+            connection.execute(delete(ScorePart).where(this))
+            continue
+        columns = {"input_ids": _ID, "scores": _SCORE, "decisions": _DECISION}
+        packed: dict[str, Any] = {
+            name: np.frombuffer(getattr(part, name), kind)[is_kept].tobytes() if getattr(part, name) else b""
+            for name, kind in columns.items()
+        }
+        connection.execute(update(ScorePart).where(this).values(row_count=int(is_kept.sum()), **packed))
 
 
 class StoredScores:

@@ -14,6 +14,7 @@ MODEL_ARCHIVED, MODEL_RESTORED, MODEL_DELETED = "model.archived", "model.restore
 ALERT_ACKNOWLEDGED = "alert.acknowledged"
 OUTCOME_REVISED = "outcome.revised"
 JOB_READ, JOB_EXPORTED = "job.read", "job.exported"  # what somebody else sent, by an administrator; files of rows
+JOB_ERASED = "job.erased"  # by its owner, by an administrator, or by its age
 REFERENCE_LOADED, REFERENCE_DROPPED = "reference.loaded", "reference.dropped"
 
 

@@ -17,6 +17,7 @@ RECOVER = "recover"  # takes back what dead workers held, and wakes the workers 
 FORGET = "forget_idempotency_keys"  # frees the idempotency keys of old jobs
 COUNT = "count_scored_rows"  # counts what was scored into the bins of its version
 CHECK_DRIFT = "check_drift"  # raises and closes the alerts of drift
+ERASE = "erase_old_jobs"  # erases jobs that ended JOB_DAYS ago
 SELF_AUDIT = "self_audit"  # scores a share of the rows again by the pipeline
 
 _LATE_ROUNDS = 3  # so many periods without a recovery, and it is late

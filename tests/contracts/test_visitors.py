@@ -134,6 +134,7 @@ def test_document_demands_a_key_where_the_service_does(visitor: httpx2.Client) -
         if demands_key(operation):
             wrong.append((method, path))
     assert sorted(wrong) == [
+        ("delete", "/jobs/{id}"),
         ("delete", "/models/{name}/aliases/{alias}"),
         ("delete", "/models/{name}/versions/{version}"),
         *(("get", path) for path in OF_ALL),

@@ -14,10 +14,12 @@ from sqlalchemy import Engine, text
 from scripts.servers.postgres import Postgres
 from shared.database.engine import reader
 from shared.errors import Conflict, NotFound
+from shared.jobs.erasure import erase
 from shared.jobs.recording import insert_finished
 from shared.monitoring import settled
 from shared.monitoring.alerts import acknowledge, list_alerts, update_drift_alerts
 from shared.monitoring.counting import Counting, Rows
+from shared.monitoring.scores import StoredScores
 from shared.monitoring.settled import settled_id
 from shared.monitoring.windows import Window, find_drift, find_profile, is_counted, sum_counts
 from shared.scoring.outputs import Output
@@ -64,8 +66,8 @@ def counting(engine: Engine, folder: Path) -> Counting:
     return Counting(engine, folder, None, lambda _, reference: [score(row) for row in reference])
 
 
-def store(engine: Engine, batch: Rows, *, at: datetime = NOON) -> None:
-    """Store rows as the sync runtime does, scored at a moment."""
+def store(engine: Engine, batch: Rows, *, at: datetime = NOON) -> str:
+    """Store rows as the sync runtime does, scored at a moment; return the id of their job."""
     with engine.begin() as connection:
         job = submission(rows=batch)
         insert_finished(connection, [job], [[score(row) for row in batch]], attempts=[1], started_at=at)
@@ -76,6 +78,7 @@ def store(engine: Engine, batch: Rows, *, at: datetime = NOON) -> None:
             ),
             {"at": at if engine.dialect.name == "postgresql" else at.strftime("%Y-%m-%d %H:%M:%S.%f"), "job": job.id},
         )
+    return job.id
 
 
 def total(engine: Engine) -> int:
@@ -263,6 +266,67 @@ def test_windows_are_whole_hours_and_those_before_do_not_overlap() -> None:
     assert [each.start for each in weeks] == [NOON - timedelta(days=7 * place) for place in (1, 2, 3, 4)]
     long = Window(NOON, NOON + timedelta(days=10))
     assert long.before("same_weekday")[0].end <= long.start
+
+
+def test_counters_and_packed_scores_of_what_is_left_are_those_of_a_scan_when_jobs_are_erased(
+    engine: Engine, tmp_path: Path
+) -> None:
+    hours = (-30, -1, -1, 0, 0, 3)
+    batches = [(NOON + timedelta(hours=hour, minutes=17), rows(300)) for hour in hours]
+    ids = [store(engine, batch, at=at) for at, batch in batches]
+    counter = counting(engine, tmp_path)
+    assert counter.run(seconds=30) == 1_800
+    uncounted = store(engine, rows(20))
+    left = [batches[place] for place in (1, 4)]
+    with engine.begin() as connection:
+        erase(connection, [ids[place] for place in (0, 2, 3, 5)] + [uncounted])
+    with reader(engine).connect() as connection:
+        known = find_profile(connection, 1)
+        assert known is not None
+        for at, batch in left:
+            count, counts = sum_counts(connection, 1, [Window.around(at, at + timedelta(minutes=1))])
+            scores = [{"score": score(row).probability, "decision": score(row).label} for row in batch]
+            assert (count, counts) == (300, known.profile.count(batch, scores))
+        assert sum_counts(connection, 1, [Window.around(NOON - timedelta(days=3), NOON - timedelta(hours=5))]) == (
+            0,
+            None,
+        )
+        whole = Window.around(NOON - timedelta(days=3), NOON + timedelta(days=3))
+        packed = list(StoredScores(connection, 1, whole.start, whole.end, with_ids=True, with_decisions=True).days())
+        stored = connection.execute(
+            text("SELECT input_id, probability, prediction FROM model_outputs ORDER BY input_id")
+        ).all()
+    columns = [
+        (int(input_id), float(probability), int(decision))
+        for day in packed
+        for input_id, probability, decision in zip(day.input_ids, day.scores, day.decisions, strict=True)
+    ]
+    assert sorted(columns) == [(row[0], row[1], int(row[2])) for row in stored]
+    assert len(columns) == total(engine) == 600
+    assert counter.run(seconds=30) == 0
+
+
+def test_rows_that_are_erased_while_they_are_counted_are_not_counted(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, erased = (store(engine, rows(50)) for _ in range(2))
+    counter = counting(engine, tmp_path)
+    count_all = counter._count
+
+    def count_and_erase(*arguments: Any) -> Any:
+        counted = count_all(*arguments)
+        monkeypatch.undo()
+        with engine.begin() as connection:
+            erase(connection, [erased])
+        return counted
+
+    monkeypatch.setattr(counter, "_count", count_and_erase)
+    last = 0
+    for _ in range(3):
+        last += counter.run(seconds=30)
+    assert (last, total(engine)) == (50, 50)
+    with engine.connect() as connection:
+        assert {str(job) for job in connection.scalars(text("SELECT id FROM jobs"))} == {kept}
 
 
 def test_alerts_of_a_version_that_has_scored_nothing_for_a_week_are_closed(engine: Engine, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from uuid_utils import uuid7
 from scripts.servers.postgres import Postgres
 from shared.database.engine import reader
 from shared.jobs import figures
+from shared.jobs.erasure import erase
 from shared.jobs.figures import files, queues, version_labels
 from shared.observability import metrics
 from shared.observability.metrics import (
@@ -189,6 +190,22 @@ def test_ended_jobs_are_counted_once_wherever_the_watermark_is(engine: Engine) -
     assert count_finished(engine)[key] == 8
     with engine.begin() as connection:  # an old job is taken away, and stays counted
         connection.execute(delete(Job).where(Job.finished_at < figures.clock(connection, -900)))
+    assert count_finished(engine)[key] == 8
+
+
+def test_jobs_that_are_erased_or_queued_again_stay_counted(engine: Engine) -> None:
+    """Prometheus takes a counter that falls for one that began anew, and adds all of it once more."""
+    add_jobs(engine, 3, seconds_ago=1_000)
+    add_jobs(engine, 4, seconds_ago=5)
+    key = ("credit@1", "predict", "succeeded")
+    assert count_finished(engine)[key] == 7
+    with engine.begin() as connection:
+        ids = [str(job_id) for job_id in connection.scalars(select(Job.id).order_by(Job.finished_at.desc()).limit(6))]
+        erase(connection, ids[:3])
+    assert count_finished(engine)[key] == 7
+    with engine.begin() as connection:
+        erase(connection, ids[3:])
+    add_jobs(engine, 1, seconds_ago=0)
     assert count_finished(engine)[key] == 8
 
 
