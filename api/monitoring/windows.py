@@ -69,7 +69,7 @@ def find_profile_of(connection: Connection, version: Version) -> StoredProfile:
     stored = find_profile(connection, version.id)
     if stored is None:
         raise Conflict(
-            f"{version.label} has no profile of its reference yet: it is made within a minute of its registration; "
-            "if this lasts, the log says why, and MONITOR_SECONDS must not be 0."
+            f"{version.label} has no profile of its reference yet: one that an earlier release registered gets it "
+            "within a minute; if this lasts, the log says why, and MONITOR_SECONDS must not be 0."
         )
     return stored

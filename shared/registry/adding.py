@@ -24,6 +24,8 @@ from shared.cards.validator import odd_features
 from shared.comparison.gate import Gate
 from shared.config.settings import get_settings
 from shared.errors import ArtefactError, CardError, Conflict, GuichetError
+from shared.monitoring.counting import SAMPLE, profile_of, store_profile
+from shared.monitoring.profiles import Profile
 from shared.observability.audit import MODEL_ADDED, audit
 from shared.packages.agreement import check_agreement, with_classes
 from shared.packages.contract import apply_contract
@@ -52,6 +54,7 @@ from shared.registry.score_check import (
     without_refused,
 )
 from shared.registry.versions import CHAMPION, NAME, NAME_RULE, list_versions
+from shared.scoring.batch import score_rows
 from shared.scoring.scorers import PipelineScorer
 from shared.scoring.scores import response_reader
 from shared.scoring.selection import choose
@@ -155,6 +158,7 @@ class Proved:
     reference: list[dict[str, Any]]  # the rows that the model takes
     report: dict[str, Any]  # on the scorer and what was found on the way: ModelVersion.scorer
     source: Path | None = None  # the file that the rows were read from, if there was one
+    profile: Profile | None = None  # how these rows and their scores are spread; None: it could not be made
 
 
 def _check_options(options: AddOptions) -> None:
@@ -189,6 +193,7 @@ def _prove(candidate: Candidate, expected: ExpectedScores | None) -> Proved:
     package = accepted.package
     card = with_classes(package.card, package.estimator)
     card, report = _chosen_scorer(card, package, expected)
+    profile = _profile(card, package)
     if left_out := _left_out(candidate):
         report["left_out"] = left_out
     if refused:
@@ -196,7 +201,7 @@ def _prove(candidate: Candidate, expected: ExpectedScores | None) -> Proved:
             "count": len(refused),
             "rows": refused[:TOLD_ROWS],
         }
-    return Proved(candidate.artefact, card, package.reference, report, candidate.reference)
+    return Proved(candidate.artefact, card, package.reference, report, candidate.reference, profile)
 
 
 def publish(
@@ -237,6 +242,8 @@ def publish(
         report["reference_sha256"] = [sha256_of(folder / REFERENCE_FILE), *source]
         where = uri or folder.relative_to(models_dir).as_posix()
         row = _insert(session, card, uri=where, report=report, change=change)
+        if proved.profile is not None:
+            store_profile(session.connection(), row.id, proved.profile, source=SAMPLE)
     alias = options.alias
     if (
         alias is None
@@ -328,6 +335,20 @@ def _explanation(card: Card, package: Package) -> dict[str, str]:
     except Exception as error:  # noqa: BLE001 - the estimator is anyone's code, and scores all the same
         log.warning("how %s is explained could not be found out (%s)", card.name, type(error).__name__)
         return {}
+
+
+def _profile(card: Card, package: Package) -> Profile | None:
+    """Return the bins that scored rows are counted in; None where there are no rows, or after an error."""
+    if not package.reference:
+        return None
+    scorer = PipelineScorer(card, package.estimator, response_reader(card, package.estimator))
+    try:
+        with as_in_a_worker():
+            outputs = score_rows(LoadedModel(card, package.estimator, scorer, package.reference), package.reference)
+        return profile_of(card, package.reference, outputs)
+    except Exception as error:  # noqa: BLE001 - the estimator is anyone's code; counting makes it later
+        log.warning("the profile of %s could not be made yet (%s)", card.name, type(error).__name__)
+        return None
 
 
 def _free_version(session: Session, card: Card, models_dir: Path) -> int:

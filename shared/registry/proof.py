@@ -26,6 +26,7 @@ from shared.csv.format import CsvOptions
 from shared.errors import ArtefactError, CardError, GuichetError, InvalidRequest
 from shared.faults import storable
 from shared.files import read_file
+from shared.monitoring.profiles import Profile
 from shared.packages.archive import is_archive, model_within, unpack
 from shared.packages.package import CARD_FILE, MODEL_FILE, REFERENCE_FILE
 from shared.packages.sample import write_rows
@@ -34,6 +35,7 @@ from shared.packages.sources import AddOptions
 from shared.registry.adding import Proved, prove
 
 REQUEST, OUTCOME, RESULT, REPORT = "request.json", "outcome.json", "proved", "report.json"
+PROFILE = "profile.json"
 LOOK_SECONDS = 0.05  # between two looks at the process: what it takes beyond its memory is found so soon
 ASK_SECONDS = 1.0  # between two questions whether the proof is still wanted
 MESSAGE_LENGTH = 2_000  # of what the process says
@@ -175,9 +177,11 @@ def _read_proved(folder: Path) -> Proved:
         rows = [json.loads(line) for line in lines]
         report = json.loads(read_file(place / REPORT))
         card = Card.load(place / CARD_FILE)
-    except (OSError, ValueError, GuichetError) as error:
+        stored = json.loads(read_file(place / PROFILE))
+        profile = None if stored is None else Profile.load(stored)
+    except (OSError, ValueError, KeyError, TypeError, GuichetError) as error:
         raise NotProved("model_crashed", f"the proof left no package ({type(error).__name__})") from error
-    return Proved(place / MODEL_FILE, card, rows, report)
+    return Proved(place / MODEL_FILE, card, rows, report, profile=profile)
 
 
 # ── in the process ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -230,6 +234,7 @@ def leave(proved: Proved, folder: Path) -> Path:
     proved.card.dump(result / CARD_FILE)
     write_rows(result / REFERENCE_FILE, proved.reference)
     (result / REPORT).write_text(json.dumps(proved.report))
+    (result / PROFILE).write_text(json.dumps(None if proved.profile is None else proved.profile.dump()))
     return result
 
 

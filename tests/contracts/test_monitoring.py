@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -9,7 +10,8 @@ import pytest
 from sqlalchemy import Engine, delete, insert, select
 
 from shared.tables import Alert, ModelVersion
-from tests.contracts.helpers import check_problem, faults_of, new_id, wait_until
+from tests.contracts.helpers import apart, check_problem, faults_of, new_id, wait_until
+from tests.support.stack import Stack
 
 DRIFT_FIELDS = {
     "model",
@@ -242,6 +244,21 @@ def test_quality_stands_beside_the_words_of_a_card(
         )
     )
     assert answer.json().keys() == {"decision", "quality"}
+
+
+def test_profile_comes_with_the_registration_and_needs_nobody_who_counts(
+    sync: Stack, tmp_path: Path, credit_row: dict[str, Any]
+) -> None:
+    with apart(sync, tmp_path, models=("credit",), MONITOR_SECONDS="0") as stack, stack.client() as client:
+        body = {"model": "credit", "features": credit_row}
+        quality = client.post("/predict?include=quality", json=body, headers={"Prefer": "wait=30"}).json()["quality"]
+        assert 0 <= quality["unusual"] <= 1
+        assert 0 <= quality["confidence"] <= 1
+        drift = client.get("/drift?model=credit").json()
+        assert (drift["rows"], drift["level"], drift["is_complete"]) == (0, "too_few_rows", False)
+        assert drift["reference_rows"] > 0
+        bins = client.get("/metrics/feature-distribution?model=credit&feature=score").json()["items"][0]["bins"]
+        assert sum(each["reference"] for each in bins) == drift["reference_rows"]
 
 
 def test_wrong_inclusions_are_refused(client: httpx2.Client, credit_row: dict[str, Any]) -> None:
