@@ -12,7 +12,7 @@ from api.schemas.moments import AwareMoment
 from api.services import Services
 from shared.errors import Conflict, InvalidRequest
 from shared.faults import Fault
-from shared.monitoring.windows import StoredProfile, Window, find_profile
+from shared.monitoring.windows import Against, StoredProfile, Window, find_profile
 
 WEEK = timedelta(days=7)
 RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -34,16 +34,21 @@ From = Annotated[
 To = Annotated[AwareMoment | None, Query(description="End of the window, exclusive; now if left out")]
 
 
-def read_window(start: datetime | None, end: datetime | None) -> Window:
-    """Return the whole hours of a window; raise InvalidRequest if it ends before it begins."""
-    if end is None:
-        end = datetime.now(UTC) if start is None else max(datetime.now(UTC), start + timedelta(hours=1))
+def read_window(start: datetime | None, end: datetime | None, against: Against = "reference") -> Window:
+    """Return the whole hours of a window.
+
+    Raises InvalidRequest if it ends before it begins, or if an earlier window to compare with is in no calendar.
+    """
     try:
+        if end is None:
+            end = datetime.now(UTC) if start is None else max(datetime.now(UTC), start + timedelta(hours=1))
         start = end - WEEK if start is None else start
         window = Window.around(start, end)
+        if against != "reference":
+            window.before(against)
     except OverflowError:
         window = None
-    if window is None or start is None or start >= end:
+    if window is None or start is None or end is None or start >= end:
         message = "must be before `to`" if window is not None else "must be a time that a calendar has"
         raise InvalidRequest(
             f"`from` {message}: give both as RFC 3339 times, e.g. 2026-11-01T00:00:00Z.",

@@ -67,7 +67,7 @@ async def get_drift(
     It sums counters of whole hours; a level needs a PSI of 0.1, 0.2 or 0.3 and p < 0.01 after Benjamini and Hochberg.
     """
     named = await find_version(services, model, version, archived=True)
-    window = read_window(from_, to)
+    window = read_window(from_, to, against)
     return json_response(await run_in_threadpool(_drift, services, named, window, against))
 
 

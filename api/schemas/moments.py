@@ -11,11 +11,14 @@ from pydantic import AwareDatetime, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 _DATE_FIRST = re.compile(r"\s*\d{4}-\d{2}-\d{2}")
+_LOST_PLUS = re.compile(r"\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)? \d{2}:?\d{2}$")  # + in a query is a space
 
 
 def _refuse_numbers(value: object) -> object:
     if isinstance(value, int | float) or (isinstance(value, str) and not _DATE_FIRST.match(value)):
         raise PydanticCustomError("moment", "must be an RFC 3339 time, e.g. 2026-11-01T00:00:00Z")
+    if isinstance(value, str) and _LOST_PLUS.search(value):
+        raise PydanticCustomError("moment", "must not have a space before its offset: in a query, write the + as %2B")
     return value
 
 

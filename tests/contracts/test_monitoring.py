@@ -90,6 +90,9 @@ def test_drift_of_scored_rows_is_told_by_feature_with_what_to_do(
         ("model=credit&from=2026-03-02T00:00:00Z&to=2026-03-02T00:00:00Z", 422, "/query/from"),
         ("model=credit&from=0001-01-01T00:00:00%2B14:00", 422, "/query/from"),
         ("model=credit&to=0001-01-01T00:00:00Z", 422, "/query/from"),
+        ("model=credit&from=9999-12-31T23:30:00Z", 422, "/query/from"),
+        ("model=credit&from=0001-01-01T00:00:00Z&against=previous", 422, "/query/from"),
+        ("model=credit&from=1800-01-01T00:00:00Z&against=same_weekday", 422, "/query/from"),
         ("model=credit&from=2026-03-02T00:00:00", 422, "/query/from"),
         ("model=credit&from=yesterday", 422, "/query/from"),
         ("model=credit&to=20261101", 422, "/query/to"),
@@ -103,6 +106,12 @@ def test_wrong_questions_about_drift_are_refused(
     problem = check_problem(client.get(f"/drift?{query}"), status)
     if pointer is not None:
         assert pointer in [place for place, _ in faults_of(problem)]
+
+
+def test_offset_whose_plus_became_a_space_is_refused_with_the_cure(client: httpx2.Client) -> None:
+    problem = check_problem(client.get("/drift?model=credit&from=2026-03-02T00:00:00+01:00"), 422)
+    assert "%2B" in problem["detail"]
+    assert client.get("/metrics/kpis?model=credit&from=2026-03-02T00:00:00%2B01:00").status_code == 200
 
 
 def test_alerts_are_listed_by_page(client: httpx2.Client) -> None:
