@@ -30,13 +30,26 @@ _HEADERS = {
 
 
 async def refuse_strangers(request: Request) -> None:
-    """Raise InvalidRequest for query parameters that the route does not know."""
+    """Raise InvalidRequest for query parameters that the route does not know, or that no database can look for."""
     if not request.scope["query_string"]:
         return
     route: APIRoute = request.scope["route"]
     # A page for browsers is not refused: whoever leads there may add what it likes to its address.
-    if route.include_in_schema and not about_of(route).reads_query and (faults := find_strangers(request)):
-        raise InvalidRequest(summarise(faults), faults=faults)
+    if route.include_in_schema and not about_of(route).reads_query:
+        faults = find_strangers(request) or _find_nul(request)
+        if faults:
+            raise InvalidRequest(summarise(faults), faults=faults)
+
+
+def _find_nul(request: Request) -> list[Fault]:
+    """Return a fault for each known parameter with the character NUL, which PostgreSQL takes in no text."""
+    if b"%00" not in request.scope["query_string"]:  # the server takes no such byte itself
+        return []
+    return [
+        Fault(f"/query{pointer_to_unknown(name)}", "text", "must not contain the character NUL")
+        for name, value in request.query_params.multi_items()
+        if "\x00" in value
+    ]
 
 
 def find_strangers(request: Request) -> list[Fault]:

@@ -155,6 +155,9 @@ def test_pages_of_the_log_hold_each_entry_once_newest_first(client: httpx2.Clien
         ("/logs/errors", {"status": "99"}, "status"),
         ("/logs/audit", {"from": "yesterday"}, "from"),
         ("/logs/audit", {"acter": "x"}, "acter"),
+        ("/logs/audit", {"actor": "key:\x00"}, "actor"),
+        ("/logs/requests", {"model": "\x00"}, "model"),
+        ("/alerts", {"model": "\x00"}, "model"),
     ],
 )
 def test_filter_that_cannot_hold_is_refused_by_name(
