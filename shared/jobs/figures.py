@@ -111,7 +111,7 @@ def find_ended(connection: Connection, job_ids: Sequence[str]) -> list[EndedJob]
     """Return what the counter needs to know of these jobs, as far as they have ended, for `keep_counted`."""
     columns = (Job.model_version_id, Job.kind, Job.state, Job.finished_at)
     rows = connection.execute(select(*columns).where(Job.id.in_(job_ids), Job.finished_at.is_not(None)))
-    return [EndedJob(*row) for row in rows]
+    return [EndedJob(version, kind, state, at) for version, kind, state, at in rows if at is not None]
 
 
 def keep_counted(connection: Connection, ended: Sequence[EndedJob]) -> None:

@@ -88,7 +88,7 @@ def drop_scores(connection: Connection, model_version_id: int, hour: datetime, i
         if not is_kept.any():
             connection.execute(delete(ScorePart).where(this))
             continue
-        columns = {"input_ids": _ID, "scores": _SCORE, "decisions": _DECISION}
+        columns: dict[str, np.dtype[Any]] = {"input_ids": _ID, "scores": _SCORE, "decisions": _DECISION}
         packed: dict[str, Any] = {
             name: np.frombuffer(getattr(part, name), kind)[is_kept].tobytes() if getattr(part, name) else b""
             for name, kind in columns.items()
