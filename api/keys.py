@@ -6,15 +6,16 @@ import secrets
 import sys
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
+from api.auth import keys
 from api.auth.callers import Scope, hash_key, make_key
 from api.auth.key_format import is_key
 from shared.database.engine import session_scope
 from shared.database.messages import explain_database_error
-from shared.observability.audit import KEY_CREATED, KEY_REVOKED, audit
+from shared.errors import Conflict, NotFound
+from shared.observability.audit import KEY_CREATED, audit
 from shared.tables import ApiKey
 
 _NO_ADMIN_KEY = "guichet: ADMIN_KEY is empty, so its earlier keys are revoked."
@@ -28,20 +29,10 @@ def create(name: str, scopes: list[Scope]) -> tuple[str, str]:
 
 def store(name: str, scopes: list[Scope], key: str, *, replace: bool = False) -> str:
     """Let a new key in and return its id; with `replace`, the other keys of its name end."""
-    key_id = secrets.token_hex(8)
     with session_scope() as session:
         if replace:
-            _end(session, (ApiKey.name == name) & ApiKey.revoked_at.is_(None), name)
-        session.add(ApiKey(id=key_id, name=name, sha256=hash_key(key), scopes=",".join(scopes)))
-        audit(session.connection(), KEY_CREATED, f"key:{key_id}", details={"name": name, "scopes": list(scopes)})
-    return key_id
-
-
-def _end(session: Session, keys: ColumnElement[bool], name: str) -> None:
-    """Revoke keys of a name."""
-    ended = session.scalars(update(ApiKey).where(keys).values(revoked_at=func.now()).returning(ApiKey.id))
-    for key_id in ended.all():
-        audit(session.connection(), KEY_REVOKED, f"key:{key_id}", details={"name": name})
+            keys.end_keys(session, (ApiKey.name == name) & ApiKey.revoked_at.is_(None), name)
+        return keys.add_key(session, name, scopes, key).id
 
 
 def admit(name: str, scopes: list[Scope], key: str) -> None:
@@ -54,7 +45,7 @@ def admit(name: str, scopes: list[Scope], key: str) -> None:
     digest = hash_key(key) if key else None
     with session_scope() as session:
         others = (ApiKey.name == name) & (ApiKey.sha256 != (digest or "")) & ApiKey.revoked_at.is_(None)
-        _end(session, others, name)
+        keys.end_keys(session, others, name)
         if digest is None:
             return
         row = session.scalar(select(ApiKey).where(ApiKey.sha256 == digest))
@@ -70,18 +61,25 @@ def admit(name: str, scopes: list[Scope], key: str) -> None:
 def revoke(key_id: str) -> bool:
     """End a key; return whether it was valid until now."""
     with session_scope() as session:
-        row = session.get(ApiKey, key_id)
-        if row is None or row.revoked_at is not None:
+        try:
+            if keys.find_key(session, key_id, lock=True).revoked_at is not None:
+                return False
+        except NotFound:
             return False
-        row.revoked_at = session.scalar(select(func.now()))
-        audit(session.connection(), KEY_REVOKED, f"key:{key_id}", details={"name": row.name})
+        keys.revoke_key(session, key_id)
     return True
+
+
+def rotate(key_id: str) -> str:
+    """Give a key a new secret and return it; raise NotFound, or Conflict for a key that is revoked."""
+    with session_scope() as session:
+        return keys.rotate_key(session, key_id)[1]
 
 
 def list_keys() -> list[ApiKey]:
     """Return every key, newest first."""
     with session_scope(read_only=True) as session:
-        return list(session.scalars(select(ApiKey).order_by(ApiKey.created_at.desc(), ApiKey.id)))
+        return keys.list_keys(session)
 
 
 def _scopes(text: str) -> list[Scope]:
@@ -110,6 +108,8 @@ def main(arguments: list[str] | None = None) -> int:
     admitter.add_argument("--name", required=True, help="whose key it is")
     admitter.add_argument("--scopes", type=_scopes, default=[Scope.ADMIN], help="as for create (default admin)")
     commands.add_parser("list", help="list the keys, never their secrets")
+    rotator = commands.add_parser("rotate", help="give a key a new secret and print it, this once; the old one ends")
+    rotator.add_argument("id", help="id of the key, from `list`")
     revoker = commands.add_parser("revoke", help="end a key")
     revoker.add_argument("id", help="id of the key, from `list`")
     options = parser.parse_args(arguments)
@@ -131,6 +131,8 @@ def _run(options: argparse.Namespace) -> int:
         for row in list_keys():
             state = "valid" if row.revoked_at is None else f"revoked {row.revoked_at:%Y-%m-%d %H:%M}"
             print(f"{row.id}  {row.scopes:20}  {row.created_at:%Y-%m-%d %H:%M}  {state:24}  {row.name}")
+    elif options.command == "rotate":
+        return _rotate(options.id)
     elif not revoke(options.id):
         print(f"There is no valid key with the id {options.id}; `list` shows them.", file=sys.stderr)
         return 1
@@ -157,6 +159,16 @@ def _create(options: argparse.Namespace) -> int:
     else:
         draft.replace(options.to)
         print(f"id:     {key_id}\nscopes: {','.join(options.scopes)}\nThe key is in {options.to}.")
+    return 0
+
+
+def _rotate(key_id: str) -> int:
+    try:
+        key = rotate(key_id)
+    except (Conflict, NotFound) as problem:
+        print(f"guichet: {problem}", file=sys.stderr)
+        return 1
+    print(f"id:     {key_id}\nkey:    {key}\nIt is not shown again; the old one is refused within a few seconds.")
     return 0
 
 

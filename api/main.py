@@ -29,6 +29,7 @@ from api.routes import (
     explanations,
     health,
     jobs,
+    keys,
     kpis,
     logs,
     metrics,
@@ -71,6 +72,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     mlflow.router,
     metrics.router,
     logs.router,
+    keys.router,
     health.router,
     welcome.router,
 )

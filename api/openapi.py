@@ -23,6 +23,7 @@ from api.protocols.open_inference.schemas import InferenceBody
 from api.schemas.answers import PROBLEM, header
 from api.schemas.cards import add_refusals, add_rows, add_words
 from api.schemas.explanations import ExplainJobBody
+from api.schemas.keys import NewKeyBody
 from api.schemas.monitoring import AcknowledgeBody, OutcomeBody
 from api.schemas.native import BatchBody, Problem, SubmitBody
 from api.schemas.registrations import RegistrationForm
@@ -65,6 +66,7 @@ TAGS = {
     "monitoring": "Drift of the rows since the training of a model, and the present quality of the model.",
     "open inference": "The Open Inference Protocol, version 2, as KServe, Triton and MLServer speak it.",
     "mlflow": "The paths of MLflow's scoring server and of SageMaker's hosts.",
+    "keys": "Make, list, rotate and revoke API keys.",
     "operations": "Numbers of the whole service, for Prometheus and for people, and its logs.",
     "health": "Life, readiness and health of the service: open to everyone.",
 }
@@ -81,6 +83,7 @@ _READ_BY_HAND = (
     ReplayBody,
     TrainBody,
     RegistrationForm,
+    NewKeyBody,
     Problem,
 )
 MAX_WRITTEN = 8

@@ -4,7 +4,8 @@
 
 Three roles: `guichet_owner` owns the tables and migrates them, `guichet_app` is what the API and the workers are, who
 read keys and models and do not make them, `guichet_reader` may look at everything but the keys. `--app-registers` lets
-`guichet_app` register models too, for workers that take them from a store (MODELS_URI).
+`guichet_app` register models too, for workers that take them from a store (MODELS_URI); `--app-keys` lets it make and
+revoke keys, for `POST /keys` and the console.
 
 Run it again at any time: it makes what is missing, and leaves passwords alone unless OWNER_PASSWORD, APP_PASSWORD or
 READER_PASSWORD gives one. A new role without one gets a random password, which is printed this once.
@@ -49,13 +50,15 @@ _SCHEMA = (
 )
 _TABLES = (
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {app}",
-    "REVOKE INSERT, UPDATE, DELETE ON alembic_version, api_keys FROM {app}",
+    "REVOKE INSERT, UPDATE, DELETE ON alembic_version FROM {app}",
+    "REVOKE DELETE ON api_keys FROM {app}",
     "REVOKE UPDATE, DELETE ON audit_logs, alias_events, service_secrets FROM {app}",
     "GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {app}",
     "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {reader}",
     "REVOKE SELECT ON api_keys, service_secrets FROM {reader}",
 )
 _MODELS = "REVOKE INSERT, UPDATE, DELETE ON model_versions FROM {app}"
+_KEYS = "REVOKE INSERT, UPDATE ON api_keys FROM {app}"
 
 
 class Refused(Exception):
@@ -79,10 +82,11 @@ def create(
     passwords: dict[str, str],
     tell: Callable[[Role, URL], None],
     app_registers: bool = False,
+    app_keys: bool = False,
 ) -> None:
     """Make the missing parts; print each role and its URL once the roles exist. Raises Refused.
 
-    `app_registers` lets the role of the API and the workers register models.
+    `app_registers` lets the role of the API and the workers register models, `app_keys` lets it change keys.
     """
     admin = read_url(admin_url)
     names = {part: f"{prefix}_{part}" for part in ("owner", "app", "reader")}
@@ -102,7 +106,9 @@ def create(
     # As the administrator in the owner's place: the owner's password need not be known.
     _upgrade(admin.set(database=database), "-x", f"role={names['owner']}")
     with _Connection(admin.set(database=database)) as inside:
-        inside.run(["SET ROLE {owner}", *_TABLES, *([] if app_registers else [_MODELS]), "RESET ROLE"], words)
+        revoked = [] if app_registers else [_MODELS]
+        revoked += [] if app_keys else [_KEYS]
+        inside.run(["SET ROLE {owner}", *_TABLES, *revoked, "RESET ROLE"], words)
 
 
 def read_url(text: str) -> URL:
@@ -228,6 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--database", default="guichet", help="its name (guichet)")
     parser.add_argument("--prefix", default="guichet", help="what the roles' names begin with (guichet)")
     parser.add_argument("--app-registers", action="store_true", help="let the service register models (MODELS_URI)")
+    parser.add_argument("--app-keys", action="store_true", help="let the service make and revoke keys (POST /keys)")
     options = parser.parse_args(arguments)
     if not options.url:
         print("create_db: set ADMIN_URL, e.g. postgresql://postgres:password@host/postgres", file=sys.stderr)
@@ -252,6 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 passwords=passwords,
                 tell=tell,
                 app_registers=options.app_registers,
+                app_keys=options.app_keys,
             )
     except Refused as problem:
         print(f"create_db: {problem}.", file=sys.stderr)

@@ -1,4 +1,4 @@
 """Authentication and limits: API keys, scopes, rate limits.
 
-Imports the snapshot of keys. Decides nothing about single jobs.
+Imports the snapshot of keys, and changes the keys themselves. Decides nothing about single jobs.
 """

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, insert
 
 from shared.tables import AuditLog
 
-KEY_CREATED, KEY_REVOKED = "key.created", "key.revoked"
+KEY_CREATED, KEY_ROTATED, KEY_REVOKED = "key.created", "key.rotated", "key.revoked"
 MODEL_ADDED, MODEL_PROMOTED, ALIAS_REMOVED = "model.added", "model.promoted", "model.alias_removed"
 MODEL_ARCHIVED, MODEL_RESTORED, MODEL_DELETED = "model.archived", "model.restored", "model.deleted"
 ALERT_ACKNOWLEDGED = "alert.acknowledged"

@@ -28,6 +28,7 @@ WITHOUT_ROWS = {  # what takes a body, and no rows in it
     ("/replays", "post"),
     ("/models", "post"),
     ("/train", "post"),
+    ("/keys", "post"),
     ("/jobs/{id}/outcome", "post"),
     ("/alerts/{id}/acknowledge", "post"),
     ("/models/{name}/aliases/{alias}", "put"),

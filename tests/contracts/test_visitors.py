@@ -38,6 +38,7 @@ OF_ALL = (
     "/alerts",
     "/drift",
     "/jobs",
+    "/keys",
     "/logs/audit",
     "/logs/errors",
     "/logs/requests",
@@ -135,6 +136,7 @@ def test_document_demands_a_key_where_the_service_does(visitor: httpx2.Client) -
             wrong.append((method, path))
     assert sorted(wrong) == [
         ("delete", "/jobs/{id}"),
+        ("delete", "/keys/{id}"),
         ("delete", "/models/{name}/aliases/{alias}"),
         ("delete", "/models/{name}/versions/{version}"),
         *(("get", path) for path in OF_ALL),
@@ -142,6 +144,8 @@ def test_document_demands_a_key_where_the_service_does(visitor: httpx2.Client) -
         ("post", "/jobs/{id}/cancel"),
         ("post", "/jobs/{id}/outcome"),
         ("post", "/jobs/{id}/retry"),
+        ("post", "/keys"),
+        ("post", "/keys/{id}/rotate"),
         ("post", "/models"),
         ("post", "/models/{name}/aliases/{alias}/rollback"),
         ("post", "/models/{name}/versions/{version}/archive"),

@@ -187,6 +187,20 @@ def test_service_of_the_apps_role_trains_and_takes_uploads_where_it_may_register
         create_db.create(admin, **more)
 
 
+def test_app_changes_keys_where_it_is_told_so_and_nowhere_else(made, admin):
+    statement = "UPDATE api_keys SET scopes = scopes"
+    more = {"database": "sales", "prefix": "sales", "passwords": {}, "tell": lambda *_: None}
+    create_db.create(admin, **more, app_keys=True)
+    with connected(made, "sales_app") as cursor:
+        cursor.execute(statement)
+        for forbidden in ("DELETE FROM api_keys", "UPDATE model_versions SET uri = uri"):
+            with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+                cursor.execute(forbidden)
+    create_db.create(admin, **more)
+    with connected(made, "sales_app") as cursor, pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        cursor.execute(statement)
+
+
 def test_reader_reads_everything_but_the_keys_and_writes_nothing(made):
     with connected(made, "sales_reader") as cursor:
         cursor.execute("SELECT count(*) FROM jobs, model_inputs, model_outputs, error_logs")
