@@ -32,7 +32,7 @@ from shared.database.engine import reader
 from shared.monitoring.alerts import acknowledge, list_alerts
 from shared.monitoring.drift import THRESHOLDS
 from shared.monitoring.outcomes import find_judged
-from shared.monitoring.quality import quality_of
+from shared.monitoring.quality import quality_of, roc_of
 from shared.monitoring.windows import Against, Window, find_drift, is_counted
 
 router = APIRouter(tags=["monitoring"])
@@ -126,6 +126,7 @@ def _quality(services: Services, versions: list[Version], window: Window, *, kee
                     "rows": len(judged.actual),
                     "metrics": {name: asdict(estimate) for name, estimate in metrics.items()},
                     "calibration": [asdict(each) for each in bins],
+                    "roc": [asdict(each) for each in roc_of(card, judged)],
                     "card": card.metrics,
                 }
             )

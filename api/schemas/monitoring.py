@@ -161,6 +161,14 @@ class CalibrationBody(BaseModel):
     share_high: float
 
 
+class RocBody(BaseModel):
+    """A point of the ROC curve."""
+
+    threshold: float = Field(description="Rows with this probability or more are called positive.")
+    false_positive_rate: float
+    true_positive_rate: float
+
+
 class QualityWindow(BaseModel):
     """The quality of a version in a period."""
 
@@ -174,6 +182,9 @@ class QualityWindow(BaseModel):
     )
     calibration: list[CalibrationBody] = Field(
         description=("Binary models: predicted probabilities and observed rates.")
+    )
+    roc: list[RocBody] = Field(
+        description="Binary models: the ROC curve, the highest threshold first; of 101 thresholds at most."
     )
     card: dict[str, float] = Field(description="The metrics in the version's card.")
 

@@ -20,6 +20,7 @@ from shared.monitoring.outcomes import Judged
 
 Z = 1.959963984540054  # the normal distribution's 97.5 % quantile
 CALIBRATION_BINS = 10
+ROC_POINTS = 101  # at most
 EPSILON = float(np.finfo(np.float64).eps)  # scikit-learn keeps probabilities so far from 0 and 1
 
 Floats = NDArray[np.float64]
@@ -47,6 +48,15 @@ class CalibrationBin:
     share: float  # of positive rows
     share_low: float
     share_high: float
+
+
+@dataclass(frozen=True, slots=True)
+class RocPoint:
+    """What a threshold does: rows with this probability or more are called positive."""
+
+    threshold: float
+    false_positive_rate: float
+    true_positive_rate: float
 
 
 def classification_metrics(
@@ -112,6 +122,25 @@ def calibration(actual: Sequence[int], probability: Sequence[float]) -> list[Cal
         bounds = float(ends[place]), float(ends[place + 1])
         bins.append(CalibrationBin(*bounds, int(inside.sum()), mean, share.value, share.low, share.high))
     return bins
+
+
+def roc_curve(actual: Sequence[int], probability: Sequence[float]) -> list[RocPoint]:
+    """Return the ROC curve of n rows of a binary model, the highest threshold first.
+
+    Each distinct probability is a threshold; of more than ROC_POINTS, so many in even steps, the lowest among them.
+    Empty where a class is missing.
+    """
+    truth, forecasts = np.asarray(actual, dtype=np.intp), np.asarray(probability, dtype=np.float64)
+    positives = int(truth.sum())
+    negatives = len(truth) - positives
+    if not positives or not negatives:
+        return []
+    thresholds, places = np.unique(forecasts, return_inverse=True)
+    hits = np.cumsum(np.bincount(places, weights=truth)[::-1]) / positives
+    alarms = np.cumsum(np.bincount(places, weights=1 - truth)[::-1]) / negatives
+    thresholds = thresholds[::-1]
+    kept = np.unique(np.linspace(0, len(thresholds) - 1, min(len(thresholds), ROC_POINTS)).round().astype(np.intp))
+    return [RocPoint(float(thresholds[place]), float(alarms[place]), float(hits[place])) for place in kept]
 
 
 # ── one metric ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -235,6 +264,14 @@ def _r2(truth: Floats, squares: Floats) -> Estimate:
 
 
 # ── a version ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def roc_of(card: Card, judged: Judged) -> list[RocPoint]:
+    """Return the ROC curve of a binary version's scores with known outcomes; empty where it has none."""
+    probabilities = [each for each in judged.probability if each is not None]
+    if card.task != "binary" or len(probabilities) < len(judged.actual):
+        return []
+    return roc_curve([int(each) for each in judged.actual], probabilities)
 
 
 def quality_of(card: Card, judged: Judged) -> tuple[dict[str, Estimate], list[CalibrationBin]]:

@@ -136,6 +136,7 @@ def test_file_of_outcomes_is_joined_and_quality_is_that_of_scikit_learn(
         assert interval["value"] == pytest.approx(expected, abs=1e-12)
         assert interval["low"] <= interval["value"] <= interval["high"]
     assert sum(part["rows"] for part in window["calibration"]) == 61
+    assert window["roc"][-1]["true_positive_rate"] == 1.0
     assert body["card"] == window["card"] == client.get(f"/models/{name}").json()["card"]["metrics"]
     past = client.get("/metrics/model", params={"model": name, "to": "2020-01-01T00:00:00Z"})
     assert past.json()["windows"] == []

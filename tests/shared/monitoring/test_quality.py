@@ -15,6 +15,7 @@ from shared.monitoring.quality import (
     classification_metrics,
     regression_metrics,
     roc_auc,
+    roc_curve,
     wilson,
 )
 
@@ -52,6 +53,15 @@ def test_binary_figures_are_those_of_scikit_learn(seed: int, count: int, decimal
     assert [each.share for each in bins] == pytest.approx(share.tolist(), abs=1e-12)
     assert [each.mean_probability for each in bins] == pytest.approx(mean.tolist(), abs=1e-12)
     assert sum(each.rows for each in bins) == count
+    points = roc_curve(actual, chances)
+    alarms, hits, thresholds = metrics.roc_curve(actual, chances, drop_intermediate=False)
+    assert len(points) == min(len(thresholds) - 1, 101)
+    exact = dict(zip(thresholds.tolist(), zip(alarms.tolist(), hits.tolist(), strict=True), strict=True))
+    for point in points:
+        rates = (point.false_positive_rate, point.true_positive_rate)
+        assert rates == pytest.approx(exact[point.threshold], abs=1e-12)
+    assert (points[-1].false_positive_rate, points[-1].true_positive_rate) == (1.0, 1.0)
+    assert roc_curve([1, 1], [0.2, 0.3]) == []
 
 
 def test_multiclass_figures_are_macro_means_of_scikit_learn() -> None:
