@@ -96,13 +96,14 @@ async def get_audit_log(
     actor: Annotated[str | None, _text("Who did it: `key:ID` of an API key, or `command:USER@HOST`")] = None,
     action: Annotated[str | None, _text("Name of the action, e.g. `key.revoked`")] = None,
     target: Annotated[str | None, _text("Target of the action, e.g. `NAME@2`")] = None,
+    request_id: RequestId = None,
     since: Since = None,
     until: Until = None,
     cursor: Cursor = None,
     limit: Limit = 100,
 ) -> Response:
     """List changes of keys and models and exports of rows, newest first."""
-    filters = {"actor": actor, "action": action, "target": target}
+    filters = {"actor": actor, "action": action, "target": target, "request_id": request_id}
     return await _answer(services, "/logs/audit", AuditLog, filters, since, until, cursor, limit)
 
 
