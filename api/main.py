@@ -22,6 +22,8 @@ from api.parameters import refuse_strangers
 from api.routes import (
     comparisons,
     console,
+    console_models,
+    console_operations,
     csv_downloads,
     csv_uploads,
     events,
@@ -76,7 +78,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     health.router,
     welcome.router,
 )
-PAGES: tuple[APIRouter, ...] = (console.router,)  # for people: they answer with pages, and are not documented
+# For people: they answer with pages, and are not documented. The last one takes every path below /console.
+PAGES: tuple[APIRouter, ...] = (console_models.router, console_operations.router, console.router)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

@@ -19,6 +19,7 @@ MAX_FIELDS = 10_000
 MAX_BYTES = 1_000_000  # of a form, which is a row
 MAX_NUMBER = 400  # characters: a float64 written out in full has at most 309 digits before the point
 Faults = dict[str, list[dict[str, str]]]  # by feature, as a problem document has them
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
 
 
@@ -68,6 +69,17 @@ def value_of(feature: Mapping[str, Any], text: str) -> Any:  # noqa: ANN401 - an
             if math.isfinite(number):
                 return int(number) if number.is_integer() and abs(number) < 2**53 else number
     return text
+
+
+def number_of(text: str) -> Any:  # noqa: ANN401 - a number, or the text that is none
+    """Return the number that a text means; the text itself where it means none, and None where it is empty."""
+    return value_of({"type": "number"}, text.strip()) if text.strip() else None
+
+
+def moment_of(text: str) -> str | None:
+    """Return the midnight in UTC of a date in a field; another text as it is, and None for an empty one."""
+    text = text.strip()
+    return f"{text}T00:00:00Z" if _DATE.fullmatch(text) else text or None
 
 
 def fault_places(faults: list[dict[str, str]], *, wrapper: str | None) -> tuple[Faults, list[dict[str, str]]]:

@@ -189,6 +189,16 @@ async def models_page(request: Request) -> Response:
     return await page(request, "models.html", models=await list_models(request))
 
 
+async def read_model(request: Request, name: str) -> dict[str, Any]:
+    """Return the body of a model, or of `name@3`, also where that is archived; raise Refused where there is none."""
+    reference, _, version = name.partition("@")
+    is_number = version.isascii() and version.isdigit()
+    body: dict[str, Any] = await read(
+        request, f"/models/{reference}/versions/{version}" if is_number else f"/models/{name}"
+    )
+    return body
+
+
 async def model_page(
     request: Request,
     name: str,
@@ -198,9 +208,7 @@ async def model_page(
     status: int = 200,
 ) -> Response:
     """Return the page of a model or a version: its card, and for administrators its history and what moves it."""
-    reference, _, version = name.partition("@")
-    path = f"/models/{reference}/versions/{version}" if version.isdigit() else f"/models/{name}"
-    model = await read(request, path)
+    model = await read_model(request, name)
     entry = next((item for item in (await read(request, "/models"))["items"] if item["model"] == model["model"]), None)
     viewer = viewer_of(request)
     history: dict[str, Any] = {"items": [], "next": None}

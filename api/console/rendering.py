@@ -9,7 +9,7 @@ from anyio import CapacityLimiter, to_thread
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from api.console import assets
+from api.console import assets, plots
 from api.console.language import LANGUAGES, PARAMETER, Words, example_of, language_of, seconds_between
 from api.console.session import end_session, read_session, viewer_of
 from api.http.prefix import link, route_path
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _WRITING = CapacityLimiter(2)
 SIGN_IN = "/console/sign-in"
 _CHANGES = ("promote", "rollback", "cancel", "retry")  # last parts of paths that only take forms
+_KEY_CHANGES = ("rotate", "revoke")
 
 
 @cache
@@ -38,7 +39,9 @@ def environment() -> "Environment":
         lstrip_blocks=True,
         auto_reload=False,
     )
-    made.globals.update(link=link, static=assets.address, written=example_of, seconds_between=seconds_between)
+    made.globals.update(
+        link=link, static=assets.address, written=example_of, seconds_between=seconds_between, plots=plots
+    )
     return made
 
 
@@ -69,6 +72,10 @@ async def page(
 def _readable(place: str) -> str:
     """Return the page that shows what a form at this path is about: to speak another language, or to try again."""
     above, _, last = place.rpartition("/")
+    if last in _KEY_CHANGES:
+        return "/console/keys"
+    if place == "/console/train/again":
+        return above
     return {"check": f"{above}/upload", "sign-out": SIGN_IN}.get(last, above if last in _CHANGES else place)
 
 

@@ -24,6 +24,7 @@ from shared.errors import Forbidden
 COOKIE = "guichet_session"
 SECONDS = 12 * 3_600  # that a session lasts
 SAFE_METHODS = ("GET", "HEAD")
+_ADOPTED = "guichet.session_key"  # of a request's scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,14 @@ def read_session(request: Request) -> Session:
     """Return the session of a request; none where the service asks for no keys."""
     if services_of(request).settings.auth == "open":
         return Session()
+    if _ADOPTED in request.scope:
+        return Session(request.scope[_ADOPTED])
     return unseal(request.cookies.get(COOKIE, ""), now=time.time())
+
+
+def adopt_key(request: Request, key: str) -> None:
+    """Let the rest of this request be that of another key: its own was given a new secret meanwhile."""
+    request.scope[_ADOPTED] = key
 
 
 def begin_session(request: Request, response: Response, key: str) -> None:

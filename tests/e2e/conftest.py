@@ -2,4 +2,7 @@
 
 from importlib.util import find_spec
 
-collect_ignore = [] if find_spec("playwright") else ["eyes.py", "test_console.py"]
+if find_spec("playwright"):
+    from tests.e2e.eyes import chromium, eyes  # noqa: F401 - fixtures
+else:
+    collect_ignore_glob = ["*.py"]

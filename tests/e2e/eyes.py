@@ -8,7 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, ConsoleMessage, Page
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+from tests.support.stack import Stack
 
 HERE = Path(__file__).parent
 SHOTS = HERE.parents[1] / ".e2e"
@@ -84,3 +87,19 @@ def open_eyes(browser: Browser, url: str, runtime: str, **options: Any) -> Itera
         yield Eyes(context.new_page(), runtime)
     finally:
         context.close()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """The browser."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def eyes(chromium: Browser, stack: Stack) -> Iterator[Eyes]:
+    """A page of the running service, which asks for no keys."""
+    with open_eyes(chromium, stack.url, stack.runtime) as made:
+        yield made

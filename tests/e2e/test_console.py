@@ -7,33 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 from sqlalchemy import insert, update
 
 from api.auth.callers import make_key
 from shared.database.engine import make_engine
 from shared.tables import ApiKey
 from tests.contracts.helpers import apart, wait_for_job
-from tests.e2e.eyes import CHROMIUM, SHOTS, Eyes, open_eyes
+from tests.e2e.eyes import SHOTS, Eyes, open_eyes
 from tests.support.databases import migrate
 from tests.support.stack import Stack, free_port
 
 pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def eyes(chromium: Browser, stack: Stack) -> Iterator[Eyes]:
-    """A page of the running service, which asks for no keys."""
-    with open_eyes(chromium, stack.url, stack.runtime) as made:
-        yield made
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:

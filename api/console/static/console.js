@@ -25,6 +25,13 @@ document.addEventListener("click", async (event) => {
   call.querySelector(".copied").textContent = call.querySelector(".copied").dataset.copied;
 });
 
+// ── a slider says where it stands ──
+
+document.addEventListener("input", (event) => {
+  const output = event.target.type === "range" && document.querySelector(`output[for="${event.target.id}"]`);
+  if (output) output.textContent = event.target.value;
+});
+
 // ── a file ──
 
 const SAMPLE = 262144; // bytes of a file that are checked before it is sent
