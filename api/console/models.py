@@ -18,7 +18,14 @@ WAIT = "wait=10"  # seconds that a page waits for its score
 SHOWN_FAULTS = 20  # of a checked file
 VARY = "Accept, Accept-Language, Cookie"
 MAX_DIGITS = 10  # of the number of a version: what is longer is none
-OPTIONS = ("delimiter", "decimal", "thousands", "encoding", "id_column")  # of a file, in the address of its page
+OPTIONS = (
+    "delimiter",
+    "decimal",
+    "thousands",
+    "encoding",
+    "sheet",
+    "id_column",
+)  # of a file, in the address of its page
 
 
 async def home_page(request: Request) -> Response:

@@ -31,6 +31,9 @@ class CsvQuery(BaseModel):
         None,
         description="Thousands separator: `comma`, `point`, `space`, `apostrophe`, the character, or `none`.",
     )
+    sheet: str | None = Field(
+        None, max_length=100, description="Sheet of an Excel workbook; its first visible one when left out."
+    )
     id_column: str | None = Field(None, description="Column that identifies the rows; the output repeats it.")
     strict: bool = Field(False, description="Refuse columns that the model does not know.")
     max_error_rate: float | None = Field(
@@ -70,7 +73,10 @@ async def read_query(services: Services, request: Request, query: CsvQuery, mode
     if faults:
         raise InvalidRequest(summarise(faults), faults=faults)
     csv_options = normalise_options(
-        CsvOptions(query.delimiter, query.encoding, query.decimal, query.id_column, query.strict, query.thousands),
+        CsvOptions(
+            *(query.delimiter, query.encoding, query.decimal, query.id_column, query.strict, query.thousands),
+            sheet=query.sheet,
+        ),
     )
     version = await find_version(services, reference, query.version)
     return UploadOptions(

@@ -26,7 +26,7 @@ def main(servers: Path = SERVERS, env: Mapping[str, str] = os.environ) -> int:
             passwords=passwords,
             tell=lambda role, url: None,
             app_registers=may_register,
-            app_keys=bool(os.environ.get("APP_KEYS")),  # where administrators change keys over HTTP
+            app_keys=bool(env.get("APP_KEYS")),  # where administrators change keys over HTTP
         )
     except OSError as error:
         print(f"guichet: {error.filename} cannot be read ({error.strerror}): start `secrets` first.", file=sys.stderr)

@@ -51,6 +51,7 @@ class CsvOptions:
     id_column: str | None = None
     strict: bool = False  # refuse columns that are not features
     thousands: str | None = None  # empty: they are not separated
+    sheet: str | None = None  # of a workbook; None: its first visible one
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from shared.csv.gunzip import Gunzip
 from shared.csv.header import Header, accept_header, check_duplicates, check_width, read_header
 from shared.csv.splitter import RecordSplitter
 from shared.csv.workbook import BadWorkbook, is_workbook, read_workbook
-from shared.errors import RowFaults, TooLarge, UnsupportedMediaType
+from shared.errors import InvalidRequest, RowFaults, TooLarge, UnsupportedMediaType
 from shared.faults import Fault, few
 
 HEAD_BYTES = 1 << 16  # looked at together, before anything else
@@ -120,6 +120,7 @@ class UploadReader:
             if is_workbook(data[:HEAD_BYTES]):
                 self._workbook = tempfile.NamedTemporaryFile(suffix=".xlsx")  # noqa: SIM115 - closed by `_open_workbook`
             else:
+                self._refuse_sheet()
                 self._decoder = TextDecoder(data[:HEAD_BYTES], self._options.encoding)
         if self._workbook is not None:
             self._workbook.write(data)
@@ -128,8 +129,13 @@ class UploadReader:
             return
         yield from self._decode(data, final=final)
 
+    def _refuse_sheet(self) -> None:
+        if self._options.sheet is not None:
+            message = "is for Excel workbooks, and the file is none: leave it out"
+            raise InvalidRequest(f"`sheet` {message}.", faults=[Fault("/query/sheet", "sheet", message)])
+
     def _open_workbook(self) -> Iterator[Chunk]:
-        """Read the workbook that has come whole, as the CSV text of its first sheet."""
+        """Read the workbook that has come whole, as the CSV text of one of its sheets."""
         assert self._workbook is not None
         self._decoder = TextDecoder(b"", "utf-8")
         self._decoder.bom = True  # Excel reads the output, too
@@ -138,7 +144,7 @@ class UploadReader:
         with self._workbook as file:
             file.flush()
             try:
-                for piece in read_workbook(file.name):
+                for piece in read_workbook(file.name, self._options.sheet):
                     if piece.startswith(b"\x00"):
                         self._notices.insert(0, piece[1:].decode())
                         continue

@@ -1,4 +1,6 @@
-"""An Excel workbook as CSV text: its first visible sheet, with the values of its cells, without their formats.
+"""An Excel workbook as CSV text: its first visible sheet, or a named one, with the values of its cells.
+
+Lines above the table that have one cell at most, such as a title, are left out, and the notice says so.
 
 The file is a stranger's, and a small one can ask for all memory that there is (a cell in the last corner of a sheet).
 So a process of its own reads it, with bounded memory and time; this file is also that process's program.
@@ -6,6 +8,7 @@ So a process of its own reads it, with bounded memory and time; this file is als
 
 import contextlib
 import datetime
+import itertools
 import subprocess
 import sys
 import tempfile
@@ -27,13 +30,13 @@ def is_workbook(head: bytes) -> bool:
     return head.startswith(MARK) and (b"xl/" in head or b"[Content_Types]" in head)
 
 
-def read_workbook(path: str) -> Iterator[bytes]:
-    """Yield the first sheet as CSV in UTF-8; the last piece is a notice after a NUL, or nothing.
+def read_workbook(path: str, sheet: str | None = None) -> Iterator[bytes]:
+    """Yield a sheet as CSV in UTF-8, the first visible one if none is named; the last piece is a notice after a NUL.
 
     Raises BadWorkbook.
     """
     with tempfile.TemporaryFile() as errors:
-        command = [sys.executable, "-I", __file__, path]
+        command = [sys.executable, "-I", __file__, path, *([] if sheet is None else [sheet])]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as child:
             assert child.stdout is not None
             try:
@@ -56,6 +59,8 @@ def read_workbook(path: str) -> Iterator[bytes]:
 # ── the process ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 REFUSED = 3
+TITLE_LINES = 20  # in which the table begins
+NAMED = 10  # sheets in a refusal
 
 
 def cell_text(value: Any) -> str:  # noqa: ANN401 - what calamine makes of a cell
@@ -70,7 +75,7 @@ def cell_text(value: Any) -> str:  # noqa: ANN401 - what calamine makes of a cel
     return str(value)
 
 
-def _write(path: str, out: IO[str]) -> str:
+def _write(path: str, sheet: str | None, out: IO[str]) -> str:
     import csv
 
     import python_calamine as calamine
@@ -88,11 +93,33 @@ def _write(path: str, out: IO[str]) -> str:
     ]
     if not sheets:
         raise BadWorkbook("it has no sheet to read: put the table on the first one")
+    if sheet is not None and sheet not in sheets:
+        names = ", ".join(repr(name[:70]) for name in sheets[:NAMED])
+        raise BadWorkbook(f"it has no visible sheet {sheet[:70]!r}: it has {names}")
+    chosen = sheets[0] if sheet is None else sheet
     writer = csv.writer(out, lineterminator="\n")
-    for row in book.get_sheet_by_name(sheets[0]).iter_rows():
+    titles, rows = _without_title(book.get_sheet_by_name(chosen).iter_rows())
+    for row in rows:
         writer.writerow([cell_text(value) for value in row])
-    others = f", the first of {len(sheets)}" if len(sheets) > 1 else ""
-    return f"The rows are those of the sheet {sheets[0][:70]!r}{others}."
+    others = f", the first of {len(sheets)}" if len(sheets) > 1 and sheet is None else ""
+    lines = "1 line above the table was" if titles == 1 else f"{titles} lines above the table were"
+    return f"The rows are those of the sheet {chosen[:70]!r}{others}.{f' {lines} left out.' if titles else ''}"
+
+
+def _without_title(rows: Iterator[list[Any]]) -> tuple[int, Iterator[list[Any]]]:
+    """Return how many lines with one cell at most stand above the table, and the rows without them.
+
+    A table of one column has such lines only: nothing is left out of it.
+    """
+    above: list[list[Any]] = []
+    for row in rows:
+        if sum(value != "" for value in row) > 1:
+            titles = sum(any(value != "" for value in line) for line in above)
+            return titles, itertools.chain([row], rows)
+        above.append(row)
+        if len(above) > TITLE_LINES:
+            break
+    return 0, itertools.chain(above, rows)
 
 
 def main() -> int:
@@ -105,7 +132,7 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     out = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", newline="")
     try:
-        message = _write(sys.argv[1], out)
+        message = _write(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None, out)
         out.flush()
     except BadWorkbook as error:
         sys.stderr.buffer.write(str(error).encode())

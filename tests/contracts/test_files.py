@@ -171,6 +171,27 @@ def test_workbook_is_scored_as_pandas_reads_it(client: httpx2.Client, model: str
     wait_for_job(client, check_taken(answer)["id"], seconds=40)
 
 
+def test_sheet_of_a_workbook_is_chosen_and_its_title_left_out(
+    client: httpx2.Client, model: str, estimator: Any
+) -> None:
+    book = openpyxl.Workbook()
+    book.create_sheet("notes").append(["nothing", "here"])
+    sheet = book.create_sheet("été 2026")
+    for line in (["Incomes of 2026"], [], ["income", "city"], [1234.5, "Paris"], [0.1, "Nice"]):
+        sheet.append(line)
+    sheet.merge_cells("A1:B1")
+    out = io.BytesIO()
+    book.save(out)
+    frame = pd.DataFrame({"income": [1234.5, 0.1], "city": ["Paris", "Nice"]})
+    scores, notices = scored(client, out.getvalue(), model, sheet="été 2026")
+    assert scores == pytest.approx(list(estimator.predict(frame)), abs=1e-6)
+    assert notices == ["The rows are those of the sheet 'été 2026'. 1 line above the table was left out."]
+    missing = check_problem(post_csv(client, out.getvalue(), model=model, sheet="gone"), 415)["detail"]
+    assert "it has no visible sheet 'gone': it has 'Sheet', 'notes', 'été 2026'" in missing
+    plain = check_problem(post_csv(client, b"income,city\n1,Paris\n", model=model, sheet="x"), 422)
+    assert [fault["pointer"] for fault in plain["errors"]] == ["/query/sheet"]
+
+
 def test_workbook_that_asks_for_all_memory_is_refused_and_the_service_lives(client: httpx2.Client, model: str) -> None:
     corners = '<row r="1"><c r="A1"><v>1</v></c></row><row r="1048576"><c r="XFD1048576"><v>2</v></c></row>'
     space = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
