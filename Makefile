@@ -31,7 +31,7 @@ IMAGES = guichet-api guichet-sync guichet-worker
 
 .DEFAULT_GOAL := help
 .PHONY: help architecture package run test coverage coverage-summary faults interop fuzz openapi-lint stores e2e e2e-compose check format format-check lint types \
-    lock docs docs-serve slides monitoring bench bench-csv bench-explain bench-guards bench-monitoring bench-observability bench-replay bench-shadow bench-training migration schema samples dockerfile errors model-cards settings clean audit sbom workflows images push-images space \
+    lock docs docs-serve slides monitoring bench bench-csv bench-explain bench-guards bench-lists bench-monitoring bench-observability bench-replay bench-shadow bench-training migration schema samples dockerfile errors model-cards settings clean audit sbom workflows images push-images space \
     space-image deploy rollback smoke release-notes publish-release
 
 help: ## List the targets
@@ -111,6 +111,9 @@ bench-observability: .venv/.installed-dev ## Measure requests with metrics and l
 
 bench-shadow: .venv/.installed-dev ## Measure requests to a model with a challenger beside the same service without one
 	$(PY) -m benchmarks.shadow $(ARGS)
+
+bench-lists: .venv/.installed-dev ## Measure pages of the list of jobs among a million
+	$(PY) -m benchmarks.lists $(ARGS)
 
 bench-monitoring: .venv/.installed-dev ## Measure drift by counters beside a scan of the rows
 	$(PY) -m benchmarks.monitoring $(ARGS)

@@ -23,6 +23,7 @@ from api.protocols.open_inference.schemas import InferenceBody
 from api.schemas.answers import PROBLEM, header
 from api.schemas.cards import add_refusals, add_rows, add_words
 from api.schemas.explanations import ExplainJobBody
+from api.schemas.job_changes import JobChangesBody
 from api.schemas.keys import NewKeyBody
 from api.schemas.monitoring import AcknowledgeBody, OutcomeBody
 from api.schemas.native import BatchBody, Problem, SubmitBody
@@ -78,6 +79,7 @@ _READ_BY_HAND = (
     InferenceBody,
     OutcomeBody,
     AcknowledgeBody,
+    JobChangesBody,
     PromotionBody,
     ReasonBody,
     ReplayBody,

@@ -315,10 +315,14 @@ CREATE TABLE jobs (
 	CONSTRAINT fk_jobs_model_version_id FOREIGN KEY(model_version_id) REFERENCES model_versions (id)
 )
  WITH (fillfactor = 70);
+CREATE INDEX ix_jobs_arrival ON jobs (created_at, id);
 CREATE INDEX ix_jobs_expiring ON jobs (expires_at) WHERE state = 'queued' AND expires_at IS NOT NULL;
 CREATE INDEX ix_jobs_finished_at ON jobs USING brin (finished_at) WITH (autosummarize = on);
 CREATE INDEX ix_jobs_leases ON jobs (lease_expires_at) WHERE state = 'running';
+CREATE INDEX ix_jobs_owner ON jobs (owner, created_at, id) WHERE owner IS NOT NULL;
 CREATE INDEX ix_jobs_ready ON jobs (model_version_id, lane, priority, run_after, id) WHERE state = 'queued';
+CREATE INDEX ix_jobs_unsuccessful ON jobs (state, created_at, id) WHERE state IN ('failed', 'canceled', 'expired');
+CREATE INDEX ix_jobs_version ON jobs (model_version_id, created_at, id);
 CREATE UNIQUE INDEX uq_jobs_idempotency ON jobs (idempotency_scope, idempotency_key) WHERE idempotency_key IS NOT NULL;
 COMMENT ON TABLE jobs IS 'Accepted requests and where they stand';
 COMMENT ON COLUMN jobs.id IS 'UUIDv7, which sorts by time of arrival; UUIDv4 for callers without a key, whose only secret it is';
@@ -961,4 +965,4 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL,
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO alembic_version (version_num) VALUES ('0022');
+INSERT INTO alembic_version (version_num) VALUES ('0023');

@@ -86,6 +86,8 @@ def _job_body(job: StoredJob, place: dict[str, Any]) -> dict[str, Any]:
     }
     if job.cancel_requested_at is not None and not job.is_terminal:
         body["cancel_requested_at"] = job.cancel_requested_at
+    if job.attempt > 1:
+        body["claims"] = {"crashes": job.crash_count, "last_claimed_at": job.claimed_at}
     if job.error is not None:
         body["error"] = job.error
     return body

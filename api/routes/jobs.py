@@ -1,27 +1,34 @@
 """Jobs: list, poll, read the result, cancel, retry the rest, erase."""
 
-from typing import Annotated, Literal
-from uuid import UUID
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from api.auth.callers import Caller
 from api.deps import ChangeCaller, JobId, ListCaller, ReadCaller, ServicesDep
 from api.http.prefer import read_preference
 from api.http.responses import json_response
 from api.jobs.audits import audit_read
+from api.jobs.bulk_changes import CANCEL, RETRY, Change, change_matching, count_matching
 from api.jobs.changing import cancel, erase, take_up
 from api.jobs.finding import find_own_job
 from api.jobs.include import INCLUDES
+from api.jobs.json_body import read_json
 from api.jobs.lineage import read_lineage
-from api.jobs.reading import JobFilter, list_page, poll_response
+from api.jobs.listing import CURSOR, JobFilter, list_page
+from api.jobs.reading import poll_response
+from api.jobs.requests import read_fields
 from api.jobs.submissions import accepted_response, describe_job, error_of, find_job, result_of
 from api.schemas.answers import APPLIED, OF_JOBS, PROBLEM, TICKET, header
+from api.schemas.job_changes import JobChanges, JobChangesBody, JobCount
 from api.schemas.lineage import LineageBody
+from api.schemas.moments import Moment
 from api.schemas.native import BatchResult, CsvResult, ErasedBody, JobBody, JobPage, Result
 from api.schemas.registrations import RegistrationResult
 from api.schemas.replays import ReplayResult
 from api.schemas.trainings import TrainingResult
+from api.services import Services
 from shared.errors import Conflict
 from shared.tables import JobState
 
@@ -30,7 +37,13 @@ router = APIRouter(tags=["jobs"])
 
 @router.get(
     "/jobs",
-    responses={200: {"model": JobPage}, 401: OF_JOBS[401], 403: OF_JOBS[403], 503: OF_JOBS[503]},
+    responses={
+        200: {"model": JobPage},
+        401: OF_JOBS[401],
+        403: OF_JOBS[403],
+        404: {**PROBLEM, "description": "No such model or version."},
+        503: OF_JOBS[503],
+    },
     response_model=None,
 )
 async def get_jobs(
@@ -41,12 +54,17 @@ async def get_jobs(
     model: Annotated[
         str | None, Query(description="Only jobs of this model, or of `name@3` or `name@alias`", max_length=127)
     ] = None,
+    since: Annotated[Moment | None, Query(alias="from", description="Only jobs that arrived then, or later")] = None,
+    until: Annotated[Moment | None, Query(alias="to", description="Only jobs that arrived before")] = None,
     limit: Annotated[int, Query(ge=1, le=200, description="Jobs on a page")] = 50,
-    before: Annotated[UUID | None, Query(description="Only jobs older than this one: the cursor")] = None,
+    before: Annotated[
+        str | None,
+        Query(description="The cursor: a page's `next` has it. The id of a job is one, too", pattern=CURSOR),
+    ] = None,
 ) -> Response:
-    """List your jobs, newest first; follow `next` for older ones."""
-    chosen = JobFilter(status, model, None if before is None else str(before), limit)
-    return json_response(await list_page(services, request, caller, chosen))
+    """List your jobs, newest first by their time of arrival; follow `next` for older ones."""
+    chosen = JobFilter(status, model, since, until)
+    return json_response(await list_page(services, request, caller, chosen, limit=limit, before=before))
 
 
 _ETAG = header("ETag of this answer, for `If-None-Match`", always=True)
@@ -142,6 +160,52 @@ async def get_lineage(
     job = await find_own_job(services, caller, job_id)
     await audit_read(services, request, caller, job, what="lineage")
     return json_response(await read_lineage(services, caller, job, row))
+
+
+_OF_ALL: dict[str, Any] = {
+    "responses": {
+        200: {"model": JobCount, "description": "Without `confirm`: how many jobs match. Nothing is changed."},
+        202: {"model": JobChanges, "description": "With `confirm`: what was changed."},
+        **OF_JOBS,
+        404: {**PROBLEM, "description": "No such model or version."},
+        409: {**PROBLEM, "description": "`confirm` is of another filter, or too old: ask for the count again."},
+        422: {**PROBLEM, "description": "The filter is not valid."},
+    },
+    "openapi_extra": {
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{JobChangesBody.__name__}"}}},
+        }
+    },
+    "response_model": None,
+}
+
+
+@router.post("/jobs/cancel", **_OF_ALL)
+async def cancel_jobs(request: Request, services: ServicesDep, caller: ChangeCaller) -> Response:
+    """Cancel all your jobs that match: count them first, then send the same filter with the answer's `confirm`.
+
+    An administrator's are everyone's. Jobs that arrive after the count are left alone.
+    """
+    return await _change_all(request, services, caller, CANCEL)
+
+
+@router.post("/jobs/retry", **_OF_ALL)
+async def retry_jobs(request: Request, services: ServicesDep, caller: ChangeCaller) -> Response:
+    """Take up again all your failed, canceled and expired jobs of chunks that match: count them first, then confirm.
+
+    As `POST /jobs/{id}/retry` does for one. Jobs of single rows and batches are not among them: send their rows again.
+    """
+    return await _change_all(request, services, caller, RETRY)
+
+
+async def _change_all(request: Request, services: Services, caller: Caller, change: Change) -> Response:
+    _, raw = await read_json(request, max_bytes=services.settings.max_body_bytes)
+    body = read_fields(JobChangesBody, raw)
+    chosen = JobFilter(body.status, body.model, body.from_, body.to)
+    if body.confirm is None:
+        return json_response(await count_matching(services, caller, change, chosen))
+    return json_response(await change_matching(services, caller, change, chosen, body.confirm), status=202)
 
 
 @router.post(

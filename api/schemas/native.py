@@ -189,6 +189,13 @@ class TrainingProgress(BaseModel):
     total: int
 
 
+class Claims(BaseModel):
+    """The attempts of a job that was claimed more than once."""
+
+    crashes: int = Field(description="Attempts that ended with the death of their worker.")
+    last_claimed_at: datetime | None
+
+
 class JobBody(BaseModel):
     """A job."""
 
@@ -204,6 +211,7 @@ class JobBody(BaseModel):
     expires_at: datetime | None
     cancel_requested_at: datetime | None = None
     attempts: int
+    claims: Claims | None = Field(None, description="Only for jobs that were claimed more than once.")
     counts: Counts
     queue: QueuePlace | None
     has_failures: bool

@@ -1,11 +1,11 @@
-"""Queries on jobs: one, several, a page, and their results. Read-only."""
+"""Queries on jobs: one, several, and their results. Read-only; lists of them are in listing.py."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, func, literal, select, text, tuple_
+from sqlalchemy import Connection, and_, func, literal, select, text, tuple_
 from sqlalchemy.dialects import postgresql
 
 from shared.database.clock import clock
@@ -52,6 +52,8 @@ class StoredJob:
     finished_at: datetime | None = None
     expires_at: datetime | None = None
     cancel_requested_at: datetime | None = None
+    crash_count: int = 0
+    claimed_at: datetime | None = None
     error: dict[str, Any] | None = None
     output: StoredOutput | None = None
     csv: StoredCsv | None = None
@@ -159,30 +161,6 @@ def find_by_idempotency_key(connection: Connection, scope: str, key: str) -> tup
         select(Job.id, Job.body_hash).where(Job.idempotency_scope == scope, Job.idempotency_key == key)
     ).first()
     return None if row is None else (row[0], row[1])
-
-
-def list_jobs(
-    connection: Connection,
-    *,
-    owner: str | None,
-    before: str | None,
-    limit: int,
-    state: str | None = None,
-    model_version_ids: Sequence[int] | None = None,
-) -> list[StoredJob]:
-    """Return a page of jobs, newest first: at most `limit` with an id below `before`; `owner` None means everyone's."""
-    query: Select[Any] = _WITH_OUTPUT.order_by(Job.id.desc()).limit(limit)
-    if owner is not None:
-        query = query.where(Job.owner == owner)
-    if before is not None:
-        query = query.where(Job.id < before)
-    if state is not None:
-        query = query.where(Job.state == state)
-    if model_version_ids is not None:
-        query = query.where(Job.model_version_id.in_(model_version_ids))
-    page = [_stored_job(row) for row in connection.execute(query)]
-    _attach(connection, page)
-    return page
 
 
 def list_rows(connection: Connection, job: StoredJob) -> list[RowResult]:

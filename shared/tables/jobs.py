@@ -1,7 +1,7 @@
 """Jobs with their inputs and outputs.
 
-Job ids are UUIDv7 (RFC 9562): they sort by time of arrival, so that lists need no other index. Those of visitors, who
-may list none, are UUIDv4: random in every bit.
+Job ids are UUIDv7 (RFC 9562), which sort by time. Those of visitors, who may list none, are UUIDv4: random in every
+bit. So lists go by the time of arrival, and by the id where two arrived in the same group.
 """
 
 from datetime import datetime
@@ -92,6 +92,25 @@ class Job(Table):
         ),
         # A scrape of /metrics reads what ended lately: pages that are not summarized yet are read each time.
         Index("ix_jobs_finished_at", "finished_at", postgresql_using="brin", postgresql_with={"autosummarize": "on"}),
+        # Lists, newest first: of everyone, of a key, of a model's version, and of what did not succeed, which is rare.
+        Index("ix_jobs_arrival", "created_at", "id"),
+        Index(
+            "ix_jobs_owner",
+            "owner",
+            "created_at",
+            "id",
+            postgresql_where=text("owner IS NOT NULL"),
+            sqlite_where=text("owner IS NOT NULL"),
+        ),
+        Index("ix_jobs_version", "model_version_id", "created_at", "id"),
+        Index(
+            "ix_jobs_unsuccessful",
+            "state",
+            "created_at",
+            "id",
+            postgresql_where=text("state IN ('failed', 'canceled', 'expired')"),
+            sqlite_where=text("state IN ('failed', 'canceled', 'expired')"),
+        ),
         Index(
             "uq_jobs_idempotency",
             "idempotency_scope",

@@ -305,8 +305,38 @@ def test_filters_keep_only_what_they_say(queue: Stack, attrition_row: dict[str, 
         wait_for_job(client, job_id)
 
 
-def test_filter_by_unknown_model_finds_nothing(client: httpx2.Client) -> None:
-    assert client.get("/jobs", params={"model": "ghost"}).json() == {"items": [], "next": None}
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        ("ghost", "There is no model of that name."),
+        ("", "There is no model of that name."),
+        ("energy@99", "There is no such version of energy."),
+        ("energy@ghost", "There is no such version or alias of energy."),
+        ("energy@", "There is no such version"),
+    ],
+)
+def test_filter_by_unknown_model_says_so(client: httpx2.Client, model: str, sentence: str) -> None:
+    problem = check_problem(client.get("/jobs", params={"model": model}), 404, "not_found")
+    assert problem["detail"].startswith(sentence)
+
+
+def test_window_keeps_what_arrived_in_it(client: httpx2.Client, energy_row: dict[str, Any]) -> None:
+    jobs = [client.get(f"/jobs/{submit(client, energy_row, model='energy')}").json() for _ in range(3)]
+    times = [job["created_at"] for job in jobs]
+    window = {"model": "energy", "from": times[1], "to": times[2]}
+    assert [job["id"] for job in client.get("/jobs", params=window).json()["items"]] == [jobs[1]["id"]]
+    two = follow(client, f"/jobs?model=energy&limit=1&from={times[1]}")
+    assert [job["id"] for page in two for job in page][:2] == [jobs[2]["id"], jobs[1]["id"]]
+    assert len(two) == 2
+    assert client.get("/jobs", params={"from": "9998-12-31T23:59:59Z"}).json() == {"items": [], "next": None}
+
+
+def test_cursor_of_an_older_release_goes_on_after_its_job(client: httpx2.Client, energy_row: dict[str, Any]) -> None:
+    first, second = (submit(client, energy_row, model="energy") for _ in range(2))
+    page = client.get("/jobs", params={"model": "energy", "limit": 1, "before": second.upper()}).json()
+    assert [job["id"] for job in page["items"]] == [first]
+    unknown = client.get("/jobs", params={"before": str(uuid.uuid4())})
+    assert faults_of(check_problem(unknown, 422))[0][0] == "/query/before"
 
 
 def test_cursor_before_the_first_job_finds_nothing(client: httpx2.Client) -> None:
@@ -326,6 +356,11 @@ def test_cursor_before_the_first_job_finds_nothing(client: httpx2.Client) -> Non
         ("status", ""),
         ("before", "yesterday"),
         ("before", ""),
+        ("before", "12.yesterday"),
+        ("before", "9" * 18 + ".00000000-0000-0000-0000-000000000000"),
+        ("from", "yesterday"),
+        ("to", "20261101"),
+        ("to", "0001-01-01T00:00:00+14:00"),
         ("model", "x" * 128),
     ],
 )

@@ -30,6 +30,8 @@ WITHOUT_ROWS = {  # what takes a body, and no rows in it
     ("/train", "post"),
     ("/keys", "post"),
     ("/jobs/{id}/outcome", "post"),
+    ("/jobs/cancel", "post"),
+    ("/jobs/retry", "post"),
     ("/alerts/{id}/acknowledge", "post"),
     ("/models/{name}/aliases/{alias}", "put"),
     ("/models/{name}/aliases/{alias}", "delete"),

@@ -141,6 +141,8 @@ def test_document_demands_a_key_where_the_service_does(visitor: httpx2.Client) -
         ("delete", "/models/{name}/versions/{version}"),
         *(("get", path) for path in OF_ALL),
         ("post", "/alerts/{id}/acknowledge"),
+        ("post", "/jobs/cancel"),
+        ("post", "/jobs/retry"),
         ("post", "/jobs/{id}/cancel"),
         ("post", "/jobs/{id}/outcome"),
         ("post", "/jobs/{id}/retry"),

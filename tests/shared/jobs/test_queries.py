@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import Connection, Engine, text
 
 from scripts.servers.postgres import Postgres
 from shared.jobs import transitions as jobs
+from shared.jobs.listing import JobQuery, ListPlace, find_place, list_jobs, read_place
 from shared.jobs.queries import (
     RowResult,
     StoredOutput,
@@ -16,7 +18,6 @@ from shared.jobs.queries import (
     find_by_idempotency_key,
     find_finished,
     find_jobs,
-    list_jobs,
     list_ready,
     list_rows,
 )
@@ -139,11 +140,50 @@ def test_pages_go_from_newest_to_oldest_without_gap_or_repeat(either):
     ids = [recorded(either) for _ in range(7)]
     pages: list[list[str]] = []
     before = None
-    while page := list_jobs(either, owner=None, before=before, limit=3):
+    while page := list_jobs(either, JobQuery(), before=before, limit=3):
         pages.append([job.id for job in page])
-        before = page[-1].id
+        before = read_place(ListPlace(page[-1].created_at, page[-1].id).text)
     assert [len(page) for page in pages] == [3, 3, 1]
     assert [job_id for page in pages for job_id in page] == ids[::-1]
+
+
+@pytest.mark.parametrize("versions", [None, [1], [1, 2]])
+def test_random_id_stands_where_its_job_arrived(either, versions):
+    """Ids of visitors have no time in them: those of one moment go by id, all others by their time."""
+    ids = []
+    for number, letter in enumerate("f0a"):
+        job_id = str(UUID(letter * 8 + "-0000-4000-8000-000000000000"))
+        recorded(either, id=job_id, model_version_id=1 + number % 2)
+        either.execute(text("UPDATE jobs SET created_at = :at WHERE id = :id"), {"at": moment(number), "id": job_id})
+        ids.append(job_id)
+    query = JobQuery(model_version_ids=versions)
+    expected = ids[::-1] if versions != [1] else [ids[2], ids[0]]
+    assert [job.id for job in list_jobs(either, query, before=None, limit=5)] == expected
+    last = find_place(either, UUID(expected[0]))
+    assert [job.id for job in list_jobs(either, query, before=last, limit=5)] == expected[1:]
+    between = JobQuery(since=datetime(2026, 1, 2, tzinfo=UTC), until=datetime(2026, 1, 3, tzinfo=UTC))
+    assert [job.id for job in list_jobs(either, between, before=None, limit=5)] == [ids[1]]
+
+
+def moment(day: int) -> str:
+    """Return a moment of 2026 as either dialect stores it."""
+    return f"2026-01-0{day + 1} 00:00:00.000000"
+
+
+def test_cursor_of_an_older_release_is_the_place_of_its_job(either):
+    first, second = recorded(either), recorded(either)
+    place = find_place(either, UUID(second))
+    assert [job.id for job in list_jobs(either, JobQuery(), before=place, limit=5)] == [first]
+    either.execute(text("DELETE FROM jobs WHERE id = :id"), {"id": second})
+    place = find_place(either, UUID(second))  # by the time in the id
+    assert [job.id for job in list_jobs(either, JobQuery(), before=place, limit=5)] == [first]
+    assert find_place(either, uuid4()) is None
+    far = find_place(either, UUID("ffffffff-ffff-7fff-bfff-ffffffffffff"))
+    assert far is not None
+    assert far.at.year == 9999
+    for cursor in ("x", "1.x", "x." + first, "1" * 18 + "." + first):
+        with pytest.raises(ValueError, match=r"badly formed|not a number"):
+            read_place(cursor)
 
 
 def test_list_keeps_to_owner_state_and_version(either):
@@ -152,14 +192,19 @@ def test_list_keeps_to_owner_state_and_version(either):
     failed = recorded(either, [FAULT], owner="me", model_version_id=2)
 
     def listed(**filters) -> list[str]:
-        options = {"owner": "me", "before": None, "limit": 10} | filters
-        return [job.id for job in list_jobs(either, **options)]
+        options = {"owner": "me"} | filters
+        return [job.id for job in list_jobs(either, JobQuery(**options), before=None, limit=10)]
 
     assert listed() == [failed, mine]
     assert listed(owner="nobody") == []
     assert len(listed(owner=None)) == 3
-    assert listed(state="failed") == [failed]
+    assert listed(states=["failed"]) == [failed]
+    assert listed(states=["failed", "canceled"]) == [failed]
+    assert listed(states=["succeeded", "failed"]) == [failed, mine]
+    assert listed(states=[]) == []
+    assert listed(can_be="cancel") == listed(can_be="retry") == []
     assert listed(model_version_ids=[1]) == [mine]
+    assert listed(model_version_ids=[1, 2]) == [failed, mine]
     assert listed(model_version_ids=[]) == []
 
 
