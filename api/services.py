@@ -1,5 +1,6 @@
 """The services of one API process, opened and closed with it."""
 
+import asyncio
 from collections.abc import Sequence
 
 from starlette.requests import HTTPConnection
@@ -45,6 +46,7 @@ class Services:
         )
         self.keys_in_flight = KeysInFlight()
         self.followers = JobFollowers(self.reader)
+        self.closing = asyncio.Event()  # the process is about to stop: what would go on for ever ends
         of_one = max(settings.max_bodies_bytes // 2, settings.max_body_bytes)
         self.held_bodies = HeldBodies(settings.max_bodies_bytes, of_one=of_one)
         self.runtime = self._make_runtime()
@@ -72,6 +74,7 @@ class Services:
     def close(self) -> None:
         """End what would go on for ever, because the process is about to stop; call it on the event loop."""
         self.followers.close()
+        self.closing.set()
 
     def stop(self) -> None:
         """Commit and store what waits, then stop every thread; for a thread."""

@@ -1,5 +1,6 @@
 """Pages of jobs: the list with its filters in the address, one job with its rows, and its files."""
 
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -9,11 +10,23 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from api.console.asking import RawHeaders, ask, inner_scope, read, send
+from api.console.asking import RawHeaders, Refused, ask, inner_scope, read, send
+from api.console.filters import (
+    NAMES,
+    Unreadable,
+    address_query,
+    completions,
+    parameters,
+    read_box,
+    write_box,
+)
+from api.console.forms import read_form
 from api.console.rendering import page, problem_page, see_other
+from shared.errors import InvalidRequest
 from shared.tables import JobState
 
 PAGE = 25  # jobs on a page
+STATES = tuple(state.value for state in JobState)
 SHOWN_ROWS = 100  # of a batch
 ENDED = ("succeeded", "failed", "canceled", "expired")
 FILES = ("output.csv", "errors.csv")
@@ -21,21 +34,54 @@ _OF_FILES = frozenset([b"accept-encoding", b"range", b"if-range", b"if-none-matc
 
 
 async def jobs_page(request: Request) -> Response:
-    """Return a page of the reader's jobs: the address holds the filter and the place."""
-    chosen = {name: request.query_params.get(name, "").strip() for name in ("status", "model", "before")}
-    query = {name: value for name, value in chosen.items() if value}
-    jobs = await read(request, "/jobs", limit=PAGE, **query)
+    """Return a page of the reader's jobs: the address holds the filter and the place.
+
+    What is written into the box leads to the address that says the same; the id of a job leads to its page.
+    """
+    box = request.query_params.get("q")
+    if box is not None:
+        try:
+            chosen = read_box(box)
+        except Unreadable as fault:
+            return await _list(request, {}, box=box, fault=fault)
+        if "job" in chosen:
+            return see_other(f"/console/jobs/{chosen['job']}")
+        return see_other(f"/console/jobs{address_query(chosen)}")
+    chosen = {name: request.query_params.get(name, "").strip() for name in NAMES}
+    return await _list(request, chosen, box=write_box(chosen))
+
+
+async def _list(request: Request, chosen: dict[str, str], *, box: str, fault: Unreadable | None = None) -> Response:
+    """Return the list, or the box alone with what is wrong about the filter."""
+    before = request.query_params.get("before", "").strip() or None
+    jobs: dict[str, Any] = {"items": [], "next": None}
+    refusal: dict[str, Any] | None = None
+    status = 200 if fault is None else 422
+    if fault is None:
+        query = {**parameters(chosen, now=datetime.now(UTC)), "before": before}
+        reply = await ask(request, "GET", "/jobs", query={"limit": PAGE, **query})
+        if reply.status in (404, 422):
+            refusal, status = reply.body, reply.status
+        elif reply.status >= 400:
+            raise Refused(reply)
+        else:
+            jobs = reply.body
+    models = [item["model"] for item in (await read(request, "/models"))["items"]]
     older = None if jobs["next"] is None else dict(parse_qsl(urlsplit(jobs["next"]).query))["before"]
-    models = await read(request, "/models")
     return await page(
         request,
         "jobs.html",
+        status,
         jobs=jobs["items"],
-        older=older,
+        older=None if older is None else address_query(chosen, before=older),
+        newest=address_query(chosen) if before else None,
+        quick=[(state, address_query({**chosen, "status": state})) for state in ("", *STATES)],
         chosen=chosen,
-        is_filtered=bool(query.keys() - {"before"}),
-        states=[state.value for state in JobState],
-        models=[item["model"] for item in models["items"]],
+        box=box,
+        fault=fault,
+        refusal=refusal,
+        is_filtered=bool(write_box(chosen)) or bool(before),
+        completions=completions(models),
     )
 
 
@@ -54,6 +100,7 @@ async def job_page(request: Request, job_id: str) -> Response:
         result=result,
         rows=[] if result is None else result.get("items", []),
         lineage=lineage,
+        outcomes=await _outcomes(request, lineage),
         row=row,
         shown=SHOWN_ROWS,
     )
@@ -66,6 +113,43 @@ async def _result(request: Request, job: dict[str, Any]) -> dict[str, Any] | Non
     reply = await ask(request, "GET", f"/jobs/{job['id']}/result")
     result: dict[str, Any] | None = reply.body if reply.status == 200 else None
     return result
+
+
+async def _outcomes(request: Request, lineage: dict[str, Any] | None) -> list[str]:
+    """Return what may have become of a row, where its model knows classes."""
+    if lineage is None:
+        return []
+    version = lineage["version"]
+    reply = await ask(request, "GET", f"/models/{version['model']}@{version['version']}")
+    return list((reply.body["card"].get("labels") or {}).values()) if reply.status == 200 else []
+
+
+async def note_outcome(request: Request, job_id: str) -> Response:
+    """Store what became of a row of a job, and lead the browser back to it."""
+    fields = await read_form(request)
+    row = _row_of(fields)
+    query = {"revise": True} if fields.get("revise") else {}
+    body = {"actual": fields.get("actual", "").strip(), "row": row}
+    reply = await ask(request, "POST", f"/jobs/{job_id}/outcome", query=query, json=body)
+    if reply.status >= 400:
+        raise Refused(reply)
+    return see_other(f"/console/jobs/{job_id}", show="input", row=row)
+
+
+async def explain_row(request: Request, job_id: str) -> Response:
+    """Have a row of a job explained, and lead the browser to the job that does so."""
+    body = {"job_id": job_id, "row": _row_of(await read_form(request))}
+    reply = await ask(request, "POST", "/explain", json=body, headers={"Prefer": "wait=10"})
+    if reply.status >= 400:
+        raise Refused(reply)
+    return see_other(f"/console/jobs/{reply.body['id' if reply.status == 202 else 'job_id']}")
+
+
+def _row_of(fields: dict[str, str]) -> int:
+    row = fields.get("row", "0")
+    if not (row.isascii() and row.isdigit() and len(row) < 10):
+        raise InvalidRequest("The row is not a number: open the page of the job and send the form from there.")
+    return int(row)
 
 
 async def change_job(request: Request, job_id: str, change: str) -> Response:

@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 
 _WRITING = CapacityLimiter(2)
 SIGN_IN = "/console/sign-in"
-_CHANGES = ("promote", "rollback", "cancel", "retry")  # last parts of paths that only take forms
+_CHANGES = (
+    "promote",
+    "rollback",
+    "cancel",
+    "retry",
+    "change",
+    "outcome",
+    "explain",
+)  # last parts of paths that only take forms
 _KEY_CHANGES = ("rotate", "revoke")
 
 
@@ -63,10 +71,12 @@ async def page(
         "request_id": request_id_of(request),
         "version": VERSION,
     }
-    text = await to_thread.run_sync(
-        lambda: environment().get_template(template).render(around | values), limiter=_WRITING
-    )
-    return Response(text, status, headers, media_type="text/html")
+    return Response(await render(template, **(around | values)), status, headers, media_type="text/html")
+
+
+async def render(template: str, /, **values: object) -> str:
+    """Return the text of a template with its values."""
+    return await to_thread.run_sync(lambda: environment().get_template(template).render(values), limiter=_WRITING)
 
 
 def _readable(place: str) -> str:

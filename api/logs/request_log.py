@@ -49,7 +49,8 @@ PER_MINUTE_UNKNOWN = 100
 NO_ROUTE = "(none)"
 SECRET = "input_hash"  # noqa: S105 - the name of one
 
-_PROBES = frozenset({"/livez", "/readyz", "/health", "/metrics"})
+# And what is followed as long as a page is open, which would stand among the latencies.
+_PROBES = frozenset({"/livez", "/readyz", "/health", "/metrics", "/console/live"})
 _STORE_SECONDS = 1.0
 _MAX_PATHS = 1_024
 

@@ -9,7 +9,9 @@ from api.auth.key_format import is_key
 from api.console.asking import Refused, ask
 from api.console.assets import asset_response
 from api.console.forms import read_form
-from api.console.jobs import FILES, JobFile, change_job, job_page, jobs_page
+from api.console.job_changes import change_page
+from api.console.jobs import FILES, JobFile, change_job, explain_row, job_page, jobs_page, note_outcome
+from api.console.live import figures_response
 from api.console.models import (
     check_file,
     model_page,
@@ -33,6 +35,12 @@ router = APIRouter(prefix="/console", route_class=PageRoute, include_in_schema=F
 async def get_overview(request: Request) -> Response:
     """Show how the service is and what it does."""
     return await overview_page(request)
+
+
+@router.get("/live", response_model=None)
+async def get_live(request: Request) -> Response:
+    """Send the figures of the overview as they change."""
+    return figures_response(request)
 
 
 @router.get("/static/{digest}/{name}", response_model=None)
@@ -154,6 +162,12 @@ async def get_jobs_page(request: Request) -> Response:
     return await jobs_page(request)
 
 
+@router.post("/jobs/change", response_model=None)
+async def post_changes(request: Request) -> Response:
+    """Ask whether so many jobs are meant, then cancel them or take them up again."""
+    return await change_page(request)
+
+
 @router.get("/jobs/{job_id}", response_model=None)
 async def get_job_page(request: Request, job_id: str) -> Response:
     """Show a job."""
@@ -170,6 +184,18 @@ async def post_cancel(request: Request, job_id: str) -> Response:
 async def post_retry(request: Request, job_id: str) -> Response:
     """Take a job up again."""
     return await change_job(request, job_id, "retry")
+
+
+@router.post("/jobs/{job_id}/outcome", response_model=None)
+async def post_outcome(request: Request, job_id: str) -> Response:
+    """Note what became of a row of a job."""
+    return await note_outcome(request, job_id)
+
+
+@router.post("/jobs/{job_id}/explain", response_model=None)
+async def post_explanation(request: Request, job_id: str) -> Response:
+    """Have a row of a job explained."""
+    return await explain_row(request, job_id)
 
 
 @router.get("/jobs/{job_id}/{file}", response_model=None)

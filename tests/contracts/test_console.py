@@ -351,7 +351,8 @@ def test_list_shows_what_the_filter_in_its_address_says_page_by_page(
         wait_for_job(client, job_id)
     first = browser.get("/console/jobs?model=credit&status=succeeded")
     check_page(first)
-    assert '<option value="succeeded" selected>' in first.text
+    assert 'value="status:succeeded model:credit"' in first.text
+    assert re.search(r'href="/console/jobs\?status=succeeded&amp;model=credit" aria-current="true"', first.text)
     listed = re.findall(r'href="/console/jobs/([0-9a-f-]{36})" class="id"', first.text)
     assert len(listed) == 25
     (older,) = re.findall(r'href="([^"]+)" rel="next"', first.text)
@@ -359,10 +360,19 @@ def test_list_shows_what_the_filter_in_its_address_says_page_by_page(
     more = re.findall(r'href="/console/jobs/([0-9a-f-]{36})" class="id"', second.text)
     assert not set(listed) & set(more)
     assert set(ids) <= set(listed) | set(more)
-    empty = check_page(browser.get("/console/jobs?model=nothing"))
+    empty = check_page(browser.get("/console/jobs?model=credit&since=2100-01-01"))
     assert "No job matches." in empty
-    check_page(browser.get("/console/jobs?status=nonsense"), 422)
-    check_page(browser.get("/console/jobs?before=nonsense"), 422)
+    for query, status in (
+        ("model=nothing", 404),
+        ("status=nonsense", 422),
+        ("before=nonsense", 422),
+        ("since=nonsense", 422),
+        ("q=colour:red", 422),
+    ):
+        refused = browser.get(f"/console/jobs?{query}")
+        check_page(refused, status)
+        assert 'id="q-fault"' in refused.text
+        assert "No job matches." not in refused.text
 
 
 def test_input_is_hidden_until_it_is_asked_for(

@@ -14,7 +14,8 @@ from api.auth.callers import make_key
 from shared.database.engine import make_engine
 from shared.tables import ApiKey
 from tests.contracts.helpers import apart, wait_for_job
-from tests.e2e.eyes import SHOTS, Eyes, open_eyes
+from tests.e2e.eyes import CHROMIUM, SHOTS, Eyes, open_eyes
+from tests.support.csv_jobs import put_file
 from tests.support.databases import migrate
 from tests.support.stack import Stack, free_port
 
@@ -138,18 +139,50 @@ def test_jobs(eyes: Eyes, stack: Stack, credit_row: dict[str, Any]) -> None:
     page.goto("/console/jobs")
     eyes.look("04-jobs")
     page.keyboard.press("/")
-    expect(page.locator("#status")).to_be_focused()
-    page.locator("#status").select_option("failed")
-    page.locator("#model").fill("nothing")
-    page.get_by_role("button", name="Show", exact=True).click()
+    expect(page.locator("#q")).to_be_focused()
+    page.keyboard.type("status:expired mo")
+    offers = page.locator("#completions option").evaluate_all("offers => offers.map(offer => offer.value)")
+    assert "status:expired model:" in offers
+    assert "status:expired model:credit" in offers
+    assert not [offer for offer in offers if not offer.startswith("status:expired mo")]
+    page.locator("#q").fill("status:expired since:1h")
+    page.keyboard.press("Enter")
     expect(page.get_by_text("No job matches.")).to_be_visible()
-    assert page.url.endswith("?status=failed&model=nothing")
+    assert page.url.endswith("?status=expired&since=1h")
     eyes.look("04-jobs-empty")
+    page.locator("#q").fill("statsu:expired")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Did you mean status:?")).to_be_visible()
+    eyes.expect_status(422)
+    eyes.look("04-jobs-unreadable")
     page.goto("/console/jobs?model=credit")
     page.keyboard.press("j")
     page.keyboard.press("j")
     page.keyboard.press("k")
     expect(page.locator("table.rows a.id").first).to_be_focused()
+    page.keyboard.press("x")
+    page.keyboard.press("j")
+    page.keyboard.press("x")
+    expect(page.get_by_role("button", name="Cancel the chosen (2)")).to_be_enabled()
+    page.keyboard.press("x")
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keyboard")).to_be_visible()
+    eyes.look("04-jobs-keys")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog", name="Keyboard")).to_be_hidden()
+    eyes.look("04-jobs-chosen")
+    page.get_by_role("button", name="Cancel the chosen (1)").click()
+    expect(page.get_by_text("Do you want to cancel 1 job?")).to_be_visible()
+    eyes.look("04-jobs-question")
+    page.get_by_role("button", name="Cancel 1 job").click()
+    expect(page.get_by_text("The job has already ended")).to_be_visible()
+    eyes.look("04-jobs-changed")
+    page.get_by_role("link", name="Back to the list").click()
+    assert page.url.endswith("/console/jobs?model=credit")
+    page.get_by_role("button", name="Retry all that match").click()
+    expect(page.get_by_text("No job is chosen that could be taken up")).to_be_visible()
+    eyes.look("04-jobs-nothing")
+    page.goto("/console/jobs?model=credit")
     page.get_by_role("link", name="Older").click()
     expect(page.get_by_role("link", name="Newest")).to_be_visible()
     page.locator("table.rows a.id").first.click()
@@ -158,6 +191,15 @@ def test_jobs(eyes: Eyes, stack: Stack, credit_row: dict[str, Any]) -> None:
     page.get_by_role("button", name="Show the input").click()
     expect(page.get_by_text("its seal is intact")).to_be_visible()
     eyes.look("05-job-input")
+    page.get_by_role("button", name="Explain this score").click()
+    expect(page.get_by_text("what each feature adds to it")).to_be_visible()
+    eyes.look("05-job-explanation")
+    page.go_back()
+    page.reload()
+    page.get_by_label("What really happened").fill(page.locator("#outcomes option").first.get_attribute("value") or "")
+    page.get_by_role("button", name="Note the outcome").click()
+    expect(page.get_by_label("Replace what was noted before")).to_be_visible()
+    eyes.look("05-job-outcome")
 
 
 def test_models(eyes: Eyes) -> None:
@@ -174,19 +216,63 @@ def test_models(eyes: Eyes) -> None:
     eyes.look("06-rollback-refused")
 
 
-def test_overview(eyes: Eyes) -> None:
+def test_overview(eyes: Eyes, stack: Stack, attrition_row: dict[str, Any]) -> None:
     page = eyes.page
+    with stack.client() as client:
+        for _ in range(20):
+            client.post("/predict", json={"features": attrition_row})
     page.goto("/console")
-    expect(page.get_by_text("Latency, p95")).to_be_visible()
+    expect(page.get_by_text("Latency, p95").first).to_be_visible()
+    first = page.locator('[data-part="table"]').text_content()
+    expect(page.locator('[data-part="table"]')).not_to_have_text(first or "", timeout=30_000)  # it lives
+    expect(page.locator("#offline")).to_be_hidden()
+    page.get_by_text("These figures as a table").click()
     eyes.look("07-overview")
-    first = page.locator("footer code").text_content()
-    with page.expect_response("**/console", timeout=15_000):
-        pass
+    expect(page.locator("details.figures")).to_have_attribute("open", "")  # and stays as its reader left it
     page.get_by_label("Pause the live figures").check()
-    time.sleep(6)
+    paused = page.locator('[data-part="charts"]').inner_html()
     page.on("request", lambda request: pytest.fail(f"a paused page asked {request.url}"))
-    time.sleep(6)
-    assert page.locator("footer code").text_content() == first
+    time.sleep(8)
+    assert page.locator('[data-part="charts"]').inner_html() == paused
+
+
+def test_overview_in_a_hidden_tab_asks_for_nothing(chromium: Browser, stack: Stack) -> None:
+    with open_eyes(chromium, stack.url, stack.runtime) as eyes:
+        page = eyes.page
+        hide = "Object.defineProperty(document, 'hidden', {get: () => %s, configurable: true});"
+        hide += "document.dispatchEvent(new Event('visibilitychange'))"
+        with page.expect_request("**/console/live"):
+            page.goto("/console")
+        page.evaluate(hide % "true")
+        shown = page.locator('[data-part="charts"]').inner_html()
+        time.sleep(8)
+        assert page.locator('[data-part="charts"]').inner_html() == shown
+        with page.expect_request("**/console/live"):
+            page.evaluate(hide % "false")
+        eyes.check_quiet()
+
+
+def test_two_tabs_that_act_on_the_same_job(chromium: Browser, stack: Stack, attrition_row: dict[str, Any]) -> None:
+    engine = make_engine(stack.database_url)
+    job_id = put_file(engine, [[attrition_row]])
+    engine.dispose()
+    with open_eyes(chromium, stack.url, stack.runtime) as eyes:
+        page, other = eyes.page, eyes.page.context.new_page()
+        for tab in (page, other):
+            tab.goto(f"/console/jobs/{job_id}")
+        eyes.look("05-job-queued")
+        other.get_by_role("button", name="Cancel the job").click()
+        expect(other.get_by_text("canceled").first).to_be_visible()
+        expect(page.get_by_role("button", name="Cancel the job")).to_have_count(0)  # its page has seen it
+        other.get_by_role("button", name="Score the remaining rows").click()
+        expect(other.get_by_role("button", name="Cancel the job")).to_be_visible()
+        page.get_by_role("button", name="Score the remaining rows").click()  # which the other tab did already
+        eyes.expect_status(409)
+        expect(page.get_by_text("another tab")).to_be_visible()
+        eyes.look("05-job-other-tab")
+        page.get_by_role("link", name="Look at the job").click()
+        expect(page.get_by_role("heading", name="Timeline")).to_be_visible()
+        other.get_by_role("button", name="Cancel the job").click()
 
 
 def test_page_that_there_is_not(eyes: Eyes) -> None:

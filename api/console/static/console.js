@@ -1,10 +1,58 @@
-// The console's one module: dropping and checking files, copying, pausing what is live. Every page works without it.
+// The console's one module: live figures, files, filters, the keyboard. Every page works without it.
 
 // ── what is live ──
 
 const offline = () => document.getElementById("offline");
 let paused = false;
 
+// Figures come as server-sent events, and the parts of the page that they are about are replaced: nothing is open for a
+// page that nobody sees, or that is paused.
+let stream = null;
+let listed = "";
+let listedAt = 0;
+
+function follow() {
+  const place = document.getElementById("live")?.dataset.live;
+  if (!place || stream || paused || document.hidden) return;
+  stream = new EventSource(place);
+  stream.addEventListener("figures", (event) => {
+    offline().hidden = true;
+    const news = new DOMParser().parseFromString(event.data, "text/html");
+    news.querySelectorAll("[data-part]").forEach((part) => {
+      document.querySelector(`#live [data-part="${part.dataset.part}"]`)?.replaceChildren(...part.childNodes);
+    });
+    renewLists(news.querySelector("[data-changes]")?.dataset.changes);
+  });
+  stream.addEventListener("ended", () => { leave(); location.reload(); });
+  stream.addEventListener("open", () => { offline().hidden = true; });
+  stream.addEventListener("error", () => {
+    offline().hidden = false;
+    if (stream?.readyState === EventSource.CLOSED) { leave(); setTimeout(follow, 5000); }
+  });
+}
+
+function leave() {
+  stream?.close();
+  stream = null;
+}
+
+// What failed is the reader's own: it is asked for when the figures say that something did.
+async function renewLists(changes) {
+  if (!changes || changes === listed || Date.now() - listedAt < 10000) return;
+  const first = !listed;
+  listed = changes;
+  listedAt = Date.now();
+  if (first) return;
+  const answer = await fetch(location.href).catch(() => null);
+  if (!answer || !answer.ok) return;
+  const lists = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("lists");
+  const old = document.getElementById("lists");
+  if (lists && old && !old.contains(document.activeElement)) old.replaceWith(lists);
+}
+
+document.addEventListener("visibilitychange", () => { if (document.hidden) leave(); else follow(); });
+window.addEventListener("pagehide", leave);
+window.addEventListener("pageshow", () => { follow(); });
 document.addEventListener("htmx:beforeRequest", (event) => {
   if (event.target.classList.contains("polled") && (document.hidden || paused)) event.preventDefault();
 });
@@ -12,7 +60,9 @@ document.addEventListener("htmx:sendError", () => { offline().hidden = false; })
 document.addEventListener("htmx:afterOnLoad", () => { offline().hidden = true; });
 document.addEventListener("htmx:afterSwap", () => { prepare(); });
 document.addEventListener("change", (event) => {
-  if (event.target.id === "pause") paused = event.target.checked;
+  if (event.target.id !== "pause") return;
+  paused = event.target.checked;
+  if (paused) leave(); else follow();
 });
 
 // ── copying ──
@@ -135,19 +185,73 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
   });
 }
 
+// ── the list of jobs ──
+
+// The box completes its last word: what it offers begins with the words that stand there already.
+let offers = null;
+
+function complete(field) {
+  const list = document.getElementById("completions");
+  offers ??= [...list.options].map((option) => option.value);
+  const start = field.value.lastIndexOf(" ") + 1;
+  const before = field.value.slice(0, start);
+  const word = field.value.slice(start).toLowerCase();
+  const used = before.split(" ").map((part) => part.split(":")[0]);
+  const names = [...new Set(offers.map((offer) => `${offer.split(":")[0]}:`))];
+  const fitting = [...names, ...offers].filter((offer) => (
+    offer.startsWith(word) && offer !== word && !used.includes(offer.split(":")[0])
+  ));
+  list.replaceChildren(...fitting.slice(0, 20).map((offer) => {
+    const option = document.createElement("option");
+    option.value = before + offer;
+    return option;
+  }));
+}
+
+document.addEventListener("input", (event) => { if (event.target.id === "q") complete(event.target); });
+
+const boxes = () => [...document.querySelectorAll('#change tbody input[type="checkbox"]')];
+
+function countChosen() {
+  const number = boxes().filter((box) => box.checked).length;
+  document.querySelectorAll("#change .chosen").forEach((place) => {
+    place.textContent = number ? ` (${number})` : "";
+    place.parentElement.disabled = !number;
+  });
+  const every = document.getElementById("every");
+  if (every) every.checked = number > 0 && number === boxes().length;
+}
+
+document.addEventListener("change", (event) => {
+  if (event.target.id === "every") boxes().forEach((box) => { box.checked = event.target.checked; });
+  if (event.target.closest("#change")) countChosen();
+});
+
 // ── keyboard ──
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || /^(input|select|textarea)$/i.test(event.target.tagName)) return;
+  const help = document.getElementById("keys");
+  if (event.ctrlKey || event.metaKey || event.altKey || (help && help.open)) return;
+  const typing = /^(select|textarea)$/i.test(event.target.tagName)
+    || (event.target.tagName === "INPUT" && event.target.type !== "checkbox");
+  if (typing) return;
   if (event.key === "/") {
     const field = document.querySelector("form[role=search] select, form[role=search] input");
-    if (field) { event.preventDefault(); field.focus(); }
+    if (field) { event.preventDefault(); field.focus(); field.select?.(); }
+  } else if (event.key === "?") {
+    if (help) { event.preventDefault(); help.showModal(); }
   } else if (event.key === "j" || event.key === "k") {
-    const links = [...document.querySelectorAll("table.rows a.id")];
-    const place = links.indexOf(document.activeElement);
-    const next = links[event.key === "j" ? place + 1 : Math.max(place - 1, 0)];
-    if (next) next.focus();
+    const rows = [...document.querySelectorAll("table.rows tbody tr")];
+    const place = rows.indexOf(document.activeElement.closest("tr"));
+    const next = rows[event.key === "j" ? place + 1 : Math.max(place - 1, 0)];
+    if (next) next.querySelector("a.id").focus();
+  } else if (event.key === "x") {
+    const box = document.activeElement.closest("tr")?.querySelector('input[type="checkbox"]');
+    if (box && box.closest("#change")) { event.preventDefault(); box.checked = !box.checked; countChosen(); }
   }
+});
+document.addEventListener("click", (event) => {
+  if (event.target.closest("button.help")) document.getElementById("keys").showModal();
 });
 
 // ── what only makes sense with scripts ──
@@ -156,8 +260,11 @@ function prepare() {
   document.querySelectorAll("button.copy").forEach((button) => { button.hidden = !navigator.clipboard; });
   document.querySelectorAll(".pause").forEach((control) => { control.hidden = false; });
   document.querySelectorAll(".unscripted").forEach((advice) => { advice.hidden = true; });
+  document.querySelectorAll("button.help, .every").forEach((control) => { control.hidden = false; });
+  countChosen();
   const focus = document.querySelector("[data-focus]");
   if (focus) focus.focus();
 }
 
 prepare();
+follow();
