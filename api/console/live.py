@@ -5,7 +5,7 @@ window. The quarter of an hour before somebody looked is read minute by minute, 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -32,6 +32,8 @@ LAG = timedelta(seconds=2)  # by which requests and ends of jobs are stored
 MINUTES_A_TICK = 3
 MAX_VIEWERS = 500
 _NONE = -1  # the number of no reading
+
+Write = Callable[[float], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +83,17 @@ class Reading:
 
     def charts(self, words: Words) -> list[Chart]:
         """Return the charts, in the reader's language."""
-        spans = [((p.start - self.at) / SPAN + 1, (p.end - self.at) / SPAN + 1) for p in self.points]
+        last = max([self.now.start, *(point.end for point in self.points)])
+        stretches = [(point.start, point.end, point) for point in self.points] + [(last, self.at, self.now)]
 
-        def chart(key: str, values: list[float | None], now: str, top: Any, *, is_bad: bool = False) -> Chart:  # noqa: ANN401
-            return bar_chart(words(f"overview.{key}"), list(zip(spans, values, strict=True)), now, top, is_bad=is_bad)
+        def chart(
+            key: str, figure: Callable[[Point], float | None], now: str, write: Write, *, is_bad: bool = False
+        ) -> Chart:
+            bars = [
+                (((start - self.at) / SPAN + 1, (end - self.at) / SPAN + 1), figure(point))
+                for start, end, point in stretches
+            ]
+            return bar_chart(words(key), bars, now, write, is_bad=is_bad)
 
         def number(value: float) -> str:
             return words.number(value, 1)
@@ -92,29 +101,21 @@ class Reading:
         def milliseconds(value: float) -> str:
             return f"{words.number(value, 0)} ms"
 
-        errors = self.server_errors
+        def rows(point: Point) -> float:
+            return point.per_second(point.rows)
+
+        def requests(point: Point) -> float:
+            return point.per_second(point.requests)
+
+        now, errors = self.now, self.server_errors
+        p95 = "–" if now.p95_ms is None else milliseconds(now.p95_ms)
         return [
+            chart("overview.rows_per_second", rows, number(rows(now)), number),
+            chart("overview.requests_per_second", requests, number(requests(now)), number),
+            chart("overview.latency", lambda point: point.p95_ms, p95, milliseconds),
             chart(
-                "rows_per_second",
-                [p.per_second(p.rows) for p in self.points],
-                number(self.now.per_second(self.now.rows)),
-                number,
-            ),
-            chart(
-                "requests_per_second",
-                [p.per_second(p.requests) for p in self.points],
-                number(self.now.per_second(self.now.requests)),
-                number,
-            ),
-            chart(
-                "latency",
-                [p.p95_ms for p in self.points],
-                "–" if self.now.p95_ms is None else milliseconds(self.now.p95_ms),
-                milliseconds,
-            ),
-            chart(
-                "server_errors",
-                [float(p.server_errors) for p in self.points],
+                "overview.server_errors",
+                lambda point: None if point is now else float(point.server_errors),  # the total is of whole steps
                 words.number(errors),
                 lambda value: words.number(int(value)),
                 is_bad=errors > 0,
