@@ -26,7 +26,7 @@ async def change_page(request: Request) -> Response:
     filters = {name: fields.get(name, "") for name in NAMES}
     change = _change_all if scope else _change_chosen
     values = await change(request, verb, fields, filters)
-    shown = {
+    shown: dict[str, Any] = {
         "outcome": None,
         "count": 0,
         "is_lower_bound": False,

@@ -39,10 +39,10 @@ class JobFilter:
     def parameters(self) -> dict[str, str]:
         """The filter as parameters of a query; what filters nothing is left out."""
         values = {
-            "status": self.status and self.status.value,
+            "status": None if self.status is None else self.status.value,
             "model": self.model,
-            "from": self.since and self.since.isoformat().replace("+00:00", "Z"),
-            "to": self.until and self.until.isoformat().replace("+00:00", "Z"),
+            "from": None if self.since is None else self.since.isoformat().replace("+00:00", "Z"),
+            "to": None if self.until is None else self.until.isoformat().replace("+00:00", "Z"),
         }
         return {name: value for name, value in values.items() if value is not None}
 

@@ -24,6 +24,7 @@ _HAS_REST = (
     select(CsvFile.job_id).where(CsvFile.job_id == Job.id, CsvFile.chunks_done < CsvFile.chunk_count).exists()
     | select(JobChunk.job_id).where(JobChunk.job_id == Job.id, JobChunk.state == ChunkState.FAILED).exists()
 )
+Page = Select[*tuple[Any, ...]]  # of times of arrival and ids
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = 253_402_300_799_000  # milliseconds: the end of the year 9999
 
@@ -87,7 +88,7 @@ def list_ids(connection: Connection, query: JobQuery, *, before: ListPlace | Non
         return []
     newest = _filtered(query, before)
     if query.model_version_ids is None and query.states is None:
-        page = _page(newest, limit)
+        page: Page = _page(newest, limit)
     else:
         # Each version and state by its own stretch of an index: what is rare may stand behind all else.
         parts = [
@@ -112,8 +113,8 @@ def _exactly(version: int | None, state: str | None) -> list[ColumnElement[bool]
     return exactly
 
 
-def _filtered(query: JobQuery, before: ListPlace | None) -> Select[Any]:
-    newest: Select[Any] = select(Job.created_at, Job.id)
+def _filtered(query: JobQuery, before: ListPlace | None) -> Page:
+    newest: Page = select(Job.created_at, Job.id)
     if query.owner is not None:
         newest = newest.where(Job.owner == query.owner)
     if query.since is not None:
@@ -130,5 +131,5 @@ def _filtered(query: JobQuery, before: ListPlace | None) -> Select[Any]:
     return newest
 
 
-def _page(newest: Select[Any], limit: int) -> Select[Any]:
+def _page(newest: Page, limit: int) -> Page:
     return newest.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)

@@ -310,7 +310,7 @@ def test_filters_keep_only_what_they_say(queue: Stack, attrition_row: dict[str, 
     [
         ("ghost", "There is no model of that name."),
         ("", "There is no model of that name."),
-        ("energy@99", "There is no such version of energy."),
+        ("energy@99", "There is no such version or alias of energy."),
         ("energy@ghost", "There is no such version or alias of energy."),
         ("energy@", "There is no such version"),
     ],
