@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import Boolean, ColumnElement, Connection, Select, literal, literal_column, select, tuple_, union_all
+from sqlalchemy import Connection, Select, literal, literal_column, select, text, tuple_, union_all
 
 from shared.database.types import UtcDateTime, UuidText
 from shared.jobs.kinds import RESUMABLE
@@ -18,7 +18,10 @@ from shared.tables import ChunkState, CsvFile, Job, JobChunk, JobState
 
 UNSUCCESSFUL = frozenset({JobState.FAILED, JobState.CANCELED, JobState.EXPIRED})  # few, beside those that succeed
 # As ix_jobs_unsuccessful has it: SQLite takes a partial index only for a query that says the same.
-_UNSUCCESSFUL: ColumnElement[bool] = literal_column("jobs.state IN ('failed', 'canceled', 'expired')", Boolean())
+_UNSUCCESSFUL = text("jobs.state IN ('failed', 'canceled', 'expired')")
+# Written out, and not a parameter: else SQLite takes no partial index.
+_IN_STATE = {state.value: text(f"jobs.state = '{state.value}'") for state in JobState}
+_FEW = frozenset({JobState.QUEUED, JobState.RUNNING})  # which have partial indexes of their own
 # Chunks that were never stored, or whose row took workers down: what `chunks.reopen` takes up.
 _HAS_REST = (
     select(CsvFile.job_id).where(CsvFile.job_id == Job.id, CsvFile.chunks_done < CsvFile.chunk_count).exists()
@@ -87,30 +90,36 @@ def list_ids(connection: Connection, query: JobQuery, *, before: ListPlace | Non
     if query.model_version_ids == [] or query.states == []:
         return []
     newest = _filtered(query, before)
-    if query.model_version_ids is None and query.states is None:
-        page: Page = _page(newest, limit)
-    else:
-        # Each version and state by its own stretch of an index: what is rare may stand behind all else.
-        parts = [
-            _page(newest.where(*_exactly(version, state)), limit)
-            for version in query.model_version_ids or (None,)
-            for state in query.states or (None,)
-        ]
+    is_sqlite = connection.dialect.name == "sqlite"
+    # Each version and state by its own stretch of an index: what is rare may stand behind all else.
+    parts = [
+        _part(newest, version, state, limit, is_sqlite=is_sqlite)
+        for version in query.model_version_ids or (None,)
+        for state in query.states or (None,)
+    ]
+    page = parts[0]
+    if len(parts) > 1:
         merged = union_all(*(select(part.subquery()) for part in parts)).subquery()
-        page = select(merged.c.created_at, merged.c.id)
-        page = page.order_by(merged.c.created_at.desc(), merged.c.id.desc()).limit(limit)
+        page = _newest_first(select(merged.c.created_at, merged.c.id), merged.c.created_at, merged.c.id, limit)
     return [str(row.id) for row in connection.execute(page)]
 
 
-def _exactly(version: int | None, state: str | None) -> list[ColumnElement[bool]]:
-    exactly: list[ColumnElement[bool]] = []
+def _part(newest: Page, version: int | None, state: str | None, limit: int, *, is_sqlite: bool) -> Page:
+    at: Any = Job.created_at
     if version is not None:
-        exactly.append(Job.model_version_id == version)
+        newest = newest.where(Job.model_version_id == version)
     if state is not None:
-        exactly.append(Job.state == state)
+        newest = newest.where(_IN_STATE[state])
         if state in UNSUCCESSFUL:
-            exactly.append(_UNSUCCESSFUL)
-    return exactly
+            newest = newest.where(_UNSUCCESSFUL)
+        elif is_sqlite and state in _FEW:
+            # SQLite keeps no statistics, and would walk through all jobs by their time: the sign keeps it from that.
+            at = literal_column("+jobs.created_at")
+    return _newest_first(newest, at, Job.id, limit)
+
+
+def _newest_first(page: Page, at: Any, job_id: Any, limit: int) -> Page:  # noqa: ANN401 - columns
+    return page.order_by(at.desc(), job_id.desc()).limit(limit)
 
 
 def _filtered(query: JobQuery, before: ListPlace | None) -> Page:
@@ -129,7 +138,3 @@ def _filtered(query: JobQuery, before: ListPlace | None) -> Page:
         place = (literal(before.at, UtcDateTime()), literal(before.job_id, UuidText))
         newest = newest.where(tuple_(Job.created_at, Job.id) < tuple_(*place))
     return newest
-
-
-def _page(newest: Page, limit: int) -> Page:
-    return newest.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)
