@@ -20,7 +20,7 @@ UNSUCCESSFUL = frozenset({JobState.FAILED, JobState.CANCELED, JobState.EXPIRED})
 # As ix_jobs_unsuccessful has it: SQLite takes a partial index only for a query that says the same.
 _UNSUCCESSFUL = text("jobs.state IN ('failed', 'canceled', 'expired')")
 # Written out, and not a parameter: else SQLite takes no partial index.
-_IN_STATE = {state.value: text(f"jobs.state = '{state.value}'") for state in JobState}
+_IN_STATE = {state.value: text(f"state = '{state.value}'") for state in JobState}
 _FEW = frozenset({JobState.QUEUED, JobState.RUNNING})  # which have partial indexes of their own
 # Chunks that were never stored, or whose row took workers down: what `chunks.reopen` takes up.
 _HAS_REST = (
@@ -89,11 +89,10 @@ def list_ids(connection: Connection, query: JobQuery, *, before: ListPlace | Non
     """Return the ids of a page of jobs, as `list_jobs` does."""
     if query.model_version_ids == [] or query.states == []:
         return []
-    newest = _filtered(query, before)
     is_sqlite = connection.dialect.name == "sqlite"
     # Each version and state by its own stretch of an index: what is rare may stand behind all else.
     parts = [
-        _part(newest, version, state, limit, is_sqlite=is_sqlite)
+        _part(query, before, version, state, limit, is_sqlite=is_sqlite)
         for version in query.model_version_ids or (None,)
         for state in query.states or (None,)
     ]
@@ -104,17 +103,20 @@ def list_ids(connection: Connection, query: JobQuery, *, before: ListPlace | Non
     return [str(row.id) for row in connection.execute(page)]
 
 
-def _part(newest: Page, version: int | None, state: str | None, limit: int, *, is_sqlite: bool) -> Page:
+def _part(
+    query: JobQuery, before: ListPlace | None, version: int | None, state: str | None, limit: int, *, is_sqlite: bool
+) -> Page:
     at: Any = Job.created_at
+    if is_sqlite and state in _FEW:
+        # SQLite keeps no statistics, and would walk through all jobs by their time: the sign keeps it from that.
+        at = literal_column("+jobs.created_at", UtcDateTime())
+    newest = _filtered(query, before, at)
     if version is not None:
         newest = newest.where(Job.model_version_id == version)
     if state is not None:
         newest = newest.where(_IN_STATE[state])
-        if state in UNSUCCESSFUL:
-            newest = newest.where(_UNSUCCESSFUL)
-        elif is_sqlite and state in _FEW:
-            # SQLite keeps no statistics, and would walk through all jobs by their time: the sign keeps it from that.
-            at = literal_column("+jobs.created_at")
+    if state in UNSUCCESSFUL:
+        newest = newest.where(_UNSUCCESSFUL)
     return _newest_first(newest, at, Job.id, limit)
 
 
@@ -122,19 +124,19 @@ def _newest_first(page: Page, at: Any, job_id: Any, limit: int) -> Page:  # noqa
     return page.order_by(at.desc(), job_id.desc()).limit(limit)
 
 
-def _filtered(query: JobQuery, before: ListPlace | None) -> Page:
+def _filtered(query: JobQuery, before: ListPlace | None, at: Any) -> Page:  # noqa: ANN401 - a column
     newest: Page = select(Job.created_at, Job.id)
     if query.owner is not None:
         newest = newest.where(Job.owner == query.owner)
     if query.since is not None:
-        newest = newest.where(Job.created_at >= query.since)
+        newest = newest.where(at >= query.since)
     if query.until is not None:
-        newest = newest.where(Job.created_at < query.until)
+        newest = newest.where(at < query.until)
     if query.can_be == "cancel":
         newest = newest.where(Job.cancel_requested_at.is_(None), Job.finished_at.is_(None))
     elif query.can_be == "retry":
         newest = newest.where(Job.kind.in_(RESUMABLE), Job.finished_at.is_not(None), _HAS_REST)
     if before is not None:
         place = (literal(before.at, UtcDateTime()), literal(before.job_id, UuidText))
-        newest = newest.where(tuple_(Job.created_at, Job.id) < tuple_(*place))
+        newest = newest.where(tuple_(at, Job.id) < tuple_(*place))
     return newest

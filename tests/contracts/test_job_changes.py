@@ -80,8 +80,10 @@ def test_single_rows_are_canceled_too(queue: Stack, attrition_row: dict[str, Any
             rows = [check_accepted(client.post("/jobs", json={"features": attrition_row}))["id"] for _ in range(4)]
             counted = client.post("/jobs/cancel", json={"from": since, "status": "queued"}).json()
             assert counted["count"] == 4
-            told = client.post("/jobs/cancel", json={"from": since, "status": "queued", "confirm": counted["confirm"]})
-            assert told.json()["changed"] == 4
+            answer = client.post(
+                "/jobs/cancel", json={"from": since, "status": "queued", "confirm": counted["confirm"]}
+            )
+            assert answer.json()["changed"] == 4
         assert states(client, rows) == ["canceled"] * 4
 
 

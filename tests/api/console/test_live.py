@@ -13,11 +13,11 @@ from api.console.language import Words
 from api.console.live import MINUTE, SPAN, STEP, Live, Point, Reading, written
 
 NOON = datetime(2026, 11, 29, 12, 0, 7, tzinfo=UTC)
-REQUEST: Any = None  # what is asked is answered below
+REQUEST: Any = None  # what is windows_read is answered below
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[datetime, datetime]]:
+def windows_read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[datetime, datetime]]:
     """The windows that were asked for; each second of them has two requests."""
     windows: list[tuple[datetime, datetime]] = []
 
@@ -55,28 +55,28 @@ def look(figures: Live, monkeypatch: pytest.MonkeyPatch, at: datetime, *, viewer
 
 
 def test_twenty_viewers_share_one_reading(
-    asked: list[tuple[datetime, datetime]], monkeypatch: pytest.MonkeyPatch
+    windows_read: list[tuple[datetime, datetime]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figures = Live()
     first = look(figures, monkeypatch, NOON)
-    count = len(asked)
+    count = len(windows_read)
     again = look(figures, monkeypatch, NOON + timedelta(seconds=3), viewers=20)
-    assert len(asked) == count
+    assert len(windows_read) == count
     assert all(reading is first[0] for reading in again)
     look(figures, monkeypatch, NOON + timedelta(seconds=5), viewers=20)
     assert figures.number == 2
 
 
 def test_a_tick_asks_for_seconds_and_fills_the_past_little_by_little(
-    asked: list[tuple[datetime, datetime]], monkeypatch: pytest.MonkeyPatch
+    windows_read: list[tuple[datetime, datetime]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figures = Live()
     for tick in range(0, 120, 5):
-        del asked[:]
+        del windows_read[:]
         look(figures, monkeypatch, NOON + timedelta(seconds=tick))
-        assert len(asked) <= 5  # the present, at most one step that has ended, three minutes of the past
-        assert all(end - start <= MINUTE for start, end in asked)
-    assert len(asked) <= 2  # the past is read
+        assert len(windows_read) <= 5  # the present, at most one step that has ended, three minutes of the past
+        assert all(end - start <= MINUTE for start, end in windows_read)
+    assert len(windows_read) <= 2  # the past is read
     reading = figures.reading
     assert reading is not None
     spans = [(point.start, point.end) for point in reading.points]
@@ -88,15 +88,15 @@ def test_a_tick_asks_for_seconds_and_fills_the_past_little_by_little(
 
 
 def test_time_in_which_nobody_looked_is_read_by_the_minute(
-    asked: list[tuple[datetime, datetime]], monkeypatch: pytest.MonkeyPatch
+    windows_read: list[tuple[datetime, datetime]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figures = Live()
     look(figures, monkeypatch, NOON)
-    del asked[:]
+    del windows_read[:]
     later = NOON + timedelta(hours=1)
     (reading,) = look(figures, monkeypatch, later)
-    assert len(asked) == 4
-    assert all(start >= later - SPAN for start, _ in asked)
+    assert len(windows_read) == 4
+    assert all(start >= later - SPAN for start, _ in windows_read)
     assert all(point.start >= later - SPAN - MINUTE for point in reading.points)
 
 
