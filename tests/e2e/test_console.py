@@ -14,7 +14,7 @@ from api.auth.callers import make_key
 from shared.database.engine import make_engine
 from shared.tables import ApiKey
 from tests.contracts.helpers import apart, wait_for_job
-from tests.e2e.eyes import CHROMIUM, SHOTS, Eyes, open_eyes
+from tests.e2e.eyes import SHOTS, Eyes, open_eyes
 from tests.support.csv_jobs import put_file
 from tests.support.databases import migrate
 from tests.support.stack import Stack, free_port
