@@ -138,14 +138,14 @@ def test_administrator_makes_rotates_and_revokes_a_key(
     assert "The key of <i>Ana</i> is made" in check_page(made)
     secret = shown_key(made)
     with guarded.client() as client:
-        known = {"Authorization": f"Bearer {secret}"}
-        assert client.get("/models", headers=known).status_code == 200
+        signed = {"Authorization": f"Bearer {secret}"}
+        assert client.get("/models", headers=signed).status_code == 200
         again = visitor.get("/console/keys")
         assert secret not in again.text
         (key_id,) = re.findall(r'action="/console/keys/(\w+)/rotate"[^§]*?Rotate the key of &lt;i&gt;Ana', again.text)
         rotated = submit(visitor, f"/console/keys/{key_id}/rotate", {})
         assert "The old one is no longer valid." in check_page(rotated)
-        assert client.get("/models", headers=known).status_code == 401
+        assert client.get("/models", headers=signed).status_code == 401
         fresh = {"Authorization": f"Bearer {shown_key(rotated)}"}
         assert client.get("/models", headers=fresh).status_code == 200
         gone = submit(visitor, f"/console/keys/{key_id}/revoke", {})

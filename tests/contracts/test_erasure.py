@@ -22,7 +22,7 @@ WAIT = {"Prefer": "wait=30"}
 def holders(engine: Engine, job_ids: list[str]) -> dict[str, int]:
     """Return the rows that speak of these jobs, by table, as far as there are any: every table that leads to `jobs`."""
     tables = Table.metadata.tables
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     with engine.connect() as connection:
         keys: dict[str, Any] = {"jobs": select(tables["jobs"].c.id).where(Job.id.in_(job_ids))}
         for table in Table.metadata.sorted_tables:
@@ -34,8 +34,8 @@ def holders(engine: Engine, job_ids: list[str]) -> dict[str, int]:
                         keys[table.name] = select(key).where(inside)
         for name, query in keys.items():
             if count := len(connection.execute(query).all()):
-                found[name] = count
-    return found
+                counts[name] = count
+    return counts
 
 
 def aggregates(engine: Engine, name: str) -> tuple[list[Any], list[Any]]:

@@ -193,8 +193,8 @@ def test_window_is_bounded_as_a_file_is(stack: Stack, tmp_path: Any, attrition_r
         job = scored.json()["job_id"]
         labels = list(client.get("/models/attrition").json()["card"]["labels"].values())
         lines = "".join(f"{job},{place},{labels[place % 2]}\n" for place in range(60))
-        told = client.post("/outcomes", content=f"job_id,row,actual\n{lines}", headers={"Content-Type": "text/csv"})
-        assert told.status_code in (200, 201, 202), told.text
+        noted = client.post("/outcomes", content=f"job_id,row,actual\n{lines}", headers={"Content-Type": "text/csv"})
+        assert noted.status_code in (200, 201, 202), noted.text
         answer = client.post("/train", json={"model": "attrition@1", "name": new_id()[:20]})
     assert "MAX_TRAINING_BYTES" in check_problem(answer, 413)["detail"]
 
@@ -219,13 +219,13 @@ def test_health_tells_strangers_no_path_of_a_challenger(stack: Stack, tmp_path: 
             )
         try:
 
-            def told(**headers: str) -> str | None:
+            def health(**headers: str) -> str | None:
                 text = client.get("/health", headers=headers).text
                 return text if "has been stopped since" in text else None
 
-            assert "/srv/secret" not in wait_until(told, seconds=20)
-            known = wait_until(lambda: told(Authorization=f"Bearer {secret}"), seconds=20)
-            assert "/srv/secret/model.joblib" in known
+            assert "/srv/secret" not in wait_until(health, seconds=20)
+            full = wait_until(lambda: health(Authorization=f"Bearer {secret}"), seconds=20)
+            assert "/srv/secret/model.joblib" in full
         finally:
             with engine.begin() as connection:
                 connection.execute(delete(Shadow).where(Shadow.model_version_id == version))

@@ -51,10 +51,10 @@ def slide_of(title: str) -> str:
 
 def test_measured_figures_are_those_of_the_page_on_performance():
     page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
-    known = set(figures(page, "en"))
+    of_page = set(figures(page, "en"))
     measured = figures(slide_of("Measured"), "en")
     assert len(measured) > 12
-    assert [figure for figure in measured if figure not in known] == []
+    assert [figure for figure in measured if figure not in of_page] == []
 
 
 def test_figures_of_the_models_are_those_of_their_cards():

@@ -69,7 +69,7 @@ def ask(client: httpx2.Client, method: str, path: str, session: str, headers: di
 def test_every_page_and_form_is_for_its_reader_and_for_pages_of_this_service(
     stack: Stack, attrition_row: dict[str, Any], tmp_path: Path
 ) -> None:
-    found: Counter[int] = Counter()
+    statuses: Counter[int] = Counter()
     wrong: list[str] = []
     with apart(stack, tmp_path, AUTH="keys") as guarded, guarded.client() as client:
         owner = make_key(guarded, "console-owner", "predict,read")
@@ -87,21 +87,23 @@ def test_every_page_and_form_is_for_its_reader_and_for_pages_of_this_service(
             for method, path in everything:
                 for headers in [OWN] if method == "GET" else OTHERS:
                     answer = ask(client, method, path, session, headers)
-                    found[answer.status_code] += 1
+                    statuses[answer.status_code] += 1
                     if not fits(caller, method, path, job, answer):
                         wrong.append(f"{caller}: {method} {path} {headers}: {answer.status_code}")
             for method, path in everything:
                 if method == "POST" and caller != "admin" and path != SIGN_IN:
                     answer = ask(client, method, path, session, OWN)
-                    found[answer.status_code] += 1
+                    statuses[answer.status_code] += 1
                     if not refused(caller, path, job, answer):
                         wrong.append(f"{caller}: its own {method} {path}: {answer.status_code}")
         assert wrong == []
         assert client.get(f"/jobs/{job}", headers=owner).json()["status"] in ("queued", "running", "succeeded")
         assert client.get("/models/attrition", headers=owner).json()["model_version"] == 1
         assert "Traceback" not in guarded.logs(1_000_000)
-    told = ", ".join(f"{status}: {count}" for status, count in sorted(found.items()))
-    print(f"\nmake fuzz: {stack.runtime}, pages and forms of the console, {found.total()} requests, answers {told}")
+    answers = ", ".join(f"{status}: {count}" for status, count in sorted(statuses.items()))
+    print(
+        f"\nmake fuzz: {stack.runtime}, pages and forms of the console, {statuses.total()} requests, answers {answers}"
+    )
 
 
 def fits(caller: str, method: str, path: str, job: str, answer: httpx2.Response) -> bool:
@@ -132,17 +134,17 @@ def refused(caller: str, path: str, job: str, answer: httpx2.Response) -> bool:
 def test_forms_changed_by_chance_are_answered_by_pages(stack: Stack) -> None:
     chance = random.Random(SEED)
     forms = [path for method, path in places("0199c2d1-1111-7000-8000-000000000000") if method == "POST"]
-    found: Counter[int] = Counter()
+    statuses: Counter[int] = Counter()
     wrong = []
     with stack.client() as client:
         for _ in range(MUTANTS):
             path, content = chance.choice(forms), mutant(chance, CONSOLE, CONSOLE_PIECES)
             answer = client.post(path, content=content, headers=OWN | FORM | {"Accept": "text/html"})
-            found[answer.status_code] += 1
+            statuses[answer.status_code] += 1
             if not 200 <= answer.status_code < 500:
                 wrong.append((answer.status_code, path, content))
         assert client.get("/livez").status_code == 200
     assert wrong == []
     assert "Traceback" not in stack.logs(lines=1_000_000)
-    told = ", ".join(f"{status}: {count}" for status, count in sorted(found.items()))
-    print(f"\nmake fuzz: {stack.runtime}, {MUTANTS} mutated forms of the console, answers {told}")
+    answers = ", ".join(f"{status}: {count}" for status, count in sorted(statuses.items()))
+    print(f"\nmake fuzz: {stack.runtime}, {MUTANTS} mutated forms of the console, answers {answers}")

@@ -281,12 +281,12 @@ def test_counters_and_packed_scores_of_what_is_left_are_those_of_a_scan_when_job
     with engine.begin() as connection:
         erase(connection, [ids[place] for place in (0, 2, 3, 5)] + [uncounted])
     with reader(engine).connect() as connection:
-        known = find_profile(connection, 1)
-        assert known is not None
+        stored = find_profile(connection, 1)
+        assert stored is not None
         for at, batch in left:
             count, counts = sum_counts(connection, 1, [Window.around(at, at + timedelta(minutes=1))])
             scores = [{"score": score(row).probability, "decision": score(row).label} for row in batch]
-            assert (count, counts) == (300, known.profile.count(batch, scores))
+            assert (count, counts) == (300, stored.profile.count(batch, scores))
         assert sum_counts(connection, 1, [Window.around(NOON - timedelta(days=3), NOON - timedelta(hours=5))]) == (
             0,
             None,
