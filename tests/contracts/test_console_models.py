@@ -73,7 +73,7 @@ def test_drift_is_shown_by_level_with_the_number_of_rows(
     assert "trop peu de lignes" in check_page(
         browser.get(f"/console/models/{name}/quality?from=2020-01-01&to=2020-01-03&lang=fr")
     )
-    before = check_page(browser.get(f"/console/models/{name}/quality?against=previous"))
+    before = check_page(browser.get(f"/console/models/{name}/quality?against=previous&lang=en"))
     assert "of the window before" in before
 
 

@@ -54,7 +54,7 @@ def test_change_is_in_the_audit_log_with_its_request(
 ) -> None:
     request_id = new_id()
     body = {"version": 1, "reason": "to be read in the console"}
-    moved = client.put("/models/credit/aliases/champion", json=body, headers={"X-Request-Id": request_id})
+    moved = client.put("/models/credit/aliases/read-here", json=body, headers={"X-Request-Id": request_id})
     assert moved.status_code == 200, moved.text
     entries = client.get("/logs/audit", params={"request_id": request_id}).json()["items"]
     assert [entry["request_id"] for entry in entries] == [request_id]

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.e2e
 def test_logs_lead_from_a_refusal_to_its_request_and_back(eyes: Eyes, client: httpx2.Client) -> None:
     page, request_id = eyes.page, new_id()
     client.post("/predict", json={"features": {}}, headers={"X-Request-Id": request_id})
-    client.put("/models/credit/aliases/champion", json={"version": 1, "reason": "to be seen"})
+    client.put("/models/credit/aliases/seen-here", json={"version": 1, "reason": "to be seen"})
     wait_until(lambda: client.get("/logs/requests", params={"request_id": request_id}).json()["items"] or None)
     wait_until(lambda: client.get("/logs/errors", params={"request_id": request_id}).json()["items"] or None)
     page.goto("/console")
