@@ -143,7 +143,7 @@ def test_service_of_the_apps_role_trains_and_takes_uploads_where_it_may_register
 ) -> None:
     """As in Compose: the API and the workers are the app's role, and the API writes no models."""
     more = {"database": "sales", "prefix": "sales", "passwords": {}, "tell": lambda *_: None}
-    rows = csv_of(make_rows())
+    rows, as_csv = csv_of(make_rows()), {"Content-Type": "text/csv"}
     target = "/train?name=churn&target=left&estimators=linear&draws=1"
     ages, artefact = pd.DataFrame({"age": np.arange(60) % 40 + 20.0}), io.BytesIO()
     joblib.dump(LogisticRegression().fit(ages, ages["age"] > 40), artefact)
@@ -169,12 +169,12 @@ def test_service_of_the_apps_role_trains_and_takes_uploads_where_it_may_register
         stack.start("api", "api")
         stack.wait_until_answers("/livez")
         with stack.client() as client:
-            for refusal in (client.post(target, content=rows), client.post("/models", **form)):
+            for refusal in (client.post(target, content=rows, headers=as_csv), client.post("/models", **form)):
                 assert refusal.status_code == 403, refusal.text
                 assert "--app-registers" in refusal.json()["detail"]
             assert client.get("/jobs").json()["items"] == []
             create_db.create(admin, **more, app_registers=True)
-            for accepted in (client.post(target, content=rows), client.post("/models", **form)):
+            for accepted in (client.post(target, content=rows, headers=as_csv), client.post("/models", **form)):
                 assert accepted.status_code == 202, accepted.text
                 job = f"/jobs/{accepted.json()['id']}"
                 ended = wait_until(lambda job=job: ended_job(client, job), seconds=240)
