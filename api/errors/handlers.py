@@ -17,6 +17,7 @@ from starlette.routing import Match
 
 from api.auth.rate_limit import payer
 from api.errors.formats import error_response, status_of
+from api.http.prefix import route_path
 from api.http.responses import request_id_of
 from api.services import services_of
 from shared.errors import GuichetError, InvalidRequest, NotFound, Unauthorized, Unavailable
@@ -102,12 +103,14 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 
 def _methods_at(request: Request) -> list[str]:
-    """Return the methods that the path of a request takes."""
+    """Return the methods that the path of a request takes: /jobs/cancel is not the job `cancel` of /jobs/{id}."""
     place = {"type": "http", "headers": [], **{key: request.scope[key] for key in ("path", "root_path")}}
+    own = request.app.state.paths.methods_of(route_path(request.scope))
     methods = [
         method
         for method in _METHODS
-        if any(route.matches({**place, "method": method})[0] is Match.FULL for route in request.app.routes)
+        if (not own or method in own)
+        and any(route.matches({**place, "method": method})[0] is Match.FULL for route in request.app.routes)
     ]
     return ["GET", "HEAD", *methods[1:]] if "GET" in methods and "HEAD" not in methods else methods
 

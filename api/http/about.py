@@ -60,6 +60,11 @@ class Paths:
     """Facts about a path, available before its route is matched."""
 
     def __init__(self, routers: Iterable[APIRouter]) -> None:
+        routers = tuple(routers)
+        self._methods: dict[str, set[str]] = {}
+        for route in api_routes(routers):
+            if "{" not in route.path:
+                self._methods.setdefault(route.path, set()).update(route.methods or ())
         marked = [(route.path_regex, about_of(route)) for route in api_routes(routers) if about_of(route) != NOTHING]
         protocols = {mark.protocol for _, mark in marked if mark.protocol is not None}
         below = [
@@ -68,6 +73,10 @@ class Paths:
             if protocol.prefix is not None
         ]
         self._marks = [*marked, *below]
+
+    def methods_of(self, path: str) -> set[str]:
+        """Return the methods of a path that has routes of its own, without parameters; empty for any other."""
+        return self._methods.get(path, set())
 
     def at(self, path: str) -> About:
         """Return the metadata of the route at a path, or the protocol that owns all paths below it."""
