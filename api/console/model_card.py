@@ -26,7 +26,7 @@ async def card_page(request: Request, name: str) -> Response:
     """Return the card of a version: for one that was trained here, with the page that its training wrote."""
     model = await read_model(request, name)
     path = f"/models/{model['model']}/versions/{model['model_version']}/card"
-    reply = await ask(request, "GET", path)
+    reply = await ask(request, "GET", path, headers={"Accept": "text/markdown"})
     blocks = read_markdown(reply.content.decode()) if reply.status == 200 else []
     return await page(
         request, "card.html", name=name, model=model, card=model["card"], blocks=blocks, facts=_facts(model)

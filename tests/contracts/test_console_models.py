@@ -140,6 +140,7 @@ def test_replay_is_started_and_read(browser: httpx2.Client, client: httpx2.Clien
     job_id = started.url.path.rsplit("/", 1)[1]
     wait_for_job(client, job_id, seconds=60)
     report = client.get(f"/jobs/{job_id}/result").json()
+    assert f'href="/console/replays/{job_id}"' in browser.get(f"/console/jobs/{job_id}").text
     answer = browser.get(f"/console/replays/{job_id}")
     text = check_page(answer)
     assert "hx-trigger" not in answer.text
@@ -177,6 +178,7 @@ def test_training_is_started_followed_and_its_card_printed(browser: httpx2.Clien
     job_id = started.url.path.rsplit("/", 1)[1]
     assert started.url.path == f"/console/trainings/{job_id}"
     wait_for_job(client, job_id, seconds=240)
+    assert f'href="/console/trainings/{job_id}"' in browser.get(f"/console/jobs/{job_id}").text
     answer = browser.get(f"/console/trainings/{job_id}")
     text = check_page(answer)
     result = client.get(f"/jobs/{job_id}/result").json()
