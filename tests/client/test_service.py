@@ -70,7 +70,9 @@ def test_jobs_are_listed_newest_first_over_pages(guichet, attrition_row):
     made = [guichet.submit(attrition_row).wait().id for _ in range(5)]
     listed = [job.id for job in islice(guichet.jobs(status="succeeded", model="attrition", page_size=2), 5)]
     assert listed == made[::-1]
-    assert list(guichet.jobs(model="no-such-model")) == []
+    with pytest.raises(Refused) as caught:
+        next(iter(guichet.jobs(model="no-such-model")))
+    assert caught.value.status == 404
 
 
 def test_models_are_listed(guichet):

@@ -85,7 +85,7 @@ def test_roll_back_goes_to_what_the_alias_meant_before(client, register):
     name = register(3)
     place = f"/models/{name}/aliases/champion"
     never = check_problem(client.post(f"{place}/rollback", json=WHY), 409, "conflict")
-    assert "no way back" in never["detail"]
+    assert "there is nothing to roll back to" in never["detail"]
     for version in (2, 3):
         client.put(place, json={"version": version, **WHY})
     assert client.post(f"{place}/rollback", json=WHY).json()["version"] == 2

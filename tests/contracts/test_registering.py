@@ -5,6 +5,7 @@ import json
 import time
 import uuid
 import zipfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,9 @@ ROW = {"age": 51.0, "income": 300.0}
 _names: dict[str, str] = {}  # by the service: the model that it has
 
 
+@cache
 def fitted() -> Any:
+    """Return one pipeline for all: another fit differs in the last digits, where another number of threads makes it."""
     return make_pipeline(StandardScaler(), LogisticRegression()).fit(FRAME[["age", "income"]], LEFT)
 
 
@@ -127,8 +130,11 @@ def test_first_version_of_a_name_serves_at_once_and_is_audited(client, engine, n
     answer = client.post(f"/models/{name}/predict", json={"features": ROW}, headers={"Prefer": "wait=60"})
     assert answer.status_code == 200, answer.text
     expected = fitted().predict_proba(pd.DataFrame([ROW]))[0, 1]
-    assert answer.json()["probability"] == pytest.approx(expected, abs=1e-12)
     model = client.get(f"/models/{name}").json()
+    # On a busy machine, the float32 graph may have been measured as the fastest scorer: its own proof says how far off.
+    near = model["scorer"]["max_abs_diff"] if model["scorer"]["kind"] == "onnx" else 1e-12
+    assert near < 1e-6
+    assert answer.json()["probability"] == pytest.approx(expected, abs=near)
     assert model["card"]["metrics"] == {"auc": 0.9}
     assert (model["card"]["target"], model["aliases"]) == ("left", ["champion"])
     with reader(engine).connect() as connection:

@@ -2,18 +2,15 @@
 
 import csv
 import io
-import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression
-from sqlalchemy import Engine, insert, select, text
+from sqlalchemy import Engine, select, text
 
-from scripts.checkout import ROOT
 from scripts.servers.postgres import Postgres
 from shared.cards.card import Card
 from shared.cards.features import Feature
@@ -25,10 +22,11 @@ from shared.jobs import chunks
 from shared.jobs.chunk_storage import Stale, store
 from shared.jobs.chunks import ChunkClaim, CsvUpload, PackedChunk
 from shared.jobs.csv_queries import list_chunks, read_chunk
+from shared.jobs.erasure import erase, lock_copies
 from shared.jobs.queries import find_jobs
 from shared.scoring.scorers import PipelineScorer
 from shared.scoring.scores import response_reader
-from shared.tables import ChunkState, FeatureProfile, StoredExplanation
+from shared.tables import ChunkState, StoredExplanation
 from tests.support.databases import either_engine, empty, submission
 
 # The delimiter and the decimal mark are the file's; `value` is a column of ours, and a feature of this model.
@@ -210,19 +208,15 @@ def test_rows_whose_job_was_erased_have_an_error_and_the_job_fails(engine, model
     assert {chunk.state for chunk in _chunks(engine, bulk)} == {ChunkState.DONE}
 
 
-def test_deleting_a_scored_job_as_the_docs_say_leaves_nothing_of_it(engine, model, source, bulk):
+def test_erasing_a_scored_job_leaves_nothing_of_it_and_of_its_explanations(engine, model, source, bulk):
     while chunks_left(engine):
         work(engine, model, take(engine))
-    page = (ROOT / "docs" / "operations.md").read_text().split("## Deleting jobs")[1]
-    statements = re.findall(r"```sql\n(.+?)```", page, re.DOTALL)[0].split(";\n")
     tables = ("jobs", "csv_files", "job_chunks", "model_inputs", "model_outputs", "explanations")
     with engine.begin() as connection:
-        profile = {"model_version_id": 1, "profile": {}, "source": "sample", "row_count": 1, "packed_through": 5}
-        connection.execute(insert(FeatureProfile).values(profile | {"made_at": datetime.now(UTC)}))
         assert all(connection.scalar(text(f"SELECT count(*) FROM {table}")) for table in tables)
-        for statement in filter(str.strip, statements):
-            connection.execute(text(statement), {"job_id": source} if ":job_id" in statement else {})
-        assert connection.scalar(text("SELECT packed_through FROM feature_profiles")) == 0
+        copies = lock_copies(connection, source)
+        assert {copy.id for copy in copies} == {source, bulk}
+        erase(connection, [copy.id for copy in copies])
         assert [connection.scalar(text(f"SELECT count(*) FROM {table}")) for table in tables] == [0] * len(tables)
 
 
