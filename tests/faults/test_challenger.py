@@ -122,7 +122,7 @@ def test_bad_challengers_are_left_alone_and_the_champions_answer_on(
         assert statistics.median(during) < limit, (statistics.median(before), statistics.median(during), max(during))
 
         def complaints() -> list[str] | None:
-            complaints = [why for why in door.get("/health").json()["reasons"] if "is left alone" in why]
+            complaints = [why for why in door.get("/health").json()["reasons"] if "has been stopped since" in why]
             return complaints if len(complaints) == len(CAUSES) else None
 
         health = wait_until(complaints)
