@@ -17,6 +17,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
+    Select,
     Text,
     and_,
     cast,
@@ -126,8 +127,9 @@ def read(connection: Connection, job_id: str, chunk: bytes) -> DecidedRows:
     return fetch(connection, ModelOutput.id.between(first, last) & scope.condition(connection), versions)
 
 
-def _fetch(connection: Connection, which: ColumnElement[bool], versions: dict[int, tuple[int, bool]]) -> DecidedRows:
-    query = (
+def _decided(which: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
+    """Return the query for decisions and their rows, in the order of their ids; features are text."""
+    return (
         select(
             ModelOutput.id,
             ModelOutput.input_id,
@@ -137,13 +139,16 @@ def _fetch(connection: Connection, which: ColumnElement[bool], versions: dict[in
             ModelInput.job_id,
             ModelInput.row_index,
             ModelOutput.created_at,
-            cast(ModelInput.features, Text),
+            cast(ModelInput.features, Text).label("features"),
         )
         .join(ModelInput, ModelInput.id == ModelOutput.input_id)
         .where(which)
         .order_by(ModelOutput.id)
     )
-    outputs = connection.execute(query).all()
+
+
+def _fetch(connection: Connection, which: ColumnElement[bool], versions: dict[int, tuple[int, bool]]) -> DecidedRows:
+    outputs = connection.execute(_decided(which)).all()
     columns = list(zip(*outputs, strict=True)) if outputs else [()] * 9
     ids, inputs, decided_by, predictions, probabilities, jobs, rows, times, features = map(list, columns)
     text = "[" + ",".join(features) + "]"
@@ -165,24 +170,7 @@ def _fetch_packed(
     connection: Connection, which: ColumnElement[bool], versions: dict[int, tuple[int, bool]]
 ) -> DecidedRows:
     """Return the same from PostgreSQL in one record, a value for each column: each of its rows would cost as much."""
-    decided = (
-        select(
-            ModelOutput.id,
-            ModelOutput.input_id,
-            ModelOutput.model_version_id,
-            ModelOutput.prediction,
-            ModelOutput.probability,
-            ModelOutput.created_at,
-            ModelInput.job_id,
-            ModelInput.row_index,
-            ModelInput.features,
-        )
-        .join(ModelInput, ModelInput.id == ModelOutput.input_id)
-        .where(which)
-        .order_by(ModelOutput.id)
-        .subquery()
-    )
-    columns = decided.c
+    columns = _decided(which).subquery().c
 
     def packed(value: ColumnElement[Any]) -> ColumnElement[Any]:
         return func.string_agg(value, aggregate_order_by(literal_column("''::bytea"), columns.id))
@@ -203,7 +191,7 @@ def _fetch_packed(
             packed(func.uuid_send(columns.job_id)),
             of_numbers(columns.row_index),
             func.min(columns.created_at),
-            func.string_agg(cast(columns.features, Text), aggregate_order_by(literal_column("','"), columns.id)),
+            func.string_agg(columns.features, aggregate_order_by(literal_column("','"), columns.id)),
         )
     ).one()
     ids, inputs, decided_by, predictions, probabilities, jobs, rows, first_at, features = record
