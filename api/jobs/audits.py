@@ -5,6 +5,7 @@ It is written before the answer is sent: what cannot be noted is not given.
 
 from typing import Any
 
+from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
@@ -34,13 +35,20 @@ async def _note(
 ) -> None:
     def write() -> None:
         with services.engine.begin() as connection:
-            audit(
-                connection,
-                action,
-                f"job:{job.id}",
-                actor=caller.actor,
-                details=details | {"owner": job.owner},
-                request_id=request_id_of(request),
-            )
+            audit_job(connection, request, caller, job, action, details)
 
     await run_in_threadpool(write)
+
+
+def audit_job(
+    connection: Connection, request: Request, caller: Caller, job: StoredJob, action: str, details: dict[str, Any]
+) -> None:
+    """Record in the audit log, in the transaction that is open, what a caller did with a job."""
+    audit(
+        connection,
+        action,
+        f"job:{job.id}",
+        actor=caller.actor,
+        details=details | {"owner": job.owner},
+        request_id=request_id_of(request),
+    )

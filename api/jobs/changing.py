@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from api.auth.callers import Caller
 from api.http.prefix import link
-from api.http.responses import request_id_of
+from api.jobs.audits import audit_job
 from api.jobs.finding import find_own_job
 from api.services import Services
 from shared.database.engine import take_time
@@ -17,7 +17,7 @@ from shared.jobs import chunks, erasure
 from shared.jobs import transitions as jobs
 from shared.jobs.kinds import kind_of
 from shared.jobs.queries import TERMINAL, StoredJob
-from shared.observability.audit import JOB_ERASED, audit
+from shared.observability.audit import JOB_ERASED
 from shared.tables import JobKind, JobState
 
 
@@ -88,14 +88,7 @@ async def erase(
             others = [copy.id for copy in copies[1:]]
             details = {"kind": job.kind, "rows": job.row_count, "explanations": others, "reason": reason}
             if copies:
-                audit(
-                    connection,
-                    JOB_ERASED,
-                    f"job:{job.id}",
-                    actor=caller.actor,
-                    details=details | {"owner": job.owner},
-                    request_id=request_id_of(request),
-                )
+                audit_job(connection, request, caller, job, JOB_ERASED, details)
         return copies
 
     copies = await run_in_threadpool(write)
