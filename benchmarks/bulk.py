@@ -296,9 +296,7 @@ def render(result: Cell) -> str:
         ),
         f"p99 beside the file: {busy['p99_ms'] / idle['p99_ms']:.1f} times the idle one; the file went at"
         f" {busy['file_rows_per_s']:,.0f} rows/s meanwhile{'' if busy['covered'] else ' (and ended first)'}.",
-        f"{result['machine']['cpus']} processors ({result['machine']['cpu']}), fdatasync"
-        f" {result['machine']['fdatasync_us']:.0f} us, Python {result['machine']['python']},"
-        f" {result['minutes']:.1f} minutes.",
+        machine.summary(result),
     ]
     return "\n\n".join(parts)
 

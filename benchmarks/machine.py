@@ -5,7 +5,9 @@ import os
 import platform
 import statistics
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 PACKAGES = ("fastapi", "uvicorn", "celery", "sqlalchemy", "psycopg2-binary", "pydantic", "scikit-learn", "treelite")
 
@@ -20,6 +22,15 @@ def describe(folder: Path) -> dict[str, object]:
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
+
+
+def summary(result: Mapping[str, Any]) -> str:
+    """Return the last line of a report: the `machine` of a result, as `describe` gives it, and its `minutes`."""
+    about = result["machine"]
+    return (
+        f"{about['cpus']} processors ({about['cpu']}), fdatasync {about['fdatasync_us']:.0f} us, "
+        f"Python {about['python']}, {result['minutes']:.1f} minutes."
+    )
 
 
 def fdatasync_us(folder: Path, *, count: int = 200) -> float:

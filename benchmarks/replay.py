@@ -117,8 +117,7 @@ def render(result: Cell) -> str:
             table(("", "rows/s", "s", "worker peak MB"), rows),
             f"Rate of the replay by that of the file, round by round: {ratios}. It was accepted after "
             f"{replay['accepted_s']:.2f} s; its result was read in {replay['result_s']:.2f} s.",
-            f"{result['machine']['cpus']} processors ({result['machine']['cpu']}), Python "
-            f"{result['machine']['python']}, {result['minutes']:.1f} minutes.",
+            machine.summary(result),
         ]
     )
 

@@ -123,8 +123,7 @@ def render(result: Cell) -> str:
         [
             f"## Trainings on {result['rows']:,} rows, {result['draws']} draws, five folds",
             table(("example", "estimator", "training s", "script s", "one fit s", "ratios, round by round"), rows),
-            f"{result['machine']['cpus']} processors ({result['machine']['cpu']}), Python "
-            f"{result['machine']['python']}, {result['minutes']:.1f} minutes.",
+            machine.summary(result),
         ]
     )
 
