@@ -4,7 +4,6 @@ import re
 import time
 from collections.abc import Iterator
 from html import unescape
-from typing import Any
 
 import httpx2
 import pytest
@@ -50,12 +49,15 @@ def test_refusal_and_its_request_lead_to_each_other(
 
 
 def test_change_is_in_the_audit_log_with_its_request(
-    browser: httpx2.Client, client: httpx2.Client, engine: Engine, attrition_row: dict[str, Any]
+    request: pytest.FixtureRequest, browser: httpx2.Client, client: httpx2.Client
 ) -> None:
     request_id = new_id()
     body = {"version": 1, "reason": "to be read in the console"}
-    moved = client.put("/models/credit/aliases/read-here", json=body, headers={"X-Request-Id": request_id})
+    alias = "/models/credit/aliases/read-here"
+    moved = client.put(alias, json=body, headers={"X-Request-Id": request_id})
     assert moved.status_code == 200, moved.text
+    leaving = {"reason": "has been read in the console"}
+    request.addfinalizer(lambda: client.request("DELETE", alias, json=leaving).raise_for_status())
     entries = client.get("/logs/audit", params={"request_id": request_id}).json()["items"]
     assert [entry["request_id"] for entry in entries] == [request_id]
     answer = browser.get(f"/console/logs/audit?request_id={request_id}&action=model.promoted")
