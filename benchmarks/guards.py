@@ -1,20 +1,16 @@
 """`make bench-guards`: what the guards in front of the hot path cost, beside the same service without them.
 
-One process serves three ports from the same services, on a PostgreSQL and a Redis of its own: one as it is run, and two
-whose connections have no limits, whose answers have no security headers, and which take any Host. Submissions go to
-each in turn, a few at a time, so that all meet the same weather; what is compared is the processor time of the server
-(every thread of the process). The client is a process of its own that reads no more of an answer than its length: one
-in a thread of the server's would hold the interpreter longer for each header that it parses. The two without guards are
-alike: what they differ by is the error of the measurement.
-
-CPython makes each place of the code faster for the types that it meets there. Services that shared their code would
-meet each other's types, as no service does that runs alone; so each has a copy of the modules around its requests.
+Three processes serve the same PostgreSQL and Redis: one as it is run, and two whose connections have no limits, whose
+answers have no security headers, and which take any Host. Submissions go to each in turn, a few at a time, so that all
+meet the same weather; what is compared is the processor time of each process (every thread of it). The client reads no
+more of an answer than its length. The two without guards are alike: what they differ by is the error of the
+measurement. Two processes of the same code differ a little for as long as they live, by where their memory lies: so all
+three are started anew several times.
 """
 
 import argparse
-import asyncio
 import gc
-import importlib.util
+import http.client
 import json
 import multiprocessing
 import os
@@ -22,19 +18,18 @@ import socket
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvicorn
-import uvloop
+from fastapi import FastAPI
 from starlette.types import ASGIApp
-from uvicorn.protocols.http import httptools_impl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.fast_path import FastPath
 from api.http import middleware
@@ -48,16 +43,25 @@ from benchmarks.stacks import ROOT, free_port
 from scripts.servers.postgres import Postgres
 from scripts.servers.processes import wait_until
 from scripts.servers.redis import Redis
-from shared.config.settings import Settings, get_settings
+from shared.config.settings import get_settings
 from tests.support.databases import migrate
 
+SERVICES = ("plain", "guarded", "control")
 BODY = ROOT / "examples" / "attrition" / "request.json"
 WARM = 50  # submissions on each connection before anything is measured
 
 
+class Serving(NamedTuple):
+    """One service: its port, and the clock of its process' time."""
+
+    port: int
+    clock: int
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=400, help="rounds of each, in turn (default 400)")
+    parser.add_argument("--starts", type=int, default=16, help="times that all three are started (default 16)")
+    parser.add_argument("--rounds", type=int, default=40, help="rounds of each in a start, in turn (default 40)")
     parser.add_argument("--connections", type=int, default=16, help="to each port; all send at once (default 16)")
     parser.add_argument("--submissions", type=int, default=4, help="on each connection in a round (default 4)")
     run_command(parser, measure, render)
@@ -75,111 +79,122 @@ def measure(folder: Path, args: argparse.Namespace) -> Result:
             DATA_DIR=str(folder),
             MODELS_DIR=str(folder / "models"),
             MAX_QUEUED="10000000",
+            PYTHONHASHSEED="0",
         )
-        get_settings.cache_clear()
         subprocess.run([sys.executable, "-m", "examples.build", "--only", "attrition"], cwd=ROOT, check=True)
-        with serving(get_settings()) as ports, submitting(ports, args.connections) as client:
-            for name in ports:
-                cost(name, client, args.connections, WARM)
-            gc.collect()
-            gc.freeze()
-            rounds: dict[str, list[float]] = {name: [] for name in ports}
-            for place in range(args.rounds):
-                order = list(ports)
-                turn = place % len(order)
-                for name in [*order[turn:], *order[:turn]]:
-                    rounds[name].append(cost(name, client, args.connections, args.submissions))
+        costs: dict[str, list[float]] = {name: [] for name in SERVICES}
+        starts = []
+        for _ in range(args.starts):
+            with serving() as processes, submitting(processes, args.connections) as client:
+                rounds = measure_start(processes, client, args)
+            starts.append({name: statistics.median(times) for name, times in rounds.items()})
+            for name, times in rounds.items():
+                costs[name] += times
     return {
+        "starts": starts,
         "rounds": args.rounds,
         "connections": args.connections,
         "submissions": args.submissions,
-        "us": {name: statistics.median(times) for name, times in rounds.items()},
-        "ratios": {name: compare(rounds[name], rounds["plain"]) for name in ("guarded", "control")},
+        "us": {name: statistics.median(times) for name, times in costs.items()},
+        "ratios": {name: compare(name, costs, starts) for name in ("guarded", "control")},
         "machine": describe(folder),
     }
 
 
-def compare(times: list[float], plain: list[float]) -> Result:
-    """Compare the costs of one service with those of the plain one: of all rounds, and of neighbouring ones."""
-    ratios = sorted(one / other for one, other in zip(times, plain, strict=True))
+def measure_start(
+    processes: dict[str, Serving], client: Connection, args: argparse.Namespace
+) -> dict[str, list[float]]:
+    """Return the costs of submissions to each process, in us, by round."""
+    for name, process in processes.items():
+        cost(process, name, client, args.connections, WARM)
+    rounds: dict[str, list[float]] = {name: [] for name in processes}
+    for place in range(args.rounds):
+        order = list(processes)
+        turn = place % len(order)
+        for name in [*order[turn:], *order[:turn]]:
+            rounds[name].append(cost(processes[name], name, client, args.connections, args.submissions))
+    return rounds
+
+
+def compare(name: str, costs: dict[str, list[float]], starts: list[dict[str, float]]) -> Result:
+    """Compare the costs of one service with those of the plain one: in neighbouring rounds, and by start."""
+    ratios = sorted(one / other for one, other in zip(costs[name], costs["plain"], strict=True))
     return {
-        "of_medians": statistics.median(times) / statistics.median(plain),
+        "of_medians": statistics.median(costs[name]) / statistics.median(costs["plain"]),
         "of_rounds": statistics.median(ratios),
         "interval_95": interval(ratios),
+        "of_starts": sorted(start[name] / start["plain"] for start in starts),
     }
 
 
-def copy_of(module: ModuleType) -> Any:
-    """Return another module from the same file, with functions and classes of its own."""
-    spec = importlib.util.find_spec(module.__name__)
-    assert spec is not None
-    assert spec.loader is not None
-    copy = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(copy)
-    return copy
-
-
 @contextmanager
-def serving(settings: Settings) -> Iterator[dict[str, int]]:
-    """Serve all three from one event loop in a thread of its own; yield the port of each."""
-    app = create_app(settings)
-    prefix = Prefix(settings.root_path, proxy_hops=settings.proxy_hops)
+def serving() -> Iterator[dict[str, Serving]]:
+    """Start a process for each service; yield what is known of each when all of them are ready."""
+    ports = {name: free_port() for name in SERVICES}
+    context = multiprocessing.get_context("spawn")
+    processes = {name: context.Process(target=serve_one, args=(name, port)) for name, port in ports.items()}
+    for process in processes.values():
+        process.start()
+    try:
+        for name, process in processes.items():
+            if not wait_until(partial(answers, ports[name]), timeout=90) or not process.is_alive():
+                raise RuntimeError(f"the {name} service did not start within 90 s")
+        yield {name: Serving(ports[name], clock_of(process.pid or 0)) for name, process in processes.items()}
+    finally:
+        for process in processes.values():
+            process.terminate()
+        for process in processes.values():
+            process.join(30)
 
-    def note(*entry: object) -> None:
+
+def answers(port: int) -> bool:
+    """Tell whether a service is ready."""
+    try:
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+    except OSError:
+        return False
+
+
+def clock_of(pid: int) -> int:
+    """Return the clock of the processor time of another process (clock_getcpuclockid(3) on Linux)."""
+    return ~pid << 3 | 2
+
+
+def serve_one(name: str, port: int) -> None:
+    """Serve with guards, or without any."""
+    app = create_app(get_settings())
+    gc.collect()
+    gc.freeze()
+    common: dict[str, Any] = {"host": "127.0.0.1", "port": port, "loop": "uvloop", "ws": "none", "access_log": False}
+    common |= {"log_config": None, "server_header": False, "proxy_headers": False, "timeout_keep_alive": 75}
+    if name == "guarded":
+        Server(uvicorn.Config(serve(app), http=bounded(Limits()), **common)).run()
+    else:
+        uvicorn.Server(uvicorn.Config(plain(app), http=HttpToolsProtocol, **common)).run()
+
+
+def plain(app: FastAPI) -> ASGIApp:
+    """Return the application without the guards of `serve`."""
+    settings = get_settings()
+    layer: Any = middleware
+    layer.may_be_kept = lambda _: True
+    headers = SecurityHeaders(settings.frame_ancestors)
+    headers.page, headers.answer = [], []
+
+    def note(*entry: Any) -> None:
         app.state.services.request_log.note(*entry)
 
-    def plain(middleware: Any) -> ASGIApp:
-        middleware.may_be_kept = lambda _: True
-        headers = SecurityHeaders(settings.frame_ancestors)
-        headers.page, headers.answer = [], []
-        context: ASGIApp = middleware.RequestContext(FastPath(app, ROUTERS), prefix, headers, note)
-        return context
-
-    ports = {name: free_port() for name in ("plain", "guarded", "control")}
-    common = {"host": "127.0.0.1", "ws": "none", "access_log": False, "log_config": None, "server_header": False}
-    common |= {"proxy_headers": False, "timeout_keep_alive": 75}
-    servers = [
-        Server(uvicorn.Config(serve(app), port=ports["guarded"], http=bounded(Limits()), **common)),
-        *(
-            uvicorn.Server(
-                uvicorn.Config(
-                    plain(copy_of(middleware)),
-                    port=ports[name],
-                    http=copy_of(httptools_impl).HttpToolsProtocol,
-                    lifespan="off",
-                    **common,
-                )
-            )
-            for name in ("plain", "control")
-        ),
-    ]
-
-    async def run() -> None:
-        first = asyncio.create_task(servers[0].serve())
-        while not servers[0].started and not first.done():
-            await asyncio.sleep(0.05)  # the services start with the first one
-        await asyncio.gather(first, *(server.serve() for server in servers[1:]))
-
-    def loop() -> None:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(run())
-
-    thread = threading.Thread(target=loop)
-    thread.start()
-    try:
-        if not wait_until(lambda: all(server.started for server in servers) or not thread.is_alive(), timeout=60):
-            raise RuntimeError("the servers did not start within 60 s")
-        yield ports
-    finally:
-        for server in servers:
-            server.should_exit = True
-        thread.join(30)
+    prefix = Prefix(settings.root_path, proxy_hops=settings.proxy_hops)
+    return middleware.RequestContext(FastPath(app, ROUTERS), prefix, headers, note)
 
 
 @contextmanager
-def submitting(ports: dict[str, int], connections: int) -> Iterator[Connection]:
+def submitting(processes: dict[str, Serving], connections: int) -> Iterator[Connection]:
     """Start the client; yield the line to it: a port's name there, None back when each connection has its answer."""
     ours, theirs = multiprocessing.Pipe()
+    ports = {name: process.port for name, process in processes.items()}
     process = multiprocessing.get_context("spawn").Process(
         target=submit, args=(theirs, ports, connections, BODY.read_bytes())
     )
@@ -222,13 +237,13 @@ def read_answer(connection: socket.socket) -> None:
         body += connection.recv(65_536)
 
 
-def cost(name: str, client: Connection, connections: int, times: int) -> float:
-    """Return the processor time of the server for a submission, in us, over so many on each connection."""
-    began = time.process_time_ns()
+def cost(process: Serving, name: str, client: Connection, connections: int, times: int) -> float:
+    """Return the processor time of a service for a submission, in us, over so many on each connection."""
+    began = time.clock_gettime_ns(process.clock)
     for _ in range(times):
         client.send(name)
         client.recv()
-    return (time.process_time_ns() - began) / times / connections / 1000
+    return (time.clock_gettime_ns(process.clock) - began) / times / connections / 1000
 
 
 def interval(ordered: list[float]) -> list[float]:
@@ -243,9 +258,10 @@ def render(result: Result) -> str:
     guarded, plain = result["us"]["guarded"], result["us"]["plain"]
     return (
         f"A submission costs the API {guarded:.1f} us with the guards and {plain:.1f} us without (medians of "
-        f"{result['rounds']} rounds of {result['submissions']} on each of {result['connections']} connections): "
+        f"{len(result['starts'])} starts of {result['rounds']} rounds, of {result['submissions']} on each of "
+        f"{result['connections']} connections): "
         f"{ratio(result['ratios']['guarded'])}.\n"
-        f"The same service without guards, on another port: {ratio(result['ratios']['control'])}.\n"
+        f"The same service without guards, in another process: {ratio(result['ratios']['control'])}.\n"
         f"{json.dumps(result['machine'])}"
     )
 
@@ -255,7 +271,7 @@ def ratio(compared: Result) -> str:
     low, high = compared["interval_95"]
     return (
         f"ratio {compared['of_medians']:.4f}; of neighbouring rounds {compared['of_rounds']:.4f}"
-        f" (95 %: {low:.4f} to {high:.4f})"
+        f" (95 %: {low:.4f} to {high:.4f}); by start {', '.join(f'{start:.4f}' for start in compared['of_starts'])}"
     )
 
 
