@@ -55,12 +55,18 @@ LAYERS: dict[str, tuple[frozenset[str], ...]] = {
 
 
 def rooms() -> list[Path]:
-    """Return the folders of the product's packages that are rooms, from the bottom up."""
+    """Return the folders of the product's packages that are rooms, from the bottom up; inner rooms follow theirs."""
     folders = []
     for package, layers in LAYERS.items():
         for layer in layers:
-            folders += [path for name in sorted(layer) if (path := ROOT / package / name).is_dir()]
+            tops = [path for name in sorted(layer) if (path := ROOT / package / name).is_dir()]
+            folders += [room for top in tops for room in (top, *sorted(inner_rooms(top)))]
     return folders
+
+
+def inner_rooms(room: Path) -> list[Path]:
+    """Return the rooms inside a room, at every depth."""
+    return [path.parent for path in room.rglob("__init__.py") if path.parent != room]
 
 
 def charter(room: Path) -> str:
