@@ -18,8 +18,7 @@ from shared.tables.metrics import MetricSample, ServiceSecret
 from shared.tables.models import AliasEvent, ModelAlias, ModelArchive, ModelVersion
 from shared.tables.monitoring import Alert, FeatureCount, FeatureProfile, Incident, Outcome, ScorePart
 from shared.tables.reference import ReferenceRow, ReferenceSet
-from shared.tables.registrations import Registration, RegistrationPart
-from shared.tables.trainings import Training
+from shared.tables.registrations import Registration, RegistrationPart, Training
 from shared.tables.workers import TimedTask, Worker
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Models that were uploaded to be registered: the jobs `register`, and the files of those that still run."""
+"""Models that jobs make versions of: uploads, which wait in files until they are registered, and trainings."""
 
 from typing import Any
 
@@ -48,3 +48,22 @@ class RegistrationPart(Table):
     field: Mapped[str] = mapped_column(String(16), comment="Field of the form that the file came in")
     place: Mapped[int] = mapped_column(Integer, comment="Place of the piece in its file, from 0")
     payload: Mapped[bytes] = mapped_column(LargeBinary, comment="Its bytes")
+
+
+class Training(Table):
+    """How far a job of the kind `train` has come, and its report."""
+
+    __tablename__ = "trainings"
+    __table_args__ = (
+        {"comment": "Trainings: how far each has come, and what the model card of its version is made of"},
+    )
+
+    job_id: Mapped[str] = mapped_column(
+        ForeignKey("registrations.job_id", ondelete="CASCADE"), primary_key=True, comment="Its job"
+    )
+    progress: Mapped[dict[str, Any] | None] = mapped_column(
+        Json, comment="{stage, done, total}: how far it has come; null before it begins"
+    )
+    report: Mapped[dict[str, Any] | None] = mapped_column(
+        Json, comment="Data, search, metrics, threshold with its curve, importance; null until its job succeeds"
+    )
