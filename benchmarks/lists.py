@@ -23,7 +23,7 @@ from benchmarks.command import Result, run_command
 from benchmarks.machine import describe
 from scripts.servers.postgres import Postgres
 from shared.database.engine import make_engine, reader
-from shared.jobs.listing import JobQuery, ListPlace, list_jobs
+from shared.jobs.queries.listing import JobQuery, ListPlace, list_jobs
 from shared.jobs.transitions import submit
 from tests.support.databases import add_versions, end, migrate, submission, take
 

@@ -25,8 +25,8 @@ from shared.broker.app import INTERACTIVE_KEY
 from shared.broker.names import Lane
 from shared.database.engine import run_again
 from shared.handlers.table import CHUNK_HANDLERS
-from shared.jobs import chunks
-from shared.jobs.chunks import ChunkClaim
+from shared.jobs.chunks import transitions as chunks
+from shared.jobs.chunks.transitions import ChunkClaim
 from shared.observability.logs import bound
 from shared.observability.metrics import METRICS, SCORED_ROWS
 from shared.registry.loading import LoadedModel, by_pipeline
@@ -34,7 +34,7 @@ from shared.tables import ChunkState
 from worker.runtime import Runtime
 
 if TYPE_CHECKING:
-    from shared.jobs.chunk_storage import Lines
+    from shared.jobs.chunks.storage import Lines
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +146,7 @@ class ChunkPipeline:
         self, claim: ChunkClaim, done: "Lines", state: ChunkState, lease: ExitStack, times: tuple[float, float]
     ) -> None:
         """Store the result of a chunk; `times` are the start and the end of its computation."""
-        from shared.jobs.chunk_storage import Stale, Suspended, store
+        from shared.jobs.chunks.storage import Stale, Suspended, store
 
         runtime, write = self._runtime, CHUNK_HANDLERS[claim.kind].write
         with lease:

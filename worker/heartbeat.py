@@ -21,9 +21,9 @@ from sqlalchemy.dialects.postgresql import insert
 
 from shared.background import Background
 from shared.config.settings import Settings
-from shared.jobs import chunks
 from shared.jobs import transitions as jobs
-from shared.jobs.chunks import ChunkClaim
+from shared.jobs.chunks import transitions as chunks
+from shared.jobs.chunks.transitions import ChunkClaim
 from shared.jobs.transitions import Claim
 from shared.observability.metrics import METRICS
 from shared.tables import Worker

@@ -27,7 +27,7 @@ from api.http.conditional import etag_matches, parse_range, resolve_range
 from api.http.middleware import is_head
 from api.models.catalog import Version
 from shared.errors import Conflict, NotAcceptable, RangeNotSatisfiable
-from shared.jobs.queries import StoredJob
+from shared.jobs.queries.jobs import StoredJob
 from shared.tables import JobKind
 
 log = logging.getLogger(__name__)

@@ -17,9 +17,9 @@ from api.services import Services
 from shared.broker.names import Lane
 from shared.csv.format import CsvFormat
 from shared.errors import Conflict
-from shared.jobs.chunks import CsvUpload, PackedChunk
-from shared.jobs.csv_queries import list_chunks
-from shared.jobs.queries import StoredJob
+from shared.jobs.chunks.transitions import CsvUpload, PackedChunk
+from shared.jobs.queries.files import list_chunks
+from shared.jobs.queries.jobs import StoredJob
 from shared.tables import JobKind, JobState
 
 CHUNK_ROWS = 200  # of a chunk: a second's work or less where contributions are exact

@@ -36,7 +36,7 @@ from shared.database.engine import run_again
 from shared.errors import ArtefactError, CardError, Forbidden, InvalidRequest, TooLarge, Unavailable
 from shared.faults import Fault, did_you_mean, pointer_to_unknown, storable
 from shared.jobs import registrations
-from shared.jobs.queries import StoredJob
+from shared.jobs.queries.jobs import StoredJob
 from shared.jobs.registrations import PIECE_BYTES, Upload, UploadedFile
 from shared.jobs.submission import NO_VERSION, Submission
 from shared.observability.logs import bind

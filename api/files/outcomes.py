@@ -27,8 +27,8 @@ from shared.cards.numbers import NumberForm
 from shared.csv.format import CsvOptions, Limits, read_records
 from shared.errors import MAX_FAULTS, Conflict, RowFaults
 from shared.faults import Fault, counted, sentence
-from shared.jobs.csv_queries import list_chunks, read_chunk
-from shared.jobs.queries import StoredJob
+from shared.jobs.queries.files import list_chunks, read_chunk
+from shared.jobs.queries.jobs import StoredJob
 from shared.monitoring.outcomes import Recorded, Truth, TruthReader, find_rows, record_outcomes
 from shared.observability.audit import OUTCOME_REVISED, audit
 from shared.tables import Job

@@ -14,8 +14,8 @@ from api.models.catalog import Version
 from shared.database.engine import dumps
 from shared.errors import Conflict
 from shared.handlers.replays import COLUMNS
-from shared.jobs.csv_queries import ChunkPlace, StoredCsv, list_chunks, read_chunk
-from shared.jobs.queries import StoredJob
+from shared.jobs.queries.files import ChunkPlace, StoredCsv, list_chunks, read_chunk
+from shared.jobs.queries.jobs import StoredJob
 from shared.tables import ChunkState, JobKind, JobState
 from shared.version import VERSION
 

@@ -23,8 +23,8 @@ from shared.csv.format import CsvFormat
 from shared.csv.output import escape, joined_columns, output_columns, passthrough_columns, shaped_columns, spread_cells
 from shared.csv.records import parse_records
 from shared.explanations.lines import explanation_columns
-from shared.jobs.csv_queries import read_chunk
-from shared.jobs.queries import StoredJob
+from shared.jobs.queries.files import read_chunk
+from shared.jobs.queries.jobs import StoredJob
 from shared.tables import JobKind
 
 GROUP_BYTES = 8 << 20  # a row group is written as soon as its columns take so much memory

@@ -25,9 +25,9 @@ from shared.csv.format import CsvFormat
 from shared.database.engine import reader
 from shared.errors import Conflict, InvalidRequest, RowFaults, Unavailable
 from shared.faults import Fault, did_you_mean, pointer
-from shared.jobs import decisions
-from shared.jobs.chunks import CsvUpload, PackedChunk
-from shared.jobs.decisions import Decisions, Scope
+from shared.jobs.chunks import decisions
+from shared.jobs.chunks.decisions import Decisions, Scope
+from shared.jobs.chunks.transitions import CsvUpload, PackedChunk
 from shared.monitoring.settled import settled_id
 from shared.tables import JobKind, Replay
 

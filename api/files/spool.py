@@ -9,7 +9,7 @@ from typing import Self
 from shared.csv.format import Chunk
 from shared.csv.packing import pack
 from shared.errors import Unavailable
-from shared.jobs.chunks import PackedChunk
+from shared.jobs.chunks.transitions import PackedChunk
 
 log = logging.getLogger(__name__)
 

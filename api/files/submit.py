@@ -30,9 +30,9 @@ from shared.cards.card import Card
 from shared.csv.format import Chunk, CsvFormat, CsvOptions, Limits
 from shared.database.engine import reader, run_again
 from shared.errors import GuichetError
-from shared.jobs import chunks
-from shared.jobs.chunks import CsvUpload, PackedChunk
-from shared.jobs.queries import StoredJob, find_jobs
+from shared.jobs.chunks import transitions as chunks
+from shared.jobs.chunks.transitions import CsvUpload, PackedChunk
+from shared.jobs.queries.jobs import StoredJob, find_jobs
 from shared.jobs.submission import Submission
 from shared.tables import JobKind
 

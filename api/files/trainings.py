@@ -37,7 +37,7 @@ from shared.database.engine import reader, run_again
 from shared.errors import InvalidRequest, RowFaults, TooLarge
 from shared.faults import Fault
 from shared.jobs import registrations, trainings
-from shared.jobs.queries import StoredJob
+from shared.jobs.queries.jobs import StoredJob
 from shared.jobs.registrations import DATA, Upload, UploadedFile
 from shared.jobs.submission import Submission
 from shared.registry.versions import NAME, NAME_RULE

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from api.auth.callers import Caller
 from api.http.responses import request_id_of
 from api.services import Services
-from shared.jobs.queries import StoredJob
+from shared.jobs.queries.jobs import StoredJob
 from shared.observability.audit import JOB_EXPORTED, JOB_READ, audit
 
 

@@ -18,7 +18,7 @@ from api.jobs.changing import cancel, take_up
 from api.jobs.listing import JobFilter, query_of
 from api.services import Services
 from shared.errors import Conflict, NotFound
-from shared.jobs.listing import UNSUCCESSFUL, JobQuery, list_ids
+from shared.jobs.queries.listing import UNSUCCESSFUL, JobQuery, list_ids
 from shared.tables import JobState
 
 MOST = 500  # jobs that one request changes

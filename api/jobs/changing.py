@@ -13,10 +13,11 @@ from api.services import Services
 from shared.database.engine import take_time
 from shared.errors import Conflict, NotFound
 from shared.faults import counted
-from shared.jobs import chunks, erasure
+from shared.jobs import erasure
 from shared.jobs import transitions as jobs
+from shared.jobs.chunks import transitions as chunks
 from shared.jobs.kinds import kind_of
-from shared.jobs.queries import TERMINAL, StoredJob
+from shared.jobs.queries.jobs import TERMINAL, StoredJob
 from shared.observability.audit import JOB_ERASED
 from shared.tables import JobKind, JobState
 

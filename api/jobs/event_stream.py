@@ -9,9 +9,9 @@ from starlette.concurrency import run_in_threadpool
 
 from api.runtimes.followers import JobFollowers
 from api.services import Services
-from shared.jobs.csv_queries import StoredEvent
-from shared.jobs.events import last_event, read_events
-from shared.jobs.queries import StoredJob, find_jobs
+from shared.jobs.queries.events import last_event, read_events
+from shared.jobs.queries.files import StoredEvent
+from shared.jobs.queries.jobs import StoredJob, find_jobs
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from shared.errors import Conflict, NotExplainable, RowFaults
 from shared.explanations.storage import list_explanations
 from shared.faults import Fault
 from shared.jobs.kinds import kind_of
-from shared.jobs.queries import StoredJob
+from shared.jobs.queries.jobs import StoredJob
 from shared.tables import JobKind, JobState, ModelInput
 
 JOB_FIELDS = {"job_id", "row", "model", "version", "expires_in", "timeout"}

@@ -11,7 +11,7 @@ from api.jobs.submissions import CLIENT_ID
 from api.runtimes.idempotency import client_scope
 from api.services import Services
 from shared.errors import Conflict, NotFound
-from shared.jobs.queries import StoredJob, find_by_idempotency_key, find_jobs
+from shared.jobs.queries.jobs import StoredJob, find_by_idempotency_key, find_jobs
 from shared.observability.logs import bind
 
 

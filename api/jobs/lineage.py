@@ -11,8 +11,8 @@ from api.services import Services
 from shared.cards.seal import is_intact
 from shared.errors import Conflict, RowFaults
 from shared.faults import Fault
-from shared.jobs.lineage import Lineage, find_lineage
-from shared.jobs.queries import StoredJob, StoredOutput
+from shared.jobs.queries.jobs import StoredJob, StoredOutput
+from shared.jobs.queries.lineage import Lineage, find_lineage
 from shared.tables import JobKind
 
 

@@ -18,8 +18,8 @@ from api.jobs.submissions import describe_job
 from api.services import Services
 from shared.errors import InvalidRequest
 from shared.faults import Fault
-from shared.jobs.listing import JobQuery, ListPlace, find_place, list_jobs, read_place
-from shared.jobs.queries import StoredJob
+from shared.jobs.queries.jobs import StoredJob
+from shared.jobs.queries.listing import JobQuery, ListPlace, find_place, list_jobs, read_place
 from shared.tables import JobState
 
 _ID = "[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"

@@ -10,7 +10,7 @@ from api.http.prefer import Preference
 from api.http.responses import json_response
 from api.jobs.submissions import describe_job
 from api.services import Services
-from shared.jobs.queries import StoredJob
+from shared.jobs.queries.jobs import StoredJob
 
 
 async def poll_response(services: Services, request: Request, job: StoredJob, preference: Preference) -> Response:

@@ -15,9 +15,9 @@ from shared.cards.classes import classes_of
 from shared.cards.response import Response, fill
 from shared.errors import Conflict
 from shared.explanations.storage import find_explanation
-from shared.jobs.csv_queries import StoredCsv
-from shared.jobs.events import count_rows, progress_of
-from shared.jobs.queries import RowResult, StoredJob, StoredOutput, list_rows
+from shared.jobs.queries.events import count_rows, progress_of
+from shared.jobs.queries.files import StoredCsv
+from shared.jobs.queries.jobs import RowResult, StoredJob, StoredOutput, list_rows
 from shared.jobs.trainings import find_report
 from shared.tables import JobKind, JobState
 

@@ -39,7 +39,7 @@ from shared.errors import (
 )
 from shared.faults import Fault
 from shared.jobs.kinds import kind_of, lane_of
-from shared.jobs.queries import RowResult, StoredJob, StoredOutput, find_jobs, list_rows
+from shared.jobs.queries.jobs import RowResult, StoredJob, StoredOutput, find_jobs, list_rows
 from shared.jobs.submission import Submission
 from shared.monitoring.row_quality import find_row_quality
 from shared.observability.logs import bind

@@ -19,7 +19,7 @@ from shared.cards.validator import RowValidator
 from shared.comparison.shadow_state import ShadowState, list_shadows
 from shared.config.settings import Settings
 from shared.errors import Conflict, NotFound, Unavailable
-from shared.jobs.queries import StoredJob
+from shared.jobs.queries.jobs import StoredJob
 from shared.jobs.submission import NO_VERSION
 from shared.monitoring.suspensions import Suspension, list_suspended
 from shared.observability.timed_tasks import RECOVER, seconds_since

@@ -19,7 +19,7 @@ from api.services import Services
 from shared.database.engine import reader
 from shared.errors import InvalidRequest, NotAcceptable, NotFound
 from shared.faults import Fault
-from shared.jobs.queries import StoredJob
+from shared.jobs.queries.jobs import StoredJob
 from shared.tables import JobKind
 
 router = APIRouter(tags=["files"], default_response_class=Response)

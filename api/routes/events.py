@@ -9,7 +9,7 @@ from api.deps import JobId, ReadCaller, ServicesDep
 from api.jobs.event_stream import stream_events
 from api.jobs.finding import find_own_job
 from api.schemas.answers import OF_JOBS
-from shared.jobs.events import last_event
+from shared.jobs.queries.events import last_event
 
 router = APIRouter(tags=["jobs"], default_response_class=Response)
 

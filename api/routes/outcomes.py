@@ -20,7 +20,7 @@ from api.schemas.monitoring import OutcomeBody, OutcomesReport, StoredOutcome
 from api.services import Services
 from shared.errors import Conflict, InvalidRequest, RowFaults
 from shared.faults import Fault
-from shared.jobs.queries import StoredJob
+from shared.jobs.queries.jobs import StoredJob
 from shared.monitoring.outcomes import Recorded, Truth, TruthReader, find_outcome, find_rows, record_outcomes
 from shared.observability.audit import OUTCOME_REVISED, audit
 from shared.tables import JobKind

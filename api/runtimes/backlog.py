@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.runtimes.runtime import Place
 from shared.background import Background
 from shared.broker.app import drained_key
-from shared.jobs.queries import count_queued, oldest_waits
+from shared.jobs.queries.jobs import count_queued, oldest_waits
 
 log = logging.getLogger(__name__)
 

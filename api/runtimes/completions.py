@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 
 from shared.background import Background
 from shared.broker.app import DONE_CHANNEL
-from shared.jobs.queries import StoredJob, find_finished
+from shared.jobs.queries.jobs import StoredJob, find_finished
 
 log = logging.getLogger(__name__)
 

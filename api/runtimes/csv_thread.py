@@ -17,9 +17,9 @@ from shared.config.settings import Settings
 from shared.database.engine import reader
 from shared.errors import ModelError
 from shared.handlers.table import CHUNK_HANDLERS
-from shared.jobs import chunks
-from shared.jobs.chunks import ChunkClaim
-from shared.jobs.queries import list_ready
+from shared.jobs.chunks import transitions as chunks
+from shared.jobs.chunks.transitions import ChunkClaim
+from shared.jobs.queries.jobs import list_ready
 from shared.observability.logs import bind
 from shared.observability.metrics import METRICS, SCORED_ROWS
 
@@ -123,7 +123,7 @@ class ChunkThread:
         return claim is not None
 
     def _handle(self, process: ModelProcess, claim: ChunkClaim) -> None:
-        from shared.jobs.chunk_storage import Suspended, store
+        from shared.jobs.chunks.storage import Suspended, store
 
         handler = CHUNK_HANDLERS[claim.kind]
         try:

@@ -18,10 +18,10 @@ from sqlalchemy import Engine, select
 
 from shared.background import Background
 from shared.errors import Unavailable
-from shared.jobs.csv_queries import StoredEvent
-from shared.jobs.events import read_events
 from shared.jobs.kinds import kind_of
-from shared.jobs.queries import StoredJob, find_jobs
+from shared.jobs.queries.events import read_events
+from shared.jobs.queries.files import StoredEvent
+from shared.jobs.queries.jobs import StoredJob, find_jobs
 from shared.tables import CsvFile, Job
 
 log = logging.getLogger(__name__)

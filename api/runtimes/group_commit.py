@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.background import Background
 from shared.errors import GuichetError, Unavailable
-from shared.jobs.queries import StoredJob
+from shared.jobs.queries.jobs import StoredJob
 from shared.jobs.submission import Submission
 from shared.observability.metrics import GROUP_SIZE, METRICS
 

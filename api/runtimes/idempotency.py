@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 
 from api.runtimes.group_commit import Accepted
 from shared.errors import Conflict, GuichetError, IdempotencyMismatch
-from shared.jobs.queries import find_by_idempotency_key
+from shared.jobs.queries.jobs import find_by_idempotency_key
 from shared.jobs.submission import CLIENT_ID_SCOPE, Submission
 
 

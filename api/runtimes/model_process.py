@@ -25,8 +25,8 @@ from shared.registry.loaded_models import Versions, load_here
 from shared.tables import ModelVersion
 
 if TYPE_CHECKING:
-    from shared.jobs.chunk_storage import Lines
-    from shared.jobs.chunks import ChunkClaim
+    from shared.jobs.chunks.storage import Lines
+    from shared.jobs.chunks.transitions import ChunkClaim
     from shared.tables import ChunkState
 
 log = logging.getLogger(__name__)

@@ -25,7 +25,7 @@ from shared.database.engine import reader
 from shared.errors import GuichetError, Unavailable
 from shared.jobs import transitions as jobs
 from shared.jobs.kinds import kind_of
-from shared.jobs.queries import StoredJob, count_ahead, find_jobs, queued_job
+from shared.jobs.queries.jobs import StoredJob, count_ahead, find_jobs, queued_job
 from shared.jobs.submission import NO_VERSION, Submission
 from shared.observability.timed_tasks import is_recovery_late
 from shared.tables import JobState

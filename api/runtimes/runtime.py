@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 from api.auth.shared_buckets import SharedBuckets
 from api.models.catalog import LiveWorker, Version
 from api.runtimes.group_commit import Accepted
-from shared.jobs.queries import StoredJob
+from shared.jobs.queries.jobs import StoredJob
 from shared.jobs.submission import Submission
 
 FARTHEST = 10_001  # places in a queue are counted so far and no farther, because counting takes time

@@ -33,7 +33,7 @@ from shared.errors import GuichetError, ModelError, Unavailable
 from shared.faults import Fault
 from shared.handlers.table import GROUPS
 from shared.jobs.kinds import Claiming, kind_of
-from shared.jobs.queries import StoredJob, StoredOutput, find_jobs, queued_job
+from shared.jobs.queries.jobs import StoredJob, StoredOutput, find_jobs, queued_job
 from shared.jobs.recording import insert_finished
 from shared.jobs.results import outcome_of
 from shared.jobs.submission import Submission, time_of

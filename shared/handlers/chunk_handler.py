@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from shared.jobs.chunks import ChunkClaim, PackedChunk
+    from shared.jobs.chunks.transitions import ChunkClaim, PackedChunk
     from shared.registry.loading import LoadedModel
     from shared.tables import ChunkState
 

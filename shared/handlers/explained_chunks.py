@@ -9,7 +9,7 @@ from shared.explanations.explanation import Explanation
 from shared.explanations.storage import store_explanations
 from shared.faults import Fault
 from shared.handlers.chunk_handler import ChunkHandler
-from shared.jobs.chunks import PARTS, ChunkClaim, PackedChunk
+from shared.jobs.chunks.transitions import PARTS, ChunkClaim, PackedChunk
 from shared.tables import ChunkState
 
 if TYPE_CHECKING:

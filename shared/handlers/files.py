@@ -9,15 +9,15 @@ from shared.handlers.chunk_handler import ChunkHandler
 
 if TYPE_CHECKING:
     from shared.csv.chunk_scoring import ScoredChunk
-    from shared.jobs.chunk_work import ChunkWork
-    from shared.jobs.chunks import ChunkClaim, PackedChunk
+    from shared.jobs.chunks.transitions import ChunkClaim, PackedChunk
+    from shared.jobs.chunks.work import ChunkWork
     from shared.registry.loading import LoadedModel
     from shared.tables import ChunkState
 
 
 @cache
 def _work() -> "ChunkWork":
-    from shared.jobs.chunk_work import ChunkWork
+    from shared.jobs.chunks.work import ChunkWork
 
     return ChunkWork()
 
@@ -28,13 +28,13 @@ def score(model: "LoadedModel", claim: "ChunkClaim") -> "tuple[ScoredChunk, Chun
 
 
 def _write(connection: Connection, claim: "ChunkClaim", scored: "ScoredChunk") -> None:
-    from shared.jobs.chunk_storage import write_scores
+    from shared.jobs.chunks.storage import write_scores
 
     write_scores(connection, claim, scored)
 
 
 def _split(claim: "ChunkClaim") -> "list[PackedChunk]":
-    from shared.jobs.chunk_work import split_suspect
+    from shared.jobs.chunks.work import split_suspect
 
     return split_suspect(claim)
 

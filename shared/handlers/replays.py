@@ -10,12 +10,12 @@ from sqlalchemy import Connection, insert
 
 from shared.faults import Fault
 from shared.handlers.chunk_handler import ChunkHandler
-from shared.jobs.chunks import PARTS, ChunkClaim, PackedChunk
+from shared.jobs.chunks.transitions import PARTS, ChunkClaim, PackedChunk
 from shared.tables import ChunkState, ScorePairs
 
 if TYPE_CHECKING:
     from shared.comparison.scoring import Again
-    from shared.jobs.decisions import DecidedRows
+    from shared.jobs.chunks.decisions import DecidedRows
     from shared.registry.loading import LoadedModel
 
 WORKER_LOST = Fault("", "worker_lost", "every worker that tried this row died or went silent; it may crash the model")
@@ -159,7 +159,7 @@ def _write(connection: Connection, claim: ChunkClaim, chunk: ReplayedChunk) -> N
 def split(claim: ChunkClaim) -> list[PackedChunk]:
     """Return a suspect chunk as smaller ones; decisions that were erased meanwhile stay with the last one."""
     from shared.csv.packing import pack
-    from shared.jobs.decisions import Decisions
+    from shared.jobs.chunks.decisions import Decisions
 
     assert claim.decided is not None
     ids = claim.decided.output_ids

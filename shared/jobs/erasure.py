@@ -16,7 +16,7 @@ from shared.cards.seal import text_sha256
 from shared.database.clock import clock
 from shared.database.engine import dumps, take_time
 from shared.jobs.figures import find_ended, keep_counted
-from shared.jobs.queries import TERMINAL
+from shared.jobs.queries.jobs import TERMINAL
 from shared.monitoring.forgetting import forget_rows
 from shared.observability.audit import JOB_ERASED, JOB_READ, audit
 from shared.tables import AuditLog, CsvFile, Job, JobKind, ModelInput, RequestLog

@@ -16,7 +16,7 @@ class Claiming(StrEnum):
     TOGETHER = "together"  # many jobs at once, of all kinds that one handler computes
     ALONE = "alone"  # one job at a time
     APART = "apart"  # one at a time, of no version (shared/handlers/registrations.py)
-    BY_CHUNK = "by_chunk"  # chunk by chunk (shared/jobs/chunks.py): the job itself is never claimed
+    BY_CHUNK = "by_chunk"  # chunk by chunk (shared/jobs/chunks/transitions.py): the job itself is never claimed
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@
          └─────────────────────────────────────────────────┘
                recover (lease ran out), requeue (transient error), release (given back untouched)
 
-A CSV job runs as long as its chunks do (shared/jobs/chunks.py): start_csv and end_csv are its claim and finish, and
-when its caller asks for the rest of its rows, reopen_csv takes it from a terminal state back to queued.
+A CSV job runs as long as its chunks do (shared/jobs/chunks/transitions.py): start_csv and end_csv are its claim and
+finish, and when its caller asks for the rest of its rows, reopen_csv takes it from a terminal state back to queued.
 
 Delivery is at least once, effect is exactly once: a claim's token fences late writers, and an output is unique for
 its input and model version. Times are the database's. The sync runtime records whole lives (shared/jobs/recording.py).
@@ -512,7 +512,7 @@ def recover_apart(connection: Connection) -> int:
     return connection.execute(lost.values(queued)).rowcount
 
 
-# ── CSV files: chunks are claimed and stored, and the job goes along (shared/jobs/chunks.py) ─────────────────────────
+# ── CSV files: chunks are claimed and stored, and the job goes along (shared/jobs/chunks/transitions.py) ───────────
 
 
 def submit_csv(connection: Connection, job: Submission, *, row_count: int) -> datetime | None:

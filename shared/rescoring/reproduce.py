@@ -17,7 +17,7 @@ from shared.cards.card import Card
 from shared.cards.seal import is_intact
 from shared.errors import ArtefactError, CardError, Conflict, ModelError, NotFound
 from shared.faults import Fault
-from shared.jobs.lineage import find_promotion
+from shared.jobs.queries.lineage import find_promotion
 from shared.packages.fetching import ensure_local
 from shared.packages.package import CARD_FILE, MODEL_FILE, warn_version_mismatch
 from shared.registry.loading import LoadedModel, as_in_a_worker, load

@@ -28,7 +28,7 @@ from shared.tables.base import Table
 
 
 class ChunkState(StrEnum):
-    """The state of a chunk; shared/jobs/chunks.py draws the transitions."""
+    """The state of a chunk; shared/jobs/chunks/transitions.py draws the transitions."""
 
     QUEUED = "queued"  # no worker holds it
     RUNNING = "running"  # a worker holds a claim with a lease

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.engine import RowMapping
 
 from shared.database.engine import reader
-from shared.jobs.csv_queries import list_chunks, read_chunk
+from shared.jobs.queries.files import list_chunks, read_chunk
 from shared.tables import CsvFile, Job, JobChunk, JobEvent, Table
 from tests.contracts.helpers import JOB_ID
 from tests.support.stack import Stack

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, insert, text
 
 from api.auth.callers import make_key
 from shared.database.engine import make_engine, reader
-from shared.jobs.csv_queries import list_chunks
+from shared.jobs.queries.files import list_chunks
 from shared.tables import ApiKey
 from tests.conftest import example_rows
 from tests.contracts.helpers import (

@@ -25,7 +25,7 @@ from sqlalchemy import Engine, delete, func, insert, select, update
 from api.auth.callers import hash_key
 from shared.broker.names import Lane
 from shared.database.engine import make_engine, reader, session_scope
-from shared.jobs.queries import TERMINAL
+from shared.jobs.queries.jobs import TERMINAL
 from shared.packages.sources import AddOptions
 from shared.registry.adding import add
 from shared.registry.aliases import promote

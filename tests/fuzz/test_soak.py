@@ -24,7 +24,7 @@ from redis import Redis as Client
 from sqlalchemy import Engine, func, select, text
 
 from shared.database.engine import make_engine, reader
-from shared.jobs.queries import TERMINAL
+from shared.jobs.queries.jobs import TERMINAL
 from shared.tables import ErrorLog, Job
 from tests.contracts.helpers import apart, wait_until
 from tests.fuzz.test_access import make_key

@@ -12,8 +12,8 @@ from uuid_utils import uuid7
 
 from shared.csv.format import CsvFormat
 from shared.csv.packing import pack
-from shared.jobs import chunks
-from shared.jobs.chunks import CsvUpload, PackedChunk
+from shared.jobs.chunks import transitions as chunks
+from shared.jobs.chunks.transitions import CsvUpload, PackedChunk
 from shared.jobs.submission import Submission
 from shared.tables import CsvFile, Job, JobChunk, ModelVersion
 

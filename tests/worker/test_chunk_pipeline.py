@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import pytest
 
 from shared.handlers.table import CHUNK_HANDLERS
-from shared.jobs import chunk_storage
+from shared.jobs.chunks import storage as chunk_storage
 from tests.support.log_lines import written
 from worker.chunk_pipeline import ChunkPipeline
 

@@ -13,8 +13,10 @@ from shared.broker.names import Lane
 from shared.broker.wakeups import send_wakeup
 from shared.database.engine import dumps
 from shared.faults import counted
-from shared.jobs import chunks, queries, registrations
+from shared.jobs import registrations
 from shared.jobs import transitions as jobs
+from shared.jobs.chunks import transitions as chunks
+from shared.jobs.queries import jobs as queries
 from shared.jobs.submission import CLIENT_ID_SCOPE, NO_VERSION
 from shared.registry.archiving import remove_left_files
 from shared.tables import Job, Worker

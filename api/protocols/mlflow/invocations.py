@@ -17,7 +17,7 @@ from api.protocols.open_inference.inference import elements_of, output_datatypes
 from api.services import Services
 from shared.errors import RowFaults, UnsupportedMediaType
 from shared.faults import Fault
-from shared.jobs.queries import StoredJob, StoredOutput
+from shared.jobs.queries.jobs import StoredJob, StoredOutput
 
 
 async def score_frame(request: Request, services: Services, caller: Caller, name: str | None) -> Response:

@@ -23,7 +23,7 @@ from shared.cards.card import Card
 from shared.cards.classes import classes_of
 from shared.cards.validator import takes_null
 from shared.faults import Fault
-from shared.jobs.queries import StoredOutput
+from shared.jobs.queries.jobs import StoredOutput
 
 PLATFORM = "sklearn_joblib"
 _DATATYPES: dict[type, Datatype] = {bool: BOOL, int: INT64, float: FP64, str: BYTES}

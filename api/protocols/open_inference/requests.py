@@ -16,7 +16,7 @@ from api.protocols.open_inference.body import BINARY, JSON_LENGTH, read_tensor_b
 from api.protocols.open_inference.inference import Inference, inference_answer, read_inference
 from api.services import Services
 from shared.errors import RowFaults
-from shared.jobs.queries import StoredJob, StoredOutput
+from shared.jobs.queries.jobs import StoredJob, StoredOutput
 
 
 async def find_version_of(services: Services, name: str, number: str | None) -> Version:

@@ -27,9 +27,9 @@ from shared.csv.packing import pack
 from shared.database.engine import reader
 from shared.errors import Conflict
 from shared.faults import Fault
-from shared.jobs.chunks import CsvUpload, PackedChunk
-from shared.jobs.chunks import submit as submit_csv
-from shared.jobs.queries import StoredJob, find_jobs
+from shared.jobs.chunks.transitions import CsvUpload, PackedChunk
+from shared.jobs.chunks.transitions import submit as submit_csv
+from shared.jobs.queries.jobs import StoredJob, find_jobs
 from shared.tables import JobChunk
 from tests.support.csv_jobs import LONG_AGO, erase, write_output
 from tests.support.databases import either_engine, empty, submission

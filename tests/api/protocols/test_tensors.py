@@ -27,7 +27,7 @@ from shared.cards.card import Card
 from shared.cards.validator import RowValidator
 from shared.errors import MalformedBody, RowFaults, TooLarge
 from shared.faults import Fault
-from shared.jobs.queries import StoredOutput
+from shared.jobs.queries.jobs import StoredOutput
 
 NUMPY = {
     "BOOL": "?",

@@ -20,11 +20,11 @@ from shared.csv.format import CsvFormat
 from shared.csv.packing import pack
 from shared.database.engine import reader
 from shared.errors import Unavailable
-from shared.jobs import chunks
 from shared.jobs import transitions as jobs
-from shared.jobs.chunks import CsvUpload, PackedChunk
-from shared.jobs.events import last_event, read_events
-from shared.jobs.queries import StoredJob, find_jobs
+from shared.jobs.chunks import transitions as chunks
+from shared.jobs.chunks.transitions import CsvUpload, PackedChunk
+from shared.jobs.queries.events import last_event, read_events
+from shared.jobs.queries.jobs import StoredJob, find_jobs
 from tests.support.csv_jobs import erase
 from tests.support.databases import either_engine, empty, submission
 from tests.support.databases import queue as queue_job

@@ -20,12 +20,13 @@ from shared.csv.format import CsvFormat
 from shared.csv.packing import pack
 from shared.handlers.replays import COLUMNS
 from shared.handlers.table import CHUNK_HANDLERS
-from shared.jobs import chunks, decisions
-from shared.jobs.chunk_storage import Stale, store
-from shared.jobs.chunks import ChunkClaim, CsvUpload, PackedChunk
-from shared.jobs.csv_queries import list_chunks, read_chunk
-from shared.jobs.decisions import Decisions, Scope
-from shared.jobs.queries import find_jobs
+from shared.jobs.chunks import decisions
+from shared.jobs.chunks import transitions as chunks
+from shared.jobs.chunks.decisions import Decisions, Scope
+from shared.jobs.chunks.storage import Stale, store
+from shared.jobs.chunks.transitions import ChunkClaim, CsvUpload, PackedChunk
+from shared.jobs.queries.files import list_chunks, read_chunk
+from shared.jobs.queries.jobs import find_jobs
 from shared.scoring.scorers import PipelineScorer
 from shared.scoring.scores import response_reader
 from shared.tables import ChunkState, Job, ModelInput, ModelOutput, Outcome, Replay

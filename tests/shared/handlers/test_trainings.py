@@ -14,7 +14,7 @@ from shared.config.settings import Settings, get_settings
 from shared.handlers.registrations import claim_next
 from shared.handlers.table import APART_HANDLERS
 from shared.jobs import registrations, trainings, transitions
-from shared.jobs.queries import StoredJob, find_jobs
+from shared.jobs.queries.jobs import StoredJob, find_jobs
 from shared.jobs.registrations import DATA, Upload, UploadedFile
 from shared.jobs.submission import NO_VERSION, Submission
 from shared.tables import JobKind, ModelAlias, ModelVersion, RegistrationPart

@@ -16,13 +16,13 @@ from shared.csv.format import CsvFormat
 from shared.csv.packing import pack, unpack
 from shared.database.engine import make_engine
 from shared.faults import Fault
-from shared.jobs import chunks
 from shared.jobs import transitions as jobs
-from shared.jobs.chunk_storage import Stale, store
-from shared.jobs.chunks import ChunkClaim, CsvUpload, PackedChunk
-from shared.jobs.csv_queries import find_files, list_chunks, list_events, read_chunk
+from shared.jobs.chunks import transitions as chunks
+from shared.jobs.chunks.storage import Stale, store
+from shared.jobs.chunks.transitions import ChunkClaim, CsvUpload, PackedChunk
 from shared.jobs.kinds import CLAIMED_BY_JOB
-from shared.jobs.queries import find_jobs, list_ready
+from shared.jobs.queries.files import find_files, list_chunks, list_events, read_chunk
+from shared.jobs.queries.jobs import find_jobs, list_ready
 from shared.jobs.transitions import ClaimGroup
 from shared.tables import ChunkState, JobChunk
 from tests.support.databases import either_engine, empty, job_row, outputs_of, submission

@@ -9,8 +9,7 @@ from sqlalchemy import Connection, Engine, text
 
 from scripts.servers.postgres import Postgres
 from shared.jobs import transitions as jobs
-from shared.jobs.listing import JobQuery, ListPlace, find_place, list_jobs, read_place
-from shared.jobs.queries import (
+from shared.jobs.queries.jobs import (
     RowResult,
     StoredOutput,
     count_ahead,
@@ -21,6 +20,7 @@ from shared.jobs.queries import (
     list_ready,
     list_rows,
 )
+from shared.jobs.queries.listing import JobQuery, ListPlace, find_place, list_jobs, read_place
 from shared.jobs.recording import insert_finished
 from shared.scoring.outputs import Output
 from tests.support.databases import FAULT, empty, end, good, postgres_engine, queue, sqlite_engine, submission, take

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, text
 
 from api.runtimes.idempotency import client_scope
 from scripts.servers.postgres import Postgres
-from shared.jobs.queries import find_by_idempotency_key
+from shared.jobs.queries.jobs import find_by_idempotency_key
 from tests.support.databases import postgres_engine, queue
 from worker.maintenance.recovery import forget
 from worker.runtime import Runtime

@@ -12,7 +12,7 @@ Whoever stores a chunk writes its inputs, its outputs, its lines of the output f
 with the last chunk, the job's end in one transaction. The token is compared last: a worker that lost its lease
 meanwhile undoes all of it. Rows are locked in the order chunk, csv_files, jobs; whoever comes from the job's side
 skips chunks that are locked. Every function works in the transaction that is open, on both dialects; to store
-a chunk is in shared/jobs/chunk_storage.py.
+a chunk is in shared/jobs/chunks/storage.py.
 """
 
 import secrets
@@ -28,12 +28,12 @@ from sqlalchemy.engine import RowMapping
 from shared.csv.format import CsvFormat
 from shared.csv.packing import unpack
 from shared.database.clock import clock
-from shared.jobs import decisions
 from shared.jobs import transitions as jobs
-from shared.jobs.decisions import DecidedRows
+from shared.jobs.chunks import decisions
+from shared.jobs.chunks.decisions import DecidedRows
+from shared.jobs.chunks.source_rows import SourceRow, read_source
 from shared.jobs.figures import find_ended, keep_counted
 from shared.jobs.kinds import CHUNKED
-from shared.jobs.source_rows import SourceRow, read_source
 from shared.jobs.submission import Submission
 from shared.monitoring.suspensions import is_suspended
 from shared.tables import ChunkState, CsvFile, Job, JobChunk, JobEvent, JobKind, JobState, ModelInput

@@ -10,8 +10,8 @@ from shared.cards.seal import text_sha256
 from shared.csv.packing import pack
 from shared.database.clock import clock
 from shared.database.engine import dumps
-from shared.jobs import chunks
-from shared.jobs.chunks import ChunkClaim
+from shared.jobs.chunks import transitions as chunks
+from shared.jobs.chunks.transitions import ChunkClaim
 from shared.monitoring.suspensions import is_suspended
 from shared.tables import ChunkState, JobChunk, JobState
 

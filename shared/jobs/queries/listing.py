@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Select, literal, literal_column, select, text
 
 from shared.database.types import UtcDateTime, UuidText
 from shared.jobs.kinds import RESUMABLE
-from shared.jobs.queries import StoredJob, find_jobs
+from shared.jobs.queries.jobs import StoredJob, find_jobs
 from shared.tables import ChunkState, CsvFile, Job, JobChunk, JobState
 
 UNSUCCESSFUL = frozenset({JobState.FAILED, JobState.CANCELED, JobState.EXPIRED})  # few, beside those that succeed

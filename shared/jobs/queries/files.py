@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 
 from shared.csv.format import CsvFormat
 from shared.csv.packing import unpack
-from shared.jobs.chunks import FORMAT, format_of
+from shared.jobs.chunks.transitions import FORMAT, format_of
 from shared.tables import CsvFile, Job, JobChunk, JobEvent
 
 Part = Literal["payload", "output", "errors"]

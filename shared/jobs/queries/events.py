@@ -5,10 +5,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from shared.jobs.chunks import progress, row_counts
-from shared.jobs.csv_queries import StoredEvent, list_events
+from shared.jobs.chunks.transitions import progress, row_counts
 from shared.jobs.kinds import kind_of
-from shared.jobs.queries import StoredJob
+from shared.jobs.queries.files import StoredEvent, list_events
+from shared.jobs.queries.jobs import StoredJob
 from shared.tables import JobState
 
 

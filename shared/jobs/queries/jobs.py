@@ -10,8 +10,8 @@ from sqlalchemy.dialects import postgresql
 
 from shared.database.clock import clock
 from shared.database.prepared import Statement, array
-from shared.jobs.csv_queries import StoredCsv, find_files
 from shared.jobs.kinds import SINGLE, Claiming, kind_of
+from shared.jobs.queries.files import StoredCsv, find_files
 from shared.jobs.registrations import StoredRegistration, find_registrations
 from shared.jobs.submission import COLUMNS, NO_VERSION, Submission
 from shared.tables import Job, JobState, ModelInput, ModelOutput
