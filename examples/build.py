@@ -21,7 +21,7 @@ from shared.errors import Conflict, GuichetError, NotFound
 from shared.packages.contract import apply_contract
 from shared.packages.fetching import local_folder, upload_package
 from shared.packages.package import CARD_FILE, is_complete
-from shared.packages.sources import AddOptions
+from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add, register
 from shared.registry.versions import CHAMPION, list_versions, resolve
 from shared.tables import ModelVersion

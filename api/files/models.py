@@ -40,8 +40,8 @@ from shared.jobs.queries.jobs import StoredJob
 from shared.jobs.registrations import PIECE_BYTES, Upload, UploadedFile
 from shared.jobs.submission import NO_VERSION, Submission
 from shared.observability.logs import bind
-from shared.packages.artefact import check_start
-from shared.packages.beside import labels_of, metrics_of, threshold_of
+from shared.packages.artefacts.joblib_file import check_start
+from shared.packages.sources.project_files import labels_of, metrics_of, threshold_of
 from shared.registry.versions import NAME, NAME_RULE
 from shared.tables import JobKind
 

@@ -26,10 +26,10 @@ from shared.database.engine import session_scope
 from shared.database.messages import explain_database_error
 from shared.errors import GuichetError
 from shared.faults import counted
-from shared.packages.beside import read_labels, read_metrics, read_threshold
+from shared.packages.artefacts.sklearn_versions import SCIKIT_LEARN
 from shared.packages.fetching import Source, downloaded, upload_package
-from shared.packages.sklearn_versions import SCIKIT_LEARN
-from shared.packages.sources import AddOptions
+from shared.packages.sources.candidates import AddOptions
+from shared.packages.sources.project_files import read_labels, read_metrics, read_threshold
 from shared.registry.adding import add
 from shared.registry.aliases import Change, list_events, promote, roll_back
 from shared.registry.archiving import archive, delete, remove_files, restore

@@ -26,7 +26,7 @@ from shared.jobs.transitions import Claim
 from shared.observability.logs import bound
 
 if TYPE_CHECKING:
-    from shared.packages.sources import AddOptions
+    from shared.packages.sources.candidates import AddOptions
     from shared.registry.adding import Proved
 
 log = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ def _check_name(upload: Upload, proved: "Proved") -> None:
 
 
 def _publish(engine: Engine, settings: Settings, held: Claim, upload: Upload, proved: "Proved") -> bool:
-    from shared.packages.sources import AddOptions
+    from shared.packages.sources.candidates import AddOptions
 
     options = AddOptions(version=upload.options.get("version"))
     return publish_proved(engine, settings, held, upload, proved, options, reason="its first version, by upload")

@@ -100,7 +100,7 @@ def _read_progress(folder: Path) -> dict[str, Any] | None:
 
 
 def _publish(engine: Engine, settings: Settings, held: Claim, upload: Upload, proved: "Proved") -> bool:
-    from shared.packages.sources import AddOptions
+    from shared.packages.sources.candidates import AddOptions
 
     report = json.loads(read_file(proved.artefact.with_name(TRAINED)))
     return publish_proved(

@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from shared.errors import ArtefactError
-from shared.packages.artefact import Content, behind, content_of, preprocessor_of
+from shared.packages.artefacts.joblib_file import Content, behind, content_of, preprocessor_of
 from shared.packages.package import MODEL_FILE, read_thing
 
 

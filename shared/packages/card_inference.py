@@ -23,7 +23,7 @@ from shared.encoding.trained_columns import as_written, dropped_columns
 from shared.encoding.whole_inputs import takes_dicts, takes_texts
 from shared.errors import CardError
 from shared.packages.agreement import check_task, class_names, feature_names, task_of
-from shared.packages.libraries import library_versions
+from shared.packages.artefacts.libraries import library_versions
 from shared.packages.sample import check_target, value_of
 from shared.validation_errors import first_faults
 

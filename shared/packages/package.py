@@ -1,7 +1,7 @@
 """A model package on disk: `model.joblib`, its card `model.json` and its sample `reference.jsonl`.
 
 A pickle runs code when it is read, so the artefact's SHA-256 is checked before the first byte is unpickled, and only
-the bytes that were checked are (shared/packages/verified_file.py).
+the bytes that were checked are (shared/packages/artefacts/verified_file.py).
 """
 
 import fcntl
@@ -35,7 +35,23 @@ from shared.encoding.pipelines import objects_within
 from shared.errors import ArtefactError, CardError
 from shared.files import open_file
 from shared.packages.agreement import check_agreement, check_task, class_names, feature_names
-from shared.packages.artefact import LIBRARIES, NOT_SERVED, SERVED, Content, check_booster, check_start, content_of
+from shared.packages.artefacts.joblib_file import (
+    LIBRARIES,
+    NOT_SERVED,
+    SERVED,
+    Content,
+    check_booster,
+    check_start,
+    content_of,
+)
+from shared.packages.artefacts.sklearn_versions import (
+    SCIKIT_LEARN,
+    load_with_shims,
+    patch_attributes,
+    reads_otherwise,
+    recorded_version,
+)
+from shared.packages.artefacts.verified_file import BLOCK_BYTES, VerifiedFile
 from shared.packages.sample import (
     ReferenceRows,
     canonical_rows,
@@ -45,14 +61,6 @@ from shared.packages.sample import (
     sample,
     write_rows,
 )
-from shared.packages.sklearn_versions import (
-    SCIKIT_LEARN,
-    load_with_shims,
-    patch_attributes,
-    reads_otherwise,
-    recorded_version,
-)
-from shared.packages.verified_file import BLOCK_BYTES, VerifiedFile
 from shared.tables import ModelVersion
 from shared.validation_errors import first_faults
 

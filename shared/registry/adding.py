@@ -1,7 +1,7 @@
 """The model registry: immutable versions, movable aliases, and the packages that they stand for.
 
-A version is registered in this order: read a candidate from its source (shared/packages/sources.py), check it, prove a
-scorer, write the package, and last the row in the database.
+A version is registered in this order: read a candidate from its source (shared/packages/sources/candidates.py), check
+it, prove a scorer, write the package, and last the row in the database.
 Whatever breaks in between leaves no half-registered model, only a folder that the same command takes over.
 """
 
@@ -28,9 +28,9 @@ from shared.monitoring.counting import SAMPLE, profile_of, store_profile
 from shared.monitoring.profiles import Profile
 from shared.observability.audit import MODEL_ADDED, audit
 from shared.packages.agreement import check_agreement, with_classes
+from shared.packages.artefacts.libraries import library_versions
 from shared.packages.contract import apply_contract
 from shared.packages.fetching import local_folder
-from shared.packages.libraries import library_versions
 from shared.packages.package import (
     MODEL_FILE,
     REFERENCE_FILE,
@@ -42,7 +42,7 @@ from shared.packages.package import (
     write_package,
 )
 from shared.packages.sample import read_rows
-from shared.packages.sources import AddOptions, Candidate, open_source
+from shared.packages.sources.candidates import AddOptions, Candidate, open_source
 from shared.registry.acceptance import learn
 from shared.registry.aliases import Change, promote
 from shared.registry.loading import LoadedModel, as_in_a_worker
@@ -82,10 +82,10 @@ def add(
     """Register the model at a path as a new immutable version of its name, and return its row.
 
     The path is a joblib file, a folder that holds `model.joblib`, or one that MLflow saved; `options` are what the
-    operator says of it (shared/packages/sources.py). The version counts on from the last one; adding the same model
-    with the same card again returns the version that it has. `uri` is where the whole package was fetched from, and can
-    be again (shared/packages/fetching.py). Raises ArtefactError, CardError, or Conflict when the version is another
-    model's, or may not pass the gate to the alias that the options name.
+    operator says of it (shared/packages/sources/candidates.py). The version counts on from the last one; adding the
+    same model with the same card again returns the version that it has. `uri` is where the whole package was fetched
+    from, and can be again (shared/packages/fetching.py). Raises ArtefactError, CardError, or Conflict when the version
+    is another model's, or may not pass the gate to the alias that the options name.
     """
     options = options or AddOptions()
     with prove(path, options) as proved:

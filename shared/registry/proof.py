@@ -27,11 +27,11 @@ from shared.errors import ArtefactError, CardError, GuichetError, InvalidRequest
 from shared.faults import storable
 from shared.files import read_file
 from shared.monitoring.profiles import Profile
-from shared.packages.archive import is_archive, model_within, unpack
 from shared.packages.package import CARD_FILE, MODEL_FILE, REFERENCE_FILE
 from shared.packages.sample import write_rows
 from shared.packages.skops_file import is_skops
-from shared.packages.sources import AddOptions
+from shared.packages.sources.archive import is_archive, model_within, unpack
+from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import Proved, prove
 
 REQUEST, OUTCOME, RESULT, REPORT = "request.json", "outcome.json", "proved", "report.json"

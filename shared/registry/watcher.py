@@ -19,7 +19,7 @@ from shared.observability.redaction import safe_text, without_words
 from shared.packages import stores
 from shared.packages.fetching import downloaded
 from shared.packages.package import CARD_FILE, MODEL_FILE
-from shared.packages.sources import AddOptions
+from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add
 from shared.registry.loaded_models import Model, Versions
 from shared.tables import ModelVersion

@@ -15,7 +15,7 @@ from sklearn.inspection import permutation_importance
 from shared.cards.card import Card
 from shared.cards.examples import with_examples
 from shared.monitoring.quality import Estimate, calibration, classification_metrics, regression_metrics
-from shared.packages.libraries import library_versions
+from shared.packages.artefacts.libraries import library_versions
 from shared.packages.package import UNHASHED, Package
 from shared.packages.sample import canonical_rows
 from shared.scoring.threads import one_thread

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from shared.database.engine import make_engine, session_scope
-from shared.packages.sources import AddOptions
+from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add
 from tests.contracts.helpers import apart, wait_until
 from tests.support.brief import prove_briefly

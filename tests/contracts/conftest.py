@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine
 
 from shared.database.engine import make_engine, session_scope
-from shared.packages.sources import AddOptions
+from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add
 from tests.contracts.helpers import wait_until
 from tests.contracts.moody import Moody

@@ -17,7 +17,7 @@ from sqlalchemy import Engine, insert, select, update
 
 from api.auth.callers import make_key
 from shared.database.engine import make_engine, reader, session_scope
-from shared.packages.sources import AddOptions
+from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add
 from shared.tables import ApiKey, AuditLog, Job
 from tests.contracts.helpers import apart, check_accepted, counts, wait_for_job, wait_until

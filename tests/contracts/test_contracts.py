@@ -20,7 +20,7 @@ from sklearn.preprocessing import OneHotEncoder
 from sqlalchemy import Engine, select
 
 from shared.database.engine import reader, session_scope
-from shared.packages.sources import AddOptions
+from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add
 from shared.tables import Job, ModelInput
 from tests.contracts.helpers import check_problem, new_id, wait_for_job, wait_until

@@ -22,7 +22,7 @@ from sqlalchemy import Engine
 
 from shared.database.engine import session_scope
 from shared.errors import ArtefactError, CardError, GuichetError
-from shared.packages.sources import AddOptions
+from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add
 from tests.contracts.helpers import wait_for_job, wait_until
 from tests.support.brief import prove_briefly

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, select
 
 from shared.database.engine import reader, session_scope
 from shared.explanations.storage import find_explanation_of_row
-from shared.packages.sources import AddOptions
+from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add
 from shared.tables import ModelInput, StoredExplanation
 from tests.contracts.helpers import check_problem, faults_of, wait_until

@@ -21,7 +21,7 @@ from sqlalchemy import Engine
 
 from shared.database.engine import session_scope
 from shared.errors import CardError
-from shared.packages.sources import AddOptions
+from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add
 from tests.contracts.csv_files import check_taken, post_csv, post_form
 from tests.contracts.helpers import check_problem, stored_rows, wait_for_job, wait_until

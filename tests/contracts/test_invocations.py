@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine
 
 from shared.database.engine import session_scope
-from shared.packages.sources import AddOptions
+from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add
 from tests.contracts.helpers import (
     check_accepted,

@@ -14,7 +14,7 @@ from sklearn.svm import SVC
 from sqlalchemy import Engine
 
 from shared.database.engine import session_scope
-from shared.packages.sources import AddOptions
+from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add
 from tests.contracts.helpers import asks_for_key, check_accepted, new_id, operations, wait_until
 

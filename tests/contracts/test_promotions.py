@@ -17,7 +17,7 @@ from sklearn.linear_model import LinearRegression
 from sqlalchemy import Engine, select, update
 
 from shared.database.engine import reader, session_scope
-from shared.packages.sources import AddOptions
+from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add
 from shared.tables import AliasEvent, AuditLog, ModelArchive, ModelVersion
 from tests.contracts.helpers import check_problem, wait_until

@@ -12,7 +12,7 @@ from sklearn.linear_model import LinearRegression
 from sqlalchemy import Engine
 
 from shared.database.engine import session_scope
-from shared.packages.sources import AddOptions
+from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add
 from tests.contracts.helpers import check_problem, faults_of, wait_for_job, wait_until
 

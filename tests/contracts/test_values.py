@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from xgboost import XGBRegressor
 
 from shared.database.engine import session_scope
-from shared.packages.sources import AddOptions
+from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add
 from tests.contracts.helpers import check_problem, wait_for_job, wait_until
 from tests.support.csv_jobs import read_csv, send

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sqlalchemy import Engine
 
 from shared.database.engine import session_scope
-from shared.packages.sources import AddOptions
+from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add
 from tests.contracts.helpers import check_accepted, check_problem, counts, logged, new_id, wait_for_job, wait_until
 

@@ -20,7 +20,7 @@ from sqlalchemy import func, select
 from scripts.servers.postgres import Postgres
 from scripts.servers.redis import Redis
 from shared.database.engine import session_scope
-from shared.packages.sources import AddOptions
+from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add
 from shared.tables import Shadow, ShadowScore
 from tests.contracts.helpers import wait_until

@@ -17,7 +17,7 @@ from sqlalchemy import text
 from scripts.servers.postgres import Postgres
 from scripts.servers.redis import Redis
 from shared.database.engine import session_scope
-from shared.packages.sources import AddOptions
+from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add
 from tests.contracts.helpers import wait_until
 from tests.contracts.versions import COLUMNS, fitted, rows_of

@@ -26,7 +26,7 @@ from sqlalchemy import select
 from scripts.servers.postgres import Postgres
 from scripts.servers.redis import Redis
 from shared.database.engine import session_scope
-from shared.packages.sources import AddOptions
+from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add
 from shared.tables import Alert, Incident
 from tests.contracts.csv_files import check_taken, post_csv

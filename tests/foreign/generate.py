@@ -19,7 +19,7 @@ number and one category column of synthetic data, and the probabilities that it 
 1.9 reads `forest` without a complaint and gives other scores; it reads `passing` and cannot score with it; `boosting`
 it cannot read at all. `adaboost` (SAMME.R) and `softmax` (multi_class="multinomial" with two classes) it reads without
 a complaint too, and forgets the parameter that their probabilities follow from. `histogram` it can read with the help
-of shared/packages/sklearn_versions.py, as `model`.
+of shared/packages/artefacts/sklearn_versions.py, as `model`.
 """
 
 import sys

@@ -52,7 +52,7 @@ from shared.csv.format import DELIMITERS, ENCODINGS, CsvOptions, Limits
 from shared.csv.upload import UploadReader
 from shared.errors import ArtefactError, CardError, GuichetError
 from shared.packages import package as packages
-from shared.packages.artefact import check_start
+from shared.packages.artefacts.joblib_file import check_start
 from shared.packages.contract import apply_contract
 from shared.packages.mlflow.folder import advice_of, example_of, read_mlflow_folder
 from shared.packages.mlflow.signature import read_signature

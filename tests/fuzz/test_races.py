@@ -26,7 +26,7 @@ from api.auth.callers import hash_key
 from shared.broker.names import Lane
 from shared.database.engine import make_engine, reader, session_scope
 from shared.jobs.queries.jobs import TERMINAL
-from shared.packages.sources import AddOptions
+from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add
 from shared.registry.aliases import promote
 from shared.tables import ApiKey, CsvFile, Job, JobChunk, JobEvent, ModelInput, ModelOutput

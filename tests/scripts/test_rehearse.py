@@ -20,7 +20,7 @@ from sklearn.naive_bayes import GaussianNB
 from scripts.rehearse import main
 from shared.database.engine import get_engine, session_scope
 from shared.jobs.recording import insert_finished
-from shared.packages.sources import AddOptions
+from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add
 from shared.registry.loading import load
 from shared.scoring.batch import score_rows

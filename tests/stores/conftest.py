@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from shared.database.engine import make_engine, session_scope
 from shared.packages import stores
-from shared.packages.sources import AddOptions
+from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add
 from shared.tables import Table
 from tests.shared.registry.test_registry import fitted, people

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from shared.config.settings import Settings
 from shared.database.engine import reader, session_scope
 from shared.errors import ArtefactError
-from shared.packages.sources import AddOptions
+from shared.packages.sources.candidates import AddOptions
 from shared.registry import watcher
 from shared.registry.adding import add
 from shared.registry.aliases import promote

@@ -11,7 +11,7 @@ from shared.errors import ArtefactError, Conflict
 from shared.packages import fetching
 from shared.packages.fetching import downloaded, ensure_local, local_folder, upload_package
 from shared.packages.package import is_complete
-from shared.packages.sources import AddOptions
+from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add
 from shared.registry.loading import load, verify
 from tests.stores.places import Folder, put_package

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from shared.config.settings import get_settings
 from shared.database.engine import get_engine, session_scope
-from shared.packages.sources import AddOptions
+from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add
 from shared.registry.loading import LoadedModel, load
 from shared.tables import Table

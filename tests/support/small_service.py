@@ -12,7 +12,7 @@ from api.main import create_app
 from api.runtimes import sync
 from shared.config.settings import Settings
 from shared.database.engine import make_engine, session_scope
-from shared.packages.sources import AddOptions
+from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add
 from tests.support.databases import migrate
 

@@ -15,8 +15,8 @@ from shared.csv.format import CsvOptions
 from shared.encoding.trained_columns import as_written, dropped_columns
 from shared.errors import ArtefactError, CardError
 from shared.packages.agreement import feature_names
+from shared.packages.artefacts.libraries import library_versions
 from shared.packages.card_inference import expected_columns, infer_card
-from shared.packages.libraries import library_versions
 from shared.packages.mlflow.folder import MLMODEL, MlflowFolder, Row, advice_of, example_of
 from shared.packages.mlflow.signature import SHOWN, Signature, SignatureColumn, read_signature
 from shared.packages.package import (

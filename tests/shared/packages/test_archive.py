@@ -7,7 +7,7 @@ import zipfile
 import pytest
 
 from shared.errors import ArtefactError
-from shared.packages.archive import model_within, unpack
+from shared.packages.sources.archive import model_within, unpack
 
 
 def archive_of(tmp_path, *entries):

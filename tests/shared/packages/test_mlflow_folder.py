@@ -21,7 +21,7 @@ from shared.errors import ArtefactError, CardError
 from shared.packages.mlflow.folder import joblib_file, read_mlflow_folder
 from shared.packages.mlflow.package import mlflow_package
 from shared.packages.sample import read_rows
-from shared.packages.sources import AddOptions
+from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add
 from shared.registry.loading import load, verify
 from shared.registry.versions import resolve

@@ -11,7 +11,7 @@ from sklearn.linear_model import LinearRegression
 
 from shared.errors import ArtefactError
 from shared.packages import package
-from shared.packages.verified_file import BLOCK_BYTES, VerifiedFile
+from shared.packages.artefacts.verified_file import BLOCK_BYTES, VerifiedFile
 
 SIZE = 3 * BLOCK_BYTES
 

@@ -27,7 +27,7 @@ from shared.config.settings import get_settings
 from shared.database.engine import get_engine, make_engine, session_scope
 from shared.errors import ArtefactError, CardError, Conflict, NotFound
 from shared.packages import package
-from shared.packages.sources import AddOptions
+from shared.packages.sources.candidates import AddOptions
 from shared.registry import adding as registry
 from shared.registry.adding import add, register
 from shared.registry.aliases import promote

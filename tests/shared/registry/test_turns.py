@@ -16,7 +16,7 @@ from scripts.servers.postgres import Postgres
 from shared.database.engine import session_scope
 from shared.packages.fetching import local_folder
 from shared.packages.package import is_complete
-from shared.packages.sources import AddOptions
+from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import Proved, prove, publish
 from shared.registry.versions import list_versions
 from shared.tables import ModelAlias

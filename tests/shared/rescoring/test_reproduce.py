@@ -24,7 +24,7 @@ from shared.cards.features import Feature
 from shared.cards.seal import is_intact, text_sha256
 from shared.database.engine import dumps, session_scope
 from shared.jobs.recording import insert_finished
-from shared.packages.sources import AddOptions
+from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add
 from shared.registry.aliases import Change, promote
 from shared.registry.loading import LoadedModel, load

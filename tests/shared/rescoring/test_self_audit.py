@@ -19,7 +19,7 @@ from shared.faults import Fault
 from shared.jobs.recording import insert_finished
 from shared.monitoring.alerts import acknowledge, list_alerts
 from shared.monitoring.suspensions import list_suspended
-from shared.packages.sources import AddOptions
+from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add
 from shared.registry.loading import LoadedModel, by_pipeline, load
 from shared.rescoring.self_audit import (

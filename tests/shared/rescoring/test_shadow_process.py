@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from shared.database.engine import session_scope
-from shared.packages.sources import AddOptions
+from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add
 from shared.rescoring import shadow_process
 from shared.rescoring.shadow_process import NOT_LOADED, ShadowFailed, ShadowProcess, columns_of

@@ -185,7 +185,7 @@ def _completing(options: AddOptions, reference: Path | None) -> Complete:
     """Return a function that adds the derived features of a contract to reference rows as callers send them."""
     if options.contract is None or reference is None:
         return as_they_are
-    from shared.packages.derived_rows import with_derived  # needs numpy
+    from shared.packages.sources.derived_rows import with_derived  # needs numpy
 
     return partial(with_derived, contract=read_contract(options.contract), source=reference)
 

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from shared.errors import CardError
-from shared.packages.beside import read_labels, read_threshold
+from shared.packages.sources.project_files import read_labels, read_threshold
 
 
 @pytest.fixture
