@@ -24,9 +24,9 @@ from benchmarks.machine import describe
 from scripts.servers.postgres import Postgres
 from shared.database.engine import make_engine, reader, take_time
 from shared.monitoring.counting import Counting
-from shared.monitoring.drift import compare
+from shared.monitoring.drift.comparison import compare
+from shared.monitoring.drift.windows import Window, find_drift, find_profile
 from shared.monitoring.kpis import Scope, find_confusion, list_days
-from shared.monitoring.windows import Window, find_drift, find_profile
 from shared.scoring.outputs import Output
 from tests.support.databases import migrate
 

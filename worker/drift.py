@@ -24,10 +24,10 @@ from shared.database.engine import make_engine, reader, take_time
 from shared.database.messages import explain_database_error
 from shared.errors import GuichetError, NotFound
 from shared.monitoring.counting import read_reference
-from shared.monitoring.drift import THRESHOLDS, compare
-from shared.monitoring.page import render_page
-from shared.monitoring.profiles import Bins, Profile, make_profile, score_values
-from shared.monitoring.windows import find_profile
+from shared.monitoring.drift.comparison import THRESHOLDS, compare
+from shared.monitoring.drift.page import render_page
+from shared.monitoring.drift.profiles import Bins, Profile, make_profile, score_values
+from shared.monitoring.drift.windows import find_profile
 from shared.tables import ModelAlias, ModelInput, ModelOutput, ModelVersion
 
 FOLDER = Path("outputs/monitoring")

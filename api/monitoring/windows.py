@@ -12,7 +12,7 @@ from api.schemas.moments import AwareMoment
 from api.services import Services
 from shared.errors import Conflict, InvalidRequest
 from shared.faults import Fault
-from shared.monitoring.windows import Against, StoredProfile, Window, find_profile
+from shared.monitoring.drift.windows import Against, StoredProfile, Window, find_profile
 
 WEEK = timedelta(days=7)
 RESPONSES: dict[int | str, dict[str, Any]] = {

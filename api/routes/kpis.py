@@ -31,8 +31,8 @@ from api.services import Services
 from shared.database.engine import reader
 from shared.errors import InvalidRequest, NotFound
 from shared.faults import Fault, did_you_mean
+from shared.monitoring.drift.windows import Window, sum_counts
 from shared.monitoring.kpis import Scope, find_confusion, find_latency, list_days
-from shared.monitoring.windows import Window, sum_counts
 
 router = APIRouter(tags=["monitoring"])
 

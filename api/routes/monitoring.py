@@ -29,11 +29,11 @@ from api.schemas.answers import PROBLEM
 from api.schemas.monitoring import AcknowledgeBody, AlertBody, AlertPage, DriftBody, QualityBody
 from api.services import Services
 from shared.database.engine import reader
-from shared.monitoring.alerts import acknowledge, list_alerts
-from shared.monitoring.drift import THRESHOLDS
+from shared.monitoring.drift.alerts import acknowledge, list_alerts
+from shared.monitoring.drift.comparison import THRESHOLDS
+from shared.monitoring.drift.windows import Against, Window, find_drift, is_counted
 from shared.monitoring.outcomes import find_judged
 from shared.monitoring.quality import quality_of, roc_of
-from shared.monitoring.windows import Against, Window, find_drift, is_counted
 
 router = APIRouter(tags=["monitoring"])
 

@@ -11,8 +11,8 @@ from shared.background import Background
 from shared.config.settings import Settings
 from shared.errors import GuichetError
 from shared.faults import Fault
-from shared.monitoring.alerts import update_drift_alerts
 from shared.monitoring.counting import Counting, Rows
+from shared.monitoring.drift.alerts import update_drift_alerts
 from shared.scoring.outputs import Output
 from shared.tables import JobKind
 

@@ -13,8 +13,8 @@ from shared.comparison.judged import Judged, Twice
 from shared.comparison.segments import flattened
 from shared.comparison.statistics import Moments, mcnemar
 from shared.comparison.tally import STEPS, Disagreement, Tally
+from shared.monitoring.drift.statistics import false_discovery, g_test
 from shared.monitoring.quality import wilson
-from shared.monitoring.statistics import false_discovery, g_test
 
 SHOWN = 30  # segments, and changes from class to class
 LEAST_ROWS = 20  # of a segment that is shown

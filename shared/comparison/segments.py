@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from shared.cards.card import Card
 from shared.encoding.columns import Column, Columns
-from shared.monitoring.profiles import Bins, feature_bins
+from shared.monitoring.drift.profiles import Bins, feature_bins
 
 # By feature and segment: the rows, and two sums over them (what of, says the tally).
 Counts = dict[str, dict[str, list[float]]]

@@ -16,7 +16,7 @@ from shared.comparison.segments import Segments
 from shared.comparison.storage import Collected, any_outcome
 from shared.comparison.tally import Tally, changes
 from shared.encoding.columns import Columns
-from shared.monitoring.windows import find_profile
+from shared.monitoring.drift.windows import find_profile
 from shared.tables import ModelInput, ModelOutput, ShadowScore
 
 MAX_ROWS = 100_000  # of a report; of more, the newest

@@ -24,8 +24,8 @@ from shared.cards.card import Card
 from shared.database.engine import reader
 from shared.errors import GuichetError
 from shared.faults import Fault
-from shared.monitoring.counters import add_counts, insert_into
-from shared.monitoring.profiles import Profile, make_profile, score_values
+from shared.monitoring.drift.counters import add_counts, insert_into
+from shared.monitoring.drift.profiles import Profile, make_profile, score_values
 from shared.monitoring.scores import add_scores
 from shared.monitoring.settled import settled_id
 from shared.packages.fetching import ensure_local

@@ -9,8 +9,8 @@ import numpy as np
 from sqlalchemy import Connection, select
 
 from shared.cards.card import Card
-from shared.monitoring.counters import add_counts
-from shared.monitoring.profiles import Profile, score_values
+from shared.monitoring.drift.counters import add_counts
+from shared.monitoring.drift.profiles import Profile, score_values
 from shared.monitoring.scores import drop_scores
 from shared.tables import FeatureProfile, ModelInput, ModelOutput, ModelVersion
 

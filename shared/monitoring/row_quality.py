@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, and_, select
 
-from shared.monitoring.profiles import Profile, Surprise
-from shared.monitoring.windows import find_profile
+from shared.monitoring.drift.profiles import Profile, Surprise
+from shared.monitoring.drift.windows import find_profile
 from shared.tables import ModelInput, ModelOutput
 
 

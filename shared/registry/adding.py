@@ -25,7 +25,7 @@ from shared.comparison.gate import Gate
 from shared.config.settings import get_settings
 from shared.errors import ArtefactError, CardError, Conflict, GuichetError
 from shared.monitoring.counting import SAMPLE, profile_of, store_profile
-from shared.monitoring.profiles import Profile
+from shared.monitoring.drift.profiles import Profile
 from shared.observability.audit import MODEL_ADDED, audit
 from shared.packages.agreement import check_agreement, with_classes
 from shared.packages.artefacts.libraries import library_versions

@@ -26,7 +26,7 @@ from shared.csv.format import CsvOptions
 from shared.errors import ArtefactError, CardError, GuichetError, InvalidRequest
 from shared.faults import storable
 from shared.files import read_file
-from shared.monitoring.profiles import Profile
+from shared.monitoring.drift.profiles import Profile
 from shared.packages.package import CARD_FILE, MODEL_FILE, REFERENCE_FILE
 from shared.packages.sample import write_rows
 from shared.packages.skops_file import is_skops

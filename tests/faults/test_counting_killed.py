@@ -15,8 +15,8 @@ from sqlalchemy import text
 
 from scripts.servers.postgres import Postgres
 from shared.jobs.recording import insert_finished
+from shared.monitoring.drift.windows import Window, find_profile, sum_counts
 from shared.monitoring.settled import settled_id
-from shared.monitoring.windows import Window, find_profile, sum_counts
 from tests.shared.monitoring.test_counting import CARD, CHAMPION, NOON, rows, score
 from tests.support.databases import postgres_engine, submission
 from tests.support.stack import ROOT

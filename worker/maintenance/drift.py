@@ -31,7 +31,7 @@ def count(runtime: Runtime) -> str:
 
 def check(runtime: Runtime) -> str:
     """Compare each version's last day with its reference; raise and close alerts."""
-    from shared.monitoring.alerts import update_drift_alerts
+    from shared.monitoring.drift.alerts import update_drift_alerts
 
     return update_drift_alerts(runtime.bulk_engine)
 

@@ -17,11 +17,11 @@ from shared.errors import Conflict, NotFound
 from shared.jobs.erasure import erase
 from shared.jobs.recording import insert_finished
 from shared.monitoring import settled
-from shared.monitoring.alerts import acknowledge, list_alerts, update_drift_alerts
 from shared.monitoring.counting import Counting, Rows
+from shared.monitoring.drift.alerts import acknowledge, list_alerts, update_drift_alerts
+from shared.monitoring.drift.windows import Window, find_drift, find_profile, is_counted, sum_counts
 from shared.monitoring.scores import StoredScores
 from shared.monitoring.settled import settled_id
-from shared.monitoring.windows import Window, find_drift, find_profile, is_counted, sum_counts
 from shared.scoring.outputs import Output
 from tests.support.databases import either_engine, submission
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from shared.cards.card import Card
-from shared.monitoring.drift import ADVICE, Drift, FeatureDrift, compare
-from shared.monitoring.profiles import MAX_CATEGORIES, Profile, make_profile, number_bins
-from shared.monitoring.statistics import chi2_sf, false_discovery, g_test, ks_lower_bound, psi
+from shared.monitoring.drift.comparison import ADVICE, Drift, FeatureDrift, compare
+from shared.monitoring.drift.profiles import MAX_CATEGORIES, Profile, make_profile, number_bins
+from shared.monitoring.drift.statistics import chi2_sf, false_discovery, g_test, ks_lower_bound, psi
 
 COUNTS = st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 5000)), min_size=2, max_size=20)
 

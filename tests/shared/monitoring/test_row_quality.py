@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from shared.cards.card import Card
-from shared.monitoring.profiles import MAX_KEPT, Profile, make_profile
+from shared.monitoring.drift.profiles import MAX_KEPT, Profile, make_profile
 from shared.monitoring.row_quality import Outside, RowExaminer, confidence_of
 
 CARD = Card.model_validate(

@@ -17,7 +17,7 @@ from sqlalchemy import Engine, select
 from shared.database.engine import session_scope
 from shared.faults import Fault
 from shared.jobs.recording import insert_finished
-from shared.monitoring.alerts import acknowledge, list_alerts
+from shared.monitoring.drift.alerts import acknowledge, list_alerts
 from shared.monitoring.suspensions import list_suspended
 from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add

@@ -11,9 +11,9 @@ from sqlalchemy import Connection, Engine, Row, Select, insert, select, update
 
 from shared.database.engine import reader
 from shared.errors import Conflict, NotFound
-from shared.monitoring.drift import ORDER, Drift, FeatureDrift, Level
+from shared.monitoring.drift.comparison import ORDER, Drift, FeatureDrift, Level
+from shared.monitoring.drift.windows import Window, find_drift, find_profile
 from shared.monitoring.suspensions import SELF_AUDIT
-from shared.monitoring.windows import Window, find_drift, find_profile
 from shared.observability.audit import ALERT_ACKNOWLEDGED, audit
 from shared.tables import Alert, FeatureCount, ModelVersion
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from shared.monitoring.profiles import Bins
+from shared.monitoring.drift.profiles import Bins
 
 _STYLE = """
 :root { color-scheme: light dark; --reference: #7a8ba3; --window: #d9822b; --line: #8884; }

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, and_, or_, select
 
-from shared.monitoring.drift import Drift, compare
-from shared.monitoring.profiles import Profile
+from shared.monitoring.drift.comparison import Drift, compare
+from shared.monitoring.drift.profiles import Profile
 from shared.tables import FeatureCount, FeatureProfile, ModelOutput
 
 Against = Literal["reference", "previous", "same_weekday"]

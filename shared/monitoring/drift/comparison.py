@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from shared.monitoring.profiles import DECISION, SCORE, Bins, Profile
-from shared.monitoring.statistics import false_discovery, g_test, ks_lower_bound, psi
+from shared.monitoring.drift.profiles import DECISION, SCORE, Bins, Profile
+from shared.monitoring.drift.statistics import false_discovery, g_test, ks_lower_bound, psi
 
 Level = Literal["none", "low", "moderate", "high", "too_few_rows"]
 
