@@ -17,7 +17,7 @@ from shared.csv.chunk_reader import ChunkReader
 from shared.csv.chunk_scoring import score_chunk
 from shared.csv.format import Chunk, CsvFormat, CsvOptions, Limits
 from shared.csv.packing import pack, unpack
-from shared.csv.upload import UploadReader
+from shared.csv.uploads.reader import UploadReader
 from shared.registry.loading import LoadedModel, load
 from shared.tables import ModelVersion
 

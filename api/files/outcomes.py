@@ -34,7 +34,7 @@ from shared.observability.audit import OUTCOME_REVISED, audit
 from shared.tables import Job
 
 if TYPE_CHECKING:
-    from shared.csv.upload import UploadReader
+    from shared.csv.uploads.reader import UploadReader
 
 MAX_ROWS = 100_000
 MAX_BYTES = 20_000_000
@@ -92,8 +92,8 @@ async def receive_outcomes(request: Request, body: UploadBody) -> OutcomeFile:
 
 def _open(csv_options: CsvOptions) -> "UploadReader":
     # Imported here: a process that never receives a file does without the libraries that split it.
-    from shared.csv.columns import ExpectedColumns
-    from shared.csv.upload import UploadReader
+    from shared.csv.uploads.columns import ExpectedColumns
+    from shared.csv.uploads.reader import UploadReader
 
     limits = Limits(MAX_BYTES, MAX_ROWS, 10_000)
     return UploadReader(None, csv_options, limits, expected=ExpectedColumns(dict.fromkeys(("actual",)), others=()))

@@ -37,7 +37,7 @@ from shared.jobs.submission import Submission
 from shared.tables import JobKind
 
 if TYPE_CHECKING:
-    from shared.csv.upload import UploadReader
+    from shared.csv.uploads.reader import UploadReader
 
 _PLACES = UploadSlots(MAX_UPLOADS, of_one=MAX_OF_ONE)
 # So many threads for all uploads: the event loop, which answers everyone else, need not stand in line with more.
@@ -170,7 +170,7 @@ async def _receive(
 
 def _open(card: Card, csv_options: CsvOptions, limits: Limits) -> "UploadReader":
     # Imported here: a process that never receives a file does without the libraries that split it.
-    from shared.csv.upload import UploadReader
+    from shared.csv.uploads.reader import UploadReader
 
     return UploadReader(card, csv_options, limits)
 

@@ -31,8 +31,8 @@ from api.parameters import find_strangers
 from api.schemas.trainings import TrainBody, TrainQuery
 from api.services import Services
 from shared.cards.card import Card
-from shared.csv.columns import ExpectedColumns
 from shared.csv.format import Chunk, CsvOptions, Limits, normalise_options, read_records
+from shared.csv.uploads.columns import ExpectedColumns
 from shared.database.engine import reader, run_again
 from shared.errors import InvalidRequest, RowFaults, TooLarge
 from shared.faults import Fault
@@ -46,7 +46,7 @@ from shared.training.checks import check_answers, check_columns, check_row_count
 from shared.training.options import TrainingOptions, check_options, refusal
 
 if TYPE_CHECKING:
-    from shared.csv.upload import UploadReader
+    from shared.csv.uploads.reader import UploadReader
 
 FORMAT = ("delimiter", "encoding", "decimal", "thousands")
 JSON = "application/json"
@@ -154,7 +154,7 @@ class TrainingRows:
     def _opened(self) -> "UploadReader":
         if self._reader is None:
             # Imported here: a process that never receives a file does without the libraries that split it.
-            from shared.csv.upload import UploadReader
+            from shared.csv.uploads.reader import UploadReader
 
             self._reader = UploadReader(None, self._csv_options, self._limits, expected=ExpectedColumns(others=None))
         return self._reader

@@ -16,7 +16,7 @@ from shared.cards.card import Card
 from shared.cards.examples import MADE_UP, with_examples
 from shared.cards.features import MISSING_WORDS, Category, Feature, FeatureType
 from shared.cards.numbers import NULLS, POINT, NumberForm
-from shared.csv.columns import ExpectedColumns
+from shared.csv.uploads.columns import ExpectedColumns
 from shared.encoding.native_categories import native_categories
 from shared.encoding.pipelines import walk_steps
 from shared.encoding.trained_columns import as_written, dropped_columns

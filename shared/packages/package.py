@@ -367,7 +367,7 @@ def read_package(
 def _reference_rows(
     card: Card, reference: Path | None, answers: Sequence[str], csv_options: CsvOptions | None
 ) -> ReferenceRows | None:
-    from shared.csv.columns import ExpectedColumns
+    from shared.csv.uploads.columns import ExpectedColumns
 
     return None if reference is None else read_rows(reference, ExpectedColumns.of(card, answers), csv_options)
 

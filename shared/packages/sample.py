@@ -29,8 +29,8 @@ from shared.faults import few, sentence
 from shared.files import open_file
 
 if TYPE_CHECKING:
-    from shared.csv.columns import ExpectedColumns
-    from shared.csv.upload import UploadReader
+    from shared.csv.uploads.columns import ExpectedColumns
+    from shared.csv.uploads.reader import UploadReader
 
 log = logging.getLogger(__name__)
 
@@ -149,8 +149,8 @@ def _plain(path: Path, name: str, value: object) -> object:
 
 
 def _read_csv(path: Path, expected: "ExpectedColumns | None", csv_options: CsvOptions) -> ReferenceRows:
-    from shared.csv.columns import ExpectedColumns
-    from shared.csv.upload import UploadReader  # heavy; a package's own rows are JSON lines
+    from shared.csv.uploads.columns import ExpectedColumns
+    from shared.csv.uploads.reader import UploadReader  # heavy; a package's own rows are JSON lines
 
     file = UploadReader(None, csv_options, LIMITS, expected=expected or ExpectedColumns(others=None))
     rows: list[dict[str, Any]] = []

@@ -21,7 +21,7 @@ from shared.csv.format import Chunk, CsvFormat, CsvOptions, Limits, normalise_op
 from shared.csv.output import passthrough_columns
 from shared.csv.packing import pack, unpack
 from shared.csv.targets import TargetReader
-from shared.csv.upload import UploadReader
+from shared.csv.uploads.reader import UploadReader
 from shared.database.engine import dumps, reader
 from shared.errors import InvalidRequest, NotFound, RowFaults, Unavailable
 from shared.faults import Fault, few

@@ -49,7 +49,7 @@ from shared.cards.validator import RowValidator
 from shared.config.settings import Settings, get_settings
 from shared.csv.chunk_reader import ChunkReader
 from shared.csv.format import DELIMITERS, ENCODINGS, CsvOptions, Limits
-from shared.csv.upload import UploadReader
+from shared.csv.uploads.reader import UploadReader
 from shared.errors import ArtefactError, CardError, GuichetError
 from shared.packages import package as packages
 from shared.packages.artefacts.joblib_file import check_start

@@ -81,7 +81,7 @@ def validate_frame(version: Version, frame: RawFrame) -> DataFrame:
 def read_csv_frame(version: Version, body: bytes, settings: Settings, *, encoding: str | None) -> DataFrame:
     """Return the rows of a CSV body with a header; raise as files in CSV are refused, or RowFaults."""
     from shared.csv.chunk_reader import ChunkReader
-    from shared.csv.upload import UploadReader  # Arrow: an API that is never sent CSV does without
+    from shared.csv.uploads.reader import UploadReader  # Arrow: an API that is never sent CSV does without
 
     limits = csv_format.Limits(settings.max_body_bytes, settings.max_batch_rows, settings.max_csv_record_bytes)
     strict = version.card.extra == "refuse"

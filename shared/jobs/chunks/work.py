@@ -9,7 +9,7 @@ from shared.csv.chunk_reader import ChunkReader
 from shared.csv.chunk_scoring import ScoredChunk, fail_chunk, score_chunk
 from shared.csv.format import CsvFormat
 from shared.csv.packing import pack, unpack
-from shared.csv.upload import split_chunk
+from shared.csv.uploads.reader import split_chunk
 from shared.jobs.chunks.transitions import PARTS, ChunkClaim, PackedChunk
 from shared.scoring.batch import ScoredModel
 from shared.tables import ChunkState

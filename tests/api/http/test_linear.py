@@ -15,7 +15,7 @@ from api.http.cookies import with_own_cookies
 from api.jobs.json_body import parse_json
 from api.protocols.mlflow import dataframes
 from shared.csv.format import Limits
-from shared.csv.splitter import RecordSplitter
+from shared.csv.uploads.splitter import RecordSplitter
 from shared.errors import GuichetError
 
 SMALL, LARGE = 8_000, 64_000

@@ -5,9 +5,9 @@ import pytest
 from examples.attrition.features import FEATURES
 from shared.cards.card import Card
 from shared.cards.numbers import NumberForm, find_number_form
-from shared.csv.columns import ExpectedColumns
 from shared.csv.format import CsvOptions, find_id_column, normalise_options, read_records
-from shared.csv.header import MAX_COLUMNS, accept_header, header_faults, read_header
+from shared.csv.uploads.columns import ExpectedColumns
+from shared.csv.uploads.header import MAX_COLUMNS, accept_header, header_faults, read_header
 from shared.errors import InvalidRequest, RowFaults, TooLarge
 
 NAMES = tuple(feature.name for feature in FEATURES)

@@ -12,9 +12,9 @@ from shared.cards.card import Card
 from shared.cards.features import Feature
 from shared.cards.validator import RowValidator
 from shared.csv.chunk_reader import ChunkReader
-from shared.csv.columns import ExpectedColumns
 from shared.csv.format import CsvOptions, normalise_options
-from shared.csv.upload import UploadReader
+from shared.csv.uploads.columns import ExpectedColumns
+from shared.csv.uploads.reader import UploadReader
 from shared.errors import CardError, GuichetError
 from shared.faults import sentence
 from shared.packages.sample import LIMITS, canonical_rows, read_rows

@@ -15,13 +15,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import examples.attrition
-import shared.csv.decoding
-import shared.csv.upload
+import shared.csv.uploads.decoding
+import shared.csv.uploads.reader
 from examples.attrition.features import FEATURES
 from shared.cards.card import Card
 from shared.cards.features import Feature
 from shared.csv.format import Chunk, CsvOptions, Limits
-from shared.csv.upload import UploadReader, split_chunk
+from shared.csv.uploads.reader import UploadReader, split_chunk
 from shared.errors import GuichetError, MalformedBody, RowFaults, TooLarge, UnsupportedMediaType
 
 
@@ -663,8 +663,8 @@ def test_pieces_in_which_a_file_arrives_make_no_difference(text, data):
         "max_rows": data.draw(st.sampled_from([3, 99])),
     }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shared.csv.upload, "HEAD_BYTES", data.draw(st.sampled_from([16, 1 << 16])))
-        patch.setattr(shared.csv.decoding, "DECISION_BYTES", data.draw(st.sampled_from([1, 5, 1 << 16])))
+        patch.setattr(shared.csv.uploads.reader, "HEAD_BYTES", data.draw(st.sampled_from([16, 1 << 16])))
+        patch.setattr(shared.csv.uploads.decoding, "DECISION_BYTES", data.draw(st.sampled_from([1, 5, 1 << 16])))
         whole = attempt(encoded, **options)
         assert attempt(encoded, range(1, len(encoded)), **options) == whole
         assert attempt(encoded, data.draw(st.sets(st.integers(0, len(encoded)))), **options) == whole

@@ -9,14 +9,14 @@ from typing import IO
 
 from shared.cards.card import Card
 from shared.cards.numbers import NumberForm, find_number_form, number_notices
-from shared.csv.blanks import cut_empty_rows, has_blanks, without_blanks
-from shared.csv.columns import ExpectedColumns
-from shared.csv.decoding import BadBytes, TextDecoder, wrong_bytes
 from shared.csv.format import Chunk, CsvFormat, CsvOptions, Limits, find_id_column, normalise_options, read_records
-from shared.csv.gunzip import Gunzip
-from shared.csv.header import Header, accept_header, check_duplicates, check_width, read_header
-from shared.csv.splitter import RecordSplitter
-from shared.csv.workbook import BadWorkbook, is_workbook, read_workbook
+from shared.csv.uploads.blanks import cut_empty_rows, has_blanks, without_blanks
+from shared.csv.uploads.columns import ExpectedColumns
+from shared.csv.uploads.decoding import BadBytes, TextDecoder, wrong_bytes
+from shared.csv.uploads.gunzip import Gunzip
+from shared.csv.uploads.header import Header, accept_header, check_duplicates, check_width, read_header
+from shared.csv.uploads.splitter import RecordSplitter
+from shared.csv.uploads.workbook import BadWorkbook, is_workbook, read_workbook
 from shared.errors import InvalidRequest, RowFaults, TooLarge, UnsupportedMediaType
 from shared.faults import Fault, few
 
