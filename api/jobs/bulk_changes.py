@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api.auth.callers import Caller
 from api.jobs.changing import cancel, take_up
-from api.jobs.listing import JobFilter, query_of
+from api.jobs.queries.listing import JobFilter, query_of
 from api.services import Services
 from shared.errors import Conflict, NotFound
 from shared.jobs.queries.listing import UNSUCCESSFUL, JobQuery, list_ids

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from api.deps import JobId, ReadCaller, ServicesDep
-from api.jobs.event_stream import stream_events
 from api.jobs.finding import find_own_job
+from api.jobs.queries.events import stream_events
 from api.schemas.answers import OF_JOBS
 from shared.jobs.queries.events import last_event
 

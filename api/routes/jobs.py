@@ -15,9 +15,9 @@ from api.jobs.changing import cancel, erase, take_up
 from api.jobs.finding import find_own_job
 from api.jobs.include import INCLUDES
 from api.jobs.json_body import read_json
-from api.jobs.lineage import read_lineage
-from api.jobs.listing import CURSOR, JobFilter, list_page
-from api.jobs.reading import poll_response
+from api.jobs.queries.lineage import read_lineage
+from api.jobs.queries.listing import CURSOR, JobFilter, list_page
+from api.jobs.queries.polling import poll_response
 from api.jobs.requests import read_fields
 from api.jobs.submissions import accepted_response, describe_job, error_of, find_job, result_of
 from api.schemas.answers import APPLIED, OF_JOBS, PROBLEM, TICKET, header

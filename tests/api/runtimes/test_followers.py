@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import OperationalError
 
-from api.jobs import event_stream
+from api.jobs.queries import events as event_stream
 from api.runtimes.followers import Change, JobFollowers, on_shutdown
 from scripts.servers.postgres import Postgres
 from shared.csv.format import CsvFormat
