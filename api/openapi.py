@@ -25,12 +25,12 @@ from api.schemas.cards import add_refusals, add_rows, add_words
 from api.schemas.explanations import ExplainJobBody
 from api.schemas.job_changes import JobChangesBody
 from api.schemas.keys import NewKeyBody
+from api.schemas.models.registrations import RegistrationForm
+from api.schemas.models.registry import PromotionBody, ReasonBody
+from api.schemas.models.replays import ReplayBody
+from api.schemas.models.trainings import TrainBody
 from api.schemas.monitoring import AcknowledgeBody, OutcomeBody
 from api.schemas.native import BatchBody, Problem, SubmitBody
-from api.schemas.registrations import RegistrationForm
-from api.schemas.registry import PromotionBody, ReasonBody
-from api.schemas.replays import ReplayBody
-from api.schemas.trainings import TrainBody
 from shared.cards.card import Card
 from shared.version import VERSION
 

@@ -16,7 +16,7 @@ from api.jobs.json_body import read_json
 from api.jobs.requests import read_fields, read_options, requested_version
 from api.jobs.submissions import new_submission, set_idempotency_key, ticket_response
 from api.models.catalog import Version
-from api.schemas.replays import MAX_VALUES, ReplayBody
+from api.schemas.models.replays import MAX_VALUES, ReplayBody
 from api.services import Services
 from shared.broker.names import Lane
 from shared.cards.card import Card

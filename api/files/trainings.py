@@ -28,7 +28,7 @@ from api.jobs.json_body import read_json
 from api.jobs.requests import find_version, read_fields, summarise
 from api.jobs.submissions import set_idempotency_key, ticket_response
 from api.parameters import find_strangers
-from api.schemas.trainings import TrainBody, TrainQuery
+from api.schemas.models.trainings import TrainBody, TrainQuery
 from api.services import Services
 from shared.cards.card import Card
 from shared.csv.format import Chunk, CsvOptions, Limits, normalise_options, read_records

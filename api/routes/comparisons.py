@@ -13,7 +13,7 @@ from api.models.catalog import Version
 from api.monitoring.comparison import Question, check, read_moments, report_on
 from api.monitoring.windows import RESPONSES, From, To
 from api.schemas.answers import PROBLEM
-from api.schemas.replays import ChallengerBody
+from api.schemas.models.replays import ChallengerBody
 from api.services import Services
 from shared.comparison.shadow_state import CHALLENGER
 from shared.errors import NotFound

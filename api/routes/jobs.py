@@ -23,11 +23,11 @@ from api.jobs.submissions import accepted_response, describe_job, error_of, find
 from api.schemas.answers import APPLIED, OF_JOBS, PROBLEM, TICKET, header
 from api.schemas.job_changes import JobChanges, JobChangesBody, JobCount
 from api.schemas.lineage import LineageBody
+from api.schemas.models.registrations import RegistrationResult
+from api.schemas.models.replays import ReplayResult
+from api.schemas.models.trainings import TrainingResult
 from api.schemas.moments import Moment
 from api.schemas.native import BatchResult, CsvResult, ErasedBody, JobBody, JobPage, Result
-from api.schemas.registrations import RegistrationResult
-from api.schemas.replays import ReplayResult
-from api.schemas.trainings import TrainingResult
 from api.services import Services
 from shared.errors import Conflict
 from shared.tables import JobState

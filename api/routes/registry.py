@@ -21,7 +21,7 @@ from api.jobs.requests import find_version, read_fields
 from api.models.changes import change
 from api.monitoring.comparison import shadow_body
 from api.schemas.answers import PROBLEM, header
-from api.schemas.registry import AliasBody, HistoryBody, PromotionBody, ReasonBody, VersionStateBody
+from api.schemas.models.registry import AliasBody, HistoryBody, PromotionBody, ReasonBody, VersionStateBody
 from api.services import Services
 from shared.comparison.gate import Gate
 from shared.comparison.shadow_state import CHALLENGER, ShadowState, find_shadow

@@ -8,8 +8,8 @@ from starlette.responses import Response
 from api.deps import AdminCaller, ServicesDep
 from api.files.replays import submit_replay
 from api.schemas.answers import KEY, PROBLEM, REFUSALS, TICKET
+from api.schemas.models.replays import ReplayBody
 from api.schemas.native import JobBody
-from api.schemas.replays import ReplayBody
 
 router = APIRouter(tags=["models"])
 

@@ -13,7 +13,7 @@ from api.http.conditional import preferred_type
 from api.http.responses import json_response
 from api.jobs.requests import find_version
 from api.schemas.answers import KEY, OF_MODELS, OF_UPLOADS, PROBLEM, problems, stored
-from api.schemas.trainings import ModelCardBody, TrainBody, TrainQuery
+from api.schemas.models.trainings import ModelCardBody, TrainBody, TrainQuery
 from shared.errors import NotFound
 from shared.jobs.trainings import StoredReport, find_report_of
 

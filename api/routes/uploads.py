@@ -8,7 +8,7 @@ from starlette.responses import Response
 from api.deps import AdminCaller, ServicesDep
 from api.files.models import receive_model
 from api.schemas.answers import KEY, OF_UPLOADS, problems, stored
-from api.schemas.registrations import RegistrationForm
+from api.schemas.models.registrations import RegistrationForm
 
 router = APIRouter(tags=["models"])
 

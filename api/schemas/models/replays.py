@@ -5,9 +5,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.schemas.models.registry import ShadowBody
 from api.schemas.moments import AwareMoment
 from api.schemas.monitoring import EstimateBody
-from api.schemas.registry import ShadowBody
 
 MAX_VALUES = 100  # of one feature, and features of a filter
 
