@@ -55,10 +55,10 @@ class Services:
     def _make_runtime(self) -> Runtime:
         # Imported here: each runtime needs libraries that the other can do without, and memory counts.
         if self.settings.runtime == "queue":
-            from api.runtimes.queue import QueueRuntime
+            from api.runtimes.queue.runtime import QueueRuntime
 
             return QueueRuntime(self.engine, self.settings, self.catalog, self.keys_in_flight)
-        from api.runtimes.sync import SyncRuntime
+        from api.runtimes.sync.runtime import SyncRuntime
 
         return SyncRuntime(self.engine, self.settings, self.keys_in_flight, self.followers)
 

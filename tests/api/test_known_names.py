@@ -13,7 +13,7 @@ import pytest
 from api.http.security_headers import SecurityHeaders
 from api.known_names import host_of, is_local
 from api.main import create_app, serve
-from api.runtimes.sync import SyncRuntime
+from api.runtimes.sync.runtime import SyncRuntime
 from api.services import Services
 from shared.config.settings import Settings
 from tests.support.databases import migrate

@@ -13,8 +13,8 @@ import pytest
 from api import health
 from api.health import ModelState
 from api.runtimes.acceptance import Acceptance
-from api.runtimes.backlog import Backlog
-from api.runtimes.completions import Completions
+from api.runtimes.queue.backlog import Backlog
+from api.runtimes.queue.completions import Completions
 from api.runtimes.runtime import Condition
 from scripts.servers.processes import wait_until
 from shared import background
@@ -94,8 +94,8 @@ def test_every_thread_of_the_service_is_watched() -> None:
     """Another kind of thread has to be bounded by something else: say here by what."""
     own = {
         "shared/background.py": "it is the one",
-        "api/runtimes/sync.py": "runs one call, whose error is raised where its result is waited for",
-        "api/runtimes/csv_thread.py": "scores the files that there are, and is started again for the next ones",
+        "api/runtimes/sync/runtime.py": "runs one call, whose error is raised where its result is waited for",
+        "api/runtimes/sync/csv_thread.py": "scores the files that there are, and is started again for the next ones",
         "worker/main.py": "ends a beat that nobody needs",
         "shared/observability/tracing.py": "sends the last spans while a process ends, and is waited for two seconds",
     }
@@ -117,7 +117,7 @@ class Strange:
 
 @pytest.mark.parametrize("make", [lambda it: Backlog(it, it, max_queued=1), lambda it: Acceptance(it, every=0.01)])
 def test_thread_lives_whatever_its_servers_do(make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.runtimes.backlog.SAMPLE_SECONDS", 0.01)
+    monkeypatch.setattr("api.runtimes.queue.backlog.SAMPLE_SECONDS", 0.01)
     service = make(Strange())
     service.start()
     time.sleep(0.1)

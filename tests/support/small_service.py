@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from sklearn.linear_model import LogisticRegression
 
 from api.main import create_app
-from api.runtimes import sync
+from api.runtimes.sync import runtime as sync
 from shared.config.settings import Settings
 from shared.database.engine import make_engine, session_scope
 from shared.packages.sources.candidates import AddOptions

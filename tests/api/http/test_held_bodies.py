@@ -21,7 +21,7 @@ SETTINGS = {"max_body_bytes": 250_000, "max_bodies_bytes": 500_000}
 
 @pytest.fixture(autouse=True)
 def _no_waiting_for_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.runtimes.sync.START_SECONDS", 0)
+    monkeypatch.setattr("api.runtimes.sync.runtime.START_SECONDS", 0)
 
 
 class Sender:

@@ -7,8 +7,8 @@ from fakeredis import FakeRedis
 from redis import Redis
 from sqlalchemy import Engine
 
-import api.runtimes.backlog
-from api.runtimes.backlog import Backlog
+import api.runtimes.queue.backlog
+from api.runtimes.queue.backlog import Backlog
 from scripts.servers.postgres import Postgres
 from scripts.servers.processes import wait_until
 from shared.broker.app import drained_key
@@ -41,7 +41,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(api.runtimes.backlog, "time", clock)
+    monkeypatch.setattr(api.runtimes.queue.backlog, "time", clock)
     return clock
 
 
@@ -168,7 +168,7 @@ def test_queue_is_seen_full_also_while_redis_is_down(database, clock):
 
 def test_thread_samples_by_itself_and_survives_what_fails(database, redis, monkeypatch):
     empty(database)
-    monkeypatch.setattr(api.runtimes.backlog, "SAMPLE_SECONDS", 0.02)
+    monkeypatch.setattr(api.runtimes.queue.backlog, "SAMPLE_SECONDS", 0.02)
     backlog = Backlog(database, redis, max_queued=10)
     calls = []
     good = backlog._sample

@@ -10,7 +10,7 @@ from fakeredis import FakeRedis, FakeServer
 from redis import Redis
 from sqlalchemy import Engine
 
-from api.runtimes.completions import Completions
+from api.runtimes.queue.completions import Completions
 from scripts.servers.postgres import Postgres
 from shared.broker.app import DONE_CHANNEL
 from shared.database.engine import dumps

@@ -10,8 +10,8 @@ from kombu.exceptions import OperationalError
 from redis import ConnectionError as RedisConnectionError
 from redis import Redis
 
-import api.runtimes.wakeup_sender
-from api.runtimes.wakeup_sender import FAILURES, Notifier
+import api.runtimes.queue.wakeup_sender
+from api.runtimes.queue.wakeup_sender import FAILURES, Notifier
 from scripts.servers.processes import wait_until
 from shared.broker.app import TaskName, wake_key
 from shared.broker.wakeups import PENDING_SECONDS, send_wakeup
@@ -51,7 +51,7 @@ def broker() -> Broker:
 
 @pytest.fixture
 def notifier(redis: Redis, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Iterator[Notifier]:
-    monkeypatch.setattr(api.runtimes.wakeup_sender, "OPEN_SECONDS", 0.3)
+    monkeypatch.setattr(api.runtimes.queue.wakeup_sender, "OPEN_SECONDS", 0.3)
     notifier = Notifier(redis, broker)  # type: ignore[arg-type]
     notifier.start()
     yield notifier

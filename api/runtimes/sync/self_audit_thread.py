@@ -9,7 +9,7 @@ from collections import OrderedDict
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.runtimes.model_process import ModelProcess, ModelProcesses, ProcessLost, TooLate
+from api.runtimes.sync.model_process import ModelProcess, ModelProcesses, ProcessLost, TooLate
 from shared.background import Background
 from shared.config.settings import Settings
 from shared.database.engine import reader

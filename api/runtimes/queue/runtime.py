@@ -12,12 +12,12 @@ from starlette.concurrency import run_in_threadpool
 
 from api.auth.shared_buckets import SharedBuckets
 from api.models.catalog import Catalog, Version
-from api.runtimes.backlog import Backlog
-from api.runtimes.completions import Completions
 from api.runtimes.group_commit import Accepted, Intake, unsure
 from api.runtimes.idempotency import KeysInFlight, find_earlier
+from api.runtimes.queue.backlog import Backlog
+from api.runtimes.queue.completions import Completions
+from api.runtimes.queue.wakeup_sender import Notifier
 from api.runtimes.runtime import FARTHEST, Condition, ModelStates, Place
-from api.runtimes.wakeup_sender import Notifier
 from shared.broker.app import make_app, make_redis
 from shared.broker.names import Lane
 from shared.config.settings import Settings

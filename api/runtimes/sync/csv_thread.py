@@ -1,7 +1,7 @@
 """CSV files in the sync runtime: a background thread for each model with files scores and stores chunk by chunk.
 
-Each has a process of its own (api/runtimes/model_process.py), beside the one that answers single requests, for as long
-as there are chunks. What a restart interrupts is queued again when the service starts.
+Each has a process of its own (api/runtimes/sync/model_process.py), beside the one that answers single requests, for as
+long as there are chunks. What a restart interrupts is queued again when the service starts.
 """
 
 import logging
@@ -10,7 +10,7 @@ import time
 
 from sqlalchemy import Engine
 
-from api.runtimes.model_process import ModelProcess, ModelProcesses, ProcessLost, TooLate
+from api.runtimes.sync.model_process import ModelProcess, ModelProcesses, ProcessLost, TooLate
 from shared.background import Background
 from shared.broker.names import Lane
 from shared.config.settings import Settings

@@ -6,7 +6,7 @@ import time
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.runtimes.model_process import ModelProcesses, ProcessLost, TooLate
+from api.runtimes.sync.model_process import ModelProcesses, ProcessLost, TooLate
 from shared.background import Background
 from shared.config.settings import Settings
 from shared.errors import GuichetError

@@ -1,7 +1,7 @@
 """The sync runtime: each group is scored at once, and committed with its outputs. No broker, no worker.
 
-Each model version has an intake, and a process that scores (api/runtimes/model_process.py): whatever one model does,
-the others go on.
+Each model version has an intake, and a process that scores (api/runtimes/sync/model_process.py): whatever one model
+does, the others go on.
 """
 
 import logging
@@ -17,16 +17,16 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from api.models.catalog import Version
-from api.runtimes.counting_thread import CountingThread
-from api.runtimes.csv_thread import ChunkThread
 from api.runtimes.followers import JobFollowers
 from api.runtimes.group_commit import Accepted, Intake, Intakes, unsure
 from api.runtimes.idempotency import KeysInFlight, find_earlier
-from api.runtimes.model_process import ModelProcess, ModelProcesses, ProcessLost, TooLate
-from api.runtimes.registration_thread import RegistrationThread
-from api.runtimes.retention_thread import RetentionThread
 from api.runtimes.runtime import Condition, ModelStates, Place
-from api.runtimes.self_audit_thread import SelfAuditThread
+from api.runtimes.sync.counting_thread import CountingThread
+from api.runtimes.sync.csv_thread import ChunkThread
+from api.runtimes.sync.model_process import ModelProcess, ModelProcesses, ProcessLost, TooLate
+from api.runtimes.sync.registration_thread import RegistrationThread
+from api.runtimes.sync.retention_thread import RetentionThread
+from api.runtimes.sync.self_audit_thread import SelfAuditThread
 from shared.config.settings import Settings
 from shared.database.engine import reader
 from shared.errors import GuichetError, ModelError, Unavailable
