@@ -22,11 +22,11 @@ from starlette.responses import Response
 from uuid_utils import uuid7
 
 from api.auth.callers import Caller
-from api.files.forms import FormParser, clean_filename, form_error
-from api.files.spool import disk
 from api.files.submit import find_stored, holder_of
-from api.files.unwrapping import FORM_BYTES, read_form_boundary
-from api.files.uploads import UploadBody, UploadSlots, answer_upload
+from api.files.uploads.body import UploadBody, UploadSlots, answer_upload
+from api.files.uploads.forms import FormParser, clean_filename, form_error
+from api.files.uploads.spool import disk
+from api.files.uploads.unwrapping import FORM_BYTES, read_form_boundary
 from api.http.responses import request_id_of
 from api.jobs.submissions import set_idempotency_key, ticket_response
 from api.services import Services

@@ -16,8 +16,8 @@ from sqlalchemy import Connection, select
 from starlette.requests import Request
 
 from api.auth.callers import Caller
-from api.files.unwrapping import UploadDecoder, read_envelope
-from api.files.uploads import UploadBody
+from api.files.uploads.body import UploadBody
+from api.files.uploads.unwrapping import UploadDecoder, read_envelope
 from api.http.responses import request_id_of
 from api.models.catalog import Snapshot
 from api.runtimes.idempotency import client_scope

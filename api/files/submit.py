@@ -18,9 +18,9 @@ from api.auth.callers import Caller
 from api.auth.rate_limit import payer
 from api.files.options import CsvQuery, UploadOptions, read_query
 from api.files.report import CsvReport
-from api.files.spool import Spool
-from api.files.unwrapping import UploadDecoder, read_envelope
-from api.files.uploads import MAX_OF_ONE, MAX_UPLOADS, UploadBody, UploadSlots, answer_upload
+from api.files.uploads.body import MAX_OF_ONE, MAX_UPLOADS, UploadBody, UploadSlots, answer_upload
+from api.files.uploads.spool import Spool
+from api.files.uploads.unwrapping import UploadDecoder, read_envelope
 from api.http.responses import json_response
 from api.jobs.submissions import new_submission, set_idempotency_key, ticket_response
 from api.runtimes.idempotency import find_earlier

@@ -20,10 +20,10 @@ from starlette.responses import Response
 
 from api.auth.callers import Caller
 from api.files.models import ReceivedFile, check_uploads, unversioned_submission
-from api.files.spool import disk
 from api.files.submit import find_stored, holder_of, spend_file
-from api.files.unwrapping import UploadDecoder, read_envelope
-from api.files.uploads import UploadBody, UploadSlots, answer_upload
+from api.files.uploads.body import UploadBody, UploadSlots, answer_upload
+from api.files.uploads.spool import disk
+from api.files.uploads.unwrapping import UploadDecoder, read_envelope
 from api.jobs.json_body import read_json
 from api.jobs.requests import find_version, read_fields, summarise
 from api.jobs.submissions import set_idempotency_key, ticket_response

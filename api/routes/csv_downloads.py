@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from api.auth.callers import Caller
 from api.deps import JobId, ReadCaller, ServicesDep
-from api.files.downloads import PARQUET, send_csv, send_parquet
+from api.files.downloads.stream import PARQUET, send_csv, send_parquet
 from api.http.conditional import preferred_type
 from api.http.middleware import is_head
 from api.http.prefix import link

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from api.auth.callers import Caller
 from api.deps import ChangeCaller, JobId, ServicesDep
 from api.files.outcomes import MAX_BYTES, receive_outcomes, store_outcomes
-from api.files.uploads import UploadBody, answer_upload
+from api.files.uploads.body import UploadBody, answer_upload
 from api.http.responses import json_response, request_id_of
 from api.jobs.finding import find_own_job
 from api.jobs.json_body import read_json

@@ -15,7 +15,7 @@ from api.console.forms import parse_fields, row_of
 from api.console.session import seal, unseal
 from api.files.models import ModelForm, ReceivedFile, read_upload
 from api.files.trainings import TrainingRows
-from api.files.unwrapping import UploadDecoder, read_envelope
+from api.files.uploads.unwrapping import UploadDecoder, read_envelope
 from api.http.cookies import with_own_cookies
 from shared.config.settings import Settings
 from shared.csv.format import CsvOptions

@@ -32,9 +32,9 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from api.auth.callers import Caller
-from api.files.downloads import _headers
-from api.files.outputs import file_name
-from api.files.unwrapping import UploadDecoder, read_envelope
+from api.files.downloads.outputs import file_name
+from api.files.downloads.stream import _headers
+from api.files.uploads.unwrapping import UploadDecoder, read_envelope
 from api.http.conditional import etag_matches, parse_range, preferred_type, resolve_range
 from api.http.prefer import read_preference
 from api.http.prefix import Prefix

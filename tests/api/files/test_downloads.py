@@ -12,10 +12,11 @@ import pytest
 from sqlalchemy import Engine, update
 from starlette.requests import Request
 
-from api.files import downloads, outputs
-from api.files.downloads import Pieces, send_csv, send_parquet
-from api.files.outputs import find_finished, open_csv
-from api.files.parquet import Layout
+from api.files.downloads import outputs
+from api.files.downloads import stream as downloads
+from api.files.downloads.outputs import find_finished, open_csv
+from api.files.downloads.parquet import Layout
+from api.files.downloads.stream import Pieces, send_csv, send_parquet
 from api.http.conditional import etag_matches, parse_range, preferred_type, resolve_range
 from api.models.catalog import Version
 from scripts.servers.postgres import Postgres
@@ -225,7 +226,9 @@ def test_caller_who_goes_away_stops_the_reading(engine):
 
 
 def test_download_is_cut_off_when_its_rows_change_meanwhile(engine, caplog, monkeypatch):
-    monkeypatch.setattr("api.files.downloads.SECONDS_FOR_LENGTH", 30.0)  # a busy machine measures the pieces, too
+    monkeypatch.setattr(
+        "api.files.downloads.stream.SECONDS_FOR_LENGTH", 30.0
+    )  # a busy machine measures the pieces, too
     job_id = upload(engine)
     job = stored(engine, job_id)
 
@@ -393,7 +396,7 @@ def test_parquet_reads_back_exactly(delimiter, decimal):
 
 
 def test_parquet_comes_in_pieces_and_is_cut_off_when_its_rows_are_gone(engine, monkeypatch):
-    monkeypatch.setattr("api.files.parquet.GROUP_ROWS", 2)
+    monkeypatch.setattr("api.files.downloads.parquet.GROUP_ROWS", 2)
     job_id = upload(engine)
     job = stored(engine, job_id)
 

@@ -16,10 +16,11 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.files import spool, uploads
-from api.files.spool import Spool
-from api.files.unwrapping import FORM_BYTES, UploadDecoder, UploadHeaders, clean_filename, read_envelope
-from api.files.uploads import BATCH_BYTES, EarlyResponse, UploadBody, UploadSlots
+from api.files.uploads import body as uploads
+from api.files.uploads import spool
+from api.files.uploads.body import BATCH_BYTES, EarlyResponse, UploadBody, UploadSlots
+from api.files.uploads.spool import Spool
+from api.files.uploads.unwrapping import FORM_BYTES, UploadDecoder, UploadHeaders, clean_filename, read_envelope
 from shared.csv.format import Chunk
 from shared.csv.packing import unpack
 from shared.errors import (

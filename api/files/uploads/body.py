@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.errors.handlers import respond
-from api.files.unwrapping import FORM_BYTES, too_large
+from api.files.uploads.unwrapping import FORM_BYTES, too_large
 from shared.errors import GuichetError, MalformedBody, SlowRequest, TooLarge, TooManyRequests, Unavailable
 from shared.faults import counted
 

@@ -22,7 +22,17 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Send
 
 from api.errors.handlers import respond
-from api.files.outputs import READING, WRITING, Changed, Content, Download, etag_of, file_name, find_finished, open_csv
+from api.files.downloads.outputs import (
+    READING,
+    WRITING,
+    Changed,
+    Content,
+    Download,
+    etag_of,
+    file_name,
+    find_finished,
+    open_csv,
+)
 from api.http.conditional import etag_matches, parse_range, resolve_range
 from api.http.middleware import is_head
 from api.models.catalog import Version
@@ -91,7 +101,7 @@ async def send_parquet(
         return _not_modified(headers)
 
     def begin() -> Iterator[bytes]:
-        from api.files.parquet import write_table  # pyarrow comes with it
+        from api.files.downloads.parquet import write_table  # pyarrow comes with it
 
         return write_table(engine, job, version, [chunk.first_row for chunk in chunks], join=join)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
 
-from api.files.forms import FORM, FormParser, clean_filename, form_error
+from api.files.uploads.forms import FORM, FormParser, clean_filename, form_error
 from shared.csv.uploads.gunzip import MAGIC, Gunzip
 from shared.errors import MalformedBody, TooLarge, UnsupportedMediaType
 from shared.faults import pointer_to_unknown

@@ -14,7 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from sqlalchemy import Engine
 
-from api.files.outputs import Changed
+from api.files.downloads.outputs import Changed
 from api.models.catalog import Version
 from shared.cards.card import Card
 from shared.cards.classes import classes_of
