@@ -9,10 +9,11 @@ from api.auth.key_format import is_key
 from api.console.asking import Refused, ask
 from api.console.assets import asset_response
 from api.console.forms import read_form
-from api.console.job_changes import change_page
-from api.console.jobs import FILES, JobFile, change_job, explain_row, job_page, jobs_page, note_outcome
 from api.console.live import figures_response
-from api.console.models import (
+from api.console.page_route import PageRoute
+from api.console.pages.job_changes import change_page
+from api.console.pages.jobs import FILES, JobFile, change_job, explain_row, job_page, jobs_page, note_outcome
+from api.console.pages.models import (
     check_file,
     model_page,
     models_page,
@@ -22,8 +23,7 @@ from api.console.models import (
     upload,
     upload_page,
 )
-from api.console.overview import overview_page
-from api.console.page_route import PageRoute
+from api.console.pages.overview import overview_page
 from api.console.rendering import SIGN_IN, page, see_other
 from api.console.session import begin_session, end_session, viewer_of
 from shared.errors import NotFound

@@ -3,11 +3,11 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.console.comparing import comparison_page, replay_form, replay_page, start_replay
-from api.console.model_card import card_page
 from api.console.page_route import PageRoute
-from api.console.quality import quality_page
-from api.console.training import train_again, train_page, train_with_file, training_page
+from api.console.pages.comparing import comparison_page, replay_form, replay_page, start_replay
+from api.console.pages.model_card import card_page
+from api.console.pages.quality import quality_page
+from api.console.pages.training import train_again, train_page, train_with_file, training_page
 
 router = APIRouter(prefix="/console", route_class=PageRoute, include_in_schema=False)
 

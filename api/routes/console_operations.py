@@ -3,9 +3,9 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.console.keys import keys_page, make_key, revoke_key, rotate_key
-from api.console.logs import logs_page
 from api.console.page_route import PageRoute
+from api.console.pages.keys import keys_page, make_key, revoke_key, rotate_key
+from api.console.pages.logs import logs_page
 from api.console.rendering import see_other
 
 router = APIRouter(prefix="/console", route_class=PageRoute, include_in_schema=False)

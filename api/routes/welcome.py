@@ -3,8 +3,8 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.console.models import home_page
 from api.console.page_route import remember_language
+from api.console.pages.models import home_page
 from api.deps import ServicesDep, may_read
 from api.http.conditional import parse_accept, preferred_type
 from api.http.prefix import link

@@ -6,7 +6,7 @@ import pytest
 
 from api.console import plots
 from api.console.language import Words
-from api.console.model_card import read_markdown
+from api.console.pages.model_card import read_markdown
 from api.console.plots import Chart, Series
 from api.console.rendering import environment
 

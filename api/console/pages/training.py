@@ -6,8 +6,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.console.asking import Refused, Reply, ask, pass_body_on, read
-from api.console.comparing import ENDED, read_job
 from api.console.forms import moment_of, number_of, read_form
+from api.console.pages.comparing import ENDED, read_job
 from api.console.plots import Series, thinned
 from api.console.rendering import page, see_other
 from api.console.session import viewer_of

@@ -9,7 +9,7 @@ from api.console.asking import Refused, read
 from api.console.charts import Chart
 from api.console.language import Words, language_of
 from api.console.live import Reading, live_of
-from api.console.models import read_health
+from api.console.pages.models import read_health
 from api.console.rendering import page
 from api.console.session import viewer_of
 

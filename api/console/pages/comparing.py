@@ -7,8 +7,8 @@ from starlette.responses import Response
 
 from api.console.asking import Refused, Reply, ask, read
 from api.console.forms import moment_of, number_of, read_form
-from api.console.models import read_model
-from api.console.quality import window_of
+from api.console.pages.models import read_model
+from api.console.pages.quality import window_of
 from api.console.rendering import page, see_other
 from shared.errors import NotFound
 

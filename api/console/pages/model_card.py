@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.console.asking import ask
-from api.console.models import read_model
+from api.console.pages.models import read_model
 from api.console.rendering import page
 
 

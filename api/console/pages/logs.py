@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.console.asking import read
-from api.console.quality import window_of
+from api.console.pages.quality import window_of
 from api.console.rendering import page
 from shared.errors import NotFound
 

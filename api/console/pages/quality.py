@@ -9,7 +9,7 @@ from starlette.responses import Response
 from api.console.asking import Refused, ask, read
 from api.console.forms import moment_of
 from api.console.language import Words, language_of
-from api.console.models import read_model
+from api.console.pages.models import read_model
 from api.console.plots import Chart, Series, curves
 from api.console.rendering import page
 
