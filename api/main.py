@@ -19,34 +19,17 @@ from api.known_names import KnownNames
 from api.logs.request_log import RouteNames
 from api.logs.tracing import tracer
 from api.parameters import refuse_strangers
-from api.routes import (
-    comparisons,
-    console,
-    console_models,
-    console_operations,
-    csv_downloads,
-    csv_uploads,
-    events,
-    examples,
-    explanations,
-    health,
-    jobs,
-    keys,
-    kpis,
-    logs,
-    metrics,
-    mlflow,
-    models,
-    monitoring,
-    open_inference,
-    outcomes,
-    predict,
-    registry,
-    replays,
-    trainings,
-    uploads,
-    welcome,
-)
+from api.routes import mlflow, open_inference, welcome
+from api.routes.console import models as console_models
+from api.routes.console import operations as console_operations
+from api.routes.console import pages as console
+from api.routes.jobs import csv_downloads, csv_uploads, events, explanations, predict
+from api.routes.jobs import stored as jobs
+from api.routes.models import comparisons, examples, registry, replays, trainings, uploads
+from api.routes.models import registered as models
+from api.routes.monitoring import kpis, outcomes
+from api.routes.monitoring import reports as monitoring
+from api.routes.operations import health, keys, logs, metrics
 from api.runtimes.followers import on_shutdown
 from api.services import Services
 from shared.config.settings import Settings, get_settings
