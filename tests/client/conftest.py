@@ -25,7 +25,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def sleep(seconds: float) -> None:
         made.append(seconds)
 
-    monkeypatch.setattr("guichet.exchange.random.random", lambda: 1.0)
+    monkeypatch.setattr("guichet.transport.exchange.random.random", lambda: 1.0)
     # of the client alone: threads that another test left behind sleep as well
     monkeypatch.setattr("guichet.client.time", SimpleNamespace(sleep=made.append))
     monkeypatch.setattr("guichet.aio.asyncio", _Asyncio(sleep))

@@ -2,7 +2,8 @@
 
 import httpx2
 import pytest
-from guichet import ConnectionFailed, JobFailed, Refused, TimedOut, exchange
+from guichet import ConnectionFailed, JobFailed, Refused, TimedOut
+from guichet.transport import exchange
 
 from tests.client.scripted import JOB_ID, Script, answer, broken, job, problem, result, run
 

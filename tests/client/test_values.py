@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from guichet import AsyncClient, Client, Refused, Unusable
-from guichet.calls import BatchOptions, CsvOptions, RowOptions
+from guichet.flows.calls import BatchOptions, CsvOptions, RowOptions
 
 from tests.client.scripted import Script, answer, job, result
 from tests.conftest import example_rows

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from types import SimpleNamespace
 
 import pytest
-from guichet.calls import _READERS
+from guichet.flows.calls import _READERS
 
 from api.jobs.serializers import RESULTS, result_form
 from api.schemas.native import JobBody
@@ -19,7 +19,7 @@ PLACES: dict[str, Iterable[str]] = {
     "KINDS in shared/jobs/kinds.py": KINDS,
     "one of the tables in shared/handlers/table.py": [*HANDLERS, *CHUNK_HANDLERS, *APART_HANDLERS],
     "RESULTS in api/jobs/serializers.py": RESULTS,
-    "_READERS in client/src/guichet/calls.py": _READERS,
+    "_READERS in client/src/guichet/flows/calls.py": _READERS,
     "JobBody.kind in api/schemas/native.py": JobBody.model_json_schema()["properties"]["kind"]["enum"],
 }
 

@@ -8,12 +8,13 @@ with Client("http://127.0.0.1:8000") as client:
 """
 
 from guichet.aio import AsyncClient, AsyncJob
-from guichet.calls import CsvOptions
-from guichet.changes import Alias, AliasEvent
 from guichet.client import Client, Job
-from guichet.comparisons import Comparison
 from guichet.errors import ConnectionFailed, Fault, GuichetError, JobFailed, Refused, TimedOut, Unusable
 from guichet.events import Event
+from guichet.flows.calls import CsvOptions
+from guichet.flows.changes import Alias, AliasEvent
+from guichet.flows.comparisons import Comparison
+from guichet.flows.trainings import TrainedVersion, TrainingOptions
 from guichet.records import (
     BatchItem,
     BatchResult,
@@ -34,7 +35,6 @@ from guichet.records import (
     Result,
 )
 from guichet.registering import Registered
-from guichet.trainings import TrainedVersion, TrainingOptions
 from guichet.version import __version__
 
 __all__ = [

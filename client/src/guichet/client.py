@@ -11,22 +11,22 @@ from typing import Any, Generic, Literal, Self, TypeVar, Unpack, cast
 
 import httpx2
 
-from guichet import calls, changes
-from guichet.calls import BatchOptions, CsvOptions, RowOptions
-from guichet.changes import Alias, AliasEvent
-from guichet.comparisons import Comparison, find_comparison, replay_body
 from guichet.connection import Connection, JobFacts, file_of
-from guichet.downloads import Download
 from guichet.errors import Unusable
 from guichet.events import Event, Following
+from guichet.flows import calls, changes
+from guichet.flows.calls import BatchOptions, CsvOptions, RowOptions
+from guichet.flows.changes import Alias, AliasEvent
+from guichet.flows.comparisons import Comparison, find_comparison, replay_body
+from guichet.flows.trainings import TrainedVersion, TrainingOptions
 from guichet.records import BatchResult, CsvReport, CsvResult, Explanation, JobInfo, Model, ModelInfo, Result
 from guichet.registering import File, Registered, RegisterOptions, open_model
-from guichet.streams import Stream
 from guichet.tables import read_parquet
-from guichet.trainings import TrainedVersion, TrainingOptions
-from guichet.uploads import OnProgress, Source
+from guichet.transport.downloads import Download
+from guichet.transport.streams import Stream
+from guichet.transport.uploads import OnProgress, Source
+from guichet.transport.wire import Answer, Flow, Pause, Reply, Request, broken
 from guichet.values import Row, Rows
-from guichet.wire import Answer, Flow, Pause, Reply, Request, broken
 
 Value = TypeVar("Value")
 ResultT = TypeVar("ResultT")

@@ -7,11 +7,11 @@ from typing import Any
 
 import httpx2
 
-from guichet.calls import job_path
 from guichet.errors import Unusable
+from guichet.flows.calls import job_path
 from guichet.records import Counts, JobError, JobInfo, Progress
+from guichet.transport.wire import Request, check_key, check_url
 from guichet.version import __version__
-from guichet.wire import Request, check_key, check_url
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 CONNECT_SECONDS = 10.0

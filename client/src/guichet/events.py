@@ -8,10 +8,10 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from guichet.calls import job_path
+from guichet.flows.calls import job_path
 from guichet.records import Body, Counts, Progress
-from guichet.streams import Stream
-from guichet.wire import Answer, Request
+from guichet.transport.streams import Stream
+from guichet.transport.wire import Answer, Request
 
 LAST = "finished"
 SILENCE = 45.0  # seconds: a heartbeat comes every 15

@@ -9,9 +9,9 @@ from guichet.command.bar import Bar
 from guichet.command.console import Console, count, rows
 from guichet.command.following import follow, leave
 from guichet.command.outcomes import DONE, ROWS_FAILED, complain_of
-from guichet.comparisons import Comparison
-from guichet.downloads import check_place
 from guichet.errors import Unusable
+from guichet.flows.comparisons import Comparison
+from guichet.transport.downloads import check_place
 
 SHOWN = 5  # segments and disagreements
 

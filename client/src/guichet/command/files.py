@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from guichet.calls import CsvOptions
 from guichet.client import Client, Job
 from guichet.command.bar import Bar
 from guichet.command.console import Console, count, rows, size, with_errors
@@ -23,9 +22,10 @@ from guichet.command.outcomes import (
     reason,
 )
 from guichet.command.rows import model_option
-from guichet.downloads import check_place
 from guichet.errors import GuichetError, Unusable
-from guichet.uploads import OnProgress, Source
+from guichet.flows.calls import CsvOptions
+from guichet.transport.downloads import check_place
+from guichet.transport.uploads import OnProgress, Source
 
 STDOUT = "-"
 NOT_WRITTEN = (".xlsx", ".xls", ".ods", ".zip", ".gz")  # what many tools write, and the service does not

@@ -12,11 +12,11 @@ from guichet.command.outcomes import DONE, JOB_FAILED, ROWS_FAILED, command_line
 from guichet.command.registering import show_registered
 from guichet.command.rows import show_batch, show_result
 from guichet.command.training import show_trained
-from guichet.comparisons import Comparison
 from guichet.errors import JobFailed
+from guichet.flows.comparisons import Comparison
+from guichet.flows.trainings import TrainedVersion
 from guichet.records import BatchResult, Result
 from guichet.registering import Registered
-from guichet.trainings import TrainedVersion
 
 
 def list_jobs(client: Client, options: argparse.Namespace, console: Console) -> int:

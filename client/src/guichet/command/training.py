@@ -12,7 +12,7 @@ from guichet.command.console import Console
 from guichet.command.following import leave
 from guichet.command.outcomes import DONE, complain_of
 from guichet.errors import Unusable
-from guichet.trainings import TrainedVersion, TrainingOptions
+from guichet.flows.trainings import TrainedVersion, TrainingOptions
 
 POLL_SECONDS = 1.0
 SHOWN = 10  # features by their importance

@@ -17,7 +17,7 @@ import httpx2
 from guichet.errors import ConnectionFailed, GuichetError, Refused, TimedOut, Unusable
 from guichet.records import read_faults
 from guichet.registering import ModelUpload
-from guichet.uploads import Upload
+from guichet.transport.uploads import Upload
 
 Value = TypeVar("Value")
 

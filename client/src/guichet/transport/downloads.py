@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from guichet.errors import Unusable
-from guichet.streams import Stream
-from guichet.uploads import OnProgress
-from guichet.wire import Answer, Request
+from guichet.transport.streams import Stream
+from guichet.transport.uploads import OnProgress
+from guichet.transport.wire import Answer, Request
 
 _RANGE = re.compile(r"bytes (?:(?P<first>[0-9]+)-[0-9]+|\*)/(?P<total>[0-9]+|\*)")
 

@@ -1,8 +1,8 @@
 """Long answers over several connections: the common part of event streams and downloads. No I/O."""
 
 from guichet.errors import ConnectionFailed, GuichetError
-from guichet.exchange import LONGEST_PAUSE, backoff, is_passing
-from guichet.wire import Answer, Broken, Request, check, refusal, stranger
+from guichet.transport.exchange import LONGEST_PAUSE, backoff, is_passing
+from guichet.transport.wire import Answer, Broken, Request, check, refusal, stranger
 
 
 class Stream:

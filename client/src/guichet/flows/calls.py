@@ -9,15 +9,15 @@ from datetime import datetime
 from typing import Any, Literal, TypedDict, TypeVar, cast
 from urllib.parse import parse_qsl, quote, urlsplit
 
-from guichet.comparisons import Comparison
 from guichet.errors import JobFailed, TimedOut, Unusable
-from guichet.exchange import exchange
+from guichet.flows.comparisons import Comparison
+from guichet.flows.trainings import TrainedVersion, training_query, window_body
 from guichet.records import BatchResult, CsvReport, CsvResult, Explanation, JobInfo, Model, ModelInfo, Result
 from guichet.registering import ModelUpload, Registered
-from guichet.trainings import TrainedVersion, training_query, window_body
-from guichet.uploads import OnProgress, Source, Upload
+from guichet.transport.exchange import exchange
+from guichet.transport.uploads import OnProgress, Source, Upload
+from guichet.transport.wire import Flow, Pause, Request, check, encode, read, refusal
 from guichet.values import Frame, Row, Rows, index_of, plain_row, plain_rows
-from guichet.wire import Flow, Pause, Request, check, encode, read, refusal
 
 LONGEST_WAIT = 25  # seconds that one request may be held back: proxies cut at 30 or 60
 LONGEST_STORING = 300  # seconds between the last byte of a file and the answer: it is stored as a whole

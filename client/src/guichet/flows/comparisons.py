@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Any, Self
 from urllib.parse import quote
 
-from guichet.exchange import exchange
 from guichet.records import Body
-from guichet.wire import Flow, Request, check, read
+from guichet.transport.exchange import exchange
+from guichet.transport.wire import Flow, Request, check, read
 
 
 @dataclass(frozen=True, slots=True)

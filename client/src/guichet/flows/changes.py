@@ -6,8 +6,8 @@ from typing import Any, Self
 from urllib.parse import quote
 
 from guichet.errors import Unusable
-from guichet.exchange import exchange
-from guichet.wire import Answer, Flow, Request, check, encode, read, refusal
+from guichet.transport.exchange import exchange
+from guichet.transport.wire import Answer, Flow, Request, check, encode, read, refusal
 
 CHAMPION = "champion"
 

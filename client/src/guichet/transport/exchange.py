@@ -4,7 +4,7 @@ import random
 import time
 
 from guichet.errors import TimedOut
-from guichet.wire import Answer, Broken, Flow, Pause, Request
+from guichet.transport.wire import Answer, Broken, Flow, Pause, Request
 
 BASE_SECONDS = 0.5
 CAP_SECONDS = 20.0
