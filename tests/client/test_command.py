@@ -12,9 +12,9 @@ import threading
 import httpx2
 import pytest
 from guichet import command
-from guichet.command.bar import Bar
-from guichet.command.console import Console, clean, duration, size
 from guichet.command.parser import make_parser
+from guichet.command.terminal.bar import Bar
+from guichet.command.terminal.console import Console, clean, duration, size
 
 from tests.client.conftest import environment, run_command
 from tests.client.scripted import JOB_ID, Script, answer, event, events, job, problem, result
@@ -35,7 +35,7 @@ CSV_FIELDS = {
 @pytest.fixture
 def guichet(monkeypatch, pauses, capsys):
     """Run the command against a script; return exit code, stdout, stderr."""
-    monkeypatch.setattr("guichet.command.following.time.sleep", pauses.append)
+    monkeypatch.setattr("guichet.command.terminal.following.time.sleep", pauses.append)
 
     def run(script: Script, *arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(command, "_client", lambda options: script.client())
@@ -695,7 +695,7 @@ def test_bar_moves_on_one_line_and_is_cleared(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     screen = Terminal()
     times = iter([0.0, 0.05, 0.2, 0.3, 0.31])
-    monkeypatch.setattr("guichet.command.bar.time.monotonic", lambda: next(times))
+    monkeypatch.setattr("guichet.command.terminal.bar.time.monotonic", lambda: next(times))
     with Bar(Console(err=screen)) as bar:
         bar.show("running", 0, 10, "0/10 rows")
         bar.show("running", 1, 10, "too soon")
@@ -738,7 +738,7 @@ def test_plain_lines_come_now_and_then(monkeypatch):
     for terminal in (io.StringIO(), Terminal()):
         monkeypatch.setenv("TERM", "dumb")
         times = iter([0.0, 4.0, 5.5, 5.6])
-        monkeypatch.setattr("guichet.command.bar.time.monotonic", lambda times=times: next(times))
+        monkeypatch.setattr("guichet.command.terminal.bar.time.monotonic", lambda times=times: next(times))
         with Bar(Console(err=terminal)) as bar:
             for done in (0, 3, 5, 10):
                 bar.show("running", done, 10, f"{done}/10 rows")
@@ -752,7 +752,7 @@ def test_words_for_numbers():
 
 
 def test_letters_that_the_terminal_lacks_are_no_traceback():
-    code = "from guichet.command.console import Console; Console().say('Zoé')"
+    code = "from guichet.command.terminal.console import Console; Console().say('Zoé')"
     env = environment(None, PYTHONIOENCODING="ascii")
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True)
     assert done.stdout == b"Zo\\xe9\n"

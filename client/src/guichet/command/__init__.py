@@ -9,14 +9,14 @@ from guichet.client import Client
 from guichet.command.bench import bench
 from guichet.command.changes import history, move, promote, roll_back
 from guichet.command.comparing import compare, replay
-from guichet.command.console import Console
 from guichet.command.explaining import explain_score
 from guichet.command.files import score_csv
 from guichet.command.lineage import show_lineage
-from guichet.command.outcomes import INTERRUPTED, explain
 from guichet.command.parser import make_parser
 from guichet.command.registering import list_versions, register, show
 from guichet.command.rows import predict
+from guichet.command.terminal.console import Console
+from guichet.command.terminal.outcomes import INTERRUPTED, explain
 from guichet.command.tickets import cancel, list_jobs, list_models, retry, wait
 from guichet.command.training import train
 from guichet.errors import GuichetError

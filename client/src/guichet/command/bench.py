@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from guichet.client import Client
-from guichet.command.console import Console
-from guichet.command.outcomes import DONE
 from guichet.command.rows import model_option, read_row
+from guichet.command.terminal.console import Console
+from guichet.command.terminal.outcomes import DONE
 from guichet.errors import GuichetError, Unusable
 from guichet.version import __version__
 

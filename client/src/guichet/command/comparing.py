@@ -5,10 +5,10 @@ import json
 from typing import Any
 
 from guichet.client import Client
-from guichet.command.bar import Bar
-from guichet.command.console import Console, count, rows
-from guichet.command.following import follow, leave
-from guichet.command.outcomes import DONE, ROWS_FAILED, complain_of
+from guichet.command.terminal.bar import Bar
+from guichet.command.terminal.console import Console, count, rows
+from guichet.command.terminal.following import follow, leave
+from guichet.command.terminal.outcomes import DONE, ROWS_FAILED, complain_of
 from guichet.errors import Unusable
 from guichet.flows.comparisons import Comparison
 from guichet.transport.downloads import check_place

@@ -3,10 +3,10 @@
 import argparse
 
 from guichet.client import Client
-from guichet.command.console import Console
 from guichet.command.files import explain_rows
-from guichet.command.outcomes import DONE
 from guichet.command.rows import model_option, read_row
+from guichet.command.terminal.console import Console
+from guichet.command.terminal.outcomes import DONE
 from guichet.errors import Unusable
 from guichet.records import Explanation
 

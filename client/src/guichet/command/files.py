@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from guichet.client import Client, Job
-from guichet.command.bar import Bar
-from guichet.command.console import Console, count, rows, size, with_errors
-from guichet.command.following import follow, leave
-from guichet.command.outcomes import (
+from guichet.command.rows import model_option
+from guichet.command.terminal.bar import Bar
+from guichet.command.terminal.console import Console, count, rows, size, with_errors
+from guichet.command.terminal.following import follow, leave
+from guichet.command.terminal.outcomes import (
     DONE,
     INTERRUPTED,
     JOB_FAILED,
@@ -21,7 +22,6 @@ from guichet.command.outcomes import (
     has_errors_to_read,
     reason,
 )
-from guichet.command.rows import model_option
 from guichet.errors import GuichetError, Unusable
 from guichet.flows.calls import CsvOptions
 from guichet.transport.downloads import check_place

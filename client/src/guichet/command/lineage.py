@@ -4,8 +4,8 @@ import argparse
 from typing import Any
 
 from guichet.client import Client
-from guichet.command.console import Console
-from guichet.command.outcomes import DONE
+from guichet.command.terminal.console import Console
+from guichet.command.terminal.outcomes import DONE
 
 
 def show_lineage(client: Client, options: argparse.Namespace, console: Console) -> int:

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable
 
-from guichet.command.outcomes import HELP
+from guichet.command.terminal.outcomes import HELP
 from guichet.connection import DEFAULT_URL
 from guichet.version import __version__
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from guichet.client import Client
-from guichet.command.bar import Bar
-from guichet.command.console import Console
-from guichet.command.following import follow, leave
-from guichet.command.outcomes import DONE, complain_of
+from guichet.command.terminal.bar import Bar
+from guichet.command.terminal.console import Console
+from guichet.command.terminal.following import follow, leave
+from guichet.command.terminal.outcomes import DONE, complain_of
 from guichet.errors import Unusable
 from guichet.records import Model
 from guichet.registering import Registered, RegisterOptions

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from guichet.client import Client
-from guichet.command.console import Console
-from guichet.command.outcomes import DONE, ROWS_FAILED
+from guichet.command.terminal.console import Console
+from guichet.command.terminal.outcomes import DONE, ROWS_FAILED
 from guichet.errors import Unusable
 from guichet.flows.calls import BatchOptions, RowOptions
 from guichet.records import BatchResult, Result

@@ -4,13 +4,13 @@ import argparse
 from itertools import islice
 
 from guichet.client import Client, Job
-from guichet.command.bar import Bar
 from guichet.command.comparing import show_comparison
-from guichet.command.console import Console, count, rows, with_errors
-from guichet.command.following import follow
-from guichet.command.outcomes import DONE, JOB_FAILED, ROWS_FAILED, command_line, has_errors_to_read, reason
 from guichet.command.registering import show_registered
 from guichet.command.rows import show_batch, show_result
+from guichet.command.terminal.bar import Bar
+from guichet.command.terminal.console import Console, count, rows, with_errors
+from guichet.command.terminal.following import follow
+from guichet.command.terminal.outcomes import DONE, JOB_FAILED, ROWS_FAILED, command_line, has_errors_to_read, reason
 from guichet.command.training import show_trained
 from guichet.errors import JobFailed
 from guichet.flows.comparisons import Comparison

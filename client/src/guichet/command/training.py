@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from guichet.client import Client, Job
-from guichet.command.bar import Bar
-from guichet.command.console import Console
-from guichet.command.following import leave
-from guichet.command.outcomes import DONE, complain_of
+from guichet.command.terminal.bar import Bar
+from guichet.command.terminal.console import Console
+from guichet.command.terminal.following import leave
+from guichet.command.terminal.outcomes import DONE, complain_of
 from guichet.errors import Unusable
 from guichet.flows.trainings import TrainedVersion, TrainingOptions
 

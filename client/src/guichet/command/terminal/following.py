@@ -4,9 +4,9 @@ import time
 from typing import Any
 
 from guichet.client import Job
-from guichet.command.bar import Bar
-from guichet.command.console import Console, count, duration, rows, with_errors
-from guichet.command.outcomes import DONE
+from guichet.command.terminal.bar import Bar
+from guichet.command.terminal.console import Console, count, duration, rows, with_errors
+from guichet.command.terminal.outcomes import DONE
 from guichet.errors import GuichetError
 from guichet.records import ENDED, Counts, Progress
 

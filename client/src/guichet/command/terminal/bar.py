@@ -3,7 +3,7 @@
 import time
 from types import TracebackType
 
-from guichet.command.console import Console, clean
+from guichet.command.terminal.console import Console, clean
 
 EVERY = 0.1  # seconds between two looks of the bar
 PLAIN_EVERY = 5.0  # seconds between two plain lines

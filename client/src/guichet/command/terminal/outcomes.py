@@ -3,7 +3,7 @@
 import argparse
 import shlex
 
-from guichet.command.console import Console
+from guichet.command.terminal.console import Console
 from guichet.connection import JobFacts
 from guichet.errors import ConnectionFailed, GuichetError, JobFailed, Refused, TimedOut
 
