@@ -34,12 +34,12 @@ from typing import Any
 
 import psutil
 
-from benchmarks import machine, stacks
-from benchmarks.command import run_command
-from benchmarks.probe import connect
+from benchmarks.harness import machine, stacks
+from benchmarks.harness.command import run_command
+from benchmarks.harness.probe import connect
+from benchmarks.harness.report import table
+from benchmarks.harness.stacks import Stack
 from benchmarks.queue import load, run_module, say, warm, write_bodies
-from benchmarks.report import table
-from benchmarks.stacks import Stack
 from scripts.servers.postgres import Postgres
 
 NAIVE_ROWS = 2_000
@@ -163,7 +163,7 @@ def measure_isolation(stack: Stack, path: Path, rows: int, bodies: Path) -> dict
     """Predict single rows now and then, idle and while a file is scored."""
     seconds = 10.0
     words: tuple[object, ...] = (f"{stack.url}/predict", bodies, "--connections", 1, "--pause", PAUSE)
-    idle = run_module("benchmarks.load", *words, "--seconds", seconds)
+    idle = run_module("benchmarks.harness.load", *words, "--seconds", seconds)
     result: dict[str, Any] = {}
 
     def score() -> None:
@@ -174,7 +174,7 @@ def measure_isolation(stack: Stack, path: Path, rows: int, bodies: Path) -> dict
     file = threading.Thread(target=score)
     began = time.time()
     file.start()
-    busy = run_module("benchmarks.load", *words, "--seconds", seconds)
+    busy = run_module("benchmarks.harness.load", *words, "--seconds", seconds)
     covered = "ended" not in result or result["ended"] > busy["started_at"] + seconds
     file.join()
     busy["file_rows_per_s"] = rows / (result["ended"] - began)

@@ -34,8 +34,8 @@ import httpx2
 import numpy as np
 from sqlalchemy.orm import Session
 
-from benchmarks import stacks
-from benchmarks.command import run_command
+from benchmarks.harness import stacks
+from benchmarks.harness.command import run_command
 from examples.attrition.data import TARGET, generate
 from shared.database.engine import make_engine
 from shared.encoding.compile import compile_encoding

@@ -37,9 +37,9 @@ from api.http.connections import Limits, Server, bounded
 from api.http.prefix import Prefix
 from api.http.security_headers import SecurityHeaders
 from api.main import ROUTERS, create_app, serve
-from benchmarks.command import Result, run_command
-from benchmarks.machine import describe
-from benchmarks.stacks import ROOT, free_port
+from benchmarks.harness.command import Result, run_command
+from benchmarks.harness.machine import describe
+from benchmarks.harness.stacks import ROOT, free_port
 from scripts.servers.postgres import Postgres
 from scripts.servers.processes import wait_until
 from scripts.servers.redis import Redis

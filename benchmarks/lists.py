@@ -19,8 +19,8 @@ from uuid import UUID
 import psycopg2
 from sqlalchemy import Engine, text
 
-from benchmarks.command import Result, run_command
-from benchmarks.machine import describe
+from benchmarks.harness.command import Result, run_command
+from benchmarks.harness.machine import describe
 from scripts.servers.postgres import Postgres
 from shared.database.engine import make_engine, reader
 from shared.jobs.queries.listing import JobQuery, ListPlace, list_jobs

@@ -19,8 +19,8 @@ import numpy as np
 import psycopg2
 from sqlalchemy import Connection, Engine, text
 
-from benchmarks.command import Result, run_command
-from benchmarks.machine import describe
+from benchmarks.harness.command import Result, run_command
+from benchmarks.harness.machine import describe
 from scripts.servers.postgres import Postgres
 from shared.database.engine import make_engine, reader, take_time
 from shared.monitoring.counting import Counting

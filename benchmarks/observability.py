@@ -24,9 +24,9 @@ from pathlib import Path
 import psutil
 import psycopg2
 
-from benchmarks.command import Result, run_command
-from benchmarks.machine import describe
-from benchmarks.stacks import CELERY, QUIET, ROOT, Stack, free_port
+from benchmarks.harness.command import Result, run_command
+from benchmarks.harness.machine import describe
+from benchmarks.harness.stacks import CELERY, QUIET, ROOT, Stack, free_port
 from scripts.servers.postgres import Postgres
 from scripts.servers.redis import Redis
 from tests.support.databases import migrate

@@ -9,7 +9,7 @@ not carry over to another machine. Nothing is asserted. What each figure means:
   succeeded jobs / (last finished_at - first request sent). The naive design is loaded for a sixth of the time,
   because it must drain what it accepted, which takes several times as long; the ratio does not depend on it.
 - submit p50/p99: of those same POST /jobs requests, under that load.
-- submit to stored result: benchmarks/probe.py, one row at a time.
+- submit to stored result: benchmarks/harness/probe.py, one row at a time.
 - /predict: the answer with the score; through the queue, or scored at once (sync runtime: every row is stored in
   SQLite; the naive route stores nothing).
 - CPU us per job: processor time of each part over a cell, its drain included.
@@ -31,9 +31,9 @@ from typing import Any
 
 import psutil
 
-from benchmarks import machine, report, stacks
-from benchmarks.command import run_command
-from benchmarks.stacks import ROOT, Stack
+from benchmarks.harness import machine, report, stacks
+from benchmarks.harness.command import run_command
+from benchmarks.harness.stacks import ROOT, Stack
 from scripts.servers.postgres import Postgres
 from scripts.servers.redis import Redis
 
@@ -69,7 +69,7 @@ def load(stack: Stack, path: str, bodies: Path, *, connections: int, seconds: fl
     """Load a route from a process of its own."""
     words = (stack.url + path, bodies, "--connections", connections, "--seconds", seconds)
     stack.check_alive()
-    cell = run_module("benchmarks.load", *words)
+    cell = run_module("benchmarks.harness.load", *words)
     stack.check_alive()
     return cell
 
@@ -126,7 +126,7 @@ def measure_queue(
             if processes == 1:
                 for stack in (naive, guichet):
                     words = (f"{stack.url}/jobs", bodies, stack.database, "--count", 60)
-                    add(cells, f"{stack.name}/low", run_module("benchmarks.probe", *words))
+                    add(cells, f"{stack.name}/low", run_module("benchmarks.harness.probe", *words))
                     add(cells, f"{stack.name}/memory", stacks.memory_mb(stack.processes("api", "worker")))
                 for count in (1, 16):
                     cell = load(guichet, "/predict", bodies, connections=count, seconds=seconds / 2)

@@ -18,12 +18,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine, stacks
 from benchmarks.bulk import measure_file, medians, peak_mb, wait_for_file, write_csv
-from benchmarks.command import run_command
+from benchmarks.harness import machine, stacks
+from benchmarks.harness.command import run_command
+from benchmarks.harness.report import table
+from benchmarks.harness.stacks import Stack
 from benchmarks.queue import say
-from benchmarks.report import table
-from benchmarks.stacks import Stack
 
 Cell = dict[str, Any]
 WARM_ROWS = 2_000

@@ -21,10 +21,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import Result, run_command
-from benchmarks.machine import describe
+from benchmarks.harness.command import Result, run_command
+from benchmarks.harness.machine import describe
+from benchmarks.harness.stacks import ROOT, Stack
 from benchmarks.observability import BODY, processor_seconds, running
-from benchmarks.stacks import ROOT, Stack
 
 MODEL = "attrition"
 WARM = 50  # requests to each before anything is measured

@@ -23,12 +23,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine, stacks
 from benchmarks.bulk import wait_for_file
-from benchmarks.command import run_command
+from benchmarks.harness import machine, stacks
+from benchmarks.harness.command import run_command
+from benchmarks.harness.report import table
+from benchmarks.harness.stacks import ROOT, Stack
 from benchmarks.queue import say
-from benchmarks.report import table
-from benchmarks.stacks import ROOT, Stack
 
 Cell = dict[str, Any]
 ESTIMATORS = {

@@ -1,6 +1,6 @@
 """A load generator that costs little: it runs in its own process and shares the processors with what it measures.
 
-    python -m benchmarks.load http://127.0.0.1:8000/jobs bodies.jsonl --connections 16 --seconds 6
+    python -m benchmarks.harness.load http://127.0.0.1:8000/jobs bodies.jsonl --connections 16 --seconds 6
 
 Closed loop: every connection sends its next request when it has the answer to the last one (`--pause` seconds later,
 to ask now and then instead of loading the service). Requests are bytes that

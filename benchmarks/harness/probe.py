@@ -1,6 +1,6 @@
 """Submit to stored result at low load: one row at a time, timed until another connection can read its outcome.
 
-    python -m benchmarks.probe http://127.0.0.1:8000/jobs bodies.jsonl DATABASE_URL --count 100
+    python -m benchmarks.harness.probe http://127.0.0.1:8000/jobs bodies.jsonl DATABASE_URL --count 100
 
 The clock runs from the first byte sent until a SELECT of a separate database connection finds the job succeeded, so
 it counts HTTP, both commits and every wake-up between them. The SELECT repeats every 0.3 ms: that is the resolution.
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import psycopg2
 from sqlalchemy import make_url
 
-from benchmarks.load import answer_end, build_requests, quantile
+from benchmarks.harness.load import answer_end, build_requests, quantile
 
 PAUSE = 0.02  # seconds between two jobs: every one finds the service idle
 EVERY = 0.0003

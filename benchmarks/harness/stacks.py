@@ -15,12 +15,12 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.probe import connect
+from benchmarks.harness.probe import connect
 from scripts.servers.postgres import Postgres
 from scripts.servers.processes import Child, runs, wait_until
 from scripts.servers.redis import Redis
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CELERY = [sys.executable, "-m", "celery"]
 QUIET = ["--loglevel", "WARNING", "--without-gossip", "--without-mingle"]
 
