@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from graphlib import TopologicalSorter
@@ -145,12 +145,19 @@ def test_status_changes_in_one_file_only():
 # ── rooms ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+CLIENT = "client/src/guichet"
+
+
 def module_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
 def product_modules() -> dict[str, Path]:
     return {module_of(path): path for package in LAYERS for path in sources(package)}
+
+
+def client_modules() -> dict[str, Path]:
+    return {module_of(path).removeprefix("client.src."): path for path in sources(CLIENT)}
 
 
 def known_module(name: str, modules: dict[str, Path]) -> str | None:
@@ -160,8 +167,8 @@ def known_module(name: str, modules: dict[str, Path]) -> str | None:
     return name or None
 
 
-def imports_between_modules() -> set[tuple[str, str]]:
-    modules = product_modules()
+def imports_between_modules(modules: dict[str, Path] | None = None) -> set[tuple[str, str]]:
+    modules = modules or product_modules()
     pairs = {(module, known_module(name, modules)) for module, path in modules.items() for name in imported(path)}
     return {(module, other) for module, other in pairs if other is not None and other != module}
 
@@ -199,18 +206,52 @@ def test_no_route_imports_another_route():
     assert wrong == []
 
 
-def test_no_files_import_each_other_in_a_circle():
+def check_no_circle(pairs: Iterable[tuple[str, str]]) -> None:
+    """Raise CycleError, which names the circle, where importers and what they import form one."""
     imports: dict[str, set[str]] = {}
-    for module, other in imports_between_modules():
+    for module, other in pairs:
         imports.setdefault(module, set()).add(other)
-    order = TopologicalSorter(imports)
-    order.prepare()  # raises CycleError, which names the circle
+    TopologicalSorter(imports).prepare()
+
+
+def test_no_files_import_each_other_in_a_circle():
+    check_no_circle(imports_between_modules())
+
+
+@pytest.mark.parametrize("modules", [product_modules, client_modules])
+def test_inner_rooms_and_the_files_beside_them_import_each_other_one_way(modules):
+    """An inner room counts as a whole: it stands above or below each file and room beside it."""
+    pairs = imports_between_modules(modules())
+    inner = {module_of(path).removeprefix("client.src.") for path in modules().values() if path.name == "__init__.py"}
+    rooms_around = {room.rpartition(".")[0] for room in inner if "." in room}
+    for around in rooms_around:
+        within = [pair for pair in pairs if all(name.startswith(f"{around}.") for name in pair)]
+        members = [[name.removeprefix(f"{around}.").partition(".")[0] for name in pair] for pair in within]
+        entries = [module.endswith("__main__") for module, _ in within]
+        check_no_circle(
+            (one, other)
+            for (one, other), is_entry in zip(members, entries, strict=True)
+            if one != other and not is_entry
+        )
+
+
+def test_room_has_3_to_14_files():
+    """What a folder shows fits into one look: its files, the charter among them; inner rooms count for the least."""
+    wrong = []
+    for folder in (*LAYERS, "scripts", CLIENT):
+        for room in {path.parent for path in sources(folder)}:
+            files = len(list(room.glob("*.py")))
+            inner = len(list(room.glob("*/__init__.py")))
+            if files > 14 or files + inner < 3:
+                wrong.append(f"{room.relative_to(ROOT)}: {files} files, {inner} rooms")
+    assert wrong == []
 
 
 def test_every_room_says_what_it_owns_and_what_it_may_import():
     assert len(rooms()) > 20
-    tools = [path.parent for folder in ("scripts", "deploy") for path in (ROOT / folder).rglob("__init__.py")]
-    assert len(tools) > 8
+    folders = ("scripts", "deploy", f"{CLIENT}/flows", f"{CLIENT}/transport", f"{CLIENT}/command/terminal")
+    tools = [path.parent for folder in folders for path in (ROOT / folder).rglob("__init__.py")]
+    assert len(tools) > 11
     for room in (*rooms(), *tools):
         assert charter(room).count(". ") >= 1, f"{room}: two sentences at least"
     assert architecture.FILE.read_text() == architecture.render(), "run `make architecture`"
