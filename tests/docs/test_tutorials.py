@@ -22,7 +22,7 @@ NOT_RUN = {
     "make run\n": "the service of the fixture",
     "docker build -t guichet . && docker run --rm -p 7860:7860 guichet\n": "make space-image tries the same stages",
     "export SPACE_ID=owner/name HF_TOKEN ADMIN_KEY\nmake deploy\nmake smoke URL=https://owner-name.hf.space\n": (
-        "tests/scripts/test_deploy_space.py, before a hub of its own"
+        "tests/scripts/space/test_deploy_space.py, before a hub of its own"
     ),
 }
 

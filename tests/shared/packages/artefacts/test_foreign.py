@@ -24,9 +24,9 @@ from shared.registry.loading import load
 from shared.registry.versions import list_versions
 from tests.support.registered import use_empty_registry
 
-FOREIGN = Path(__file__).parents[2] / "foreign"
+FOREIGN = Path(__file__).parents[3] / "foreign"
 ROWS = FOREIGN / "rows.csv"
-CONTRACT = Path(__file__).parents[3] / "examples" / "attrition" / "contract.json"
+CONTRACT = Path(__file__).parents[4] / "examples" / "attrition" / "contract.json"
 HERE = version("scikit-learn")
 
 

@@ -19,7 +19,7 @@ from tests.support.hub import TOKEN, Hub, running_hub
 
 pytestmark = pytest.mark.long  # real processes, again and again: `make faults` runs them
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SPACE = "acme/guichet.demo"
 
 API = """# one file

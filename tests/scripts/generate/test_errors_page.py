@@ -5,7 +5,7 @@ from pathlib import Path
 
 from scripts.generate import errors as errors_page
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SOURCES = "\n".join(
     path.read_text() for folder in ("api", "shared", "worker") for path in (ROOT / folder).rglob("*.py")
 )

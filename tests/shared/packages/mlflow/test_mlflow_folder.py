@@ -28,7 +28,7 @@ from shared.registry.versions import resolve
 from shared.tables import Table
 from tests.support.brief import prove_briefly
 
-SAVED = Path(__file__).parents[2] / "mlflow"
+SAVED = Path(__file__).parents[3] / "mlflow"
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ from scripts.servers.processes import Child, runs, wait_until
 from scripts.servers.redis import Redis
 from scripts.servers.server import Server, ServerError, port_is_free
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from scripts.local.run import send_example
 from scripts.local.supervisor import Program, Stopped, Supervisor
 from scripts.servers.processes import Child, runs, wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class Listener(Console):
