@@ -21,7 +21,7 @@ from api.auth.callers import make_key
 from shared.database.engine import make_engine
 from shared.tables import ApiKey, ModelAlias, ModelVersion, Shadow
 from tests.contracts.helpers import apart, check_problem, new_id, wait_until
-from tests.contracts.test_registering import Program, ended, fitted, joblib_of, send
+from tests.contracts.models.test_registering import Program, ended, fitted, joblib_of, send
 from tests.support.stack import Stack
 from tests.support.trainings import TARGET, csv_of, make_rows
 

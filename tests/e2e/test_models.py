@@ -10,8 +10,8 @@ from playwright.sync_api import Browser, expect
 from sqlalchemy import Engine
 
 from tests.contracts.helpers import wait_until
-from tests.contracts.test_challenger import challenge, wait_for_rows
-from tests.contracts.test_monitoring import drift_when_counted
+from tests.contracts.models.test_challenger import challenge, wait_for_rows
+from tests.contracts.monitoring.test_monitoring import drift_when_counted
 from tests.contracts.versions import COUNT, decide, fitted, register, rows_of
 from tests.e2e.eyes import SHOTS, Eyes, open_eyes
 from tests.support.stack import Stack

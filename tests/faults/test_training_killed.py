@@ -5,7 +5,7 @@ import signal
 import psutil
 import pytest
 
-from tests.contracts.test_training import training_processes
+from tests.contracts.models.test_training import training_processes
 from tests.faults.conftest import Service
 from tests.support.trainings import TARGET, csv_of, make_rows
 

@@ -10,7 +10,7 @@ import pytest
 
 from examples.frames import records
 from tests.conftest import example_rows
-from tests.contracts.test_openinference import close, tensors
+from tests.contracts.protocols.test_openinference import close, tensors
 from tests.interop.conftest import ClientRunner, Row
 from tests.support.stack import Stack
 

@@ -17,8 +17,8 @@ from sqlalchemy import Engine, insert, update
 from api.auth.callers import make_key
 from shared.database.engine import make_engine
 from shared.tables import ApiKey, Job
+from tests.contracts.console.test_console import HTML, check_page, sign_in, submit, text_of
 from tests.contracts.helpers import apart, check_accepted, check_result, wait_for_job, wait_until
-from tests.contracts.test_console import HTML, check_page, sign_in, submit, text_of
 from tests.support.csv_jobs import let_go, put_file, wake
 from tests.support.stack import Stack
 

@@ -12,8 +12,8 @@ from sqlalchemy import Engine, delete, insert
 from api.auth.callers import make_key
 from shared.database.engine import make_engine
 from shared.tables import ApiKey
+from tests.contracts.console.test_console import HTML, check_page, sign_in, submit
 from tests.contracts.helpers import apart, logged, new_id, wait_until
-from tests.contracts.test_console import HTML, check_page, sign_in, submit
 from tests.support.stack import Stack
 
 

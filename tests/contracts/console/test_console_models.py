@@ -11,10 +11,10 @@ import httpx2
 import pytest
 from sqlalchemy import Engine
 
+from tests.contracts.console.test_console import HTML, OWN, check_page, submit
 from tests.contracts.helpers import wait_for_job, wait_until
-from tests.contracts.test_challenger import challenge, wait_for_rows
-from tests.contracts.test_console import HTML, OWN, check_page, submit
-from tests.contracts.test_monitoring import drift_when_counted
+from tests.contracts.models.test_challenger import challenge, wait_for_rows
+from tests.contracts.monitoring.test_monitoring import drift_when_counted
 from tests.contracts.versions import COUNT, decide, fitted, register, rows_of
 from tests.support.stack import Stack
 from tests.support.trainings import TARGET, csv_of, make_rows

@@ -329,7 +329,7 @@ def test_trace_that_is_not_w3c_is_dropped(
 def test_body_without_content_type_is_not_read_as_json_where_no_key_is_needed(
     client: httpx2.Client, attrition_row: dict[str, Any], route: str
 ) -> None:
-    """A web page may send such a body unasked; tests/contracts/test_keys.py sends one with a key."""
+    """A web page may send such a body unasked; tests/contracts/operations/test_keys.py sends one with a key."""
     request = client.build_request("POST", route, json=body_for(route, attrition_row))
     del request.headers["content-type"]
     check_problem(client.send(request), 415, "unsupported_media_type")

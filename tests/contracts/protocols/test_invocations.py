@@ -25,7 +25,7 @@ from tests.contracts.helpers import (
 from tests.contracts.moody import RAISES
 from tests.support.stack import Stack
 
-SAVED = Path(__file__).resolve().parent.parent / "mlflow"
+SAVED = Path(__file__).resolve().parents[2] / "mlflow"
 ANSWERS: list[dict[str, Any]] = json.loads((SAVED / "answers.json").read_text())
 VISITORS = "/models/visitors/invocations"
 

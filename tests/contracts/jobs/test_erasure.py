@@ -13,7 +13,7 @@ from sqlalchemy import Engine, create_engine, select, update
 from shared.tables import FeatureCount, Job, ModelVersion, RequestLog, ScorePart, Table
 from tests.contracts.csv_files import post_csv
 from tests.contracts.helpers import apart, check_problem, new_id, paused, wait_for_job, wait_until
-from tests.contracts.test_monitoring import drift_when_counted
+from tests.contracts.monitoring.test_monitoring import drift_when_counted
 from tests.support.stack import Stack
 
 WAIT = {"Prefer": "wait=30"}

@@ -16,7 +16,7 @@ from shared.tables import AuditLog, ModelInput, ModelOutput
 from tests.conftest import example_rows
 from tests.contracts.csv_files import check_taken, post_csv
 from tests.contracts.helpers import apart, check_problem, new_id, wait_until
-from tests.contracts.test_keys import make
+from tests.contracts.operations.test_keys import make
 from tests.support.stack import Stack
 
 
