@@ -1,8 +1,7 @@
-"""Wake-ups: one pending at a time, none lost for good, and a dead Redis costs nobody anything."""
+"""The thread that sends wake-ups: none is lost for good, and a dead Redis costs nobody anything."""
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from fakeredis import FakeRedis, FakeServer
@@ -13,24 +12,8 @@ from redis import Redis
 import api.runtimes.queue.wakeup_sender
 from api.runtimes.queue.wakeup_sender import FAILURES, Notifier
 from scripts.servers.processes import wait_until
-from shared.broker.app import TaskName, wake_key
-from shared.broker.wakeups import PENDING_SECONDS, send_wakeup
 from tests.support.databases import refusing_redis
-
-
-class Broker:
-    """A Celery app that notes what it is asked to send, or cannot."""
-
-    def __init__(self) -> None:
-        self.sent: list[tuple[str, tuple[Any, ...], str]] = []
-        self.tried = 0
-        self.error: Exception | None = None
-
-    def send_task(self, name: str, *, args: tuple[Any, ...], queue: str) -> None:
-        self.tried += 1
-        if self.error is not None:
-            raise self.error
-        self.sent.append((name, args, queue))
+from tests.support.wakeups import MESSAGE, Broker
 
 
 @pytest.fixture
@@ -60,49 +43,6 @@ def notifier(redis: Redis, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> I
 
 def soon(what: Callable[[], bool]) -> bool:
     return wait_until(what, timeout=30, every=0.01)
-
-
-MESSAGE = (TaskName.SCORE, ("interactive", 1), "interactive")
-
-
-# ── one wake-up ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_wakeup_says_only_which_lane_and_version_has_work(redis, broker):
-    assert send_wakeup(redis, broker, lane="interactive", model_version_id=1)
-    assert broker.sent == [MESSAGE]
-
-
-def test_second_wakeup_is_not_sent_while_one_is_pending(redis, broker):
-    assert [send_wakeup(redis, broker, lane="interactive", model_version_id=1) for _ in range(3)] == [
-        True,
-        False,
-        False,
-    ]
-    assert send_wakeup(redis, broker, lane="bulk", model_version_id=1)
-    assert send_wakeup(redis, broker, lane="interactive", model_version_id=2)
-    assert len(broker.sent) == 3
-
-
-def test_wakeup_is_sent_again_once_its_key_is_taken(redis, broker):
-    send_wakeup(redis, broker, lane="interactive", model_version_id=1)
-    redis.delete(wake_key("interactive", 1))
-    assert send_wakeup(redis, broker, lane="interactive", model_version_id=1)
-
-
-def test_pending_wakeup_that_was_lost_holds_the_next_one_back_for_seconds_only(redis, broker):
-    send_wakeup(redis, broker, lane="interactive", model_version_id=1)
-    assert 0 < redis.pttl(wake_key("interactive", 1)) <= PENDING_SECONDS * 1000
-
-
-def test_wakeup_that_could_not_be_sent_leaves_nothing_pending(redis, broker):
-    broker.error = OperationalError("refused")
-    with pytest.raises(OperationalError):
-        send_wakeup(redis, broker, lane="interactive", model_version_id=1)
-    assert not redis.exists(wake_key("interactive", 1))
-
-
-# ── the thread that sends them ───────────────────────────────────────────────────────────────────────────────────
 
 
 def test_noted_work_is_sent_at_once(notifier, broker):
