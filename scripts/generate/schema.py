@@ -1,4 +1,4 @@
-"""`make schema`: write docs/schema.sql and docs/schema.md from the tables; a test holds them current.
+"""`make schema`: write docs/schema.sql, schema.md and schema.svg from the tables; a test holds them current.
 
 Tables, indexes and comments come from shared/tables/. What stands in migrations only (sequences, functions, triggers,
 storage, views) is read from a database that has run them all.
@@ -8,12 +8,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from sqlalchemy import Column, Connection, ForeignKeyConstraint, UniqueConstraint, text
+from sqlalchemy import Column, Connection, UniqueConstraint, text
 from sqlalchemy import Table as SqlTable
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement, SetColumnComment, SetTableComment
 
 from scripts.checkout import ROOT
+from scripts.generate.diagram import draw
 from scripts.generate.migrated import migrated_postgres
 from scripts.servers.server import ServerError
 from shared.database.engine import make_engine
@@ -22,6 +23,7 @@ from shared.tables import Table
 
 SQL_FILE = ROOT / "docs" / "schema.sql"
 PAGE_FILE = ROOT / "docs" / "schema.md"
+DIAGRAM_FILE = ROOT / "docs" / "schema.svg"
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 _SQL_BEFORE = """-- The schema of Guichet on PostgreSQL, for reading and for tools that want SQL.
@@ -33,8 +35,11 @@ _PAGE_BEFORE = """# Schema
 `make schema` writes this page from `shared/tables/`. As SQL: [schema.sql](schema.sql). Ready queries:
 [queries.sql](queries.sql); rows to try them on: [samples](samples/README.md).
 
-The diagram shows keys only; the columns follow below. SQLite has the same tables, with text for `uuid`, `jsonb` and
-`timestamp with time zone` (UTC).
+[![Tables and their foreign keys](schema.svg)](schema.svg)
+
+The diagram shows keys only: an arrow leads from a foreign key to its table, and is dashed where the key may be null.
+The columns follow below. SQLite has the same tables, with text for `uuid`, `jsonb` and `timestamp with time zone`
+(UTC).
 
 """
 _SEQUENCES = """
@@ -88,28 +93,12 @@ def render_sql(connection: Connection) -> str:
 
 def render_page() -> str:
     """Return schema.md: the ER diagram, then every table with its columns."""
-    tables = Table.metadata.sorted_tables
-    entities = [line for table in tables for line in _entity(table)]
-    relations = sorted(_relation(key) for table in tables for key in table.foreign_key_constraints)
-    diagram = ["```mermaid", "erDiagram", *(f"    {line}" for line in [*relations, *entities]), "```"]
-    return _PAGE_BEFORE + "\n".join(diagram) + "\n" + "".join(_section(table) for table in tables)
+    return _PAGE_BEFORE + "".join(_section(table) for table in Table.metadata.sorted_tables)
 
 
-def _entity(table: SqlTable) -> list[str]:
-    together = {name for names in _unique(table) for name in names}
-    shown = [column for column in table.columns if _keys(column) or column.name in together]
-    return [
-        f"{table.name} {{",
-        *(f"    {_word(column)} {column.name} {_keys(column)}".rstrip() for column in shown),
-        "}",
-    ]
-
-
-def _relation(key: ForeignKeyConstraint) -> str:
-    (column,) = key.columns
-    whose = "|o" if column.nullable else "||"
-    right_end = "o|" if list(column.table.primary_key.columns) == [column] else "o{"
-    return f'{key.referred_table.name} {whose}--{right_end} {column.table.name} : "{column.name}"'
+def render_diagram() -> str:
+    """Return schema.svg."""
+    return draw(list(Table.metadata.sorted_tables))
 
 
 def _keys(column: Column[object]) -> str:
@@ -141,11 +130,6 @@ def _type(column: Column[object]) -> str:
     return column.type.compile(dialect=_DIALECT).lower()
 
 
-def _word(column: Column[object]) -> str:
-    """Return the type as one word: Mermaid takes no more."""
-    return _type(column).partition("(")[0].replace(" ", "_")
-
-
 def _compile(element: DDLElement) -> str:
     lines = str(element.compile(dialect=_DIALECT)).strip().splitlines()
     return "\n".join(line.rstrip() for line in lines)
@@ -169,7 +153,8 @@ def main() -> int:
             print(f"make schema: {problem}", file=sys.stderr)
             return 1
     PAGE_FILE.write_text(render_page(), encoding="utf-8")
-    print(f"written: {SQL_FILE.relative_to(ROOT)}, {PAGE_FILE.relative_to(ROOT)}")
+    DIAGRAM_FILE.write_text(render_diagram(), encoding="utf-8")
+    print("written:", *(file.relative_to(ROOT) for file in (SQL_FILE, PAGE_FILE, DIAGRAM_FILE)))
     return 0
 
 

@@ -107,8 +107,14 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:  # noqa: ANN401
     return turn_links(page.file.src_uri, markdown)
 
 
+def language_of(page: str) -> str:
+    """Return the language of a page, for screen readers and hyphenation."""
+    return "fr" if page.startswith("fr/") or page.endswith(".fr.md") else "en"
+
+
 def on_post_page(output: str, page: Any, **_: Any) -> str:  # noqa: ANN401
-    """Refuse a page that would load something from another host."""
+    """Name the page's language; refuse a page that would load something from another host."""
+    output = output.replace('<html lang="en"', f'<html lang="{language_of(page.file.src_uri)}"', 1)
     if loaded := _LOADED.search(output):
         from mkdocs.exceptions import PluginError
 

@@ -54,3 +54,11 @@ def test_a_page_that_loads_something_from_another_host_is_noticed():
     assert all(site._LOADED.search(tag) for tag in loads)
     assert not site._LOADED.search('<link rel="canonical" href="http://127.0.0.1:8008/index.html">')
     assert not site._LOADED.search('<a href="https://example.org">there</a><script src="assets/x.js">')
+
+
+@pytest.mark.parametrize(
+    ("page", "language"),
+    [("index.md", "en"), ("fr/index.md", "fr"), ("repository/README.fr.md", "fr"), ("presentation/slides.fr.md", "fr")],
+)
+def test_page_names_its_language(page: str, language: str):
+    assert site.language_of(page) == language

@@ -44,6 +44,7 @@ def test_files_of_the_schema_are_current(migrated):
     with migrated.connect() as connection:
         assert schema.SQL_FILE.read_text() == schema.render_sql(connection), "run `make schema`"
     assert schema.PAGE_FILE.read_text() == schema.render_page(), "run `make schema`"
+    assert schema.DIAGRAM_FILE.read_text() == schema.render_diagram(), "run `make schema`"
 
 
 def plain(connection: Connection, question: str) -> list[str]:
