@@ -31,7 +31,7 @@ IMAGES = guichet-api guichet-sync guichet-worker
 
 .DEFAULT_GOAL := help
 .PHONY: help architecture package run test coverage coverage-summary faults interop fuzz openapi-lint stores e2e e2e-compose check format format-check lint types \
-    lock docs docs-serve slides monitoring bench bench-csv bench-explain bench-guards bench-lists bench-monitoring bench-observability bench-replay bench-shadow bench-training migration schema samples dockerfile errors model-cards settings clean audit sbom workflows images push-images space \
+    lock docs docs-serve screenshots slides monitoring bench bench-capacity bench-csv bench-explain bench-guards bench-lists bench-monitoring bench-observability bench-replay bench-shadow bench-training migration schema samples dockerfile errors model-cards routes client-reference settings clean audit sbom workflows images push-images space \
     space-image deploy rollback smoke release-notes publish-release
 
 help: ## List the targets
@@ -91,6 +91,9 @@ package: .venv/.installed-dev ## Build the client's wheel and sdist, guichet-cli
 bench: .venv/.installed-dev ## Measure the queue
 	$(PY) benchmarks/queue.py $(ARGS)
 
+bench-capacity: .venv/.installed-dev ## Measure latency at several loads beside Erlang's formula
+	$(PY) -m benchmarks.capacity $(ARGS)
+
 bench-csv: .venv/.installed-dev ## Measure CSV files
 	$(PY) benchmarks/bulk.py $(ARGS)
 
@@ -121,7 +124,7 @@ bench-monitoring: .venv/.installed-dev ## Measure drift by counters beside a sca
 migration: .venv/.installed ## Write the next migration from the tables: make migration m="add outcomes"
 	@exec $(PY) -m scripts.generate.migration "$$m"
 
-schema: .venv/.installed ## Write docs/schema.sql and docs/schema.md from the tables
+schema: .venv/.installed ## Write docs/schema.sql, schema.md and schema.svg from the tables
 	@$(PY) -m scripts.generate.schema
 
 samples: .venv/.installed ## Write docs/samples: inputs and outputs as CSV and SQL
@@ -138,6 +141,12 @@ model-cards: .venv/.installed ## Write the figures of docs/model-cards from the 
 
 errors: .venv/.installed ## Write docs/errors.md from shared/errors.py
 	@$(PY) -m scripts.generate.errors
+
+routes: .venv/.installed ## Write docs/routes from the OpenAPI document and the examples of its operations
+	@$(PY) -m scripts.generate.routes
+
+client-reference: .venv/.installed ## Write docs/client-reference.md from the docstrings of the client package
+	@$(PY) -m scripts.generate.client
 
 settings: .venv/.installed ## Write docs/settings.md from shared/config/settings.py
 	@$(PY) -m scripts.generate.settings
@@ -160,12 +169,16 @@ docs: .venv-docs/.installed ## Build the site of docs/ into site/, with every li
 # One file of HTML and one PDF a language. CHROMIUM=/path/to/chromium prints the PDF.
 slides: requirements/slides/node_modules/.installed ## Make the slides of docs/presentation, as HTML and PDF in slides/ (needs Node.js and Chromium)
 	@[ -x "$(CHROMIUM)" ] || { echo "make: there is no Chromium at $(CHROMIUM): install it (Debian: apt install chromium), or say where it is: CHROMIUM=" >&2; exit 1; }
-	@mkdir -p slides/presentation && cp docs/console.png slides/ && cp docs/presentation/processes.svg slides/presentation/
+	@mkdir -p slides/presentation && cp docs/front.png docs/front.fr.png slides/ && cp docs/presentation/processes.svg slides/presentation/
 	@for language in en fr; do for form in html pdf; do \
 	    CHROME_PATH="$(CHROMIUM)" requirements/slides/node_modules/.bin/marp --theme-set docs/presentation/guichet.css --allow-local-files \
 	        --pdf-notes --browser chrome --no-stdin docs/presentation/slides.$$language.md -o slides/presentation/guichet.$$language.$$form </dev/null || exit 1; \
 	done; done
 	@echo "written: slides/presentation/guichet.en.pdf, guichet.fr.pdf, and the same as HTML"
+
+# A new service: the pictures show its models and no other ones.
+screenshots: .venv/.installed-e2e ## Take the pictures of the documentation: make screenshots URL=http://127.0.0.1:8000
+	@$(PY) -m scripts.generate.screenshots "$$URL"
 
 docs-serve: .venv-docs/.installed ## Show the site of docs/ on http://127.0.0.1:8008, anew after each change (ARGS="-a 127.0.0.1:9000")
 	@NO_MKDOCS_2_WARNING=1 $(DOCS)/python -m mkdocs serve --livereload --dev-addr 127.0.0.1:8008 $(ARGS)

@@ -114,16 +114,16 @@ class Asks(Enum):
 
 
 _ASKS = {
-    predictor: Asks.KEY_OR_VISITOR,
-    _reader: Asks.KEY_OR_VISITOR,
-    _changer: Asks.KEY,
-    _lister: Asks.KEY,
-    _administrator: Asks.KEY,
+    predictor: (Asks.KEY_OR_VISITOR, "`predict`"),
+    _reader: (Asks.KEY_OR_VISITOR, "`read` or `predict`"),
+    _changer: (Asks.KEY, "`predict`"),
+    _lister: (Asks.KEY, "`read` or `predict`"),
+    _administrator: (Asks.KEY, "`admin`"),
 }
 
 
-def asks(route: APIRoute) -> Asks:
-    """Return the callers that a route lets in, from its function's dependencies."""
+def asks(route: APIRoute) -> tuple[Asks, str]:
+    """Return the callers that a route lets in, from its function's dependencies, and the scope of their keys."""
     levels = [_ASKS[dependency.call] for dependency in route.dependant.dependencies if dependency.call in _ASKS]
     assert len(levels) <= 1, route.path
-    return levels[0] if levels else Asks.NOTHING
+    return levels[0] if levels else (Asks.NOTHING, "")

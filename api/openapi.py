@@ -92,8 +92,9 @@ MAX_WRITTEN = 8
 
 
 # Answers of the layers around the routes, beside the answers that each route declares.
+_BY_OTHERS = "With AUTH=open, the request comes from a web page of another host."
 _BY_ALL = {
-    403: "The key lacks the scope; with AUTH=open, the request comes from a web page of another host.",
+    403: "The key lacks the scope.",
     422: "A parameter is not valid, or unknown.",
 }
 _BY_KEY = {
@@ -134,7 +135,7 @@ class Document:
         cards = [version.card for _, version in sorted(catalog.snapshot.by_id.items())] if with_models else []
         state = catalog.default_model(), (*(version.id for version in served), *sorted(catalog.snapshot.by_id))
         if not self._base:
-            self._base = _describe(self._app, self._routers)
+            self._base = describe(self._app, self._routers)
         if with_models and state != self._state:
             default = catalog.default_model()
             self._with_models = _with_models(self._base, self._routers, served, cards, default)
@@ -163,9 +164,9 @@ def install(app: FastAPI, routers: Iterable[APIRouter]) -> None:
     app.add_route(path, openapi, include_in_schema=False)
 
 
-def _describe(app: FastAPI, routers: Iterable[APIRouter]) -> dict[str, Any]:
-    """Return the document of the routes, without the models."""
-    auth = app.state.services.settings.auth
+def describe(app: FastAPI, routers: Iterable[APIRouter]) -> dict[str, Any]:
+    """Return the document of an application's routes, without the models; the application need not have started."""
+    auth = app.state.settings.auth
     description = DESCRIPTION + BEFORE_ROUTING + (FOR_READERS if auth == "keys" else "")
     tags = [{"name": name, "description": text} for name, text in TAGS.items()]
     base = get_openapi(
@@ -194,14 +195,19 @@ def _complete(app: FastAPI, route: APIRoute, operation: dict[str, Any]) -> None:
     """Add to an operation its summary, the callers that may use it, and the refusals of the layers around it."""
     # The docstring up to its first colon or full stop.
     operation["summary"] = re.split(r"[:.](?:\s|$)", operation["description"])[0]
-    auth = app.state.services.settings.auth
-    level = asks(route)
+    auth = app.state.settings.auth
+    level, scope = asks(route)
     if auth == "open" or level == Asks.NOTHING:
         operation["security"] = []
     else:
         operation["security"] = [{}, *_KEY] if auth == "predict-open" and level == Asks.KEY_OR_VISITOR else _KEY
     protocol = app.state.paths.at(route.path_format).protocol
     _add_refusals_of_all(operation, protocol, is_open=level == Asks.NOTHING)
+    refusal = operation["responses"]["403"]
+    scopes = re.sub(
+        r"The key lacks the scope( `read`)?(?=[.;])", f"The key lacks the scope {scope}", refusal["description"]
+    )
+    operation["responses"]["403"] = {**refusal, "description": scopes if scope else _BY_OTHERS}
 
 
 def _add_refusals_of_all(operation: dict[str, Any], protocol: Protocol | None, *, is_open: bool) -> None:
