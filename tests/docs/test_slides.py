@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from shared.tables import Table
 from tests.support.stack import ROOT
 
 FOLDER = ROOT / "docs" / "presentation"
@@ -55,6 +56,13 @@ def test_measured_figures_are_those_of_the_page_on_performance():
     measured = figures(slide_of("Measured"), "en")
     assert len(measured) > 12
     assert [figure for figure in measured if figure not in of_page] == []
+
+
+def test_counts_are_those_of_the_repository():
+    decisions = len(list((ROOT / "docs" / "decisions").glob("[0-9]*.md")))
+    assert f"{decisions} decisions" in slide_of("Repository and pipeline")
+    tables = len(Table.metadata.sorted_tables)
+    assert f"{tables} tables" in slide_of("The database is the product")
 
 
 def test_figures_of_the_models_are_those_of_their_cards():
