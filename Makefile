@@ -143,10 +143,10 @@ errors: .venv/.installed ## Write docs/errors.md from shared/errors.py
 	@$(PY) -m scripts.generate.errors
 
 routes: .venv/.installed ## Write docs/routes from the OpenAPI document and the examples of its operations
-	@$(PY) -m scripts.generate.routes
+	@$(PY) -m scripts.generate.reference.routes
 
 client-reference: .venv/.installed ## Write docs/client-reference.md from the docstrings of the client package
-	@$(PY) -m scripts.generate.client
+	@$(PY) -m scripts.generate.reference.client
 
 settings: .venv/.installed ## Write docs/settings.md from shared/config/settings.py
 	@$(PY) -m scripts.generate.settings
@@ -178,7 +178,7 @@ slides: requirements/slides/node_modules/.installed ## Make the slides of docs/p
 
 # A new service: the pictures show its models and no other ones.
 screenshots: .venv/.installed-e2e ## Take the pictures of the documentation: make screenshots URL=http://127.0.0.1:8000
-	@$(PY) -m scripts.generate.screenshots "$$URL"
+	@$(PY) -m scripts.generate.reference.screenshots "$$URL"
 
 docs-serve: .venv-docs/.installed ## Show the site of docs/ on http://127.0.0.1:8008, anew after each change (ARGS="-a 127.0.0.1:9000")
 	@NO_MKDOCS_2_WARNING=1 $(DOCS)/python -m mkdocs serve --livereload --dev-addr 127.0.0.1:8008 $(ARGS)

@@ -22,11 +22,11 @@ from contextlib import closing
 from itertools import count
 from pathlib import Path
 
-from benchmarks.command import Result, run_command
-from benchmarks.load import quantile
-from benchmarks.machine import describe, summary
-from benchmarks.probe import connect
-from benchmarks.stacks import ROOT, Stack, guichet_queue, servers, wait_until_idle
+from benchmarks.harness.command import Result, run_command
+from benchmarks.harness.load import quantile
+from benchmarks.harness.machine import describe, summary
+from benchmarks.harness.probe import connect
+from benchmarks.harness.stacks import ROOT, Stack, guichet_queue, servers, wait_until_idle
 
 MODEL = "slow"
 SHARES = (0.3, 0.5, 0.7, 0.85)  # of what the workers can do

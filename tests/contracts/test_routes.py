@@ -12,7 +12,7 @@ import httpx2
 import orjson
 from sqlalchemy import Engine, insert, select
 
-from scripts.generate.routes import ADDRESS, PREPARE, Request, requests
+from scripts.generate.reference.routes import ADDRESS, PREPARE, Request, requests
 from shared.database.engine import make_engine
 from shared.tables import Alert, ModelVersion
 from tests.conftest import example_rows

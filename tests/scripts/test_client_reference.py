@@ -2,7 +2,7 @@
 
 import guichet
 
-from scripts.generate import client
+from scripts.generate.reference import client
 
 
 def test_page_of_the_client_is_what_its_docstrings_say():

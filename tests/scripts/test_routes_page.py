@@ -2,7 +2,7 @@
 
 import re
 
-from scripts.generate import routes
+from scripts.generate.reference import routes
 
 
 def test_pages_of_routes_are_what_the_document_says():
