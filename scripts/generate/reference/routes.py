@@ -243,7 +243,7 @@ def _alternatives(schema: dict[str, Any]) -> list[dict[str, Any]]:
     if "$ref" in schema:
         return _alternatives(document()["components"]["schemas"][schema["$ref"].rpartition("/")[2]])
     if "anyOf" in schema or "oneOf" in schema:
-        return [each for part in schema.get("anyOf", schema.get("oneOf")) for each in _alternatives(part)]
+        return [each for part in schema.get("anyOf") or schema["oneOf"] for each in _alternatives(part)]
     return [schema] if schema else []
 
 
