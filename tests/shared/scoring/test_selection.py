@@ -486,3 +486,39 @@ def test_onnx_runtime_is_told_to_send_no_usage_data(monkeypatch):
     with pytest.raises(Exception, match="model"):
         onnx_graph._session(b"no graph")
     assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
+
+
+def measured(kind, one_row_us, rows_per_s, max_abs_diff=0.0):
+    figures = {"one_row_us": one_row_us, "rows_per_s": rows_per_s, "max_abs_diff": max_abs_diff}
+    return kind, {"kind": kind, **figures}
+
+
+@pytest.mark.parametrize(
+    ("onnx", "winner"),
+    [
+        (measured("onnx", 9.0, 1_100_000, 2e-8), "numpy"),  # somewhat faster, as on a busy machine
+        (measured("onnx", 7.0, 1_400_000, 2e-8), "numpy"),  # 1.4 times as fast
+        (measured("onnx", 6.0, 1_700_000, 2e-8), "onnx"),  # 1.7 times as fast
+        (measured("onnx", 8.0, 1_300_000, 1e-15), "onnx"),  # it keeps every digit: being faster is enough
+        (measured("onnx", 9.5, 1_000_000, 1e-15), "numpy"),  # heavier, and hardly faster
+        (measured("onnx", None, None, 2e-8), "numpy"),  # it could not be timed
+    ],
+)
+def test_path_with_rounded_answers_must_be_much_faster(onnx, winner):
+    paths = [measured("numpy", 10.0, 1_000_000, 1e-16), onnx, measured("pipeline", 2_000.0, 300_000)]
+    assert shared.scoring.selection._best(paths)[0] == winner
+
+
+def test_fastest_of_the_precise_paths_is_what_a_rounded_one_is_measured_against():
+    paths = [
+        measured("numpy", 10.0, 1_000_000, 1e-16),
+        measured("treelite", 9.0, 1_000_000, 1e-16),  # not faster enough to be chosen, but faster
+        measured("onnx", 6.5, 1_000_000, 2e-8),
+        measured("pipeline", 2_000.0, 300_000),
+    ]
+    assert shared.scoring.selection._best(paths)[0] == "numpy"
+
+
+def test_rounded_path_serves_where_only_the_pipeline_is_precise():
+    paths = [measured("treelite", 20.0, 500_000, 3e-8), measured("pipeline", 2_000.0, 300_000)]
+    assert shared.scoring.selection._best(paths)[0] == "treelite"
