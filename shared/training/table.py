@@ -9,7 +9,7 @@ from typing import Any
 from shared.cards.features import LARGEST_INTEGER, Category, FeatureType
 from shared.cards.numbers import NumberForm
 from shared.csv.format import CsvOptions
-from shared.errors import CardError
+from shared.errors import CardError, InvalidRequest
 from shared.faults import counted, few
 from shared.packages.card_inference import narrowest_type
 from shared.packages.sample import ReferenceRows, read_rows, value_of
@@ -69,10 +69,7 @@ class Table:
 
 
 def read_table(path: Path, options: TrainingOptions, csv_options: CsvOptions | None = None) -> Table:
-    """Read a file of rows (CSV as where it is scored) for a training; raise InvalidRequest where it is not fit for one.
-
-    Constant columns are left out with a note, since they change nothing.
-    """
+    """Read a file of rows (CSV as where it is scored) for a training; or raise InvalidRequest."""
     try:
         file_rows = read_rows(path, csv_options=csv_options)
     except CardError as error:
@@ -104,17 +101,17 @@ def table_of(file_rows: ReferenceRows, options: TrainingOptions) -> Table:
         _check_values(column)
         if name not in options.types:
             _check_mixed(column, file_rows.numbers)
-        if len(set(column.values)) == 1:
-            notes.append(f"{name[:70]} was left out: it has the same value in every row.")
-            continue
         _check_categories(column)
         columns.append(column)
-    if not columns:
+    constant = [column.name for column in columns if len(set(column.values)) == 1]
+    if len(constant) == len(columns):
         raise refusal(
             "no_features",
             f"No column beside the target {options.target[:70]!r} has two different values: there is nothing to learn "
             "from.",
         )
+    if constant:
+        raise _constant_columns(constant)
     return Table(columns, options.target, task, answers, labels, notes)
 
 
@@ -249,6 +246,18 @@ def _check_mixed(column: Column, numbers: NumberForm) -> None:
         f"others {named}: leave a cell empty where a value is missing, write them as numbers, or leave the column out "
         "(`leave_out`).",
         column=column.name,
+    )
+
+
+def _constant_columns(names: list[str]) -> InvalidRequest:
+    """Return the error for columns with one value: no model can learn what another value means."""
+    subject, pronoun = (f"column {names[0][:70]!r} has", "it") if len(names) == 1 else ("", "them")
+    subject = subject or f"columns {few((repr(name[:70]) for name in names), 10)} have"
+    return refusal(
+        "constant_columns",
+        f"The {subject} the same value in every row, from which nothing can be learned: leave {pronoun} out "
+        "(`leave_out`; `--leave-out COLUMN` of the command), or send rows with other values.",
+        column=names[0],
     )
 
 

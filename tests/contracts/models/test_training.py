@@ -201,6 +201,7 @@ def test_parameters_are_checked(client):
     [
         (lambda row, place: 1000 + place if row[TARGET] == "yes" else place, "leaked_target"),
         (lambda row, place: f"person {place}", "too_many_categories"),
+        (lambda row, place: "FR", "constant_columns"),
     ],
 )
 def test_unfit_column_fails_the_job_by_name(client, engine, models_dir, column, code):

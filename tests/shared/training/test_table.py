@@ -35,10 +35,28 @@ def test_columns_get_their_types_and_gaps_are_none(tmp_path):
     assert table.answers == [float(row[TARGET] == "yes") for row in rows]
 
 
-def test_constant_column_is_left_out_with_a_note(tmp_path):
-    table = _read(tmp_path, [row | {"country": "FR"} for row in make_rows()])
-    assert "country" not in [column.name for column in table.columns]
-    assert table.notes == ["country was left out: it has the same value in every row."]
+def test_constant_column_is_refused_by_name(tmp_path):
+    rows = [row | {"country": "FR"} for row in make_rows()]
+    assert _refusal(tmp_path, rows) == {
+        "code": "constant_columns",
+        "message": "The column 'country' has the same value in every row, from which nothing can be learned: leave it "
+        "out (`leave_out`; `--leave-out COLUMN` of the command), or send rows with other values.",
+    }
+    table = _read(tmp_path, rows, leave_out=("country",))
+    assert [column.name for column in table.columns] == ["age", "pay", "team", "remote"]
+    assert table.notes == ["Left out as it was asked for: country."]
+
+
+def test_all_constant_columns_are_named_at_once(tmp_path):
+    rows = [row | {"country": "FR", "hours": 80, "empty": ""} for row in make_rows()]
+    message = _refusal(tmp_path, rows)["message"]
+    assert message.startswith("The columns 'country', 'hours', 'empty' have the same value in every row")
+    _read(tmp_path, rows, leave_out=("country", "hours", "empty"))
+
+
+def test_column_with_gaps_beside_one_value_is_not_constant(tmp_path):
+    rows = [row | {"country": "FR" if place % 2 else ""} for place, row in enumerate(make_rows())]
+    assert "country" in [column.name for column in _read(tmp_path, rows).columns]
 
 
 def test_column_is_left_out_where_it_is_asked_for(tmp_path):
