@@ -23,7 +23,7 @@ from api.routes import mlflow, open_inference, welcome
 from api.routes.console import models as console_models
 from api.routes.console import operations as console_operations
 from api.routes.console import pages as console
-from api.routes.jobs import csv_downloads, csv_uploads, events, explanations, predict
+from api.routes.jobs import csv_downloads, csv_uploads, events, explanations, predict, reproductions
 from api.routes.jobs import stored as jobs
 from api.routes.models import comparisons, examples, registry, replays, trainings, uploads
 from api.routes.models import registered as models
@@ -49,6 +49,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     trainings.router,
     registry.router,
     replays.router,
+    reproductions.router,
     comparisons.router,
     monitoring.router,
     kpis.router,

@@ -8,6 +8,7 @@ GuichetError
 ├── NotAcceptable          406  no available representation matches Accept
 ├── SlowRequest            408  the body arrives too slowly
 ├── Conflict               409  the job's state does not allow it, or the first request with this key still runs
+├── Gone                   410  the job was erased
 ├── PreconditionFailed     412  the object has changed since the caller read it (If-Match)
 ├── TooLarge               413  more bytes or rows than the limit
 ├── UnsupportedMediaType   415  not application/json
@@ -97,6 +98,12 @@ class Conflict(GuichetError):
     """The present state does not allow the request."""
 
     status, code, title = 409, "conflict", "Conflict"
+
+
+class Gone(GuichetError):
+    """The job was erased."""
+
+    status, code, title = 410, "gone", "Erased"
 
 
 class PreconditionFailed(GuichetError):

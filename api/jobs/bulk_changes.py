@@ -17,7 +17,7 @@ from api.auth.callers import Caller
 from api.jobs.changing import cancel, take_up
 from api.jobs.queries.listing import JobFilter, query_of
 from api.services import Services
-from shared.errors import Conflict, NotFound
+from shared.errors import Conflict, Gone, NotFound
 from shared.jobs.queries.listing import UNSUCCESSFUL, JobQuery, list_ids
 from shared.tables import JobState
 
@@ -63,7 +63,7 @@ async def change_matching(
         try:
             await change.apply(services, caller, job_id)
             changed += 1
-        except (Conflict, NotFound):  # it has ended, was taken up, or was erased, since it was listed
+        except (Conflict, Gone, NotFound):  # it has ended, was taken up, or was erased, since it was listed
             refused += 1
     return {"changed": changed, "refused": refused, "has_more": len(ids) > MOST}
 

@@ -11,7 +11,7 @@ from api.jobs.audits import audit_job
 from api.jobs.finding import find_own_job
 from api.services import Services
 from shared.database.engine import take_time
-from shared.errors import Conflict, NotFound
+from shared.errors import Conflict, Gone
 from shared.faults import counted
 from shared.jobs import erasure
 from shared.jobs import transitions as jobs
@@ -74,7 +74,8 @@ async def erase(
 ) -> dict[str, Any]:
     """Erase an ended job of the caller with everything that was made of its rows; return what was erased.
 
-    Raises NotFound, and Conflict where it, or a job that explains its rows, has not ended.
+    Raises NotFound, Gone where it was erased before, and Conflict where it, or a job that explains its rows, has not
+    ended.
     """
     job = await find_own_job(services, caller, job_id)
 
@@ -94,14 +95,15 @@ async def erase(
 
     copies = await run_in_threadpool(write)
     if not copies:
-        raise NotFound("There is no job with this id any more: it was erased meanwhile.")
+        raise Gone("This job was erased at this moment, by another request: nothing of it is left.")
     return {"id": job.id, "erased": [copy.id for copy in copies], "rows": job.row_count}
 
 
 def _why_not_erased(job: StoredJob, copy: erasure.Copy) -> str:
     if copy.id == job.id:
         return f"The job is still {copy.state}: cancel it, or wait for its end, and erase it then."
-    return f"The job {copy.id} explains its rows and is still {copy.state}: cancel it, or wait for its end."
+    what = "scores its rows again" if copy.kind == JobKind.REPRODUCE else "explains its rows"
+    return f"The job {copy.id} {what} and is still {copy.state}: cancel it, or wait for its end."
 
 
 def _why_not_again(job: StoredJob) -> str:

@@ -18,6 +18,7 @@ from shared.explanations.storage import find_explanation
 from shared.jobs.queries.events import count_rows, progress_of
 from shared.jobs.queries.files import StoredCsv
 from shared.jobs.queries.jobs import RowResult, StoredJob, StoredOutput, list_rows
+from shared.jobs.reproductions import find_reproduction
 from shared.jobs.trainings import find_report
 from shared.tables import JobKind, JobState
 
@@ -355,6 +356,17 @@ def training_body(job: StoredJob, version: Version, report: Any, _words: object)
     }
 
 
+def reproduction_body(job: StoredJob, version: Version, report: Any, _words: object) -> dict[str, Any]:  # noqa: ANN401
+    """Return what decided a past job, and whether it decides the same again."""
+    names = ("sha256", "is_equal", "changed", "promotion", "scorer", "registered_scorer", "threshold", "libraries")
+    return {
+        **_about(job, version),
+        "reproduces": report["job_id"],
+        **{name: report[name] for name in (*names, "libraries_that_differ", "counts", "rows")},
+        "latency_ms": _latency(job),
+    }
+
+
 RESULTS: dict[str, ResultForm] = {
     JobKind.PREDICT: ResultForm(_single_result),
     JobKind.BATCH: ResultForm(batch_body, read=list_rows),
@@ -363,6 +375,9 @@ RESULTS: dict[str, ResultForm] = {
     JobKind.REPLAY: ResultForm(replay_body, read=_read_replay),
     JobKind.REGISTER: ResultForm(registration_body),
     JobKind.TRAIN: ResultForm(training_body, read=lambda connection, job: find_report(connection, job.id)),
+    JobKind.REPRODUCE: ResultForm(
+        reproduction_body, read=lambda connection, job: find_reproduction(connection, job.id)
+    ),
     JobKind.EXPLAIN: ResultForm(explanation_body, read=lambda connection, job: find_explanation(connection, job.id)),
 }
 

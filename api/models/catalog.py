@@ -210,9 +210,9 @@ class Catalog:
         return versions[max(versions)] if alias == CHAMPION else None
 
     def version_of(self, job: StoredJob) -> Version:
-        """Return the version that a job runs on; raise Conflict for one that registers a model."""
+        """Return the version that a job runs on; raise Conflict for one of no version."""
         if job.model_version_id == NO_VERSION:
-            raise Conflict("This job registers a model, and has no rows: ask for its result.", job_id=job.id)
+            raise Conflict(f"This job ({job.kind}) has no rows: ask for its result.", job_id=job.id)
         return self.snapshot.by_id[job.model_version_id]
 
     def registered_by(self, job: StoredJob) -> Version | None:

@@ -91,6 +91,7 @@ OF_JOBS: dict[int | str, dict[str, Any]] = {
     401: {**PROBLEM, "description": "No API key, or an unknown one."},
     403: {**PROBLEM, "description": "The key lacks the scope."},
     404: {**PROBLEM, "description": "No such job, or it is someone else's."},
+    410: {**PROBLEM, "description": "The job was erased."},
     503: {**PROBLEM, "description": "The database does not answer."},
 }
 OF_MODELS: dict[int | str, dict[str, Any]] = {

@@ -79,6 +79,7 @@ CURES = {
     "not_acceptable": "Ask for a type that `detail` lists, or leave `Accept` out.",
     "request_timeout": "Send the body faster, or in smaller parts.",
     "conflict": "Read the present state (`GET`), and do what `detail` says.",
+    "gone": "Nothing is left of the job: send its rows again if you need their scores.",
     "precondition_failed": "Read the object again, and send its new `ETag` as `If-Match`.",
     "too_large": "Split the rows over several requests, or send them as a CSV file.",
     "unsupported_media_type": "Set `Content-Type` to a type that `detail` names.",

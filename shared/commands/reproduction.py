@@ -4,8 +4,6 @@
 
 import argparse
 import json
-from dataclasses import asdict
-from typing import Any
 
 from shared.config.settings import get_settings
 from shared.database.engine import get_engine, reader
@@ -36,7 +34,7 @@ def _reproduce(options: argparse.Namespace) -> int:
         reproduction = reproduce(
             connection, options.job, options.row, models_dir=settings.models, store=settings.models_uri
         )
-    print(json.dumps(_as_json(reproduction), default=str) if options.json else "\n".join(_lines(reproduction)))
+    print(json.dumps(reproduction.report(), default=str) if options.json else "\n".join(_lines(reproduction)))
     return 0 if reproduction.is_equal else 1
 
 
@@ -108,28 +106,6 @@ def _libraries(reproduction: Reproduction) -> str:
         return f"DIFFER from training: {', '.join(reproduction.libraries)}"
     libraries = ", ".join(f"{name} {number}" for name, number in reproduction.version.card.get("libraries", {}).items())
     return f"as at training: {libraries}" if libraries else "the card does not say with which it was trained"
-
-
-def _as_json(reproduction: Reproduction) -> dict[str, Any]:
-    moved = reproduction.promotion
-    return {
-        "job_id": reproduction.job.id,
-        "model": reproduction.version.name,
-        "version": reproduction.version.version,
-        "sha256": reproduction.version.sha256,
-        "folder": reproduction.folder,
-        "is_equal": reproduction.is_equal,
-        "changed": reproduction.changed,
-        "promotion": None
-        if moved is None
-        else {"at": moved.created_at, "by": moved.actor, "from": moved.from_version, "reason": moved.reason},
-        "scorer": reproduction.scorer,
-        "registered_scorer": reproduction.version.scorer["kind"],
-        "threshold": reproduction.version.card.get("threshold"),
-        "libraries": reproduction.version.card.get("libraries", {}),
-        "libraries_that_differ": reproduction.libraries,
-        "rows": [asdict(finding) for finding in reproduction.findings],
-    }
 
 
 def _row(text: str) -> int:

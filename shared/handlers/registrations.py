@@ -41,9 +41,9 @@ class Lost(Exception):
 
 
 def claim_next(engine: Engine, settings: Settings, *, worker: str) -> Claim | None:
-    """Claim the first upload that waits, and remove the pieces that canceled ones have left; None without one."""
+    """Claim the first job of no version that waits, and remove the pieces of canceled ones; None without one."""
     with reader(engine).connect() as connection:  # nearly always there are none: nothing is locked to see that
-        if not registrations.count_unfinished(connection):
+        if not registrations.count_unfinished(connection) and not registrations.is_waiting(connection):
             return None
     with engine.begin() as connection:
         registrations.forget_files(connection)
@@ -105,7 +105,7 @@ def _work_on(
             _check_name(upload, proved)
             return way.publish(engine, settings, held, upload, proved)
     except NotWanted:
-        return not is_stopping() and _end(engine, lambda connection: registrations.cancel(connection, held))
+        return not is_stopping() and store_end(engine, lambda connection: registrations.cancel(connection, held))
     except NotProved as reason:
         code, message = reason.code, reason.message
     except GuichetError as error:
@@ -119,7 +119,7 @@ def _work_on(
         message = f"MODELS_DIR cannot be written here ({error.strerror}): give the service the right to, or room"
     message = message.replace(str(settings.models), "MODELS_DIR")  # where that is, no caller has to know
     log.warning("an upload became no version of %s (%s)", upload.name, code)
-    return _end(engine, lambda connection: registrations.fail(connection, held, code=code, message=message))
+    return store_end(engine, lambda connection: registrations.fail(connection, held, code=code, message=message))
 
 
 def _prove(
@@ -212,7 +212,7 @@ def _alias_version(session: Session, name: str) -> int | None:
     )
 
 
-def _end(engine: Engine, end: Callable[[Any], bool]) -> bool:
+def store_end(engine: Engine, end: Callable[[Any], bool]) -> bool:
     """Store the end of a job, as soon as the database takes it."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:

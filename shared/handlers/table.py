@@ -10,6 +10,7 @@ from shared.handlers.files import FILES
 from shared.handlers.handler import Handler
 from shared.handlers.registrations import register
 from shared.handlers.replays import REPLAYS
+from shared.handlers.reproductions import reproduce
 from shared.handlers.scores import SCORES
 from shared.handlers.trainings import train
 from shared.jobs.kinds import Claiming, kind_of
@@ -26,7 +27,11 @@ CHUNK_HANDLERS: dict[str, ChunkHandler] = {
     JobKind.REPLAY: REPLAYS,
 }
 # Jobs of no version, each claimed alone: called with the engine, the settings and the claim.
-APART_HANDLERS: dict[str, Callable[..., bool]] = {JobKind.REGISTER: register, JobKind.TRAIN: train}
+APART_HANDLERS: dict[str, Callable[..., bool]] = {
+    JobKind.REGISTER: register,
+    JobKind.TRAIN: train,
+    JobKind.REPRODUCE: reproduce,
+}
 
 
 def _groups() -> tuple[tuple[Handler[Any], Claiming, tuple[str, ...]], ...]:

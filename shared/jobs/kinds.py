@@ -44,6 +44,7 @@ KINDS: dict[str, Kind] = {
     JobKind.REPLAY: Kind(Claiming.BY_CHUNK, lane=Lane.BULK, logs_events=True, can_resume=True),
     JobKind.REGISTER: Kind(Claiming.APART, lane=Lane.BULK),
     JobKind.TRAIN: Kind(Claiming.APART, lane=Lane.BULK),
+    JobKind.REPRODUCE: Kind(Claiming.APART, lane=Lane.BULK),
 }
 # A newer release has stored the job, in a rolling upgrade or before it was taken back: it is shown, and left alone.
 UNKNOWN = Kind(Claiming.ALONE)

@@ -94,7 +94,7 @@ def prove_apart(
         start_new_session=True,
     )
     try:
-        _watch(process, limits, is_wanted)
+        watch(process, limits, is_wanted)
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):  # it, and what it started
             os.killpg(process.pid, signal.SIGKILL)
@@ -112,7 +112,7 @@ def _environment(folder: Path) -> dict[str, str]:
     return kept | threads | {"PYTHONPATH": root, "HOME": str(folder), "TMPDIR": str(folder)}
 
 
-def _watch(process: "subprocess.Popen[bytes]", limits: Limits, is_wanted: Callable[[], bool]) -> None:
+def watch(process: "subprocess.Popen[bytes]", limits: Limits, is_wanted: Callable[[], bool]) -> None:
     """Return when the process has ended; raise NotProved where it takes too much, NotWanted where nobody waits."""
     deadline = time.monotonic() + limits.seconds
     asked_at = time.monotonic()

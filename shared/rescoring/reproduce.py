@@ -5,7 +5,7 @@ Every difference is named: in the artefact, the card, the input, the output, or 
 
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -68,6 +68,30 @@ class Reproduction:
     def counts(self) -> Counter[str]:
         """Return how many rows there are by what was changed; equal ones under ``."""
         return Counter(finding.changed for finding in self.findings)
+
+    def report(self) -> dict[str, Any]:
+        """Return all of it; JSON, but for times and the folder."""
+        moved = self.promotion
+        counts = self.counts()
+        return {
+            "job_id": self.job.id,
+            "model": self.version.name,
+            "version": self.version.version,
+            "sha256": self.version.sha256,
+            "folder": self.folder,
+            "is_equal": self.is_equal,
+            "changed": self.changed,
+            "promotion": None
+            if moved is None
+            else {"at": moved.created_at, "by": moved.actor, "from": moved.from_version, "reason": moved.reason},
+            "scorer": self.scorer,
+            "registered_scorer": self.version.scorer["kind"],
+            "threshold": self.version.card.get("threshold"),
+            "libraries": self.version.card.get("libraries", {}),
+            "libraries_that_differ": self.libraries,
+            "counts": {"rows": len(self.findings), "equal": counts.pop("", 0), **counts},
+            "rows": [asdict(finding) for finding in self.findings],
+        }
 
 
 def reproduce(

@@ -53,6 +53,7 @@ class JobKind(StrEnum):
     REPLAY = "replay"  # stored decisions, decided again by another version, chunk by chunk
     REGISTER = "register"  # an uploaded model, proved and made a version
     TRAIN = "train"  # a table of rows, from which a new version is trained
+    REPRODUCE = "reproduce"  # past decisions of another job, made again from the artefact
 
 
 class Job(Table):
@@ -132,7 +133,8 @@ class Job(Table):
         comment="UUIDv7, which sorts by time of arrival; UUIDv4 for callers without a key, whose only secret it is",
     )
     kind: Mapped[str] = mapped_column(
-        String(16), comment="What the job does: predict, batch, csv, explain, explain_batch, replay, register, train"
+        String(16),
+        comment="What the job does: predict, batch, csv, explain, explain_batch, replay, register, train, reproduce",
     )
     lane: Mapped[str] = mapped_column(String(16), comment="Celery queue whose workers may claim it")
     state: Mapped[str] = mapped_column(String(16), comment="queued, running, or one of the four terminal states")
@@ -244,3 +246,19 @@ class ModelOutput(Table):
     )
     threshold: Mapped[float | None] = mapped_column(Float, comment="Binary: the threshold that decided")
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, server_default=func.now(), comment="When it was stored")
+
+
+class ErasedJob(Table):
+    """The id of a job that was erased. Nothing of its rows is here, and no id that a caller chose."""
+
+    __tablename__ = "erased_jobs"
+    __table_args__ = (
+        Index("ix_erased_jobs_erased_at", "erased_at", postgresql_using="brin"),
+        {"comment": "Ids of erased jobs, and nothing else of them: their owners are answered 410 instead of 404"},
+    )
+
+    id: Mapped[str] = mapped_column(UuidText, primary_key=True, comment="Id that the job had")
+    owner: Mapped[str | None] = mapped_column(
+        String(32), comment="Id of the API key that sent it, which may know of its erasure; null where AUTH=open"
+    )
+    erased_at: Mapped[datetime] = mapped_column(UtcDateTime, server_default=func.now(), comment="When it was erased")

@@ -1,8 +1,8 @@
-"""Models that jobs make versions of: uploads, which wait in files until they are registered, and trainings."""
+"""Jobs of no version: models that are uploaded, trainings, and past decisions that are made again."""
 
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Identity, Integer, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, Identity, Index, Integer, LargeBinary, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.database.types import BigId, Json
@@ -66,4 +66,25 @@ class Training(Table):
     )
     report: Mapped[dict[str, Any] | None] = mapped_column(
         Json, comment="Data, search, metrics, threshold with its curve, importance; null until its job succeeds"
+    )
+
+
+class Reproduction(Table):
+    """What a job of the kind `reproduce` scores again, and what came of it; the version is in registrations."""
+
+    __tablename__ = "reproductions"
+    __table_args__ = (
+        Index("ix_reproductions_source_job_id", "source_job_id"),
+        {"comment": "Past decisions that were made again: of which job, and whether they came out the same"},
+    )
+
+    job_id: Mapped[str] = mapped_column(
+        ForeignKey("registrations.job_id", ondelete="CASCADE"), primary_key=True, comment="Its job"
+    )
+    source_job_id: Mapped[str | None] = mapped_column(
+        ForeignKey("jobs.id", ondelete="SET NULL"), comment="Job whose rows are scored again"
+    )
+    row_index: Mapped[int | None] = mapped_column(Integer, comment="The only row, from 0; null for every row")
+    report: Mapped[dict[str, Any] | None] = mapped_column(
+        Json, comment="What decided, what has changed since, and rows that differ; null until its job succeeds"
     )

@@ -102,6 +102,20 @@ def test_queued_job_is_canceled_once_and_for_all(queue: Stack, attrition_row):
         assert caught.value.status == 409
 
 
+def test_ended_job_is_erased_for_its_owner(guichet, command, attrition_row):
+    job = guichet.submit(attrition_row).wait()
+    erasure = guichet.erase(job.id, reason="a test")
+    assert (erasure.id, erasure.erased, erasure.rows) == (job.id, (job.id,), 1)
+    with pytest.raises(Refused, match="This job was erased at") as caught:
+        guichet.erase(job.id, reason="a test")
+    assert (caught.value.status, caught.value.code) == (410, "gone")
+    done = command("wait", job.id)
+    assert (done.returncode, "This job was erased at" in done.stderr) == (2, True)
+    other = guichet.submit(attrition_row).wait()
+    done = command("erase", other.id, "--reason", "a test")
+    assert (done.returncode, done.stdout) == (0, f"The job {other.id} is erased (1 row).\n")
+
+
 def test_prediction_that_takes_longer_than_the_caller_waits_is_given_up(queue: Stack, attrition_row):
     with paused(queue), Client(queue.url) as guichet, pytest.raises(TimedOut) as caught:
         guichet.predict(attrition_row, wait=0.5)

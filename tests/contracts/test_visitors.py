@@ -145,6 +145,7 @@ def test_document_demands_a_key_where_the_service_does(visitor: httpx2.Client) -
         ("post", "/jobs/retry"),
         ("post", "/jobs/{id}/cancel"),
         ("post", "/jobs/{id}/outcome"),
+        ("post", "/jobs/{id}/reproduce"),
         ("post", "/jobs/{id}/retry"),
         ("post", "/keys"),
         ("post", "/keys/{id}/rotate"),

@@ -21,6 +21,7 @@ ADMIN = {
     "/alerts",
     "/alerts/{id}/acknowledge",
     "/drift",
+    "/jobs/{id}/reproduce",
     "/keys",
     "/keys/{id}",
     "/keys/{id}/rotate",

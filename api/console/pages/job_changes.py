@@ -49,7 +49,7 @@ async def _change_chosen(
     reasons = []
     for job_id in ids:
         reply = await ask(request, "POST", f"/jobs/{job_id}/{verb}", json={})
-        if reply.status in (404, 409):
+        if reply.status in (404, 409, 410):
             reasons.append((job_id, reply.body["detail"]))
         elif reply.status >= 400:
             raise Refused(reply)

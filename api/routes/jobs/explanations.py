@@ -45,6 +45,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"model": ExplanationResult, "headers": ENDED_AS},
     202: ACCEPTED,
     **REFUSALS,
+    410: OF_JOBS[410],
     **ENDED,
 }
 

@@ -28,6 +28,7 @@ from api.schemas.models.replays import ReplayResult
 from api.schemas.models.trainings import TrainingResult
 from api.schemas.moments import Moment
 from api.schemas.native import BatchResult, CsvResult, ErasedBody, JobBody, JobPage, Result
+from api.schemas.reproductions import ReproductionResult
 from api.services import Services
 from shared.errors import Conflict
 from shared.tables import JobState
@@ -114,7 +115,15 @@ async def get_job(request: Request, services: ServicesDep, caller: ReadCaller, j
     "/jobs/{id}/result",
     dependencies=[INCLUDES],
     responses={
-        200: {"model": Result | BatchResult | CsvResult | ReplayResult | RegistrationResult | TrainingResult},
+        200: {
+            "model": Result
+            | BatchResult
+            | CsvResult
+            | ReplayResult
+            | RegistrationResult
+            | TrainingResult
+            | ReproductionResult
+        },
         202: {"model": JobBody, "description": "Not yet finished.", "headers": TICKET},
         409: {**PROBLEM, "description": "The job failed, was canceled or expired, and has no result."},
         **OF_JOBS,

@@ -14,6 +14,8 @@ from guichet.events import Event
 from guichet.flows.calls import CsvOptions
 from guichet.flows.changes import Alias, AliasEvent
 from guichet.flows.comparisons import Comparison
+from guichet.flows.erasures import Erasure
+from guichet.flows.reproductions import Reproduction
 from guichet.flows.trainings import TrainedVersion, TrainingOptions
 from guichet.records import (
     BatchItem,
@@ -54,6 +56,7 @@ __all__ = [
     "CsvOptions",
     "CsvReport",
     "CsvResult",
+    "Erasure",
     "Event",
     "Explanation",
     "Fault",
@@ -69,6 +72,7 @@ __all__ = [
     "QueuePlace",
     "Refused",
     "Registered",
+    "Reproduction",
     "Result",
     "TimedOut",
     "TrainedVersion",

@@ -18,6 +18,8 @@ from guichet.flows import calls, changes
 from guichet.flows.calls import BatchOptions, CsvOptions, RowOptions
 from guichet.flows.changes import Alias, AliasEvent
 from guichet.flows.comparisons import Comparison, find_comparison, replay_body
+from guichet.flows.erasures import Erasure, erase
+from guichet.flows.reproductions import Reproduction
 from guichet.flows.trainings import TrainedVersion, TrainingOptions
 from guichet.records import BatchResult, CsvReport, CsvResult, Explanation, JobInfo, Model, ModelInfo, Result
 from guichet.registering import File, Registered, RegisterOptions, open_model
@@ -278,6 +280,13 @@ class AsyncClient:
         """Return what led to the score of a row of a job, and what became of it, as `GET /jobs/{id}/lineage` does."""
         return await self._run(calls.lineage(job_id, row=row, retries=self._retries))
 
+    async def reproduce(
+        self, job_id: str, *, row: int | None = None, idempotency_key: str | None = None
+    ) -> "AsyncJob[Reproduction]":
+        """Make the decisions of a job again, and compare the scores bit for bit; see Client.reproduce."""
+        flow = calls.reproduce(job_id, row=row, retries=self._retries, key=idempotency_key)
+        return AsyncJob(self, await self._run(flow))
+
     async def submit_batch(
         self,
         rows: Rows,
@@ -420,6 +429,10 @@ class AsyncClient:
             if place is None:
                 return
 
+    async def erase(self, job_id: str, *, reason: str) -> Erasure:
+        """Erase an ended job and everything that was made of its rows; see Client.erase."""
+        return await self._run(erase(job_id, reason, retries=self._retries))
+
     async def models(self) -> list[ModelInfo]:
         """List the models."""
         return await self._run(calls.models(retries=self._retries))
@@ -447,9 +460,9 @@ class AsyncClient:
         """Point an alias back to its version before the last move."""
         return await self._run(changes.roll_back(name, reason, alias, retries=self._retries))
 
-    async def remove_alias(self, name: str, alias: str, *, reason: str) -> None:
-        """Take an alias away; the champion can only be moved."""
-        await self._run(changes.remove_alias(name, alias, reason, retries=self._retries))
+    async def remove_alias(self, name: str, alias: str, *, reason: str, etag: str | None = None) -> None:
+        """Take an alias away, with the `etag` that you saw only if nobody moved it; the champion can only be moved."""
+        await self._run(changes.remove_alias(name, alias, reason, etag, retries=self._retries))
 
     async def history(self, name: str) -> list[AliasEvent]:
         """List how a model's aliases were moved, newest first."""

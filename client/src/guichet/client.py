@@ -18,6 +18,8 @@ from guichet.flows import calls, changes
 from guichet.flows.calls import BatchOptions, CsvOptions, RowOptions
 from guichet.flows.changes import Alias, AliasEvent
 from guichet.flows.comparisons import Comparison, find_comparison, replay_body
+from guichet.flows.erasures import Erasure, erase
+from guichet.flows.reproductions import Reproduction
 from guichet.flows.trainings import TrainedVersion, TrainingOptions
 from guichet.records import BatchResult, CsvReport, CsvResult, Explanation, JobInfo, Model, ModelInfo, Result
 from guichet.registering import File, Registered, RegisterOptions, open_model
@@ -288,6 +290,16 @@ class Client:
         """Return what led to the score of a row of a job, and what became of it, as `GET /jobs/{id}/lineage` does."""
         return self._run(calls.lineage(job_id, row=row, retries=self._retries))
 
+    def reproduce(
+        self, job_id: str, *, row: int | None = None, idempotency_key: str | None = None
+    ) -> "Job[Reproduction]":
+        """Make the decisions of a job again by the artefact that decided, and compare the scores bit for bit.
+
+        `row` is the only row, from 0. The result says what decided, and names everything that has changed since.
+        """
+        flow = calls.reproduce(job_id, row=row, retries=self._retries, key=idempotency_key)
+        return Job(self, self._run(flow))
+
     def submit_batch(
         self,
         rows: Rows,
@@ -441,6 +453,13 @@ class Client:
             if place is None:
                 return
 
+    def erase(self, job_id: str, *, reason: str) -> Erasure:
+        """Erase an ended job: its rows, scores, explanations and outcomes, and every copy of them; for its owner.
+
+        The jobs that explained its rows go with it. Raises Refused: 409 where it has not ended, 410 where it is erased.
+        """
+        return self._run(erase(job_id, reason, retries=self._retries))
+
     def models(self) -> list[ModelInfo]:
         """List the models."""
         return self._run(calls.models(retries=self._retries))
@@ -468,9 +487,9 @@ class Client:
         """Point an alias back to its version before the last move."""
         return self._run(changes.roll_back(name, reason, alias, retries=self._retries))
 
-    def remove_alias(self, name: str, alias: str, *, reason: str) -> None:
-        """Take an alias away; the champion can only be moved."""
-        self._run(changes.remove_alias(name, alias, reason, retries=self._retries))
+    def remove_alias(self, name: str, alias: str, *, reason: str, etag: str | None = None) -> None:
+        """Take an alias away, with the `etag` that you saw only if nobody moved it; the champion can only be moved."""
+        self._run(changes.remove_alias(name, alias, reason, etag, retries=self._retries))
 
     def history(self, name: str) -> list[AliasEvent]:
         """List how a model's aliases were moved, newest first."""

@@ -653,6 +653,39 @@ def test_retry_of_a_job_that_is_being_canceled_says_that_it_waits(guichet):
     assert f"The job {JOB_ID} is queued." in err
 
 
+def test_job_is_erased_with_those_that_explained_it(guichet):
+    body = {"id": JOB_ID, "erased": [JOB_ID, "01a1fc6e-b8ef-76d6-a1a8-7ba162c421cc"], "rows": 3}
+    script = Script(answer(200, job("succeeded", total=3)), answer(200, body))
+    code, out, err = guichet(script, "erase", JOB_ID, "--reason", "asked for by the person")
+    assert (code, err) == (0, "")
+    assert out == f"The job {JOB_ID} is erased (3 rows), with 1 that were made of its rows.\n"
+    assert script.requests[1].method == "DELETE"
+    assert script.requests[1].url.params["reason"] == "asked for by the person"
+    script = Script(answer(200, job("succeeded")), answer(200, body))
+    code, out, _ = guichet(script, "erase", JOB_ID, "--reason", "r", "--json")
+    assert json.loads(out) == body
+
+
+def test_erasure_whose_answer_was_lost_is_done(guichet):
+    script = Script(answer(200, job("succeeded")), httpx2.ReadError("reset"), problem(410, "gone", "It was erased."))
+    code, out, _ = guichet(script, "erase", JOB_ID, "--reason", "r")
+    assert (code, out) == (0, f"The job {JOB_ID} is erased (1 row).\n")
+
+
+@pytest.mark.parametrize(("status", "code"), [(404, "not_found"), (410, "gone"), (403, "forbidden")])
+def test_job_that_cannot_be_erased_is_refused(guichet, status, code):
+    exit_code, out, err = guichet(Script(problem(status, code, "It is so.")), "erase", JOB_ID, "--reason", "r")
+    assert (exit_code, out, err) == (4 if status == 403 else 2, "", "guichet: It is so.\n")
+    running = Script(answer(200, job("running")), problem(409, "conflict", "Cancel it.", job_id=JOB_ID))
+    assert guichet(running, "erase", JOB_ID, "--reason", "r")[0] == 2
+
+
+def test_erasure_needs_a_reason(guichet):
+    with pytest.raises(SystemExit) as ended:
+        guichet(Script(), "erase", JOB_ID)
+    assert ended.value.code == 2
+
+
 def test_another_server_is_told(guichet):
     code, _, err = guichet(Script(httpx2.Response(404, text="<html>")), "models")
     assert code == 5

@@ -1,16 +1,18 @@
 """Erasing jobs over HTTP, and by their age: nothing that was made of their rows stays, on both runtimes."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 import pytest
-from sqlalchemy import Engine, create_engine, select, update
+from sqlalchemy import Engine, create_engine, insert, select, update
 
-from shared.tables import FeatureCount, Job, ModelVersion, RequestLog, ScorePart, Table
+from shared.tables import ErasedJob, FeatureCount, Job, ModelVersion, RequestLog, ScorePart, Table
 from tests.contracts.csv_files import post_csv
 from tests.contracts.helpers import apart, check_problem, new_id, paused, wait_for_job, wait_until
 from tests.contracts.monitoring.test_monitoring import drift_when_counted
@@ -91,9 +93,13 @@ def test_erased_job_leaves_nothing_that_was_made_of_its_rows(
     assert aggregates(engine, name) == before
     assert hashes(engine, request_id) == [None]
     for place in ("", "/result", "/lineage", "/explanations", "/events"):
-        check_problem(client.get(f"/jobs/{job_id}{place}"), 404, "not_found")
-    check_problem(client.delete(f"/jobs/{job_id}"), 404, "not_found")
-    check_problem(client.get(f"/jobs/{every}/output.csv"), 404, "not_found")
+        check_problem(client.get(f"/jobs/{job_id}{place}"), 410, "gone")
+    problem = check_problem(client.delete(f"/jobs/{job_id}"), 410, "gone")
+    assert re.search(r"was erased at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC: nothing of it is left", problem["detail"])
+    check_problem(client.get(f"/jobs/{every}/output.csv"), 410, "gone")
+    for change in ("cancel", "retry", "explain"):
+        check_problem(client.post(f"/jobs/{job_id}/{change}"), 410, "gone")
+    check_problem(client.post("/explain", json={"job_id": job_id}), 410, "gone")
     assert client.get(f"/jobs/{other}/result").status_code == 200
     assert client.get(f"/jobs/{explained}/result").status_code == 200
     (entry,) = client.get("/logs/audit", params={"action": "job.erased", "target": f"job:{job_id}"}).json()["items"]
@@ -163,6 +169,10 @@ def test_job_of_somebody_else_is_not_erased(sync: Stack, tmp_path: Path, attriti
         erased = client.delete(f"/jobs/{job_id}", headers=keys["owner"]).json()["erased"]
         assert erased == [job_id, seen]  # an administrator's explanation of it, and not another owner's equal row
         assert client.get(f"/jobs/{mine}/result", headers=keys["other"]).status_code == 200
+        for name, status in (("owner", 410), ("admin", 410), ("other", 404), ("reader", 404)):
+            assert client.get(f"/jobs/{job_id}", headers=keys[name]).status_code == status
+        for name, status in (("owner", 410), ("admin", 410), ("other", 404)):  # the second time
+            assert client.delete(f"/jobs/{job_id}", headers=keys[name]).status_code == status
 
 
 @contextmanager
@@ -194,8 +204,12 @@ def test_jobs_are_erased_by_their_age(stack: Stack, tmp_path: Path, attrition_ro
         with engine.begin() as connection:
             long_ago = datetime.now(UTC) - timedelta(days=31)
             connection.execute(update(Job).where(Job.id == old).values(finished_at=long_ago))
+            forgotten = str(uuid4())
+            connection.execute(insert(ErasedJob).values(id=forgotten, erased_at=long_ago))
+        check_problem(client.get(f"/jobs/{forgotten}"), 410, "gone")
         begin()
-        wait_until(lambda: client.get(f"/jobs/{old}").status_code == 404 or None, seconds=90)
+        wait_until(lambda: client.get(f"/jobs/{old}").status_code == 410 or None, seconds=90)
+        check_problem(client.get(f"/jobs/{forgotten}"), 404, "not_found")
         assert holders(engine, [old, every]) == {}
         assert client.get(f"/jobs/{new}/result").status_code == 200
 

@@ -319,5 +319,13 @@ def test_client_and_its_command_do_the_same(stack: Stack, register, capsys: pyte
         assert capsys.readouterr().out == f"{events}\n"
     assert guichet(["delete", f"{name}@2", "--reason", "typed", "--url", stack.url]) == 2
     assert "archive it first" in capsys.readouterr().err
+    assert guichet(["promote", f"{name}@2", "--alias", "aside", "--reason", "aside", "--url", stack.url]) == 0
+    unalias = ["unalias", f"{name}@aside", "--reason", "no more", "--url", stack.url]
+    assert guichet(unalias) == 0
+    assert capsys.readouterr().out.endswith(f"{name} has no alias aside any more.\n")
+    assert guichet(unalias) == 2
+    assert guichet(["unalias", f"{name}@champion", "--reason", "no more", "--url", stack.url]) == 2
+    assert guichet(["unalias", name, "--reason", "no more", "--url", stack.url]) == 2
+    assert "names no alias" in capsys.readouterr().err
     assert guichet(["history", name, "--url", stack.url]) == 0
     assert capsys.readouterr().out.count("typed") == 2

@@ -7,17 +7,18 @@ from collections.abc import Callable, Sequence
 
 from guichet.client import Client
 from guichet.command.bench import bench
-from guichet.command.changes import history, move, promote, roll_back
+from guichet.command.changes import history, move, promote, remove_alias, roll_back
 from guichet.command.comparing import compare, replay
 from guichet.command.explaining import explain_score
 from guichet.command.files import score_csv
 from guichet.command.lineage import show_lineage
 from guichet.command.parser import make_parser
 from guichet.command.registering import list_versions, register, show
+from guichet.command.reproducing import reproduce
 from guichet.command.rows import predict
 from guichet.command.terminal.console import Console
 from guichet.command.terminal.outcomes import INTERRUPTED, explain
-from guichet.command.tickets import cancel, list_jobs, list_models, retry, wait
+from guichet.command.tickets import cancel, erase, list_jobs, list_models, retry, wait
 from guichet.command.training import train
 from guichet.errors import GuichetError
 
@@ -28,8 +29,10 @@ _COMMANDS: dict[str, Callable[[Client, argparse.Namespace, Console], int]] = {
     "jobs": list_jobs,
     "wait": wait,
     "lineage": show_lineage,
+    "reproduce": reproduce,
     "cancel": cancel,
     "retry": retry,
+    "erase": erase,
     "models": list_models,
     "register": register,
     "list": list_versions,
@@ -39,6 +42,7 @@ _COMMANDS: dict[str, Callable[[Client, argparse.Namespace, Console], int]] = {
     "comparison": compare,
     "promote": promote,
     "rollback": roll_back,
+    "unalias": remove_alias,
     "history": history,
     "archive": move,
     "restore": move,

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from guichet.client import Client
 from guichet.command.terminal.console import Console
 from guichet.command.terminal.outcomes import DONE
+from guichet.errors import Unusable
 
 
 def promote(client: Client, options: argparse.Namespace, console: Console) -> int:
@@ -19,6 +20,16 @@ def roll_back(client: Client, options: argparse.Namespace, console: Console) -> 
     """Point an alias back to its version before the last move."""
     alias = client.roll_back(options.name, reason=options.reason, alias=options.alias)
     console.say(f"{alias.model}@{alias.version} is the {alias.alias} of {alias.model} again.")
+    return DONE
+
+
+def remove_alias(client: Client, options: argparse.Namespace, console: Console) -> int:
+    """Take an alias away."""
+    name, _, alias = options.model.partition("@")
+    if not name or not alias:
+        raise Unusable(f"{options.model!r} names no alias: write it as name@alias, e.g. attrition@challenger.")
+    client.remove_alias(name, alias, reason=options.reason)
+    console.say(f"{name} has no alias {alias} any more.")
     return DONE
 
 

@@ -98,6 +98,14 @@ def make_parser() -> argparse.ArgumentParser:
     lineage.add_argument("row", nargs="?", type=_whole, default=0, metavar="ROW", help="which row of it, from 0")
     _add_json(lineage)
 
+    reproduce = add(
+        "reproduce", "score rows of a job again by the artefact that decided, and compare bit for bit (3: they differ)"
+    )
+    reproduce.add_argument("id", help="the job's id")
+    reproduce.add_argument("row", nargs="?", type=_whole, metavar="ROW", help="only this row of it, from 0")
+    _add_no_wait(reproduce)
+    _add_json(reproduce)
+
     cancel = add("cancel", "cancel a job; rows that are done stay")
     cancel.add_argument("id", help="the job's id")
     _add_json(cancel)
@@ -105,6 +113,11 @@ def make_parser() -> argparse.ArgumentParser:
     retry = add("retry", "retry the remaining rows of a failed or canceled CSV job")
     retry.add_argument("id", help="the job's id")
     _add_json(retry)
+
+    erase = add("erase", "erase an ended job: its rows, scores, explanations and outcomes, and every copy of them")
+    erase.add_argument("id", help="the job's id")
+    _add_reason(erase, of="audit log")
+    _add_json(erase)
 
     models = add("models", "list the models")
     _add_json(models)
@@ -196,6 +209,9 @@ def make_parser() -> argparse.ArgumentParser:
             moving.add_argument("name", metavar="NAME")
         moving.add_argument("--alias", default="champion", help="which alias (default: champion)")
         _add_reason(moving)
+    removing = add("unalias", "take an alias away; the champion can only be moved")
+    removing.add_argument("model", metavar="NAME@ALIAS")
+    _add_reason(removing)
     for name, text in (
         ("archive", "archive a version of a model: it takes no rows until it is restored"),
         ("restore", "let an archived version serve again"),
@@ -238,8 +254,8 @@ def _add_window(parser: argparse.ArgumentParser, *, of: str) -> None:
     parser.add_argument("--cost-fn", type=_amount, metavar="COST", help="of a false negative (default: 1)")
 
 
-def _add_reason(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--reason", required=True, help="the reason, for readers of the history")
+def _add_reason(parser: argparse.ArgumentParser, *, of: str = "history") -> None:
+    parser.add_argument("--reason", required=True, help=f"the reason, for readers of the {of}")
 
 
 def _add_no_wait(parser: argparse.ArgumentParser) -> None:

@@ -1,11 +1,13 @@
-"""`guichet jobs`, `wait`, `cancel`, `retry` and `models`."""
+"""`guichet jobs`, `wait`, `cancel`, `retry`, `erase` and `models`."""
 
 import argparse
+from dataclasses import asdict
 from itertools import islice
 
 from guichet.client import Client, Job
 from guichet.command.comparing import show_comparison
 from guichet.command.registering import show_registered
+from guichet.command.reproducing import show_reproduction
 from guichet.command.rows import show_batch, show_result
 from guichet.command.terminal.bar import Bar
 from guichet.command.terminal.console import Console, count, rows, with_errors
@@ -14,6 +16,7 @@ from guichet.command.terminal.outcomes import DONE, JOB_FAILED, ROWS_FAILED, com
 from guichet.command.training import show_trained
 from guichet.errors import JobFailed
 from guichet.flows.comparisons import Comparison
+from guichet.flows.reproductions import Reproduction
 from guichet.flows.trainings import TrainedVersion
 from guichet.records import BatchResult, Result
 from guichet.registering import Registered
@@ -73,6 +76,8 @@ def wait(client: Client, options: argparse.Namespace, console: Console) -> int:
         show_registered(console, result, is_json=False)
     elif isinstance(result, TrainedVersion):
         show_trained(console, result, is_json=False)
+    elif isinstance(result, Reproduction):
+        return show_reproduction(console, result, is_json=False)
     return ROWS_FAILED if job.info.has_failures else DONE
 
 
@@ -99,6 +104,18 @@ def retry(client: Client, options: argparse.Namespace, console: Console) -> int:
     else:
         next_command = command_line(options, "csv", "--job", job.id, "-o", "scored.csv")
         console.tell(f"The job {job.id} is {job.status}. To go on: {next_command}")
+    return DONE
+
+
+def erase(client: Client, options: argparse.Namespace, console: Console) -> int:
+    """Erase a job."""
+    erasure = client.erase(options.id, reason=options.reason)
+    if options.is_json:
+        console.say_json(asdict(erasure))
+        return DONE
+    copies = len(erasure.erased) - 1
+    beside = f", with {count(copies)} that were made of its rows" if copies else ""
+    console.say(f"The job {erasure.id} is erased ({rows(erasure.rows)}){beside}.")
     return DONE
 
 

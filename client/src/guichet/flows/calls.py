@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from guichet.errors import JobFailed, TimedOut, Unusable
 from guichet.flows.comparisons import Comparison
+from guichet.flows.reproductions import Reproduction
 from guichet.flows.trainings import TrainedVersion, training_query, window_body
 from guichet.records import BatchResult, CsvReport, CsvResult, Explanation, JobInfo, Model, ModelInfo, Result
 from guichet.registering import ModelUpload, Registered
@@ -23,7 +24,7 @@ LONGEST_WAIT = 25  # seconds that one request may be held back: proxies cut at 3
 LONGEST_STORING = 300  # seconds between the last byte of a file and the answer: it is stored as a whole
 LONGEST_POLL = 2.0  # between two polls of a service that does not hold requests back
 
-AnyResult = Result | BatchResult | CsvResult | Explanation | Comparison | Registered | TrainedVersion
+AnyResult = Result | BatchResult | CsvResult | Explanation | Comparison | Registered | TrainedVersion | Reproduction
 _READERS: dict[str, Callable[[dict[str, Any]], AnyResult]] = {
     "predict": Result.read,
     "batch": BatchResult.read,
@@ -33,6 +34,7 @@ _READERS: dict[str, Callable[[dict[str, Any]], AnyResult]] = {
     "replay": Comparison.read,
     "register": Registered.read,
     "train": TrainedVersion.read,
+    "reproduce": Reproduction.read,
 }
 Value = TypeVar("Value")
 
@@ -149,6 +151,13 @@ def train_again(
     """Train on a model's reference rows and its rows of a window with outcomes; return the job that does so."""
     body = window_body(model, options, start=start, end=end)
     answer = yield from exchange(_post("/train", body, key=key, wait=LONGEST_STORING), retries)
+    return read(check(answer), JobInfo.read)
+
+
+def reproduce(job_id: str, *, row: int | None, retries: int, key: str | None) -> Flow[JobInfo]:
+    """Score rows of a job again by the artefact that decided; return the job that does so."""
+    params = {} if row is None else {"row": str(row)}
+    answer = yield from exchange(Request("POST", f"{job_path(job_id)}/reproduce", params, _key(key)), retries)
     return read(check(answer), JobInfo.read)
 
 

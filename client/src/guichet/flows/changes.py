@@ -106,9 +106,9 @@ def roll_back(name: str, reason: str, alias: str, *, retries: int) -> Flow[Alias
     return Alias.read(answer)
 
 
-def remove_alias(name: str, alias: str, reason: str, *, retries: int) -> Flow[None]:
+def remove_alias(name: str, alias: str, reason: str, etag: str | None, *, retries: int) -> Flow[None]:
     """Delete an alias. A missing one is no error after a lost answer."""
-    answer = yield from exchange(_request("DELETE", _alias_path(name, alias), {"reason": reason}, None), retries)
+    answer = yield from exchange(_request("DELETE", _alias_path(name, alias), {"reason": reason}, etag), retries)
     if answer.status != 204:
         raise refusal(answer)
 
