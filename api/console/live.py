@@ -16,8 +16,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from api.console.asking import Refused, ask, read
-from api.console.charts import Chart, bar_chart
 from api.console.language import Words, language_of
+from api.console.plots import Gauge, gauge
 from api.console.rendering import render
 from api.console.session import viewer_of
 from api.services import Services, services_of
@@ -81,19 +81,19 @@ class Reading:
         ended = sum(point.ended for point in self.points)
         return 1 - self.failed / ended if ended else None
 
-    def charts(self, words: Words) -> list[Chart]:
-        """Return the charts, in the reader's language."""
+    def charts(self, words: Words) -> list[Gauge]:
+        """Return the charts of the overview, in the reader's language."""
         last = max([self.now.start, *(point.end for point in self.points)])
         stretches = [(point.start, point.end, point) for point in self.points] + [(last, self.at, self.now)]
 
         def chart(
             key: str, figure: Callable[[Point], float | None], now: str, write: Write, *, is_bad: bool = False
-        ) -> Chart:
+        ) -> Gauge:
             bars = [
                 (((start - self.at) / SPAN + 1, (end - self.at) / SPAN + 1), figure(point))
                 for start, end, point in stretches
             ]
-            return bar_chart(words(key), bars, now, write, is_bad=is_bad)
+            return gauge(words(key), bars, now, write, is_bad=is_bad)
 
         def number(value: float) -> str:
             return words.number(value, 1)

@@ -13,6 +13,7 @@ Point = tuple[float, float]
 
 WIDTH, HEIGHT = 340.0, 190.0  # of a chart with axes, in units of its own
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 12.0, 10.0, 26.0  # what the axes and their numbers take
+GAUGE_WIDTH, GAUGE_HEIGHT = 300.0, 48.0  # of bars over time, without axes
 STYLES = 6  # series that look different
 SHOWN_POINTS = 40  # a line of more has no marks
 
@@ -44,6 +45,46 @@ class Chart:
     names: list[str] = field(default_factory=list)
     head: list[str] = field(default_factory=list)
     rows: list[list[str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """Bars over time: what they show, the present value and the highest one in words, and the bars."""
+
+    title: str
+    now: str
+    top: str  # of the highest bar; empty where every value is 0, or there is none
+    bars: list[Shape]
+    is_bad: bool
+    width: float = GAUGE_WIDTH
+    height: float = GAUGE_HEIGHT
+
+
+# ── over the last minutes ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def gauge(
+    title: str,
+    spans: Sequence[tuple[tuple[float, float], float | None]],
+    now: str,
+    write: Callable[[float], str],
+    *,
+    is_bad: bool = False,
+) -> Gauge:
+    """Return bars of values over time.
+
+    Each value stands with its begin and its end, as shares of the width (0 to 1); a value of None has no bar.
+    `write` says the highest value in words.
+    """
+    top = max((value for _, value in spans if value is not None), default=0.0)
+    bars = []
+    for (begin, end), value in spans:
+        left, right = max(begin, 0.0) * GAUGE_WIDTH, min(end, 1.0) * GAUGE_WIDTH
+        if value and right > left:
+            height = max(value / top * GAUGE_HEIGHT, 1.0)
+            width = max(right - left - 0.6, 0.4)  # a hair of space between two
+            bars.append(_rect(left, GAUGE_HEIGHT - height, width, height, "now"))
+    return Gauge(title, now, write(top) if top else "", bars, is_bad)
 
 
 # ── small ones, inside a row of a table ──────────────────────────────────────────────────────────────────────────

@@ -6,10 +6,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.console.asking import Refused, read
-from api.console.charts import Chart
 from api.console.language import Words, language_of
 from api.console.live import Reading, live_of
 from api.console.pages.models import read_health
+from api.console.plots import Gauge
 from api.console.rendering import page
 from api.console.session import viewer_of
 
@@ -18,7 +18,7 @@ async def overview_page(request: Request) -> Response:
     """Return the overview of the last 15 minutes, with what the reader's key may see."""
     viewer = viewer_of(request)
     live: Reading | None = None
-    charts: list[Chart] = []
+    charts: list[Gauge] = []
     failed: list[dict[str, Any]] = []
     errors: list[dict[str, Any]] = []
     trouble: dict[str, Any] | None = None

@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from api.console.charts import HEIGHT, WIDTH, bar_chart
 from api.console.filters import Unreadable, address_query, completions, parameters, read_box, write_box
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
@@ -75,19 +74,3 @@ def test_address_says_what_the_box_says() -> None:
     assert address_query(chosen, before="1.x") == "?status=failed&model=credit@3&since=1h&before=1.x"
     assert address_query({"status": ""}) == ""
     assert {"status:failed", "model:credit", "since:1h"} < set(completions(["credit"]))
-
-
-def test_bars_stand_in_their_time_and_none_is_without_a_bar() -> None:
-    spans = [((0.0, 0.5), 1.0), ((0.5, 0.75), None), ((0.75, 1.0), 4.0), ((-1.0, -0.5), 2.0)]
-    chart = bar_chart("Rows", spans, "4", lambda value: f"{value:.0f}!", is_bad=True)
-    assert (chart.now, chart.top, chart.is_bad) == ("4", "4!", True)
-    first, second = chart.bars
-    assert (first.x, first.height) == (0, HEIGHT / 4)
-    assert first.y + first.height == HEIGHT
-    assert (second.x, second.y, second.height) == (0.75 * WIDTH, 0, HEIGHT)
-    assert all(bar.x + bar.width <= WIDTH for bar in chart.bars)
-
-
-def test_chart_without_values_has_no_bars() -> None:
-    chart = bar_chart("Rows", [((0.0, 1.0), None), ((0.5, 1.0), 0.0)], "–", str)
-    assert (chart.bars, chart.top) == ([], "")

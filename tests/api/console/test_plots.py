@@ -7,7 +7,7 @@ import pytest
 from api.console import plots
 from api.console.language import Words
 from api.console.pages.model_card import read_markdown
-from api.console.plots import Chart, Series
+from api.console.plots import GAUGE_HEIGHT, GAUGE_WIDTH, Chart, Series, gauge
 from api.console.rendering import environment
 
 NUMBER = Words("en").number
@@ -93,3 +93,20 @@ def test_page_in_markdown_becomes_headings_texts_lists_and_tables() -> None:
         ("list", "", [["three"]]),
         ("table", "", [["a", "b"], ["1|2", "-"]]),
     ]
+
+
+def test_bars_stand_in_their_time_and_none_is_without_a_bar() -> None:
+    spans = [((0.0, 0.5), 1.0), ((0.5, 0.75), None), ((0.75, 1.0), 4.0), ((-1.0, -0.5), 2.0)]
+    chart = gauge("Rows", spans, "4", lambda value: f"{value:.0f}!", is_bad=True)
+    assert (chart.now, chart.top, chart.is_bad) == ("4", "4!", True)
+    bars = [[float(bar.attributes[side]) for side in ("x", "y", "width", "height")] for bar in chart.bars]
+    first, second = bars
+    assert (first[0], first[3]) == (0, GAUGE_HEIGHT / 4)
+    assert first[1] + first[3] == GAUGE_HEIGHT
+    assert (second[0], second[1], second[3]) == (0.75 * GAUGE_WIDTH, 0, GAUGE_HEIGHT)
+    assert all(x + width <= GAUGE_WIDTH for x, _, width, _ in bars)
+
+
+def test_chart_without_values_has_no_bars() -> None:
+    chart = gauge("Rows", [((0.0, 1.0), None), ((0.5, 1.0), 0.0)], "–", str)
+    assert (chart.bars, chart.top) == ([], "")
