@@ -18,9 +18,10 @@ unexport PYTHONDONTWRITEBYTECODE
 # what `make test` runs
 QUICK = not long and not interop and not fuzz and not lint and not e2e
 ARGS =
-# the browser of `make e2e`
-CHROMIUM ?= /usr/bin/chromium
-export CHROMIUM
+# CHROMIUM=/path/to/chromium says which browser is used; scripts/chromium.sh finds one otherwise
+BROWSER = sh scripts/chromium.sh
+NO_BROWSER = there is no Chromium here$(if $(CHROMIUM),: CHROMIUM=$(CHROMIUM) is none), and none could be installed: \
+    install it (Debian: apt install chromium), or say where it is: CHROMIUM=
 DOCKER ?= docker
 # the images' tag: the one that is released, or none in particular
 IMAGE_TAG = $(if $(TAG),$(patsubst v%,%,$(TAG)),latest)
@@ -30,7 +31,7 @@ VERSION = $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' shared/version.py)
 IMAGES = guichet-api guichet-sync guichet-worker
 
 .DEFAULT_GOAL := help
-.PHONY: help architecture package run test coverage coverage-summary faults interop fuzz openapi-lint stores e2e e2e-compose check format format-check lint types \
+.PHONY: help architecture package run test browser coverage coverage-summary faults interop fuzz openapi-lint stores e2e e2e-compose check format format-check lint types \
     lock docs docs-serve screenshots slides monitoring bench bench-capacity bench-csv bench-explain bench-guards bench-lists bench-monitoring bench-observability bench-replay bench-shadow bench-training migration schema samples dockerfile errors model-cards routes client-reference settings clean audit sbom workflows images push-images space \
     space-image deploy rollback smoke release-notes publish-release
 
@@ -40,11 +41,14 @@ help: ## List the targets
 run: .venv/.installed ## Start everything on this machine (RUNTIME=sync, PORT=, FLOWER_PORT=, DATA_DIR=)
 	@exec $(PY) -m scripts.local.run
 
-test: .venv/.installed-dev ## Run the tests, four files at a time (ARGS="-n 0 -k name" for some of them)
+test: .venv/.installed-dev browser ## Run the tests, four files at a time (ARGS="-n 0 -k name" for some of them)
 	$(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "$(QUICK)" $(ARGS)
 
-coverage: .venv/.installed-dev ## Run the tests and measure what they cover, also in the processes that they start
+coverage: .venv/.installed-dev browser ## Run the tests and measure what they cover, also in the processes that they start
 	$(PY) -m pytest -m "$(QUICK)" --cov --cov-branch --cov-report=term --cov-report=xml $(ARGS)
+
+browser: .venv/.installed-dev # Chromium, where it can be had: without it, the tests go on and say what they leave out
+	@$(MAKE) --silent .venv/.installed-e2e || echo "make: the tests go on without a browser" >&2
 
 coverage-summary: .venv/.installed-dev # what GitHub shows beside the run
 	$(PY) -m coverage report --format=markdown >> "$${GITHUB_STEP_SUMMARY:-/dev/stdout}"
@@ -168,17 +172,17 @@ docs: .venv-docs/.installed ## Build the site of docs/ into site/, with every li
 
 # One file of HTML and one PDF a language. CHROMIUM=/path/to/chromium prints the PDF.
 slides: requirements/slides/node_modules/.installed ## Make the slides of docs/presentation, as HTML and PDF in slides/ (needs Node.js and Chromium)
-	@[ -x "$(CHROMIUM)" ] || { echo "make: there is no Chromium at $(CHROMIUM): install it (Debian: apt install chromium), or say where it is: CHROMIUM=" >&2; exit 1; }
+	@$(BROWSER) >/dev/null || { echo "make: $(NO_BROWSER)" >&2; exit 1; }
 	@mkdir -p slides/presentation && cp docs/front.png docs/front.fr.png slides/ && cp docs/presentation/processes.svg slides/presentation/
 	@for language in en fr; do for form in html pdf; do \
-	    CHROME_PATH="$(CHROMIUM)" requirements/slides/node_modules/.bin/marp --theme-set docs/presentation/guichet.css --allow-local-files \
+	    CHROME_PATH="$$($(BROWSER))" requirements/slides/node_modules/.bin/marp --theme-set docs/presentation/guichet.css --allow-local-files \
 	        --pdf-notes --browser chrome --no-stdin docs/presentation/slides.$$language.md -o slides/presentation/guichet.$$language.$$form </dev/null || exit 1; \
 	done; done
 	@echo "written: slides/presentation/guichet.en.pdf, guichet.fr.pdf, and the same as HTML"
 
 # A new service: the pictures show its models and no other ones.
 screenshots: .venv/.installed-e2e ## Take the pictures of the documentation: make screenshots URL=http://127.0.0.1:8000
-	@$(PY) -m scripts.generate.reference.screenshots "$$URL"
+	@CHROMIUM="$$($(BROWSER))" $(PY) -m scripts.generate.reference.screenshots "$$URL"
 
 docs-serve: .venv-docs/.installed ## Show the site of docs/ on http://127.0.0.1:8008, anew after each change (ARGS="-a 127.0.0.1:9000")
 	@NO_MKDOCS_2_WARNING=1 $(DOCS)/python -m mkdocs serve --livereload --dev-addr 127.0.0.1:8008 $(ARGS)
@@ -274,13 +278,11 @@ $(PY):
 	@$(INSTALL_CLIENT)
 	@touch $@
 
-# CHROMIUM=/path/to/chromium says where another one is. Debian's needs no download of Playwright's own browsers.
+# As root on Debian, apt brings Chromium; elsewhere Playwright does, where it can download its own.
 .venv/.installed-e2e: requirements/e2e.txt .venv/.installed-dev
-	@[ -x "$(CHROMIUM)" ] || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
-	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-liberation; } || { \
-	    echo "make: there is no Chromium at $(CHROMIUM): install it (Debian: apt install chromium), or say where it is: CHROMIUM=" >&2; exit 1; }
 	@echo "installing requirements/e2e.txt into .venv"
 	@$(INSTALL) $(PY) requirements/e2e.txt
+	@$(BROWSER) --install >/dev/null || { echo "make: $(NO_BROWSER)" >&2; exit 1; }
 	@touch $@
 
 # Other servers want other versions of what the service uses: they have an environment of their own.

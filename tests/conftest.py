@@ -19,6 +19,7 @@ from scripts.servers.redis import Redis
 from shared.config.settings import Settings
 from shared.database.engine import make_engine
 from shared.packages.package import Package, read_package
+from tests.e2e.browser import NOT_RUN, has_browser
 from tests.support.stack import MODELS, Stack, build_examples, queue_stack, sync_stack
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,6 +57,11 @@ LONGEST = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ranks = {name: rank for rank, name in enumerate(LONGEST)}
     items.sort(key=lambda item: ranks.get(item.path.stem, len(LONGEST)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not has_browser():
+        terminalreporter.write_line(NOT_RUN, yellow=True)
 
 
 def create_database(postgres: Postgres, name: str) -> str:

@@ -1,7 +1,6 @@
 """What looks at a page: axe-core, the browser's console, and the screenshots that people look at."""
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,12 +10,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
+from tests.e2e.browser import find_chromium
 from tests.support.stack import Stack
 
 HERE = Path(__file__).parent
 SHOTS = HERE.parents[1] / ".e2e"
 AXE = (HERE / "axe.min.js").read_text()
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 WIDE, PHONE = {"width": 1280, "height": 800}, {"width": 375, "height": 740}
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
@@ -89,11 +88,11 @@ def open_eyes(browser: Browser, url: str, runtime: str, **options: Any) -> Itera
         context.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright keeps a loop of asyncio, which no test of another file may meet
 def chromium() -> Iterator[Browser]:
     """The browser."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox", "--disable-gpu"])
         yield browser
         browser.close()
 

@@ -29,6 +29,7 @@ from shared.broker.app import TaskName
 from shared.broker.names import Lane
 from shared.config.settings import Settings
 from shared.errors import GuichetError
+from tests.e2e.browser import NOT_RUN, has_browser, is_demanded
 from tests.support.databases import migrate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -563,3 +564,10 @@ def test_no_file_is_far_too_long_to_have_one_subject():
         if (count := len(path.read_text().splitlines())) > 600
     ]
     assert long == []
+
+
+# ── the browser ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_console_is_opened_in_a_browser_wherever_continuous_integration_runs():
+    assert has_browser() or not is_demanded(), NOT_RUN

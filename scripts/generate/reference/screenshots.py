@@ -21,9 +21,7 @@ def main() -> int:
 
     url = sys.argv[1].rstrip("/")
     with sync_playwright() as play:
-        browser = play.chromium.launch(
-            executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=["--no-sandbox"]
-        )
+        browser = play.chromium.launch(executable_path=os.environ["CHROMIUM"], args=["--no-sandbox"])
         for language in TOPS:
             take(browser, url, language)
         browser.close()
