@@ -190,9 +190,17 @@ class Wakeup:
 
     def wake_another(self) -> None:
         """Send a wake-up for the same queue, behind those that wait."""
-        lane, version = self._queue.lane, self._queue.model_version_id
+        queue, runtime = self._queue, self._runtime
+        title = f"{queue.model.card.name}@{queue.model.card.version}"
         try:
-            send_wakeup(self._runtime.redis, self._runtime.app, lane=lane, model_version_id=version, again=True)
+            send_wakeup(
+                runtime.redis,
+                runtime.app,
+                lane=queue.lane,
+                model_version_id=queue.model_version_id,
+                title=title,
+                again=True,
+            )
         except (RedisError, BrokerError, OSError) as error:
             log.warning("no other worker was woken (%s); recovery does it", error)
 

@@ -5,7 +5,7 @@ import logging
 from kombu.exceptions import OperationalError as BrokerError
 from redis import RedisError
 
-from shared.broker.app import wake_key
+from shared.broker.app import NEW_MODELS, wake_key
 from shared.broker.names import Lane
 from shared.broker.wakeups import send_wakeup
 from shared.handlers.registrations import claim_next
@@ -45,6 +45,13 @@ def wake_for_rest(runtime: Runtime) -> None:
     if not is_waiting:
         return
     try:
-        send_wakeup(runtime.redis, runtime.app, lane=Lane.BULK, model_version_id=NO_VERSION, again=True)
+        send_wakeup(
+            runtime.redis,
+            runtime.app,
+            lane=Lane.BULK,
+            model_version_id=NO_VERSION,
+            title=NEW_MODELS,
+            again=True,
+        )
     except (RedisError, BrokerError, OSError) as error:
         log.warning("no other worker was woken (%s); recovery does it", error)

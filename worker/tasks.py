@@ -1,4 +1,7 @@
-"""The Celery tasks: thin. They import their code when they run, so that the pool's parent stays small."""
+"""The Celery tasks: thin. They import their code when they run, so that the pool's parent stays small.
+
+What the clock does, also when an older beat asks for it, sends no events: Flower shows work.
+"""
 
 from shared.broker.app import TaskName
 from worker.main import app
@@ -14,7 +17,7 @@ def score(lane: str, model_version_id: int) -> str:
         return drain(runtime, lane, model_version_id)
 
 
-@app.task(name=TaskName.RECOVER)
+@app.task(name=TaskName.RECOVER, send_events=False)
 def recover() -> str:
     """Recover now, as every worker does by the clock: for the impatient, and for the beat of an older release."""
     from worker.maintenance.recovery import recover
@@ -24,7 +27,7 @@ def recover() -> str:
         return recover(runtime)
 
 
-@app.task(name=TaskName.FORGET)
+@app.task(name=TaskName.FORGET, send_events=False)
 def forget_idempotency_keys() -> str:
     """Free the idempotency keys of old jobs now, as every worker does by the clock."""
     from worker.maintenance.recovery import forget

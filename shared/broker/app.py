@@ -1,6 +1,7 @@
 """The one Celery app, and the names of its tasks, keys and channels."""
 
 from celery import Celery
+from kombu import Exchange, Queue
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -16,6 +17,8 @@ class TaskName:
     RECOVER = "guichet.recover"
     FORGET = "guichet.forget_idempotency_keys"
 
+
+NEW_MODELS = "new models"  # the title of a wake-up for uploads and trainings, which have no version yet
 
 # How long Redis may be silent. A worker's connection blocks for a second in BRPOP by design.
 PUBLISHER_SECONDS = 0.5
@@ -65,6 +68,7 @@ def make_app(*, publisher: bool = False) -> Celery:
         task_serializer="json",
         accept_content=["json"],
         task_default_queue=Lane.INTERACTIVE.value,
+        task_queues=[Queue(lane.value, Exchange(lane.value), routing_key=lane.value) for lane in Lane],
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,  # a message in a busy worker's hands is one that a free worker does not get
         worker_hijack_root_logger=False,

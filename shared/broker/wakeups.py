@@ -22,9 +22,12 @@ SENDING_SECONDS = 5  # so long at most is a message on its way from one who send
 _MOST = 1_000  # messages of a lane that are looked at; more than one for each version are none of ours
 
 
-def send_wakeup(redis: Redis, app: Celery, *, lane: str, model_version_id: int, again: bool = False) -> bool:
+def send_wakeup(
+    redis: Redis, app: Celery, *, lane: str, model_version_id: int, title: str | None = None, again: bool = False
+) -> bool:
     """Wake one worker of a lane for a model version unless a wake-up is pending; return whether one was sent.
 
+    `title` is the name that Flower shows for the task, such as churn@3; None leaves the name of every wake-up.
     With `again`, whoever drains sends one although he has been woken: for another worker, or for himself later on.
     Raises redis.RedisError or kombu.exceptions.OperationalError when the broker is not reachable.
     """
@@ -40,7 +43,7 @@ def send_wakeup(redis: Redis, app: Celery, *, lane: str, model_version_id: int, 
     try:
         if model_version_id in _versions(messages):
             return False
-        app.send_task(TaskName.SCORE, args=(lane, model_version_id), queue=lane)
+        app.send_task(TaskName.SCORE, args=(lane, model_version_id), queue=lane, shadow=title)
     except Exception:
         redis.delete(key)  # nothing is pending after all
         raise

@@ -5,10 +5,10 @@ from datetime import timedelta
 
 from kombu.exceptions import OperationalError as BrokerError
 from redis import RedisError
-from sqlalchemy import delete, func, update
+from sqlalchemy import Connection, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from shared.broker.app import DONE_CHANNEL
+from shared.broker.app import DONE_CHANNEL, NEW_MODELS
 from shared.broker.names import Lane
 from shared.broker.wakeups import send_wakeup
 from shared.database.engine import dumps
@@ -19,7 +19,7 @@ from shared.jobs.chunks import transitions as chunks
 from shared.jobs.queries import jobs as queries
 from shared.jobs.submission import CLIENT_ID_SCOPE, NO_VERSION
 from shared.registry.archiving import remove_left_files
-from shared.tables import Job, Worker
+from shared.tables import Job, ModelVersion, Worker
 from worker.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -44,19 +44,36 @@ def recover(runtime: Runtime, *, spare: bool = False) -> str:
         ready = queries.list_ready(connection)
         if registrations.is_waiting(connection):
             ready.append((Lane.BULK.value, NO_VERSION))
+        titles = _titles(connection, {version for _, version in ready})
         registrations.forget_files(connection)
     ended += [*expired, *(job_id for job_id, state in recovered.items() if state != "queued")]
     if recovered or requeued:
         log.warning("took back %d jobs and %d chunks of workers that died or went silent", len(recovered), requeued)
     try:
         for lane, model_version_id in ready:
-            send_wakeup(runtime.redis, runtime.app, lane=lane, model_version_id=model_version_id)
+            send_wakeup(
+                runtime.redis,
+                runtime.app,
+                lane=lane,
+                model_version_id=model_version_id,
+                title=titles.get(model_version_id),
+            )
         if ended:
             runtime.redis.publish(DONE_CHANNEL, dumps(ended))
     except (RedisError, BrokerError, OSError) as error:
         # Without Redis nobody is woken; the next time may find it back.
         log.debug("the workers could not be woken (%s)", type(error).__name__)
     return f"{len(recovered) + requeued} taken back, {len(expired)} expired, {len(ready)} queues with ready jobs"
+
+
+def _titles(connection: Connection, ids: set[int]) -> dict[int, str]:
+    """Return the titles of wake-ups, by model version id."""
+    if not ids:
+        return {}
+    rows = connection.execute(
+        select(ModelVersion.id, ModelVersion.name, ModelVersion.version).where(ModelVersion.id.in_(ids))
+    )
+    return {NO_VERSION: NEW_MODELS} | {row.id: f"{row.name}@{row.version}" for row in rows}
 
 
 def _recover_chunks(runtime: Runtime) -> tuple[int, list[str]]:

@@ -18,7 +18,7 @@ from api.runtimes.queue.backlog import Backlog
 from api.runtimes.queue.completions import Completions
 from api.runtimes.queue.wakeup_sender import Notifier
 from api.runtimes.runtime import FARTHEST, Condition, ModelStates, Place
-from shared.broker.app import make_app, make_redis
+from shared.broker.app import NEW_MODELS, make_app, make_redis
 from shared.broker.names import Lane
 from shared.config.settings import Settings
 from shared.database.engine import reader
@@ -54,7 +54,7 @@ class QueueRuntime:
         self._started_at = time.monotonic()
         self._redis = make_redis()
         self._buckets = SharedBuckets(self._redis)
-        self._notifier = Notifier(self._redis, make_app(publisher=True))
+        self._notifier = Notifier(self._redis, make_app(publisher=True), self._title_of)
         self._completions = Completions(engine, self._redis, poll_seconds=settings.poll_seconds)
         self._backlog = Backlog(engine, self._redis, max_queued=settings.max_queued)
         self._intake = Intake(self.commit, max_group=settings.max_group, max_waiting=settings.max_waiting)
@@ -78,6 +78,13 @@ class QueueRuntime:
         self._completions.stop()
         self._backlog.stop()
         self._redis.close()
+
+    def _title_of(self, model_version_id: int) -> str | None:
+        """Return the title of a wake-up: name and version of the model."""
+        if model_version_id == NO_VERSION:
+            return NEW_MODELS
+        version = self._catalog.snapshot.by_id.get(model_version_id)
+        return None if version is None else version.label
 
     # ── submitting and waiting ───────────────────────────────────────────────────────────────────────────────────
 

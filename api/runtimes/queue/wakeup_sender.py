@@ -6,6 +6,7 @@ not be sent stays noted and is sent when Redis is back; should this process die 
 
 import logging
 import threading
+from collections.abc import Callable
 
 from celery import Celery
 from redis import Redis, RedisError
@@ -20,11 +21,15 @@ OPEN_SECONDS = 5.0
 
 
 class Notifier:
-    """Wakes workers for (lane, model version id) pairs; repeated requests for a pair wake them once."""
+    """Wakes workers for (lane, model version id) pairs; repeated requests for a pair wake them once.
 
-    def __init__(self, redis: Redis, app: Celery) -> None:
+    `title_of` gives the name of the task that Flower shows for a model version id.
+    """
+
+    def __init__(self, redis: Redis, app: Celery, title_of: Callable[[int], str | None]) -> None:
         self._redis = redis
         self._app = app
+        self._title_of = title_of
         self._pending: set[tuple[str, int]] = set()
         self._wake = threading.Event()
         self._failures = 0
@@ -71,7 +76,8 @@ class Notifier:
 
     def _send(self, lane: str, model_version_id: int) -> bool:
         try:
-            send_wakeup(self._redis, self._app, lane=lane, model_version_id=model_version_id)
+            title = self._title_of(model_version_id)
+            send_wakeup(self._redis, self._app, lane=lane, model_version_id=model_version_id, title=title)
         except Exception as error:  # noqa: BLE001 - whatever it is, this thread has to live, and tries again
             self._failures += 1
             if self._failures == FAILURES:

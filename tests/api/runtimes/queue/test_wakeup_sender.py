@@ -15,6 +15,8 @@ from scripts.servers.processes import wait_until
 from tests.support.databases import refusing_redis
 from tests.support.wakeups import MESSAGE, Broker
 
+TITLES = {1: "churn@1"}  # by model version id
+
 
 @pytest.fixture
 def server() -> FakeServer:
@@ -35,7 +37,7 @@ def broker() -> Broker:
 @pytest.fixture
 def notifier(redis: Redis, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Iterator[Notifier]:
     monkeypatch.setattr(api.runtimes.queue.wakeup_sender, "OPEN_SECONDS", 0.3)
-    notifier = Notifier(redis, broker)  # type: ignore[arg-type]
+    notifier = Notifier(redis, broker, TITLES.get)  # type: ignore[arg-type]
     notifier.start()
     yield notifier
     notifier.stop()
@@ -48,6 +50,13 @@ def soon(what: Callable[[], bool]) -> bool:
 def test_noted_work_is_sent_at_once(notifier, broker):
     notifier.notify("interactive", 1)
     assert soon(lambda: broker.sent == [MESSAGE])
+
+
+def test_wakeup_has_the_title_of_its_model_version_or_none(notifier, broker):
+    notifier.notify("interactive", 1)
+    notifier.notify("interactive", 2)  # a version that this process has not read yet
+    assert soon(lambda: len(broker.titles) == 2)
+    assert dict(zip((args[1] for _, args, _ in broker.sent), broker.titles, strict=True)) == {1: "churn@1", 2: None}
 
 
 def test_work_that_is_noted_often_wakes_once(notifier, broker):
@@ -107,7 +116,7 @@ def test_error_that_nobody_foresaw_does_not_end_the_thread(notifier, broker):
 
 
 def test_stop_sends_what_is_noted(redis, broker):
-    notifier = Notifier(redis, broker)
+    notifier = Notifier(redis, broker, TITLES.get)
     for version in range(20):
         notifier.notify("interactive", version)
     notifier.start()
@@ -117,7 +126,7 @@ def test_stop_sends_what_is_noted(redis, broker):
 
 def test_stop_does_not_wait_for_a_dead_redis(redis, broker):
     broker.error = OperationalError("refused")
-    notifier = Notifier(redis, broker)
+    notifier = Notifier(redis, broker, TITLES.get)
     notifier.start()
     notifier.notify("interactive", 1)
     assert soon(lambda: broker.tried == FAILURES)  # the breaker is open for five seconds now
@@ -128,7 +137,7 @@ def test_stop_does_not_wait_for_a_dead_redis(redis, broker):
 
 def test_refusing_redis_is_noticed_quickly_and_noting_work_costs_nothing(broker):
     with refusing_redis() as refusing:
-        notifier = Notifier(refusing, broker)
+        notifier = Notifier(refusing, broker, TITLES.get)
         notifier.start()
         began = time.monotonic()
         assert notifier.is_broker_up() is False
