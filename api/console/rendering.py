@@ -14,6 +14,7 @@ from api.console.language import LANGUAGES, PARAMETER, Words, example_of, langua
 from api.console.session import end_session, read_session, viewer_of
 from api.http.prefix import link, route_path
 from api.http.responses import request_id_of
+from shared.csv.workbook import NOT_COMPUTED
 from shared.version import VERSION
 
 if TYPE_CHECKING:
@@ -48,7 +49,12 @@ def environment() -> "Environment":
         auto_reload=False,
     )
     made.globals.update(
-        link=link, static=assets.address, written=example_of, seconds_between=seconds_between, plots=plots
+        link=link,
+        static=assets.address,
+        written=example_of,
+        seconds_between=seconds_between,
+        plots=plots,
+        NOT_COMPUTED=NOT_COMPUTED,
     )
     return made
 

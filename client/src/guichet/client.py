@@ -359,6 +359,7 @@ class Client:
         encoding: str | None = None,
         decimal: str | None = None,
         thousands: str | None = None,
+        sheet: str | None = None,
         id_column: str | None = None,
         strict: bool | None = None,
         max_error_rate: float | None = None,
@@ -370,6 +371,8 @@ class Client:
         idempotency_key: str | None = None,
     ) -> "Job[CsvResult]":
         """Send a CSV file (a path, or a file opened in binary mode; gzip too) or a data frame; return its job.
+
+        An Excel workbook (.xlsx) is read, too: its first visible sheet, or the one that `sheet` names.
 
         The file is streamed, and sent again on trouble if it can be read again. `compress` sends it as gzip.
         `on_progress` is told the bytes sent and the bytes in all. `delimiter` (the character, or comma, semicolon, tab,
@@ -386,6 +389,7 @@ class Client:
             "encoding": encoding,
             "decimal": decimal,
             "thousands": thousands,
+            "sheet": sheet,
             "id_column": id_column,
             "strict": strict,
             "max_error_rate": max_error_rate,
@@ -409,6 +413,7 @@ class Client:
         encoding: str | None = None,
         decimal: str | None = None,
         thousands: str | None = None,
+        sheet: str | None = None,
         id_column: str | None = None,
         strict: bool | None = None,
         max_error_rate: float | None = None,
@@ -426,6 +431,7 @@ class Client:
             "encoding": encoding,
             "decimal": decimal,
             "thousands": thousands,
+            "sheet": sheet,
             "id_column": id_column,
             "strict": strict,
             "max_error_rate": max_error_rate,

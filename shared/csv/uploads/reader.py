@@ -146,7 +146,7 @@ class UploadReader:
             try:
                 for piece in read_workbook(file.name, self._options.sheet):
                     if piece.startswith(b"\x00"):
-                        self._notices.insert(0, piece[1:].decode())
+                        self._notices[:0] = piece[1:].decode().split("\n")
                         continue
                     size += len(piece)
                     self._check_size(size)

@@ -1,6 +1,7 @@
 """An Excel workbook as CSV text: its first visible sheet, or a named one, with the values of its cells.
 
-Lines above the table that have one cell at most, such as a title, are left out, and the notice says so.
+Lines above the table that have one cell at most, such as a title, are left out, and the notice says so. Values of
+formulas are those that the workbook stores; a second notice names the cells that have none.
 
 The file is a stranger's, and a small one can ask for all memory that there is (a cell in the last corner of a sheet).
 So a process of its own reads it, with bounded memory and time; this file is also that process's program.
@@ -9,11 +10,15 @@ So a process of its own reads it, with bounded memory and time; this file is als
 import contextlib
 import datetime
 import itertools
+import posixpath
+import re
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from typing import IO, Any
+from xml.etree import ElementTree
 
 MEMORY_BYTES = 1 << 30  # of the process that reads a workbook: some ten million cells
 CPU_SECONDS = 60
@@ -31,7 +36,7 @@ def is_workbook(head: bytes) -> bool:
 
 
 def read_workbook(path: str, sheet: str | None = None) -> Iterator[bytes]:
-    """Yield a sheet as CSV in UTF-8, the first visible one if none is named; the last piece is a notice after a NUL.
+    """Yield a sheet as CSV in UTF-8, the first visible one if none is named; the last piece has notices after a NUL.
 
     Raises BadWorkbook.
     """
@@ -61,6 +66,13 @@ def read_workbook(path: str, sheet: str | None = None) -> Iterator[bytes]:
 REFUSED = 3
 TITLE_LINES = 20  # in which the table begins
 NAMED = 10  # sheets in a refusal
+NAMED_CELLS = 3  # in a notice
+NOT_COMPUTED = "a formula without a stored value"  # of the notice about such cells
+_CELL = re.compile(  # that has a formula, then an empty value or none
+    rb"<(?:\w+:)?c(\s[^<>]*)>\s*<(?:\w+:)?f(?:\s[^<>]*)?(?:/>|>[^<]*</(?:\w+:)?f>)\s*"
+    rb"(<(?:\w+:)?v\s*/>|<(?:\w+:)?v(?:\s[^<>]*)?></(?:\w+:)?v>)?\s*</(?:\w+:)?c>"
+)
+_LONGEST_CELL = 1 << 20  # bytes: Excel's longest text has 32,767 characters
 
 
 def cell_text(value: Any) -> str:  # noqa: ANN401 - what calamine makes of a cell
@@ -103,7 +115,66 @@ def _write(path: str, sheet: str | None, out: IO[str]) -> str:
         writer.writerow([cell_text(value) for value in row])
     others = f", the first of {len(sheets)}" if len(sheets) > 1 and sheet is None else ""
     lines = "1 line above the table was" if titles == 1 else f"{titles} lines above the table were"
-    return f"The rows are those of the sheet {chosen[:70]!r}{others}.{f' {lines} left out.' if titles else ''}"
+    notice = f"The rows are those of the sheet {chosen[:70]!r}{others}.{f' {lines} left out.' if titles else ''}"
+    return "\n".join([notice, *_not_computed(path, chosen)])
+
+
+def _not_computed(path: str, sheet: str) -> list[str]:
+    """Return the notice about cells whose formula was never computed: they were read as empty."""
+    count, names = 0, list[str]()
+    try:
+        with zipfile.ZipFile(path) as package:
+            part = _part_of(package, sheet)
+            for name in () if part is None else _cells_not_computed(package, part):
+                count += 1
+                names += [name] if len(names) < NAMED_CELLS else []
+    except (zipfile.BadZipFile, NotImplementedError, ElementTree.ParseError):
+        return []  # calamine has read it, and forgives more: there is a notice less
+    if not count:
+        return []
+    cells = "1 cell has" if count == 1 else f"{count:,} cells have"
+    listed = ", ".join(names) + (", …" if count > len(names) else "")
+    verb = "was" if count == 1 else "were"
+    advice = "open the workbook in a spreadsheet program, save it, and send it again"
+    return [f"{cells} {NOT_COMPUTED} ({listed}) and {verb} read as empty: {advice}."]
+
+
+def _part_of(package: zipfile.ZipFile, sheet: str) -> str | None:
+    """Return the name of the file of a sheet in the package, None where there is none of XML."""
+    files = set(package.namelist())
+    book, links = "xl/workbook.xml", "xl/_rels/workbook.xml.rels"
+    if not {book, links} <= files:
+        return None
+    sheets, parts = (ElementTree.fromstring(package.read(name)) for name in (book, links))  # noqa: S314 - bounded
+    ids = [
+        value
+        for one in sheets.iterfind(".//{*}sheet")
+        if one.get("name") == sheet
+        for name, value in one.items()
+        if name.endswith("}id")
+    ]
+    for link in parts:
+        if link.get("Id") in ids:
+            part = posixpath.normpath(posixpath.join("/xl", link.get("Target", ""))).lstrip("/")
+            return part if part in files else None
+    return None
+
+
+def _cells_not_computed(package: zipfile.ZipFile, part: str) -> Iterator[str]:
+    """Yield the names of cells of a sheet that have a formula and no value."""
+    rest = b""
+    with package.open(part) as file:
+        while piece := file.read(PIECE_BYTES):
+            rest += piece
+            end = max(rest.rfind(b"</c>") + 4, rest.rfind(b":c>") + 3)
+            if end < 4 and len(rest) < _LONGEST_CELL:
+                continue
+            whole, rest = (rest[:end], rest[end:]) if end >= 4 else (b"", b"")
+            for match in _CELL.finditer(whole):
+                is_empty_text = match[2] is not None and b't="str"' in match[1]
+                if not is_empty_text:
+                    name = re.search(rb'\sr="([A-Z]{1,3}[0-9]{1,7})"', match[1])
+                    yield "?" if name is None else name[1].decode()
 
 
 def _without_title(rows: Iterator[list[Any]]) -> tuple[int, Iterator[list[Any]]]:

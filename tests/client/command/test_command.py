@@ -469,6 +469,12 @@ def test_report_is_printed(guichet, rows):
     assert lines[-1] == "... of 1,200 errors (columns 1,200)"
     assert len(lines) == 25
     good = report | {"invalid": 0, "errors": [], "error_count": 0}
+    read = report["format"] | {"notices": ["The rows are those of the sheet 'May'."]}
+    script = Script(answer(200, good | {"format": read}))
+    code, out, _ = guichet(script, "csv", rows, "--validate", "--sheet", "May")
+    assert code == 0
+    assert "The rows are those of the sheet 'May'." in out.splitlines()
+    assert dict(script.requests[0].url.params)["sheet"] == "May"
     code, out, _ = guichet(Script(answer(200, good)), "csv", rows, "--validate", "--json")
     assert (code, json.loads(out)) == (0, good)
 

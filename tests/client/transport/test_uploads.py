@@ -53,13 +53,21 @@ def test_options_are_said_in_the_query(path):
     script = Script(answer(202, ACCEPTED))
     with script.client() as client:
         client.predict_csv(
-            path, model="attrition", version=2, delimiter="\t", decimal=",", strict=True, max_error_rate=0.05
+            path,
+            model="attrition",
+            version=2,
+            delimiter="\t",
+            decimal=",",
+            sheet="été 2026",
+            strict=True,
+            max_error_rate=0.05,
         )
     assert dict(script.requests[0].url.params) == {
         "model": "attrition",
         "version": "2",
         "delimiter": "\t",
         "decimal": ",",
+        "sheet": "été 2026",
         "strict": "true",
         "max_error_rate": "0.05",
     }

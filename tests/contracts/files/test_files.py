@@ -192,6 +192,37 @@ def test_sheet_of_a_workbook_is_chosen_and_its_title_left_out(
     assert [fault["pointer"] for fault in plain["errors"]] == ["/query/sheet"]
 
 
+def test_cells_with_a_formula_that_was_never_computed_are_named(client: httpx2.Client, model: str) -> None:
+    # openpyxl writes formulas without values, as programs do that only write a workbook.
+    rows = [["income", "city"], [1234.5, "Paris"], *([f"=A{place - 1}*2", "Lyon"] for place in range(3, 7))]
+    report = post_csv(client, workbook(rows), model=model, validate_only=True).json()
+    assert (report["rows"], report["invalid"]) == (5, 4)
+    assert report["format"]["notices"] == [
+        "The rows are those of the sheet 'Sheet', the first of 2.",
+        "4 cells have a formula without a stored value (A3, A4, A5, …) and were read as empty: open the workbook in a "
+        "spreadsheet program, save it, and send it again.",
+    ]
+    one = post_csv(client, workbook(rows[:3]), model=model, validate_only=True).json()["format"]["notices"]
+    assert one[1].startswith("1 cell has a formula without a stored value (A3) and was read as empty")
+    job = check_taken(post_form(client, workbook(rows), "rows.xlsx", model=model))
+    assert [notice for notice in job["csv"]["notices"] if "4 cells have a formula" in notice]
+
+
+def test_values_of_computed_formulas_are_read_without_a_word(client: httpx2.Client, model: str) -> None:
+    out = io.BytesIO()
+    content = workbook([["income", "city"], ["=1000*2", '=LEFT("",1)']])
+    with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(out, "w") as target:
+        for name in source.namelist():
+            written = source.read(name)
+            if name == "xl/worksheets/sheet1.xml":  # as Excel saves it: with the values, also an empty text
+                written = written.replace(b"<f>1000*2</f><v />", b"<f>1000*2</f><v>2000</v>")
+                written = written.replace(b'<c r="B2"><f>', b'<c r="B2" t="str"><f>')
+            target.writestr(name, written)
+    report = post_csv(client, out.getvalue(), model=model, validate_only=True).json()
+    assert report["format"]["notices"] == ["The rows are those of the sheet 'Sheet', the first of 2."]
+    assert [error["column"] for error in report["errors"]] == ["city"]  # an empty text is no city
+
+
 def test_workbook_that_asks_for_all_memory_is_refused_and_the_service_lives(client: httpx2.Client, model: str) -> None:
     corners = '<row r="1"><c r="A1"><v>1</v></c></row><row r="1048576"><c r="XFD1048576"><v>2</v></c></row>'
     space = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"

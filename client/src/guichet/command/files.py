@@ -147,6 +147,8 @@ def _validate(client: Client, options: argparse.Namespace, console: Console, bar
         labels = {"delimiter": "delimiter", "encoding": "encoding", "decimal": "decimal mark", "id_column": "id column"}
         parts = [f"{words} {_shown(report.format[name])}" for name, words in labels.items() if report.format.get(name)]
         console.say("format: " + ", ".join(parts))
+        for notice in report.format.get("notices") or ():
+            console.say(notice)
         for name in ("missing", "extra"):
             if report.columns.get(name):
                 console.say(f"{name} columns: " + ", ".join(map(str, report.columns[name])))
@@ -282,6 +284,7 @@ def _csv_options(options: argparse.Namespace) -> CsvOptions:
         "encoding": options.encoding,
         "decimal": options.decimal,
         "thousands": options.thousands,
+        "sheet": options.sheet,
         "id_column": options.id_column,
         "strict": options.strict or None,
         "max_error_rate": options.max_error_rate,

@@ -47,7 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_json(predict)
 
     csv = add("csv", "score a CSV file in the background and write its rows with their scores")
-    csv.add_argument("file", nargs="?", help="the CSV file, gzip too; - is stdin")
+    csv.add_argument("file", nargs="?", help="the CSV file, gzip too, or an Excel workbook (.xlsx); - is stdin")
     csv.add_argument("-o", "--output", help="where to write the scored rows, in the order of the input; - is stdout")
     csv.add_argument("--errors", help="file for the faults of rows; - is stdout")
     csv.add_argument("--join", action="store_true", help="repeat the columns of the input in the output")
@@ -63,6 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
     how.add_argument("--encoding", help="utf-8, utf-16, cp1252, latin-1")
     how.add_argument("--decimal", help="point, comma, or the character")
     how.add_argument("--thousands", help="comma, point, space, apostrophe, the character, or none")
+    how.add_argument("--sheet", metavar="NAME", help="the sheet of an Excel workbook (default: its first visible one)")
     how.add_argument("--id-column", metavar="NAME", help="the column that identifies rows for you")
     how.add_argument("--strict", action="store_true", help="refuse columns that the model does not know")
     how.add_argument("--max-error-rate", type=_share, metavar="SHARE", help="fail when more rows have errors (0 to 1)")

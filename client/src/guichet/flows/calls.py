@@ -63,6 +63,7 @@ class CsvOptions(TypedDict, total=False):
     encoding: str | None  # utf-8, utf-16, cp1252, latin-1
     decimal: str | None  # point, comma, or the character
     thousands: str | None  # comma, point, space, apostrophe, the character, or none
+    sheet: str | None  # of an Excel workbook; its first visible one when left out
     id_column: str | None  # the column that identifies rows for you
     strict: bool | None  # refuse columns that the model does not know
     max_error_rate: float | None  # from 0 to 1: the job fails when more of its rows have errors
