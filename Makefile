@@ -32,7 +32,7 @@ IMAGES = guichet-api guichet-sync guichet-worker
 
 .DEFAULT_GOAL := help
 .PHONY: help architecture package run test browser coverage coverage-summary faults interop fuzz openapi-lint stores e2e e2e-compose check format format-check lint types \
-    lock docs docs-serve screenshots slides monitoring bench bench-capacity bench-csv bench-explain bench-guards bench-lists bench-monitoring bench-observability bench-replay bench-shadow bench-training migration schema samples dockerfile errors model-cards routes client-reference settings clean audit sbom workflows images push-images space \
+    lock docs docs-serve screenshots slides monitoring bench bench-capacity bench-console bench-csv bench-explain bench-guards bench-lists bench-monitoring bench-observability bench-replay bench-shadow bench-training migration schema samples dockerfile errors model-cards routes client-reference settings clean audit sbom workflows images push-images space \
     space-image deploy rollback smoke release-notes publish-release
 
 help: ## List the targets
@@ -121,6 +121,9 @@ bench-shadow: .venv/.installed-dev ## Measure requests to a model with a challen
 
 bench-lists: .venv/.installed-dev ## Measure pages of the list of jobs among a million
 	$(PY) -m benchmarks.lists $(ARGS)
+
+bench-console: .venv/.installed-dev .venv/.installed-e2e ## Measure the console over HTTP: first view, lists among a million jobs, viewers
+	$(PY) -m benchmarks.console $(ARGS)
 
 bench-monitoring: .venv/.installed-dev ## Measure drift by counters beside a scan of the rows
 	$(PY) -m benchmarks.monitoring $(ARGS)
