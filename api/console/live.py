@@ -232,7 +232,13 @@ def _floor(moment: datetime, step: timedelta) -> datetime:
 
 
 def figures_response(request: Request) -> Response:
-    """Return the stream of the figures; raise Unavailable where this process has too many viewers."""
+    """Return the stream of the figures; raise Unavailable where this process has too many viewers.
+
+    For a reader who may not look, the answer is 401, and its only event says that the figures have ended: the page
+    that follows them leads to the sign-in.
+    """
+    if not viewer_of(request).may_list:
+        return Response(written("ended", ""), 401, {"Cache-Control": "no-store"}, media_type="text/event-stream")
     if live_of(request).viewers >= MAX_VIEWERS:
         raise Unavailable("Too many people look at the figures of this service: load the page now and then.")
     return StreamingResponse(

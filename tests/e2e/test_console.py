@@ -66,6 +66,7 @@ def test_predict(eyes: Eyes, attrition_row: dict[str, Any]) -> None:
     assert page.url.endswith("/console/models/attrition/predict?example=1")  # a part of the page was changed
     page.locator("details.call summary").click()
     expect(page.get_by_text("urllib.request").first).to_be_visible()
+    expect(page.locator("#reasons tbody tr")).to_have_count(8, timeout=60_000)  # they come by themselves
     eyes.look("02-predict-result")
 
 
@@ -74,6 +75,7 @@ def test_predict_in_french(eyes: Eyes) -> None:
     page.goto("/console/models/credit/predict?lang=fr&example=1")
     page.get_by_role("button", name="Évaluer la ligne").click()
     expect(page.get_by_role("heading", name="Résultat")).to_be_visible()
+    expect(page.get_by_role("heading", name="Pourquoi")).to_be_visible(timeout=60_000)
     eyes.look("02-predict-result-fr")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.console.asking import Refused, ask, send
+from api.console.asking import Refused, ask, read, send
 from api.console.filters import NAMES, address_query, parameters, write_box
 from api.console.forms import read_form
 from api.console.rendering import page
@@ -19,6 +19,7 @@ VERBS = ("cancel", "retry")
 
 async def change_page(request: Request) -> Response:
     """Return the page that asks whether so many jobs are meant, or that says what became of them."""
+    await read(request, "/jobs", limit=1)  # a stranger is refused before the form is read
     fields = await read_form(request)
     verb, _, scope = fields.get("change", "").partition("_")
     if verb not in VERBS or scope not in ("", "all"):

@@ -126,6 +126,7 @@ async def _outcomes(request: Request, lineage: dict[str, Any] | None) -> list[st
 
 async def note_outcome(request: Request, job_id: str) -> Response:
     """Store what became of a row of a job, and lead the browser back to it."""
+    await read(request, f"/jobs/{job_id}")  # a stranger is refused before the form is read
     fields = await read_form(request)
     row = _row_of(fields)
     query = {"revise": True} if fields.get("revise") else {}
@@ -137,9 +138,12 @@ async def note_outcome(request: Request, job_id: str) -> Response:
 
 
 async def explain_row(request: Request, job_id: str) -> Response:
-    """Have a row of a job explained, and lead the browser to the job that does so."""
+    """Have a row of a job explained: lead the browser to the job that does so, or return a part of a page for htmx."""
+    await read(request, f"/jobs/{job_id}")  # a stranger is refused before the form is read
     body = {"job_id": job_id, "row": _row_of(await read_form(request))}
     reply = await ask(request, "POST", "/explain", json=body, headers={"Prefer": "wait=10"})
+    if request.headers.get("hx-request"):
+        return await page(request, "reasons.html", 200 if reply.status < 400 else reply.status, reply=reply)
     if reply.status >= 400:
         raise Refused(reply)
     return see_other(f"/console/jobs/{reply.body['id' if reply.status == 202 else 'job_id']}")

@@ -32,6 +32,7 @@ HINTS = {
 async def logs_page(request: Request, log: str) -> Response:
     """Return a page of a log; raise NotFound for another one."""
     if log not in LOGS:
+        await read(request, "/logs/requests", limit=1)  # a stranger is refused before it is told what there is
         raise NotFound("There are three logs: requests, errors, audit.")
     chosen = {name: request.query_params.get(name, "").strip() for name in (*FILTERS[log], "from", "to")}
     present = {name: value for name, value in chosen.items() if value}

@@ -18,6 +18,10 @@ OPTIONS = (
     *("cost_fp", "cost_fn", "target_recall", "delimiter", "encoding", "decimal", "thousands"),
 )
 STAGES = ("reading", "checking", "searching", "calibrating", "importance", "fitting", "proving")
+METRICS = (
+    *("accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc", "average_precision"),
+    *("log_loss", "brier"),
+)  # in the order of the page; PostgreSQL keeps none
 REFUSED = (400, 404, 408, 409, 413, 415, 422)  # answers that are shown beside the form
 
 
@@ -79,8 +83,14 @@ async def training_page(request: Request, job_id: str) -> Response:
         has_ended=job["status"] in ENDED,
         stages=STAGES,
         result=result,
+        metrics=[] if result is None else _in_order(result["metrics"]),
         curve=None if result is None or not result["curve"] else _curve(result["curve"], result["decision"]),
     )
+
+
+def _in_order(metrics: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Return metrics with their names as the page has them, and those that it does not know after the others."""
+    return sorted(metrics.items(), key=lambda each: METRICS.index(each[0]) if each[0] in METRICS else len(METRICS))
 
 
 def _options(request: Request) -> dict[str, str]:

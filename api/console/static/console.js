@@ -26,9 +26,16 @@ function follow() {
   stream.addEventListener("ended", () => { leave(); location.reload(); });
   stream.addEventListener("open", () => { offline().hidden = true; });
   stream.addEventListener("error", () => {
-    offline().hidden = false;
-    if (stream?.readyState === EventSource.CLOSED) { leave(); setTimeout(follow, 5000); }
+    if (stream?.readyState === EventSource.CLOSED) { leave(); followAgain(); } else offline().hidden = false;
   });
+}
+
+// The stream was refused: the page itself says whether its reader has to sign in again, or the service is away.
+async function followAgain() {
+  const answer = await fetch(location.href, { redirect: "manual" }).catch(() => null);
+  if (answer?.type === "opaqueredirect") { location.reload(); return; }
+  offline().hidden = Boolean(answer?.ok);
+  setTimeout(follow, 5000);
 }
 
 function leave() {
@@ -108,6 +115,7 @@ let checks = 0;
 
 async function check(form, whole) {
   const file = form.elements.file.files[0];
+  if (!form.dataset.check) return undefined; // rows to train on are read by the job
   if (!file) return say(form, form.dataset.choose);
   const number = (checks += 1);
   say(form, form.dataset.checking);
@@ -262,8 +270,8 @@ function prepare() {
   document.querySelectorAll(".unscripted").forEach((advice) => { advice.hidden = true; });
   document.querySelectorAll("button.help, .every").forEach((control) => { control.hidden = false; });
   countChosen();
-  const focus = document.querySelector("[data-focus]");
-  if (focus) focus.focus();
+  const focus = document.querySelector("[data-focus]"); // once: a part that comes later leaves the reader alone
+  if (focus) { focus.focus(); delete focus.dataset.focus; }
 }
 
 prepare();
