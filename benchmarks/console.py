@@ -23,14 +23,14 @@ from uuid import UUID
 
 from playwright.sync_api import sync_playwright
 
-from benchmarks.command import Result, run_command
+from benchmarks.harness.command import Result, run_command
+from benchmarks.harness.load import quantile
+from benchmarks.harness.machine import describe
+from benchmarks.harness.stacks import ROOT, Stack, guichet_queue, guichet_sync, servers
 from benchmarks.lists import BEGIN, fill_postgres, fill_sqlite
-from benchmarks.load import quantile
-from benchmarks.machine import describe
 from benchmarks.queue import load, write_bodies
-from benchmarks.stacks import ROOT, Stack, guichet_queue, guichet_sync, servers
 from shared.database.engine import make_engine
-from shared.jobs.listing import ListPlace
+from shared.jobs.queries.listing import ListPlace
 from tests.e2e.browser import find_chromium
 
 MODELS = ("attrition", "credit")  # that jobs of the table were scored by: versions 1 and 2

@@ -14,7 +14,7 @@ from api.console.language import LANGUAGES, PARAMETER, Words, example_of, langua
 from api.console.session import end_session, read_session, viewer_of
 from api.http.prefix import link, route_path
 from api.http.responses import request_id_of
-from shared.csv.workbook import NOT_COMPUTED
+from shared.csv.uploads.workbook import NOT_COMPUTED
 from shared.version import VERSION
 
 if TYPE_CHECKING:

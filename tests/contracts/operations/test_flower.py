@@ -23,7 +23,7 @@ def watching(stack: Stack) -> Iterator[httpx2.Client]:
     """Run Flower as `make run` does, with an API that asks for no password; yield a client of it."""
     port = free_port()
     command = ("celery", "-q", "-A", "worker.main:app", "flower", "--address=127.0.0.1", f"--port={port}")
-    stack.start("flower", *command, FLOWER_UNAUTHENTICATED_API="true")
+    stack.start("flower", *command, FLOWER_UNAUTHENTICATED_API="true", FLOWER_INSPECT_TIMEOUT="5000")  # ms
     try:
         with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
             wait_until(lambda: is_up(client), seconds=60)
@@ -43,7 +43,7 @@ def is_up(flower: httpx2.Client) -> bool | None:
 def flower(queue: Stack) -> Iterator[httpx2.Client]:
     """A client of a Flower that watches both workers of the queue runtime."""
     with watching(queue) as client:
-        wait_until(lambda: len(client.get("/api/workers").json()) == 2 or None, seconds=60)
+        wait_until(lambda: len(client.get("/api/workers?refresh=1").json()) == 2 or None, seconds=60)
         yield client
 
 
