@@ -1,7 +1,7 @@
 """The one Celery app, and the names of its tasks, keys and channels."""
 
 from celery import Celery
-from kombu import Exchange, Queue
+from kombu.entity import Exchange, Queue
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -55,6 +55,11 @@ def make_redis() -> Redis:
     )
 
 
+def _queue(name: str) -> Queue:
+    """Return a queue as Celery makes one by its name alone."""
+    return Queue(name, Exchange(name), routing_key=name)  # type: ignore[no-untyped-call]  # kombu has no types
+
+
 def make_app(*, publisher: bool = False) -> Celery:
     """Return the Celery app; a `publisher` (the API) fails fast when Redis is gone."""
     settings = get_settings()
@@ -68,7 +73,7 @@ def make_app(*, publisher: bool = False) -> Celery:
         task_serializer="json",
         accept_content=["json"],
         task_default_queue=Lane.INTERACTIVE.value,
-        task_queues=[Queue(lane.value, Exchange(lane.value), routing_key=lane.value) for lane in Lane],
+        task_queues=[_queue(lane.value) for lane in Lane],
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,  # a message in a busy worker's hands is one that a free worker does not get
         worker_hijack_root_logger=False,
