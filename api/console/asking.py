@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope
 
-from api.console.session import read_session
+from api.console.session import read_session, viewer_of
 from api.http.wording import NATIVE
 
 RawHeaders = list[tuple[bytes, bytes]]
@@ -80,6 +80,13 @@ async def read(request: Request, path: str, **query: Any) -> Any:  # noqa: ANN40
 async def send(request: Request, path: str, json: object = None, *, method: str = "POST") -> Any:  # noqa: ANN401
     """Return the body of the answer to a request that changes something; raise Refused for 400 and more."""
     return _accepted(await ask(request, method, path, json={} if json is None else json)).body
+
+
+async def check_signed_in(request: Request) -> None:
+    """Raise Refused for a visitor without a key, whom pages for administrators lead to the sign-in."""
+    viewer = viewer_of(request)
+    if viewer.needs_key and not viewer.is_signed_in:
+        await read(request, "/keys", limit=1)
 
 
 async def pass_body_on(request: Request, path: str, *, query: Mapping[str, Any]) -> Reply:

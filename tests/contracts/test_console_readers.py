@@ -96,5 +96,5 @@ def test_reasons_stand_with_the_score_and_can_be_had_without_scripts(
     assert whole.status_code == 303
     assert "what each feature adds to it" in check_page(reader.get(whole.headers["location"]))
     refused = reader.post(form[1], data={"row": "7"}, headers=OWN | {"HX-Request": "true"})
-    assert refused.status_code == 404
+    assert refused.status_code == 422
     assert '<p class="notice warn" lang="en">' in refused.text

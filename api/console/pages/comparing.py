@@ -5,7 +5,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.console.asking import Refused, Reply, ask, read
+from api.console.asking import Refused, Reply, ask, check_signed_in, read
 from api.console.forms import moment_of, number_of, read_form
 from api.console.pages.models import read_model
 from api.console.pages.quality import window_of
@@ -43,6 +43,7 @@ async def replay_form(
     request: Request, name: str, *, fields: dict[str, str] | None = None, refusal: Reply | None = None
 ) -> Response:
     """Return the form that starts a replay by a version of a model."""
+    await check_signed_in(request)
     _, _, version = name.partition("@")
     model = await read_model(request, name)
     entries = (await read(request, "/models"))["items"]

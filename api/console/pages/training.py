@@ -5,7 +5,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.console.asking import Refused, Reply, ask, pass_body_on, read
+from api.console.asking import Refused, Reply, ask, check_signed_in, pass_body_on, read
 from api.console.forms import moment_of, number_of, read_form
 from api.console.pages.comparing import ENDED, read_job
 from api.console.plots import Series, thinned
@@ -27,8 +27,8 @@ REFUSED = (400, 404, 408, 409, 413, 415, 422)  # answers that are shown beside t
 
 async def train_page(request: Request, *, reply: Reply | None = None, again: dict[str, str] | None = None) -> Response:
     """Return the forms that start a training: its options stand in the address, the file is sent after them."""
+    await check_signed_in(request)
     if not viewer_of(request).is_admin:
-        await read(request, "/models")  # raises the refusal of who has no key at all
         raise Forbidden("A training makes a version of a model: that needs a key with the scope `admin`.")
     headers = {}
     if reply is not None and "connection" in reply.headers:  # a refusal while the file still came
