@@ -123,5 +123,6 @@ async def problem_page(request: Request, status: int, problem: dict[str, Any], *
         problem=problem,
         status=status,
         retry_after=retry_after,
+        is_filtered=request.method == "GET" and bool(request.query_params),
         kind=kind if Words("en").has(kind) else "problem.title_other",
     )

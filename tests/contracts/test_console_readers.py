@@ -98,3 +98,10 @@ def test_reasons_stand_with_the_score_and_can_be_had_without_scripts(
     refused = reader.post(form[1], data={"row": "7"}, headers=OWN | {"HX-Request": "true"})
     assert refused.status_code == 422
     assert '<p class="notice warn" lang="en">' in refused.text
+
+
+def test_filter_that_cannot_be_read_leads_to_the_page_without_it(reader: httpx2.Client) -> None:
+    for path in ("/console/logs/requests?status=many", "/console/models/attrition/quality?from=soon"):
+        answer = reader.get(path)
+        check_page(answer, 422)
+        assert f'<a class="button" href="{path.partition("?")[0]}">Show all</a>' in answer.text
