@@ -21,8 +21,8 @@ find_it() {
 find_it && exit 0
 [ "${1:-}" = --install ] && [ -z "${CHROMIUM:-}" ] || exit 1
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -qq --no-install-recommends chromium fonts-liberation; } >/dev/null 2>&1 && find_it && exit 0
+    { apt-get -o Acquire::http::Timeout=20 -o Acquire::Retries=1 update -qq && DEBIAN_FRONTEND=noninteractive \
+        apt-get -o Acquire::http::Timeout=20 install -y -qq --no-install-recommends chromium fonts-liberation; } >/dev/null 2>&1 && find_it && exit 0
 fi
-.venv/bin/python -m playwright install chromium-headless-shell >/dev/null 2>&1
+PLAYWRIGHT_DOWNLOAD_CONNECTION_TIMEOUT=15000 .venv/bin/python -m playwright install chromium-headless-shell >/dev/null 2>&1
 find_it

@@ -569,5 +569,5 @@ def test_no_file_is_far_too_long_to_have_one_subject():
 # ── the browser ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_console_is_opened_in_a_browser_wherever_continuous_integration_runs():
+def test_console_is_opened_in_a_browser_where_that_is_required():
     assert has_browser() or not is_demanded(), NOT_RUN

@@ -12,7 +12,7 @@ import pytest
 from shared.broker.app import NEW_MODELS, TaskName
 from tests.contracts.csv_files import check_taken, post_csv
 from tests.contracts.helpers import apart, wait_for_job, wait_until
-from tests.contracts.test_registering import ended, joblib_of, send
+from tests.contracts.models.test_registering import ended, joblib_of, send
 from tests.support.stack import Stack, free_port
 
 LANES = ["bulk", "interactive", "maintenance"]

@@ -9,9 +9,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.contracts.console.test_console import HTML, OWN, check_page, fields_of
+from tests.contracts.files.test_files import workbook
 from tests.contracts.helpers import apart
-from tests.contracts.test_console import HTML, OWN, check_page, fields_of
-from tests.contracts.test_files import workbook
 from tests.support.stack import Stack
 
 FIRST_VIEW_BYTES = 100_000
