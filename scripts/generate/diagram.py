@@ -91,4 +91,6 @@ def _arrow(column: Column[object], places: dict[SqlTable, tuple[int, int]]) -> s
     bend = 44
     curve = f"M{x} {start}C{x - bend} {start} {target + bend} {end} {target} {end}"
     tip = f"M{target} {end}l8 -5v10z"
-    return f'<path d="{curve}" fill="none" stroke="#7a9aa1"{dash}/><path d="{tip}" fill="#7a9aa1"/>'
+    title = f"<title>{escape(table.name)}.{escape(column.name)} → {escape(other.name)}</title>"
+    line = f'<path d="{curve}" fill="none" stroke="#7a9aa1"{dash}/><path d="{tip}" fill="#7a9aa1"/>'
+    return f"<g>{title}{line}</g>"
