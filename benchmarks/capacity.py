@@ -32,6 +32,7 @@ MODEL = "slow"
 SHARES = (0.3, 0.5, 0.7, 0.85)  # of what the workers can do
 SENDERS = 48
 _CODE = """import time
+from pathlib import Path
 
 import numpy
 
@@ -40,17 +41,19 @@ class Slow:
     n_features_in_ = 1
     _estimator_type = "regressor"
 
-    def __init__(self, seconds):
+    def __init__(self, seconds, flag):
         self.seconds = seconds
+        self.flag = flag  # a file: without it, the model is quick, so that its proof is
 
     def fit(self, rows, answers=None):
         return self
 
     def predict(self, rows):
-        time.sleep(self.seconds * len(rows))
+        if Path(self.flag).exists():
+            time.sleep(self.seconds * len(rows))
         return 2.0 * numpy.asarray(rows, dtype=float)[:, 0]
 """
-_DUMP = "import joblib, slow, sys; joblib.dump(slow.Slow(float(sys.argv[1])), 'model.joblib')"
+_DUMP = "import joblib, slow, sys; joblib.dump(slow.Slow(float(sys.argv[1]), sys.argv[2]), 'model.joblib')"
 
 
 def waiting_probability(workers: int, load: float) -> float:
@@ -135,10 +138,11 @@ def add_model(stack: Stack, folder: Path, seconds: float) -> None:
     home.mkdir()
     (home / "slow.py").write_text(_CODE)
     (home / "rows.csv").write_text("a\n" + "\n".join(map(str, range(8))) + "\n")
-    subprocess.run([sys.executable, "-c", _DUMP, str(seconds)], cwd=home, check=True)
+    subprocess.run([sys.executable, "-c", _DUMP, str(seconds), str(home / "flag")], cwd=home, check=True)
     words = ["add", str(home / "model.joblib"), "--reference", str(home / "rows.csv"), "--name", MODEL]
     words += ["--code", str(home / "slow.py"), "--task", "regression"]
     subprocess.run([sys.executable, "-m", "shared.registry", *words], cwd=ROOT, env=stack.env, check=True)
+    (home / "flag").touch()
 
 
 def wait_for_model(stack: Stack) -> None:
