@@ -152,7 +152,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_json(register)
 
     listing = add("list", "list the versions of all models, or of one")
-    listing.add_argument("name", nargs="?", metavar="NAME", help="one model only")
+    listing.add_argument("name", nargs="?", metavar="NAME[@VERSION|@ALIAS]", help="one model only, or one version")
     _add_json(listing)
 
     show = add("show", "show a version: its features, how it is scored, and a row to try")

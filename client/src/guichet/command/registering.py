@@ -71,10 +71,12 @@ def show_registered(console: Console, registered: Registered, *, is_json: bool) 
 
 
 def list_versions(client: Client, options: argparse.Namespace, console: Console) -> int:
-    """Print the versions of all models, or of one."""
-    models = [model for model in client.models() if options.name in (None, model.model)]
-    if options.name is not None and not models:
-        client.model(options.name)  # which says what there is
+    """Print the versions of all models, of one, or one version (`name@3`, `name@alias`)."""
+    name, _, which = (options.name or "").partition("@")
+    models = [model for model in client.models() if name in ("", model.model)]
+    only = None
+    if which or (name and not models):
+        only = client.model(options.name).version  # or it says what there is
     if options.is_json:
         console.say_json([model.body for model in models])
         return DONE
@@ -84,7 +86,7 @@ def list_versions(client: Client, options: argparse.Namespace, console: Console)
         for alias, number in model.aliases.items():
             aliases.setdefault(number, []).append(alias)
         archived = set(model.body.get("archived", []))
-        for number in sorted({*model.versions, *archived}):
+        for number in sorted({*model.versions, *archived} if only is None else {only}):
             state = "archived" if number in archived else ", ".join(aliases.get(number, []))
             lines.append((f"{model.model}@{number}", model.task, state))
     console.table(("VERSION", "TASK", "ALIASES"), lines)
