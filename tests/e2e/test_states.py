@@ -106,7 +106,9 @@ def test_pages_of_keys_and_logs_that_have_nothing_to_show(chromium: Browser, sta
             eyes.page.goto(f"{PAGES[log]}?request_id=nobody")
             expect(eyes.page.get_by_text("No entry matches.")).to_be_visible()
             eyes.look(f"20-empty-{log}")
-        eyes.page.goto("/console/keys?cursor=0")
+        eyes.page.goto("/console/keys?valid=false")
+        if guarded.runtime == "sync":  # the other service shares its keys with other tests
+            expect(eyes.page.get_by_text("There are no keys")).to_be_visible()
         eyes.look("20-empty-keys")
         eyes.page.goto("/console/keys")
         eyes.page.get_by_label("Name").fill("without scopes")
