@@ -187,8 +187,11 @@ class Viewer(threading.Thread):
         while not self._is_closed and (line := self._answer.readline()):
             self.events += line.startswith(b"event: figures")
 
-    def close(self) -> None:
+    def stop(self) -> None:
+        """Let it end with its next line, which comes with the next reading."""
         self._is_closed = True
+
+    def close(self) -> None:
         self.join(30)
         self._connection.close()
 
@@ -206,6 +209,8 @@ def compare(stack: Stack, folder: Path, args: argparse.Namespace) -> Result:
         for viewer in watching:
             viewer.start()
         cell = load(stack, "/predict", bodies, connections=args.connections, seconds=args.seconds)
+        for viewer in watching:
+            viewer.stop()
         for viewer in watching:
             viewer.close()
         events += sum(viewer.events for viewer in watching)
