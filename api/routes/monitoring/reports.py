@@ -137,7 +137,9 @@ def _quality(services: Services, versions: list[Version], window: Window, *, kee
 async def get_alerts(
     services: ServicesDep,
     caller: AdminCaller,
-    model: Annotated[str | None, Query(description="Only alerts of this model", max_length=63)] = None,
+    model: Annotated[
+        str | None, Query(description="Only alerts of this model, or of `name@3` or `name@alias`", max_length=130)
+    ] = None,
     kind: Annotated[Literal["drift", "self_audit"] | None, Query(description="Only alerts of this kind")] = None,
     is_open: Annotated[
         bool | None, Query(alias="open", description="true: only open alerts; false: only closed ones")
@@ -156,11 +158,17 @@ async def get_alerts(
     pipeline disagree on a row; the pipeline then scores the version until the alert is acknowledged.
     """
 
+    name, number = model, None
+    if model is not None and "@" in model:
+        card = (await find_version(services, model, None, archived=True)).card
+        name, number = card.name, card.version
+
     def read() -> list[Any]:
         with services.reader.connect() as connection:
             return list_alerts(
                 connection,
-                name=model,
+                name=name,
+                version=number,
                 kind=kind,
                 is_open=is_open,
                 is_acknowledged=is_acknowledged,

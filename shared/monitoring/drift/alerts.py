@@ -126,11 +126,14 @@ def list_alerts(
     limit: int,
     is_acknowledged: bool | None = None,
     kind: str | None = None,
+    version: int | None = None,
 ) -> list[Row[*tuple[Any, ...]]]:
     """Return a page of alerts with the name and number of their version, newest first."""
     query = _WITH_VERSION.order_by(Alert.id.desc()).limit(limit)
     if name is not None:
         query = query.where(ModelVersion.name == name)
+    if version is not None:
+        query = query.where(ModelVersion.version == version)
     if kind is not None:
         query = query.where(Alert.kind == kind)
     if is_open is not None:

@@ -143,6 +143,14 @@ def alert(client: httpx2.Client, engine: Engine) -> int:
         return connection.execute(select(Alert.id).where(Alert.subject == subject)).scalar_one()
 
 
+def test_alerts_of_a_version_are_found_by_its_number_and_by_an_alias(client: httpx2.Client, alert: int) -> None:
+    for model in ("credit", "credit@1", "credit@champion"):
+        listed = client.get("/alerts", params={"model": model, "limit": 200}).json()["items"]
+        assert alert in [each["id"] for each in listed]
+    for model in ("credit@9", "credit@nobody"):
+        check_problem(client.get("/alerts", params={"model": model}), 404, "not_found")
+
+
 def test_alert_is_acknowledged_with_a_reason_and_audited(client: httpx2.Client, engine: Engine, alert: int) -> None:
     request_id = new_id()
     path = f"/alerts/{alert}/acknowledge"
