@@ -153,7 +153,7 @@ routes: .venv/.installed ## Write docs/routes from the OpenAPI document and the 
 	@$(PY) -m scripts.generate.reference.routes
 
 client-reference: .venv/.installed ## Write docs/client-reference.md from the docstrings of the client package
-	@$(PY) -m scripts.generate.reference.client
+	@$(PY) -m client.reference
 
 settings: .venv/.installed ## Write docs/settings.md from shared/config/settings.py
 	@$(PY) -m scripts.generate.settings

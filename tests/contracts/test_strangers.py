@@ -262,7 +262,7 @@ def test_one_key_does_not_hold_all_places(stack: Stack, tmp_path: Any, path: str
                     path, content=start + b"\r\n--b--\r\n", headers=form | {"Authorization": f"Bearer {keys[name]}"}
                 )
 
-            wait_until(lambda: ask("first").status_code == 429 or None, seconds=10)
+            wait_until(lambda: ask("first").status_code == 429 or None, seconds=60)
             problem = check_problem(ask("first"), 429)
             assert "1 file already" in problem["detail"]
             assert ask("second").status_code == 422  # it was received: there is a place for another

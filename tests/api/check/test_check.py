@@ -185,7 +185,7 @@ def test_role_without_rights_is_told_which_it_lacks(session_postgres):
         connection.exec_driver_sql("RESET ROLE")
     assert finding.status == "failed"
     assert finding.detail.startswith(
-        "check_weak lacks INSERT on alias_events, INSERT on audit_logs, INSERT on error_logs and "
+        "check_weak lacks INSERT on alias_events, INSERT on audit_logs, INSERT on erased_jobs and "
     )
     assert "set DATABASE_URL to the address of guichet_app" in finding.detail
 

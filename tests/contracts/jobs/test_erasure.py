@@ -136,12 +136,13 @@ def test_file_is_erased_with_its_chunks_and_the_explanations_of_it(
 
 
 def test_job_that_has_not_ended_is_not_erased(queue: Stack, attrition_row: dict[str, Any]) -> None:
+    row = attrition_row | {"revenu_mensuel": attrition_row["revenu_mensuel"] + 1_091}  # that nobody else has explained
     with queue.client() as client:
         for unknown in ("x" * 8, "0195f5e8-7a3c-7def-8123-456789abcdef"):
             check_problem(client.delete(f"/jobs/{unknown}"), 404, "not_found")
-        scored = client.post("/predict", json={"features": attrition_row}, headers=WAIT).json()["job_id"]
+        scored = client.post("/predict", json={"features": row}, headers=WAIT).json()["job_id"]
         with paused(queue, "interactive", "bulk"):
-            queued = client.post("/jobs", json={"features": attrition_row}).json()["id"]
+            queued = client.post("/jobs", json={"features": row}).json()["id"]
             problem = check_problem(client.delete(f"/jobs/{queued}"), 409, "conflict")
             assert "still queued: cancel it" in problem["detail"]
             every = client.post(f"/jobs/{scored}/explain").json()["id"]

@@ -81,13 +81,13 @@ def test_changed_input_and_output_of_a_file_are_named_by_the_command(
     assert body["rows"][1]["stored"]["probability"] != body["rows"][1]["now"]["probability"]
 
 
-def test_changed_artefact_is_named_and_not_loaded(client: httpx2.Client, models_dir: Any, speak: Any) -> None:
+def test_changed_artefact_is_named_and_not_loaded(
+    client: httpx2.Client, models_dir: Any, speak: Any, attrition_row: dict[str, Any]
+) -> None:
     name = speak("altered", "attrition")
-    row = client.get(f"/models/{name}").json()
-    features = {feature["name"]: feature["example"] for feature in row["features"]}
-    answer = client.post(f"/models/{name}/predict", json={"features": features}, headers=WAIT)
-    wait_for_job(client, answer.json().get("job_id") or answer.json()["id"], seconds=SECONDS)
+    answer = client.post(f"/models/{name}/predict", json={"features": attrition_row}, headers=WAIT)
     job_id = answer.json().get("job_id") or answer.json()["id"]
+    wait_for_job(client, job_id, seconds=SECONDS)
     artefact = models_dir / name / "1" / MODEL_FILE
     whole = artefact.read_bytes()
     try:

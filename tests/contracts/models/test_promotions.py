@@ -332,6 +332,6 @@ def test_client_and_its_command_do_the_same(stack: Stack, register, capsys: pyte
     for which in (f"{name}@1", f"{name}@champion"):
         assert guichet(["list", which, "--url", stack.url]) == 0
         (_, line) = capsys.readouterr().out.splitlines()
-        assert line.split() == [f"{name}@1", "binary", "champion"]
+        assert line.split() == [f"{name}@1", "regression", "champion"]
     assert guichet(["list", f"{name}@nobody", "--url", stack.url]) == 2
     assert "There is no such version or alias" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Wake-ups: one is pending at a time, and one that waits in its lane is not sent again."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from celery import Celery
@@ -64,14 +65,12 @@ def test_wakeup_that_could_not_be_sent_leaves_nothing_pending(redis, broker):
 
 
 @pytest.fixture
-def real(session_redis: RedisServer) -> Iterator[tuple[Redis, Celery]]:
-    with settings_of(RUNTIME="queue", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none", REDIS_URL=session_redis.url):
-        redis, app = make_redis(), make_app(publisher=True)
-        redis.flushdb()
-        yield redis, app
-        redis.flushdb()
-        app.close()
-        redis.close()
+def real(tmp_path: Path) -> Iterator[tuple[Redis, Celery]]:
+    """A Redis of its own: the workers of other tests would take the messages."""
+    with RedisServer(tmp_path / "redis") as server:
+        address = "postgresql://nobody@127.0.0.1:1/none"
+        with settings_of(RUNTIME="queue", DATABASE_URL=address, REDIS_URL=server.url):
+            yield make_redis(), make_app(publisher=True)
 
 
 def test_waiting_messages_name_their_versions_and_foreign_ones_name_none(real):

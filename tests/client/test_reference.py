@@ -2,15 +2,15 @@
 
 import guichet
 
-from scripts.generate.reference import client
+from client import reference
 
 
 def test_page_of_the_client_is_what_its_docstrings_say():
-    assert client.FILE.read_text() == client.render(), "run `make client-reference`"
+    assert reference.FILE.read_text() == reference.render(), "run `make client-reference`"
 
 
 def test_every_public_name_of_the_package_is_on_the_page():
-    page = client.render()
+    page = reference.render()
     listed = {name for name in guichet.__all__ if f"### {name}\n" in page}
     assert set(guichet.__all__) - listed == {"AsyncClient", "AsyncJob", "__version__"}
     assert "** **" not in page
