@@ -10,7 +10,6 @@ three are started anew several times.
 
 import argparse
 import gc
-import http.client
 import json
 import multiprocessing
 import os
@@ -20,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -39,7 +38,7 @@ from api.http.security_headers import SecurityHeaders
 from api.main import ROUTERS, create_app, serve
 from benchmarks.harness.command import Result, run_command
 from benchmarks.harness.machine import describe
-from benchmarks.harness.stacks import ROOT, free_port
+from benchmarks.harness.stacks import ROOT, answers, free_port
 from scripts.servers.postgres import Postgres
 from scripts.servers.processes import wait_until
 from scripts.servers.redis import Redis
@@ -137,7 +136,10 @@ def serving() -> Iterator[dict[str, Serving]]:
         process.start()
     try:
         for name, process in processes.items():
-            if not wait_until(partial(answers, ports[name]), timeout=90) or not process.is_alive():
+            if (
+                not wait_until(partial(answers, f"http://127.0.0.1:{ports[name]}/readyz"), timeout=90)
+                or not process.is_alive()
+            ):
                 raise RuntimeError(f"the {name} service did not start within 90 s")
         yield {name: Serving(ports[name], clock_of(process.pid or 0)) for name, process in processes.items()}
     finally:
@@ -145,16 +147,6 @@ def serving() -> Iterator[dict[str, Serving]]:
             process.terminate()
         for process in processes.values():
             process.join(30)
-
-
-def answers(port: int) -> bool:
-    """Tell whether a service is ready."""
-    try:
-        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == 200
-    except OSError:
-        return False
 
 
 def clock_of(pid: int) -> int:

@@ -89,14 +89,7 @@ def _work_on(
     from shared.packages.package import draft_folder
     from shared.registry.proof import NotProved, NotWanted
 
-    def is_wanted() -> bool:
-        if is_stopping():
-            return False
-        # A database that is away says nothing: the proof goes on.
-        with contextlib.suppress(DBAPIError), engine.connect() as connection:
-            return not registrations.is_canceled(connection, held)
-        return True
-
+    is_wanted = waiting_for(engine, held, is_stopping)
     try:
         settings.models.mkdir(parents=True, exist_ok=True)
         with draft_folder(settings.models, f"{FOLDER}{held.job_id}-") as folder:
@@ -120,6 +113,20 @@ def _work_on(
     message = message.replace(str(settings.models), "MODELS_DIR")  # where that is, no caller has to know
     log.warning("an upload became no version of %s (%s)", upload.name, code)
     return store_end(engine, lambda connection: registrations.fail(connection, held, code=code, message=message))
+
+
+def waiting_for(engine: Engine, held: Claim, is_stopping: Callable[[], bool]) -> Callable[[], bool]:
+    """Return what tells whether anybody still waits for a claimed job: it was not canceled, and we do not stop."""
+
+    def is_wanted() -> bool:
+        if is_stopping():
+            return False
+        # A database that is away says nothing: the process goes on.
+        with contextlib.suppress(DBAPIError), engine.connect() as connection:
+            return not registrations.is_canceled(connection, held)
+        return True
+
+    return is_wanted
 
 
 def _prove(

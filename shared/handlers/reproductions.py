@@ -4,27 +4,25 @@ That process reads the artefact anew by its SHA-256, and knows nothing of the pr
 in both runtimes: a worker of the bulk lane calls it, or a thread of the sync runtime.
 """
 
-import contextlib
 import json
 import logging
 import os
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
 
 import shared
 from shared.config.settings import Settings
-from shared.handlers.registrations import store_end
+from shared.handlers.registrations import store_end, waiting_for
 from shared.jobs import registrations, reproductions
 from shared.jobs.transitions import Claim
 from shared.observability.logs import bound
+
+if TYPE_CHECKING:
+    from shared.registry.proof import NotProved
 
 log = logging.getLogger(__name__)
 
@@ -41,19 +39,11 @@ def reproduce(
     """
     from shared.registry.proof import NotProved, NotWanted
 
-    def is_wanted() -> bool:
-        if is_stopping():
-            return False
-        # A database that is away says nothing: the process goes on.
-        with contextlib.suppress(DBAPIError), engine.connect() as connection:
-            return not registrations.is_canceled(connection, held)
-        return True
-
     with bound(job_id=held.job_id, request_id=held.request_id):
         with engine.connect() as connection:
             source, row = reproductions.find_source(connection, held.job_id)
         try:
-            report = _apart(settings, held, source, row, is_wanted)
+            report = _apart(settings, held, source, row, waiting_for(engine, held, is_stopping))
         except NotWanted:
             return not is_stopping() and store_end(engine, lambda connection: registrations.cancel(connection, held))
         except NotProved as reason:
@@ -69,37 +59,24 @@ def _apart(
     settings: Settings, held: Claim, source: str | None, row: int | None, is_wanted: Callable[[], bool]
 ) -> dict[str, Any]:
     """Return the report of a process that scores again; raise NotProved with the reason where there is none."""
-    from shared.registry.proof import Limits, NotProved, watch
+    from shared.registry.proof import Limits, NotProved, run_apart
 
     if source is None:
         raise NotProved("source_erased", "the job whose rows were to be scored again was erased")
     limits = Limits(held.timeout_seconds, settings.model_proof_bytes, settings.max_model_bytes)
     root = str(Path(shared.__file__).resolve().parents[1])
-    arguments = [source, "all" if row is None else str(row), str(os.getpid())]
+    arguments = [CHILD, source, "all" if row is None else str(row), str(os.getpid())]
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", CHILD, *arguments],
-            env=os.environ | {"PYTHONPATH": root},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
         try:
-            watch(process, limits, is_wanted)
+            code = run_apart(arguments, limits, is_wanted, env=os.environ | {"PYTHONPATH": root}, output=output)
         except NotProved as reason:
             raise _in_words(reason, held, settings) from reason
-        finally:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.kill()
-            process.wait()
         output.seek(0)
         content = output.read(MAX_REPORT + 1)
     try:
         outcome: dict[str, Any] = json.loads(content)
     except ValueError:
-        how = f"by signal {-process.returncode}" if process.returncode < 0 else f"with exit code {process.returncode}"
+        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
         raise NotProved(
             "not_reproduced",
             f"the process that scored again ended {how}: `python -m shared.registry reproduce {source}` where the "
@@ -110,11 +87,10 @@ def _apart(
     return outcome
 
 
-def _in_words(reason: Exception, held: Claim, settings: Settings) -> Exception:
+def _in_words(reason: "NotProved", held: Claim, settings: Settings) -> "NotProved":
     """Return the reason why there is no report, in the words of a reproduction."""
     from shared.registry.proof import NotProved
 
-    assert isinstance(reason, NotProved)
     message = {
         "timeout": f"to score again took longer than {held.timeout_seconds:g} s (MODEL_PROOF_SECONDS), and its process "
         "was ended: name a row",

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import shared
 from shared.cards.card import Card
@@ -84,23 +84,9 @@ def prove_apart(
     """
     request = {"files": dict(files), "options": dict(options), "limits": [limits.memory_bytes, limits.file_bytes]}
     (folder / REQUEST).write_text(json.dumps(request))
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", module, str(folder), str(os.getpid())],
-        cwd=folder,
-        env=_environment(folder),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        watch(process, limits, is_wanted)
-    finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # it, and what it started
-            os.killpg(process.pid, signal.SIGKILL)
-        process.kill()
-        process.wait()
-    _check_outcome(folder, process.returncode)
+    arguments = [module, str(folder), str(os.getpid())]
+    code = run_apart(arguments, limits, is_wanted, env=_environment(folder), cwd=folder)
+    _check_outcome(folder, code)
     return _read_proved(folder)
 
 
@@ -112,7 +98,40 @@ def _environment(folder: Path) -> dict[str, str]:
     return kept | threads | {"PYTHONPATH": root, "HOME": str(folder), "TMPDIR": str(folder)}
 
 
-def watch(process: "subprocess.Popen[bytes]", limits: Limits, is_wanted: Callable[[], bool]) -> None:
+def run_apart(
+    arguments: list[str],
+    limits: Limits,
+    is_wanted: Callable[[], bool],
+    *,
+    env: Mapping[str, str],
+    cwd: Path | None = None,
+    output: IO[bytes] | None = None,
+) -> int:
+    """Run a module of the service, with its arguments, in a process of its own; return its exit code.
+
+    `output` takes what it prints. Raises NotProved where it takes too much, and NotWanted as soon as `is_wanted` says
+    so. Nothing of it is left then, nor of what it started.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", *arguments],
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=output or subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        _watch(process, limits, is_wanted)
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # it, and what it started
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+        process.wait()
+    return process.returncode
+
+
+def _watch(process: "subprocess.Popen[bytes]", limits: Limits, is_wanted: Callable[[], bool]) -> None:
     """Return when the process has ended; raise NotProved where it takes too much, NotWanted where nobody waits."""
     deadline = time.monotonic() + limits.seconds
     asked_at = time.monotonic()
