@@ -36,6 +36,8 @@ from worker.runtime import Runtime
 log = logging.getLogger(__name__)
 
 RENEW_SECONDS = 1.0  # how often the lane is looked at while draining: who waits, and is another worker needed
+LONG_SECONDS = 0.03  # several jobs that take longer to compute are work for two workers ...
+LONG_RENEW_SECONDS = 0.1  # ... and the lane is looked at so often while such jobs wait
 CLAIMS = 8  # so many fit into DRAIN_SECONDS: a slow model is claimed in small pieces, and others get their turn
 NAMED_JOBS = 20  # a log line about several jobs names so many
 SUSPECTS_SECONDS = 1.0  # how often jobs that took a worker down are looked for; each is claimed alone
@@ -54,8 +56,8 @@ def drain(runtime: Runtime, lane: str, model_version_id: int) -> str:
     """Claim, compute and store the queued jobs of a model version in a lane; return a summary.
 
     While one task drains, its wake-up stays pending, so that no second worker splits small claims with it. As soon
-    as a claim is full, there is more than one worker's work: another is woken, if one is free. When other versions
-    wait in the lane, the time is shared with them.
+    as a claim is full, or its jobs take long, there is more than one worker's work: another is woken, if one is free.
+    When other versions wait in the lane, the time is shared with them.
     """
     with bound(lane=lane):
         if model_version_id == NO_VERSION:
@@ -114,7 +116,8 @@ def _drain(runtime: Runtime, queue: Queue, pipeline: ChunkPipeline | None) -> in
             wakeup.drop()
             claims = _claim(runtime, queue)
         else:
-            wakeup.renew(has_more=had_chunk or _is_full(runtime, queue, claims))
+            is_long = _is_long(runtime, queue, claims)
+            wakeup.renew(has_more=is_long or had_chunk or _is_full(runtime, queue, claims), is_long=is_long)
         count += _handle(runtime, queue, claims)
         if has_suspects or _suspects_due(runtime, queue):
             suspects = _claim(runtime, queue, crashed=True)
@@ -155,14 +158,15 @@ class Wakeup:
         """Return whether other versions, or the next task, should have their turn."""
         return time.monotonic() - self._started_at >= self._seconds
 
-    def renew(self, *, has_more: bool) -> None:
+    def renew(self, *, has_more: bool, is_long: bool) -> None:
         """Keep the wake-up pending, once a second, and share the time with the versions that wait in the lane.
 
         When none waits and there is more than one worker's work (`has_more`), wake another worker; the first time
-        that there is, without waiting for the second.
+        that there is, without waiting for the second, and where jobs take long (`is_long`), ten times a second.
         """
         now = time.monotonic()
-        if now - self._renewed_at <= RENEW_SECONDS and not (self._is_fresh and has_more):
+        pause = LONG_RENEW_SECONDS if is_long else RENEW_SECONDS
+        if now - self._renewed_at <= pause and not (self._is_fresh and has_more):
             return
         self._renewed_at, self._is_fresh = now, False
         waiting = self._renew_wakeup()
@@ -214,6 +218,14 @@ def _most_rows(runtime: Runtime, queue: Queue, handler: Handler[Any]) -> int:
     pace = runtime.paces.get((queue.model_version_id, handler.name))
     most = handler.first_rows if pace is None else int(pace * settings.drain_seconds / CLAIMS)
     return min(max(most, 1), settings.max_claim_rows)
+
+
+def _is_long(runtime: Runtime, queue: Queue, claims: list[Claim]) -> bool:
+    """Return whether these are several jobs, and their rows take so long that another worker should take the next."""
+    if len(claims) < 2:
+        return False
+    pace = runtime.paces.get((queue.model_version_id, HANDLERS[claims[0].kind].name))
+    return pace is not None and sum(len(claim.rows) for claim in claims) > pace * LONG_SECONDS
 
 
 def _is_full(runtime: Runtime, queue: Queue, claims: list[Claim]) -> bool:

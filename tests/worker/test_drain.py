@@ -198,6 +198,23 @@ def test_full_claim_wakes_another_worker(runtime, database):
     assert runtime.redis.llen("interactive") == 1
 
 
+def test_jobs_that_take_long_wake_another_worker(runtime, database, scorer):
+    """Else one worker collects the rows of a slow model in ever larger claims, and the others idle."""
+    runtime.settings = Settings(max_claim_jobs=512)
+    queued(database, 3)
+    drain(runtime, "interactive", 1)
+    queued(database, 3)
+    drain(runtime, "interactive", 1)
+    assert runtime.redis.llen("interactive") == 0  # quick rows are left to one worker
+    scorer.before = lambda: time.sleep(0.02 * scorer.calls[-1])
+    queued(database, 1)
+    drain(runtime, "interactive", 1)
+    assert runtime.redis.llen("interactive") == 0  # nor is a single job work for two
+    queued(database, 3)
+    drain(runtime, "interactive", 1)
+    assert runtime.redis.llen("interactive") == 1
+
+
 def test_wakeup_that_waits_already_is_not_sent_again(runtime, database):
     """Whatever holds the key or lets it go: one message for each lane and version."""
     for version in (1, 2, 1, 2, 1):
