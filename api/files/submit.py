@@ -156,6 +156,7 @@ async def _receive(
     def take(pieces: Iterable[bytes]) -> None:
         for piece in pieces:
             digest.update(piece)
+            file.likely_delimiter = unwrapper.likely_delimiter
             give(file.feed(piece))
 
     while data := await body.read():

@@ -74,6 +74,12 @@ class Chunk:
     data: bytes  # UTF-8 text of the records without the header, newlines as they came
 
 
+def likely_delimiter(filename: str | None) -> str | None:
+    """Return the delimiter that a file's name tells of: a tab for `.tsv` and `.tab`, else None."""
+    name = (filename or "").lower().removesuffix(".gz")
+    return "\t" if name.endswith((".tsv", ".tab")) else None
+
+
 def normalise_options(options: CsvOptions) -> CsvOptions:
     """Return the options in our own words (`;`, `cp1252`); raise InvalidRequest for unknown or conflicting ones."""
     words = {name: name for name in ENCODINGS} | {word: name for name, words in ENCODINGS.items() for word in words}

@@ -23,7 +23,7 @@ from shared.cards.cell_values import read_cell
 from shared.cards.features import FeatureType, missing_words
 from shared.cards.numbers import POINT, NumberForm
 from shared.cards.validator import RowValidator
-from shared.csv.format import Chunk, CsvOptions, Limits
+from shared.csv.format import Chunk, CsvOptions, Limits, likely_delimiter
 from shared.errors import CardError, GuichetError
 from shared.faults import few, sentence
 from shared.files import open_file
@@ -153,6 +153,7 @@ def _read_csv(path: Path, expected: "ExpectedColumns | None", csv_options: CsvOp
     from shared.csv.uploads.reader import UploadReader  # heavy; a package's own rows are JSON lines
 
     file = UploadReader(None, csv_options, LIMITS, expected=expected or ExpectedColumns(others=None))
+    file.likely_delimiter = likely_delimiter(path.name)
     rows: list[dict[str, Any]] = []
     lines: list[int] = []
     read = 0  # lines of the chunks so far

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from shared.cards.card import Card
 from shared.cards.validator import RowValidator
 from shared.csv.chunk_reader import ChunkReader
-from shared.csv.format import Chunk, CsvFormat, CsvOptions, Limits, normalise_options
+from shared.csv.format import Chunk, CsvFormat, CsvOptions, Limits, likely_delimiter, normalise_options
 from shared.csv.output import passthrough_columns
 from shared.csv.packing import pack, unpack
 from shared.csv.targets import TargetReader
@@ -90,7 +90,7 @@ def load(
             return Loaded(before, unchanged=True)
         file.seek(0)
         card = Card.model_validate(chosen.card | {"sha256": chosen.sha256})
-        with ReferenceFile(card, csv_options, target) as rows:
+        with ReferenceFile(card, csv_options, target, filename=path.name) as rows:
             rows.read(file)
             _check(card, rows, path.name, skip_bad=skip_bad)
             assert rows.format is not None
@@ -120,7 +120,7 @@ def load(
 class ReferenceFile:
     """Reads one file; its good rows wait, compressed, in a file without a name until they are asked for."""
 
-    def __init__(self, card: Card, csv_options: CsvOptions, target: str | None) -> None:
+    def __init__(self, card: Card, csv_options: CsvOptions, target: str | None, *, filename: str) -> None:
         self.sha256 = ""
         self.row_count = 0  # good rows
         self.bad = BadRows()
@@ -130,6 +130,7 @@ class ReferenceFile:
         self._card = card
         answers = [name for name in (target or card.target,) if name is not None and card.task == "regression"]
         self._csv = UploadReader(card, csv_options, LIMITS, answers=answers)
+        self._csv.likely_delimiter = likely_delimiter(filename)
         self._reader: ChunkReader | None = None
         self._answers: TargetReader | None = None
         self._place = 0  # of the target among the kept columns

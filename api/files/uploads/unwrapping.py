@@ -7,17 +7,19 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
 
 from api.files.uploads.forms import FORM, FormParser, clean_filename, form_error
+from shared.csv.format import likely_delimiter
 from shared.csv.uploads.gunzip import MAGIC, Gunzip
 from shared.errors import MalformedBody, TooLarge, UnsupportedMediaType
 from shared.faults import pointer_to_unknown
 
 FORM_BYTES = 1 << 16  # what a form may add to its file
 
+TSV = b"text/tab-separated-values"
 # What browsers, Excel and curl call a CSV file, compressed or not; its content is looked at in any case.
 FILES = (
     b"text/csv",
     b"application/csv",
-    b"text/tab-separated-values",
+    TSV,
     b"application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     b"application/vnd.ms-excel",  # what browsers on Windows with Excel call .csv
     b"application/gzip",
@@ -35,6 +37,7 @@ class UploadHeaders:
     is_compressed: bool  # by Content-Encoding
     charset: str | None  # of text/csv
     filename: str | None
+    has_tabs: bool = False  # by its media type
 
 
 def read_envelope(headers: Headers) -> UploadHeaders:
@@ -58,6 +61,7 @@ def read_envelope(headers: Headers) -> UploadHeaders:
         is_compressed=coding.endswith("gzip"),
         charset=charset.decode("latin-1") if charset and kind != FORM else None,
         filename=clean_filename(placed.get(b"filename")),
+        has_tabs=kind == TSV,
     )
 
 
@@ -87,6 +91,7 @@ class UploadDecoder:
         self._gunzip = Gunzip() if envelope.is_compressed else None
         self._form = None if envelope.boundary is None else FormReader(envelope.boundary)
         self._filename = envelope.filename
+        self._has_tabs = envelope.has_tabs
         self._max_bytes = max_bytes  # of the file
         self._size = 0
         self._begun = False
@@ -95,6 +100,11 @@ class UploadDecoder:
     def filename(self) -> str | None:
         """The name of the file at its sender's."""
         return self._filename if self._form is None else self._form.filename
+
+    @property
+    def likely_delimiter(self) -> str | None:
+        """A tab where the media type or the name of the file says so, else None; final with the file's first bytes."""
+        return "\t" if self._has_tabs else likely_delimiter(self.filename)
 
     def unwrap(self, data: bytes) -> Iterator[bytes]:
         """Yield the file's bytes within these bytes."""

@@ -39,21 +39,24 @@ class Header:
     renamed: tuple[tuple[str, str], ...] = ()  # what the file writes, and the feature that is read for it
 
 
-def read_header(text: str, features: Collection[str], options: CsvOptions, *, final: bool) -> Header | None:
+def read_header(
+    text: str, features: Collection[str], options: CsvOptions, *, final: bool, likely: str | None = None
+) -> Header | None:
     """Return the header at the start of a text, by the delimiter that finds most features in it.
 
+    Where several find equally many, as in a file of one column, it is the `likely` one, and else the comma.
     What stands above it, without any name of a feature, is no part of it; names may differ in case where that leaves
     no doubt. None when the text does not hold it whole; `final` says that no more text will come.
     """
     directive = re.match(r"\s*sep=([,;\t|])(?:\r\n|\r(?!\n)|\n)", text)  # Excel's own, read by nothing else
     start = directive.end() if directive else 0
     delimiter = options.delimiter or (directive[1] if directive else None)
-    best, best_score = None, (-1, -1)
+    best, best_score = None, (-1, -1, False)
     for candidate in [delimiter] if delimiter else DELIMITERS.values():
         header = _read_with(candidate, text[start:], features, options, final=final)
         if header is None:
             return None  # this candidate may still turn out to be the best one
-        score = (len(set(features).intersection(header.columns)), len(header.columns))
+        score = (len(set(features).intersection(header.columns)), len(header.columns), candidate == likely)
         if score > best_score:
             best, best_score = header, score
     assert best is not None

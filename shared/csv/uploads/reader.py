@@ -45,6 +45,7 @@ class UploadReader:
         self.byte_count = 0  # uncompressed
         self.row_count = 0  # data rows in the chunks so far
         self.first_line = 1  # line of the file where the first row begins
+        self.likely_delimiter: str | None = None  # where its header can be read by several
         self._card = card
         self._expected = expected or (ExpectedColumns() if card is None else ExpectedColumns.of(card, answers))
         self._options = normalise_options(options)
@@ -190,7 +191,8 @@ class UploadReader:
         """Read the header if it is there whole; raise for a header that does not fit."""
         text, longest = self._head.decode(), self._limits.max_record_bytes
         names = self._expected.kinds
-        header = read_header(text, names, self._options, final=final or len(self._head) > longest)
+        is_whole = final or len(self._head) > longest
+        header = read_header(text, names, self._options, final=is_whole, likely=self.likely_delimiter)
         if header is None:
             self._needed = min(2 * len(self._head), longest) + 1
             return

@@ -96,7 +96,7 @@ def as_upload(path: Path, options: CsvOptions) -> list[object]:
 
 def loaded(path: Path, options: CsvOptions) -> int:
     """Return how many rows `reference load` keeps; -1 where it refuses the file."""
-    with ReferenceFile(CARD, options, None) as rows, path.open("rb") as file:
+    with ReferenceFile(CARD, options, None, filename=path.name) as rows, path.open("rb") as file:
         try:
             rows.read(file)
         except GuichetError:

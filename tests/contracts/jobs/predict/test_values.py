@@ -26,7 +26,7 @@ Files = dict[str, tuple[Path, Path]]
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Files:
+def trained_files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     """Three small models: `forest` of float32, `cities` with categories of its own, `reviews` of free text."""
     folder = tmp_path_factory.mktemp("trained")
     draw = np.random.default_rng(9)
@@ -46,14 +46,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Files:
 
 
 @pytest.fixture
-def served(client: httpx2.Client, engine: Engine, trained: Files, models_dir: Path) -> dict[str, Any]:
+def served(client: httpx2.Client, engine: Engine, trained_files: Files, models_dir: Path) -> dict[str, Any]:
     """The three models, registered with the running service; by name, what joblib reads of them."""
-    for name, (model, rows) in trained.items():
+    for name, (model, rows) in trained_files.items():
         if client.get(f"/models/{name}").status_code == 404:
             with session_scope(engine) as session:
                 add(session, model, AddOptions(reference=rows, name=name), models_dir=models_dir)
             wait_until(lambda name=name: client.get(f"/models/{name}").status_code == 200 or None)
-    return {name: joblib.load(model) for name, (model, _) in trained.items()}
+    return {name: joblib.load(model) for name, (model, _) in trained_files.items()}
 
 
 def predict(client: httpx2.Client, model: str, row: dict[str, Any]) -> httpx2.Response:
@@ -79,6 +79,26 @@ def test_text_is_read_and_not_the_name_of_its_column(client: httpx2.Client, serv
     assert alone == pytest.approx(expected, abs=1e-9)
     assert [item["probability"] for item in batch.json()["items"]] == alone
     assert expected[0] - expected[1] > 0.3
+
+
+@pytest.mark.parametrize("way", ["media type", "filename", "option"])
+def test_commas_of_a_text_do_not_cut_a_file_of_tabs(client: httpx2.Client, served: dict[str, Any], way: str) -> None:
+    texts = ["great, love it", "awful, broken, and late"]
+    content = "\n".join(["review", *texts]).encode()
+    address = "/models/reviews/predict_csv"
+    if way == "media type":
+        answer = client.post(address, content=content, headers={"Content-Type": "text/tab-separated-values"})
+    elif way == "filename":
+        answer = client.post(address, files={"file": ("Reviews.TSV", content)})
+    else:
+        answer = client.post(
+            address, content=content, params={"delimiter": "tab"}, headers={"Content-Type": "text/csv"}
+        )
+    job = wait_for_job(client, answer.json()["id"])
+    assert job["counts"]["succeeded"] == 2
+    lines = [line.split("\t") for line in client.get(f"/jobs/{job['id']}/output.csv").text.splitlines()]
+    scores = [float(line[lines[0].index("probability")]) for line in lines[1:]]
+    assert scores == pytest.approx(served["reviews"].predict_proba(texts)[:, 1], abs=1e-6)
 
 
 @pytest.mark.usefixtures("served")
