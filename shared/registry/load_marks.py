@@ -6,6 +6,9 @@ loaded; one whose process has gone is a load that did not end.
 
 Whoever kills a process (an operator, a kernel without memory) may meet it while it loads a model that is well. So the
 next process tries again at once, and only the following ones wait, longer each time.
+
+A folder of marks goes with its last mark. What a whole worker that was killed leaves is removed by whoever loads next,
+once its marks count no longer: their age decides, since a process of another container may be alive and not be seen.
 """
 
 import os
@@ -20,6 +23,7 @@ from shared.errors import ArtefactError
 PAUSES = (0.0, 10.0, 60.0, 600.0)  # seconds from a lost load to the next one, after one of them, two and so on
 FORGOTTEN_SECONDS = 3600.0  # after which a lost load counts no longer: some of the longest pause
 SLOW = "slow"  # end of a mark: the process ended itself, because others waited
+_MAKE_TRIES = 3  # another process may remove the folder between its making and the mark in it
 
 
 @contextmanager
@@ -30,7 +34,9 @@ def marked(model_version_id: int, *, patient: bool) -> Iterator[Callable[[], Non
     load that was merely too slow is followed by the longest pause; one that may take long (`patient`) is tried at once
     then.
     """
-    folder = Path(tempfile.gettempdir()) / f"guichet-loading-{os.getuid()}-{os.getppid()}"
+    prefix = f"guichet-loading-{os.getuid()}-"
+    folder = Path(tempfile.gettempdir()) / f"{prefix}{os.getppid()}"
+    _remove_old_folders(prefix, but=folder)
     ages = _ages_of_lost_loads(folder, model_version_id, patient=patient)
     if ages and (left := PAUSES[min(len(ages), len(PAUSES)) - 1] - min(ages)) > 0:
         raise ArtefactError(
@@ -38,9 +44,7 @@ def marked(model_version_id: int, *, patient: bool) -> Iterator[Callable[[], Non
             f"too much memory, or crashed. It is tried again in {left:.0f} s at the latest."
         )
     mark = folder / f"{model_version_id}-{os.getpid()}"
-    with suppress(OSError):  # where no file can be written, it is loaded without a mark
-        folder.mkdir(mode=0o700, exist_ok=True)
-        mark.touch(mode=0o600)
+    _make(mark)
 
     def note_slow() -> None:
         with suppress(OSError):
@@ -52,6 +56,28 @@ def marked(model_version_id: int, *, patient: bool) -> Iterator[Callable[[], Non
     finally:
         with suppress(OSError):
             mark.unlink(missing_ok=True)
+            folder.rmdir()  # unless it holds other marks
+
+
+def _make(mark: Path) -> None:
+    """Make a mark and its folder; where no file can be written, the model is loaded without a mark."""
+    for _ in range(_MAKE_TRIES):
+        with suppress(OSError):
+            mark.parent.mkdir(mode=0o700, exist_ok=True)
+            mark.touch(mode=0o600)
+            return
+
+
+def _remove_old_folders(prefix: str, *, but: Path) -> None:
+    """Remove the folders of other workers in which every mark is so old that it counts for nobody."""
+    for folder in but.parent.glob(f"{prefix}*"):
+        if folder == but:
+            continue
+        with suppress(OSError):  # it is another user's, or has just gone
+            for mark in folder.iterdir():
+                if not 0 <= time.time() - mark.stat().st_mtime < FORGOTTEN_SECONDS:
+                    mark.unlink(missing_ok=True)
+            folder.rmdir()  # unless it holds younger marks
 
 
 def _forget_lost_loads(folder: Path, model_version_id: int) -> None:
