@@ -3,7 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, Text, and_, cast, insert, or_, select, update
@@ -11,6 +11,7 @@ from sqlalchemy.orm import aliased
 
 from shared.comparison.shadow_state import BEHIND_SECONDS, CHALLENGER
 from shared.database.clock import clock
+from shared.jobs.chunks.decisions import first_since
 from shared.monitoring.suspensions import is_suspended
 from shared.registry.versions import CHAMPION
 from shared.rescoring.shadow_process import Result
@@ -29,6 +30,7 @@ from shared.tables import (
 LIVE = (JobKind.PREDICT, JobKind.BATCH)  # rows that callers wait for
 _SCATTERED, _SPREAD = 10_000, 7_919  # a prime number: ids that follow each other come to places far apart
 STRIDE = 20_000  # ids of outputs that are looked at in one query
+_SLACK = timedelta(minutes=1)  # an output may have a higher id than one that was stored so much later
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +121,14 @@ def list_challengers(connection: Connection) -> list[Challenger]:
 
 
 def begin(connection: Connection, challenger: Challenger, last: int) -> None:
-    """Let a challenger begin with the next decisions; its earlier scores stay."""
+    """Let a challenger begin with the first decision since its alias was moved; its earlier scores stay."""
     now = datetime.now(UTC)
+    of_version = Shadow.model_version_id == challenger.version_id
+    before = connection.scalar(select(Shadow.mark).where(of_version))
     anew: dict[str, Any] = {
         "alias_at": challenger.alias_at,
-        "mark": last,
+        # What it has scored while it had the alias earlier is not scored again, whatever clocks say.
+        "mark": max(_last_before(connection, challenger.alias_at, last), before or 0),
         "moved_at": now,
         "lag_seconds": 0.0,
         "scored_count": 0,
@@ -134,11 +139,21 @@ def begin(connection: Connection, challenger: Challenger, last: int) -> None:
         "reason": None,
         "stopped_at": None,
     }
-    of_version = Shadow.model_version_id == challenger.version_id
-    if connection.scalar(select(Shadow.model_version_id).where(of_version)) is None:
+    if before is None:
         connection.execute(insert(Shadow).values(model_version_id=challenger.version_id, **anew))
     else:  # unless another process has done so
         connection.execute(update(Shadow).where(of_version, Shadow.alias_at < challenger.alias_at).values(anew))
+
+
+def _last_before(connection: Connection, time: datetime, last: int) -> int:
+    """Return the id before that of the first output since a time, and `last` without one."""
+    query = select(ModelOutput.id).where(
+        ModelOutput.id >= first_since(connection, time - _SLACK, last),
+        ModelOutput.id <= last,
+        ModelOutput.created_at >= time,
+    )
+    first_id = connection.scalar(query.order_by(ModelOutput.id).limit(1))
+    return last if first_id is None else first_id - 1
 
 
 def read_batch(

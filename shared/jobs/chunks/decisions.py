@@ -227,12 +227,15 @@ def _id_bounds(connection: Connection, scope: Scope) -> tuple[int, int] | None:
         last = connection.scalar(select(func.max(ModelOutput.id)))
     if not last:
         return None
-    first = _first_since(connection, scope.start - SLACK, last)
-    return first, min(last, _first_since(connection, scope.end + SLACK, last))
+    first = first_since(connection, scope.start - SLACK, last)
+    return first, min(last, first_since(connection, scope.end + SLACK, last))
 
 
-def _first_since(connection: Connection, time: datetime, last: int) -> int:
-    """Return an id with no earlier output of that time or later before it: bisection over the ids."""
+def first_since(connection: Connection, time: datetime, last: int) -> int:
+    """Return the id of the first output up to `last` of that time or later, and `last` + 1 without one.
+
+    By bisection over the ids: exact where outputs were stored in the order of their times.
+    """
     low, high = 1, last + 1
     while low < high:
         middle = (low + high) // 2

@@ -183,6 +183,16 @@ def test_report_is_that_of_a_brute_force_over_what_is_stored(client, engine, nam
     assert any(f"Outcomes are known of {JUDGED} of {COUNT + 2} rows" in note for note in body["notes"])
 
 
+def test_every_row_since_the_alias_was_set_is_scored(client, engine, models_dir, tmp_path):
+    name = make(client, engine, models_dir, tmp_path)
+    decide(client, name, rows_of(5))
+    for version, count in ((2, 7), (3, 9), (2, 11)):
+        set_alias(client, name, version)
+        decide(client, name, rows_of(count))  # nobody has looked for challengers meanwhile
+        wait_for_rows(client, name, count)
+    assert shadow_count(engine, name) == 7 + 9 + 11
+
+
 def test_client_and_command_show_the_comparison(stack, client, name, capsys):
     with Client(stack.url) as own:
         shown = own.comparison(name, start="2020-01-01T00:00:00Z", cost_fn=2.0)

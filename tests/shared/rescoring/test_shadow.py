@@ -116,7 +116,6 @@ def ready(shadowing: Shadowing) -> None:
 
 
 def test_rows_of_callers_are_scored_once_and_rows_of_files_are_not(engine, model):
-    decide(engine, [30, 31])  # before it is the challenger
     shadowing = begun(engine)
     decide(engine, [40, 1, 41])
     decide(engine, [50], kind="predict")
@@ -134,6 +133,44 @@ def test_rows_of_callers_are_scored_once_and_rows_of_files_are_not(engine, model
     assert len(scores(engine)) == 4
     assert (state(engine).scored, state(engine).refused, state(engine).state) == (3, 1, "scoring")
     assert model.calls == [([40, 1, 41, 50], [], False)]
+
+
+def test_rows_since_the_alias_was_set_are_scored_however_late_the_first_look_is(engine, model):
+    with session_scope(engine) as session:
+        remove_alias(session, "m", "challenger")
+    decide(engine, [30, 31])  # while there is no challenger
+    with session_scope(engine) as session:
+        promote(session, "m", 2, "challenger")
+    decide(engine, [40, 41])  # before anybody looks
+    shadowing = begun(engine)
+    assert shadowing.run() == 2
+    assert [probability for _, probability, _ in scores(engine)] == [0.4, 0.41]
+    decide(engine, [50])
+    with session_scope(engine) as session:
+        remove_alias(session, "m", "challenger")
+    decide(engine, [51])
+    with session_scope(engine) as session:
+        promote(session, "m", 2, "challenger")
+    decide(engine, [52])
+    shadowing.run()
+    assert shadowing.run() == 1
+    assert [probability for _, probability, _ in scores(engine)] == [0.4, 0.41, 0.52]
+    assert (state(engine).scored, state(engine).skipped) == (1, 0)
+
+
+def test_what_was_scored_is_not_scored_again_where_clocks_differ(engine, model):
+    shadowing = begun(engine)
+    decide(engine, [40])
+    assert shadowing.run() == 1
+    with engine.begin() as connection:  # by the clock of who stored it, after the alias is set again
+        connection.execute(update(ModelOutput).values(created_at=datetime.now(UTC) + timedelta(minutes=1)))
+    with session_scope(engine) as session:
+        remove_alias(session, "m", "challenger")
+        promote(session, "m", 2, "challenger")
+    shadowing.run()
+    decide(engine, [41])
+    assert shadowing.run() == 1
+    assert [probability for _, probability, _ in scores(engine)] == [0.4, 0.41]
 
 
 def test_share_of_the_rows_of_files_is_scored_and_leaves_other_rows_their_room(engine, model):
