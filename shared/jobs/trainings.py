@@ -9,6 +9,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from shared.cards.card import Card
 from shared.jobs.transitions import Claim
+from shared.monitoring.metric_order import in_order
 from shared.tables import (
     Job,
     ModelInput,
@@ -51,7 +52,8 @@ def store_report(connection: Connection, held: Claim, report: dict[str, Any]) ->
 
 def find_report(connection: Connection, job_id: str) -> dict[str, Any] | None:
     """Return the report of a job, None where it has none."""
-    return connection.scalar(select(Training.report).where(Training.job_id == job_id))
+    report = connection.scalar(select(Training.report).where(Training.job_id == job_id))
+    return None if report is None else _readable(report)
 
 
 def find_report_of(connection: Connection, model_version_id: int) -> StoredReport | None:
@@ -64,7 +66,12 @@ def find_report_of(connection: Connection, model_version_id: int) -> StoredRepor
         .order_by(Job.finished_at.desc())
         .limit(1)
     ).first()
-    return None if row is None else StoredReport(str(row[0]), row[1], row[2])
+    return None if row is None else StoredReport(str(row[0]), row[1], _readable(row[2]))
+
+
+def _readable(report: dict[str, Any]) -> dict[str, Any]:
+    """Return a stored report with its metrics and libraries in their order, which the database does not keep."""
+    return report | {"metrics": in_order(report["metrics"]), "libraries": dict(sorted(report["libraries"].items()))}
 
 
 def answered_rows(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 import uuid
 from pathlib import Path
@@ -14,6 +15,7 @@ from guichet import Client
 from sqlalchemy import Engine, func, select
 
 from shared.database.engine import reader
+from shared.monitoring.metric_order import METRICS
 from shared.tables import ModelVersion, RegistrationPart
 from tests.contracts.helpers import check_problem, faults_of, wait_for_job, wait_until
 from tests.support.stack import Stack
@@ -114,6 +116,11 @@ def test_model_card_is_a_page(stack, client, leavers):
         assert body[part] == result[part], part
     assert body["threshold"]["threshold"] == result["threshold"]
     assert body["libraries"]["scikit-learn"]
+    assert list(body["libraries"]) == sorted(body["libraries"])
+    written = [name for name in METRICS if name in body["metrics"]]
+    assert list(body["metrics"]) == list(result["metrics"]) == written
+    table = page.text.partition("| metric | ")[2].partition("## ")[0]
+    assert re.findall(r"^\| (\w+) \|", table, re.MULTILINE)[-len(written) :] == written
     for sentence in (*body["limits"], body["intended_use"]):
         assert sentence in page.text
     problem = check_problem(client.get("/models/attrition/versions/1/card"), 404)

@@ -9,6 +9,7 @@ import pytest
 from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
+from shared.monitoring.metric_order import METRICS, in_order
 from shared.monitoring.quality import (
     Estimate,
     calibration,
@@ -100,6 +101,14 @@ def test_regression_figures_are_those_of_scikit_learn() -> None:
         },
         abs=1e-12,
     )
+
+
+def test_metrics_are_computed_in_the_order_in_which_they_are_shown() -> None:
+    binary = classification_metrics([0, 1, 1], [0, 1, 0], [[0.2], [0.9], [0.4]], 2)
+    regression = regression_metrics([1.0, 2.0], [1.5, 2.5])
+    assert [*binary, *regression] == list(METRICS)
+    mixed = dict.fromkeys(["recall", "zeta", "accuracy", "alpha"])
+    assert list(in_order(mixed)) == ["accuracy", "recall", "alpha", "zeta"]
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
