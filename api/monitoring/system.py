@@ -1,11 +1,13 @@
-"""Speed and health of the service in a window: from request_logs and jobs, on both dialects."""
+"""Speed and health of the service in a window, or of some models: from request_logs and jobs, on both dialects."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Float, case, cast, extract, func, select
+from sqlalchemy import ColumnElement, Connection, Float, case, cast, extract, func, select, true
 
+from api.models.catalog import Version
 from api.monitoring.scrape import Figures
 from api.services import Services
 from shared.errors import InvalidRequest
@@ -29,9 +31,13 @@ class Window:
         return (self.until - self.since).total_seconds()
 
 
-def requests(connection: Connection, window: Window) -> dict[str, Any]:
-    """Return count, rate, errors and latency of the window's requests, in all and by route (the most frequent 100)."""
+def requests(connection: Connection, window: Window, labels: Sequence[str] | None = None) -> dict[str, Any]:
+    """Return count, rate, errors and latency of the window's requests, in all and by route (the most frequent 100).
+
+    With labels (`name@version`), those that asked one of these versions for scores.
+    """
     inside = (RequestLog.created_at >= window.since) & (RequestLog.created_at < window.until)
+    inside &= true() if labels is None else RequestLog.model.in_(labels)
     failed = func.sum(case((RequestLog.status >= 500, 1), else_=0))
     by_route = connection.execute(
         select(RequestLog.method, RequestLog.route, func.count(), failed)
@@ -64,9 +70,13 @@ def requests(connection: Connection, window: Window) -> dict[str, Any]:
     }
 
 
-def jobs(connection: Connection, window: Window) -> dict[str, Any]:
-    """Return the number of ended jobs and rows in the window by state, and their waits and runs."""
+def jobs(connection: Connection, window: Window, version_ids: Sequence[int] | None = None) -> dict[str, Any]:
+    """Return the number of ended jobs and rows in the window by state, and their waits and runs.
+
+    With ids of versions, those of their jobs.
+    """
     inside = (Job.finished_at >= window.since) & (Job.finished_at < window.until)
+    inside &= true() if version_ids is None else Job.model_version_id.in_(version_ids)
     states = connection.execute(
         select(Job.state, func.count(), func.sum(Job.row_count)).where(inside).group_by(Job.state)
     ).all()
@@ -134,20 +144,29 @@ def _aware(moment: datetime) -> datetime:
         raise InvalidRequest("A moment of the window lies outside the years 1 to 9999.") from None
 
 
-def read_system(services: Services, window: Window, figures: Figures) -> dict[str, Any]:
-    """Return the body of /metrics/system; for a thread."""
+def read_system(
+    services: Services, window: Window, figures: Figures, versions: Sequence[Version] | None = None
+) -> dict[str, Any]:
+    """Return the body of /metrics/system, of all models or of some versions; for a thread.
+
+    Workers and connections are those of the whole service.
+    """
+    labels = None if versions is None else [version.label for version in versions]
+    ids = None if versions is None else [version.id for version in versions]
     with services.reader.connect() as connection:
-        request_figures, ended = requests(connection, window), jobs(connection, window)
+        request_figures, ended = requests(connection, window, labels), jobs(connection, window, ids)
     lanes: dict[str, dict[str, float]] = {}
     for queue in figures.queues:
-        lane = lanes.setdefault(queue.lane, {"jobs": 0, "oldest_seconds": 0.0})
-        lane["jobs"] += queue.jobs
-        lane["oldest_seconds"] = max(lane["oldest_seconds"], round(queue.oldest_seconds, 3))
+        if labels is None or queue.model in labels:
+            lane = lanes.setdefault(queue.lane, {"jobs": 0, "oldest_seconds": 0.0})
+            lane["jobs"] += queue.jobs
+            lane["oldest_seconds"] = max(lane["oldest_seconds"], round(queue.oldest_seconds, 3))
+    rows = sum(one.rows for one in figures.files if labels is None or one.model in labels)
     return {
         "window": {"from": window.since, "to": window.until},
         "requests": request_figures,
         "jobs": ended,
-        "queue": {"lanes": lanes, "file_rows": sum(one.rows for one in figures.files)},
+        "queue": {"lanes": lanes, "file_rows": rows},
         "workers": figures.workers,
         "database_connections": figures.pool,
     }

@@ -10,8 +10,10 @@ from starlette.responses import Response
 from api.deps import ListCaller, ServicesDep
 from api.http.conditional import preferred_type
 from api.http.responses import json_response
+from api.jobs.requests import find_version
 from api.monitoring.scrape import prometheus_metrics, scraper_of, summary
 from api.monitoring.system import read_system, window_of
+from api.monitoring.windows import selected_versions
 from api.schemas.answers import PROBLEM
 from api.schemas.moments import Moment
 from api.schemas.operations import MetricsSummary, SystemMetrics
@@ -54,10 +56,21 @@ async def get_metrics(request: Request, services: ServicesDep, caller: ListCalle
     return Response(body, headers={"Content-Type": media_type})
 
 
-@router.get("/metrics/system", responses={200: {"model": SystemMetrics}, **REFUSALS}, response_model=None)
+@router.get(
+    "/metrics/system",
+    responses={
+        200: {"model": SystemMetrics},
+        404: {**PROBLEM, "description": "No such model or version."},
+        **REFUSALS,
+    },
+    response_model=None,
+)
 async def get_system_metrics(
     services: ServicesDep,
     caller: ListCaller,
+    model: Annotated[
+        str | None, Query(description="Model: `name`, `name@3` or `name@alias`; all models if left out")
+    ] = None,
     since: Annotated[
         Moment | None, Query(alias="from", description=("Start of the window; 15 minutes ago if left out"))
     ] = None,
@@ -65,7 +78,15 @@ async def get_system_metrics(
         Moment | None, Query(alias="to", description="End of the window, exclusive; now if left out")
     ] = None,
 ) -> Response:
-    """Report speed and health of the service in a window: requests, jobs, and the present queues."""
+    """Report speed and health of the service in a window: requests, jobs, and the present queues.
+
+    With `model`, those of its versions, or of the one that it names: requests are those for scores, and workers and
+    connections remain those of the whole service.
+    """
     window = window_of(since, until, now=datetime.now(UTC), default=timedelta(minutes=15))
+    versions = None
+    if model is not None:
+        named = await find_version(services, model, None, archived=True)
+        versions = selected_versions(services, named, model, None)
     figures = await run_in_threadpool(scraper_of(services).figures, services)
-    return json_response(await run_in_threadpool(read_system, services, window, figures))
+    return json_response(await run_in_threadpool(read_system, services, window, figures, versions))

@@ -491,6 +491,28 @@ def test_system_metrics_of_a_window(client: httpx2.Client, attrition_row: dict[s
     assert body["window"].keys() == {"from", "to"}
 
 
+def test_system_metrics_of_a_model_and_of_a_version(client: httpx2.Client, attrition_row: dict[str, Any]) -> None:
+    request_id = new_id()
+    client.post("/predict", json={"features": attrition_row}, headers={"X-Request-Id": request_id})
+    label = entry_of(client, request_id)["model"]
+    name = label.partition("@")[0]
+    bodies = [
+        client.get("/metrics/system", params={"model": model}).json() for model in (name, label, f"{name}@champion")
+    ]
+    for body in bodies:
+        assert body["requests"]["count"] >= 1
+        assert "POST /predict" in {route["route"] for route in body["requests"]["routes"]}
+        assert not any("/metrics" in route["route"] for route in body["requests"]["routes"])
+        assert body["jobs"]["finished"]["succeeded"] >= 1
+        assert body["workers"] == bodies[0]["workers"]
+    whole = client.get("/metrics/system").json()
+    assert whole["requests"]["count"] > bodies[0]["requests"]["count"] >= bodies[1]["requests"]["count"]
+    past = {"model": name, "from": "2020-01-01T00:00:00Z", "to": "2020-01-02T00:00:00Z"}
+    assert client.get("/metrics/system", params=past).json()["requests"]["count"] == 0
+    check_problem(client.get("/metrics/system", params={"model": "nobody"}), 404)
+    check_problem(client.get("/metrics/system", params={"model": f"{name}@99"}), 404)
+
+
 def test_window_before_everything_is_empty_and_not_an_error(client: httpx2.Client) -> None:
     answer = client.get("/metrics/system", params={"from": "2020-01-01T00:00:00Z", "to": "2020-01-02T00:00:00Z"})
     assert answer.status_code == 200
