@@ -1,4 +1,7 @@
-"""Limits that a child process sets for itself: memory, files, priority, and the life of its parent."""
+"""Limits that a child process sets for itself: memory, files, priority, and the life of its parent.
+
+And the memory of the container that both share, within which its own has to fit.
+"""
 
 import contextlib
 import ctypes
@@ -9,6 +12,7 @@ import sys
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1  # Linux, prctl(2)
+_ENDLESS = 2**60  # bytes; Linux writes "no limit" as a number above
 
 
 def limit_this_process(*, memory_bytes: int, niceness: int, file_bytes: int | None = None) -> None:
@@ -38,6 +42,29 @@ def end_first() -> None:
     """Let Linux end this process before all others if memory is short."""
     with contextlib.suppress(OSError):  # another system, or a container that forbids it
         Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def container_memory(root: Path = Path("/")) -> int | None:
+    """Return the bytes that the container of this process may take, None without a limit: the lowest of its cgroups."""
+    limits: list[int] = []
+    try:
+        groups = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return None  # another system
+    for group in groups:  # cgroups(7): "0::/path" of version 2, "4:memory:/path" of version 1
+        _, controllers, path = group.split(":", 2)
+        if controllers == "":
+            top, name = root / "sys/fs/cgroup", "memory.max"
+        elif "memory" in controllers.split(","):
+            top, name = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+        else:
+            continue
+        place = top / path.strip("/")  # in a container, it may be a path of the host: then its own is at the top
+        for folder in (place, *place.parents[: len(place.parts) - len(top.parts)]):
+            with contextlib.suppress(OSError, ValueError):  # the top has no such file, and "max" is no limit
+                limits.append(int((folder / name).read_text()))
+    lowest = min(limits, default=_ENDLESS)
+    return None if lowest >= _ENDLESS else lowest
 
 
 def _bound(kind: int, value: int) -> None:

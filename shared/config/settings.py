@@ -239,7 +239,10 @@ class Settings(BaseSettings):
         "0: none.",
     )
     shadow_memory_mb: int = Field(
-        2048, ge=256, le=1_000_000, description="Memory that the process of a challenger may take, in MB."
+        2048,
+        ge=256,
+        le=1_000_000,
+        description="Memory that the process of a challenger may take, in MB; half of the container's at most.",
     )
     shadow_niceness: int = Field(
         19,

@@ -15,11 +15,13 @@ from typing import Any
 
 import orjson
 
+from shared.child import container_memory
 from shared.observability.logs import current_format
 from shared.tables import ModelVersion
 
 LOAD_SECONDS = 600.0  # nobody waits for it, and it has the lowest priority
 MAX_ANSWER_BYTES = 16_000_000
+CONTAINER_SHARE = 0.5  # of a container's memory, at most: the rest is for who serves in it
 NOT_LOADED = "not_loaded"
 _ROOT = Path(__file__).resolve().parents[2]
 _OWN = ("DATABASE_URL", "REDIS_URL")  # what a model has no use for
@@ -47,7 +49,7 @@ class ShadowProcess:
 
         Raises ShadowFailed if the process does not start.
         """
-        self._memory_mb = memory_mb
+        memory_mb, self._limit = _memory_of(memory_mb)
         self._is_ready = False
         self._load_until = time.monotonic() + LOAD_SECONDS
         near, far = socket.socketpair()
@@ -93,7 +95,7 @@ class ShadowProcess:
             raise ShadowFailed(NOT_LOADED, failure.reason) from failure
         if "refusal" in answer:
             self.close()
-            hint = f" It may take SHADOW_MEMORY_MB={self._memory_mb}." if "MemoryError" in answer["refusal"] else ""
+            hint = f" It may take {self._limit}." if "MemoryError" in answer["refusal"] else ""
             raise ShadowFailed(NOT_LOADED, f"It cannot be loaded: {answer['refusal']}{hint}")
         self._is_ready = True
         return True
@@ -145,8 +147,17 @@ class ShadowProcess:
             ) from error
         if not isinstance(answer, dict) or answer.get("is_full"):
             self.close()
-            raise ShadowFailed("out_of_memory", f"It needed more than SHADOW_MEMORY_MB={self._memory_mb} to {purpose}.")
+            raise ShadowFailed("out_of_memory", f"It needed more than {self._limit} to {purpose}.")
         return answer
+
+
+def _memory_of(memory_mb: int) -> tuple[int, str]:
+    """Return the megabytes that the process may take, of the setting and of its container, and which they are."""
+    container = container_memory()
+    share = memory_mb if container is None else int(container * CONTAINER_SHARE) // 2**20
+    if share < memory_mb:
+        return share, f"{share} MB, half of its container's memory,"
+    return memory_mb, f"SHADOW_MEMORY_MB={memory_mb}"
 
 
 def columns_of(version: ModelVersion) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import yaml
 from deploy.compose import database, secrets
 from deploy.compose.reload import look
 from shared.config.settings import Settings, get_settings
+from shared.rescoring.shadow_process import CONTAINER_SHARE
 from shared.version import VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -269,6 +270,25 @@ def test_every_container_is_hardened():
         assert service["image"].startswith("guichet-") or service["user"] in SERVERS, name
         sockets = {"docker.sock", "/proc", "/sys"}
         assert not any(part in volume for volume in service.get("volumes", ()) for part in sockets), name
+
+
+def test_processes_of_models_fit_into_the_container_of_the_bulk_worker():
+    described = services()["worker-bulk"]
+    limit = int(default_of(described["mem_limit"]).removesuffix("m")) * 2**20
+    environment = described["environment"]
+    shadow = int(default_of(environment["SHADOW_MEMORY_MB"])) * 2**20
+    worker = 450 * 2**20
+    for name in ("MODEL_PROOF_BYTES", "TRAINING_BYTES"):
+        assert int(default_of(environment[name])) + shadow + worker <= limit, name
+    assert shadow <= limit * CONTAINER_SHARE
+    example = (ROOT / ".env.example").read_text().splitlines()
+    for text in (described["mem_limit"], environment["SHADOW_MEMORY_MB"], environment["TRAINING_BYTES"]):
+        assert f"{text[2:].partition(':')[0]}={default_of(text)}" in example
+
+
+def default_of(text: str) -> str:
+    """Return the value of `${NAME:-value}`."""
+    return text.removeprefix("${").removesuffix("}").partition(":-")[2]
 
 
 def test_nobody_who_serves_has_a_way_out():

@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
+
+from shared.child import container_memory
 
 ROOT = Path(__file__).resolve().parents[2]
 MEMORY = 500_000_000
@@ -42,6 +45,32 @@ def test_limit_above_that_of_the_system_is_that_of_the_system():
         "print(resource.getrlimit(resource.RLIMIT_DATA)[1])"
     )
     assert (done.returncode, done.stdout) == (0, f"{MEMORY}\n"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "expected"),
+    [
+        ("0::/\n", {"memory.max": "1572864000"}, 1_572_864_000),  # a container of Docker
+        ("0::/\n", {"memory.max": "max"}, None),
+        ("0::/\n", {}, None),  # the machine itself
+        ("0::/a/b\n", {"a/memory.max": "500", "a/b/memory.max": "max"}, 500),  # a unit of systemd in a slice
+        ("0::/a\n", {"memory.max": "700", "a/memory.max": "800"}, 700),
+        ("4:cpu,memory:/docker/1f\n0::/\n", {"memory/memory.limit_in_bytes": "900"}, 900),  # its path is the host's
+        ("4:memory:/\n", {"memory/memory.limit_in_bytes": "9223372036854771712"}, None),
+    ],
+)
+def test_memory_of_the_container_is_that_of_its_tightest_group(tmp_path, groups, files, expected):
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(groups)
+    for name, text in files.items():
+        file = tmp_path / "sys/fs/cgroup" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{text}\n")
+    assert container_memory(tmp_path) == expected
+
+
+def test_without_cgroups_there_is_no_limit(tmp_path):
+    assert container_memory(tmp_path) is None
 
 
 def test_child_leaves_others_the_processor():

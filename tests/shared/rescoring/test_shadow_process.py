@@ -8,6 +8,7 @@ from typing import Any
 
 import joblib
 import pandas as pd
+import psutil
 import pytest
 
 from shared.database.engine import session_scope
@@ -82,6 +83,17 @@ def test_model_that_hangs_or_eats_memory_is_ended(start, mark, code):
     with pytest.raises(ShadowFailed) as failure:
         process.score([row(mark)], [], 2 if code == "timeout" else 60, is_exact=False)
     assert (failure.value.code, is_running(process)) == (code, False)
+
+
+def test_memory_fits_into_the_container(start, monkeypatch):
+    monkeypatch.setattr(shadow_process, "container_memory", lambda: 2 * 400 * 2**20)
+    process = start()
+    limit, _ = psutil.Process(process.pid).rlimit(psutil.RLIMIT_DATA)
+    assert limit == 400 * 2**20
+    with pytest.raises(ShadowFailed, match="needed more than 400 MB, half of its container's memory, to score"):
+        process.score([row(EATS)], [], 60, is_exact=False)
+    monkeypatch.setattr(shadow_process, "container_memory", lambda: 64 * 2**30)
+    assert psutil.Process(start().pid).rlimit(psutil.RLIMIT_DATA)[0] == MEMORY_MB * 2**20
 
 
 def test_version_that_cannot_be_loaded_says_why(start, monkeypatch):
