@@ -26,7 +26,7 @@ from shared.database.messages import explain_database_error
 from shared.errors import GuichetError, NotFound
 from shared.faults import counted
 from shared.packages.fetching import ensure_local
-from shared.registry.versions import resolve
+from shared.registry.versions import find_reference
 from shared.rescoring.rehearsal import Place, Rehearsed, read_history, score_in_this_process, write_task
 
 SHOWN = 50  # rows that are printed
@@ -53,13 +53,8 @@ def rehearse(options: argparse.Namespace) -> int:
     """Score history under both environments, and print what differs; return the exit code."""
     python = _interpreter(options.python)
     settings = get_settings()
-    name, _, number = options.model.partition("@")
     with session_scope(read_only=True) as session:
-        version = (
-            resolve(session, name, int(number))
-            if number.isdecimal()
-            else resolve(session, name, None, number or "champion")
-        )
+        version = find_reference(session, options.model)
     ensure_local(version, settings.models, settings.models_uri)
     with reader(get_engine()).connect() as connection:
         places, rows = read_history(connection, version.id, limit=options.limit)

@@ -42,13 +42,26 @@ def resolve(session: Session, name: str, version: int | None = None, alias: str 
 
 
 def find_reference(session: Session, reference: str) -> ModelVersion:
-    """Return the version of `name`, `name@3` or `name@alias`; raise NotFound with the existing names."""
+    """Return the version of `name`, `name@3` or `name@alias`; raise NotFound with the existing names.
+
+    As in requests, a bare name without a champion means the newest version that serves.
+    """
     name, at, what = reference.partition("@")
     if not at:
-        return resolve(session, name)
+        return _newest_without_champion(session, name) or resolve(session, name)
     if what.isascii() and what.isdigit() and len(what) < 10:
         return resolve(session, name, int(what))
     return resolve(session, name, alias=what)
+
+
+def _newest_without_champion(session: Session, name: str) -> ModelVersion | None:
+    """Return the newest version of a model that has no champion; None where there is one, or nothing that serves."""
+    champion = select(ModelAlias.id).where(ModelAlias.name == name, ModelAlias.alias == CHAMPION)
+    if session.scalar(champion) is not None:
+        return None
+    archived = archived_ids(session)
+    serving = [row for row in list_versions(session, name) if row.id not in archived]
+    return serving[-1] if serving else None
 
 
 def archived_ids(session: Session) -> set[int]:

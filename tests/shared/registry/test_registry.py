@@ -19,6 +19,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from shared.cards.card import Card
@@ -30,10 +31,11 @@ from shared.packages import package
 from shared.packages.sources.candidates import AddOptions
 from shared.registry import adding as registry
 from shared.registry.adding import add, register
-from shared.registry.aliases import promote
+from shared.registry.aliases import Change, promote
+from shared.registry.archiving import archive
 from shared.registry.loading import load, verify
-from shared.registry.versions import aliases_of, list_versions, resolve
-from shared.tables import ModelVersion, Table
+from shared.registry.versions import aliases_of, find_reference, list_versions, resolve
+from shared.tables import ModelAlias, ModelVersion, Table
 from tests.support.brief import prove_briefly
 
 
@@ -577,6 +579,20 @@ def test_promotion_moves_the_alias_and_leaves_the_others(engine, files, models):
         assert resolve(session, "people", 2).version == 2
         with pytest.raises(NotFound):
             promote(session, "people", 3)
+
+
+def test_bare_name_without_a_champion_is_the_newest_version_as_in_requests(engine, files, models):
+    add_people(engine, files, models)
+    add_people(engine, files, models, "second.joblib")
+    with session_scope(engine) as session:
+        assert find_reference(session, "people").version == 1  # the champion
+        session.execute(delete(ModelAlias))  # as of candidates that were trained
+        assert find_reference(session, "people").version == 2
+        archive(session, "people", 2, Change("unused"))
+        assert [find_reference(session, name).version for name in ("people", "people@2")] == [1, 2]
+        archive(session, "people", 1, Change("unused"))
+        with pytest.raises(NotFound, match="No version of people is its champion"):
+            find_reference(session, "people")
 
 
 def test_verify_finds_a_card_that_was_edited(engine, files, models):
