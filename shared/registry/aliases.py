@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from shared.comparison.gate import Gate
 from shared.errors import CardError, Conflict, PreconditionFailed
 from shared.observability.audit import ALIAS_REMOVED, MODEL_PROMOTED, audit, operator
-from shared.registry.versions import CHAMPION, NAME, NAME_RULE, resolve
+from shared.registry.versions import CHAMPION, NAME, NAME_RULE, list_versions, resolve
 from shared.tables import AliasEvent, ModelAlias, ModelArchive, ModelVersion
 
 MAX_REASON = 1_000  # characters
@@ -116,7 +116,7 @@ def roll_back(
     *,
     expected: str | None = None,
 ) -> ModelVersion:
-    """Point an alias back to its version before the last move; raise Conflict if it never had another version.
+    """Point an alias back to its version before the last move; raise Conflict if there is none, or it is deleted.
 
     A second roll back is not the first one undone: it goes one move further back.
     """
@@ -126,6 +126,13 @@ def roll_back(
     if before is None:
         raise Conflict(
             f"{name}@{alias} has always pointed to version {state.version}: there is nothing to roll back to."
+        )
+    versions = [row.version for row in list_versions(session, name)]
+    if before not in versions:
+        others = ", ".join(str(number) for number in versions if number != state.version) or "none"
+        raise Conflict(
+            f"{name}@{alias} was version {before} before, which is deleted: promote another one by its number "
+            f"({others})."
         )
     return promote(session, name, before, alias, change)
 
@@ -151,15 +158,27 @@ def remove_alias(
 
 
 def list_events(
-    session: Session, name: str, *, version: int | None = None, before: int | None = None, limit: int = 100
+    session: Session,
+    name: str,
+    *,
+    version: int | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    before: int | None = None,
+    limit: int = 100,
 ) -> tuple[list[dict[str, Any]], int | None]:
     """Return the moves of a model's aliases, newest first, and the number of the last one if there are more.
 
-    `before` is that number: only older ones are returned. With a `version`, only those to it or away from it.
+    `before` is that number: only older ones are returned. With a `version`, only those to it or away from it; of a
+    window, those from `start` (inclusive) to `end` (exclusive).
     """
     query = select(AliasEvent).where(AliasEvent.name == name).order_by(AliasEvent.id.desc()).limit(limit + 1)
     if version is not None:
         query = query.where((AliasEvent.from_version == version) | (AliasEvent.to_version == version))
+    if start is not None:
+        query = query.where(AliasEvent.created_at >= start)
+    if end is not None:
+        query = query.where(AliasEvent.created_at < end)
     if before is not None:
         query = query.where(AliasEvent.id < before)
     events = list(session.scalars(query))

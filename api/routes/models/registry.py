@@ -22,6 +22,7 @@ from api.models.changes import change
 from api.monitoring.comparison import shadow_body
 from api.schemas.answers import PROBLEM, header
 from api.schemas.models.registry import AliasBody, HistoryBody, PromotionBody, ReasonBody, VersionStateBody
+from api.schemas.moments import AwareMoment
 from api.services import Services
 from shared.comparison.gate import Gate
 from shared.comparison.shadow_state import CHALLENGER, ShadowState, find_shadow
@@ -181,6 +182,10 @@ async def get_history(
     services: ServicesDep,
     caller: AdminCaller,
     name: Annotated[str, Path(max_length=200, description="Name of the model: `name`, `name@3` or `name@alias`")],
+    from_: Annotated[
+        AwareMoment | None, Query(alias="from", description="Only moves of this moment or later, RFC 3339")
+    ] = None,
+    to: Annotated[AwareMoment | None, Query(description="Only moves before this moment")] = None,
     cursor: Annotated[int | None, Query(ge=0, le=2**63 - 1, description="Only older moves: from `next`")] = None,
     limit: Annotated[int, Query(ge=1, le=1_000, description="Moves on a page")] = 100,
 ) -> Response:
@@ -197,11 +202,13 @@ async def get_history(
 
     def read() -> tuple[list[dict[str, Any]], int | None]:
         with session_scope(services.reader, read_only=True) as session:
-            return list_events(session, model, version=version, before=cursor, limit=limit)
+            return list_events(session, model, version=version, start=from_, end=to, before=cursor, limit=limit)
 
     items, following = await run_in_threadpool(read)
-    place = urlencode({"limit": limit, "cursor": following})
-    more = None if following is None else link(f"/models/{name}/history?") + place
+    window = {"from": from_, "to": to}
+    place = {key: moment.isoformat() for key, moment in window.items() if moment is not None}
+    query = urlencode(place | {"limit": limit, "cursor": following})
+    more = None if following is None else link(f"/models/{name}/history?") + query
     return json_response({"items": items, "next": more})
 
 

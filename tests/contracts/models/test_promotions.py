@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlencode
 
 import httpx2
 import joblib
@@ -52,6 +53,14 @@ def answers(client: httpx2.Client, reference: str) -> float:
     answer = client.post(f"/models/{reference}/predict", json={"features": {"a": 1.0}}, headers={"Prefer": "wait=30"})
     assert answer.status_code == 200, answer.text
     return float(answer.json()["prediction"])
+
+
+def let_a_minute_pass(engine: Engine, name: str) -> None:
+    """Let the archived versions of a model have been archived a minute earlier."""
+    past = datetime.now(UTC) - timedelta(minutes=1)
+    with session_scope(engine) as session:
+        ids = select(ModelVersion.id).where(ModelVersion.name == name)
+        session.execute(update(ModelArchive).where(ModelArchive.model_version_id.in_(ids)).values(archived_at=past))
 
 
 def test_promoted_version_decides_and_the_history_says_why(client, engine, register):
@@ -166,10 +175,7 @@ def test_only_an_unused_archived_version_is_deleted_and_its_number_is_gone(clien
     fresh = client.request("DELETE", f"{place}/3", json=WHY)
     assert "on their way" in check_problem(fresh, 409)["detail"]
     assert 1 <= int(fresh.headers["retry-after"]) <= 31
-    with session_scope(engine) as session:
-        ids = select(ModelVersion.id).where(ModelVersion.name == name)
-        past = datetime.now(UTC) - timedelta(minutes=1)
-        session.execute(update(ModelArchive).where(ModelArchive.model_version_id.in_(ids)).values(archived_at=past))
+    let_a_minute_pass(engine, name)
     used = check_problem(client.request("DELETE", f"{place}/2", json=WHY), 409)
     assert "it stays archived" in used["detail"]
     assert (models_dir / name / "3").is_dir()
@@ -240,6 +246,47 @@ def test_history_of_one_version_holds_its_own_moves(client, register):
         assert [(move["from"], move["to"]) for move in moves] == [(None, 3)]
     assert [move["to"] for move in client.get(f"/models/{name}@2/history").json()["items"]] == [1, 2]
     check_problem(client.get(f"/models/{name}@nobody/history"), 404)
+
+
+def test_history_of_a_window_holds_its_moves(client, register):
+    name = register(1)
+    for version in (2, 3, 4):
+        register(1, name)
+        client.put(f"/models/{name}/aliases/champion", json={"version": version, **WHY})
+    moves = client.get(f"/models/{name}/history").json()["items"]
+    times = [move["created_at"] for move in moves]
+
+    def seen(**window: str) -> list[int]:
+        seen, following = [], f"/models/{name}/history?{urlencode(window | {'limit': '1'})}"
+        while following:
+            page = client.get(following).json()
+            seen += [event["to"] for event in page["items"]]
+            following = page["next"]
+        return seen
+
+    assert [move["to"] for move in moves] == seen() == [4, 3, 2, 1]
+    assert seen(**{"from": times[2]}) == [4, 3, 2]
+    assert seen(to=times[0]) == [3, 2, 1]  # which is not in the window
+    assert seen(**{"from": times[2], "to": times[0]}) == [3, 2]
+    assert seen(**{"from": times[0], "to": times[2]}) == []
+    check_problem(client.get(f"/models/{name}/history", params={"from": "soon"}), 422)
+
+
+def test_roll_back_to_a_version_that_is_deleted_says_so(client, engine, register):
+    name = register(3)
+    place = f"/models/{name}/aliases/champion"
+    for version in (2, 3):
+        client.put(place, json={"version": version, **WHY})
+    assert client.post(f"/models/{name}/versions/2/archive", json=WHY).status_code == 200
+    archived = check_problem(client.post(f"{place}/rollback", json=WHY), 409, "conflict")
+    assert "restore it" in archived["detail"]
+    let_a_minute_pass(engine, name)
+    gone = client.request("DELETE", f"/models/{name}/versions/2", json=WHY)
+    assert gone.status_code == 200, gone.text
+    deleted = check_problem(client.post(f"{place}/rollback", json=WHY), 409, "conflict")
+    assert f"{name}@champion was version 2 before, which is deleted" in deleted["detail"]
+    assert "(1)" in deleted["detail"]
+    assert client.get(place).json()["version"] == 3
 
 
 def test_history_is_read_page_by_page(client, engine, register):
