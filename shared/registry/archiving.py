@@ -15,11 +15,16 @@ from shared.observability.audit import MODEL_ARCHIVED, MODEL_DELETED, MODEL_REST
 from shared.packages.fetching import local_folder
 from shared.registry.aliases import Change
 from shared.registry.versions import aliases_of, resolve
-from shared.tables import Job, ModelArchive, ModelOutput, ModelVersion, ReferenceSet
+from shared.tables import Job, ModelArchive, ModelOutput, ModelVersion, ReferenceSet, ShadowScore
 
 # Processes go on accepting what they read of the registry a moment ago: what was accepted must find its model.
 SETTLED = timedelta(seconds=30)
-_USES = ((Job, "jobs"), (ModelOutput, "scored rows"), (ReferenceSet, "reference sets"))
+_USES = (
+    (Job, "jobs"),
+    (ModelOutput, "scored rows"),
+    (ShadowScore, "scores as a challenger"),
+    (ReferenceSet, "reference sets"),
+)
 
 
 def archive(session: Session, name: str, version: int, change: Change) -> ModelVersion:

@@ -1,5 +1,6 @@
 """Models with several versions that disagree on some rows, for what compares versions."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select, update
 
 from shared.database.engine import session_scope
 from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add
+from shared.tables import ModelArchive, ModelVersion
 from tests.contracts.helpers import wait_until
 
 COUNT = 60
@@ -49,6 +51,14 @@ def decide(client: httpx2.Client, reference: str, rows: list[dict[str, Any]]) ->
     scored = client.post(f"/models/{reference}/predict_batch", json={"rows": rows}, headers={"Prefer": "wait=30"})
     assert scored.status_code == 200, scored.text
     return str(scored.json()["job_id"])
+
+
+def let_a_minute_pass(engine: Engine, name: str) -> None:
+    """Let the archived versions of a model have been archived a minute earlier."""
+    past = datetime.now(UTC) - timedelta(minutes=1)
+    with session_scope(engine) as session:
+        ids = select(ModelVersion.id).where(ModelVersion.name == name)
+        session.execute(update(ModelArchive).where(ModelArchive.model_version_id.in_(ids)).values(archived_at=past))
 
 
 def replayed(client: httpx2.Client, body: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

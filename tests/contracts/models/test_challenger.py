@@ -17,7 +17,7 @@ from shared.database.engine import reader
 from shared.tables import Job, ModelInput, ModelOutput, ModelVersion, ShadowScore
 from tests.contracts.csv_files import check_taken, post_csv
 from tests.contracts.helpers import check_problem, wait_until
-from tests.contracts.versions import COLUMNS, COUNT, decide, fitted, register, rows_of
+from tests.contracts.versions import COLUMNS, COUNT, decide, fitted, let_a_minute_pass, register, rows_of
 from tests.support.stack import Stack
 
 WHY = {"reason": "to compare"}
@@ -191,6 +191,12 @@ def test_every_row_since_the_alias_was_set_is_scored(client, engine, models_dir,
         decide(client, name, rows_of(count))  # nobody has looked for challengers meanwhile
         wait_for_rows(client, name, count)
     assert shadow_count(engine, name) == 7 + 9 + 11
+
+    # What version 3 scored keeps it, though it never decided.
+    assert client.post(f"/models/{name}/versions/3/archive", json=WHY).status_code == 200
+    let_a_minute_pass(engine, name)
+    kept = check_problem(client.request("DELETE", f"/models/{name}/versions/3", json=WHY), 409, "conflict")
+    assert "has scores as a challenger" in kept["detail"]
 
 
 def test_client_and_command_show_the_comparison(stack, client, name, capsys):

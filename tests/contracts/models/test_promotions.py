@@ -5,7 +5,6 @@ import sys
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -15,13 +14,14 @@ import pytest
 from guichet import Client, Refused, Unusable
 from guichet.command import main as guichet
 from sklearn.linear_model import LinearRegression
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, select
 
 from shared.database.engine import reader, session_scope
 from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add
-from shared.tables import AliasEvent, AuditLog, ModelArchive, ModelVersion
+from shared.tables import AliasEvent, AuditLog
 from tests.contracts.helpers import check_problem, wait_until
+from tests.contracts.versions import let_a_minute_pass
 from tests.support.stack import Stack
 
 WHY = {"reason": "better on the rows of October"}
@@ -53,14 +53,6 @@ def answers(client: httpx2.Client, reference: str) -> float:
     answer = client.post(f"/models/{reference}/predict", json={"features": {"a": 1.0}}, headers={"Prefer": "wait=30"})
     assert answer.status_code == 200, answer.text
     return float(answer.json()["prediction"])
-
-
-def let_a_minute_pass(engine: Engine, name: str) -> None:
-    """Let the archived versions of a model have been archived a minute earlier."""
-    past = datetime.now(UTC) - timedelta(minutes=1)
-    with session_scope(engine) as session:
-        ids = select(ModelVersion.id).where(ModelVersion.name == name)
-        session.execute(update(ModelArchive).where(ModelArchive.model_version_id.in_(ids)).values(archived_at=past))
 
 
 def test_promoted_version_decides_and_the_history_says_why(client, engine, register):
