@@ -121,7 +121,15 @@ async def explain_job(
     return await submit_explanations(services, request, caller, source, expires_in=expires_in, timeout=timeout)
 
 
-@router.get("/jobs/{id}/explanations", responses={200: {"model": ExplanationPage}, **OF_JOBS}, response_model=None)
+@router.get(
+    "/jobs/{id}/explanations",
+    responses={
+        200: {"model": ExplanationPage},
+        409: {**PROBLEM, "description": "The job has no rows: an upload of a model, or a training."},
+        **OF_JOBS,
+    },
+    response_model=None,
+)
 async def get_explanations(
     request: Request,
     services: ServicesDep,

@@ -29,7 +29,7 @@ class TrainQuery(BaseModel):
     target: str | None = Field(None, max_length=200, description="Column with the answer.")
     task: Task | None = Field(None, description="Inferred from the target column when left out.")
     positive: str | None = Field(None, max_length=200, description=_POSITIVE)
-    leave_out: str | None = Field(None, max_length=20_000, description="Columns that are no features: `id,name`.")
+    leave_out: str | None = Field(None, max_length=4_000, description="Columns that are no features: `id,name`.")
     estimators: str | None = Field(
         None, max_length=200, description="`linear,random_forest`, for example; all that are installed when left out."
     )

@@ -154,6 +154,7 @@ def test_replay_is_started_and_read(browser: httpx2.Client, client: httpx2.Clien
     wrong = submit(browser, path, {"version": "2", "cost_fp": "much"})
     check_page(wrong, 422)
     assert 'value="much"' in wrong.text
+    check_page(submit(browser, path, {"cost_fp": "much"}), 422)  # the version is left out
     check_page(browser.get(f"/console/replays/{uuid.uuid4()}"), 404)
     other = decide(client, f"{name}@1", rows_of(2))
     check_page(browser.get(f"/console/replays/{other}"), 404)
