@@ -5,7 +5,6 @@ from pathlib import PurePosixPath
 from typing import Literal
 from urllib.parse import parse_qs, urlsplit
 
-from redis import ConnectionPool, RedisError
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -63,6 +62,8 @@ def check_redis_url(url: str | None, *, runtime: Runtime) -> None:
 
 def _is_redis(url: str) -> bool:
     """Return whether redis-py and Celery both accept the URL, and read the same from it."""
+    from redis import ConnectionPool, RedisError  # half a second, in processes that have no Redis
+
     try:
         parts = urlsplit(url)
         ConnectionPool.from_url(url).make_connection()  # nothing is asked yet

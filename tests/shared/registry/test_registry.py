@@ -720,7 +720,7 @@ def test_command_runs_as_a_module(command):
 
 
 def test_registry_imports_none_of_the_heavy_libraries():
-    heavy = ("sklearn", "pandas", "onnxruntime", "fsspec", "s3fs", "huggingface_hub")
+    heavy = ("sklearn", "pandas", "onnxruntime", "fsspec", "s3fs", "huggingface_hub", "redis")
     code = f"import sys, shared.commands.registry; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
