@@ -23,7 +23,6 @@ PROOF = {
     "api/console/pages": "contracts/console",
     "api/jobs/queries": "contracts/jobs",
     "api/routes": "contracts",
-    "api/runtimes/sync": "contracts",
     "api/schemas/models": "contracts/models",
 }
 

@@ -1,12 +1,14 @@
 """CSV files in the sync runtime: a background thread for each model with files scores and stores chunk by chunk.
 
 Each has a process of its own (api/runtimes/sync/model_process.py), beside the one that answers single requests, for as
-long as there are chunks. What a restart interrupts is queued again when the service starts.
+long as there are chunks and a moment longer: the next file of the model then finds it loaded. What a restart interrupts
+is queued again when the service starts.
 """
 
 import logging
 import threading
 import time
+from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
@@ -26,6 +28,15 @@ from shared.observability.metrics import METRICS, SCORED_ROWS
 log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 5.0  # how often it looks without being woken: chunks wait a moment after a failure
+LINGER_SECONDS = 10.0  # how long a process waits for another file before it ends: to load a model takes a second or two
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """The thread of one model version with files, and what wakes it while it waits for another one."""
+
+    thread: threading.Thread
+    wake: threading.Event
 
 
 class ChunkThread:
@@ -36,7 +47,7 @@ class ChunkThread:
         self._models = models
         self._settings = settings
         self._lock = threading.Lock()
-        self._busy: dict[int, threading.Thread] = {}  # by model version id
+        self._busy: dict[int, _Work] = {}  # by model version id
         self._processes: dict[int, ModelProcess] = {}
         self._wake = threading.Event()
         self._thread = Background(self._run, name="chunks", wake=self._wake.set)
@@ -53,9 +64,11 @@ class ChunkThread:
         until = time.monotonic() + 10
         self._thread.stop(10)
         with self._lock:
-            threads = list(self._busy.values())
-        for thread in threads:
-            thread.join(timeout=max(0.0, until - time.monotonic()))
+            busy = list(self._busy.values())
+        for work in busy:
+            work.wake.set()
+        for work in busy:
+            work.thread.join(timeout=max(0.0, until - time.monotonic()))
         for process in list(self._processes.values()):
             process.close()
 
@@ -81,20 +94,27 @@ class ChunkThread:
 
     def _set_to_work(self, model_version_id: int) -> None:
         with self._lock:
-            if model_version_id not in self._busy and not self._thread.is_stopping:
-                thread = threading.Thread(target=self._drain, args=(model_version_id,), name="chunks", daemon=True)
+            if model_version_id in self._busy:
+                self._busy[model_version_id].wake.set()
+            elif not self._thread.is_stopping:
+                wake = threading.Event()
+                thread = threading.Thread(target=self._drain, args=(model_version_id, wake), name="chunks", daemon=True)
                 thread.start()
-                self._busy[model_version_id] = thread  # it takes itself out, when it can have the lock
+                self._busy[model_version_id] = _Work(thread, wake)  # it takes itself out, when it can have the lock
 
-    def _drain(self, model_version_id: int) -> None:
-        """Score and store chunks of one model version until none is left."""
+    def _drain(self, model_version_id: int, wake: threading.Event) -> None:
+        """Score and store chunks of one model version until none is left, and none comes for a while."""
         count = 0
         try:
             process = self._processes[model_version_id] = self._models.get(model_version_id).twin()
             bind(model=process.label)  # until this thread ends
             process.load()
-            while not self._thread.is_stopping and self._step(model_version_id, process):
-                count += 1
+            while True:
+                wake.clear()
+                while not self._thread.is_stopping and self._step(model_version_id, process):
+                    count += 1
+                if self._thread.is_stopping or not wake.wait(LINGER_SECONDS):
+                    break
         except ModelError as error:  # nothing was claimed: the chunks stay queued, for as long as it takes
             log.warning("files for model version %s wait: it cannot be loaded: %s", model_version_id, error.detail)
         except BaseException:  # whatever it is, the next look begins anew
