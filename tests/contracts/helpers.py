@@ -155,21 +155,31 @@ def wait_for_job(
 ) -> dict[str, Any]:
     """Return a job as soon as it has a status; fail when it does not come to it."""
     deadline = time.monotonic() + seconds
-    while True:
+    for pause in _pauses():
         job: dict[str, Any] = client.get(f"/jobs/{job_id}").json()
         if job["status"] == status or time.monotonic() > deadline:
-            assert job["status"] == status, job
-            return job
-        time.sleep(0.02)
+            break
+        time.sleep(pause)
+    assert job["status"] == status, job
+    return job
 
 
 def wait_until(look: Callable[[], Value | None], *, seconds: float = 30) -> Value:
     """Return what `look` finds as soon as it finds something; fail when it finds nothing. The time is no claim."""
     deadline = time.monotonic() + seconds
+    pauses = _pauses()
     while (value := look()) is None:
         assert time.monotonic() < deadline, f"nothing was found within {seconds} s"
-        time.sleep(0.01)
+        time.sleep(next(pauses))
     return value
+
+
+def _pauses() -> Iterator[float]:
+    """Yield seconds between two looks, from 0.01 to 0.1: who asks all the time takes the core of what is waited for."""
+    pause = 0.01
+    while True:
+        yield pause
+        pause = min(1.25 * pause, 0.1)
 
 
 # ── the OpenAPI document ─────────────────────────────────────────────────────────────────────────────────────────

@@ -245,7 +245,6 @@ def test_one_key_does_not_hold_all_places(stack: Stack, tmp_path: Any, path: str
                 values = {"id": digest[:16], "name": f"{name}-{digest[:8]}", "sha256": digest, "scopes": "admin"}
                 connection.execute(insert(ApiKey).values(values))
         engine.dispose()
-        time.sleep(1.5)  # the API has seen them
         start = b'--b\r\nContent-Disposition: form-data; name="artefact"; filename="m"\r\n\r\n'
         if path != "/models":
             start = b'--b\r\nContent-Disposition: form-data; name="file"; filename="m"\r\n\r\na,left\n'

@@ -1,7 +1,6 @@
 """The console through HTTP, as a browser without scripts reads it: pages, policy, sessions, forms, French."""
 
 import re
-import time
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
@@ -512,7 +511,6 @@ def keys(guarded: Stack) -> Iterator[dict[str, tuple[str, str]]]:
             secret, digest = make_key()
             connection.execute(insert(ApiKey).values(id=digest[:16], name=name, sha256=digest, scopes=scope))
             made[name] = (digest[:16], secret)
-    time.sleep(1.2)  # the API has seen them
     yield made
     engine.dispose()
 

@@ -1,7 +1,6 @@
 """The console's logs and keys through HTTP, as a browser without scripts reads them, on both runtimes."""
 
 import re
-import time
 from collections.abc import Iterator
 from html import unescape
 
@@ -115,7 +114,6 @@ def secrets(guarded: Stack) -> dict[str, str]:
         connection.execute(delete(ApiKey))
         connection.execute(insert(ApiKey), rows)
     engine.dispose()
-    time.sleep(1.2)  # the API has seen them
     return made
 
 

@@ -1,6 +1,5 @@
 """API keys over HTTP: an administrator lists, makes, rotates and revokes them, on both runtimes."""
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,7 +35,6 @@ def door(guarded: Stack, database: Engine) -> Iterator[httpx2.Client]:
     with database.begin() as connection:
         connection.execute(delete(ApiKey))
         connection.execute(insert(ApiKey).values(id=digest[:16], name="root", sha256=digest, scopes="admin"))
-    time.sleep(1.2)
     with guarded.client(Authorization=f"Bearer {secret}") as client:
         yield client
 

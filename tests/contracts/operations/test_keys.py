@@ -90,7 +90,6 @@ def keys(guarded: Stack, database: Engine) -> dict[str, MadeKey]:
         "predictor": make(database, "predict"),
         "admin": make(database, "admin"),
     }
-    time.sleep(1.2)  # every API process has seen them
     return made
 
 
