@@ -12,7 +12,9 @@ import httpx2
 import pytest
 from sqlalchemy import Engine, create_engine, insert, select, update
 
-from shared.tables import ErasedJob, FeatureCount, Job, ModelVersion, RequestLog, ScorePart, Table
+from api.auth.callers import make_key
+from shared.database.engine import make_engine
+from shared.tables import ApiKey, ErasedJob, FeatureCount, Job, ModelVersion, RequestLog, ScorePart, Table
 from tests.contracts.csv_files import post_csv
 from tests.contracts.helpers import apart, check_problem, new_id, paused, wait_for_job, wait_until
 from tests.contracts.monitoring.test_monitoring import drift_when_counted
@@ -158,9 +160,13 @@ def test_job_that_has_not_ended_is_not_erased(queue: Stack, attrition_row: dict[
 def test_job_of_somebody_else_is_not_erased(sync: Stack, tmp_path: Path, attrition_row: dict[str, Any]) -> None:
     with apart(sync, tmp_path, AUTH="keys") as stack, stack.client() as client:
         keys = {}
-        for name, scope in (("owner", "predict"), ("other", "predict"), ("reader", "read"), ("admin", "admin")):
-            lines = stack.run("api.keys", "create", "--name", name, "--scopes", scope).stdout.splitlines()
-            keys[name] = {"X-API-Key": next(line for line in lines if line.startswith("key")).split(":", 1)[1].strip()}
+        database = make_engine(stack.database_url)
+        with database.begin() as connection:
+            for name, scope in (("owner", "predict"), ("other", "predict"), ("reader", "read"), ("admin", "admin")):
+                secret, digest = make_key()
+                keys[name] = {"X-API-Key": secret}
+                connection.execute(insert(ApiKey).values(id=digest[:16], name=name, sha256=digest, scopes=scope))
+        database.dispose()
         body = {"features": attrition_row}
         job_id = client.post("/predict", json=body, headers=keys["owner"] | WAIT).json()["job_id"]
         mine = client.post("/explain", json=body, headers=keys["other"] | WAIT).json()["job_id"]
