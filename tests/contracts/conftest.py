@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from sqlalchemy import Engine
 from shared.database.engine import make_engine, session_scope
 from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add
-from tests.contracts.helpers import wait_until
+from tests.contracts.helpers import apart, wait_until
 from tests.contracts.moody import Moody
 from tests.support.stack import Stack
 
@@ -55,6 +56,24 @@ def client(stack: Stack, clients: dict[str, httpx2.Client]) -> httpx2.Client:
 def engine(stack: Stack, engines: dict[str, Engine]) -> Engine:
     """The database of the running service, to look at what was stored."""
     return engines.setdefault(stack.database_url, engines.get(stack.database_url) or make_engine(stack.database_url))
+
+
+@pytest.fixture(scope="session")
+def keyed_services() -> Iterator[tuple[ExitStack, dict[str, Stack]]]:
+    """Services that want keys, by the URL of the one beside them, and what must be closed with them."""
+    with ExitStack() as closing:
+        yield closing, {}
+
+
+@pytest.fixture
+def keyed(
+    stack: Stack, keyed_services: tuple[ExitStack, dict[str, Stack]], tmp_path_factory: pytest.TempPathFactory
+) -> Stack:
+    """The runtime behind an API that wants keys. Tests share it: each makes keys of its own, and asks for own jobs."""
+    closing, services = keyed_services
+    if stack.url not in services:
+        services[stack.url] = closing.enter_context(apart(stack, tmp_path_factory.mktemp("keyed"), AUTH="keys"))
+    return services[stack.url]
 
 
 @pytest.fixture(scope="session")

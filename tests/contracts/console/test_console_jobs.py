@@ -266,17 +266,17 @@ def test_stream_ends_when_the_process_is_told_to_stop(stack: Stack, tmp_path: Pa
         assert ("broken", "") not in viewer.events  # it was ended, not cut off
 
 
-def test_stream_ends_with_the_key_and_is_for_keys_that_may_list(stack: Stack, tmp_path: Path) -> None:
-    with apart(stack, tmp_path, AUTH="keys") as guarded, open_browser(guarded) as browser:
+def test_stream_ends_with_the_key_and_is_for_keys_that_may_list(keyed: Stack) -> None:
+    with open_browser(keyed) as browser:
         secret, digest = make_key()
-        own = make_engine(guarded.database_url)
+        own = make_engine(keyed.database_url)
         with own.begin() as connection:
             connection.execute(insert(ApiKey).values(id=digest[:16], name="eve", sha256=digest, scopes="read"))
-        stranger = Viewer(guarded)
+        stranger = Viewer(keyed)
         stranger.start()
         assert stranger.wait_for(1) == [("ended", "")]
         wait_until(lambda: sign_in(browser, secret).status_code == 200 or None)
-        viewer = Viewer(guarded, browser.cookies)
+        viewer = Viewer(keyed, browser.cookies)
         viewer.start()
         assert viewer.wait_for(1)[0][0] == "figures"
         with own.begin() as connection:

@@ -3,7 +3,6 @@
 import gzip
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -11,7 +10,6 @@ import pytest
 
 from tests.contracts.console.test_console import HTML, OWN, check_page, fields_of
 from tests.contracts.files.test_files import workbook
-from tests.contracts.helpers import apart
 from tests.support.stack import Stack
 
 FIRST_VIEW_BYTES = 100_000
@@ -39,11 +37,8 @@ def test_first_view_is_small_as_it_is_sent(reader: httpx2.Client) -> None:
     assert len(gzip.compress(page.encode())) < FIRST_VIEW_BYTES / 10
 
 
-def test_strangers_are_led_to_the_sign_in_before_they_learn_anything(stack: Stack, tmp_path: Path) -> None:
-    with (
-        apart(stack, tmp_path, AUTH="keys") as guarded,
-        httpx2.Client(base_url=guarded.url, headers=HTML, timeout=90) as stranger,
-    ):
+def test_strangers_are_led_to_the_sign_in_before_they_learn_anything(keyed: Stack) -> None:
+    with httpx2.Client(base_url=keyed.url, headers=HTML, timeout=90) as stranger:
         for path in ("/console/logs/nothing", "/console/logs/audit", f"/console/jobs/{JOB}", "/console/jobs?q=a:b"):
             answer = stranger.get(path)
             assert (answer.status_code, answer.headers["location"].partition("?")[0]) == (303, "/console/sign-in"), path

@@ -3,7 +3,6 @@
 import io
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -12,12 +11,11 @@ import pytest
 from sqlalchemy import Engine, insert, text
 
 from api.auth.callers import make_key
-from shared.database.engine import make_engine, reader
+from shared.database.engine import reader
 from shared.jobs.queries.files import list_chunks
 from shared.tables import ApiKey
 from tests.conftest import example_rows
 from tests.contracts.helpers import (
-    beside,
     check_accepted,
     check_job,
     check_problem,
@@ -508,16 +506,14 @@ def test_jobs_of_other_kinds_have_no_files(client: httpx2.Client, attrition_row:
     check_problem(client.get(f"/jobs/0195f5e8-7a3c-7def-8123-456789abcdef/{path}"), 404, "not_found")
 
 
-def test_files_and_events_are_their_owners_only(
-    queue: Stack, engines: dict[str, Engine], attrition_row: dict[str, Any], tmp_path: Path
-) -> None:
-    database = engines.setdefault(queue.database_url, make_engine(queue.database_url))
+@pytest.mark.parametrize("stack", ["queue"], indirect=True)
+def test_files_and_events_are_their_owners_only(keyed: Stack, engine: Engine, attrition_row: dict[str, Any]) -> None:
     secrets = {}
-    with database.begin() as connection:
+    with engine.begin() as connection:
         for name, scopes in {"alice": "predict", "bob": "predict,read", "reader": "read", "admin": "admin"}.items():
             secrets[name], digest = make_key()
             connection.execute(insert(ApiKey).values(id=digest[:16], name=name, sha256=digest, scopes=scopes))
-    with beside(queue, tmp_path, AUTH="keys") as guarded, guarded.client() as door:
+    with keyed.client() as door:
         keys = {name: {"X-API-Key": secret} for name, secret in secrets.items()}
         body = {"content": file_of([attrition_row]), "headers": keys["alice"] | {"Content-Type": "text/csv"}}
         job_id = door.post("/predict_csv", **body).json()["id"]

@@ -1,7 +1,6 @@
 """Changes of all jobs that match a filter: counted first, confirmed, and done."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -11,7 +10,7 @@ from sqlalchemy import Engine, insert
 from api.auth.callers import make_key
 from shared.database.engine import make_engine
 from shared.tables import ApiKey
-from tests.contracts.helpers import apart, check_accepted, check_problem, faults_of, paused, wait_for_job, wait_until
+from tests.contracts.helpers import check_accepted, check_problem, faults_of, paused, wait_for_job, wait_until
 from tests.support.csv_jobs import let_go, put_file, wake
 from tests.support.stack import Stack
 
@@ -129,11 +128,11 @@ def test_filter_that_is_not_valid_is_refused(
 
 
 def test_jobs_of_another_key_are_neither_counted_nor_changed(
-    stack: Stack, attrition_row: dict[str, Any], tmp_path: Path, since: str
+    keyed: Stack, attrition_row: dict[str, Any], since: str
 ) -> None:
     secrets, owners = {}, {}
-    with apart(stack, tmp_path, AUTH="keys") as guarded, guarded.client() as door:
-        own = make_engine(guarded.database_url)
+    with keyed.client() as door:
+        own = make_engine(keyed.database_url)
         with own.begin() as connection:
             for name, scopes in {"ann": "predict,read", "ben": "predict", "cat": "read", "admin": "admin"}.items():
                 secrets[name], digest = make_key()

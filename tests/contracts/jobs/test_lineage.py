@@ -3,19 +3,18 @@
 import csv
 import io
 import json
-from pathlib import Path
 
 import pytest
 from guichet import Client
 from guichet.command import main as guichet
 from sqlalchemy import select, update
 
-from shared.database.engine import reader
+from shared.database.engine import make_engine, reader
 from shared.rescoring.reproduce import reproduce
 from shared.tables import AuditLog, ModelInput, ModelOutput
 from tests.conftest import example_rows
 from tests.contracts.csv_files import check_taken, post_csv
-from tests.contracts.helpers import apart, check_problem, new_id, wait_until
+from tests.contracts.helpers import check_problem, new_id, wait_until
 from tests.contracts.operations.test_keys import make
 from tests.support.stack import Stack
 
@@ -99,13 +98,10 @@ def test_command_prints_the_lineage(client, stack, attrition_row, capsys):
     assert json.loads(capsys.readouterr().out)["job_id"] == job
 
 
-def test_owner_sees_no_names_of_operators_and_an_administrators_look_is_noted(
-    sync: Stack, tmp_path: Path, attrition_row
-):
-    with apart(sync, tmp_path, AUTH="keys") as stack, stack.client() as door:
-        from shared.database.engine import make_engine
-
-        engine = make_engine(stack.database_url)
+@pytest.mark.parametrize("stack", ["sync"], indirect=True)
+def test_owner_sees_no_names_of_operators_and_an_administrators_look_is_noted(keyed: Stack, attrition_row):
+    with keyed.client() as door:
+        engine = make_engine(keyed.database_url)
         owner, other, admin = (make(engine, scopes) for scopes in ("predict,read", "predict,read", "admin"))
         answer = door.post(
             "/models/attrition/predict", json={"features": attrition_row}, headers=owner.headers | {"Prefer": "wait=30"}
