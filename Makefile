@@ -15,8 +15,9 @@ NEWER = import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2
 LOCK = $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 # what .venv holds is compiled once, and not again by each of the processes that the tests start
 unexport PYTHONDONTWRITEBYTECODE
-# what `make test` runs
-QUICK = not long and not interop and not fuzz and not lint and not e2e
+# what `make test` and `make test-long` run
+TESTS = not long and not interop and not fuzz and not lint and not e2e
+XDIST = -n 4 --dist loadfile --no-loadscope-reorder
 ARGS =
 # CHROMIUM=/path/to/chromium says which browser is used; scripts/chromium.sh finds one otherwise
 BROWSER = sh scripts/chromium.sh
@@ -31,7 +32,7 @@ VERSION = $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' shared/version.py)
 IMAGES = guichet-api guichet-sync guichet-worker
 
 .DEFAULT_GOAL := help
-.PHONY: help architecture package run test browser coverage coverage-summary faults interop fuzz openapi-lint stores e2e e2e-compose check format format-check lint types \
+.PHONY: help architecture package run test test-long browser coverage coverage-summary faults interop fuzz openapi-lint stores e2e e2e-compose check format format-check lint types \
     lock docs docs-serve screenshots slides monitoring bench bench-capacity bench-console bench-csv bench-explain bench-guards bench-lists bench-monitoring bench-observability bench-replay bench-shadow bench-training migration schema samples dockerfile errors model-cards routes client-reference settings clean audit sbom workflows images push-images space \
     space-image deploy rollback smoke release-notes publish-release
 
@@ -41,11 +42,14 @@ help: ## List the targets
 run: .venv/.installed ## Start everything on this machine (RUNTIME=sync, PORT=, FLOWER_PORT=, DATA_DIR=)
 	@exec $(PY) -m scripts.local.run
 
-test: .venv/.installed-dev browser ## Run the tests, four files at a time (ARGS="-n 0 -k name" for some of them)
-	$(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "$(QUICK)" $(ARGS)
+test: .venv/.installed-dev browser ## Run the tests without the long flows, four files at a time (ARGS="-n 0 -k name" for some of them)
+	$(PY) -m pytest $(XDIST) -m "$(TESTS) and not flow" $(ARGS)
 
-coverage: .venv/.installed-dev browser ## Run the tests and measure what they cover, also in the processes that they start
-	$(PY) -m pytest -m "$(QUICK)" --cov --cov-branch --cov-report=term --cov-report=xml $(ARGS)
+test-long: .venv/.installed-dev ## Run the long flows: whole registrations, trainings, reproductions, tutorials, the notebook
+	$(PY) -m pytest $(XDIST) -m "$(TESTS) and flow" $(ARGS)
+
+coverage: .venv/.installed-dev browser ## Run both and measure what they cover, also in the processes that they start
+	$(PY) -m pytest -m "$(TESTS)" --cov --cov-branch --cov-report=term --cov-report=xml $(ARGS)
 
 browser: .venv/.installed-dev # Chromium, where it can be had: without it, the tests go on and say what they leave out
 	@$(MAKE) --silent .venv/.installed-e2e || echo "make: the tests go on without a browser" >&2
@@ -68,7 +72,7 @@ openapi-lint: .venv/.installed-dev tests/lint/node_modules/.installed ## Lint /o
 stores: .venv/.installed-dev ## Model stores, with a real S3 server and a stand-in of the hub: some of it is long
 	$(PY) -m pytest tests/stores $(ARGS)
 
-check: format-check lint types test ## Everything that CI runs
+check: format-check lint types test test-long ## Format, lint, types, all tests: what CI runs
 
 format: .venv/.installed-dev ## Format the code and mend what the linter can mend
 	$(PY) -m ruff format .

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx2
 import orjson
+import pytest
 from sqlalchemy import Engine, insert, select
 
 from scripts.generate.reference.routes import ADDRESS, PREPARE, Request, requests
@@ -35,6 +36,7 @@ def test_every_operation_has_an_example_with_a_status_that_the_document_has(clie
     assert [request.send for request in shown if request.status >= 300] == []
 
 
+@pytest.mark.flow
 def test_example_of_every_operation_is_accepted_as_it_stands_on_the_pages(
     stack: Stack, trained: Path, tmp_path: Path
 ) -> None:

@@ -167,6 +167,7 @@ def test_packed_rows_are_bounded_by_what_they_unpack_to(stack: Stack, tmp_path: 
         assert 400 <= answer.status_code < 500, answer.text
 
 
+@pytest.mark.flow
 def test_error_of_an_upload_tells_no_path(client: httpx2.Client, models_dir: Path) -> None:
     name = f"occupied-{new_id()[-12:]}"
     (models_dir / name / "1").mkdir(parents=True)
@@ -178,6 +179,7 @@ def test_error_of_an_upload_tells_no_path(client: httpx2.Client, models_dir: Pat
     assert str(models_dir) not in json.dumps(client.get("/logs/errors").json())
 
 
+@pytest.mark.flow
 def test_words_of_an_artefact_that_no_database_stores_end_its_job(client: httpx2.Client) -> None:
     artefact = joblib_of(Program(r"raise SystemError('a\0b\ud800c')"))
     job = ended(client, send(client, artefact, name=f"strange-{new_id()[-12:]}"))
@@ -275,6 +277,7 @@ def ask_again(client: httpx2.Client, path: str, start: bytes, key: str) -> int:
     return client.post(path, content=start + b"\r\n--b--\r\n", headers=headers).status_code
 
 
+@pytest.mark.flow
 def test_formula_among_the_training_rows_is_none_in_any_file(client: httpx2.Client) -> None:
     formula = "=1+cmd|' /C calc'!A0"
     rows = [row | {"team": formula if row["team"] == "north" else row["team"]} for row in make_rows(60)]

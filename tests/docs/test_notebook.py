@@ -19,6 +19,7 @@ def printed(cell: Any) -> str:
     return "".join(texts).strip()
 
 
+@pytest.mark.flow
 def test_notebook_runs_from_top_to_bottom_and_shows_what_it_printed(
     taught: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -27,6 +27,7 @@ NOT_RUN = {
 }
 
 
+@pytest.mark.flow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_page_does_what_it_says(page: Path, taught: Stack, desk: Path, reader_env: dict[str, str]):
     shown = 0

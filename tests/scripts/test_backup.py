@@ -68,6 +68,7 @@ def rows(url: str) -> dict[str, list[str]]:
     return stored
 
 
+@pytest.mark.flow
 def test_dump_of_postgresql_comes_back_on_another_server(
     session_postgres: Postgres, elsewhere: Postgres, blocks: list[Block], tmp_path: Path
 ) -> None:

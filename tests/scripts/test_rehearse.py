@@ -27,6 +27,7 @@ from shared.scoring.batch import score_rows
 from tests.support.databases import submission
 from tests.support.registered import use_empty_registry
 
+pytestmark = pytest.mark.flow
 PLANTED = """
 
 _fine = GaussianNB._joint_log_likelihood

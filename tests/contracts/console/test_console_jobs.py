@@ -253,6 +253,7 @@ def test_figures_come_to_all_viewers_from_one_reading(
     assert "/console/live" not in {entry["path"] for entry in logged}
 
 
+@pytest.mark.flow
 def test_stream_ends_when_the_process_is_told_to_stop(stack: Stack, tmp_path: Path) -> None:
     with apart(stack, tmp_path) as other:
         viewer = Viewer(other)

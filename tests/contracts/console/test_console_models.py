@@ -163,6 +163,7 @@ def test_replay_is_started_and_read(browser: httpx2.Client, client: httpx2.Clien
 # ── trainings and cards ──────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.flow
 def test_training_is_started_followed_and_its_card_printed(browser: httpx2.Client, client: httpx2.Client) -> None:
     name = f"learned-{uuid.uuid4().hex[:12]}"
     assert "Train a model" in check_page(browser.get("/console/models"))

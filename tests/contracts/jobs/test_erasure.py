@@ -202,6 +202,7 @@ def retaining(stack: Stack, folder: Path) -> Iterator[tuple[Stack, Callable[[], 
         extra.stop_all()
 
 
+@pytest.mark.flow
 def test_jobs_are_erased_by_their_age(stack: Stack, tmp_path: Path, attrition_row: dict[str, Any]) -> None:
     with retaining(stack, tmp_path) as (service, begin), service.client() as client:
         engine = create_engine(service.database_url)

@@ -123,6 +123,7 @@ def test_owner_sees_no_names_of_operators_and_an_administrators_look_is_noted(ke
         engine.dispose()
 
 
+@pytest.mark.flow
 @pytest.mark.parametrize("model", ["attrition", "credit", "energy"])
 def test_decisions_of_a_running_service_come_out_again_and_what_is_changed_is_named(
     client, engine, stack, models_dir, model

@@ -51,6 +51,7 @@ def test_decision_comes_out_again(client: httpx2.Client, attrition_row: dict[str
     assert "folder" not in body
 
 
+@pytest.mark.flow
 def test_changed_input_and_output_of_a_file_are_named_by_the_command(
     client: httpx2.Client,
     engine: Engine,
@@ -81,6 +82,7 @@ def test_changed_input_and_output_of_a_file_are_named_by_the_command(
     assert body["rows"][1]["stored"]["probability"] != body["rows"][1]["now"]["probability"]
 
 
+@pytest.mark.flow
 def test_changed_artefact_is_named_and_not_loaded(
     client: httpx2.Client, models_dir: Any, speak: Any, attrition_row: dict[str, Any]
 ) -> None:
@@ -120,6 +122,7 @@ def test_jobs_without_scores_of_their_own_are_refused(
     assert "no such row" in capsys.readouterr().err
 
 
+@pytest.mark.flow
 def test_reproduction_is_erased_with_its_job(
     client: httpx2.Client, stack: Stack, attrition_row: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

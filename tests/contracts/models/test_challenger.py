@@ -232,6 +232,7 @@ def test_what_cannot_be_compared_is_refused_with_advice(client, engine, models_d
     assert f"{other}@4 cannot score rows of {other}@1: these rows lack income" in features["detail"]
 
 
+@pytest.mark.flow
 def test_pairs_are_by_version_and_promotion_ends_the_shadow(client, engine, models_dir, tmp_path):
     name = make(client, engine, models_dir, tmp_path)
     challenge(client, name, 2)

@@ -3,6 +3,7 @@
 import uuid
 from pathlib import Path
 
+import pytest
 from guichet.command import main as guichet
 
 from shared.database.engine import make_engine
@@ -13,6 +14,7 @@ from tests.support.stack import Stack
 LIMITS = {"PROMOTION_GATE": "replay", "PROMOTION_MIN_PAIRS": "20", "PROMOTION_MAX_FLIPS": "0"}
 
 
+@pytest.mark.flow
 def test_version_replaces_the_champion_only_by_a_replay_within_the_limits_or_by_force(
     stack: Stack, models_dir: Path, tmp_path: Path
 ) -> None:

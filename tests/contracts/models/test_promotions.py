@@ -295,6 +295,7 @@ def test_history_is_read_page_by_page(client, engine, register):
         assert len(connection.execute(select(AliasEvent.id).where(AliasEvent.name == name)).all()) == 6
 
 
+@pytest.mark.flow
 def test_commands_do_the_same(client, stack: Stack, register):
     name = register()
 

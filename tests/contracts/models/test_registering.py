@@ -5,6 +5,7 @@ import json
 import time
 import uuid
 import zipfile
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,11 @@ class Program:
 
     def __reduce__(self) -> Any:
         return exec, (self.lines,)
+
+
+def but_for_flows(cases: Iterable[str], *short: str) -> list[Any]:
+    """Return cases that each take a process of its own; all but the named ones are flows."""
+    return [case if case in short else pytest.param(case, marks=pytest.mark.flow) for case in cases]
 
 
 def new_name() -> str:
@@ -168,6 +174,7 @@ def test_job_that_registers_a_model_has_no_rows(client, engine, name):
     assert "succeeded" in events.text
 
 
+@pytest.mark.flow
 def test_next_version_waits_to_be_promoted_and_the_same_model_stays_the_version_it_is(client, name, tmp_path):
     skops.io.dump(fitted(), tmp_path / "model.skops")
     content = (tmp_path / "model.skops").read_bytes()
@@ -178,6 +185,7 @@ def test_next_version_waits_to_be_promoted_and_the_same_model_stays_the_version_
     assert (again["version"], again["alias"]) == (1, None)
 
 
+@pytest.mark.flow
 def test_zipped_mlflow_folder_is_added_by_its_signature(client):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -192,6 +200,7 @@ def test_zipped_mlflow_folder_is_added_by_its_signature(client):
     assert client.get(f"/models/{name}").json()["model_version"] == 1
 
 
+@pytest.mark.flow
 def test_preprocessor_labels_threshold_and_contract_are_taken(client):
     scaler = StandardScaler().fit(FRAME[["age", "income"]])
     model = LogisticRegression().fit(scaler.transform(FRAME[["age", "income"]]), LEFT)
@@ -215,6 +224,7 @@ def test_preprocessor_labels_threshold_and_contract_are_taken(client):
     assert answer.json().keys() == {"odds"}, answer.text
 
 
+@pytest.mark.flow
 def test_client_registers_an_estimator_with_its_data_and_the_command_a_file(stack, name, tmp_path, capsys):
     joblib.dump(fitted(), tmp_path / "model.joblib")
     (tmp_path / "rows.csv").write_bytes(rows_csv())
@@ -240,6 +250,7 @@ def test_client_registers_an_estimator_with_its_data_and_the_command_a_file(stac
     assert "register" in capsys.readouterr().out
 
 
+@pytest.mark.flow
 def test_same_idempotency_key_is_the_same_job_and_another_model_under_it_is_refused(client, name):
     key = {"Idempotency-Key": str(uuid.uuid4())}
     first = send(client, joblib_of(fitted()), name=name, target="left", metrics='{"auc": 0.9}', headers=key)
@@ -371,7 +382,7 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("case", BAD)
+@pytest.mark.parametrize("case", but_for_flows(BAD, "slip", "cut"))
 def test_upload_that_is_no_model_fails_with_advice(stack, client, engine, models_dir, case):
     make, words = BAD[case]
     name = new_name()
@@ -391,7 +402,7 @@ KILLERS = {
 }
 
 
-@pytest.mark.parametrize("case", KILLERS)
+@pytest.mark.parametrize("case", but_for_flows(KILLERS, "crashes"))
 def test_artefact_that_harms_its_process_harms_nothing_else(stack, client, engine, models_dir, case):
     lines, code, words = KILLERS[case]
     name = new_name()
@@ -406,6 +417,7 @@ def test_artefact_that_harms_its_process_harms_nothing_else(stack, client, engin
     check_nothing_left(stack, engine, models_dir, name)
 
 
+@pytest.mark.flow
 def test_artefact_that_hangs_is_given_up_in_time(stack, engine, models_dir, tmp_path):
     name = new_name()
     with apart(stack, tmp_path, MODEL_PROOF_SECONDS="8") as other, other.client() as client:

@@ -207,8 +207,8 @@ def test_parameters_are_checked(client):
     ("column", "code"),
     [
         (lambda row, place: 1000 + place if row[TARGET] == "yes" else place, "leaked_target"),
-        (lambda row, place: f"person {place}", "too_many_categories"),
-        (lambda row, place: "FR", "constant_columns"),
+        pytest.param(lambda row, place: f"person {place}", "too_many_categories", marks=pytest.mark.flow),
+        pytest.param(lambda row, place: "FR", "constant_columns", marks=pytest.mark.flow),
     ],
 )
 def test_unfit_column_fails_the_job_by_name(client, engine, models_dir, column, code):
@@ -256,6 +256,7 @@ def test_canceled_training_ends_its_process_and_registers_nothing(client, engine
 # ── a window ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.flow
 def test_window_of_scored_rows_with_outcomes_is_trained_on(client, engine, leavers):
     name = leavers[1]["model"]
     rows = make_rows(120, seed=11)
@@ -283,6 +284,7 @@ def test_window_of_scored_rows_with_outcomes_is_trained_on(client, engine, leave
 # ── the client ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.flow
 def test_command_trains_and_prints_what_came_of_it(stack, tmp_path: Path, capsys):
     from guichet.command import main as guichet
 

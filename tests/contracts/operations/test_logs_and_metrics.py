@@ -406,6 +406,7 @@ def test_metrics_are_openmetrics_or_json_as_the_accept_header_says(client: httpx
     assert body["requests"]["GET /metrics"]["by_status"]["200"] >= 1
 
 
+@pytest.mark.flow
 def test_every_process_tells_what_all_of_them_counted_also_those_that_died(
     sync: Stack, tmp_path_factory: pytest.TempPathFactory, attrition_row: dict[str, Any]
 ) -> None:

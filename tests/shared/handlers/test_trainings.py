@@ -66,6 +66,7 @@ def count(engine: Engine, table: type[Any]) -> int:
         return connection.scalar(select(func.count()).select_from(table)) or 0
 
 
+@pytest.mark.flow
 def test_same_file_and_seed_are_the_same_version_and_no_alias_is_moved(engine, settings):
     versions = set()
     for _ in range(2):

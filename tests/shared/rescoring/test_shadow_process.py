@@ -77,6 +77,7 @@ def test_rows_are_scored_until_one_takes_the_process_down(start):
     assert "exit status -11" in failure.value.reason
 
 
+@pytest.mark.flow
 @pytest.mark.parametrize(("mark", "code"), [(KEEPS_GIL, "timeout"), (EATS, "out_of_memory")])
 def test_model_that_hangs_or_eats_memory_is_ended(start, mark, code):
     process = start()

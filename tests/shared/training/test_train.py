@@ -56,6 +56,7 @@ def trained():
     return train(_table(make_rows()), QUICK, sha256=SHA256)
 
 
+@pytest.mark.flow
 def test_same_file_and_seed_give_the_same_predictions_in_two_processes(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_bytes(csv_of(make_rows()))
