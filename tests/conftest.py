@@ -96,12 +96,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(NOT_RUN, yellow=True)
 
 
-def create_database(postgres: Postgres, name: str) -> str:
-    """Make an empty database in the cluster; return its URL."""
+def create_database(postgres: Postgres, name: str, *, template: str = "template1") -> str:
+    """Make an empty database in the cluster, or a copy of another one; return its URL."""
     connection = psycopg2.connect(postgres.url_of("postgres").replace("+psycopg2", ""))
     connection.autocommit = True
     with connection.cursor() as cursor:
-        cursor.execute(f'CREATE DATABASE "{name}"')
+        cursor.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
     connection.close()
     return postgres.url_of(name)
 

@@ -3,7 +3,9 @@
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -67,14 +69,30 @@ def migrate(url: str) -> None:
         command.upgrade(config, "head")
 
 
+@cache
+def migrated_file() -> bytes:
+    """Return a migrated SQLite database, as a file: every migration was run once in this process."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "guichet.db"
+        migrate(f"sqlite:///{file}")
+        return file.read_bytes()
+
+
+@cache
+def migrated_database(postgres: Postgres) -> str:
+    """Return the name of a migrated database of a server, of which others are copies."""
+    name = "migrated"
+    migrate(create_database(postgres, name))
+    return name
+
+
 @contextmanager
 def postgres_engine(postgres: Postgres, name: str, *, autocommit: bool = True) -> Iterator[Engine]:
     """Yield the engine of a new, migrated database with two model versions, 1 and 2.
 
     With `autocommit`, statements commit one by one.
     """
-    url = create_database(postgres, name)
-    migrate(url)
+    url = create_database(postgres, name, template=migrated_database(postgres))
     engine = make_engine(url, autocommit=autocommit)
     with engine.begin() as connection:
         add_versions(connection)
@@ -85,9 +103,9 @@ def postgres_engine(postgres: Postgres, name: str, *, autocommit: bool = True) -
 @contextmanager
 def sqlite_engine(folder: Path) -> Iterator[Engine]:
     """Yield the same on a SQLite file."""
-    url = f"sqlite:///{folder / 'guichet.db'}"
-    migrate(url)
-    engine = make_engine(url)
+    file = folder / "guichet.db"
+    file.write_bytes(migrated_file())
+    engine = make_engine(f"sqlite:///{file}")
     with engine.begin() as connection:
         add_versions(connection)
     yield engine

@@ -14,13 +14,13 @@ from shared.config.settings import Settings
 from shared.database.engine import make_engine, session_scope
 from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add
-from tests.support.databases import migrate
+from tests.support.databases import migrated_file
 
 
 def small_service(folder: Path, *names: str, **settings: Any) -> FastAPI:
     """Return a service whose models have these names; their packages are in folder/models."""
     url = f"sqlite:///{folder / 'guichet.db'}"
-    migrate(url)
+    (folder / "guichet.db").write_bytes(migrated_file())
     joblib.dump(LogisticRegression().fit(np.arange(20.0)[:, None], np.arange(20) > 9), folder / "model.joblib")
     (folder / "rows.csv").write_text("x\n" + "\n".join(map(str, np.arange(20.0))) + "\n")
     engine = make_engine(url)
