@@ -107,6 +107,7 @@ def follow(client: httpx2.Client, row: dict[str, Any], *, cut: str, **headers: s
     assert ask("POST", "/scores/invocations", content=b"{").json().keys() == {"error_code", "message"}
 
 
+@pytest.mark.flow
 def test_service_below_root_path_leads_its_callers_there(
     sync: Stack, tmp_path: Path, attrition_row: dict[str, Any]
 ) -> None:

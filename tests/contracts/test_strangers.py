@@ -153,6 +153,7 @@ def test_part_of_a_form_has_short_headers(client: httpx2.Client, path: str) -> N
         assert time.monotonic() - began < 2 * MAX_SECONDS
 
 
+@pytest.mark.flow
 def test_packed_rows_are_bounded_by_what_they_unpack_to(stack: Stack, tmp_path: Any) -> None:
     bomb = gzip.compress(b"a,left\n" + b"1,yes\n" * 5_000_000)
     assert len(bomb) < 200_000
@@ -187,6 +188,7 @@ def test_words_of_an_artefact_that_no_database_stores_end_its_job(client: httpx2
     assert "\0" not in job["error"]["message"]
 
 
+@pytest.mark.flow
 def test_window_is_bounded_as_a_file_is(stack: Stack, tmp_path: Any, attrition_row: dict[str, Any]) -> None:
     with apart(stack, tmp_path, MAX_TRAINING_BYTES="1000") as other, other.client() as client:
         body = {"rows": [attrition_row] * 60}

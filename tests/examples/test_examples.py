@@ -133,6 +133,7 @@ def test_training_stops_where_the_threshold_is_not_the_one_to_use():
         check_threshold((rng.random(50_000) < probability).astype(float), probability / 3)
 
 
+@pytest.mark.flow
 def test_credit_is_trained_with_missing_values_and_its_threshold_holds():
     package = train_credit()
     metrics = package.card.metrics
@@ -226,6 +227,7 @@ def test_build_imports_no_scikit_learn_when_there_is_nothing_to_do(built):
     assert done.stdout.endswith("there already\nFalse\n")
 
 
+@pytest.mark.flow
 def test_all_examples_are_served_as_their_pipelines_score(built):
     assert main([]) == 0
     with session_scope(read_only=True) as session:

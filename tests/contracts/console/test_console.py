@@ -719,6 +719,7 @@ def test_who_is_no_administrator_sees_no_history(visitor: httpx2.Client, keys: d
     check_page(submit(visitor, "/console/models/attrition/rollback", {"reason": "x"}), 403)
 
 
+@pytest.mark.flow
 def test_visitor_of_a_space_scores_without_a_key(sync: Stack, tmp_path: Any, attrition_row: dict[str, Any]) -> None:
     settings = {"AUTH": "predict-open", "RATE_PER_MINUTE": "600", "RATE_BURST": "600"}
     with (
@@ -737,6 +738,7 @@ def test_visitor_of_a_space_scores_without_a_key(sync: Stack, tmp_path: Any, att
 # ── degraded ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.flow
 def test_service_that_is_degraded_says_what_to_do(stack: Stack, tmp_path: Any) -> None:
     with (
         apart(stack, tmp_path, DEFAULT_MODEL="nothing") as other,

@@ -325,6 +325,7 @@ def test_upload_that_takes_its_time_keeps_nobody_waiting(
         assert read_answer(connection)[0] == 202
 
 
+@pytest.mark.flow
 def test_file_is_refused_for_now_while_the_database_is_down(queue: Stack, tmp_path: Path, content: bytes) -> None:
     engine = make_engine(queue.database_url, autocommit=True)
     url = make_url(queue.database_url).set(username="doomed_csv").render_as_string(hide_password=False)

@@ -231,6 +231,7 @@ def test_jobs_are_erased_by_their_age(stack: Stack, tmp_path: Path, attrition_ro
         engine.dispose()
 
 
+@pytest.mark.flow
 @pytest.mark.parametrize("days", ["-1", "soon"])
 def test_days_that_are_none_end_the_start(sync: Stack, days: str) -> None:
     ended = sync.run("api.check", check=False, JOB_DAYS=days)

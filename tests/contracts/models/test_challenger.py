@@ -20,6 +20,7 @@ from tests.contracts.helpers import check_problem, wait_until
 from tests.contracts.versions import COLUMNS, COUNT, decide, fitted, let_a_minute_pass, register, rows_of
 from tests.support.stack import Stack
 
+pytestmark = pytest.mark.flow
 WHY = {"reason": "to compare"}
 JUDGED = 40
 _names: dict[str, str] = {}  # by the service: the model that it has
@@ -232,7 +233,6 @@ def test_what_cannot_be_compared_is_refused_with_advice(client, engine, models_d
     assert f"{other}@4 cannot score rows of {other}@1: these rows lack income" in features["detail"]
 
 
-@pytest.mark.flow
 def test_pairs_are_by_version_and_promotion_ends_the_shadow(client, engine, models_dir, tmp_path):
     name = make(client, engine, models_dir, tmp_path)
     challenge(client, name, 2)

@@ -341,6 +341,7 @@ def test_upload_that_is_cut_off_or_too_large_leaves_nothing(stack, client, engin
     check_nothing_left(stack, engine, models_dir, "churn")
 
 
+@pytest.mark.flow
 def test_uploads_are_off_unless_they_are_turned_on(stack, tmp_path):
     with apart(stack, tmp_path, MODEL_UPLOADS="") as other, other.client() as client:
         problem = check_problem(send(client, joblib_of(fitted()), name="churn"), 403, "forbidden")
@@ -382,7 +383,7 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("case", but_for_flows(BAD, "slip", "cut"))
+@pytest.mark.parametrize("case", but_for_flows(BAD, "slip"))
 def test_upload_that_is_no_model_fails_with_advice(stack, client, engine, models_dir, case):
     make, words = BAD[case]
     name = new_name()

@@ -233,6 +233,7 @@ def training_processes(job_id: str) -> list[psutil.Process]:
     return processes
 
 
+@pytest.mark.flow
 def test_canceled_training_ends_its_process_and_registers_nothing(client, engine, models_dir):
     name = new_name()
     accepted = post(client, csv_of(make_rows(1_500)), name=name, draws="200", estimators="random_forest")

@@ -263,6 +263,7 @@ def test_quality_stands_beside_the_words_of_a_card(
     assert answer.json().keys() == {"decision", "quality"}
 
 
+@pytest.mark.flow
 def test_profile_comes_with_the_registration_and_needs_nobody_who_counts(
     sync: Stack, tmp_path: Path, credit_row: dict[str, Any]
 ) -> None:

@@ -11,6 +11,8 @@ from tests.contracts.helpers import TRACEPARENT, apart, beside, new_id, paused, 
 from tests.support.collector import collecting
 from tests.support.stack import Stack
 
+pytestmark = pytest.mark.flow  # each test starts a service that traces
+
 
 def test_trace_leads_from_the_callers_request_to_the_stored_output(
     sync: Stack, tmp_path_factory: pytest.TempPathFactory, attrition_row: dict[str, Any]
@@ -58,7 +60,6 @@ def test_trace_leads_from_the_callers_request_to_the_stored_output(
         assert "GET /models" not in named
 
 
-@pytest.mark.flow
 def test_trace_goes_through_the_queue_also_with_worker_children_that_are_recycled(
     queue: Stack, tmp_path: Path, attrition_row: dict[str, Any]
 ) -> None:
@@ -102,7 +103,6 @@ def start_recycled_worker(stack: Stack) -> None:
     stack.start("recycled", "celery", "-A", "worker.main:app", "worker", *lanes, *more)
 
 
-@pytest.mark.flow
 def test_requests_are_answered_while_no_collector_listens(
     sync: Stack, tmp_path_factory: pytest.TempPathFactory, attrition_row: dict[str, Any]
 ) -> None:

@@ -22,6 +22,7 @@ from shared.training.options import TrainingOptions
 from tests.support.databases import settings_of, sqlite_engine
 from tests.support.trainings import TARGET, csv_of, make_rows
 
+pytestmark = pytest.mark.flow
 OTHERS = 2  # versions that are registered already
 
 
@@ -66,7 +67,6 @@ def count(engine: Engine, table: type[Any]) -> int:
         return connection.scalar(select(func.count()).select_from(table)) or 0
 
 
-@pytest.mark.flow
 def test_same_file_and_seed_are_the_same_version_and_no_alias_is_moved(engine, settings):
     versions = set()
     for _ in range(2):
