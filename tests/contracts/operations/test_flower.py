@@ -15,6 +15,8 @@ from tests.contracts.helpers import apart, wait_for_job, wait_until
 from tests.contracts.models.test_registering import ended, joblib_of, send
 from tests.support.stack import Stack, free_port
 
+pytestmark = pytest.mark.flow  # Flower itself, before workers that score
+
 LANES = ["bulk", "interactive", "maintenance"]
 
 

@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from shared.database.engine import make_engine
 from tests.contracts.helpers import beside, paused
 from tests.support.stack import Stack
+
+pytestmark = pytest.mark.flow  # each takes something from a service, and waits until it says so
 
 
 def wait_for_ready(client: httpx2.Client, status: int, *, seconds: float = 10) -> dict[str, Any]:

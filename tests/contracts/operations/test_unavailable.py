@@ -14,6 +14,8 @@ from shared.database.engine import make_engine
 from tests.contracts.helpers import ROUTES, beside, body_for, check_accepted, check_problem, paused, wait_for_job
 from tests.support.stack import Stack, environment, free_port
 
+pytestmark = pytest.mark.flow  # each stops a server beneath a service, or starts one that lacks something
+
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:

@@ -20,6 +20,8 @@ from tests.faults.models import CRASHES, EATS, GOOD, KEEPS_GIL, RAISES, Trap
 from tests.support.brief import prove_briefly
 from tests.support.databases import sqlite_engine
 
+pytestmark = pytest.mark.flow  # a process for each test, which loads the libraries of models anew
+
 MEMORY_MB = 700
 NICENESS = 3  # beside other tests, one of 19 would wait for minutes
 
@@ -77,7 +79,6 @@ def test_rows_are_scored_until_one_takes_the_process_down(start):
     assert "exit status -11" in failure.value.reason
 
 
-@pytest.mark.flow
 @pytest.mark.parametrize(("mark", "code"), [(KEEPS_GIL, "timeout"), (EATS, "out_of_memory")])
 def test_model_that_hangs_or_eats_memory_is_ended(start, mark, code):
     process = start()

@@ -356,6 +356,7 @@ def test_model_with_classes_of_its_own_never_sends_anyone_to_a_strangers_package
     assert "pip install" not in out
 
 
+@pytest.mark.flow
 def test_code_that_is_named_is_carried_along_in_the_model(command, own_code, tmp_path):
     folder, model, rows = own_code
     options = ["--target", "y", "--scores", "score", "--code", folder]
