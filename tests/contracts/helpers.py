@@ -204,6 +204,16 @@ def asks_for_key(client: httpx2.Client, path: str, method: str, **headers: str) 
     return client.request(method, re.sub(r"\{\w+\}", "1", path), headers=headers, **body).status_code == 401
 
 
+def wait_for_keys(stack: Stack, *secrets: str) -> None:
+    """Wait until an API takes new keys: at once, unless the machine is too busy to read them within its patience."""
+    with stack.client() as client:
+        for secret in secrets:
+            headers = {"X-API-Key": secret}
+            wait_until(
+                lambda headers=headers: client.get("/models", headers=headers).status_code not in (401, 503) or None
+            )
+
+
 # ── what is stored ───────────────────────────────────────────────────────────────────────────────────────────────
 
 

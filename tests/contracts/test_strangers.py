@@ -20,7 +20,7 @@ from sqlalchemy import delete, insert, select
 from api.auth.callers import make_key
 from shared.database.engine import make_engine
 from shared.tables import ApiKey, ModelAlias, ModelVersion, Shadow
-from tests.contracts.helpers import apart, check_problem, new_id, wait_until
+from tests.contracts.helpers import apart, check_problem, new_id, wait_for_keys, wait_until
 from tests.contracts.models.test_registering import Program, ended, fitted, joblib_of, send
 from tests.support.stack import Stack
 from tests.support.trainings import TARGET, csv_of, make_rows
@@ -255,6 +255,7 @@ def test_one_key_does_not_hold_all_places(keyed: Stack, path: str) -> None:
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\n"
         "Content-Length: 4000000\r\nAuthorization: Bearer {}\r\n\r\n"
     )
+    wait_for_keys(keyed, *keys.values())
     with socket.create_connection(("127.0.0.1", keyed.port), timeout=20) as slow, keyed.client() as client:
         slow.sendall(head.format(keys["first"]).encode() + start + b"1,yes\n" * 50_000)
         form = {"Content-Type": "multipart/form-data; boundary=b"}

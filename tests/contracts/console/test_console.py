@@ -19,7 +19,7 @@ from shared.database.engine import make_engine, reader, session_scope
 from shared.packages.sources.candidates import AddOptions
 from shared.registry.adding import add
 from shared.tables import ApiKey, AuditLog, Job
-from tests.contracts.helpers import apart, check_accepted, counts, wait_for_job, wait_until
+from tests.contracts.helpers import apart, check_accepted, counts, wait_for_job, wait_for_keys, wait_until
 from tests.support.stack import Stack
 
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -511,6 +511,7 @@ def keys(guarded: Stack) -> Iterator[dict[str, tuple[str, str]]]:
             secret, digest = make_key()
             connection.execute(insert(ApiKey).values(id=digest[:16], name=name, sha256=digest, scopes=scope))
             made[name] = (digest[:16], secret)
+    wait_for_keys(guarded, *(secret for _, secret in made.values()))
     yield made
     engine.dispose()
 

@@ -12,7 +12,7 @@ from api.auth.callers import make_key
 from shared.database.engine import make_engine
 from shared.tables import ApiKey
 from tests.contracts.console.test_console import HTML, check_page, sign_in, submit
-from tests.contracts.helpers import apart, logged, new_id, wait_until
+from tests.contracts.helpers import apart, logged, new_id, wait_for_keys, wait_until
 from tests.support.stack import Stack
 
 
@@ -114,6 +114,7 @@ def secrets(guarded: Stack) -> dict[str, str]:
         connection.execute(delete(ApiKey))
         connection.execute(insert(ApiKey), rows)
     engine.dispose()
+    wait_for_keys(guarded, *made.values())
     return made
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, delete, insert, select
 from api.auth.callers import hash_key, make_key
 from shared.database.engine import make_engine, reader
 from shared.tables import ApiKey, AuditLog
-from tests.contracts.helpers import apart, check_accepted, check_problem, faults_of, new_id
+from tests.contracts.helpers import apart, check_accepted, check_problem, faults_of, new_id, wait_for_keys
 from tests.support.stack import Stack
 
 
@@ -35,6 +35,7 @@ def door(guarded: Stack, database: Engine) -> Iterator[httpx2.Client]:
     with database.begin() as connection:
         connection.execute(delete(ApiKey))
         connection.execute(insert(ApiKey).values(id=digest[:16], name="root", sha256=digest, scopes="admin"))
+    wait_for_keys(guarded, secret)
     with guarded.client(Authorization=f"Bearer {secret}") as client:
         yield client
 

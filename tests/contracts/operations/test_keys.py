@@ -25,6 +25,7 @@ from tests.contracts.helpers import (
     new_id,
     operations,
     stored_job,
+    wait_for_keys,
 )
 from tests.support.stack import Stack
 
@@ -90,6 +91,7 @@ def keys(guarded: Stack, database: Engine) -> dict[str, MadeKey]:
         "predictor": make(database, "predict"),
         "admin": make(database, "admin"),
     }
+    wait_for_keys(guarded, *(key.secret for key in made.values()))
     return made
 
 
