@@ -20,7 +20,7 @@ from sqlalchemy import delete, insert, select
 from api.auth.callers import make_key
 from shared.database.engine import make_engine
 from shared.tables import ApiKey, ModelAlias, ModelVersion, Shadow
-from tests.contracts.helpers import apart, check_problem, new_id, wait_for_keys, wait_until
+from tests.contracts.helpers import apart, check_problem, new_id, wait_until
 from tests.contracts.models.test_registering import Program, ended, fitted, joblib_of, send
 from tests.support.stack import Stack
 from tests.support.trainings import TARGET, csv_of, make_rows
@@ -239,40 +239,41 @@ def test_health_tells_strangers_no_path_of_a_challenger(keyed: Stack) -> None:
 
 
 @pytest.mark.parametrize("path", ["/models", "/train?name=churn&target=left"])
-def test_one_key_does_not_hold_all_places(keyed: Stack, path: str) -> None:
-    engine = make_engine(keyed.database_url)
-    keys = {}
-    with engine.begin() as connection:
-        for name in ("first", "second"):
-            keys[name], digest = make_key()
-            values = {"id": digest[:16], "name": f"{name}-{digest[:8]}", "sha256": digest, "scopes": "admin"}
-            connection.execute(insert(ApiKey).values(values))
-    engine.dispose()
-    start = b'--b\r\nContent-Disposition: form-data; name="artefact"; filename="m"\r\n\r\n'
-    if path != "/models":
-        start = b'--b\r\nContent-Disposition: form-data; name="file"; filename="m"\r\n\r\na,left\n'
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\n"
-        "Content-Length: 4000000\r\nAuthorization: Bearer {}\r\n\r\n"
-    )
-    wait_for_keys(keyed, *keys.values())
-    with socket.create_connection(("127.0.0.1", keyed.port), timeout=20) as slow, keyed.client() as client:
-        slow.sendall(head.format(keys["first"]).encode() + start + b"1,yes\n" * 50_000)
-        form = {"Content-Type": "multipart/form-data; boundary=b"}
+def test_one_key_does_not_hold_all_places(stack: Stack, tmp_path: Any, path: str) -> None:
+    with apart(stack, tmp_path, AUTH="keys") as other:
+        engine = make_engine(other.database_url)
+        keys = {}
+        with engine.begin() as connection:
+            for name in ("first", "second"):
+                keys[name], digest = make_key()
+                values = {"id": digest[:16], "name": f"{name}-{digest[:8]}", "sha256": digest, "scopes": "admin"}
+                connection.execute(insert(ApiKey).values(values))
+        engine.dispose()
+        time.sleep(1.5)  # the API has seen them
+        start = b'--b\r\nContent-Disposition: form-data; name="artefact"; filename="m"\r\n\r\n'
+        if path != "/models":
+            start = b'--b\r\nContent-Disposition: form-data; name="file"; filename="m"\r\n\r\na,left\n'
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+            "Content-Length: 4000000\r\nAuthorization: Bearer {}\r\n\r\n"
+        )
+        with socket.create_connection(("127.0.0.1", other.port), timeout=20) as slow, other.client() as client:
+            slow.sendall(head.format(keys["first"]).encode() + start + b"1,yes\n" * 50_000)
+            form = {"Content-Type": "multipart/form-data; boundary=b"}
 
-        def ask(name: str) -> httpx2.Response:
-            return client.post(
-                path, content=start + b"\r\n--b--\r\n", headers=form | {"Authorization": f"Bearer {keys[name]}"}
-            )
+            def ask(name: str) -> httpx2.Response:
+                return client.post(
+                    path, content=start + b"\r\n--b--\r\n", headers=form | {"Authorization": f"Bearer {keys[name]}"}
+                )
 
-        wait_until(lambda: ask("first").status_code == 429 or None, seconds=60)
-        problem = check_problem(ask("first"), 429)
-        assert "1 file already" in problem["detail"]
-        assert ask("second").status_code == 422  # it was received: there is a place for another
-        with suppress(OSError):
-            slow.shutdown(socket.SHUT_RDWR)
-    with keyed.client() as client:
-        wait_until(lambda: ask_again(client, path, start, keys["first"]) == 422 or None, seconds=10)
+            wait_until(lambda: ask("first").status_code == 429 or None, seconds=60)
+            problem = check_problem(ask("first"), 429)
+            assert "1 file already" in problem["detail"]
+            assert ask("second").status_code == 422  # it was received: there is a place for another
+            with suppress(OSError):
+                slow.shutdown(socket.SHUT_RDWR)
+        with other.client() as client:
+            wait_until(lambda: ask_again(client, path, start, keys["first"]) == 422 or None, seconds=10)
 
 
 def ask_again(client: httpx2.Client, path: str, start: bytes, key: str) -> int:
