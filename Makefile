@@ -33,7 +33,7 @@ IMAGES = guichet-api guichet-sync guichet-worker
 
 .DEFAULT_GOAL := help
 .PHONY: help architecture package run test test-long browser coverage coverage-summary faults interop fuzz openapi-lint stores e2e e2e-compose check format format-check lint types \
-    lock docs docs-serve screenshots slides monitoring bench bench-capacity bench-console bench-csv bench-explain bench-guards bench-lists bench-monitoring bench-observability bench-replay bench-shadow bench-training migration schema samples dockerfile errors model-cards routes client-reference settings clean audit sbom workflows images push-images space \
+    lock docs docs-serve screenshots slides monitoring bench bench-capacity bench-console bench-csv bench-explain bench-guards bench-lists bench-monitoring bench-observability bench-replay bench-shadow bench-training migration schema samples dockerfile errors french model-cards routes client-reference settings clean audit sbom workflows images push-images space \
     space-image deploy rollback smoke release-notes publish-release
 
 help: ## List the targets
@@ -149,6 +149,9 @@ dockerfile: .venv/.installed ## Write Dockerfile, for `docker build .`, from Doc
 
 model-cards: .venv/.installed ## Write the figures of docs/model-cards from the examples' generators (trains them)
 	@$(PY) -m scripts.generate.model_cards
+
+french: .venv/.installed ## Set the typography of the French pages: no-break spaces, apostrophes
+	@$(PY) -m scripts.generate.french
 
 errors: .venv/.installed ## Write docs/errors.md from shared/errors.py
 	@$(PY) -m scripts.generate.errors

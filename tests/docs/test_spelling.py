@@ -27,7 +27,7 @@ def words_of(page: Path) -> Iterator[str]:
     for word in WORD.findall(text):
         bare = ELISION.sub("", word) if page in FRENCH else POSSESSIVE.sub("", word)
         if len(bare) > 2 and bare[1:].islower():  # neither an abbreviation nor a name like BatchResult
-            yield bare.lower()
+            yield bare.lower().replace("’", "'")
 
 
 def pages(language: str) -> list[Path]:

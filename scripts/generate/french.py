@@ -1,0 +1,77 @@
+"""`make french`: set the typography of the French pages, as a printer would; a test compares them.
+
+No-break spaces before `:`, `;`, `!`, `?` and `%`, inside guillemets and inside numbers, so that no line begins with a
+mark; typographic apostrophes. Code, targets of links, tags and what stands between blanks only stay as they are.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from scripts.checkout import ROOT
+
+FOLDER = ROOT / "docs" / "fr"
+_NOTEBOOK = ".ipynb"
+# Fences, inline code, the front matter of slides, targets of links, addresses, tags (a comment is prose: a note).
+_KEPT = re.compile(
+    r"^```.*?^```$|\A---\n.*?^---$|`[^`\n]*`|(?<=\])\([^)\s]*\)|<?https?://[^\s)>]+>?|<(?!!--)/?\w[^>]*>", re.M | re.S
+)
+_WIDE, _THIN = "\u00a0", "\u202f"
+_BLANK = rf"[ {_WIDE}{_THIN}]"
+_RULES = (
+    (re.compile(rf"(?<=[^\s|]){_BLANK}(?=:(?:\s|$))", re.M), _WIDE),
+    (re.compile(rf"(?<=[^\s|]){_BLANK}(?=[;!?](?:[\s*»|)]|$))", re.M), _THIN),
+    (re.compile(rf"(?<=«){_BLANK}|{_BLANK}(?=»)"), _WIDE),
+    (re.compile(rf"(?<=\d){_BLANK}(?=\d{{3}}(?!\d))"), _THIN),
+    (re.compile(rf"(?<=\d){_BLANK}(?=(?:%|kWh|Ko|Mo|Go|ms|s)(?!\w))"), _WIDE),
+    (re.compile(r"(?<=[^\W\d_])'(?=[\w«*\[\x00])"), "’"),
+)
+
+
+def pages() -> list[Path]:
+    """Return the French pages and notebooks of the repository."""
+    others = [ROOT / "README.fr.md", ROOT / "docs" / "presentation" / "slides.fr.md"]
+    return [*sorted(FOLDER.glob("*.md")), *sorted(FOLDER.glob(f"*{_NOTEBOOK}")), *others]
+
+
+def set_prose(text: str) -> str:
+    """Return a text in Markdown with its prose set. A text that is set stays as it is."""
+    kept: list[str] = []
+
+    def keep(part: re.Match[str]) -> str:
+        kept.append(part[0])
+        return "\x00"
+
+    prose = _KEPT.sub(keep, text)
+    for pattern, character in _RULES:
+        prose = pattern.sub(character, prose)
+    parts = iter(kept)
+    return re.sub("\x00", lambda _: next(parts), prose)
+
+
+def set_page(page: Path) -> str:
+    """Return what a page's file is to hold."""
+    text = page.read_text(encoding="utf-8")
+    return _set_notebook(text, set_prose) if page.suffix == _NOTEBOOK else set_prose(text)
+
+
+def _set_notebook(text: str, setter: Callable[[str], str]) -> str:
+    notebook = json.loads(text)
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            cell["source"] = setter("".join(cell["source"])).splitlines(keepends=True)
+    return json.dumps(notebook, ensure_ascii=False, indent=1) + "\n"
+
+
+def main() -> None:
+    """Write every page whose typography is another one, and print its name."""
+    for page in pages():
+        content = set_page(page)
+        if page.read_text(encoding="utf-8") != content:
+            page.write_text(content, encoding="utf-8")
+            print(page.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()
