@@ -62,6 +62,14 @@ class Words:
             return "–"
         return f"{self.number(share * 100, 1)}{'%' if self.language == 'en' else chr(0x202F) + '%'}"
 
+    def bytes(self, size: int) -> str:
+        """Return a size in the decimal unit in which it reads best."""
+        letter = "B" if self.language == "en" else "o"
+        for unit, factor in (("G", 1_000_000_000), ("M", 1_000_000), ("k", 1_000)):
+            if size >= factor:
+                return f"{self.number(size / factor, 1)}\u00a0{unit}{letter}"
+        return f"{size}\u00a0{letter}"
+
     def duration(self, seconds: float | None) -> str:
         """Return a length of time in the unit in which it reads best."""
         if seconds is None:
@@ -77,8 +85,12 @@ class Words:
         return f"{self.number(seconds / 86_400, 1)} {self('unit.days')}"
 
     def moment(self, text: str | None) -> str:
-        """Return a time of the service (RFC 3339) to the second, in UTC."""
+        """Return a time of the service (RFC 3339) to the second, in UTC, for where UTC stands beside it."""
         return "–" if text is None else f"{read_moment(text):%Y-%m-%d %H:%M:%S}"
+
+    def exact(self, text: str | None) -> str:
+        """Return a time of the service to the second, and that it is in UTC."""
+        return "–" if text is None else f"{self.moment(text)} UTC"
 
     def ago(self, text: str | None) -> str:
         """Return how long ago a time of the service was."""

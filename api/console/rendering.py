@@ -32,6 +32,8 @@ _CHANGES = (
     "explain",
 )  # last parts of paths that only take forms
 _KEY_CHANGES = ("rotate", "revoke")
+LIVE = "live"  # the id of what is renewed by itself
+_GONE = (401, 403, 404, 410)  # answers to such a renewal after which there is nothing more to come
 
 
 @cache
@@ -95,34 +97,62 @@ def _readable(place: str) -> str:
     return {"check": f"{above}/upload", "sign-out": SIGN_IN}.get(last, above if last in _CHANGES else place)
 
 
+def _place_of(request: Request) -> str:
+    """Return the page that a reader comes back to after signing in: with its filter, and where a form was sent from."""
+    place = route_path(request.scope)
+    query = request.url.query
+    if request.method == "POST":
+        place = _readable(place)
+    return f"{place}?{query}" if query else place
+
+
 def see_other(path: str, **query: object) -> Response:
     """Lead the browser to another page, which it asks for by GET."""
     values = {name: value for name, value in query.items() if value is not None}
     return RedirectResponse(link(path) + ("?" + urlencode(values) if values else ""), 303)
 
 
+def lead_on(request: Request, path: str) -> Response:
+    """Lead the browser to another page, also from a script, which would put that page into the place of its own part."""
+    if "hx-request" in request.headers:
+        return Response(status_code=200, headers={"HX-Redirect": link(path)})
+    return see_other(path)
+
+
 async def problem_page(request: Request, status: int, problem: dict[str, Any], *, retry_after: str | None) -> Response:
     """Return the page for an answer that is no success: what happened, and what to do.
 
-    Who has no valid key is led to the page where one signs in.
+    Who has no valid key is led to the page where one signs in. Where a script asked for a part of a page, the page
+    stays as it is, with what was filled in, and a notice on it says the same.
     """
-    if status == 401:
-        session = read_session(request)
-        reason = "ended" if session.has_ended else "refused" if session.key else None
-        back = route_path(request.scope) if request.method == "GET" else None
-        response = see_other(SIGN_IN, next=back, reason=reason)
+    is_part = "hx-request" in request.headers
+    is_renewed = request.headers.get("hx-target") == LIVE
+    if is_part and is_renewed and status in _GONE:
+        return Response(status_code=200, headers={"HX-Refresh": "true"})  # nothing is left to renew: the page says why
+    session = read_session(request)
+    reason = "ended" if session.has_ended else "refused" if session.key else None
+    place = _place_of(request)
+    if status == 401 and not is_part:
+        response = see_other(SIGN_IN, next=place if request.method == "GET" or reason else None, reason=reason)
         if reason is not None:
             end_session(request, response)
         return response
     kind = f"problem.title_{status}"
+    headers = {} if retry_after is None else {"Retry-After": retry_after}
+    if is_part:
+        shown = "innerHTML" if is_renewed else "innerHTML show:top"  # nobody is led away from what they read
+        headers |= {"HX-Retarget": "#notice", "HX-Reselect": "#problem", "HX-Reswap": shown}
     return await page(
         request,
-        "problem.html",
+        "part_problem.html" if is_part else "problem.html",
         status,
-        {} if retry_after is None else {"Retry-After": retry_after},
+        headers,
         problem=problem,
         status=status,
         retry_after=retry_after,
+        is_renewed=is_renewed,
+        reason=reason,
+        sign_in=link(SIGN_IN) + "?" + urlencode({"next": place, "reason": reason or ""}),
         is_filtered=request.method == "GET" and bool(request.query_params),
         kind=kind if Words("en").has(kind) else "problem.title_other",
     )

@@ -165,8 +165,16 @@ def check_origin(request: Request) -> None:
         )
 
 
+def host_of(request: Request) -> str:
+    """Return the host, and the port where it has one, under which the reader's browser knows this service."""
+    return _forwarded_host(request) or request.headers.get("host", "localhost")
+
+
 def _own_names(request: Request) -> set[str]:
-    names = {request.headers.get("host", "").lower()}
-    if services_of(request).settings.proxy_hops > 0:
-        names.add(request.headers.get("x-forwarded-host", "").partition(",")[0].strip().lower())
-    return names - {""}
+    return {request.headers.get("host", "").lower(), _forwarded_host(request).lower()} - {""}
+
+
+def _forwarded_host(request: Request) -> str:
+    if services_of(request).settings.proxy_hops == 0:
+        return ""
+    return request.headers.get("x-forwarded-host", "").partition(",")[0].strip()

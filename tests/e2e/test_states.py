@@ -1,6 +1,7 @@
 """Every page of the console in the states that are no everyday ones: forbidden, in error, empty, degraded."""
 
-from collections.abc import Iterator
+import fcntl
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -130,29 +131,100 @@ def test_pages_of_a_degraded_service(chromium: Browser, stack: Stack, tmp_path: 
             eyes.look(f"21-degraded-{name}")
 
 
+Switch = Callable[[], None]
+
+
 @contextmanager
-def without_database(queue: Stack, folder: Path) -> Iterator[Stack]:
-    """Yield one more API whose database was taken away after its start."""
+def away_and_back(stack: Stack, folder: Path) -> Iterator[tuple[Stack, Switch, Switch]]:
+    """Yield one more API, what takes its database away, and what gives it back."""
+    own = without_postgres if stack.runtime == "queue" else without_sqlite
+    with own(stack, folder) as made:
+        yield made
+
+
+@contextmanager
+def without_postgres(queue: Stack, folder: Path) -> Iterator[tuple[Stack, Switch, Switch]]:
+    """The role of the API may no longer log in, and its connections are ended."""
     engine = make_engine(queue.database_url, autocommit=True)
     url = make_url(queue.database_url).set(username="leaving").render_as_string(hide_password=False)
+
+    def take_away() -> None:
+        connection.execute(text("ALTER ROLE leaving NOLOGIN"))
+        connection.execute(text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'leaving'"))
+
+    def give_back() -> None:
+        connection.execute(text("ALTER ROLE leaving LOGIN"))
+
     with engine.connect() as connection:
         connection.execute(text("CREATE ROLE leaving SUPERUSER LOGIN"))
         try:
             with beside(queue, folder, DATABASE_URL=url) as other:
-                connection.execute(text("ALTER ROLE leaving NOLOGIN"))
-                connection.execute(
-                    text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'leaving'")
-                )
-                yield other
+                yield other, take_away, give_back
         finally:
             connection.execute(text("DROP ROLE leaving"))
     engine.dispose()
 
 
-def test_pages_while_the_database_is_away(chromium: Browser, queue: Stack, tmp_path: Path) -> None:
-    with without_database(queue, tmp_path) as other, open_eyes(chromium, other.url, "queue") as eyes:
+@contextmanager
+def without_sqlite(sync: Stack, folder: Path) -> Iterator[tuple[Stack, Switch, Switch]]:
+    """Another process holds the locks of the file's WAL index (bytes 120 to 127), as a disk that hangs would."""
+    with apart(sync, folder) as other, (folder / "guichet.db-shm").open("r+b") as index:
+
+        def take_away() -> None:
+            for place in range(120, 128):  # one after the other: each is held for moments only
+                fcntl.lockf(index, fcntl.LOCK_EX, 1, place)
+
+        yield other, take_away, lambda: fcntl.lockf(index, fcntl.LOCK_UN, 8, 120)
+
+
+def test_pages_while_the_database_is_away(chromium: Browser, stack: Stack, tmp_path: Path) -> None:
+    with away_and_back(stack, tmp_path) as (other, take_away, _), open_eyes(chromium, other.url, "") as eyes:
+        take_away()
+        eyes.runtime = stack.runtime
         for name, path in PAGES.items():
             eyes.page.goto(path)
             eyes.expect_status(503)
             eyes.look(f"22-away-{name}")
             assert eyes.page.get_by_text("Something went wrong here").count() == 0  # it is known what
+
+
+def test_pages_while_redis_is_away(chromium: Browser, queue: Stack, tmp_path: Path) -> None:
+    with (
+        beside(queue, tmp_path, REDIS_URL="redis://127.0.0.1:1/0") as other,
+        open_eyes(chromium, other.url, "queue") as eyes,
+    ):
+        page = eyes.page
+        for name in ("home", "overview"):
+            page.goto(PAGES[name])
+            expect(page.locator("#health")).to_contain_text("Redis does not answer")
+            eyes.look(f"27-redis-away-{name}")
+        page.goto(PAGES["predict"])
+        page.get_by_role("button", name="Score the row").click()
+        expect(
+            page.get_by_role("heading", name="Result").or_(page.get_by_role("heading", name="Timeline"))
+        ).to_be_visible()
+        eyes.look("27-redis-away-job")
+
+
+def test_job_that_waits_for_a_worker_says_so(chromium: Browser, queue: Stack) -> None:
+    queue.stop("interactive")
+    queue.stop("bulk")
+    try:
+        with open_eyes(chromium, queue.url, "queue") as eyes:
+            page = eyes.page
+            page.goto(PAGES["predict"])
+            page.get_by_role("button", name="Score the row").click()
+            expect(page.get_by_role("heading", name="Timeline")).to_be_visible(timeout=60_000)
+            expect(page.locator("#health")).to_contain_text("worker", timeout=60_000)
+            eyes.look("28-no-worker-job")
+            page.goto(PAGES["overview"])
+            expect(page.get_by_text("No worker is alive")).to_be_visible()
+            eyes.look("28-no-worker-overview")
+            page.go_back()
+            queue.start_worker("interactive")
+            expect(page.locator("#live .headline")).to_contain_text("succeeded", timeout=120_000)  # by itself
+    finally:
+        for name, lanes in (("interactive", "interactive"), ("bulk", "bulk,maintenance")):
+            if name not in queue.processes:
+                queue.start_worker(name, lanes=lanes)
+        queue.wait_for_workers(2)

@@ -1,6 +1,6 @@
 """Pages of jobs: the list with its filters in the address, one job with its rows, and its files."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -21,6 +21,8 @@ from api.console.filters import (
     write_box,
 )
 from api.console.forms import read_form
+from api.console.language import read_moment
+from api.console.pages.models import read_health
 from api.console.rendering import page, problem_page, see_other
 from shared.errors import InvalidRequest
 from shared.tables import JobState
@@ -28,6 +30,7 @@ from shared.tables import JobState
 PAGE = 25  # jobs on a page
 STATES = tuple(state.value for state in JobState)
 SHOWN_ROWS = 100  # of a batch
+PATIENCE = timedelta(seconds=3)  # with a job that is queued
 ENDED = ("succeeded", "failed", "canceled", "expired")
 FILES = ("output.csv", "errors.csv")
 _OF_FILES = frozenset([b"accept-encoding", b"range", b"if-range", b"if-none-match"])
@@ -96,6 +99,7 @@ async def job_page(request: Request, job_id: str) -> Response:
         request,
         "job.html",
         job=job,
+        health=await read_health(request) if _waits_long(job) else None,
         has_ended=job["status"] in ENDED,
         result=result,
         rows=[] if result is None else result.get("items", []),
@@ -104,6 +108,11 @@ async def job_page(request: Request, job_id: str) -> Response:
         row=row,
         shown=SHOWN_ROWS,
     )
+
+
+def _waits_long(job: dict[str, Any]) -> bool:
+    """Tell whether a job waits for so long that its page says how the service is."""
+    return job["status"] == "queued" and datetime.now(UTC) - read_moment(job["created_at"]) > PATIENCE
 
 
 async def _result(request: Request, job: dict[str, Any]) -> dict[str, Any] | None:

@@ -9,10 +9,11 @@ from starlette.responses import Response
 from api.console.asking import Refused, Reply, ask, pass_body_on, read
 from api.console.forms import PREFIX, Faults, fault_places, read_form, row_of
 from api.console.language import example_of
-from api.console.rendering import page, see_other
-from api.console.session import viewer_of
+from api.console.rendering import lead_on, page, see_other
+from api.console.session import host_of, is_encrypted, viewer_of
 from api.console.snippets import curl, curl_file, python
 from api.http.prefix import link
+from api.services import services_of
 
 WAIT = "wait=10"  # seconds that a page waits for its score
 SHOWN_FAULTS = 20  # of a checked file
@@ -82,7 +83,7 @@ async def predict(request: Request, name: str) -> Response:
     )
     values = {text.removeprefix(PREFIX): value for text, value in fields.items() if text.startswith(PREFIX)}
     if reply.status == 202:  # it goes on, and its page shows it
-        return see_other(f"/console/jobs/{reply.body['id']}")
+        return lead_on(request, f"/console/jobs/{reply.body['id']}")
     if reply.status == 422 and reply.body.get("errors"):
         by_feature, others = fault_places(reply.body["errors"], wrapper=features["wrapper"])
         return await _form(request, name, model, features, values, faults=by_feature, others=others, status=422)
@@ -132,7 +133,8 @@ def _body(features: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
 
 def base_of(request: Request) -> str:
     """Return the address of this service as the reader's browser has it, without a slash at its end."""
-    return f"{request.url.scheme}://{request.headers.get('host', 'localhost')}{link('')}"
+    scheme = "https" if is_encrypted(request) else "http"
+    return f"{scheme}://{host_of(request)}{link('')}"
 
 
 # ── a file ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -180,6 +182,7 @@ async def _upload(request: Request, name: str, reply: Reply | None) -> Response:
         is_sample="sample" in request.query_params,
         options=_options(request),
         shown=SHOWN_FAULTS,
+        most=services_of(request).settings.max_csv_bytes,
         curl=curl_file(f"{base_of(request)}/models/{name}/predict_csv", needs_key=viewer_of(request).needs_key),
     )
 

@@ -18,6 +18,11 @@ function follow() {
   stream.addEventListener("figures", (event) => {
     offline().hidden = true;
     const news = new DOMParser().parseFromString(event.data, "text/html");
+    if (news.querySelector('[data-part="charts"]') && !document.querySelector("#live [data-part]")) {
+      leave(); // the figures could not be read when this page was written, and now they can
+      location.reload();
+      return;
+    }
     news.querySelectorAll("[data-part]").forEach((part) => {
       document.querySelector(`#live [data-part="${part.dataset.part}"]`)?.replaceChildren(...part.childNodes);
     });
@@ -64,7 +69,17 @@ document.addEventListener("htmx:beforeRequest", (event) => {
   if (event.target.classList.contains("polled") && (document.hidden || paused)) event.preventDefault();
 });
 document.addEventListener("htmx:sendError", () => { offline().hidden = false; });
-document.addEventListener("htmx:afterOnLoad", () => { offline().hidden = true; });
+
+// A proxy answers for a service that is away, or the service without a page: that is no part of this one.
+function isOurs(request) {
+  const isPage = (request.getResponseHeader("content-type") ?? "").startsWith("text/html");
+  return request.status < 400 || (isPage && request.getResponseHeader("x-request-id") !== null);
+}
+document.addEventListener("htmx:beforeSwap", (event) => { if (!isOurs(event.detail.xhr)) event.detail.shouldSwap = false; });
+document.addEventListener("htmx:afterOnLoad", (event) => {
+  offline().hidden = isOurs(event.detail.xhr);
+  if (event.detail.xhr.status < 400) document.getElementById("notice").replaceChildren();
+});
 document.addEventListener("htmx:afterSwap", () => { prepare(); });
 document.addEventListener("change", (event) => {
   if (event.target.id !== "pause") return;
@@ -77,9 +92,15 @@ document.addEventListener("change", (event) => {
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("button.copy");
   if (!button) return;
-  const call = button.closest(".call");
-  await navigator.clipboard.writeText(button.parentElement.querySelector("code").textContent);
-  call.querySelector(".copied").textContent = call.querySelector(".copied").dataset.copied;
+  const code = button.parentElement.querySelector("code");
+  const place = button.closest(".call").querySelector(".copied");
+  try {
+    await navigator.clipboard.writeText(code.textContent);
+    place.textContent = place.dataset.copied;
+  } catch { // a frame, or the reader, does not allow it
+    getSelection().selectAllChildren(code);
+    place.textContent = place.dataset.selected;
+  }
 });
 
 // ── a slider says where it stands ──
@@ -91,6 +112,7 @@ document.addEventListener("input", (event) => {
 
 // ── a file ──
 
+const OF_A_PART = { "HX-Request": "true" }; // a refusal is shown on the page, and does not take its place
 const SAMPLE = 262144; // bytes of a file that are checked before it is sent
 
 // Whole lines from the beginning of a file of text; a file of another kind is checked whole.
@@ -111,6 +133,27 @@ function say(form, text) {
   form.querySelector(".working").textContent = text;
 }
 
+// What the service takes at most: nothing of a larger file is sent.
+function isTooLarge(form, file) {
+  const isLarge = file.size > Number(form.dataset.most);
+  if (isLarge) say(form, form.dataset.large);
+  return isLarge;
+}
+
+// The report takes the place of the one before; another problem stands above the form, which keeps its file. A page of
+// a proxy says neither.
+function showReport(form, text, status) {
+  const other = new DOMParser().parseFromString(text, "text/html");
+  const [report, problem] = ["report", "problem"].map((id) => other.getElementById(id));
+  const notice = document.getElementById("notice");
+  say(form, "");
+  notice.replaceChildren(...(problem ? [problem] : []));
+  if (report) document.getElementById("report").replaceWith(report);
+  else if (problem) notice.scrollIntoView();
+  else say(form, status === 413 ? form.dataset.large : form.dataset.lost);
+  prepare();
+}
+
 let checks = 0;
 
 async function check(form, whole) {
@@ -118,23 +161,25 @@ async function check(form, whole) {
   if (!form.dataset.check) return undefined; // rows to train on are read by the job
   if (!file) return say(form, form.dataset.choose);
   const number = (checks += 1);
+  document.getElementById("report").replaceChildren();
+  if (isTooLarge(form, file)) return undefined;
   say(form, form.dataset.checking);
-  const { part, sample } = whole ? { part: file, sample: false } : await beginning(file);
-  const body = new FormData();
-  body.append("file", part, file.name);
   const address = new URL(form.dataset.check, location.href);
-  if (sample) address.searchParams.set("sample", "1");
+  const body = new FormData();
   try {
-    const answer = await fetch(address, { method: "POST", body });
-    const other = new DOMParser().parseFromString(await answer.text(), "text/html");
-    if (number !== checks) return undefined; // another file was chosen meanwhile
-    const report = other.getElementById("report");
-    say(form, "");
-    if (report) document.getElementById("report").replaceWith(report);
-    else document.getElementById("main").replaceWith(other.getElementById("main"));
-    prepare();
+    const { part, sample } = whole ? { part: file, sample: false } : await beginning(file);
+    await part.slice(0, 1).arrayBuffer(); // a file that was changed since it was chosen cannot be read
+    body.append("file", part, file.name);
+    if (sample) address.searchParams.set("sample", "1");
   } catch {
-    say(form, form.dataset.lost);
+    return say(form, form.dataset.unreadable);
+  }
+  try {
+    const answer = await fetch(address, { method: "POST", body, headers: OF_A_PART });
+    const text = await answer.text();
+    if (number === checks) showReport(form, text, answer.status); // else another file was chosen meanwhile
+  } catch {
+    if (number === checks) say(form, form.dataset.lost);
   }
   return undefined;
 }
@@ -142,6 +187,7 @@ async function check(form, whole) {
 function sendFile(form) {
   const file = form.elements.file.files[0];
   if (!file) return say(form, form.dataset.choose);
+  if (isTooLarge(form, file)) return undefined;
   const buttons = form.querySelectorAll("button");
   const bar = form.querySelector(".sent");
   const request = new XMLHttpRequest();
@@ -157,15 +203,11 @@ function sendFile(form) {
     const place = new URL(request.responseURL);
     if (place.pathname !== new URL(form.action, location.href).pathname) return location.assign(place);
     rest();
-    say(form, "");
-    const other = new DOMParser().parseFromString(request.responseText, "text/html");
-    const report = other.getElementById("report");
-    if (report) document.getElementById("report").replaceWith(report);
-    else document.getElementById("main").replaceWith(other.getElementById("main"));
-    prepare();
+    showReport(form, request.responseText, request.status);
     return undefined;
   });
   request.open("POST", form.action);
+  Object.entries(OF_A_PART).forEach((header) => request.setRequestHeader(...header));
   request.send(new FormData(form));
   return undefined;
 }
@@ -237,9 +279,18 @@ document.addEventListener("change", (event) => {
 
 // ── keyboard ──
 
+// Who dictates, or types by accident, can do without single keys (WCAG 2.1.4); a browser that keeps nothing keeps them.
+let singleKeys = true;
+try { singleKeys = localStorage.getItem("guichet.keys") !== "off"; } catch { singleKeys = true; }
+document.addEventListener("change", (event) => {
+  if (event.target.id !== "single-keys") return;
+  singleKeys = event.target.checked;
+  try { localStorage.setItem("guichet.keys", singleKeys ? "on" : "off"); } catch { /* until the next page */ }
+});
+
 document.addEventListener("keydown", (event) => {
   const help = document.getElementById("keys");
-  if (event.ctrlKey || event.metaKey || event.altKey || (help && help.open)) return;
+  if (!singleKeys || event.ctrlKey || event.metaKey || event.altKey || (help && help.open)) return;
   const typing = /^(select|textarea)$/i.test(event.target.tagName)
     || (event.target.tagName === "INPUT" && event.target.type !== "checkbox");
   if (typing) return;
@@ -259,7 +310,9 @@ document.addEventListener("keydown", (event) => {
   }
 });
 document.addEventListener("click", (event) => {
-  if (event.target.closest("button.help")) document.getElementById("keys").showModal();
+  if (!event.target.closest("button.help")) return;
+  document.getElementById("single-keys").checked = singleKeys;
+  document.getElementById("keys").showModal();
 });
 
 // ── what only makes sense with scripts ──

@@ -90,10 +90,12 @@ async def post_sign_out(request: Request) -> Response:
     return response
 
 
-def _local(path: str) -> str:
-    """Return a page of the console to go to; the overview for whatever is none."""
-    is_plain = path.isascii() and path.isprintable() and not set(path) & set("\\?#%")
-    return path if is_plain and (path == "/console" or path.startswith("/console/")) else "/console"
+def _local(address: str) -> str:
+    """Return a page of the console to go to, with its query; the overview for whatever is none."""
+    path = address.partition("?")[0]
+    is_plain = address.isascii() and address.isprintable() and not set(address) & set("\\#") and "%" not in path
+    is_page = path == "/console" or path.startswith("/console/")
+    return address if is_plain and is_page and "/.." not in path else "/console"
 
 
 # ── models ───────────────────────────────────────────────────────────────────────────────────────────────────────
