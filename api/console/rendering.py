@@ -113,7 +113,7 @@ def see_other(path: str, **query: object) -> Response:
 
 
 def lead_on(request: Request, path: str) -> Response:
-    """Lead the browser to another page, also from a script, which would put that page into the place of its own part."""
+    """Lead the browser to another page, also from a script, which would put it into the place of its own part."""
     if "hx-request" in request.headers:
         return Response(status_code=200, headers={"HX-Redirect": link(path)})
     return see_other(path)
