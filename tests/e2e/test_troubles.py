@@ -10,7 +10,7 @@ import httpx2
 import joblib
 import pandas as pd
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Request, expect
 from sklearn.linear_model import LinearRegression
 from sqlalchemy import Engine
 
@@ -33,7 +33,12 @@ ODD = ["Years at company", 'so-called "score"', "100 % <b>", "prénom/nom", "a" 
 def posts_of(page: Page) -> list[str]:
     """Return a list that gets every address to which the page sends something."""
     sent: list[str] = []
-    page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
+
+    def note(request: Request) -> None:
+        if request.method == "POST":
+            sent.append(request.url)
+
+    page.on("request", note)
     return sent
 
 
