@@ -255,7 +255,7 @@ def _write_window(
                 raise TooLarge(f"The window has more than {most:,} rows (MAX_TRAINING_ROWS): choose a shorter one.")
             write([[*(features.get(name) for name in names), answer]])
             answers.append(str(answer))
-    check_row_count(len(answers))
+    check_row_count(len(answers), of_window=True)
     check_answers(answers, options.target)
 
 

@@ -7,7 +7,7 @@ import re
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AwareDatetime, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 _DATE_FIRST = re.compile(r"\s*\d{4}-\d{2}-\d{2}")
@@ -22,6 +22,14 @@ def _refuse_numbers(value: object) -> object:
     return value
 
 
+def _refuse_local_times(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise PydanticCustomError("moment", "must have an offset, e.g. 2026-11-01T00:00:00Z")
+    return value
+
+
 # UTC where it has no offset. Not strict, which would take a `datetime` alone behind another validator.
 Moment = Annotated[datetime, Field(strict=False), BeforeValidator(_refuse_numbers)]
-AwareMoment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_refuse_numbers)]
+AwareMoment = Annotated[
+    datetime, Field(strict=False), BeforeValidator(_refuse_numbers), AfterValidator(_refuse_local_times)
+]

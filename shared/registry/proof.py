@@ -234,8 +234,9 @@ def _prove(folder: Path, files: dict[str, str], fields: dict[str, Any], file_byt
     paths: dict[str, Any] = {field: folder / name for field, name in files.items()}
     artefact = paths.pop("artefact")
     if artefact.stat().st_size and is_archive(artefact) and not is_skops(artefact):
-        unpack(artefact, folder / "unpacked", max_bytes=file_bytes)
-        artefact = model_within(folder / "unpacked", artefact.name)
+        archive = folder / "archive"  # the name that sentences have
+        unpack(artefact, archive, max_bytes=file_bytes)
+        artefact = model_within(archive, artefact.name)
     if "code" in paths and is_archive(paths["code"]):
         unpack(paths["code"], folder / "code", max_bytes=file_bytes)
         paths["code"] = folder / "code"

@@ -41,13 +41,19 @@ def check_columns(names: Sequence[str], options: TrainingOptions) -> None:
             )
 
 
-def check_row_count(count: int) -> None:
-    """Raise InvalidRequest for fewer than 50 rows."""
-    if count < MIN_ROWS:
-        raise refusal(
-            "too_few_rows",
-            f"The file has {counted(count, 'row')}, and a training needs {MIN_ROWS} at least: send more.",
+def check_row_count(count: int, *, of_window: bool = False) -> None:
+    """Raise InvalidRequest for fewer than 50 rows, of a file or of a model's own."""
+    if count >= MIN_ROWS:
+        return
+    rows = counted(count, "row")
+    if of_window:
+        sentence = (
+            f"The model has {rows} with an answer (reference rows, and scored rows of the window with an outcome), and "
+            f"a training needs {MIN_ROWS} at least: load reference data, send outcomes, or choose a longer window."
         )
+    else:
+        sentence = f"The file has {rows}, and a training needs {MIN_ROWS} at least: send more."
+    raise refusal("too_few_rows", sentence)
 
 
 def check_answers(cells: Sequence[object], target: str) -> None:

@@ -197,6 +197,16 @@ def test_job_that_failed_is_told(guichet, row):
     assert (code, err) == (1, f"guichet: The job {JOB_ID} failed: the model raised.\n")
 
 
+@pytest.mark.parametrize(
+    ("status", "verb"), [("failed", "failed"), ("expired", "expired"), ("canceled", "was canceled")]
+)
+def test_job_that_was_followed_ends_with_a_sentence(guichet, status, verb):
+    error = {"code": "timeout", "message": "it took too long"}
+    ended = answer(200, job(status, error=error))
+    code, _, err = guichet(Script(answer(202, job("queued")), ended, ended), "reproduce", JOB_ID)
+    assert (code, err.splitlines()[-1]) == (1, f"guichet: The job {JOB_ID} {verb}: it took too long.")
+
+
 def test_service_that_is_not_there_is_told(row):
     done = run_command("predict", row, "--retries", "0", "--url", "http://127.0.0.1:9")
     assert done.returncode == 5

@@ -395,6 +395,14 @@ def test_upload_that_is_no_model_fails_with_advice(stack, client, engine, models
     check_nothing_left(stack, engine, models_dir, name)
 
 
+def test_archive_of_mlflow_without_an_example_is_named_as_one(client):
+    card = b"flavors: {sklearn: {pickled_model: model.pkl}}"
+    archive = _zip(("m/MLmodel", card), ("m/model.pkl", joblib_of(fitted())))
+    job = ended(client, send(client, archive, filename="m.zip", files={"reference": None}, name=new_name()))
+    assert (job["status"], job["error"]["code"]) == ("failed", "model_refused")
+    assert job["error"]["message"].startswith("archive/m holds no input example")
+
+
 KILLERS = {
     "crashes": ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "model_crashed", "takes its process down"),
     "exits": ("import os; os._exit(0)", "model_crashed", "takes its process down"),

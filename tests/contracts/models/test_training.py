@@ -271,6 +271,7 @@ def test_window_of_scored_rows_with_outcomes_is_trained_on(client, engine, leave
     assert outcomes.status_code in (200, 201, 202), outcomes.text
     before = check_problem(client.post("/train", json={"model": f"{name}@1", "to": "2020-01-01T00:00:00Z"}), 422)
     assert "0 rows" in before["detail"]
+    assert "load reference data, send outcomes, or choose a longer window" in before["detail"]
     body = {"model": f"{name}@1", "draws": 1, "estimators": ["linear"], "target_recall": 0.9}
     job = ended(client, client.post("/train", json=body))
     result = client.get(f"/jobs/{job['id']}/result").json()

@@ -20,6 +20,7 @@ from guichet.command.terminal.outcomes import (
     command_line,
     explain,
     has_errors_to_read,
+    how_ended,
     reason,
 )
 from guichet.errors import GuichetError, Unusable
@@ -236,9 +237,8 @@ def _sum_up(job: Job[object], options: argparse.Namespace, console: Console, *, 
     else:
         named = options.errors if counts.failed and options.errors != STDOUT else None
         why = reason(job, named)
-        word = {"failed": "failed", "expired": "expired"}.get(job.status, f"was {job.status}")
         if job.is_ended:
-            console.complain(f"The job {job.id} {word}{f': {why}' if why else ''}.")
+            console.complain(f"The job {job.id} {how_ended(job)}{f': {why}' if why else ''}.")
         if options.partial:
             console.tell(f"{rows(counts.total)}: {done} so far. {written}")
         else:

@@ -46,8 +46,13 @@ def reason(job: JobFacts, place: str | None = None) -> str:
 def complain_of(job: JobFacts, console: Console) -> int:
     """Say how a job ended that did not succeed, and why; return the exit code."""
     why = reason(job, None)
-    console.complain(f"The job {job.id} was {job.status}{f': {why}' if why else ''}.")
+    console.complain(f"The job {job.id} {how_ended(job)}{f': {why}' if why else ''}.")
     return JOB_FAILED
+
+
+def how_ended(job: JobFacts) -> str:
+    """Return the verb of a job's end: failed, expired, was canceled."""
+    return job.status if job.status in ("failed", "expired") else f"was {job.status}"
 
 
 def has_errors_to_read(job: JobFacts) -> bool:
