@@ -218,7 +218,7 @@ def test_job_that_waits_for_a_worker_says_so(chromium: Browser, queue: Stack) ->
             expect(page.locator("#health")).to_contain_text("worker", timeout=60_000)
             eyes.look("28-no-worker-job")
             page.goto(PAGES["overview"])
-            expect(page.get_by_text("No worker is alive")).to_be_visible()
+            expect(page.get_by_text("No worker is alive")).to_be_visible(timeout=60_000)  # it is missed after 20 s
             eyes.look("28-no-worker-overview")
             page.go_back()
             queue.start_worker("interactive")
