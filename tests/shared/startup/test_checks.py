@@ -108,7 +108,7 @@ def test_role_that_may_not_write_ends_the_start(session_postgres):
         connection.execute(text("GRANT SELECT ON ALL TABLES IN SCHEMA public TO start_reader"))
     engine.dispose()
     env = queue_settings(url.replace("postgres@", "start_reader@"))
-    first = "start_reader lacks INSERT on alias_events, INSERT on audit_logs, INSERT on error_logs"
+    first = "start_reader lacks INSERT on alias_events, INSERT on audit_logs, INSERT on erased_jobs"
     assert first in refused(check_database, **env)
     with settings_of(**env):  # whoever migrates need not write rows
         check_database(get_settings(), migrated=False)
