@@ -13,7 +13,7 @@ from pathlib import Path
 import guichet
 from guichet.command.parser import make_parser
 
-from scripts.checkout import ROOT
+from scripts.checkout import ROOT, write_page
 
 FILE = ROOT / "docs" / "client-reference.md"
 _BEFORE = """# Reference of the client
@@ -154,12 +154,7 @@ def _cell(text: str) -> str:
 
 def main() -> int:
     """Write the page; with `--print`, only show it."""
-    if sys.argv[1:] == ["--print"]:
-        print(render(), end="")
-    else:
-        FILE.write_text(render(), encoding="utf-8")
-        print(f"written: {FILE.relative_to(ROOT)}")
-    return 0
+    return write_page(FILE, render())
 
 
 if __name__ == "__main__":

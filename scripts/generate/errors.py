@@ -6,7 +6,7 @@ What a caller can do about each code stands here: it is advice for people, and n
 import sys
 from collections.abc import Iterator
 
-from scripts.checkout import ROOT
+from scripts.checkout import ROOT, write_page
 from shared.errors import GuichetError
 
 FILE = ROOT / "docs" / "errors.md"
@@ -121,12 +121,7 @@ def _cause(kind: type[GuichetError]) -> str:
 
 def main() -> int:
     """Write the page; with `--print`, only show it."""
-    if sys.argv[1:] == ["--print"]:
-        print(render(), end="")
-    else:
-        FILE.write_text(render(), encoding="utf-8")
-        print(f"written: {FILE.relative_to(ROOT)}")
-    return 0
+    return write_page(FILE, render())
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ mark; typographic apostrophes. Code, targets of links, tags and what stands betw
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from scripts.checkout import ROOT
@@ -53,14 +52,14 @@ def set_prose(text: str) -> str:
 def set_page(page: Path) -> str:
     """Return what a page's file is to hold."""
     text = page.read_text(encoding="utf-8")
-    return _set_notebook(text, set_prose) if page.suffix == _NOTEBOOK else set_prose(text)
+    return _set_notebook(text) if page.suffix == _NOTEBOOK else set_prose(text)
 
 
-def _set_notebook(text: str, setter: Callable[[str], str]) -> str:
+def _set_notebook(text: str) -> str:
     notebook = json.loads(text)
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
-            cell["source"] = setter("".join(cell["source"])).splitlines(keepends=True)
+            cell["source"] = set_prose("".join(cell["source"])).splitlines(keepends=True)
     return json.dumps(notebook, ensure_ascii=False, indent=1) + "\n"
 
 

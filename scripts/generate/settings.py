@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from scripts.checkout import ROOT
+from scripts.checkout import ROOT, write_page
 from shared.config.settings import Settings
 
 FILE = ROOT / "docs" / "settings.md"
@@ -107,12 +107,7 @@ def _cell(text: str) -> str:
 
 def main() -> int:
     """Write the page; with `--print`, only show it."""
-    if sys.argv[1:] == ["--print"]:
-        print(render(), end="")
-    else:
-        FILE.write_text(render(), encoding="utf-8")
-        print(f"written: {FILE.relative_to(ROOT)}")
-    return 0
+    return write_page(FILE, render())
 
 
 if __name__ == "__main__":
