@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 PROBES = frozenset({"/livez", "/readyz", "/health"})  # answered also when there are too many connections
 KEPT_DESCRIPTORS = 128  # of the process: database, Redis, files, models
 _USUAL_DESCRIPTORS = 65_536
+_LOOK_SECONDS = 0.001  # in which the event loop takes from the sockets what has come, before a clock judges a caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +233,15 @@ class GuardedProtocol(HttpToolsProtocol):
         # the rest of its body has stopped the clock that its answer had started
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
+    def timeout_keep_alive_handler(self) -> None:
+        """Close this idle connection, unless a request came while the process stood still: data takes this clock back.
+
+        After a pause (of a container, of a virtual machine) the loop runs clocks before it looks at its sockets. To
+        close then would reset the connection under a request that came in time.
+        """
+        close = HttpToolsProtocol.timeout_keep_alive_handler
+        self.timeout_keep_alive_task = self.loop.call_later(_LOOK_SECONDS, close, self)
+
     def check(self, now: float) -> None:
         """Close this connection if it has been too slow. Called once a second."""
         if self.transport.is_closing():
@@ -333,6 +343,7 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Close slow connections; return whether the server is to stop."""
         if counter % 10 == 0:
+            await asyncio.sleep(_LOOK_SECONDS)  # see timeout_keep_alive_handler: the same after a pause
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
                 if isinstance(connection, GuardedProtocol):

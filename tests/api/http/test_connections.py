@@ -1,17 +1,23 @@
 """Connections by raw sockets: what is too much, too slow or too many ends with an answer, and others are served."""
 
-import asyncio
 import http.client
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
+import uvloop
 
 from api.http.connections import KEPT_DESCRIPTORS, Limits, Server, affordable, bounded, raise_descriptors
 
@@ -59,11 +65,23 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
 ended: list[Any] = []
 
 
+def make_server() -> Server:
+    """Return a server within the limits above, on a free port, which closes idle connections after 3 s."""
+    http = bounded(LIMITS)
+    return Server(
+        uvicorn.Config(app, port=0, http=http, ws="none", lifespan="off", log_config=None, timeout_keep_alive=3)
+    )
+
+
+def run(descriptor: int) -> None:
+    """Serve on a socket that listens: what the process of `paused` does."""
+    uvloop.run(make_server().serve([socket.socket(fileno=descriptor)]))
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    config = uvicorn.Config(app, port=0, http=bounded(LIMITS), ws="none", lifespan="off", log_config=None)
-    server = Server(config)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
+    server = make_server()
+    thread = threading.Thread(target=lambda: uvloop.run(server.serve()))
     thread.start()
     while not server.started:
         time.sleep(0.01)
@@ -71,6 +89,39 @@ def server() -> Iterator[Server]:
     server.should_exit = True
     thread.join(timeout=10)
     assert not thread.is_alive()
+
+
+@dataclass
+class Paused:
+    """A server in a process of its own, which can be stopped as `docker pause` does it."""
+
+    process: "subprocess.Popen[bytes]"
+    address: tuple[str, int]
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
+        yield
+        self.process.send_signal(signal.SIGCONT)
+
+
+@pytest.fixture(scope="module")
+def paused() -> Iterator[Paused]:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        command = [sys.executable, "-c", f"from {__name__} import run; run({listening.fileno()})"]
+        process = subprocess.Popen(command, cwd=Path(__file__).parents[3], pass_fds=[listening.fileno()])
+        try:
+            address = listening.getsockname()
+            with closing(socket.create_connection(address, timeout=60)) as connection:
+                connection.sendall(GET + b"\r\n")
+                read_one(connection)
+            yield Paused(process, address)
+        finally:
+            process.kill()
+            process.wait()
 
 
 @contextmanager
@@ -313,6 +364,22 @@ def test_caller_that_leaves_its_pipeline_is_missed_by_the_request_that_is_being_
         time.sleep(0.01)
     time.sleep(0.1)
     assert ended == ["http.disconnect"]  # and the others have not begun
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["new connection", "idle connection"])
+def test_request_that_came_while_the_service_was_paused_is_answered(paused: Paused, is_new: bool) -> None:
+    """Clocks ran out during the pause: of the headers, or of an idle connection. The request had come before."""
+    for _ in range(4):  # what the loop does first after a pause varies
+        with closing(socket.create_connection(paused.address, timeout=10)) as caller:
+            if not is_new:
+                caller.sendall(GET + b"\r\n")
+                read_one(caller)
+                time.sleep(1.6)
+            time.sleep(0.2)  # the connection has been taken
+            with paused.pause():
+                caller.sendall(GET + b"\r\n")
+                time.sleep(2)
+            assert json.loads(read_one(caller))["size"] == 0
 
 
 def test_slow_body_that_keeps_its_rate_is_taken(server):
