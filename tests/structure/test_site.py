@@ -15,7 +15,9 @@ CONFIG = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
 def test_every_page_of_the_docs_stands_once_in_the_nav_and_every_entry_of_the_nav_is_a_page():
     entries = Counter(site.pages_of(site.expand_folders(CONFIG["nav"])))
     assert [page for page, count in entries.items() if count > 1] == []
-    pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    docs = ROOT / "docs"
+    pages = {path.relative_to(docs).as_posix() for path in docs.rglob("*.md")}
+    pages |= {path.relative_to(docs).with_suffix(".md").as_posix() for path in docs.rglob("*.ipynb")}
     assert len(pages) > 40
     assert sorted(pages - entries.keys()) == [], "write these pages into the nav of mkdocs.yml"
     assert sorted(page for page in entries if not site.file_of(page).is_file()) == []
@@ -25,6 +27,8 @@ def test_every_page_of_the_docs_stands_once_in_the_nav_and_every_entry_of_the_na
     ("page", "link", "turned"),
     [
         ("index.md", "models.md", "models.md"),
+        ("readers/student.md", "../tutorials/churn.ipynb", "../tutorials/churn.md"),
+        ("repository/README.fr.md", "docs/fr/churn.ipynb", "../fr/churn.md"),
         ("index.md", "../README.md", "repository/README.md"),
         ("index.md", "../client/README.md", "repository/client/README.md"),
         ("decisions/0019-rooms.md", "../architecture.md", "../architecture.md"),
