@@ -3,7 +3,7 @@
 Every move is an entry of `alias_events` and of the audit log, in the transaction that makes it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -42,6 +42,7 @@ class AliasState:
     alias: str
     version: int
     updated_at: datetime
+    previous: int | None = None  # what a roll back leads to, where that was asked for and can serve
 
     @property
     def etag(self) -> str:
@@ -50,8 +51,12 @@ class AliasState:
 
 
 def find_alias(session: Session, name: str, alias: str) -> AliasState:
-    """Return the state of an alias; raise NotFound with the names that exist."""
-    return _existing(session, name, alias, lock=False)[1]
+    """Return the state of an alias with the version before; raise NotFound with the names that exist."""
+    state = _existing(session, name, alias, lock=False)[1]
+    before = _before(session, state)
+    kept = {row.version: row.id for row in list_versions(session, name)} if before is not None else {}
+    can_serve = before in kept and session.get(ModelArchive, kept[before]) is None
+    return replace(state, previous=before if can_serve else None)
 
 
 def promote(

@@ -210,12 +210,8 @@ def test_models(eyes: Eyes) -> None:
     eyes.look("06-models")
     page.get_by_role("link", name="attrition", exact=True).click()
     expect(page.get_by_role("heading", name="Card")).to_be_visible()
+    expect(page.get_by_role("button", name="Roll back")).to_have_count(0)  # it has always been this version
     eyes.look("06-model")
-    page.locator("#rollback-reason").fill("to see what is said")
-    page.get_by_role("button", name="Roll back").click()
-    eyes.expect_status(409)
-    expect(page.get_by_role("heading", name="Not possible now")).to_be_visible()
-    eyes.look("06-rollback-refused")
 
 
 def test_overview(eyes: Eyes, stack: Stack, attrition_row: dict[str, Any]) -> None:
@@ -274,6 +270,14 @@ def test_two_tabs_that_act_on_the_same_job(chromium: Browser, stack: Stack, attr
         eyes.look("05-job-other-tab")
         page.get_by_role("link", name="Look at the job").click()
         expect(page.get_by_role("heading", name="Timeline")).to_be_visible()
+
+
+def test_buttons_that_are_too_small_would_be_found(eyes: Eyes) -> None:
+    eyes.page.goto("about:blank")
+    small = "<button style='width: 9px; height: 9px; padding: 0'>a</button>"
+    eyes.page.set_content(f"<html lang='en'><title>t</title><main><h1>t</h1>{small}{small}</main></html>")
+    rules = {fault.partition(":")[0] for fault in eyes.faults()}
+    assert rules == {"target-size"}  # which axe-core leaves out unless its tag or its name is chosen
 
 
 def test_page_that_there_is_not(eyes: Eyes) -> None:

@@ -122,6 +122,20 @@ def test_replay(eyes: Eyes, name: str) -> None:
     eyes.look("13-replay-refused")
 
 
+def test_roll_back_is_offered_where_there_is_a_version_to_go_back_to(eyes: Eyes, name: str) -> None:
+    page, back = eyes.page, eyes.page.get_by_role("button", name="Roll back")
+    page.goto(f"/console/models/{name}")
+    expect(back).to_have_count(0)
+    page.locator("#promote-reason").fill("it finds more")
+    page.get_by_role("button", name="Promote").click()
+    expect(page.get_by_text(f"The champion becomes {name}@1 again")).to_be_visible()
+    eyes.look("14-promoted")
+    page.locator("#rollback-reason").fill("too many alarms")
+    back.click()
+    expect(page.get_by_text("too many alarms")).to_be_visible()
+    expect(back).to_have_count(0)
+
+
 # ── trainings and cards ──────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -227,6 +227,7 @@ async def model_page(
         cursor = request.query_params.get("cursor")
         history = await read(request, f"/models/{model['model']}/history", limit=20, cursor=cursor)
         alias = await ask(request, "GET", f"/models/{model['model']}/aliases/champion")
+    champion = {"version": None, "previous": None} if alias is None or alias.status != 200 else alias.body
     older = None if history["next"] is None else dict(parse_qsl(urlsplit(history["next"]).query))["cursor"]
     return await page(
         request,
@@ -239,7 +240,8 @@ async def model_page(
         history=history["items"],
         older=older,
         etag="" if alias is None or alias.status != 200 else alias.headers.get("etag", ""),
-        champion=None if alias is None or alias.status != 200 else alias.body["version"],
+        champion=champion["version"],
+        previous=champion["previous"],
         faults=faults or {},
         fields=fields or {},
     )

@@ -291,4 +291,5 @@ def _change(request: Request, caller: Caller, body: ReasonBody) -> Change:
 
 def _alias(state: AliasState, shadow: ShadowState | None = None) -> Response:
     body = {"model": state.name, "alias": state.alias, "version": state.version, "updated_at": state.updated_at}
-    return json_response(body | {"shadow": shadow_body(shadow)}, headers={"ETag": state.etag})
+    rest = {"previous": state.previous, "shadow": shadow_body(shadow)}
+    return json_response(body | rest, headers={"ETag": state.etag})

@@ -50,6 +50,7 @@ class AliasBody(BaseModel):
     alias: str
     version: int
     updated_at: datetime = Field(description="Time of the last move.")
+    previous: int | None = Field(description="Version that a roll back leads to; null: none, or archived or deleted.")
     shadow: ShadowBody | None = Field(
         None, description="Only for `challenger`: its progress; null while it has scored nothing."
     )

@@ -447,6 +447,9 @@ def test_promotion_and_rollback_want_a_reason_and_are_in_the_history(
         (tag,) = set(re.findall(r'name="etag" value="([^"]*)"', browser.get(path).text))
         return unescape(tag)
 
+    assert "Roll back" not in check_page(browser.get(path))  # it has always been this version
+    refused = submit(browser, f"{path}/rollback", {"reason": "from an old page", "etag": ""})
+    assert "there is nothing to roll back to" in check_page(refused, 409)
     seen = etag()
     empty = submit(browser, f"{path}/promote", {"version": "2", "reason": " ", "etag": seen})
     check_page(empty, 422)
@@ -457,9 +460,12 @@ def test_promotion_and_rollback_want_a_reason_and_are_in_the_history(
     assert client.get(f"/models/{name}").json()["model_version"] == 2
     stale = submit(browser, f"{path}/promote", {"version": "1", "reason": "from another tab", "etag": seen})
     assert "Somebody was first" in check_page(stale, 412)
+    assert f"Le champion redevient {name}@1," in check_page(browser.get(f"{path}?lang=fr"))
+    assert f"The champion becomes {name}@1 again" in check_page(browser.get(f"{path}?lang=en"))
     check_page(submit(browser, f"{path}/rollback", {"reason": "", "etag": etag()}), 422)
     back = submit(browser, f"{path}/rollback", {"reason": "it was not", "etag": etag()})
     assert "champion 2 → 1 it was not anyone" in check_page(back)
+    assert "Roll back" not in check_page(browser.get(path))
     assert client.get(f"/models/{name}").json()["model_version"] == 1
     check_page(submit(browser, f"{path}/promote", {"version": "9", "reason": "x", "etag": ""}), 404)
     check_page(submit(browser, f"{path}/promote", {"version": "x", "reason": "x", "etag": ""}), 422)

@@ -87,10 +87,13 @@ def test_roll_back_goes_to_what_the_alias_meant_before(client, register):
     place = f"/models/{name}/aliases/champion"
     never = check_problem(client.post(f"{place}/rollback", json=WHY), 409, "conflict")
     assert "there is nothing to roll back to" in never["detail"]
+    assert client.get(place).json()["previous"] is None
     for version in (2, 3):
-        client.put(place, json={"version": version, **WHY})
+        assert client.put(place, json={"version": version, **WHY}).json()["previous"] == version - 1
     assert client.post(f"{place}/rollback", json=WHY).json()["version"] == 2
+    assert client.get(place).json()["previous"] == 1
     assert client.post(f"{place}/rollback", json=WHY).json()["version"] == 1  # and not forwards again
+    assert client.get(place).json()["previous"] is None
     assert answers(client, name) == pytest.approx(1)
     client.put(place, json={"version": 3, **WHY})
     assert client.post(f"{place}/rollback", json=WHY).json()["version"] == 1
@@ -272,6 +275,7 @@ def test_roll_back_to_a_version_that_is_deleted_says_so(client, engine, register
     assert client.post(f"/models/{name}/versions/2/archive", json=WHY).status_code == 200
     archived = check_problem(client.post(f"{place}/rollback", json=WHY), 409, "conflict")
     assert "restore it" in archived["detail"]
+    assert client.get(place).json()["previous"] is None
     let_a_minute_pass(engine, name)
     gone = client.request("DELETE", f"/models/{name}/versions/2", json=WHY)
     assert gone.status_code == 200, gone.text
