@@ -1,9 +1,11 @@
 """The French pages: set as a printer would, and there for everyone whom an English page is for."""
 
 import json
+import re
 
 import pytest
 
+from api.console.language import catalogue
 from scripts.generate import french
 from tests.support.stack import ROOT
 
@@ -19,6 +21,18 @@ IN_BOTH = {
     "readers/student.md": "etudiant.md",
     "tutorials/churn.ipynb": "churn.ipynb",
 }
+# The vocabulary of docs/fr/index.md has another word for these: job, worker, fiche, résultat réel, déclencheur.
+OTHER_WORDS = (
+    r"tâches?(?! Celery)",
+    "processus de calcul",
+    "cartes?",
+    r"l[’']issue",
+    "issues (?!des)",
+    "triggers?",
+    "runtimes?",
+    "librairies?",
+    "digital",
+)
 
 
 @pytest.mark.parametrize("page", french.pages(), ids=lambda page: page.name)
@@ -39,6 +53,24 @@ def test_page_is_set(page):
 def test_prose_is_set_and_code_is_left(text: str, is_set: str):
     assert french.set_prose(text) == is_set
     assert french.set_prose(is_set) == is_set
+
+
+def test_second_text_of_the_console_is_set_and_its_first_is_left():
+    entry = 'ask = ["Is it {share} %? It\'s \\"n\\": x", "Est-ce {share} % ? C\'est « n » : x"]\n'
+    is_set = (
+        'ask = ["Is it {share} %? It\'s \\"n\\": x", "Est-ce {share}\u00a0%\u202f? C’est «\u00a0n\u00a0»\u00a0: x"]\n'
+    )
+    assert french.set_catalogue(f"[quality]\n{entry}") == f"[quality]\n{is_set}"
+    assert french.set_catalogue(is_set) == is_set
+
+
+def test_french_has_one_word_for_one_thing():
+    for page in french.pages():
+        text = "\n".join(second for _, second in catalogue().values()) if page == french.CATALOGUE else page.read_text()
+        prose = re.sub(
+            r"^```.*?^```$|`[^`\n]*`|\(\*\w[\w ]*\*\)", "", text, flags=re.M | re.S
+        )  # code, and English terms
+        assert [word for word in OTHER_WORDS if re.search(rf"\b(?:{word})\b", prose, re.I)] == [], page.name
 
 
 def test_every_guide_is_there_in_french():

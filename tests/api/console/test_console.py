@@ -74,7 +74,7 @@ def test_numbers_and_times_are_written_as_their_language_does() -> None:
     assert english.moment("2026-01-02T03:04:05.678Z") == "2026-01-02 03:04:05"
     assert [english.count("predict.faults", number) for number in (0, 1, 2)] == ["0 faults:", "1 fault:", "2 faults:"]
     counted = [french.count("predict.faults", number) for number in (0, 1, 2)]
-    assert counted == ["0 erreur :", "1 erreur :", "2 erreurs :"]
+    assert counted == ["0 erreur\u00a0:", "1 erreur\u00a0:", "2 erreurs\u00a0:"]
 
 
 # ── sessions ─────────────────────────────────────────────────────────────────────────────────────────────────────
