@@ -7,6 +7,7 @@ from api.runtimes.acceptance import SILENT
 from api.services import Services
 from shared.background import ended
 from shared.config.addresses import is_address
+from shared.reasons import Reason
 
 NEEDED = ("catalog", "acceptance")  # threads without which nobody knows whether a request can be taken
 
@@ -30,13 +31,13 @@ def model_state(services: Services, *, in_full: bool) -> ModelState:
     served = services.catalog.find(None, None)
     models = services.runtime.model_states()
     loaded = models.loaded
-    waits = ", so its jobs wait" if models.jobs_wait else ""
-    reasons = {}
+    refusals = "model_refused_jobs_wait" if models.jobs_wait else "model_refused"
+    reasons: dict[str, str] = {}
     for label, why in sorted(models.refused.items()):
         if "@" in label and not is_address(label):
-            reasons[label] = f"{label} cannot be loaded{waits}{f': {why}' if in_full else '.'}"
+            reasons[label] = Reason(refusals, model=label, detail=why if in_full else None)
         else:  # a store, or a thread
-            reasons[label] = why if in_full else "A worker, or the store of models, is not as it should be."
+            reasons[label] = why if in_full else Reason("models_or_worker")
     refusal = None
     if served is not None and served.label not in loaded:
         refusal = reasons.pop(served.label, None)
@@ -45,7 +46,7 @@ def model_state(services: Services, *, in_full: bool) -> ModelState:
         return ModelState(served is not None, [], others)
     if refusal is not None:
         return ModelState(False, [refusal], others)
-    later = [f"The default model {served.label} is not loaded yet."] if models.has_worker else []
+    later = [Reason("default_model_loading", model=served.label)] if models.has_worker else []
     if not models.jobs_wait and not any(label.startswith(f"{served.card.name}@") for label in loaded):
         return ModelState(False, later, others)
     return ModelState(False, [], [*others, *later])
@@ -54,7 +55,7 @@ def model_state(services: Services, *, in_full: bool) -> ModelState:
 def blocking(services: Services, *, in_full: bool = False) -> list[str]:
     """Return the reasons against taking requests now, one sentence each."""
     state = model_state(services, in_full=in_full)
-    reasons = []
+    reasons: list[str] = []
     if not services.catalog.is_connected:
         reasons.append(SILENT)
     reasons += [
@@ -64,7 +65,7 @@ def blocking(services: Services, *, in_full: bool = False) -> list[str]:
     ]
     reasons += [reason for name, reason in ended().items() if name in NEEDED]
     if not services.catalog.snapshot.by_name:
-        reasons.append("No model is registered: add one with `python -m shared.registry add`.")
+        reasons.append(Reason("no_model"))
         reasons += state.reasons
     return reasons + state.blocking
 
@@ -76,7 +77,7 @@ def describe(services: Services, *, in_full: bool) -> dict[str, Any]:
     down = bool(reasons)
     served = services.catalog.find(None, None)
     if served is None and services.catalog.snapshot.by_name:
-        reasons.append(f"DEFAULT_MODEL names {services.settings.default_model}, which is not registered.")
+        reasons.append(Reason("default_model_unknown", model=services.settings.default_model))
     condition = services.runtime.examine(is_down=down)
     reasons += condition.reasons
     snapshot = services.catalog.snapshot
@@ -107,7 +108,13 @@ def describe(services: Services, *, in_full: bool) -> dict[str, Any]:
         "worker_count": len(condition.workers),
         "oldest_queued_seconds": condition.oldest_queued_seconds,
         "reasons": reasons,
+        "causes": [_cause(reason) for reason in reasons],
     }
+
+
+def _cause(reason: str) -> dict[str, Any] | None:
+    """Return the code and the values of a reason; None for a sentence that comes from elsewhere."""
+    return {"code": reason.code, "values": reason.values} if isinstance(reason, Reason) else None
 
 
 def served_models(services: Services) -> list[dict[str, Any]]:

@@ -12,6 +12,8 @@ import weakref
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from shared.reasons import Reason
+
 log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 1.0  # after a failure
@@ -81,6 +83,6 @@ def ended() -> dict[str, str]:
     """Return a sentence by name for each thread of this process that has ended though nobody stopped it."""
     ends = {thread.name: thread.ended_at for thread in list(_started) if thread.ended_at is not None}
     return {
-        name: f"The thread {name} has ended at {datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC: restart it."
+        name: Reason("thread_ended", thread=name, at=f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}")
         for name, at in sorted(ends.items())
     }

@@ -13,6 +13,7 @@ from api.http.conditional import parse_accept
 LANGUAGES = ("en", "fr")
 COOKIE = "guichet_language"
 PARAMETER = "lang"  # of a page's address: the switch
+_MARK = "\x00"  # the place of a text that stays English
 CATALOGUE = Path(__file__).with_name("words.toml")
 
 
@@ -46,6 +47,22 @@ class Words:
         """Return a number with its noun, in the singular (`KEY_one`) or the plural (`KEY_other`)."""
         is_one = number == 1 or (number == 0 and self.language == "fr")
         return self(f"{key}_{'one' if is_one else 'other'}", n=self.number(number))
+
+    def reason(self, sentence: str, cause: dict[str, Any] | None) -> list[tuple[str, bool]]:
+        """Return a reason of /health in this language, in parts: each with whether it is English all the same."""
+        if self.language == "en" or cause is None:
+            return [(sentence, self.language != "en")]
+        values = dict(cause["values"])
+        if waiting := values.get("waiting"):
+            values["waiting"] = self.count("cause.and_wait", waiting)
+        elif "waiting" in values:
+            values["waiting"] = ""
+        detail = values.pop("detail", None)
+        before, mark, after = self(f"cause.{cause['code']}", detail=_MARK, **values).partition(_MARK)
+        if not mark or not detail:
+            return [(f"{before}.{after}" if mark else before, False)]
+        colon, _, _ = self("cause.because", detail=_MARK).partition(_MARK)
+        return [(before + colon, False), (detail, True), (after, False)]
 
     def number(self, value: float | None, digits: int = 3) -> str:
         """Return a number with so many decimals at most, as the language writes it; a dash for none."""

@@ -12,15 +12,16 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from shared.background import Background
 from shared.database.engine import is_sqlite
+from shared.reasons import Reason
 
 log = logging.getLogger(__name__)
 
 LOCK_SECONDS = 1.0  # how long a table may be locked by somebody before that is a reason
 ANSWER_SECONDS = 3.0  # how long the database may be silent before that is one
 
-SILENT = "The database does not answer."
-READ_ONLY = "The database is read-only: it has failed over, its disk is full, or an operator has set it so."
-LOCKED = "The tables of jobs are locked by another transaction."
+SILENT = Reason("database_silent")
+READ_ONLY = Reason("database_read_only")
+LOCKED = Reason("database_locked")
 
 # One message is one transaction, also where each statement is one otherwise (PostgreSQL manual, 55.2.2.1).
 _TRY = (
@@ -83,7 +84,7 @@ class Acceptance:
         except SQLAlchemyError:  # no connection of the pool is free: all of them wait
             return SILENT
         except Exception as error:  # noqa: BLE001 - whatever it is, this thread has to live
-            return f"It cannot be tried whether a job can be stored: {type(error).__name__}."
+            return Reason("database_untried", error=type(error).__name__)
 
 
 def _reason(error: DBAPIError) -> str:

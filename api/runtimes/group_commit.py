@@ -19,6 +19,7 @@ from shared.errors import GuichetError, Unavailable
 from shared.jobs.queries.jobs import StoredJob
 from shared.jobs.submission import Submission
 from shared.observability.metrics import GROUP_SIZE, METRICS
+from shared.reasons import Reason
 
 log = logging.getLogger(__name__)
 
@@ -79,9 +80,9 @@ class Intake:
     def trouble(self) -> str | None:
         """Return the reason why nothing can be stored now, None otherwise."""
         if not self._thread.is_alive():
-            return "The thread that stores requests has ended: restart the service."
+            return Reason("storing_ended")
         if self._silent_for() > LATE_SECONDS and not self._is_scoring():
-            return f"Requests have waited more than {LATE_SECONDS:g} s to be stored: the database is slow or locked."
+            return Reason("storing_late", seconds=f"{LATE_SECONDS:g}")
         return None
 
     async def submit(self, submission: Submission) -> Accepted:

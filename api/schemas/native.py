@@ -400,6 +400,13 @@ class ExampleRows(BaseModel):
     rows: list[dict[str, Any]]
 
 
+class Cause(BaseModel):
+    """The cause of a problem, for programs: its code, and the values that its sentence has."""
+
+    code: str
+    values: dict[str, str | int | None]
+
+
 class Health(BaseModel):
     """The health of the service."""
 
@@ -419,6 +426,7 @@ class Health(BaseModel):
         description="Seconds since the oldest queued job became ready; null in the sync runtime."
     )
     reasons: list[str] = Field(description="Problems, one sentence each.")
+    causes: list[Cause | None] = Field(description="The cause of each reason; null for a sentence without a code.")
 
 
 class Alive(BaseModel):

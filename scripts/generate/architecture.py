@@ -13,6 +13,7 @@ _BEGIN, _END = "<!-- rooms: written by `make architecture` -->\n", "<!-- end of 
 # From the bottom up: a room imports only rooms of earlier lines. `__main__.py` is an entry, and exempt.
 LAYERS: dict[str, tuple[frozenset[str], ...]] = {
     "shared": (
+        frozenset({"reasons"}),
         frozenset({"background", "child", "faults", "files", "validation_errors", "version"}),
         frozenset({"config", "errors"}),
         frozenset({"broker", "cards", "database"}),

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, and_, select
 
+from shared.reasons import Reason
 from shared.tables import ModelAlias, Shadow
 
 CHALLENGER = "challenger"
@@ -38,19 +39,16 @@ class ShadowState:
             return "failing"
         return "behind" if self.lag_seconds > BEHIND_SECONDS else "scoring"
 
-    def sentence(self, label: str, *, in_full: bool = True) -> str | None:
+    def sentence(self, label: str, *, in_full: bool = True) -> Reason | None:
         """Return what an operator has to know of it, and what to do; None where all is well.
 
         The reason may hold paths: it is left out unless `in_full`.
         """
         if self.stopped_at is None:
             return None
-        reason = f": {self.reason}" if in_full else "."
-        return (
-            f"The challenger {label} has been stopped since {self.stopped_at:%Y-%m-%d %H:%M:%S}{reason} "
-            "No answer depends on it. Delete the alias `challenger`, or move it to a version that scores; "
-            "deleted and set again, the version is tried again."
-        )
+        since = f"{self.stopped_at:%Y-%m-%d %H:%M:%S}"
+        detail = f"{self.reason}" if in_full else None
+        return Reason("challenger_stopped", model=label, since=since, detail=detail)
 
 
 def list_shadows(connection: Connection) -> dict[int, ShadowState]:

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, exists, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
+from shared.reasons import Reason
 from shared.tables import Alert
 
 SELF_AUDIT = "self_audit"
@@ -32,13 +33,17 @@ class Suspension:
     since: datetime
     details: dict[str, Any]  # figures of the rows that differed
 
-    def sentence(self, label: str) -> str:
+    def sentence(self, label: str) -> Reason:
         """Return the suspension as a sentence with advice."""
         figures = self.details
-        return (
-            f"{label} is scored by its pipeline since {self.since:%Y-%m-%d %H:%M:%S}: {figures['rows_differing']} of "
-            f"{figures['rows_checked']} rows that were scored again had another score than by {figures['scorer']} "
-            f"(alert {self.alert_id}). Find out why, then acknowledge it: POST /alerts/{self.alert_id}/acknowledge."
+        return Reason(
+            "version_suspended",
+            model=label,
+            since=f"{self.since:%Y-%m-%d %H:%M:%S}",
+            rows=figures["rows_differing"],
+            checked=figures["rows_checked"],
+            scorer=figures["scorer"],
+            alert=self.alert_id,
         )
 
 

@@ -28,6 +28,7 @@ from shared.jobs.kinds import kind_of
 from shared.jobs.queries.jobs import StoredJob, count_ahead, find_jobs, queued_job
 from shared.jobs.submission import NO_VERSION, Submission
 from shared.observability.timed_tasks import is_recovery_late
+from shared.reasons import Reason
 from shared.tables import JobState
 
 log = logging.getLogger(__name__)
@@ -180,27 +181,24 @@ class QueueRuntime:
         workers = self._catalog.live_workers()
         backlog = self._backlog
         uptime = time.monotonic() - self._started_at
-        reasons = []
+        reasons: list[str] = []
         broker = "ok" if self._notifier.is_broker_up() else "down"
         if broker == "down":
-            reasons.append(f"Redis does not answer: jobs are stored{_and_wait(backlog.waiting())}.")
+            reasons.append(Reason("broker_silent", waiting=backlog.waiting()))
         is_starting = not is_down and not workers and uptime < STARTING_SECONDS
         if is_starting:
-            reasons.append(f"The service is starting: no worker has been heard of yet{_and_wait(backlog.waiting())}.")
+            reasons.append(Reason("starting", waiting=backlog.waiting()))
         elif not workers:
-            reasons.append(f"No worker has been heard of for 20 seconds{_and_wait(backlog.waiting())}.")
+            reasons.append(Reason("no_worker", waiting=backlog.waiting()))
         else:
             missing = [lane.value for lane in Lane if not any(lane.value in worker.lanes for worker in workers)]
-            reasons += [f"No worker consumes the lane {lane}{_and_wait(backlog.waiting(lane))}." for lane in missing]
+            reasons += [Reason("no_worker_of_lane", lane=lane, waiting=backlog.waiting(lane)) for lane in missing]
         age = self._catalog.recovery_age()
         is_new = uptime < STARTING_SECONDS and age is None
         recovery = "late" if is_recovery_late(self._settings, age) and not is_new else "ok"
         if recovery == "late":
-            since = "ever" if age is None else f"for {age:.0f} s"
-            reasons.append(f"Recovery is late: no worker has looked {since} for jobs that dead workers left.")
-        reasons += [
-            f"Jobs wait in the lane {lane}, and none was finished for 30 seconds." for lane in backlog.stalled_lanes()
-        ]
+            reasons.append(Reason("recovery_never") if age is None else Reason("recovery_late", seconds=round(age)))
+        reasons += [Reason("lane_stalled", lane=lane) for lane in backlog.stalled_lanes()]
         return Condition(reasons, broker, recovery, workers, backlog.oldest_seconds(), is_starting)
 
     # ── the tables ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -263,8 +261,3 @@ class QueueRuntime:
             return unsure(submission)
         # The earlier job may have lost its key, or ended its life, at this moment.
         return earlier or Unavailable("The request was not accepted: try again.", retry_after=1)
-
-
-def _and_wait(count: int) -> str:
-    """Return the end of a sentence about the reasons of waiting jobs, if any wait."""
-    return "" if count == 0 else f", and {count} {'job waits' if count == 1 else 'jobs wait'}"

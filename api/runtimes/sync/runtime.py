@@ -39,6 +39,7 @@ from shared.jobs.results import outcome_of
 from shared.jobs.submission import Submission, time_of
 from shared.observability import tracing
 from shared.observability.metrics import METRICS, SCORE_SECONDS, SCORED_ROWS
+from shared.reasons import Reason
 from shared.registry.watcher import ModelWatcher
 from shared.rescoring.shadow_thread import ShadowThread
 from shared.scoring.batch import split_results
@@ -179,20 +180,15 @@ class SyncRuntime:
     def troubles(self) -> list[str]:
         """Return the problems of loaded models, one sentence each."""
         now = time.monotonic()
-        troubles = []
+        troubles: list[str] = []
         for model in self.models.loaded():
             since = model.busy_since
             if since is not None and now - since > SLOW_SECONDS:
-                troubles.append(
-                    f"{model.label} has worked on one row or batch for {now - since:.0f} s: its others wait."
-                )
+                troubles.append(Reason("model_busy", model=model.label, seconds=round(now - since)))
             lost = sum(now - at < LOST_SECONDS for at in model.lost_at)
             if lost:
-                troubles.append(
-                    f"{model.label} took its process down or ran out of time {lost} times in the last "
-                    f"{LOST_SECONDS / 60:.0f} minutes: those rows have failed."
-                )
-        troubles += [f"{label} is being loaded." for label in sorted(self.models.loading)]
+                troubles.append(Reason("model_lost", model=model.label, times=lost, minutes=round(LOST_SECONDS / 60)))
+        troubles += [Reason("model_loading", model=label) for label in sorted(self.models.loading)]
         return troubles
 
     def is_busy(self, model_version_id: int) -> bool:

@@ -16,6 +16,7 @@ from api.console.forms import fault_places, row_of, value_of
 from api.console.language import LANGUAGES, Words, catalogue
 from api.console.rendering import environment
 from api.console.snippets import curl, python
+from shared.reasons import SENTENCES, Reason, Value
 
 ROOT = Path(__file__).resolve().parents[3]
 CONSOLE = ROOT / "api" / "console"
@@ -37,13 +38,59 @@ def test_every_text_is_there_in_every_language_with_the_same_values() -> None:
 def test_pages_and_catalogue_name_the_same_texts() -> None:
     sources = "".join(path.read_text() for path in (*TEMPLATES, *CONSOLE.glob("*.py")))
     used = set(re.findall(r"""["']([a-z_]+\.[a-z_0-9]+)["']""", sources))
-    begun = tuple(set(re.findall(r"t\('([a-z_.]+)' ~", sources)) | {"problem.title_", "unit."})
+    begun = tuple(set(re.findall(r"t\('([a-z_.]+)' ~", sources)) | {"problem.title_", "unit.", "cause."})
     named = {key: re.sub("_(one|other)$", "", key) for key in catalogue()}
     left_over = [key for key, noun in named.items() if not {key, noun} & used and not key.startswith(begun)]
     assert left_over == []
     called = set(re.findall(r"""\bt(?:\.count)?\('([a-z_]+\.[a-z_0-9]+)'[,)]""", sources))
     assert len(called) > 150
     assert called - set(named) - set(named.values()) == set()
+
+
+def test_every_cause_of_bad_health_has_its_text_and_the_english_one_is_that_of_the_service() -> None:
+    others = {"and_wait_one", "and_wait_other", "because"}
+    texts = {key.partition(".")[2]: text for key, (text, _) in catalogue().items() if key.startswith("cause.")}
+    assert {code: text for code, text in texts.items() if code not in others} == SENTENCES
+
+
+@pytest.mark.parametrize("code", SENTENCES)
+def test_reason_is_written_in_french_with_all_its_values(code: str) -> None:
+    names = re.findall(r"{(\w+)}", SENTENCES[code])
+    values = {name: 3 if name == "waiting" else f"<{name}>" for name in names}
+    reason = Reason(code, **values)
+    french = Words("fr").reason(reason, {"code": code, "values": values})
+    text = "".join(part for part, _ in french)
+    assert [name for name in names if name != "waiting" and f"<{name}>" not in text] == []
+    assert ("3 jobs" in text) == ("waiting" in names) == ("3 jobs wait" in reason)
+    assert [part for part, is_english in french if is_english] == (["<detail>"] if "detail" in names else [])
+    assert Words("en").reason(reason, {"code": code, "values": values}) == [(reason, False)]
+
+
+def test_reason_without_a_code_stays_english() -> None:
+    assert Words("fr").reason("s3://shelf is silent.", None) == [("s3://shelf is silent.", True)]
+
+
+def test_reason_counts_waiting_jobs_and_ends_where_nothing_is_to_be_added() -> None:
+    def written(code: str, **values: Value) -> tuple[str, str]:
+        parts = Words("fr").reason("", {"code": code, "values": values})
+        return Reason(code, **values), "".join(text for text, _ in parts)
+
+    assert written("no_worker", waiting=0) == (
+        "No worker has been heard of for 20 seconds.",
+        "Aucun worker ne s’est manifesté depuis 20 secondes.",
+    )
+    assert written("no_worker", waiting=1) == (
+        "No worker has been heard of for 20 seconds, and 1 job waits.",
+        "Aucun worker ne s’est manifesté depuis 20 secondes, et 1 job attend.",
+    )
+    assert written("model_refused", model="m@1", detail=None) == (
+        "m@1 cannot be loaded.",
+        "m@1 ne peut pas être chargé.",
+    )
+    assert written("model_refused", model="m@1", detail="it is gone.") == (
+        "m@1 cannot be loaded: it is gone.",
+        "m@1 ne peut pas être chargé\u00a0: it is gone.",
+    )
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
