@@ -46,7 +46,7 @@ def model_state(services: Services, *, in_full: bool) -> ModelState:
         return ModelState(served is not None, [], others)
     if refusal is not None:
         return ModelState(False, [refusal], others)
-    later = [Reason("default_model_loading", model=served.label)] if models.has_worker else []
+    later: list[str] = [Reason("default_model_loading", model=served.label)] if models.has_worker else []
     if not models.jobs_wait and not any(label.startswith(f"{served.card.name}@") for label in loaded):
         return ModelState(False, later, others)
     return ModelState(False, [], [*others, *later])
