@@ -22,7 +22,7 @@ _LOADED = re.compile(
 _NOTEBOOK = ".ipynb"
 _TO_THE_FILE = {  # no Markdown link: these lead to the page
     "en": 'This page is a notebook: <a href="{}" download>download it</a> to run it yourself.',
-    "fr": 'Cette page est un notebook : <a href="{}" download>téléchargez-le</a> pour l’exécuter vous-même.',
+    "fr": 'Cette page est un notebook : <a href="{}" download>téléchargez-le</a> pour l’exécuter vous-même.',
 }
 _LINK = re.compile(r"(?<=\]\()(?!https?:|#|mailto:)([^)#\s]+)")
 
