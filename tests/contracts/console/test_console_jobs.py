@@ -58,7 +58,7 @@ def test_box_leads_to_the_address_that_says_the_same(reader: httpx2.Client) -> N
     assert "<b>failed" not in wrong.text
     assert 'value="statsu:&lt;b&gt;failed&lt;/b&gt;"' in wrong.text  # to be corrected
     french = reader.get("/console/jobs?q=x&lang=fr")
-    assert "ne dit rien" in check_page(french, 422)
+    assert "ne correspond à aucun filtre" in check_page(french, 422)
     reader.get("/console/jobs?lang=en")
 
 
