@@ -16,6 +16,7 @@ from shared.database.engine import session_scope
 from shared.database.messages import explain_database_error
 from shared.errors import Conflict, NotFound
 from shared.observability.audit import KEY_CREATED, audit
+from shared.stdout import run
 from shared.tables import ApiKey
 
 _NO_ADMIN_KEY = "guichet: ADMIN_KEY is empty, so its earlier keys are revoked."
@@ -184,4 +185,4 @@ def _admit(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

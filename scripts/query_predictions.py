@@ -2,14 +2,13 @@
 
     python -m scripts.query_predictions --last 20
     python -m scripts.query_predictions --day 2026-03-02 --model credit --format csv -o credit.csv
-    python -m scripts.query_predictions --model credit@1 --wide --format csv
+    python -m scripts.query_predictions --model credit@champion --wide --format csv
 
 It only reads, from the database of DATABASE_URL. The same as SQL: docs/queries.sql.
 """
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,12 +21,17 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Select, and_, select
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from shared.config.settings import get_settings
 from shared.csv.output import escape
 from shared.database.engine import make_engine
 from shared.database.messages import explain_database_error
+from shared.errors import NotFound
+from shared.faults import counted
+from shared.registry.versions import NAME, find_reference
 from shared.startup.checks import check_file_is_there
+from shared.stdout import discard, run
 from shared.tables import Job, JobState, ModelInput, ModelOutput, ModelVersion
 
 _DAY = timedelta(days=1)
@@ -168,6 +172,16 @@ def _short(text: str) -> str:
     return clean if len(clean) <= _NARROW else clean[: _NARROW - 1] + "…"
 
 
+def _numbered(engine: Engine, model: str | None) -> str | None:
+    """Return a model with the number of its version in place of an alias; raise NotFound when nothing has the alias."""
+    at, what = (model or "").partition("@")[1:]
+    if model is None or not at or what.isdecimal():
+        return model
+    with Session(engine) as session:
+        version = find_reference(session, model)
+    return f"{version.name}@{version.version}"
+
+
 def _feature_names(connection: Connection, model: str) -> list[str]:
     """Return the names of every feature that the model's versions have, in the order of their cards."""
     name, _, version = model.partition("@")
@@ -199,6 +213,7 @@ def _opened(file: Path | None) -> Iterator[TextIO]:
 
 
 def _run(engine: Engine, options: argparse.Namespace) -> int:
+    options.model = _numbered(engine, options.model)
     with engine.connect() as connection:
         query = build(Filters(**{name: getattr(options, name) for name in Filters.__dataclass_fields__}))
         rows = read(connection, query)
@@ -228,9 +243,10 @@ def _uuid(text: str) -> str:
 
 
 def _model(text: str) -> str:
-    name, at, version = text.partition("@")
-    if not name.isprintable() or not name or (at and not (version.isdecimal() and len(version) < 10)):
-        raise argparse.ArgumentTypeError("write it as name or name@version, e.g. credit@2")
+    name, at, what = text.partition("@")
+    is_version = what.isdecimal() and len(what) < 10
+    if not name.isprintable() or not name or (at and not is_version and not NAME.fullmatch(what)):
+        raise argparse.ArgumentTypeError("write it as name, name@version or name@alias, e.g. credit@2")
     return text
 
 
@@ -247,7 +263,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--day", type=_day, metavar="YYYY-MM-DD", help="accepted on this day (UTC)")
     parser.add_argument("--since", type=_day, metavar="YYYY-MM-DD", help="accepted on this day (UTC) or later")
     parser.add_argument("--until", type=_day, metavar="YYYY-MM-DD", help="accepted before this day (UTC)")
-    parser.add_argument("--model", type=_model, metavar="NAME[@VERSION]", help="asked of this model")
+    parser.add_argument("--model", type=_model, metavar="NAME[@VERSION|@ALIAS]", help="asked of this model")
     parser.add_argument("--state", choices=[state.value for state in JobState], help="whose job is in this state")
     parser.add_argument("--last", type=_count, metavar="N", help="the newest N rows only")
     parser.add_argument("--format", choices=WRITERS, default="table", help="how it is written (table)")
@@ -265,13 +281,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _give_up_stdout() -> None:
-    # Python would write what is left when it ends, and fail once more.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the query; return 0, 1 where nothing was found or the database cannot be read."""
+    """Run the query; return 0, 1 where nothing was found, no version has the alias or the database cannot be read."""
     options = _parse(arguments)
     settings = get_settings()
     check_file_is_there(settings.database)
@@ -281,21 +292,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SQLAlchemyError as error:
         print(f"query_predictions: {explain_database_error(error)}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # `| head` has seen enough
-        _give_up_stdout()
-        return 0
+    except NotFound as error:
+        print(f"query_predictions: {error.detail}", file=sys.stderr)
+        return 1
     except OSError as error:
         if options.output is None:
-            _give_up_stdout()
+            if isinstance(error, BrokenPipeError):
+                raise  # `| head` has seen enough: `run` ends it
+            discard()
         print(
             f"query_predictions: {options.output or 'the output'} cannot be written ({error.strerror})", file=sys.stderr
         )
         return 1
     finally:
         engine.dispose()
-    print(f"{count} rows" if options.output is None else f"{count} rows in {options.output}", file=sys.stderr)
+    where = "" if options.output is None else f" in {options.output}"
+    print(f"{counted(count, 'row')}{where}", file=sys.stderr)
     return 0 if count else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -28,6 +28,7 @@ from shared.faults import counted
 from shared.packages.fetching import ensure_local
 from shared.registry.versions import find_reference
 from shared.rescoring.rehearsal import Place, Rehearsed, read_history, score_in_this_process, write_task
+from shared.stdout import run
 
 SHOWN = 50  # rows that are printed
 EQUAL, DIFFERENT, IMPOSSIBLE = 0, 1, 2  # exit codes
@@ -152,4 +153,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -28,6 +28,7 @@ from shared.monitoring.drift.comparison import THRESHOLDS, compare
 from shared.monitoring.drift.page import render_page
 from shared.monitoring.drift.profiles import Bins, Profile, make_profile, score_values
 from shared.monitoring.drift.windows import find_profile
+from shared.stdout import run
 from shared.tables import ModelAlias, ModelInput, ModelOutput, ModelVersion
 
 FOLDER = Path("outputs/monitoring")
@@ -152,4 +153,4 @@ def _count_rows(engine: Engine, version: int, card: Card, profile: Profile, limi
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -25,6 +25,7 @@ from shared.database.messages import first_line
 from shared.database.pooler import pooler_problem
 from shared.scoring.threads import prefer_one_thread
 from shared.startup.checks import CHANGE_LOCATION, CannotStart, check_file, check_file_is_there
+from shared.stdout import run
 
 
 def examine(settings: Settings, *, loading: bool = True) -> Iterator[Finding]:
@@ -107,4 +108,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

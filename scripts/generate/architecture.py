@@ -14,7 +14,7 @@ _BEGIN, _END = "<!-- rooms: written by `make architecture` -->\n", "<!-- end of 
 LAYERS: dict[str, tuple[frozenset[str], ...]] = {
     "shared": (
         frozenset({"reasons"}),
-        frozenset({"background", "child", "faults", "files", "validation_errors", "version"}),
+        frozenset({"background", "child", "faults", "files", "stdout", "validation_errors", "version"}),
         frozenset({"config", "errors"}),
         frozenset({"broker", "cards", "database"}),
         frozenset({"encoding", "tables"}),

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from scripts.checkout import ROOT, Failure
+from shared.stdout import run
 from shared.version import VERSION
 
 _TAG = re.compile(r"v(\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?)")
@@ -45,4 +46,4 @@ def notes(tag: str, changelog: str, *, version: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

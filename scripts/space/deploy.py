@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from api.auth.key_format import is_key
 from scripts.checkout import ROOT, Failure
 from scripts.space.folder import host_of, write_space
+from shared.stdout import run
 from shared.version import VERSION
 
 if TYPE_CHECKING:
@@ -219,4 +220,4 @@ def _explain(status: int, space: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

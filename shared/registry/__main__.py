@@ -3,6 +3,7 @@
 import sys
 
 from shared.commands.registry import main
+from shared.stdout import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -130,7 +130,7 @@ def roll_back(
     before = _before(session, state)
     if before is None:
         raise Conflict(
-            f"{name}@{alias} has always pointed to version {state.version}: there is nothing to roll back to."
+            f"{name}@{alias} points to version {state.version}, as it did first: there is nothing to roll back to."
         )
     versions = [row.version for row in list_versions(session, name)]
     if before not in versions:

@@ -152,6 +152,7 @@ def test_model_version_state_and_last_n_narrow_it(sampled, capsys):
         == [row for row in every if row["model"] == "credit_sample"]
     )
     assert rows_of(sampled, capsys, "--model", "credit_sample@2") == []
+    assert rows_of(sampled, capsys, "--model", "credit_sample@champion") == credit
     assert [row["prediction"] for row in rows_of(sampled, capsys, "--state", "failed")] == [None]
     assert rows_of(sampled, capsys, "--last", "3") == every[:3]
     assert [row["created_at"] for row in every] == sorted((row["created_at"] for row in every), reverse=True)
@@ -197,7 +198,7 @@ def test_cell_that_a_spreadsheet_would_run_is_disarmed_and_a_terminal_gets_no_es
         ["--day", "yesterday"],
         ["--day", "9999-12-31"],
         ["--model", "credit\udcff"],
-        ["--model", "credit@latest"],
+        ["--model", "credit@no alias"],
         ["--last", "0"],
         ["--wide"],
         ["--day", "2026-03-02", "--since", "2026-03-01"],
@@ -207,6 +208,13 @@ def test_option_that_makes_no_sense_is_refused(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         query_predictions.main(arguments)
     assert caught.value.code == 2
+
+
+def test_alias_that_no_version_has_is_told_in_one_sentence(sampled, capsys):
+    assert query_predictions.main(["--model", "credit_sample@latest"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == "query_predictions: No version of credit_sample is its latest: promote one of 1.\n"
 
 
 def test_pipe_gets_the_rows_and_stays_a_pipe(sampled, capsys, tmp_path):
