@@ -18,6 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # what `make test` and `make test-long` run
 TESTS = not long and not interop and not fuzz and not lint and not e2e
 XDIST = -n 4 --dist loadfile --no-loadscope-reorder
+NOTEBOOK = docs/tutorials/churn.ipynb
 ARGS =
 # CHROMIUM=/path/to/chromium says which browser is used; scripts/chromium.sh finds one otherwise
 BROWSER = sh scripts/chromium.sh
@@ -32,7 +33,7 @@ VERSION = $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' shared/version.py)
 IMAGES = guichet-api guichet-sync guichet-worker
 
 .DEFAULT_GOAL := help
-.PHONY: help architecture package run test test-long browser coverage coverage-summary faults interop fuzz openapi-lint stores e2e e2e-compose check format format-check lint types \
+.PHONY: help architecture package run notebook test test-long browser coverage coverage-summary faults interop fuzz openapi-lint stores e2e e2e-compose check format format-check lint types \
     lock docs docs-serve screenshots slides monitoring bench bench-capacity bench-console bench-csv bench-explain bench-guards bench-lists bench-monitoring bench-observability bench-replay bench-shadow bench-training migration schema samples dockerfile errors french model-cards routes client-reference settings clean audit sbom workflows images push-images space \
     space-image deploy rollback smoke release-notes publish-release
 
@@ -41,6 +42,9 @@ help: ## List the targets
 
 run: .venv/.installed ## Start everything on this machine (RUNTIME=sync, PORT=, FLOWER_PORT=, DATA_DIR=)
 	@exec $(PY) -m scripts.local.run
+
+notebook: .venv/.installed-dev ## Run every cell of the notebook before the service of `make run` (NOTEBOOK=docs/fr/churn.ipynb, GUICHET_URL=)
+	.venv/bin/jupyter execute --inplace $(NOTEBOOK)
 
 test: .venv/.installed-dev browser ## Run the tests without the long flows, four files at a time (ARGS="-n 0 -k name" for some of them)
 	$(PY) -m pytest $(XDIST) -m "$(TESTS) and not flow" $(ARGS)

@@ -1,5 +1,7 @@
 """The documentation's site, without MkDocs: its nav, and where links lead in it. `make docs` builds it strictly."""
 
+import re
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -9,6 +11,9 @@ import yaml
 from scripts.generate import site
 
 ROOT = Path(__file__).resolve().parents[2]
+FENCE = re.compile(r"^ *(```|~~~).*?^ *\1 *$", re.M | re.S)
+HEADING = re.compile(r"^#{1,6} +(.+?)(?: +#+)?$", re.M)
+ANCHORED = re.compile(r"\]\((?!https?:)([^)#\s]*\.md)?#([^)\s]+)\)")
 CONFIG = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
 
 
@@ -66,3 +71,48 @@ def test_a_page_that_loads_something_from_another_host_is_noticed():
 )
 def test_page_names_its_language(page: str, language: str):
     assert site.language_of(page) == language
+
+
+def headings_of(text: str) -> list[str]:
+    """Return the headings of a page as they are read: without code fences, marks and the targets of links."""
+    text = FENCE.sub("", text)
+    return [re.sub(r"!?\[([^\]]*)\]\([^)]*\)|[`*]|<[^>]+>", r"\1", line).strip() for line in HEADING.findall(text)]
+
+
+def anchor_on_github(heading: str) -> str:
+    """Return the anchor that GitHub gives a heading: accents stay."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def anchor_on_the_site(heading: str) -> str:
+    """Return the anchor that MkDocs gives a heading: accents go, hyphens are one."""
+    plain = unicodedata.normalize("NFKD", heading).encode("ascii", "ignore").decode()
+    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", plain).strip().lower())
+
+
+def test_anchor_of_a_link_leads_to_its_heading_on_the_site_and_on_github():
+    pages = [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md"), ROOT / "client" / "README.md"]
+    texts = {page: page.read_text(encoding="utf-8") for page in pages}
+    missing, count = [], 0
+    for page, text in texts.items():
+        for link, anchor in ANCHORED.findall(FENCE.sub("", text)):
+            target = texts[(page.parent / link).resolve() if link else page]
+            own = set(re.findall(r'<a id="([^"]+)"></a>', target))
+            for slug in (anchor_on_github, anchor_on_the_site):
+                count += 1
+                if anchor not in own and anchor not in map(slug, headings_of(target)):
+                    missing.append(f"{page.relative_to(ROOT)}: {link}#{anchor} ({slug.__name__})")
+    assert count > 200
+    assert missing == [], 'where the two differ, write <a id="..."></a> above the heading'
+
+
+@pytest.mark.parametrize(
+    ("heading", "on_github", "on_the_site"),
+    [
+        ("Où sont passés vos fichiers", "où-sont-passés-vos-fichiers", "ou-sont-passes-vos-fichiers"),
+        ("6. Pourquoi ce score\u202f?", "6-pourquoi-ce-score", "6-pourquoi-ce-score"),
+        ("Keys & scopes", "keys--scopes", "keys-scopes"),
+    ],
+)
+def test_anchors_are_computed_as_both_do(heading: str, on_github: str, on_the_site: str):
+    assert (anchor_on_github(heading), anchor_on_the_site(heading)) == (on_github, on_the_site)
