@@ -11,14 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, delete, text
 
 from scripts import query_predictions
 from scripts.checkout import ROOT
 from scripts.generate import samples
 from shared.cards.card import Card
-from shared.database.engine import make_engine
-from shared.tables import ModelVersion
+from shared.database.engine import make_engine, session_scope
+from shared.registry.versions import resolve
+from shared.tables import ModelAlias, ModelVersion
 from tests.conftest import create_database
 from tests.support.databases import migrate, settings_for, settings_of
 
@@ -152,7 +153,6 @@ def test_model_version_state_and_last_n_narrow_it(sampled, capsys):
         == [row for row in every if row["model"] == "credit_sample"]
     )
     assert rows_of(sampled, capsys, "--model", "credit_sample@2") == []
-    assert rows_of(sampled, capsys, "--model", "credit_sample@champion") == credit
     assert [row["prediction"] for row in rows_of(sampled, capsys, "--state", "failed")] == [None]
     assert rows_of(sampled, capsys, "--last", "3") == every[:3]
     assert [row["created_at"] for row in every] == sorted((row["created_at"] for row in every), reverse=True)
@@ -210,8 +210,23 @@ def test_option_that_makes_no_sense_is_refused(arguments, capsys):
     assert caught.value.code == 2
 
 
+def test_alias_means_the_version_that_has_it_now(sampled, capsys):
+    with session_scope(sampled) as session:
+        version = resolve(session, "credit_sample", 1)
+        session.add(ModelAlias(name=version.name, alias="trusted", model_version_id=version.id))
+    try:
+        rows = rows_of(sampled, capsys, "--model", "credit_sample@trusted")
+        wide = ask(sampled, capsys, "--model", "credit_sample@trusted", "--wide", "--format", "csv")[1]
+    finally:
+        with session_scope(sampled) as session:
+            session.execute(delete(ModelAlias).where(ModelAlias.alias == "trusted"))
+    assert rows == rows_of(sampled, capsys, "--model", "credit_sample@1") != []
+    assert "feature.loan_amount" in wide.splitlines()[0]
+
+
 def test_alias_that_no_version_has_is_told_in_one_sentence(sampled, capsys):
-    assert query_predictions.main(["--model", "credit_sample@latest"]) == 1
+    with settings_of(**settings_for(sampled.url.render_as_string(hide_password=False))):
+        assert query_predictions.main(["--model", "credit_sample@latest"]) == 1
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err == "query_predictions: No version of credit_sample is its latest: promote one of 1.\n"
