@@ -87,4 +87,4 @@ def _not_found(session: Session, name: str, version: int | None, alias: str) -> 
         return f"There is no model {name[:63]!r}; there are {', '.join(sorted({row.name for row in versions}))}."
     if version is not None:
         return f"There is no version {version} of {name}; there are {', '.join(numbers)}."
-    return f"No version of {name} is its {alias[:63]}: promote one of {', '.join(numbers)}."
+    return f"No version of {name} has the alias {alias[:63]!r}: promote one of {', '.join(numbers)}."

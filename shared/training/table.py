@@ -89,7 +89,7 @@ def table_of(file_rows: ReferenceRows, options: TrainingOptions) -> Table:
     notes: list[str] = []
     columns = []
     if options.leave_out:
-        notes.append(f"Left out as it was asked for: {few(options.leave_out, 10)}.")
+        notes.append(f"Left out on request: {few(options.leave_out, 10)}.")
     for name in names:
         if name == options.target or name in options.leave_out:
             continue

@@ -229,7 +229,7 @@ def test_alias_that_no_version_has_is_told_in_one_sentence(sampled, capsys):
         assert query_predictions.main(["--model", "credit_sample@latest"]) == 1
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err == "query_predictions: No version of credit_sample is its latest: promote one of 1.\n"
+    assert printed.err == "query_predictions: No version of credit_sample has the alias 'latest': promote one of 1.\n"
 
 
 def test_pipe_gets_the_rows_and_stays_a_pipe(sampled, capsys, tmp_path):

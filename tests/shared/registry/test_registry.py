@@ -561,7 +561,7 @@ def test_unknown_names_and_versions_are_answered_with_those_that_exist(engine, f
             resolve(session, "persons")
         with pytest.raises(NotFound, match="There is no version 7 of people; there are 1"):
             resolve(session, "people", 7)
-        with pytest.raises(NotFound, match="No version of people is its challenger: promote one of 1"):
+        with pytest.raises(NotFound, match="No version of people has the alias 'challenger': promote one of 1"):
             resolve(session, "people", alias="challenger")
         with pytest.raises(Conflict, match="cannot be an alias"):
             promote(session, "people", 1, "Not An Alias")
@@ -591,7 +591,7 @@ def test_bare_name_without_a_champion_is_the_newest_version_as_in_requests(engin
         archive(session, "people", 2, Change("unused"))
         assert [find_reference(session, name).version for name in ("people", "people@2")] == [1, 2]
         archive(session, "people", 1, Change("unused"))
-        with pytest.raises(NotFound, match="No version of people is its champion"):
+        with pytest.raises(NotFound, match="No version of people has the alias 'champion'"):
             find_reference(session, "people")
 
 

@@ -44,7 +44,7 @@ def test_constant_column_is_refused_by_name(tmp_path):
     }
     table = _read(tmp_path, rows, leave_out=("country",))
     assert [column.name for column in table.columns] == ["age", "pay", "team", "remote"]
-    assert table.notes == ["Left out as it was asked for: country."]
+    assert table.notes == ["Left out on request: country."]
 
 
 def test_all_constant_columns_are_named_at_once(tmp_path):

@@ -18,7 +18,9 @@ def show_lineage(client: Client, options: argparse.Namespace, console: Console) 
     route = f"{request['method']} {request['route']}" if request["method"] else "not logged"
     console.say(f"job        {lineage['job_id']}, row {lineage['row']}")
     console.say(f"request    {request['id']} ({route}) by {request['caller'] or 'anyone'}")
-    console.say(f"accepted   {attempts['accepted_at']}, {attempts['status']}, {attempts['count']} attempts")
+    count = attempts["count"]
+    times = "1 attempt" if count == 1 else f"{count} attempts"
+    console.say(f"accepted   {attempts['accepted_at']}, {attempts['status']}, {times}")
     console.say(f"model      {version['model']}@{version['version']}, scored by {version['scorer']}")
     console.say(f"artefact   sha256 {version['sha256']}")
     console.say(f"libraries  {', '.join(f'{name} {number}' for name, number in version['libraries'].items())}")
