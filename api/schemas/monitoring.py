@@ -1,9 +1,10 @@
 """Bodies of monitoring for OpenAPI."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from api.schemas.moments import AwareMoment
 
@@ -93,12 +94,18 @@ class AlertPage(BaseModel):
     next: str | None = Field(description="Path of the next page; null on the last one.")
 
 
+def _refuse_no_values(value: object) -> object:
+    if not isinstance(value, str | int | float):
+        raise PydanticCustomError("outcome", "must be a class, its label or a number")
+    return value
+
+
 class OutcomeBody(BaseModel):
     """The outcome of a row."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    actual: str | int | float | bool = Field(
+    actual: Annotated[str | int | float | bool, BeforeValidator(_refuse_no_values)] = Field(
         description="The class, by the model's name or its label; for a regression the number."
     )
     row: int | None = Field(
@@ -187,6 +194,9 @@ class QualityWindow(BaseModel):
         description="Binary models: the ROC curve, the highest threshold first; of 101 thresholds at most."
     )
     card: dict[str, float] = Field(description="The metrics in the version's card.")
+    card_of: Literal["reference"] | None = Field(
+        description="`reference`: the card's metrics are those of the reference rows, and so too good; else null."
+    )
 
 
 class QualityBody(BaseModel):
@@ -195,6 +205,9 @@ class QualityBody(BaseModel):
     model: str
     windows: list[QualityWindow] = Field(description="Every version with outcomes in the period, newest first.")
     card: dict[str, float] = Field(description="The metrics in the card of the requested or serving version.")
+    card_of: Literal["reference"] | None = Field(
+        description="`reference`: these are metrics of the reference rows, and so too good; else null."
+    )
 
 
 class KpiDay(BaseModel):

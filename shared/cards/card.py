@@ -84,6 +84,7 @@ class Card(BaseModel):
     invocations: Literal["predict", "predict_proba"] = "predict"  # what MLflow's clients are answered by default
     views: Views | None = None  # names that a client's own SQL asks for
     metrics: dict[str, FiniteFloat] = {}
+    metrics_of: Literal["reference"] | None = None  # the reference rows gave them: in-sample, and so too good
     trained_at: datetime | None = None
     libraries: dict[str, str] = {}  # package -> version at training
     target: str | None = None

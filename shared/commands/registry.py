@@ -49,7 +49,10 @@ CODE_HELP = "your own .py file, or the folder with the modules that the model ne
 TRUST_HELP = "types in a skops file that you trust, beside those that skops knows"
 REASON_HELP = "the reason, for readers of the history"
 LABELS_HELP = "names of the classes, or a JSON file of them; the left side is the model's own class, as in its classes_"
-METRICS_HELP = "JSON object of the training's metrics, name to number, for the card"
+METRICS_HELP = (
+    "JSON object of the training's metrics, name to number, for the card; "
+    "without one, and with --target, it gets those of the reference rows"
+)
 THRESHOLD_FROM_HELP = "JSON file that holds the threshold: a number, or an object with one under `threshold`"
 
 

@@ -24,6 +24,7 @@ from shared.cards.validator import odd_features
 from shared.comparison.gate import Gate
 from shared.config.settings import get_settings
 from shared.errors import ArtefactError, CardError, Conflict, GuichetError
+from shared.faults import Fault
 from shared.monitoring.counting import SAMPLE, profile_of, store_profile
 from shared.monitoring.drift.profiles import Profile
 from shared.observability.audit import MODEL_ADDED, audit
@@ -51,10 +52,12 @@ from shared.registry.score_check import (
     check_probabilities,
     compare_scores,
     read_expected_scores,
+    with_reference_metrics,
     without_refused,
 )
 from shared.registry.versions import CHAMPION, NAME, NAME_RULE, list_versions
 from shared.scoring.batch import score_rows
+from shared.scoring.outputs import Output
 from shared.scoring.scorers import PipelineScorer
 from shared.scoring.scores import response_reader
 from shared.scoring.selection import choose
@@ -120,7 +123,8 @@ def prove(path: Path, options: AddOptions) -> Iterator["Proved"]:
             expected = read_expected_scores(file_rows, options.scores, proof)
         if options.metrics:
             package = replace(package, card=package.card.model_copy(update={"metrics": dict(options.metrics)}))
-        yield _prove(replace(candidate, package=package), expected)
+        target = None if candidate.reference is None else options.target
+        yield _prove(replace(candidate, package=package), expected, target)
 
 
 def register(
@@ -177,8 +181,10 @@ def _with_contract(candidate: Candidate, options: AddOptions, contract: Path) ->
     return apply_contract(package, contract, but=options.changes().keys(), rows=rows, skip_bad=options.skip_bad)
 
 
-def _prove(candidate: Candidate, expected: ExpectedScores | None) -> Proved:
+def _prove(candidate: Candidate, expected: ExpectedScores | None, target: str | None = None) -> Proved:
     """Learn the accepted values of a candidate's model, choose its scorer, and compare the expected scores.
+
+    `target` is the column of the reference rows with the true answers; a card without metrics gets those of these rows.
 
     That is slow and needs no database: no transaction is open meanwhile.
     """
@@ -193,7 +199,10 @@ def _prove(candidate: Candidate, expected: ExpectedScores | None) -> Proved:
     package = accepted.package
     card = with_classes(package.card, package.estimator)
     card, report = _chosen_scorer(card, package, expected)
-    profile = _profile(card, package)
+    outputs = _reference_outputs(card, package)
+    profile = None if outputs is None else profile_of(card, package.reference, outputs)
+    if target is not None and outputs is not None:
+        card = with_reference_metrics(card, package, outputs, target)
     if left_out := _left_out(candidate):
         report["left_out"] = left_out
     if refused:
@@ -337,16 +346,15 @@ def _explanation(card: Card, package: Package) -> dict[str, str]:
         return {}
 
 
-def _profile(card: Card, package: Package) -> Profile | None:
-    """Return the bins that scored rows are counted in; None where there are no rows, or after an error."""
+def _reference_outputs(card: Card, package: Package) -> list[Output | Fault] | None:
+    """Return the outputs of the reference rows; None where there are no rows, or after an error."""
     if not package.reference:
         return None
     scorer = PipelineScorer(card, package.estimator, response_reader(card, package.estimator))
     try:
         with as_in_a_worker():
-            outputs = score_rows(LoadedModel(card, package.estimator, scorer, package.reference), package.reference)
-        return profile_of(card, package.reference, outputs)
-    except Exception as error:  # noqa: BLE001 - the estimator is anyone's code; counting makes it later
+            return score_rows(LoadedModel(card, package.estimator, scorer, package.reference), package.reference)
+    except Exception as error:  # noqa: BLE001 - the estimator is anyone's code; counting makes the profile later
         log.warning("the profile of %s could not be made yet (%s)", card.name, type(error).__name__)
         return None
 
@@ -369,10 +377,14 @@ def _same_card(card: Card, row: ModelVersion) -> bool:
     """Return whether a card equals the registered one; time and libraries of the training do not count.
 
     Nor does what decides, as long as the threshold is the same: earlier cards left that out. Nor do examples that an
-    earlier release took from reference rows.
+    earlier release took from reference rows, nor the metrics of these rows: they follow from the model and the rows.
     """
-    ignored = {"trained_at", "libraries", "decided_by"}
+    ignored = {"trained_at", "libraries", "decided_by", "metrics_of"}
     registered = Card.model_validate(row.card)
+    card, registered = (
+        each.model_copy(update={"metrics": {}}) if each.metrics_of == "reference" else each
+        for each in (card, registered)
+    )
     if is_of_people(registered):
         ignored.add("notes")
         card, registered = (

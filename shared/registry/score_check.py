@@ -1,4 +1,4 @@
-"""Expected scores from training, compared with the scores here: they prove that the model is the same."""
+"""Reference rows beside their answers: the expected scores of the training, and the metrics of true answers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,8 +9,13 @@ import numpy as np
 from shared.cards.card import Card
 from shared.cards.numbers import POINT, NumberForm
 from shared.errors import ArtefactError, CardError
+from shared.faults import Fault
+from shared.monitoring.metric_order import in_order
+from shared.monitoring.outcomes import Judged, TruthReader
+from shared.monitoring.quality import quality_of
 from shared.packages.package import Package, version_advice
 from shared.packages.sample import ReferenceRows, check_target, sample, value_of
+from shared.scoring.outputs import Output
 from shared.scoring.parity import TOLERANCE, Predictions, score_with_refusals
 from shared.scoring.scorers import PipelineScorer
 from shared.scoring.scores import response_reader
@@ -114,3 +119,31 @@ def _wrong_classes(card: Card, answers: Predictions, values: Sequence[Any]) -> l
     names = list(card.labels.items())  # (class, label), in the order of the model's classes
     triples = zip(answers.prediction, answers.refused, values, strict=True)
     return [bool(refused) or str(value) not in names[int(index)] for index, refused, value in triples]
+
+
+def with_reference_metrics(card: Card, package: Package, outputs: list[Output | Fault], target: str) -> Card:
+    """Return the card with the metrics of its model on the reference rows (n, with their n outputs).
+
+    Rows without a score, or without an answer that the model could give, are left out; the metric `rows` is the number
+    of the others. The card says `metrics_of: reference`: a model looks better on such rows than it is. A card that has
+    metrics keeps them.
+    """
+    file_rows = package.file_rows
+    if card.metrics or file_rows is None or package.lines is None:
+        return card
+    rows: dict[int, dict[str, Any]] = dict(zip(file_rows.lines, file_rows.rows, strict=True))
+    reader = TruthReader(card, file_rows.numbers)
+    judged = Judged([], [], [], [])
+    for line, output in zip(package.lines, outputs, strict=True):
+        answer = reader.read(rows[line].get(target))
+        if isinstance(answer, Fault) or isinstance(output, Fault):
+            continue
+        judged.actual.append(answer[0])
+        judged.prediction.append(output.prediction)
+        judged.probability.append(output.probability)
+        judged.probabilities.append(output.probabilities)
+    if not judged.actual:
+        return card
+    estimates, _ = quality_of(card, judged)
+    metrics = in_order({name: each.value for name, each in estimates.items() if each.value is not None})
+    return card.model_copy(update={"metrics": metrics | {"rows": float(len(judged.actual))}, "metrics_of": "reference"})

@@ -106,7 +106,8 @@ async def get_model_metrics(
     is_one = names_version(model, version)
     versions = selected_versions(services, named, model, version)
     windows = await run_in_threadpool(_quality, services, versions, window, keep_empty=is_one)
-    return json_response({"model": named.card.name, "windows": windows, "card": named.card.metrics})
+    card = {"card": named.card.metrics, "card_of": named.card.metrics_of}
+    return json_response({"model": named.card.name, "windows": windows, **card})
 
 
 def _quality(services: Services, versions: list[Version], window: Window, *, keep_empty: bool) -> list[dict[str, Any]]:
@@ -128,6 +129,7 @@ def _quality(services: Services, versions: list[Version], window: Window, *, kee
                     "calibration": [asdict(each) for each in bins],
                     "roc": [asdict(each) for each in roc_of(card, judged)],
                     "card": card.metrics,
+                    "card_of": card.metrics_of,
                 }
             )
     return items
