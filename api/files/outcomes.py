@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from anyio import CapacityLimiter, to_thread
 from pydantic import TypeAdapter, ValidationError
@@ -19,6 +18,7 @@ from api.auth.callers import Caller
 from api.files.uploads.body import UploadBody
 from api.files.uploads.unwrapping import UploadDecoder, read_envelope
 from api.http.responses import request_id_of
+from api.jobs.finding import canonical_id
 from api.models.catalog import Snapshot
 from api.runtimes.idempotency import client_scope
 from api.schemas.moments import AwareMoment
@@ -152,11 +152,12 @@ def store_outcomes(
             message = "differs from the stored value: send the file with ?revise=true to replace it"
             join.refuse(join.row_nos[place], "actual", "conflict", message)
         if recorded.refused and is_whole:
+            count = len(recorded.refused)
             raise Conflict(
-                f"{len(recorded.refused)} rows have another outcome already, and nothing was stored: send the file "
-                "with ?revise=true to replace them, which keeps the earlier values.",
+                f"{counted(count, 'row')} {'has' if count == 1 else 'have'} another outcome already, and nothing was "
+                "stored: send the file with ?revise=true to replace it, which keeps the earlier value.",
                 faults=_faults(join),
-                fault_count=len(recorded.refused),
+                fault_count=count,
             )
         if recorded.revised:
             inputs = [join.truths[place].input_id for place in recorded.revised]
@@ -288,14 +289,18 @@ def _find_jobs(connection: Connection, caller: Caller, ids: set[str], job: Store
     """Return the caller's jobs by the ids that a file calls them: ours, or those that the caller gave."""
     if job is not None:
         return {}
-    ours = [text for text in ids if _is_uuid(text)]
+    ours: dict[str, list[str]] = {}  # the texts of the file by the id that they write, of whatever case
+    for text in ids:
+        if (canonical := canonical_id(text)) is not None:
+            ours.setdefault(canonical, []).append(text)
     jobs: dict[str, _JobOfRow] = {}
     columns = (Job.id, Job.model_version_id, Job.row_count, Job.owner, Job.idempotency_key)
     with_rows = select(*columns).where(Job.model_version_id.is_not(None))
     for start in range(0, len(ours), 500):
-        for row in connection.execute(with_rows.where(Job.id.in_(ours[start : start + 500]))):
+        for row in connection.execute(with_rows.where(Job.id.in_(list(ours)[start : start + 500]))):
             if caller.may_see(row.owner):
-                jobs[str(row.id)] = _JobOfRow(str(row.id), row.model_version_id, row.row_count)
+                of_row = _JobOfRow(str(row.id), row.model_version_id, row.row_count)
+                jobs.update(dict.fromkeys(ours[str(row.id)], of_row))
     theirs = list(ids - jobs.keys())
     scope = client_scope(caller.id)
     for start in range(0, len(theirs), 500):
@@ -304,13 +309,6 @@ def _find_jobs(connection: Connection, caller: Caller, ids: set[str], job: Store
         for row in connection.execute(query):
             jobs[row.idempotency_key] = _JobOfRow(str(row.id), row.model_version_id, row.row_count)
     return jobs
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        return str(UUID(text)) == text
-    except ValueError:
-        return False
 
 
 def _by_id_column(

@@ -38,7 +38,10 @@ async def read_explain(services: Services, request: Request, caller: Caller, mod
         )
         place = "/rows" if isinstance(body, dict) else ""
         raise RowFaults("One row is explained at a time.", faults=[Fault(place, "too_many_rows", message)])
-    if not isinstance(body, dict) or "job_id" not in body or "features" in body:
+    if isinstance(body, dict) and "job_id" in body and "features" in body:
+        message = "stands beside features: send the row itself, or the job that scored it"
+        raise RowFaults("Send features or job_id, not both.", faults=[Fault("/job_id", "conflict", message)])
+    if not isinstance(body, dict) or "job_id" not in body:
         submitted = await read_row(services, request, body, raw, model, kind=JobKind.EXPLAIN)
         check_explainable(submitted.options.version)
         return submitted

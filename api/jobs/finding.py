@@ -24,7 +24,7 @@ async def find_own_job(services: Services, caller: Caller, job_id: str) -> Store
 
     def read() -> StoredJob:
         with services.reader.connect() as connection:
-            job = _find_visible(connection, _canonical(job_id), caller)
+            job = _find_visible(connection, canonical_id(job_id), caller)
             if job is None and not caller.is_visitor and re.fullmatch(CLIENT_ID, job_id) is not None:
                 named = find_by_idempotency_key(connection, client_scope(caller.id), job_id)
                 job = None if named is None else _find_visible(connection, named[0], caller)
@@ -43,7 +43,7 @@ async def find_own_job(services: Services, caller: Caller, job_id: str) -> Store
 
 def _missing(connection: Connection, job_id: str, caller: Caller) -> Gone | NotFound:
     """Return the error for a job that is not there; strangers are not told that it was erased."""
-    canonical = _canonical(job_id)
+    canonical = canonical_id(job_id)
     erased = None if canonical is None else find_erased(connection, canonical)
     if erased is not None and caller.may_see(erased[0]):
         return Gone(f"This job was erased at {erased[1]:%Y-%m-%d %H:%M:%S} UTC: nothing of it is left.")
@@ -55,13 +55,13 @@ async def refuse_own_id(services: Services, caller: Caller, job_id: str) -> None
 
     def read() -> StoredJob | None:
         with services.reader.connect() as connection:
-            return _find_visible(connection, _canonical(job_id), caller)
+            return _find_visible(connection, canonical_id(job_id), caller)
 
-    if _canonical(job_id) is not None and (job := await run_in_threadpool(read)) is not None:
+    if canonical_id(job_id) is not None and (job := await run_in_threadpool(read)) is not None:
         raise Conflict("This is the id of a job of yours: put a new job under another id.", job_id=job.id)
 
 
-def _canonical(job_id: str) -> str | None:
+def canonical_id(job_id: str) -> str | None:
     """Return the id as the tables have it, None where it can only be one that a caller gave."""
     try:
         canonical = str(UUID(job_id))

@@ -127,8 +127,8 @@ def _rounded(value: Any) -> float | None:  # noqa: ANN401 - a number of either d
 
 def window_of(since: datetime | None, until: datetime | None, *, now: datetime, default: timedelta) -> Window:
     """Return the window that a caller means: until now, and so long, where they do not say; raise InvalidRequest."""
-    until = _aware(until) if until is not None else now
-    since = _aware(since) if since is not None else until - default
+    until = in_utc(until) if until is not None else now
+    since = in_utc(since) if since is not None else until - default
     if since >= until:
         raise InvalidRequest(f"`from` ({since:%Y-%m-%dT%H:%M:%SZ}) must be before `to` ({until:%Y-%m-%dT%H:%M:%SZ}).")
     if until - since > LONGEST:
@@ -136,7 +136,7 @@ def window_of(since: datetime | None, until: datetime | None, *, now: datetime, 
     return Window(since, until)
 
 
-def _aware(moment: datetime) -> datetime:
+def in_utc(moment: datetime) -> datetime:
     """Return a moment in UTC, which is what one without an offset is taken for."""
     try:
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

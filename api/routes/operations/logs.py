@@ -13,10 +13,13 @@ from api.deps import AdminCaller, ServicesDep
 from api.http.prefix import link
 from api.http.responses import json_response
 from api.monitoring.logs import Log, page
+from api.monitoring.system import in_utc
 from api.schemas.answers import PROBLEM
 from api.schemas.moments import Moment
 from api.schemas.operations import AuditPage, ErrorPage, RequestPage
 from api.services import Services
+from shared.errors import InvalidRequest
+from shared.faults import Fault
 from shared.tables import AuditLog, ErrorLog, RequestLog
 
 router = APIRouter(tags=["operations"])
@@ -117,6 +120,10 @@ async def _answer(
     cursor: int | None,
     limit: int,
 ) -> Response:
+    since, until = (None if moment is None else in_utc(moment) for moment in (since, until))
+    if since is not None and until is not None and since > until:
+        raise InvalidRequest("`from` must not be after `to`.", faults=[Fault("/query/from", "range", "is after `to`")])
+
     def read() -> tuple[list[dict[str, Any]], int | None]:
         with services.reader.connect() as connection:
             return page(connection, table, filters=filters, since=since, until=until, before=cursor, limit=limit)

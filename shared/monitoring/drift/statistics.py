@@ -15,8 +15,11 @@ LEAST_EXPECTED = 10.0  # bins with fewer expected rows are tested together: with
 def psi(reference: Sequence[int], window: Sequence[int]) -> float:
     """Return the population stability index of two counts by bin.
 
-    Bins that are empty on both sides do not count; 0.5 is added to each of the others before shares are taken.
+    Bins that are empty on both sides do not count; 0.5 is added to each of the others before shares are taken. A side
+    without rows is compared with nothing: 0.
     """
+    if not any(reference) or not any(window):
+        return 0.0
     pairs = [pair for pair in zip(reference, window, strict=True) if pair[0] or pair[1]]
     total_before, total_after = sum(reference) + SMOOTHING * len(pairs), sum(window) + SMOOTHING * len(pairs)
     index = 0.0

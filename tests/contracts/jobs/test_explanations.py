@@ -217,6 +217,8 @@ def test_bad_requests_are_refused_before_anything_is_stored(client, row):
     check_problem(client.post("/explain", json={"job_id": str(uuid.uuid4())}), 404, "not_found")
     check_problem(client.post("/explain", json={"job_id": 7}), 422, "invalid_row")
     check_problem(client.post("/explain", json={"row": 1}), 422)
+    both = check_problem(client.post("/explain", json={"job_id": str(uuid.uuid4()), "features": row}), 422)
+    assert [(fault["pointer"], fault["code"]) for fault in both["errors"]] == [("/job_id", "conflict")]
     for several in ([row], {"rows": [row, row]}, {"model": "attrition", "rows": []}):
         problem = check_problem(client.post("/explain", json=several), 422, "invalid_row")
         assert "POST /jobs/{id}/explain explains all" in problem["errors"][0]["message"]

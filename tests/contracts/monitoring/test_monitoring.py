@@ -77,6 +77,7 @@ def test_drift_of_scored_rows_is_told_by_feature_with_what_to_do(
     )
     assert past.json()["window"] == {"from": "2019-12-31T22:00:00Z", "to": "2020-01-02T01:00:00Z"}
     assert (past.json()["rows"], past.json()["level"]) == (0, "too_few_rows")
+    assert {feature["psi"] for feature in past.json()["features"]} == {0.0}
 
 
 @pytest.mark.parametrize(

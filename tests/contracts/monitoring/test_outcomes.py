@@ -1,14 +1,20 @@
 """Outcomes: told once by row or by file, revised only on request, and the quality that they show."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx2
+import joblib
+import pandas as pd
 import pytest
 from sklearn import metrics
+from sklearn.linear_model import LogisticRegression
 from sqlalchemy import Engine, text
 
-from shared.database.engine import reader
+from shared.database.engine import reader, session_scope
+from shared.packages.sources.candidates import AddOptions
+from shared.registry.adding import add
 from tests.contracts.csv_files import CSV, check_taken, post_csv
 from tests.contracts.helpers import check_problem, faults_of, new_id, wait_for_job, wait_until
 
@@ -67,6 +73,7 @@ def test_outcome_is_told_once_and_revised_on_request(
         ({"actual": 2}, "/actual"),
         ({"actual": ""}, "/actual"),
         ({"actual": None}, "/actual"),
+        ({"actual": {"class": 1}}, "/actual"),
         ({"actual": [1]}, "/actual"),
         ({}, "/actual"),
         ({"actual": 1, "row": 1}, "/row"),
@@ -87,7 +94,9 @@ def test_outcome_that_cannot_be_is_refused(
     if body.get("row") == 10**30:  # more digits than the service reads
         assert answer.status_code in (400, 422)
         return
-    assert pointer in [place for place, _ in faults_of(check_problem(answer, 422))]
+    problem = check_problem(answer, 422)
+    assert pointer in [place for place, _ in faults_of(problem)]
+    assert "boolean" not in problem["detail"]
 
 
 def test_row_without_a_score_has_no_outcome(client: httpx2.Client, attrition_row: dict[str, Any]) -> None:
@@ -165,6 +174,8 @@ def test_file_with_lines_that_cannot_be_joined_stores_nothing_unless_told_to(
     other = f"job_id;row_no;actual\n{job_id};1;Reste\n{job_id};2;Reste\n"
     check_problem(client.post("/outcomes", content=other, headers=CSV), 409)
     assert history(engine, job_id) == [(0, 1, "Part", True)]
+    written_large = f"job_id,row,actual\n{job_id.upper()},0,Part\n"
+    assert client.post("/outcomes", content=written_large, headers=CSV).json()["unchanged"] == 1
     revised = client.post("/outcomes?revise=true", content=other, headers=CSV).json()
     assert (revised["created"], revised["revised"]) == (1, 1)
     assert history(engine, job_id) == [(0, 1, "Part", False), (0, 2, "Reste", True), (1, 1, "Reste", True)]
@@ -205,3 +216,26 @@ def test_rows_of_a_csv_job_are_named_by_its_id_column(
 def test_file_that_holds_no_outcomes_is_refused(client: httpx2.Client, content: bytes, status: int) -> None:
     problem = check_problem(client.post("/outcomes", content=content, headers=CSV), status)
     assert "x" not in problem.get("errors", [])
+
+
+def test_card_of_a_model_with_a_target_has_metrics_that_are_called_those_of_its_reference(
+    client: httpx2.Client, engine: Engine, models_dir: Path, tmp_path: Path
+) -> None:
+    name = f"in_sample_{new_id()[-12:]}"
+    rows = pd.DataFrame({"age": range(20, 70), "left": [int(place % 3 == 0) for place in range(50)]})
+    fitted = LogisticRegression().fit(rows[["age"]], rows["left"])
+    joblib.dump(fitted, tmp_path / "model.joblib")
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    options = AddOptions(reference=tmp_path / "rows.csv", target="left", name=name)
+    with session_scope(engine) as session:
+        add(session, tmp_path / "model.joblib", options, models_dir=models_dir)
+    wait_until(lambda: client.get(f"/models/{name}").status_code == 200 or None)
+    card = client.get(f"/models/{name}").json()["card"]
+    chances = fitted.predict_proba(rows[["age"]])[:, 1]
+    assert (card["metrics_of"], card["metrics"]["rows"]) == ("reference", 50)
+    assert card["metrics"]["roc_auc"] == pytest.approx(metrics.roc_auc_score(rows["left"], chances), abs=1e-6)
+    body = client.get("/metrics/model", params={"model": f"{name}@1"}).json()
+    assert (body["card_of"], body["windows"][0]["card_of"]) == ("reference", "reference")
+    assert body["card"] == card["metrics"]
+    assert client.get("/metrics/model?model=credit").json()["card_of"] is None
+    assert "Computed on the reference rows" in client.get(f"/console/models/{name}").text

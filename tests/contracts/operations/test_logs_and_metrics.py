@@ -154,6 +154,8 @@ def test_pages_of_the_log_hold_each_entry_once_newest_first(client: httpx2.Clien
         ("/logs/requests", {"limit": "0"}, "limit"),
         ("/logs/errors", {"status": "99"}, "status"),
         ("/logs/audit", {"from": "yesterday"}, "from"),
+        ("/logs/requests", {"from": "2026-03-02T00:00:00Z", "to": "2026-03-01T00:00:00"}, "/query/from"),
+        ("/logs/audit", {"from": "2026-03-02T00:00:00Z", "to": "2026-03-02T00:30:00+01:00"}, "/query/from"),
         ("/logs/audit", {"acter": "x"}, "acter"),
         ("/logs/audit", {"actor": "key:\x00"}, "actor"),
         ("/logs/requests", {"model": "\x00"}, "model"),

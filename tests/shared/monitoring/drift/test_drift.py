@@ -209,7 +209,7 @@ def test_an_empty_window_has_too_few_rows() -> None:
     drift = whole_drift("number", [1.0, 2.0, None] * 200, [])
     assert (drift.level, drift.rows, drift.decision_rate) == ("too_few_rows", 0, {})
     assert (drift.features[0].missing_share, drift.features[0].missing_delta) == (0.0, 0.0)
-    assert drift.features[0].p_value == 1.0
+    assert (drift.features[0].p_value, drift.features[0].psi) == (1.0, 0.0)
 
 
 def test_categories_beyond_the_limit_share_a_bin() -> None:
