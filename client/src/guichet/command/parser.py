@@ -272,7 +272,7 @@ def _seconds(text: str) -> float:
 
 
 def _whole(text: str) -> int:
-    return int(_number(text, int, 0, 10**9, "a whole number"))
+    return int(_number(text, int, 0, 10**9, "a whole number from 0 on"))
 
 
 def _amount(text: str) -> float:
