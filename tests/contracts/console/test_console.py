@@ -418,7 +418,8 @@ def test_model_has_its_card_its_versions_and_its_history(browser: httpx2.Client,
     for feature in model["card"]["features"]:
         assert feature["name"] in text
     assert model["model_sha256"][:16] in text
-    assert "Promote" in text or "Roll back" in text
+    previous = client.get("/models/attrition/aliases/champion").json()["previous"]
+    assert ("Roll back" in text) == (previous is not None)
     check_page(browser.get(f"/console/models/attrition@{model['model_version']}"))
     assert "credit" in check_page(browser.get("/console/models"))
 

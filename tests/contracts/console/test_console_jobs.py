@@ -152,7 +152,8 @@ def test_form_of_changes_that_is_damaged_is_refused(reader: httpx2.Client) -> No
 def test_outcome_and_explanation_stand_beside_the_input(
     reader: httpx2.Client, client: httpx2.Client, attrition_row: dict[str, Any]
 ) -> None:
-    result = check_result(client.post("/predict", json={"features": attrition_row}))
+    own = attrition_row | {"revenu_mensuel": attrition_row["revenu_mensuel"] + 0.37}  # nobody has explained this one
+    result = check_result(client.post("/predict", json={"features": own}))
     path = f"/console/jobs/{result['job_id']}"
     shown = reader.get(f"{path}?show=input")
     text = check_page(shown)

@@ -86,7 +86,8 @@ def test_logs_are_read_page_by_page_and_the_address_is_the_filter(
     assert "Newest" in following.text
     assert browser.get("/console/logs").url.path == "/console/logs/requests"
     check_page(browser.get("/console/logs/requests?status=nonsense"), 422)
-    check_page(browser.get("/console/logs/errors?from=2026-11-01&to=2026-10-01"))
+    check_page(browser.get("/console/logs/errors?from=2026-10-01&to=2026-11-01"))
+    assert "must not be after" in check_page(browser.get("/console/logs/errors?from=2026-11-01&to=2026-10-01"), 422)
     check_page(browser.get("/console/logs/audit?cursor=x"), 422)
     check_page(browser.get("/console/logs/nothing"), 404)
 
