@@ -53,7 +53,7 @@ test-long: .venv/.installed-dev ## Run the long flows: whole registrations, trai
 	$(PY) -m pytest $(XDIST) -m "$(TESTS) and flow" $(ARGS)
 
 coverage: .venv/.installed-dev browser ## Run both and measure what they cover, also in the processes that they start
-	$(PY) -m pytest -m "$(TESTS)" --cov --cov-branch --cov-report=term --cov-report=xml $(ARGS)
+	$(PY) -m pytest $(XDIST) -m "$(TESTS)" --cov --cov-branch --cov-report=term --cov-report=xml $(ARGS)
 
 browser: .venv/.installed-dev # Chromium, where it can be had: without it, the tests go on and say what they leave out
 	@$(MAKE) --silent .venv/.installed-e2e || echo "make: the tests go on without a browser" >&2
