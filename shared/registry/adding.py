@@ -200,7 +200,7 @@ def _prove(candidate: Candidate, expected: ExpectedScores | None, target: str | 
     card = with_classes(package.card, package.estimator)
     card, report = _chosen_scorer(card, package, expected)
     outputs = _reference_outputs(card, package)
-    profile = None if outputs is None else profile_of(card, package.reference, outputs)
+    profile = None if outputs is None else _profile(card, package, outputs)
     if target is not None and outputs is not None:
         card = with_reference_metrics(card, package, outputs, target)
     if left_out := _left_out(candidate):
@@ -355,6 +355,15 @@ def _reference_outputs(card: Card, package: Package) -> list[Output | Fault] | N
         with as_in_a_worker():
             return score_rows(LoadedModel(card, package.estimator, scorer, package.reference), package.reference)
     except Exception as error:  # noqa: BLE001 - the estimator is anyone's code; counting makes the profile later
+        log.warning("the reference rows of %s could not be scored yet (%s)", card.name, type(error).__name__)
+        return None
+
+
+def _profile(card: Card, package: Package, outputs: list[Output | Fault]) -> Profile | None:
+    """Return the bins that scored rows are counted in; None after an error."""
+    try:
+        return profile_of(card, package.reference, outputs)
+    except Exception as error:  # noqa: BLE001 - no reason not to serve the model; counting makes the profile later
         log.warning("the profile of %s could not be made yet (%s)", card.name, type(error).__name__)
         return None
 
