@@ -296,8 +296,9 @@ def _find_jobs(connection: Connection, caller: Caller, ids: set[str], job: Store
     jobs: dict[str, _JobOfRow] = {}
     columns = (Job.id, Job.model_version_id, Job.row_count, Job.owner, Job.idempotency_key)
     with_rows = select(*columns).where(Job.model_version_id.is_not(None))
-    for start in range(0, len(ours), 500):
-        for row in connection.execute(with_rows.where(Job.id.in_(list(ours)[start : start + 500]))):
+    canonical_ids = list(ours)
+    for start in range(0, len(canonical_ids), 500):
+        for row in connection.execute(with_rows.where(Job.id.in_(canonical_ids[start : start + 500]))):
             if caller.may_see(row.owner):
                 of_row = _JobOfRow(str(row.id), row.model_version_id, row.row_count)
                 jobs.update(dict.fromkeys(ours[str(row.id)], of_row))
